@@ -1,0 +1,74 @@
+/*
+ * From a browser's request line to a session: the URL forms of contract section 4, the session key and
+ * the upstream URL.
+ *
+ * Pure text work. Parts are kept as they came for the upstream and decoded for matching.
+ */
+#ifndef VINHUB_COMMON_URL_H
+#define VINHUB_COMMON_URL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/conf.h"
+#include "common/status.h"
+
+#define SESSION_KEY_MAX 256 /* bytes, before escaping (contract section 1) */
+/* "service:" and every byte of the key as %XX, and the terminator */
+#define SESSION_ID_MAX (CONF_NAME_MAX + 1 + 3 * SESSION_KEY_MAX + 1)
+
+/* What a request names. Strings are owned; absent ones are NULL. */
+struct target {
+    struct service *service; /* referenced */
+    char *path;              /* as it came, without the query: "/admin/VIN123" */
+    char *user;              /* decoded, may be NULL */
+    char *vin;               /* decoded, may be NULL */
+    char *query;             /* what is left of the query, with its "?", or "" */
+    char *token;             /* value of ?token= where take_token, decoded, or NULL */
+    char *resume;            /* value of ?resume= where take_resume, or NULL */
+    bool has_replay;
+    uint32_t replay;         /* ?replay=N */
+    char session_id[SESSION_ID_MAX]; /* service:key, escaped */
+};
+
+struct url_options {
+    bool take_token;  /* auth.mode is jwt: token is the hub's own parameter */
+    bool take_resume; /* a protocol client: resume is the hub's own parameter */
+};
+
+/*
+ * Parses the request target ("/admin/VIN?remoteWs&k=v", as it stands in the request line).
+ * STATUS_OK: *out is filled, target_fini frees. STATUS_INVALID: malformed (HTTP 400); STATUS_NOT_FOUND: no
+ * service (404). On failure why points to a static one-line text and *out is untouched.
+ */
+MUST_USE enum status url_parse(const struct conf *conf, const char *request, size_t len,
+                               const struct url_options *options, struct target *out, const char **why);
+void target_fini(struct target *target);
+
+/*
+ * The upstream URL of a target by its service's template: {path} {user} {vin} {query} {service} {key};
+ * where the template holds no placeholder, {path}{query} is appended. Values that are not path or query are
+ * percent-encoded as path segments. Returns a malloc'd string, NULL when out of memory.
+ */
+char *url_upstream(const struct target *target);
+
+/* The URL without the values of its query parameters ("ws://h/p?vin=…&x=…"), for records and logs. Caller frees. */
+char *url_redact(const char *url);
+
+/* Splits a ws:// or wss:// URL. host is without brackets; path includes the query and starts with '/'.
+ * Buffers are the caller's; STATUS_INVALID where the URL is not of that form or a part does not fit. */
+struct url_parts {
+    bool tls;
+    char host[256];
+    uint16_t port;
+    const char *path; /* within the URL, or "/" */
+};
+MUST_USE enum status url_split(const char *url, struct url_parts *out);
+
+/* True where the template names the user but the session key does not, so that --check warns with auth on. */
+bool url_template_leaks_user(const struct service *service);
+/* STATUS_INVALID where a template holds an unknown placeholder or a stray brace; why is a static text. */
+MUST_USE enum status url_template_check(const char *text, const char **why);
+
+#endif
