@@ -18,25 +18,29 @@ typedef void timer_fn(struct timer *timer, uint64_t now_ms);
 struct timer {
     timer_fn *on_due;
     uint64_t at_ms;
-    size_t slot; /* heap index + 1; 0: not armed */
+    uint64_t sequence; /* of arming: equal deadlines run in this order */
+    size_t slot;       /* heap index + 1; 0: not armed */
 };
 
 struct timers {
     struct timer **heap;
     size_t len, cap;
+    uint64_t next_sequence;
+    uint64_t now_ms; /* of the run under way */
+    bool running;
 };
 
 void timers_init(struct timers *timers);
 void timers_fini(struct timers *timers); /* every timer must have been stopped */
 
-/* Arms or re-arms. Timers of the same deadline run in no promised order. */
+/* Arms or re-arms. Timers of the same deadline run in the order they were armed. */
 void timer_start(struct timers *timers, struct timer *timer, uint64_t at_ms, timer_fn *on_due);
 void timer_stop(struct timers *timers, struct timer *timer); /* no effect where it is not armed */
 static inline bool timer_armed(const struct timer *timer) { return timer->slot != 0; }
 
 /* The earliest deadline, UINT64_MAX where none is armed. */
 uint64_t timers_next(const struct timers *timers);
-/* Runs what is due at now_ms; a timer that re-arms itself for now_ms or earlier runs in the next call. */
+/* Runs what is due at now_ms; what is armed meanwhile for now_ms or earlier runs in the next call. Not reentrant. */
 void timers_run(struct timers *timers, uint64_t now_ms);
 
 #endif
