@@ -1,0 +1,104 @@
+/*
+ * What nodes tell each other: one message on an inbox or push channel, as a msgpack array.
+ *
+ * Every type has the same layout, so that a reader needs one table and no version ever breaks another:
+ *   [version, type, session, node, life, number, epoch, offset, count, status, text, url, items]
+ * with items an array of [kind, number, id, time_ms, opcode, name, bytes]. Fields are only added at the end;
+ * missing ones at the end read as zero or empty, further ones are ignored. Which type uses which field is said in the enum below.
+ */
+#ifndef VINHUB_COMMON_ENVELOPE_H
+#define VINHUB_COMMON_ENVELOPE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/publication.h"
+#include "common/status.h"
+
+#define ENVELOPE_VERSION 1
+
+/* Values travel between versions of the program: never renumber. */
+enum envelope_type {
+    /* inbox of the owner, from a member */
+    ENVELOPE_JOIN = 1,     /* number, count: clients of the member; epoch: highest it has seen */
+    ENVELOPE_LEAVE = 2,    /* number */
+    ENVELOPE_COMMANDS = 3, /* client messages: epoch; items: number (grows per member), id (SEND id or 0), opcode, name (client id or ""), bytes */
+    /* inbox of a member, from the owner */
+    ENVELOPE_JOINED = 4,    /* number (of the JOIN); epoch, offset; status, text: as STATUS; url: of the upstream */
+    ENVELOPE_LEFT = 5,      /* number (of the LEAVE) */
+    ENVELOPE_NOT_OWNER = 6, /* epoch: the highest this node has seen; the asker claims again */
+    ENVELOPE_CONFIRM = 7,   /* epoch; number: commands up to it went upstream */
+    ENVELOPE_HANDBACK = 8,  /* epoch; number: commands from it on were not sent and are the member's again */
+    ENVELOPE_STATUS = 9,    /* epoch; status: enum upstream_status; text: reason */
+    /* hand-over, both inboxes */
+    ENVELOPE_OFFER = 10,   /* epoch; url */
+    ENVELOPE_ACCEPT = 11,  /* epoch */
+    ENVELOPE_DECLINE = 12, /* epoch */
+    ENVELOPE_TAKE = 13,    /* epoch: the new one; url; items: members (kind MEMBER), last SEND ids (kind SEND) */
+    ENVELOPE_TAKEN = 14,   /* epoch */
+    /* operators */
+    ENVELOPE_PUBLISH = 15, /* to the owner: number (of the request); items: one, opcode and bytes */
+    ENVELOPE_PUBLISHED = 16, /* answer: number; epoch, offset; status: 0 or an HTTP status */
+    ENVELOPE_CLOSE = 17,   /* push channel: clients of the session are closed with 4006 */
+    ENVELOPE_DRAIN = 18,   /* inbox: drain as on SIGTERM */
+    /* push channel of a session */
+    ENVELOPE_GRANT = 20, /* node: the owner from now on; epoch. Made by the claim and transfer scripts */
+    ENVELOPE_PUSH = 21,  /* node, epoch; items: kind PUBLICATION: number (offset), time_ms, opcode, bytes */
+    /* inbox, to itself */
+    ENVELOPE_PROBE = 30, /* number: monotonic ms when it was sent */
+};
+
+enum item_kind {
+    ITEM_PUBLICATION = 0,
+    ITEM_COMMAND = 1,
+    ITEM_MEMBER = 2, /* name: node; id: its life; number: last JOIN number; time_ms: last command number; opcode: unused; bytes: count as decimal text */
+    ITEM_SEND = 3,   /* name: client id; id: last SEND id that went upstream; time_ms: Unix time of it */
+};
+
+struct slice {
+    const char *at; /* not terminated; NULL only where len is 0 */
+    size_t len;
+};
+
+struct envelope_item {
+    enum item_kind kind;
+    uint64_t number;
+    uint64_t id;
+    uint64_t time_ms;
+    unsigned opcode;
+    struct slice name;
+    struct slice bytes;
+};
+
+/* A message. Slices and items belong to whoever made it; a decoded one points into its input and its scratch. */
+struct envelope {
+    unsigned type; /* enum envelope_type, or one that a newer version knows */
+    struct slice session;
+    struct slice node; /* the sender, or what the type says */
+    uint64_t life;     /* of the sender: its start, so that a later life under the same id is told apart */
+    uint64_t number;
+    uint64_t epoch;
+    uint64_t offset;
+    uint64_t count;
+    uint64_t status;
+    struct slice text;
+    struct slice url;
+    const struct envelope_item *items;
+    size_t items_len;
+};
+
+/* Encodes into a malloc'd buffer the caller frees. STATUS_NO_MEMORY only. */
+MUST_USE enum status envelope_encode(const struct envelope *envelope, uint8_t **out, size_t *out_len);
+
+/*
+ * Decodes. STATUS_INVALID: not a message, another layout, trailing bytes, or more than 65,536 items. *items is the
+ * item array that out points to, malloc'd (NULL where there are none), freed by the caller; strings point into data.
+ */
+MUST_USE enum status envelope_decode(const void *data, size_t len, struct envelope *out, struct envelope_item **items);
+
+static inline struct slice slice_of(const char *text)
+{
+    return (struct slice){text, text ? __builtin_strlen(text) : 0};
+}
+
+#endif
