@@ -55,7 +55,9 @@ void metric_set(enum metric metric, uint64_t value);
 uint64_t metric_get(enum metric metric);
 void metric_drop(enum drop_reason reason, uint64_t n);
 uint64_t metric_drops(enum drop_reason reason);
+const char *metric_drop_name(enum drop_reason reason); /* the label: "slow_client" */
 void metric_refuse(enum refuse_reason reason);
+uint64_t metric_refusals(enum refuse_reason reason);
 void metric_observe(enum histogram histogram, uint64_t value_us_or_count);
 void metrics_reset(void); /* for tests */
 

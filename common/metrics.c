@@ -1,0 +1,236 @@
+#include "common/metrics.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+
+struct metric_row {
+    const char *name; /* counters end in _total */
+    const char *type;
+    const char *help;
+};
+
+#define GAUGE(id, name, help) [id] = {"vinhub_" name, "gauge", help}
+#define COUNTER(id, name, help) [id] = {"vinhub_" name "_total", "counter", help}
+
+static const struct metric_row metric_rows[METRIC_COUNT] = {
+    GAUGE(METRIC_CLIENTS, "clients", "Browser sockets open on this node."),
+    GAUGE(METRIC_SESSIONS, "sessions", "Sessions with clients or an upstream on this node."),
+    GAUGE(METRIC_UPSTREAMS, "upstreams", "Upstream sockets open on this node."),
+    GAUGE(METRIC_OWNED, "owned_sessions", "Sessions this node owns."),
+    GAUGE(METRIC_BUS_CONNECTED, "bus_connected", "1 while commands and subscriptions reach Redis (or the bus is in memory)."),
+    GAUGE(METRIC_LOOP_LAG_MS, "loop_lag_ms", "How late the event loop's timers run, in milliseconds."),
+    GAUGE(METRIC_RSS_BYTES, "resident_memory_bytes", "Resident memory of the process."),
+    COUNTER(METRIC_MESSAGES_IN, "messages_in", "Messages received from upstreams."),
+    COUNTER(METRIC_MESSAGES_OUT, "messages_out", "Messages written to clients."),
+    COUNTER(METRIC_BYTES_IN, "bytes_in", "Payload bytes received from upstreams."),
+    COUNTER(METRIC_BYTES_OUT, "bytes_out", "Bytes written to clients, frame headers included."),
+    COUNTER(METRIC_CLIENT_MESSAGES_IN, "client_messages_in", "Messages received from clients."),
+    COUNTER(METRIC_UPSTREAM_MESSAGES_OUT, "upstream_messages_out", "Client messages written to upstreams."),
+    COUNTER(METRIC_ACCEPTED, "accepted", "Client handshakes that succeeded."),
+    COUNTER(METRIC_UPSTREAM_CONNECTS, "upstream_connects", "Upstream handshakes that succeeded."),
+    COUNTER(METRIC_UPSTREAM_FAILURES, "upstream_failures", "Upstream handshakes that failed and upstreams that were lost."),
+    COUNTER(METRIC_CLAIMS, "claims", "Sessions claimed by this node."),
+    COUNTER(METRIC_CLAIMS_REFUSED, "claims_refused", "Claims that another owner or the store refused."),
+    COUNTER(METRIC_TAKEOVERS, "takeovers", "Sessions taken over from a dead owner."),
+    COUNTER(METRIC_HANDOVERS, "handovers", "Sessions handed to another node."),
+    COUNTER(METRIC_FENCES, "fences", "Times this node's lease ran out and it reset its upstreams."),
+    COUNTER(METRIC_SPLIT_OWNERS, "split_owners", "Times a second owner of a session was found."),
+    COUNTER(METRIC_BUS_COMMANDS, "bus_commands", "Commands sent to Redis."),
+    COUNTER(METRIC_BUS_RECONNECTS, "bus_reconnects", "Times a connection to Redis was made again."),
+    COUNTER(METRIC_BUS_PUBLISHED, "bus_published", "Publications given to the bus."),
+    COUNTER(METRIC_BUS_RECEIVED, "bus_received", "Messages received from the bus."),
+    COUNTER(METRIC_GAPS, "gaps", "Gaps found in what the bus delivered."),
+    COUNTER(METRIC_GAP_FILLS, "gap_fills", "Gaps filled from the history."),
+    COUNTER(METRIC_RESUMES, "resumes", "Clients that resumed at a known position."),
+    COUNTER(METRIC_REPLAYED, "replayed", "Past publications sent to clients on connect or resume."),
+    COUNTER(METRIC_HISTORY_REFUSED, "history_refused", "Publications Redis had no memory to keep."),
+    COUNTER(METRIC_LOG_SUPPRESSED, "log_suppressed", "Log lines held back by the limit of their event."),
+};
+
+static const char *const drop_names[DROP_REASONS] = {
+    [DROP_UPSTREAM_QUEUE] = "upstream_queue",
+    [DROP_OWNER_LOST] = "owner_lost",
+    [DROP_CLIENT_GONE] = "client_gone",
+    [DROP_SLOW_CLIENT] = "slow_client",
+    [DROP_GAP] = "gap",
+    [DROP_STALE_EPOCH] = "stale_epoch",
+    [DROP_DUPLICATE] = "duplicate",
+    [DROP_FENCED] = "fenced",
+    [DROP_BUS_UNREADABLE] = "bus_unreadable",
+    [DROP_RATE] = "rate",
+    [DROP_MALFORMED] = "malformed",
+    [DROP_TOO_LARGE] = "too_large",
+    [DROP_NO_MEMORY] = "no_memory",
+};
+
+static const char *const refuse_names[REFUSE_REASONS] = {
+    [REFUSE_MALFORMED_URL] = "malformed_url",
+    [REFUSE_UNKNOWN_SERVICE] = "unknown_service",
+    [REFUSE_ORIGIN] = "origin",
+    [REFUSE_FULL] = "full",
+    [REFUSE_DRAINING] = "draining",
+    [REFUSE_PER_IP] = "per_ip",
+    [REFUSE_NOT_UPGRADE] = "not_upgrade",
+    [REFUSE_UNAUTHORIZED] = "unauthorized",
+    [REFUSE_PROXY_HEADER] = "proxy_header",
+};
+
+#define BUCKETS_MAX 16
+
+struct histogram_row {
+    const char *name;
+    const char *help;
+    double scale;                 /* printed value = observed value * scale */
+    uint64_t bounds[BUCKETS_MAX]; /* rising; a 0 ends them */
+};
+
+static const struct histogram_row histogram_rows[HISTOGRAM_COUNT] = {
+    [HISTOGRAM_PUSH_LATENCY] = {"vinhub_push_latency_seconds", "From an upstream's frame in to the flush that wrote it.", 1e-6,
+                                {10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 1000000}},
+    [HISTOGRAM_FANOUT] = {"vinhub_fanout_clients", "Clients of this node that a publication went to.", 1,
+                          {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000}},
+};
+
+struct histogram_counts {
+    uint64_t buckets[BUCKETS_MAX + 1]; /* not cumulative; the one after the last bound is +Inf */
+    uint64_t sum;
+};
+
+static uint64_t values[METRIC_COUNT];
+static uint64_t drops[DROP_REASONS];
+static uint64_t refusals[REFUSE_REASONS];
+static struct histogram_counts histograms[HISTOGRAM_COUNT];
+
+void metric_add(enum metric metric, uint64_t n)
+{
+    assert(metric < METRIC_COUNT);
+    values[metric] += n;
+}
+
+void metric_set(enum metric metric, uint64_t value)
+{
+    assert(metric < METRIC_COUNT);
+    values[metric] = value;
+}
+
+uint64_t metric_get(enum metric metric)
+{
+    assert(metric < METRIC_COUNT);
+    return values[metric];
+}
+
+void metric_drop(enum drop_reason reason, uint64_t n)
+{
+    assert(reason < DROP_REASONS);
+    drops[reason] += n;
+}
+
+uint64_t metric_drops(enum drop_reason reason)
+{
+    assert(reason < DROP_REASONS);
+    return drops[reason];
+}
+
+void metric_refuse(enum refuse_reason reason)
+{
+    assert(reason < REFUSE_REASONS);
+    refusals[reason]++;
+}
+
+uint64_t metric_refusals(enum refuse_reason reason)
+{
+    assert(reason < REFUSE_REASONS);
+    return refusals[reason];
+}
+
+const char *metric_drop_name(enum drop_reason reason)
+{
+    assert(reason < DROP_REASONS);
+    return drop_names[reason];
+}
+
+void metric_observe(enum histogram histogram, uint64_t value_us_or_count)
+{
+    assert(histogram < HISTOGRAM_COUNT);
+    const uint64_t *bounds = histogram_rows[histogram].bounds;
+    size_t i = 0;
+    while (i < BUCKETS_MAX && bounds[i] != 0 && value_us_or_count > bounds[i])
+        i++;
+    histograms[histogram].buckets[i]++;
+    histograms[histogram].sum += value_us_or_count;
+}
+
+void metrics_reset(void)
+{
+    memset(values, 0, sizeof(values));
+    memset(drops, 0, sizeof(drops));
+    memset(refusals, 0, sizeof(refusals));
+    memset(histograms, 0, sizeof(histograms));
+}
+
+static void print_head(FILE *out, const char *name, const char *type, const char *help)
+{
+    fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void print_reasons(FILE *out, const char *name, const char *help, const char *const *reasons,
+                          const uint64_t *counts, size_t len)
+{
+    print_head(out, name, "counter", help);
+    for (size_t i = 0; i < len; i++)
+        fprintf(out, "%s{reason=\"%s\"} %" PRIu64 "\n", name, reasons[i], counts[i]);
+}
+
+static void print_histogram(FILE *out, const struct histogram_row *row, const struct histogram_counts *counts)
+{
+    uint64_t total = 0;
+    size_t i = 0;
+
+    print_head(out, row->name, "histogram", row->help);
+    for (; i < BUCKETS_MAX && row->bounds[i] != 0; i++) {
+        total += counts->buckets[i];
+        fprintf(out, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", row->name, (double)row->bounds[i] * row->scale, total);
+    }
+    total += counts->buckets[i];
+    fprintf(out, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n", row->name, total);
+    fprintf(out, "%s_sum %.15g\n", row->name, (double)counts->sum * row->scale);
+    fprintf(out, "%s_count %" PRIu64 "\n", row->name, total);
+}
+
+static double start_s;
+
+/* Before main, so that uptime counts from the process's start however late the first print comes. */
+__attribute__((constructor)) static void note_start(void)
+{
+    start_s = (double)clock_unix_ms() / 1000;
+}
+
+char *metrics_print(size_t *len)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (out == NULL)
+        abort();
+
+    for (size_t i = 0; i < METRIC_COUNT; i++) {
+        print_head(out, metric_rows[i].name, metric_rows[i].type, metric_rows[i].help);
+        fprintf(out, "%s %" PRIu64 "\n", metric_rows[i].name, values[i]);
+    }
+    print_reasons(out, "vinhub_dropped_total", "Messages dropped, by reason.", drop_names, drops, DROP_REASONS);
+    print_reasons(out, "vinhub_refused_total", "Handshakes refused, by reason.", refuse_names, refusals, REFUSE_REASONS);
+    for (size_t i = 0; i < HISTOGRAM_COUNT; i++)
+        print_histogram(out, &histogram_rows[i], &histograms[i]);
+    print_head(out, "vinhub_start_time_seconds", "gauge", "When the process started, Unix time.");
+    fprintf(out, "vinhub_start_time_seconds %.3f\n", start_s);
+
+    if (fclose(out) != 0)
+        abort();
+    *len = size;
+    return text;
+}
