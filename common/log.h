@@ -2,7 +2,9 @@
  * One line an event, to stderr, as text or JSON (contract section 12).
  *
  * An event is a short name and named fields; tokens and payloads are never among them. Lines that a peer can
- * cause are limited per event name: what is held back is counted and said in the next line of that event.
+ * cause are limited: of one event at most 50 info and warn lines a second are written; what is held back is counted
+ * (METRIC_LOG_SUPPRESSED) and said in the next line of that event as suppressed=N. Errors, debug lines and events
+ * whose name starts with "audit" are never held back.
  */
 #ifndef VINHUB_COMMON_LOG_H
 #define VINHUB_COMMON_LOG_H
@@ -31,7 +33,11 @@ struct log_field {
 
 void log_configure(enum log_level level, enum log_format format, const char *node);
 bool log_enabled(enum log_level level);
-/* fields ends with LOG_END. event is a snake_case word: "client_closed". */
+/*
+ * Writes one line in one write(2), blocking where stderr does. fields ends with LOG_END. event is a snake_case word that
+ * outlives the process: "client_closed". Values may hold any bytes: controls and what is no UTF-8 are escaped, a
+ * value is cut at 1 KiB. Fields that no longer fit into 8 KiB are left out.
+ */
 void log_write(enum log_level level, const char *event, const struct log_field *fields);
 
 #define LOG_EVENT(level, event, ...)                                                     \
