@@ -1,0 +1,65 @@
+/*
+ * A client: one browser socket as the core sees it. Embedded in the front's connection object.
+ *
+ * Owns the bounded queue of what the socket has not taken yet and the position of a protocol client.
+ * Knows nothing of sockets: it writes through client_ops.
+ */
+#ifndef VINHUB_CORE_CLIENT_H
+#define VINHUB_CORE_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/publication.h"
+#include "common/url.h"
+#include "core/ports.h"
+
+struct hub;
+struct queue;
+struct protocol_client;
+
+enum client_protocol { CLIENT_RAW, CLIENT_JSON, CLIENT_MSGPACK };
+
+enum client_state {
+    CLIENT_LIVE,     /* gets what comes */
+    CLIENT_CATCHING, /* history is being read for it; live publications wait in its queue */
+    CLIENT_CLOSING,  /* close was asked for, the socket is not gone yet */
+    CLIENT_GONE,     /* before client_open and after client_gone */
+};
+
+struct client {
+    struct hub *hub;
+    struct session *session;
+    struct client *prev, *next; /* in the session's list */
+    struct queue *queue;        /* NULL while the socket takes everything */
+    struct protocol_client *protocol_part; /* NULL for raw clients */
+    uint64_t received, sent;    /* messages, for the closing log line */
+    uint64_t opened_ms;
+    uint32_t rate_tokens_milli; /* token bucket, thousandths of a message */
+    uint32_t rate_at_ms;        /* low 32 bits of the time of the last refill */
+    uint16_t pending;           /* own messages that wait for the upstream */
+    uint8_t protocol;           /* enum client_protocol */
+    uint8_t state;              /* enum client_state; one setter */
+    bool deflate;               /* permessage-deflate was negotiated */
+    bool blocked;               /* write said STATUS_AGAIN; client_writable is awaited */
+    bool paused;                /* reading is stopped, for the upstream's sake */
+};
+
+/*
+ * A handshake is complete: the client joins its session (made on demand). target is only read; client's memory is the front's and
+ * stays in place until client_gone. deflate: whether permessage-deflate was agreed.
+ * STATUS_LIMIT: no more sessions or memory: the front closes with 1013.
+ */
+MUST_USE enum status client_open(struct hub *hub, struct client *client, const struct target *target, enum client_protocol protocol,
+                                 bool deflate);
+/* One whole message, already checked (size, UTF-8, inflated). */
+void client_message(struct client *client, enum opcode opcode, const void *payload, size_t len);
+/* The socket took all that was buffered. */
+void client_writable(struct client *client);
+/* The socket is gone; code and reason for the log: of the close frame seen or sent, 1006 for none. After this the memory is the front's alone. */
+void client_gone(struct client *client, unsigned code, const char *reason);
+/* The front (or the core) closes it with a code of contract section 7; counted and logged. No effect on a closing client. */
+void client_close(struct client *client, unsigned code, const char *reason);
+
+#endif

@@ -1,0 +1,85 @@
+/*
+ * What the core asks of the sockets, and what it is told by them.
+ *
+ * The layers above implement the two ops tables; no function of a table calls back into the core before it has
+ * returned. What they tell is said through the functions of hub.h. The simulation implements both with virtual sockets.
+ */
+#ifndef VINHUB_CORE_PORTS_H
+#define VINHUB_CORE_PORTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/conf.h"
+#include "common/publication.h"
+#include "common/status.h"
+
+struct client;
+struct session;
+struct upstream; /* the socket side's object */
+
+/* Close codes of contract section 7. */
+enum close_code {
+    CLOSE_NORMAL = 1000,
+    CLOSE_GOING_AWAY = 1001,
+    CLOSE_PROTOCOL_ERROR = 1002,
+    CLOSE_INVALID_DATA = 1007,
+    CLOSE_TOO_BIG = 1009,
+    CLOSE_RESTART = 1012,
+    CLOSE_TRY_LATER = 1013,
+    CLOSE_UNAUTHORIZED = 4001,
+    CLOSE_RATE = 4002,
+    CLOSE_MESSAGE_TOO_LARGE = 4003,
+    CLOSE_QUEUE_FULL = 4004,
+    CLOSE_SLOW = 4005,
+    CLOSE_BY_OPERATOR = 4006,
+};
+
+/* How an upstream connection (or the try of one) ended. */
+enum upstream_end_kind {
+    UPSTREAM_END_NO_TCP,  /* name not resolved, refused, no route, or the time for TCP ran out */
+    UPSTREAM_END_TLS,     /* certificate or TLS handshake */
+    UPSTREAM_END_REFUSED, /* HTTP answered something else than 101: http_status */
+    UPSTREAM_END_TIMEOUT, /* connected, but no handshake answer in time */
+    UPSTREAM_END_SILENT,  /* heartbeat timeout */
+    UPSTREAM_END_CLOSED,  /* closed by the backend: close_code, or 0 without a close frame */
+    UPSTREAM_END_ASKED,   /* after upstream close() of ours */
+    UPSTREAM_END_INVALID, /* it sent what the protocol forbids, or a message too large */
+};
+
+struct upstream_end {
+    enum upstream_end_kind kind;
+    unsigned http_status;
+    unsigned close_code;
+    const char *reason; /* one line for logs and STATUS, valid during the call; never NULL */
+};
+
+struct upstream_ops {
+    /* Starts one try to connect (name resolution, TCP, TLS, handshake within service->reconnect.timeout_ms). url and service are
+     * referenced or copied. Never NULL. The object lives until hub_upstream_closed was told, or until reset. */
+    struct upstream *(*open)(void *ctx, struct session *session, struct service *service, const char *url);
+    /* Sends one message whole. STATUS_OK: the kernel, or the one partial write under way, took it. STATUS_AGAIN: not taken, hub_upstream_writable
+     * will be told. payload is only read. */
+    enum status (*send)(void *ctx, struct upstream *upstream, enum opcode opcode, const void *payload, size_t len);
+    /* Sends a close frame; hub_upstream_message may still be told; hub_upstream_closed is told within 1 s. */
+    void (*close)(void *ctx, struct upstream *upstream, unsigned code, const char *reason);
+    /* Cuts the connection at once (RST): nothing is told any more, the object is gone for the core. */
+    void (*reset)(void *ctx, struct upstream *upstream);
+};
+
+struct client_ops {
+    /* Writes ready frames. STATUS_OK: taken. STATUS_AGAIN: not a byte taken since something is still buffered; client_writable
+     * will be told. Any failure of the socket is told later by client_gone. */
+    enum status (*write)(void *ctx, struct client *client, const uint8_t *frames, size_t len);
+    /* Starts to close: what was written before goes out first, then the close frame; client_gone is told within about 1 s. Nothing else may be
+     * asked for the client after it. */
+    void (*close)(void *ctx, struct client *client, unsigned code, const char *reason);
+    /* Stops or resumes reading from the client. */
+    void (*pause)(void *ctx, struct client *client, bool paused);
+    /* Deflates a message once for all clients that negotiated it (server_no_context_takeover); a frame with RSV1.
+     * NULL where it does not pay or failed. */
+    struct wire *(*deflate)(void *ctx, unsigned opcode, const uint8_t *payload, size_t len);
+};
+
+#endif
