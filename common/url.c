@@ -1,0 +1,477 @@
+#include "common/url.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "common/text.h"
+#include "common/url_template.h"
+
+struct slice {
+    const char *at;
+    size_t len;
+};
+
+static struct slice slice_of(const char *from, const char *to)
+{
+    return (struct slice){from, (size_t)(to - from)};
+}
+
+/* Where byte first stands in text, or its end. */
+static const char *find_byte(struct slice text, char byte)
+{
+    const char *at = memchr(text.at, byte, text.len);
+    return at == NULL ? text.at + text.len : at;
+}
+
+/* What is known so far of the request under way. */
+struct request {
+    const struct conf *conf;
+    const struct url_options *options;
+    const char *why;
+    struct target target;
+    size_t query_len;
+};
+
+static enum status refuse(struct request *request, const char *why)
+{
+    request->why = why;
+    return STATUS_INVALID;
+}
+
+static enum status check_bytes(struct request *request, struct slice text)
+{
+    if (text.len > URL_REQUEST_MAX)
+        return refuse(request, "the URL is too long");
+    if (text.len == 0 || text.at[0] != '/')
+        return refuse(request, "the path does not start with /");
+    for (size_t i = 0; i < text.len; i++) {
+        uint8_t byte = (uint8_t)text.at[i];
+        if (byte <= ' ' || byte == 0x7f || byte == '#')
+            return refuse(request, "the URL holds a space, a control byte or #");
+    }
+    if (!text_is_utf8(text.at, text.len))
+        return refuse(request, "the URL is not UTF-8");
+    return STATUS_OK;
+}
+
+static bool is_dots(struct slice text)
+{
+    return (text.len == 1 && text.at[0] == '.') || (text.len == 2 && text.at[0] == '.' && text.at[1] == '.');
+}
+
+/* Whether a piece of the part, as backends cut it at ';', is "." or "..". */
+static bool has_dot_piece(struct slice part)
+{
+    const char *end = part.at + part.len;
+    for (;;) {
+        const char *cut = find_byte(part, ';');
+        if (is_dots(slice_of(part.at, cut)))
+            return true;
+        if (cut == end)
+            return false;
+        part = slice_of(cut + 1, end);
+    }
+}
+
+static enum status check_decoded(struct request *request, struct slice part)
+{
+    if (part.len == 0)
+        return refuse(request, "the path or vin has an empty part");
+    if (has_dot_piece(part))
+        return refuse(request, "a part of the path or the vin is . or ..");
+    for (size_t i = 0; i < part.len; i++) {
+        uint8_t byte = (uint8_t)part.at[i];
+        if (byte < ' ' || byte == 0x7f)
+            return refuse(request, "a part of the path or the vin holds an escaped control byte");
+        if (byte == '/' || byte == '\\')
+            return refuse(request, "a part of the path or the vin holds an escaped / or a \\");
+    }
+    if (!text_is_utf8(part.at, part.len))
+        return refuse(request, "a part of the path or the vin is not UTF-8");
+    return STATUS_OK;
+}
+
+/* Decodes a part of the path, or a vin, into a string of its own. */
+static enum status decode_part(struct request *request, struct slice raw, char **out)
+{
+    char *text = malloc(raw.len + 1);
+    size_t len;
+    if (text == NULL)
+        return STATUS_NO_MEMORY;
+
+    enum status status = text_percent_decode(raw.at, raw.len, text, &len);
+    if (status != STATUS_OK)
+        refuse(request, "the URL has a bad escape");
+    else
+        status = check_decoded(request, (struct slice){text, len});
+    if (status != STATUS_OK) {
+        free(text);
+        return status;
+    }
+    *out = text;
+    return STATUS_OK;
+}
+
+/* "/ws" has no user, of "/tenant;user" it is what follows the ';'. */
+static enum status parse_single_part(struct request *request, struct slice part)
+{
+    struct target *target = &request->target;
+    const char *end = part.at + part.len;
+    const char *semicolon = find_byte(part, ';');
+
+    if (semicolon != end) {
+        char *tenant;
+        enum status status = decode_part(request, slice_of(part.at, semicolon), &tenant);
+        if (status != STATUS_OK)
+            return status;
+        free(tenant);
+        return decode_part(request, slice_of(semicolon + 1, end), &target->user);
+    }
+    enum status status = decode_part(request, part, &target->user);
+    if (status == STATUS_OK && strcmp(target->user, "ws") == 0) {
+        free(target->user);
+        target->user = NULL;
+    }
+    return status;
+}
+
+static enum status parse_path(struct request *request, struct slice path)
+{
+    struct target *target = &request->target;
+    target->path = strndup(path.at, path.len);
+    if (target->path == NULL)
+        return STATUS_NO_MEMORY;
+
+    const char *end = path.at + path.len;
+    struct slice parts = slice_of(path.at + 1, end);
+    const char *slash = find_byte(parts, '/');
+    if (slash == end)
+        return parse_single_part(request, parts);
+
+    struct slice second = slice_of(slash + 1, end);
+    if (find_byte(second, '/') != end)
+        return refuse(request, "the path has more than two parts or an empty one");
+    enum status status = decode_part(request, slice_of(parts.at, slash), &target->user);
+    if (status != STATUS_OK)
+        return status;
+    return decode_part(request, second, &target->vin);
+}
+
+/* ---- the query ---- */
+
+struct item {
+    struct slice raw;
+    char name[CONF_NAME_MAX + 1]; /* decoded; "" where it is longer than any name the hub knows, or unreadable */
+    bool has_value;               /* there is a '=' */
+    struct slice value;           /* raw */
+};
+
+static struct item read_item(struct slice raw)
+{
+    struct item item = {.raw = raw};
+    const char *end = raw.at + raw.len;
+    const char *equals = find_byte(raw, '=');
+    char name[3 * CONF_NAME_MAX + 1];
+    size_t len = (size_t)(equals - raw.at), decoded;
+
+    item.has_value = equals != end;
+    item.value = item.has_value ? slice_of(equals + 1, end) : slice_of(end, end);
+    if (len < sizeof(name) && text_percent_decode(raw.at, len, name, &decoded) == STATUS_OK &&
+        decoded < sizeof(item.name) && memchr(name, '\0', decoded) == NULL)
+        memcpy(item.name, name, decoded + 1);
+    return item;
+}
+
+static enum status take_vin(struct request *request, const struct item *item)
+{
+    if (request->target.vin != NULL)
+        return refuse(request, "the URL names the vin twice");
+    return decode_part(request, item->value, &request->target.vin);
+}
+
+static enum status take_replay(struct request *request, const struct item *item)
+{
+    uint64_t number = 0;
+    if (request->target.has_replay)
+        return refuse(request, "replay is given twice");
+    if (item->value.len == 0)
+        return refuse(request, "replay is not a number");
+    for (size_t i = 0; i < item->value.len; i++) {
+        char digit = item->value.at[i];
+        if (digit < '0' || digit > '9')
+            return refuse(request, "replay is not a number");
+        number = number * 10 + (uint64_t)(digit - '0');
+        if (number > UINT32_MAX)
+            return refuse(request, "replay is too large a number");
+    }
+    request->target.has_replay = true;
+    request->target.replay = (uint32_t)number;
+    return STATUS_OK;
+}
+
+/* The value as a C string. STATUS_INVALID where it has a bad escape or holds a NUL. */
+static enum status decode_value(struct slice value, char **out)
+{
+    char *text = malloc(value.len + 1);
+    size_t len;
+    if (text == NULL)
+        return STATUS_NO_MEMORY;
+    if (text_percent_decode(value.at, value.len, text, &len) != STATUS_OK || memchr(text, '\0', len) != NULL) {
+        free(text);
+        return STATUS_INVALID;
+    }
+    *out = text;
+    return STATUS_OK;
+}
+
+static enum status take_token(struct request *request, const struct item *item)
+{
+    if (request->target.token != NULL)
+        return refuse(request, "token is given twice");
+    enum status status = decode_value(item->value, &request->target.token);
+    if (status == STATUS_INVALID)
+        return refuse(request, "token has a bad escape");
+    return status;
+}
+
+static enum status take_resume(struct request *request, const struct item *item)
+{
+    if (request->target.resume != NULL)
+        return STATUS_OK;
+    enum status status = decode_value(item->value, &request->target.resume);
+    if (status != STATUS_INVALID)
+        return status;
+    request->target.resume = strdup("");
+    return request->target.resume == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+}
+
+static void keep_item(struct request *request, const struct item *item)
+{
+    struct target *target = &request->target;
+    target->query[request->query_len] = request->query_len == 0 ? '?' : '&';
+    memcpy(target->query + request->query_len + 1, item->raw.at, item->raw.len);
+    request->query_len += 1 + item->raw.len;
+    target->query[request->query_len] = '\0';
+}
+
+static enum status take_item(struct request *request, const struct item *item)
+{
+    struct target *target = &request->target;
+    if (!item->has_value && target->service == NULL) {
+        struct service *service = conf_service(request->conf, item->name, strlen(item->name));
+        if (service != NULL) {
+            target->service = service_ref(service);
+            return STATUS_OK;
+        }
+    }
+    if (strcmp(item->name, "replay") == 0)
+        return take_replay(request, item);
+    if (strcmp(item->name, "token") == 0 && request->options->take_token)
+        return take_token(request, item);
+    if (strcmp(item->name, "resume") == 0 && request->options->take_resume)
+        return take_resume(request, item);
+
+    enum status status = strcmp(item->name, "vin") == 0 ? take_vin(request, item) : STATUS_OK;
+    if (status == STATUS_OK)
+        keep_item(request, item); /* the vin too: the upstream reads it there */
+    return status;
+}
+
+static enum status parse_query(struct request *request, struct slice query)
+{
+    request->target.query = malloc(query.len + 2);
+    if (request->target.query == NULL)
+        return STATUS_NO_MEMORY;
+    request->target.query[0] = '\0';
+
+    const char *end = query.at + query.len;
+    const char *at = query.at;
+    while (at < end) {
+        const char *next = find_byte(slice_of(at, end), '&');
+        if (next > at) {
+            struct item item = read_item(slice_of(at, next));
+            enum status status = take_item(request, &item);
+            if (status != STATUS_OK)
+                return status;
+        }
+        at = next + 1;
+    }
+    return STATUS_OK;
+}
+
+/* ---- the whole ---- */
+
+static enum status choose_service(struct request *request)
+{
+    const struct conf *conf = request->conf;
+    if (request->target.service != NULL)
+        return STATUS_OK;
+    struct service *service = conf_service(conf, conf->default_service, strlen(conf->default_service));
+    if (service == NULL) {
+        request->why = "the URL names no service that is configured";
+        return STATUS_NOT_FOUND;
+    }
+    request->target.service = service_ref(service);
+    return STATUS_OK;
+}
+
+static enum status make_session_id(struct request *request)
+{
+    char key[SESSION_KEY_MAX];
+    size_t len;
+    enum status status = template_session_key(&request->target, key, &len);
+    if (status != STATUS_OK)
+        return refuse(request, "the session key is longer than 256 bytes");
+    template_session_id(&request->target, key, len);
+    return STATUS_OK;
+}
+
+static enum status parse_request(struct request *request, struct slice text)
+{
+    enum status status = check_bytes(request, text);
+    if (status != STATUS_OK)
+        return status;
+
+    const char *end = text.at + text.len;
+    const char *mark = find_byte(text, '?');
+    status = parse_path(request, slice_of(text.at, mark));
+    if (status != STATUS_OK)
+        return status;
+    status = parse_query(request, mark == end ? slice_of(end, end) : slice_of(mark + 1, end));
+    if (status != STATUS_OK)
+        return status;
+    status = choose_service(request);
+    if (status != STATUS_OK)
+        return status;
+    return make_session_id(request);
+}
+
+enum status url_parse(const struct conf *conf, const char *request, size_t len, const struct url_options *options,
+                      struct target *out, const char **why)
+{
+    struct request state = {.conf = conf, .options = options};
+    enum status status = parse_request(&state, (struct slice){request, len});
+    if (status == STATUS_OK) {
+        *out = state.target;
+        return STATUS_OK;
+    }
+    target_fini(&state.target);
+    *why = status == STATUS_NO_MEMORY ? "out of memory" : state.why;
+    return status;
+}
+
+void target_fini(struct target *target)
+{
+    if (target->service != NULL)
+        service_unref(target->service);
+    free(target->path);
+    free(target->user);
+    free(target->vin);
+    free(target->query);
+    free(target->token);
+    free(target->resume);
+    *target = (struct target){0};
+}
+
+/* ---- upstream URLs ---- */
+
+#define ELLIPSIS "\xe2\x80\xa6"
+
+char *url_redact(const char *url)
+{
+    size_t items = 1;
+    for (const char *c = url; *c != '\0'; c++)
+        items += *c == '&';
+    char *text = malloc(strlen(url) + items * strlen(ELLIPSIS) + 1);
+    if (text == NULL)
+        abort(); /* the URL itself is bounded */
+
+    const char *mark = strchr(url, '?');
+    size_t len = mark == NULL ? strlen(url) : (size_t)(mark - url);
+    memcpy(text, url, len);
+    bool hide = false;
+    for (const char *c = url + len; *c != '\0'; c++) {
+        if (*c == '&')
+            hide = false;
+        if (hide)
+            continue;
+        text[len++] = *c;
+        if (*c == '=') {
+            memcpy(text + len, ELLIPSIS, strlen(ELLIPSIS));
+            len += strlen(ELLIPSIS);
+            hide = true;
+        }
+    }
+    text[len] = '\0';
+    return text;
+}
+
+static bool is_host_name(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        char c = text[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' ||
+              c == '_'))
+            return false;
+    }
+    return len > 0;
+}
+
+/* Copies the host at authority into out and returns what follows it; NULL where there is none or it does not fit. */
+static const char *read_host(struct slice authority, char out[256])
+{
+    const char *end = authority.at + authority.len;
+    bool bracket = authority.len > 0 && authority.at[0] == '[';
+    const char *from = bracket ? authority.at + 1 : authority.at;
+    const char *to = find_byte(slice_of(from, end), bracket ? ']' : ':');
+    size_t len = (size_t)(to - from);
+
+    if (len > 255 || (bracket && to == end))
+        return NULL;
+    memcpy(out, from, len);
+    out[len] = '\0';
+    struct in6_addr address;
+    if (bracket)
+        return strlen(out) == len && inet_pton(AF_INET6, out, &address) == 1 ? to + 1 : NULL;
+    return is_host_name(from, len) ? to : NULL;
+}
+
+static enum status read_port(struct slice text, uint16_t *out)
+{
+    uint32_t port = 0;
+    if (text.len < 2 || text.len > 6 || text.at[0] != ':')
+        return STATUS_INVALID;
+    for (size_t i = 1; i < text.len; i++) {
+        if (text.at[i] < '0' || text.at[i] > '9')
+            return STATUS_INVALID;
+        port = port * 10 + (uint32_t)(text.at[i] - '0');
+    }
+    if (port == 0 || port > UINT16_MAX)
+        return STATUS_INVALID;
+    *out = (uint16_t)port;
+    return STATUS_OK;
+}
+
+enum status url_split(const char *url, struct url_parts *out)
+{
+    struct url_parts parts = {.tls = strncasecmp(url, "wss://", 6) == 0};
+    if (!parts.tls && strncasecmp(url, "ws://", 5) != 0)
+        return STATUS_INVALID;
+    const char *from = url + (parts.tls ? 6 : 5);
+    const char *end = from + strcspn(from, "/?#");
+    if (*end == '?' || strchr(end, '#') != NULL)
+        return STATUS_INVALID;
+
+    const char *port = read_host(slice_of(from, end), parts.host);
+    if (port == NULL)
+        return STATUS_INVALID;
+    parts.port = parts.tls ? 443 : 80;
+    if (port != end && read_port(slice_of(port, end), &parts.port) != STATUS_OK)
+        return STATUS_INVALID;
+    parts.path = *end == '\0' ? "/" : end;
+    *out = parts;
+    return STATUS_OK;
+}
