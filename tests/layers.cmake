@@ -1,0 +1,78 @@
+# Who may include what. The include trees of the build keep layers apart, but headers that the
+# system has for everyone (/usr/include) they can't: this reads the #include lines against one table.
+# Prints TAP: cmake -D ROOT=checkout -P layers.cmake
+
+# folder | layers it may include from | libraries it may include, as prefixes of the header's name
+set(table
+  "common|common|jansson jwt openssl/ yaml zlib utarray uthash utlist"
+  "hub/loop|common loop|event2/ libwebsockets uthash utlist"
+  "hub/bus|common loop bus|hiredis/ uthash utlist"
+  "hub/core|common bus core|uthash utlist"
+  "hub/front|common loop core front|jansson libwebsockets openssl/ uthash utlist zlib"
+  "hub/upstream|common loop core upstream|libwebsockets openssl/ uthash utlist zlib"
+  "hub/admin|common loop core admin|event2/ jansson uthash utlist"
+  "hub/app|common loop bus core front upstream admin app|jansson openssl/ uthash utlist"
+  "hub/ctl|common loop bus ctl|event2/ hiredis/ jansson uthash utlist"
+)
+# The codecs, common/envelope* and common/v1_msgpack*: msgpack is hidden behind their interfaces.
+set(codecs_may "msgpack")
+
+set(layers "admin|app|bus|common|core|ctl|front|loop|upstream")
+set(libraries "event2/|event\\.h|hiredis|jansson|jwt|libwebsockets|msgpack|openssl/|utarray|uthash|utlist|yaml|zlib")
+
+function(check file allowed out)
+  get_filename_component(name "${file}" NAME)
+  if(name MATCHES "^(envelope|v1_msgpack)")
+    list(APPEND allowed ${codecs_may})
+  endif()
+  file(STRINGS "${file}" lines REGEX "^[ \t]*#[ \t]*include")
+  set(wrong "")
+  foreach(line IN LISTS lines)
+    if(NOT line MATCHES "[<\"]([^>\"]+)[>\"]")
+      continue()
+    endif()
+    set(header "${CMAKE_MATCH_1}")
+    if(NOT header MATCHES "^(${layers})/" AND NOT header MATCHES "^(${libraries})")
+      continue()
+    endif()
+    set(fine FALSE)
+    foreach(prefix IN LISTS allowed)
+      string(FIND "${header}" "${prefix}" at)
+      if(at EQUAL 0)
+        set(fine TRUE)
+      endif()
+    endforeach()
+    if(NOT fine)
+      list(APPEND wrong "${file} includes ${header}")
+    endif()
+  endforeach()
+  set(${out} "${wrong}" PARENT_SCOPE)
+endfunction()
+
+set(failures 0)
+foreach(row IN LISTS table)
+  string(REPLACE "|" ";" row "${row}")
+  list(GET row 0 folder)
+  list(GET row 1 own)
+  list(GET row 2 third)
+  string(REPLACE " " ";" own "${own}")
+  string(REPLACE " " ";" third "${third}")
+  list(TRANSFORM own APPEND "/")
+  file(GLOB files "${ROOT}/${folder}/*.[ch]")
+  set(all_wrong "")
+  foreach(file IN LISTS files)
+    check("${file}" "${own};${third}" wrong)
+    list(APPEND all_wrong ${wrong})
+  endforeach()
+  list(LENGTH files count)
+  if(all_wrong)
+    list(JOIN all_wrong "\n# " text)
+    execute_process(COMMAND ${CMAKE_COMMAND} -E echo "not ok - ${folder} keeps to its layer\n# ${text}")
+    math(EXPR failures "${failures} + 1")
+  elseif(count GREATER 0)
+    execute_process(COMMAND ${CMAKE_COMMAND} -E echo "ok - ${folder} keeps to its layer (${count} files)")
+  endif()
+endforeach()
+if(failures)
+  message(FATAL_ERROR "${failures} folders include what they may not")
+endif()
