@@ -1,0 +1,287 @@
+#include "loop/loop.h"
+
+#include <assert.h>
+#include <event2/event.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+#include "common/clock.h"
+#include "loop/loop_private.h"
+
+#define HOOKS_MAX   8
+#define SIGNALS_MAX 8
+/* lws and the end hooks may wake each other; past this many rounds the next turn goes on. */
+#define ROUNDS_MAX 4
+/* lws takes a descriptor limit above 10 million for a mistake and falls back to 2,560; its tables
+ * and ours are indexed by descriptor. */
+#define DESCRIPTORS_MAX 1048576U
+
+struct hook {
+    loop_fn *fn;
+    void *ctx;
+};
+
+struct signal_watch {
+    struct loop *loop;
+    struct event *event;
+    loop_fn *fn;
+    void *ctx;
+};
+
+struct lag {
+    uint64_t second; /* the second that current_ms is of */
+    uint64_t current_ms, before_ms;
+};
+
+struct loop {
+    struct event_base *base;
+    struct lws_adapter *lws;
+    struct hook starts[HOOKS_MAX], ends[HOOKS_MAX];
+    size_t starts_len, ends_len;
+    struct signal_watch signals[SIGNALS_MAX];
+    size_t signals_len;
+    struct lag lag;
+    bool in_turn;
+    bool stopping;
+};
+
+struct loop_timer {
+    struct loop *loop;
+    struct event *event;
+    loop_fn *fn;
+    void *ctx;
+    uint64_t due_ms;
+};
+
+/*
+ * The changelist joins changes of one turn into one epoll_ctl. It asks that no descriptor is closed
+ * under a dup of it, which holds here. Without cached time a timer counts from the moment it is
+ * started, however long the callback before it took.
+ */
+static struct event_base *base_new(void)
+{
+    struct event_config *config = event_config_new();
+    if (config == NULL)
+        return NULL;
+
+    struct event_base *base = NULL;
+    if (event_config_set_flag(config, EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST) == 0 &&
+        event_config_set_flag(config, EVENT_BASE_FLAG_NO_CACHE_TIME) == 0 &&
+        event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK) == 0)
+        base = event_base_new_with_config(config);
+    event_config_free(config);
+    return base;
+}
+
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max < DESCRIPTORS_MAX ? limit.rlim_max : DESCRIPTORS_MAX;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+enum status loop_new(struct loop **out)
+{
+    struct loop *loop = calloc(1, sizeof(*loop));
+    if (loop == NULL)
+        return STATUS_NO_MEMORY;
+
+    raise_descriptor_limit();
+    signal(SIGPIPE, SIG_IGN);
+    loop->base = base_new();
+    if (loop->base == NULL) {
+        free(loop);
+        return STATUS_IO;
+    }
+    *out = loop;
+    return STATUS_OK;
+}
+
+void loop_free(struct loop *loop)
+{
+    if (loop == NULL)
+        return;
+    assert(loop->lws == NULL);
+    for (size_t i = 0; i < loop->signals_len; i++)
+        event_free(loop->signals[i].event);
+    event_base_free(loop->base);
+    free(loop);
+}
+
+struct event_base *loop_base(struct loop *loop)
+{
+    return loop->base;
+}
+
+void loop_set_lws(struct loop *loop, struct lws_adapter *adapter)
+{
+    loop->lws = adapter;
+}
+
+struct lws_adapter *loop_lws(struct loop *loop)
+{
+    return loop->lws;
+}
+
+static void add_hook(struct hook *hooks, size_t *len, loop_fn *fn, void *ctx)
+{
+    assert(*len < HOOKS_MAX);
+    hooks[(*len)++] = (struct hook){fn, ctx};
+}
+
+void loop_at_turn_start(struct loop *loop, loop_fn *fn, void *ctx)
+{
+    add_hook(loop->starts, &loop->starts_len, fn, ctx);
+}
+
+void loop_at_turn_end(struct loop *loop, loop_fn *fn, void *ctx)
+{
+    add_hook(loop->ends, &loop->ends_len, fn, ctx);
+}
+
+void loop_enter(struct loop *loop)
+{
+    if (loop->in_turn)
+        return;
+    loop->in_turn = true;
+    for (size_t i = 0; i < loop->starts_len; i++)
+        loop->starts[i].fn(loop->starts[i].ctx);
+}
+
+/*
+ * Runs the end hooks, then lets lws run its own due timers. Those may bring callbacks, which begin
+ * a turn of their own: hence the rounds. Where they do not end, the loop is made to come back at
+ * once.
+ */
+static void end_turn(struct loop *loop)
+{
+    for (int round = 0; round < ROUNDS_MAX; round++) {
+        if (loop->in_turn) {
+            for (size_t i = 0; i < loop->ends_len; i++)
+                loop->ends[i].fn(loop->ends[i].ctx);
+            loop->in_turn = false;
+        }
+        if (loop->lws != NULL)
+            lws_adapter_end_turn(loop->lws);
+        if (!loop->in_turn)
+            return;
+    }
+    if (loop->lws != NULL)
+        lws_adapter_wake(loop->lws);
+}
+
+void loop_run(struct loop *loop)
+{
+    loop->stopping = false;
+    end_turn(loop);
+    while (!loop->stopping) {
+        int result = event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY);
+        assert(result >= 0);
+        end_turn(loop);
+    }
+}
+
+void loop_stop(struct loop *loop)
+{
+    loop->stopping = true;
+    event_base_loopbreak(loop->base);
+}
+
+/* --- timers --- */
+
+static void lag_note(struct lag *lag, uint64_t now_ms, uint64_t late_ms)
+{
+    uint64_t second = now_ms / 1000;
+    if (second != lag->second) {
+        lag->before_ms = second == lag->second + 1 ? lag->current_ms : 0;
+        lag->current_ms = 0;
+        lag->second = second;
+    }
+    if (late_ms > lag->current_ms)
+        lag->current_ms = late_ms;
+}
+
+uint64_t loop_lag_ms(const struct loop *loop)
+{
+    struct lag lag = loop->lag;
+    lag_note(&lag, clock_boot_ms(), 0);
+    return lag.current_ms > lag.before_ms ? lag.current_ms : lag.before_ms;
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct loop_timer *timer = arg;
+    uint64_t now_ms = clock_boot_ms();
+    lag_note(&timer->loop->lag, now_ms, now_ms > timer->due_ms ? now_ms - timer->due_ms : 0);
+    loop_enter(timer->loop);
+    timer->fn(timer->ctx);
+}
+
+struct loop_timer *loop_timer_new(struct loop *loop, loop_fn *fn, void *ctx)
+{
+    struct loop_timer *timer = calloc(1, sizeof(*timer));
+    if (timer == NULL)
+        return NULL;
+    *timer = (struct loop_timer){.loop = loop, .fn = fn, .ctx = ctx};
+    timer->event = evtimer_new(loop->base, on_timer, timer);
+    if (timer->event == NULL) {
+        free(timer);
+        return NULL;
+    }
+    return timer;
+}
+
+void loop_timer_free(struct loop_timer *timer)
+{
+    if (timer == NULL)
+        return;
+    event_free(timer->event);
+    free(timer);
+}
+
+void loop_timer_start(struct loop_timer *timer, uint64_t after_ms)
+{
+    struct timeval after = {.tv_sec = (time_t)(after_ms / 1000),
+                            .tv_usec = (suseconds_t)(after_ms % 1000 * 1000)};
+    timer->due_ms = clock_boot_ms() + after_ms;
+    evtimer_add(timer->event, &after);
+}
+
+void loop_timer_stop(struct loop_timer *timer)
+{
+    evtimer_del(timer->event);
+}
+
+/* --- signals --- */
+
+static void on_signal(evutil_socket_t number, short what, void *arg)
+{
+    (void)number;
+    (void)what;
+    struct signal_watch *watch = arg;
+    loop_enter(watch->loop);
+    watch->fn(watch->ctx);
+}
+
+enum status loop_on_signal(struct loop *loop, int signal_number, loop_fn *fn, void *ctx)
+{
+    if (loop->signals_len == SIGNALS_MAX)
+        return STATUS_LIMIT;
+
+    struct signal_watch *watch = &loop->signals[loop->signals_len];
+    *watch = (struct signal_watch){.loop = loop, .fn = fn, .ctx = ctx};
+    watch->event = evsignal_new(loop->base, signal_number, on_signal, watch);
+    if (watch->event == NULL)
+        return STATUS_NO_MEMORY;
+    if (event_add(watch->event, NULL) != 0) {
+        event_free(watch->event);
+        return STATUS_IO;
+    }
+    loop->signals_len++;
+    return STATUS_OK;
+}

@@ -1,0 +1,287 @@
+/*
+ * lws on our libevent base, by its interface for foreign event loops (event_lib_custom).
+ *
+ * lws tells of each descriptor which readiness it wants, and is told of it through lws_service_fd.
+ * Its timers need one timer of ours, armed once a turn.
+ */
+#include <assert.h>
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <libwebsockets.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+#include "loop/loop.h"
+#include "loop/loop_private.h"
+
+/* lws asks to be called again at the latest after this long, so that the timer needs no special
+ * case. */
+#define IDLE_MS 60000
+
+/*
+ * One for each descriptor of lws. Reading is wanted nearly always and its event is part of the
+ * object; writing is wanted seldom (only while something is buffered), so that its event is made
+ * for the time. Each has its own event since libevent could change one event's interest only by
+ * removing and adding it.
+ */
+struct watch {
+    struct event read;
+    struct event *write;
+    bool reading;
+};
+
+struct lws_adapter {
+    struct loop *loop;
+    struct lws_context *context;
+    struct event *timer;
+    struct watch **watches; /* by descriptor */
+    size_t watches_len;
+};
+
+/* What lws allots beside its own per-thread state. */
+struct per_thread {
+    struct lws_adapter *adapter;
+};
+
+static struct lws_adapter *adapter_of(struct lws *wsi)
+{
+    struct per_thread *part = lws_evlib_wsi_to_evlib_pt(wsi);
+    return part->adapter;
+}
+
+static void serve(struct lws_adapter *adapter, evutil_socket_t fd, short ready)
+{
+    loop_enter(adapter->loop);
+    struct lws_pollfd pollfd = {.fd = fd, .events = ready, .revents = ready};
+    lws_service_fd(adapter->context, &pollfd);
+}
+
+/* libevent reports a hang-up or an error as readiness of all that is watched; lws finds it out by
+ * the call. */
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+    (void)what;
+    serve(arg, fd, LWS_POLLIN);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+    (void)what;
+    serve(arg, fd, LWS_POLLOUT);
+}
+
+static struct watch *watch_find(struct lws_adapter *adapter, int fd)
+{
+    return fd >= 0 && (size_t)fd < adapter->watches_len ? adapter->watches[fd] : NULL;
+}
+
+static struct watch *watch_get(struct lws_adapter *adapter, int fd)
+{
+    if (fd < 0 || (size_t)fd >= adapter->watches_len)
+        return NULL;
+    struct watch *watch = adapter->watches[fd];
+    if (watch != NULL)
+        return watch;
+
+    watch = calloc(1, sizeof(*watch));
+    if (watch == NULL)
+        return NULL;
+    event_assign(&watch->read, loop_base(adapter->loop), fd, EV_READ | EV_PERSIST, on_readable,
+                 adapter);
+    adapter->watches[fd] = watch;
+    return watch;
+}
+
+static void watch_reading(struct watch *watch, bool wanted)
+{
+    if (watch->reading == wanted)
+        return;
+    watch->reading = wanted;
+    if (wanted)
+        event_add(&watch->read, NULL);
+    else
+        event_del(&watch->read);
+}
+
+static void watch_writing(struct lws_adapter *adapter, int fd, struct watch *watch, bool wanted)
+{
+    if ((watch->write != NULL) == wanted)
+        return;
+    if (!wanted) {
+        event_free(watch->write);
+        watch->write = NULL;
+        return;
+    }
+    watch->write = event_new(loop_base(adapter->loop), fd, EV_WRITE | EV_PERSIST, on_writable,
+                             adapter);
+    if (watch->write == NULL)
+        abort(); /* a hundred bytes */
+    event_add(watch->write, NULL);
+}
+
+static void watch_drop(struct lws_adapter *adapter, int fd)
+{
+    struct watch *watch = watch_find(adapter, fd);
+    if (watch == NULL)
+        return;
+    watch_writing(adapter, fd, watch, false);
+    watch_reading(watch, false);
+    free(watch);
+    adapter->watches[fd] = NULL;
+}
+
+/* --- what lws calls --- */
+
+static int on_init_pt(struct lws_context *context, void *foreign_loop, int thread)
+{
+    struct per_thread *part = lws_evlib_tsi_to_evlib_pt(context, thread);
+    part->adapter = foreign_loop;
+    part->adapter->context =
+        context; /* descriptors may be watched before lws_create_context returns */
+    return 0;
+}
+
+static int on_new_descriptor(struct lws *wsi)
+{
+    return watch_get(adapter_of(wsi), lws_get_socket_fd(wsi)) == NULL;
+}
+
+static void on_interest(struct lws *wsi, unsigned int flags)
+{
+    struct lws_adapter *adapter = adapter_of(wsi);
+    int fd = lws_get_socket_fd(wsi);
+    if (fd < 0)
+        return;
+    /* Only the removal of a descriptor names both. */
+    if ((flags & LWS_EV_STOP) && (flags & LWS_EV_READ) && (flags & LWS_EV_WRITE)) {
+        watch_drop(adapter, fd);
+        return;
+    }
+
+    bool wanted = (flags & LWS_EV_START) != 0;
+    struct watch *watch = wanted ? watch_get(adapter, fd) : watch_find(adapter, fd);
+    if (watch == NULL)
+        return;
+    if (flags & LWS_EV_READ)
+        watch_reading(watch, wanted);
+    if (flags & LWS_EV_WRITE)
+        watch_writing(adapter, fd, watch, wanted);
+}
+
+static int on_closing(struct lws *wsi)
+{
+    watch_drop(adapter_of(wsi), lws_get_socket_fd(wsi));
+    return 0;
+}
+
+static const struct lws_event_loop_ops adapter_ops = {
+    .name = "libevent, foreign",
+    .init_pt = on_init_pt,
+    .init_vhost_listen_wsi = on_new_descriptor,
+    .sock_accept = on_new_descriptor,
+    .io = on_interest,
+    .wsi_logical_close = on_closing,
+    .evlib_size_pt = sizeof(struct per_thread),
+};
+
+static const lws_plugin_evlib_t adapter_plugin = {
+    .hdr = {"libevent, foreign", "lws_evlib_plugin", LWS_BUILD_HASH, LWS_PLUGIN_API_MAGIC},
+    .ops = &adapter_ops,
+};
+
+/* --- once a turn --- */
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    (void)arg; /* what is due runs at the end of the turn */
+}
+
+static void arm(struct lws_adapter *adapter, int after_ms)
+{
+    struct timeval after = {.tv_sec = after_ms / 1000, .tv_usec = (after_ms % 1000) * 1000};
+    evtimer_add(adapter->timer, &after);
+}
+
+/*
+ * lws_service_adjust_timeout runs the timers that are due and says how long the next has time. 0
+ * says that something waits in a buffer (of a client whose reading was resumed, or of TLS), or that
+ * a timer is due within a millisecond: the forced service looks after both. loop_enter is left to
+ * the protocols' callbacks here, so that a turn is opened only where there is one.
+ */
+void lws_adapter_end_turn(struct lws_adapter *adapter)
+{
+    int wait_ms = lws_service_adjust_timeout(adapter->context, IDLE_MS, 0);
+    if (wait_ms == 0) {
+        bool served = _lws_plat_service_forced_tsi(adapter->context, 0) > 0;
+        wait_ms = lws_service_adjust_timeout(adapter->context, IDLE_MS, 0);
+        if (wait_ms == 0 && !served)
+            wait_ms = 1; /* a timer, in less */
+    }
+    arm(adapter, wait_ms);
+}
+
+void lws_adapter_wake(struct lws_adapter *adapter)
+{
+    arm(adapter, 0);
+}
+
+static void adapter_free(struct lws_adapter *adapter)
+{
+    for (size_t fd = 0; fd < adapter->watches_len; fd++)
+        watch_drop(adapter, (int)fd);
+    if (adapter->timer != NULL)
+        event_free(adapter->timer);
+    free(adapter->watches);
+    free(adapter);
+}
+
+static struct lws_adapter *adapter_new(struct loop *loop)
+{
+    struct lws_adapter *adapter = calloc(1, sizeof(*adapter));
+    struct rlimit limit;
+    if (adapter == NULL || getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        free(adapter);
+        return NULL;
+    }
+    adapter->loop = loop;
+    adapter->watches_len = (size_t)limit.rlim_cur;
+    /* calloc of this size is untouched pages: memory is spent for descriptors that were in use. */
+    adapter->watches = calloc(adapter->watches_len, sizeof(*adapter->watches));
+    adapter->timer = evtimer_new(loop_base(loop), on_timer, adapter);
+    if (adapter->watches == NULL || adapter->timer == NULL) {
+        adapter_free(adapter);
+        return NULL;
+    }
+    return adapter;
+}
+
+struct lws_context *loop_lws_create(struct loop *loop, struct lws_context_creation_info *info)
+{
+    assert(loop_lws(loop) == NULL);
+    struct lws_adapter *adapter = adapter_new(loop);
+    if (adapter == NULL)
+        return NULL;
+
+    void *foreign_loops[1] = {adapter};
+    info->event_lib_custom = &adapter_plugin;
+    info->foreign_loops = foreign_loops;
+    struct lws_context *context = lws_create_context(info);
+    info->foreign_loops = NULL;
+    if (context == NULL) {
+        adapter_free(adapter);
+        return NULL;
+    }
+    loop_set_lws(loop, adapter);
+    return context;
+}
+
+void loop_lws_destroy(struct loop *loop, struct lws_context *context)
+{
+    struct lws_adapter *adapter = loop_lws(loop);
+    assert(adapter != NULL && adapter->context == context);
+    lws_context_destroy(context);
+    loop_set_lws(loop, NULL);
+    adapter_free(adapter);
+}
