@@ -1,0 +1,312 @@
+#include "bus/bus_memory_store.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bus/bus_memory.h"
+
+#define HISTORY_FIRST 8
+
+static void *claim_memory(size_t size)
+{
+    void *memory = calloc(1, size);
+    if (memory == NULL)
+        abort();
+    return memory;
+}
+
+char *memory_copy(const char *text)
+{
+    if (text == NULL)
+        return NULL;
+    char *copy = strdup(text);
+    if (copy == NULL)
+        abort();
+    return copy;
+}
+
+static void replace_text(const char **place, const char *text)
+{
+    char *copy = memory_copy(text != NULL ? text : "");
+    free((char *)*place);
+    *place = copy;
+}
+
+/* --- nodes --- */
+
+struct memory_node *memory_node_get(struct bus_memory_store *store, const char *id)
+{
+    struct memory_node *node;
+    HASH_FIND_STR(store->nodes, id, node);
+    if (node == NULL) {
+        node = claim_memory(sizeof(*node));
+        node->id = memory_copy(id);
+        HASH_ADD_KEYPTR(hh, store->nodes, node->id, strlen(node->id), node);
+    }
+    return node;
+}
+
+void memory_node_remove(struct bus_memory_store *store, struct memory_node *node)
+{
+    HASH_DEL(store->nodes, node);
+    free((char *)node->record.host);
+    free((char *)node->record.version);
+    free((char *)node->record.listen);
+    free((char *)node->record.admin);
+    free((char *)node->record.state);
+    free(node->id);
+    free(node);
+}
+
+void memory_node_record(struct memory_node *node, const struct bus_node_record *record,
+                        uint64_t now_ms)
+{
+    struct bus_node_record kept = node->record;
+    replace_text(&kept.host, record->host);
+    replace_text(&kept.version, record->version);
+    replace_text(&kept.listen, record->listen);
+    replace_text(&kept.admin, record->admin);
+    replace_text(&kept.state, record->state);
+    node->record = *record;
+    node->record.host = kept.host;
+    node->record.version = kept.version;
+    node->record.listen = kept.listen;
+    node->record.admin = kept.admin;
+    node->record.state = kept.state;
+    node->record_until_ms = now_ms + record->lease_ms;
+}
+
+/* --- history --- */
+
+static void history_clear(struct memory_history *history)
+{
+    for (size_t i = 0; i < history->len; i++)
+        publication_unref(memory_history_at(history, i));
+    free(history->ring);
+    *history = (struct memory_history){0};
+}
+
+struct publication *memory_history_at(const struct memory_history *history, size_t index)
+{
+    assert(index < history->len);
+    return history->ring[(history->start + index) % history->cap];
+}
+
+static void history_drop_oldest(struct memory_history *history)
+{
+    publication_unref(memory_history_at(history, 0));
+    history->start = (history->start + 1) % history->cap;
+    history->len--;
+}
+
+static void history_grow(struct memory_history *history)
+{
+    size_t cap = history->cap > 0 ? history->cap * 2 : HISTORY_FIRST;
+    struct publication **ring = claim_memory(cap * sizeof(struct publication *));
+    for (size_t i = 0; i < history->len; i++)
+        ring[i] = memory_history_at(history, i);
+    free(history->ring);
+    history->ring = ring;
+    history->start = 0;
+    history->cap = cap;
+}
+
+void memory_history_append(struct memory_history *history, struct publication *publication,
+                           uint32_t size)
+{
+    if (history->len > 0) {
+        struct position newest = memory_history_at(history, history->len - 1)->at;
+        if (position_compare(publication->at, newest) <= 0)
+            return;
+    }
+    while (history->len >= size)
+        history_drop_oldest(history);
+    if (history->len == history->cap)
+        history_grow(history);
+    history->ring[(history->start + history->len++) % history->cap] = publication_ref(publication);
+}
+
+size_t memory_history_after(const struct memory_history *history, struct position after)
+{
+    size_t low = 0, high = history->len;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (position_compare(memory_history_at(history, middle)->at, after) <= 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* --- sessions --- */
+
+static void session_forget_record(struct memory_session *session)
+{
+    session->recorded = false;
+    session->listed_ms = 0;
+    session->epoch = 0;
+    free(session->owner);
+    session->owner = NULL;
+    free((char *)session->record.state);
+    free((char *)session->record.reason);
+    free((char *)session->record.upstream);
+    session->record = (struct bus_session_record){0};
+}
+
+static void session_free(struct memory_session *session)
+{
+    timer_stop(&session->store->timers, &session->expiry);
+    HASH_DEL(session->store->sessions, session);
+    session_forget_record(session);
+    history_clear(&session->history);
+    while (session->subscribers != NULL) {
+        struct memory_subscriber *next = session->subscribers->next;
+        free(session->subscribers);
+        session->subscribers = next;
+    }
+    free(session->id);
+    free(session);
+}
+
+static void session_expire(struct memory_session *session, uint64_t now_ms)
+{
+    if (session->recorded && session->record_until_ms <= now_ms)
+        session_forget_record(session);
+    if (session->history.len > 0 && session->history.until_ms <= now_ms)
+        history_clear(&session->history);
+}
+
+static void session_on_expiry(struct timer *timer, uint64_t now_ms)
+{
+    struct memory_session *session = (struct memory_session *)timer;
+    session_expire(session, now_ms);
+    memory_session_settle(session);
+}
+
+struct memory_session *memory_session_find(struct bus_memory_store *store, const char *id,
+                                           uint64_t now_ms)
+{
+    struct memory_session *session;
+    HASH_FIND_STR(store->sessions, id, session);
+    if (session != NULL)
+        session_expire(session, now_ms);
+    return session;
+}
+
+struct memory_session *memory_session_get(struct bus_memory_store *store, const char *id,
+                                          uint64_t now_ms)
+{
+    struct memory_session *session = memory_session_find(store, id, now_ms);
+    if (session == NULL) {
+        session = claim_memory(sizeof(*session));
+        session->store = store;
+        session->id = memory_copy(id);
+        HASH_ADD_KEYPTR(hh, store->sessions, session->id, strlen(session->id), session);
+    }
+    return session;
+}
+
+void memory_session_settle(struct memory_session *session)
+{
+    if (!session->recorded && session->history.len == 0 && session->subscribers == NULL) {
+        session_free(session);
+        return;
+    }
+    uint64_t due = UINT64_MAX;
+    if (session->recorded)
+        due = session->record_until_ms;
+    if (session->history.len > 0 && session->history.until_ms < due)
+        due = session->history.until_ms;
+
+    /* A deadline that only moved back is left alone: the timer comes early once and is armed again,
+     * which spares a heap operation per publish. */
+    if (due == UINT64_MAX)
+        timer_stop(&session->store->timers, &session->expiry);
+    else if (!timer_armed(&session->expiry) || due < session->expiry.at_ms)
+        timer_start(&session->store->timers, &session->expiry, due, session_on_expiry);
+}
+
+void memory_session_set_owner(struct memory_session *session, const char *owner)
+{
+    char *copy = memory_copy(owner);
+    free(session->owner);
+    session->owner = copy;
+}
+
+void memory_session_own(struct memory_session *session, const char *owner, uint64_t epoch,
+                        const char *state, const char *upstream, uint64_t now_ms, uint64_t unix_ms)
+{
+    session->recorded = true;
+    memory_session_set_owner(session, owner);
+    session->epoch = epoch;
+    memory_session_record(session, &(struct bus_session_record){
+                                       .state = state, .upstream = upstream, .since_ms = unix_ms});
+    session->record_until_ms = now_ms + MEMORY_RECORD_TTL_MS;
+    session->listed_ms = unix_ms;
+}
+
+void memory_session_record(struct memory_session *session, const struct bus_session_record *record)
+{
+    replace_text(&session->record.state, record->state);
+    replace_text(&session->record.reason, record->reason);
+    replace_text(&session->record.upstream, record->upstream);
+    session->record.since_ms = record->since_ms;
+    session->record.clients = record->clients;
+    session->record.members = record->members;
+    session->record.offset = record->offset;
+}
+
+void memory_session_subscribe(struct memory_session *session, struct memory_bus *bus)
+{
+    if (memory_session_subscribed(session, bus))
+        return;
+    struct memory_subscriber *subscriber = claim_memory(sizeof(*subscriber));
+    *subscriber = (struct memory_subscriber){bus, session->subscribers};
+    session->subscribers = subscriber;
+}
+
+void memory_session_unsubscribe(struct memory_session *session, const struct memory_bus *bus)
+{
+    for (struct memory_subscriber **at = &session->subscribers; *at != NULL; at = &(*at)->next) {
+        struct memory_subscriber *subscriber = *at;
+        if (subscriber->bus == bus) {
+            *at = subscriber->next;
+            free(subscriber);
+            return;
+        }
+    }
+}
+
+bool memory_session_subscribed(const struct memory_session *session, const struct memory_bus *bus)
+{
+    const struct memory_subscriber *subscriber = session->subscribers;
+    while (subscriber != NULL && subscriber->bus != bus)
+        subscriber = subscriber->next;
+    return subscriber != NULL;
+}
+
+/* --- the store --- */
+
+struct bus_memory_store *bus_memory_store_new(void)
+{
+    struct bus_memory_store *store = claim_memory(sizeof(*store));
+    timers_init(&store->timers);
+    return store;
+}
+
+void bus_memory_store_free(struct bus_memory_store *store)
+{
+    assert(store->buses == NULL);
+    struct memory_session *session, *next_session;
+    HASH_ITER (hh, store->sessions, session, next_session) {
+        session_free(session);
+    }
+    struct memory_node *node, *next_node;
+    HASH_ITER (hh, store->nodes, node, next_node) {
+        memory_node_remove(store, node);
+    }
+    timers_fini(&store->timers);
+    free(store);
+}

@@ -1,0 +1,103 @@
+/*
+ * What the bus in memory keeps: the nodes, and for each session its record, its history and who
+ * listens to its channel.
+ *
+ * It is the counterpart of the keys in Redis: record and history of a session have their own times
+ * to live. A session is here as long as it has any of the three. Knows nothing of events; time
+ * comes in from outside.
+ */
+#ifndef VINHUB_BUS_BUS_MEMORY_STORE_H
+#define VINHUB_BUS_BUS_MEMORY_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <uthash.h>
+
+#include "bus/bus.h"
+#include "common/publication.h"
+#include "common/timer.h"
+
+#define MEMORY_RECORD_TTL_MS (30 * 60 * 1000)
+#define MEMORY_LISTED_MS     (60 * 60 * 1000)
+
+struct memory_bus;
+
+struct memory_node {
+    char *id;
+    bool present;                  /* has an entry: it renews */
+    uint64_t score;                /* Unix ms, strictly growing */
+    struct bus_node_record record; /* strings are owned; valid until record_until_ms */
+    uint64_t record_until_ms;      /* 0: none */
+    UT_hash_handle hh;
+};
+
+struct memory_history {
+    struct publication **ring; /* referenced, oldest at start */
+    size_t start, len, cap;
+    uint64_t until_ms;
+};
+
+struct memory_subscriber {
+    struct memory_bus *bus;
+    struct memory_subscriber *next;
+};
+
+struct memory_session {
+    struct timer expiry; /* first, so that a timer leads back here */
+    struct bus_memory_store *store;
+    char *id;
+    bool recorded;
+    char *owner; /* "" where released */
+    uint64_t epoch;
+    struct bus_session_record record; /* strings are owned */
+    uint64_t record_until_ms;
+    uint64_t listed_ms; /* Unix ms of the last write; 0: not listed */
+    struct memory_history history;
+    struct memory_subscriber *subscribers;
+    UT_hash_handle hh;
+};
+
+struct bus_memory_store {
+    struct memory_node *nodes;
+    struct memory_session *sessions;
+    struct memory_bus *buses;
+    struct timers timers;
+};
+
+/* A copy that is never NULL; running out of memory for so little ends the process. NULL in, NULL
+ * out. */
+char *memory_copy(const char *text);
+
+struct memory_node *memory_node_get(struct bus_memory_store *store, const char *id);
+void memory_node_remove(struct bus_memory_store *store, struct memory_node *node);
+void memory_node_record(struct memory_node *node, const struct bus_node_record *record,
+                        uint64_t now_ms);
+
+/* What is due at now_ms is gone from it. find returns NULL where there is none, get makes one. */
+struct memory_session *memory_session_find(struct bus_memory_store *store, const char *id,
+                                           uint64_t now_ms);
+struct memory_session *memory_session_get(struct bus_memory_store *store, const char *id,
+                                          uint64_t now_ms);
+/* To be called after a change: arms the expiry, or frees a session that holds nothing any more. */
+void memory_session_settle(struct memory_session *session);
+
+/* Makes owner the owner at epoch; what people see starts over. */
+void memory_session_own(struct memory_session *session, const char *owner, uint64_t epoch,
+                        const char *state, const char *upstream, uint64_t now_ms, uint64_t unix_ms);
+void memory_session_set_owner(struct memory_session *session, const char *owner);
+void memory_session_record(struct memory_session *session, const struct bus_session_record *record);
+
+void memory_session_subscribe(struct memory_session *session, struct memory_bus *bus);
+void memory_session_unsubscribe(struct memory_session *session, const struct memory_bus *bus);
+bool memory_session_subscribed(const struct memory_session *session, const struct memory_bus *bus);
+
+/* Appends what is newer than the newest, keeps at most size. */
+void memory_history_append(struct memory_history *history, struct publication *publication,
+                           uint32_t size);
+struct publication *memory_history_at(const struct memory_history *history, size_t index);
+/* Index of the first entry after the position. */
+size_t memory_history_after(const struct memory_history *history, struct position after);
+
+#endif
