@@ -1,0 +1,226 @@
+// Contract section 11 and the Redis rows of section 9: what people read in Redis is true at each step,
+// and what a cluster does when Redis goes away.
+import assert from 'node:assert/strict'
+import { test } from '../lib/runner.mjs'
+import { Backend } from '../lib/backend.mjs'
+import { Browser } from '../lib/browser.mjs'
+import { service, SLACK_MS, startCluster, startHub } from '../lib/hub.mjs'
+import { RedisServer } from '../lib/redis.mjs'
+import { quiet, until } from '../lib/until.mjs'
+
+const UPSTREAM = '/base/admin/VIN1'
+const PAGE = '/admin/VIN1?remoteWs'
+const SESSION = 'remoteWs:VIN1'
+const RECORD = `vinhub:session:{${SESSION}}`
+const LEASE_MS = 2000
+
+async function start(t, { nodes = 2, settings = {}, services = {}, lease = LEASE_MS } = {}) {
+  const [redis, backend] = await Promise.all([RedisServer.start(t), Backend.start(t)])
+  const hubs = await startCluster(t, { redis, nodes, settings: {
+    ...settings, node: { lease: `${lease}ms` }, services: [service(backend, { linger: '500ms', ...services })],
+  } })
+  return { redis, backend, hubs }
+}
+
+/** Polls a Redis hash until the given fields have the given values; returns the hash. */
+async function untilHash(redis, key, fields, ms = LEASE_MS + 1000 + SLACK_MS) {
+  let hash
+  await until(async () => {
+    hash = await redis.client.hgetall(key)
+    return Object.entries(fields).every(([name, value]) => hash[name] === String(value))
+  }, ms, () => `${key} with ${JSON.stringify(fields)} (is ${JSON.stringify(hash)})`)
+  return hash
+}
+
+async function pushUntilSeen(backend, browser, text) {
+  await until(() => { backend.push(UPSTREAM, text); return browser.texts().includes(text) }, 5000, `${text} at the browser`)
+}
+
+test('a node is listed with its lease and described, and a clean stop takes it out', async (t) => {
+  const { redis, hubs: [a, b] } = await start(t)
+  const { client } = redis
+  assert.deepEqual((await client.zrange('vinhub:nodes', 0, -1)).sort(), ['a', 'b'])
+  const score = Number(await client.zscore('vinhub:nodes', 'a'))
+  assert.ok(Math.abs(score - Date.now()) < LEASE_MS, 'the score is the time of the renewal in ms')
+  await until(async () => Number(await client.zscore('vinhub:nodes', 'a')) > score, LEASE_MS, 'a renewal')
+  const node = await untilHash(redis, 'vinhub:node:a', { state: 'up', clients: 0, sessions: 0, upstreams: 0 })
+  for (const field of ['host', 'pid', 'version', 'started', 'lease', 'listen', 'admin', 'state', 'clients', 'sessions',
+    'upstreams', 'msgs_in', 'msgs_out', 'rss', 'loop_lag_ms']) assert.ok(node[field] !== undefined, `field ${field}: ${JSON.stringify(node)}`)
+  assert.equal(node.pid, String(a.pid))
+  assert.ok(node.listen.includes(String(a.port)) && node.admin.includes(String(a.adminPort)))
+  const ttl = await client.pttl('vinhub:node:a')
+  assert.ok(ttl > 0 && ttl <= LEASE_MS, `time to live ${ttl}`)
+  await a.stop()
+  assert.deepEqual(await client.zrange('vinhub:nodes', 0, -1), ['b'])
+  assert.equal(await client.exists('vinhub:node:a'), 0)
+  assert.equal((await b.admin('/readyz')).status, 200)
+})
+
+test('a killed node\'s description expires with the lease, others take it out after ten', async (t) => {
+  const { redis, hubs: [a] } = await start(t, { lease: 1000 })
+  await a.kill()
+  await until(async () => await redis.client.exists('vinhub:node:a') === 0, 1000 + SLACK_MS, 'the description to expire')
+  assert.notEqual(await redis.client.zscore('vinhub:nodes', 'a'), null, 'still listed')
+  await until(async () => await redis.client.zscore('vinhub:nodes', 'a') === null, 10_000 + 2000 + SLACK_MS, 'it to be taken out')
+})
+
+test('a session\'s record is true from claim to release', async (t) => {
+  const { redis, backend, hubs: [a, b] } = await start(t, { services: { reconnect: { min: '100ms', max: '400ms' } } })
+  const { client } = redis
+  const first = await Browser.open(t, a.url('/admin/VIN1?remoteWs&secret=42'))
+  await backend.one(`${UPSTREAM}?secret=42`)
+  const record = await untilHash(redis, RECORD, { owner: 'a', state: 'connected', clients: 1, members: 1 })
+  assert.ok(Number(record.epoch) > 0)
+  assert.ok(record.since !== undefined && record.offset !== undefined && record.reason !== undefined, JSON.stringify(record))
+  assert.ok(record.upstream.includes(`127.0.0.1:${backend.port}/base/admin/VIN1`), record.upstream)
+  assert.ok(!record.upstream.includes('42'), 'without query values')
+  assert.notEqual(await client.zscore('vinhub:sessions', SESSION), null)
+  const ttl = await client.ttl(RECORD)
+  assert.ok(ttl > 20 * 60 && ttl <= 30 * 60, `time to live ${ttl}`)
+  await untilHash(redis, 'vinhub:node:a', { clients: 1, sessions: 1, upstreams: 1 })
+
+  const others = [await Browser.open(t, b.url(PAGE)), await Browser.open(t, b.url(PAGE))]
+  await untilHash(redis, RECORD, { owner: 'a', clients: 3, members: 2, epoch: record.epoch })
+  await untilHash(redis, 'vinhub:node:b', { clients: 2, sessions: 1, upstreams: 0 })
+
+  await backend.kill()
+  const down = await untilHash(redis, RECORD, { owner: 'a', state: 'waiting' })
+  assert.ok(down.reason.length > 0, 'with the reason')
+  await backend.restart()
+  await untilHash(redis, RECORD, { owner: 'a', state: 'connected', epoch: record.epoch })
+
+  await others[0].close()
+  await untilHash(redis, RECORD, { clients: 2 })
+  await others[1].close()
+  await untilHash(redis, RECORD, { clients: 1, members: 1 })
+  await first.close()
+  const released = await untilHash(redis, RECORD, { owner: '' })
+  assert.equal(backend.upstreams.size, 0, 'the upstream was closed before the record was released')
+  assert.equal(released.epoch, record.epoch, 'the epoch stays')
+  assert.ok(await client.ttl(RECORD) > 0, 'the record expires')
+  await untilHash(redis, 'vinhub:node:a', { clients: 0, sessions: 0, upstreams: 0 })
+
+  await Browser.open(t, b.url(PAGE))
+  const next = await untilHash(redis, RECORD, { owner: 'b', state: 'connected' })
+  assert.ok(BigInt(next.epoch) > BigInt(record.epoch), 'a new owner has a higher epoch')
+})
+
+test('a session of a node that died alone is free after the lease', async (t) => {
+  const { redis, backend, hubs: [a, b] } = await start(t)
+  await Browser.open(t, a.url(PAGE))
+  await backend.one(UPSTREAM)
+  await untilHash(redis, RECORD, { owner: 'a' })
+  await a.kill()
+  const page = await Browser.open(t, b.url(PAGE))
+  await backend.one(UPSTREAM, LEASE_MS + 1000 + SLACK_MS)
+  await untilHash(redis, RECORD, { owner: 'b', state: 'connected' })
+  await pushUntilSeen(backend, page, 'from the new owner')
+})
+
+test('the prefix is the configured one and nothing else is written', async (t) => {
+  const { redis, backend, hubs: [a, b] } = await start(t, { settings: { redis: { prefix: 'cars' } } })
+  const browsers = [await Browser.open(t, a.url(PAGE)), await Browser.open(t, b.url(PAGE))]
+  await backend.one(UPSTREAM)
+  await pushUntilSeen(backend, browsers[1], 'pushed')
+  await until(async () => await redis.client.exists(`cars:session:{${SESSION}}`) === 1, 3000, 'the record')
+  const keys = await redis.client.keys('*')
+  const known = /^cars:(nodes|node:[ab]|sessions|(session|history):\{remoteWs:VIN1\})$/
+  assert.deepEqual(keys.filter((key) => !known.test(key)), [])
+  const channels = await redis.client.pubsub('CHANNELS', '*')
+  for (const channel of [`cars:push:{${SESSION}}`, 'cars:inbox:a', 'cars:inbox:b']) assert.ok(channels.includes(channel), `${channel} in ${channels}`)
+})
+
+test('a push that only one node watches costs no Redis command', async (t) => {
+  const { redis, backend, hubs: [a] } = await start(t, { services: { history: { size: 0 } } })
+  const page = await Browser.open(t, a.url(PAGE))
+  await backend.one(UPSTREAM)
+  await untilHash(redis, RECORD, { state: 'connected', clients: 1 })
+  await pushUntilSeen(backend, page, 'first')
+  // Two leases for what the claim and the first client still have to say.
+  const window = 2 * LEASE_MS
+  const spent = async (work) => {
+    const before = await redis.commands()
+    await quiet(work, window, 'the window to end early')
+    return await redis.commands() - before
+  }
+  await spent(() => false)
+  const idle = await spent(() => false)
+  let pushes = 0
+  page.received.length = 0
+  const busy = await spent(() => { for (let n = 0; n < 5; n++) { backend.push(UPSTREAM, `push ${n}`); pushes++ } return false })
+  await page.got(pushes)
+  assert.ok(pushes > 500, `${pushes} pushes were made`)
+  assert.ok(busy <= idle + 8, `${busy} commands with ${pushes} pushes, ${idle} idle`)
+})
+
+test('a node id that is in use makes the later node exit 1', async (t) => {
+  const { redis, backend, hubs: [a] } = await start(t, { nodes: 1 })
+  const second = await startHub(t, { id: 'a', redis, ready: false, settings: { node: { lease: `${LEASE_MS}ms` }, services: [service(backend)] } })
+  second.mayEnd = true
+  await until(() => second.child.exit, 3 * LEASE_MS + SLACK_MS, 'the second node to end')
+  assert.equal(second.child.exit.code, 1)
+  assert.match(second.child.err, /node id a is in use/)
+  assert.equal((await a.admin('/readyz')).status, 200)
+})
+
+test('a node under an id that was just killed waits until its old life has expired', async (t) => {
+  const { hubs: [a] } = await start(t, { nodes: 1 })
+  await a.kill()
+  const killedAt = performance.now()
+  a.relaunch()
+  await until(async () => (await a.admin('/readyz')).status === 503, 3000, 'readyz to say 503')
+  await a.ready(LEASE_MS + 1000 + SLACK_MS)
+  assert.ok(performance.now() - killedAt > LEASE_MS / 2, 'it waited')
+})
+
+test('Redis killed and back empty within a lease: nothing closes, all records are back', async (t) => {
+  const { redis, backend, hubs: [a, b] } = await start(t, { lease: 6000 })
+  const browsers = [await Browser.open(t, a.url(PAGE)), await Browser.open(t, b.url(PAGE))]
+  await backend.one(UPSTREAM)
+  await pushUntilSeen(backend, browsers[1], 'before')
+  const { epoch, owner } = await untilHash(redis, RECORD, { state: 'connected', members: 2 }, 8000)
+  await redis.kill()
+  backend.push(UPSTREAM, 'meanwhile')
+  const own = browsers[owner === 'a' ? 0 : 1]
+  await until(() => own.texts().includes('meanwhile'), 2000, 'the owner to serve its own clients')
+  await redis.restart()
+  await until(async () => (await redis.client.zcard('vinhub:nodes')) === 2, 6000 + SLACK_MS, 'both nodes to be listed')
+  const record = await untilHash(redis, RECORD, { owner, state: 'connected' }, 6000 + 1000 + SLACK_MS)
+  assert.ok(BigInt(record.epoch) >= BigInt(epoch), `the epoch does not go back: ${epoch} -> ${record.epoch}`)
+  await pushUntilSeen(backend, browsers[1], 'after')
+  await pushUntilSeen(backend, browsers[0], 'after')
+  assert.equal(backend.upgrades.length, 1, 'the upstream stayed')
+  assert.deepEqual(browsers.map(({ end }) => end), [null, null])
+})
+
+test('Redis away for longer than a lease: upstreams close in time, clients stay, all comes back', async (t) => {
+  const { redis, backend, hubs: [a, b] } = await start(t)
+  const browsers = [await Browser.open(t, a.url(PAGE)), await Browser.open(t, b.url(PAGE))]
+  await backend.one(UPSTREAM)
+  await pushUntilSeen(backend, browsers[1], 'before')
+  await redis.kill()
+  await until(() => backend.upstreams.size === 0, LEASE_MS + SLACK_MS, 'the upstream to close when the lease is over')
+  for (const hub of [a, b]) await until(async () => (await hub.admin('/readyz')).status === 503, 2000, `${hub.id} not to be ready`)
+  await quiet(() => backend.upstreams.size > 0, 1000, 'an upstream without a lease')
+  await redis.restart()
+  await Promise.all([a.ready(), b.ready()])
+  await backend.one(UPSTREAM, 2 * LEASE_MS + 2000 + SLACK_MS)
+  await pushUntilSeen(backend, browsers[0], 'after')
+  await pushUntilSeen(backend, browsers[1], 'after')
+  assert.equal(backend.peaks.get(UPSTREAM), 1)
+  assert.deepEqual(browsers.map(({ end }) => end), [null, null])
+})
+
+test('what cannot be read on the bus is dropped and harms nobody', async (t) => {
+  const { redis, backend, hubs: [a, b] } = await start(t)
+  const browsers = [await Browser.open(t, a.url(PAGE)), await Browser.open(t, b.url(PAGE))]
+  await backend.one(UPSTREAM)
+  await pushUntilSeen(backend, browsers[1], 'before')
+  const junk = ['', 'x', '\x90', Buffer.from([0x91, 0xff]), Buffer.from([0xdd, 0xff, 0xff, 0xff, 0xff]), Buffer.from([0xc1]), Buffer.alloc(100_000, 0x91)]
+  for (const bytes of junk) {
+    for (const channel of [`vinhub:push:{${SESSION}}`, 'vinhub:inbox:a', 'vinhub:inbox:b']) await redis.client.publish(channel, bytes)
+  }
+  await pushUntilSeen(backend, browsers[0], 'after')
+  await pushUntilSeen(backend, browsers[1], 'after')
+  assert.equal(backend.upgrades.length, 1)
+})

@@ -1,0 +1,111 @@
+// Contract sections 3, 5 and 9: clients that do not read, and clients that do not answer PINGs.
+import assert from 'node:assert/strict'
+import { test } from '../lib/runner.mjs'
+import { Backend } from '../lib/backend.mjs'
+import { Browser } from '../lib/browser.mjs'
+import { service, SLACK_MS, startHub } from '../lib/hub.mjs'
+import { quiet, until } from '../lib/until.mjs'
+
+const UPSTREAM = '/base/admin/VIN1'
+const PAGE = '/admin/VIN1?remoteWs'
+const MESSAGE = 16 * 1024
+// More than the kernel buffers of one connection hold, so that the hub's queue must overflow.
+const COUNT = 2000
+
+/** A hub with one client that reads and one that has stopped to. */
+async function start(t, policy) {
+  const backend = await Backend.start(t)
+  const hub = await startHub(t, { settings: { services: [service(backend, { slow_client: { queue: '128KiB', policy } })] } })
+  const [reader, sleeper] = [await Browser.open(t, hub.url(PAGE)), await Browser.open(t, hub.url(PAGE))]
+  await backend.one(UPSTREAM)
+  sleeper.stopReading()
+  return { backend, hub, reader, sleeper }
+}
+
+/** Numbered messages, never more of them on the way than the reading client's queue takes. */
+async function pushAll(backend, reader) {
+  for (let n = 0; n < COUNT; n++) {
+    backend.push(UPSTREAM, `${n}:`.padEnd(MESSAGE, '.'))
+    if (n % 4 === 3) await until(() => reader.received.length > n - 4, 5000, () => `the reader to keep up at ${n}`)
+  }
+  await reader.got(COUNT)
+}
+
+const numbers = (browser) => browser.texts().map((text) => parseInt(text, 10))
+
+function assertIncreasing(seen) {
+  assert.ok(seen.every((n, index) => index === 0 || n > seen[index - 1]), 'in order and none twice')
+}
+
+test('policy close: the slow client gets 4005, the other one gets everything', async (t) => {
+  const { backend, hub, reader, sleeper } = await start(t, 'close')
+  const overflow = until(async () => await hub.metric('vinhub_dropped_total') > 0, 30_000, 'the overflow to be counted')
+    .then(() => sleeper.readOn())
+  await pushAll(backend, reader)
+  await overflow
+  const { code, reason } = await sleeper.ended()
+  assert.equal(code, 4005)
+  assert.ok(reason.length > 0, 'with a reason')
+  assert.deepEqual(numbers(reader), Array.from({ length: COUNT }, (_, n) => n))
+  const seen = numbers(sleeper)
+  assert.deepEqual(seen, seen.map((_, index) => index), 'what it got is without a gap')
+})
+
+test('policy close: a client that never reads again is reset and frees its place', async (t) => {
+  const { backend, hub, reader, sleeper } = await start(t, 'close')
+  await pushAll(backend, reader)
+  await until(async () => await hub.metric('vinhub_clients') === 1, 1000 + SLACK_MS, 'the slow client to be gone')
+  assert.equal(sleeper.end, null, 'it has not read its end yet')
+  assert.equal(reader.end, null)
+})
+
+test('policy drop_oldest: the slow client misses the oldest and stays', async (t) => {
+  const { backend, hub, reader, sleeper } = await start(t, 'drop_oldest')
+  await pushAll(backend, reader)
+  sleeper.readOn()
+  await until(() => numbers(sleeper).at(-1) === COUNT - 1, 5000, 'the newest message')
+  const seen = numbers(sleeper)
+  assertIncreasing(seen)
+  assert.ok(seen.length < COUNT, 'some were dropped')
+  const kept = seen.length - seen.findIndex((n, index) => n !== index)
+  assert.ok(kept >= 4 && kept * MESSAGE <= 256 * 1024, `the queue held the newest ${kept}`)
+  const dropped = await hub.metric('vinhub_dropped_total')
+  assert.ok(dropped >= COUNT - seen.length, `${COUNT - seen.length} are missing, ${dropped} counted`)
+  assert.equal(sleeper.end, null)
+})
+
+test('policy latest: the slow client gets the newest message only', async (t) => {
+  const { backend, reader, sleeper } = await start(t, 'latest')
+  await pushAll(backend, reader)
+  sleeper.readOn()
+  await until(() => numbers(sleeper).at(-1) === COUNT - 1, 5000, 'the newest message')
+  const seen = numbers(sleeper)
+  assertIncreasing(seen)
+  const afterGap = seen.length - seen.findIndex((n, index) => n !== index)
+  assert.ok(seen.length < COUNT && afterGap <= 2, `${afterGap} messages after the gap`)
+  backend.push(UPSTREAM, `${COUNT}:`)
+  await until(() => numbers(sleeper).at(-1) === COUNT, 2000, 'live again')
+  assert.equal(sleeper.end, null)
+})
+
+test('a slow client holds nobody up, and memory stays bounded', async (t) => {
+  const { backend, hub, reader, sleeper } = await start(t, 'drop_oldest')
+  const before = hub.rss()
+  await pushAll(backend, reader)
+  const grown = hub.rss() - before
+  assert.ok(grown < 24 * 1024 * 1024, `memory grew by ${grown}`)
+  assert.equal(sleeper.end, null)
+})
+
+test('a client that does not answer PINGs is dropped, one that only answers PINGs stays', async (t) => {
+  const backend = await Backend.start(t)
+  const hub = await startHub(t, { settings: { services: [service(backend)], clients: { ping: { every: '500ms', timeout: '500ms' } } } })
+  const [alive, dead] = [await Browser.open(t, hub.url(PAGE)), await Browser.open(t, hub.url(PAGE), { autoPong: false })]
+  const began = performance.now()
+  await dead.ended(1000 + 1000 + SLACK_MS)
+  const after = performance.now() - began
+  assert.ok(after > 500, `dropped after ${after} ms`)
+  await quiet(() => alive.end, 2500, 'a client that answers PINGs to be dropped')
+  assert.ok(alive.pings >= 3, `${alive.pings} PINGs came`)
+  await until(async () => await hub.metric('vinhub_clients') === 1, 2000, 'the dead client to be gone')
+})

@@ -1,0 +1,260 @@
+// Contract sections 5 and 9, the upstream's side: heartbeat, reconnect with back-off, the waiting queue,
+// linger, and backends that misbehave. Clients stay open through all of it.
+import assert from 'node:assert/strict'
+import { test } from '../lib/runner.mjs'
+import { Backend } from '../lib/backend.mjs'
+import { Browser } from '../lib/browser.mjs'
+import { service, SLACK_MS, startHub } from '../lib/hub.mjs'
+import { quiet, until } from '../lib/until.mjs'
+
+const UPSTREAM = '/base/admin/VIN1'
+const PAGE = '/admin/VIN1?remoteWs'
+const FAST = { reconnect: { min: '100ms', max: '400ms', timeout: '1s' } }
+/** How much earlier than asked a timer may seem to fire, seen from another process. */
+const EARLY_MS = 30
+
+async function start(t, settings = {}, clients = {}) {
+  const backend = await Backend.start(t)
+  const hub = await startHub(t, { settings: { services: [service(backend, settings)], clients } })
+  return { backend, hub }
+}
+
+async function startOpen(t, settings, clients) {
+  const { backend, hub } = await start(t, settings, clients)
+  const page = await Browser.open(t, hub.url(PAGE))
+  await backend.one(UPSTREAM)
+  return { backend, hub, page }
+}
+
+/** The times between the handshakes the backend saw, in ms. */
+function gaps(backend) {
+  return backend.upgrades.slice(1).map(({ at }, index) => at - backend.upgrades[index].at)
+}
+
+test('an upstream without a sign of life is reconnected, and the client stays', async (t) => {
+  const { backend, page } = await startOpen(t, { heartbeat: { every: '200ms', timeout: '800ms' }, ...FAST })
+  await until(() => backend.pings.length >= 8, 6000, 'heartbeats that are answered')
+  assert.equal(backend.upgrades.length, 1, 'answered heartbeats keep the upstream')
+  backend.pong = null
+  const silentSince = performance.now()
+  await until(() => backend.upgrades.length === 2, 5000, 'a second handshake')
+  const after = backend.upgrades[1].at - silentSince
+  assert.ok(after > 600 - EARLY_MS && after < 800 + 200 + 400 + SLACK_MS, `reconnected after ${after} ms of silence`)
+  backend.pong = 'pong'
+  await backend.one(UPSTREAM)
+  assert.equal(backend.peaks.get(UPSTREAM), 1, 'the silent one was closed first')
+  backend.push(UPSTREAM, 'back')
+  await page.got(1)
+  assert.deepEqual(page.texts(), ['back'])
+  assert.equal(page.end, null)
+})
+
+test('pushes are a sign of life as good as a pong', async (t) => {
+  const { backend, page } = await startOpen(t, { heartbeat: { every: '200ms', timeout: '600ms' }, ...FAST })
+  backend.pong = null
+  const pushing = setInterval(() => backend.push(UPSTREAM, 'push'), 100)
+  t.defer(() => clearInterval(pushing))
+  await page.got(25, 10_000)
+  assert.equal(backend.upgrades.length, 1)
+})
+
+test('the text of the heartbeat and of its reply are the configured ones', async (t) => {
+  const { backend, page } = await startOpen(t, { heartbeat: { text: 'are you there', reply: 'I am', every: '200ms', timeout: '10s' } })
+  await until(() => backend.texts().includes('are you there'), 3000, 'the heartbeat')
+  for (const text of ['I am', 'pong', 'I am here']) backend.push(UPSTREAM, text)
+  await page.got(2)
+  assert.deepEqual(page.texts(), ['pong', 'I am here'])
+})
+
+test('reconnects back off from min to max while clients stay open', async (t) => {
+  const { backend, hub } = await start(t, { reconnect: { min: '200ms', max: '800ms', timeout: '1s' } })
+  backend.handshake = 'reset'
+  const page = await Browser.open(t, hub.url(PAGE))
+  await until(() => backend.upgrades.length >= 8, 12_000, 'eight tries')
+  const seen = gaps(backend)
+  for (const gap of seen) {
+    assert.ok(gap >= 200 - EARLY_MS && gap <= 800 + SLACK_MS, `a gap between min and max, not ${gap} (${seen.map(Math.round)})`)
+  }
+  const late = seen.slice(3)
+  const mean = late.reduce((sum, gap) => sum + gap, 0) / late.length
+  assert.ok(mean > seen[0] && mean > 300, `it backs off: ${seen.map(Math.round)}`)
+  assert.equal(page.end, null)
+  backend.handshake = 'accept'
+  await backend.one(UPSTREAM)
+})
+
+test('the back-off is jittered: sessions do not come back in step', async (t) => {
+  const { backend, hub } = await start(t, { reconnect: { min: '200ms', max: '2s', timeout: '1s' } })
+  backend.handshake = 'reset'
+  await Promise.all(Array.from({ length: 20 }, (_, n) => Browser.open(t, hub.url(`/admin/V${n}?remoteWs`))))
+  const times = (url) => backend.upgrades.filter((upgrade) => upgrade.url === url).map(({ at }) => at)
+  const urls = Array.from({ length: 20 }, (_, n) => `/base/admin/V${n}`)
+  await until(() => urls.every((url) => times(url).length >= 4), 15_000, 'four tries each')
+  const thirds = urls.map((url) => times(url)[3] - times(url)[2])
+  assert.ok(Math.max(...thirds) - Math.min(...thirds) > 50, `third gaps differ: ${thirds.map(Math.round)}`)
+})
+
+test('the back-off starts over once an upstream was open for max', async (t) => {
+  const { backend, hub } = await start(t, { reconnect: { min: '100ms', max: '1s', timeout: '1s' } })
+  backend.handshake = 'reset'
+  await Browser.open(t, hub.url(PAGE))
+  await until(() => backend.upgrades.length >= 6, 12_000, 'six tries')
+  backend.handshake = 'accept'
+  const upstream = await backend.one(UPSTREAM)
+  await until(() => performance.now() - upstream.openedAt > 1200, 3000, 'it to be open for more than max')
+  const before = backend.upgrades.length
+  upstream.socket.terminate()
+  const lost = performance.now()
+  await until(() => backend.upgrades.length > before, 3000, 'the next try')
+  const gap = backend.upgrades[before].at - lost
+  assert.ok(gap < 300 + SLACK_MS / 2, `the first try after a good connection came after ${gap} ms`)
+})
+
+test('after an HTTP refusal the back-off goes beyond max', async (t) => {
+  const { backend, hub } = await start(t, { reconnect: { min: '50ms', max: '200ms', timeout: '1s' } })
+  backend.handshake = 401
+  const page = await Browser.open(t, hub.url(PAGE))
+  await until(() => Math.max(0, ...gaps(backend)) > 600, 15_000, () => `a gap of over 600 ms: ${gaps(backend).map(Math.round)}`)
+  assert.equal(page.end, null)
+})
+
+test('a backend that is away: clients stay, their messages wait and arrive in order', async (t) => {
+  const { backend, hub, page } = await startOpen(t, FAST)
+  const second = await Browser.open(t, hub.url(PAGE))
+  await backend.kill()
+  for (let n = 0; n < 100; n++) {
+    page.send(`first ${n}`)
+    second.send(Buffer.from(`second ${n}`))
+  }
+  page.send('ping')
+  await page.got(1)
+  assert.deepEqual(page.texts(), ['pong'], 'heartbeats are answered meanwhile')
+  await backend.restart()
+  await until(() => backend.messages.length === 200, 400 + 1000 + SLACK_MS, () => `200 messages (have ${backend.messages.length})`)
+  for (const who of ['first', 'second']) {
+    const mine = backend.messages.map(({ data }) => data.toString()).filter((text) => text.startsWith(who))
+    assert.deepEqual(mine, Array.from({ length: 100 }, (_, n) => `${who} ${n}`))
+  }
+  assert.equal(backend.messages.find(({ text }) => text === null).binary, true)
+  assert.deepEqual([page.end, second.end], [null, null])
+})
+
+test('messages sent before the upstream is open wait as well', async (t) => {
+  const { backend, hub } = await start(t, FAST)
+  backend.handshake = 'mute'
+  const page = await Browser.open(t, hub.url(PAGE))
+  page.send('at once')
+  await until(() => backend.upgrades.length === 1, 3000, 'the first try')
+  backend.handshake = 'accept'
+  await until(() => backend.texts().includes('at once'), 1000 + 400 + 1000 + SLACK_MS, 'the message')
+})
+
+test('the client whose message does not fit the waiting queue is closed with 4004, the others stay', async (t) => {
+  const { backend, hub, page } = await startOpen(t, { ...FAST, to_upstream: { queue: '64KiB', wait: '30s' } })
+  const greedy = await Browser.open(t, hub.url(PAGE))
+  await backend.kill()
+  page.send('kept')
+  const state = async () => (await hub.json('/api/sessions/remoteWs:VIN1')).state
+  await until(async () => await state() !== 'connected', 3000, 'the hub to see the loss')
+  for (let n = 0; n < 20; n++) greedy.send(Buffer.alloc(8192, n))
+  const end = await greedy.ended()
+  assert.equal(end.code, 4004)
+  assert.ok(end.reason.length > 0, 'with a reason')
+  assert.ok(await hub.metric('vinhub_dropped_total') > 0, 'drops are counted')
+  await backend.restart()
+  await until(() => backend.texts().includes('kept'), 400 + 1000 + SLACK_MS, 'the message of the other client')
+  assert.equal(page.end, null)
+})
+
+test('clients whose messages waited for longer than `wait` are closed with 4004, spread over half of it', async (t) => {
+  const { backend, hub, page } = await startOpen(t, { ...FAST, to_upstream: { queue: '64KiB', wait: '2s' } })
+  const waiting = await Promise.all(Array.from({ length: 10 }, () => Browser.open(t, hub.url(PAGE))))
+  await backend.kill()
+  const state = async () => (await hub.json('/api/sessions/remoteWs:VIN1')).state
+  await until(async () => await state() !== 'connected', 3000, 'the hub to see the loss')
+  const sentAt = performance.now()
+  const ends = await Promise.all(waiting.map(async (client) => {
+    client.send('waits')
+    const { code } = await client.ended(3000 + SLACK_MS)
+    return { code, after: performance.now() - sentAt }
+  }))
+  for (const { code, after } of ends) {
+    assert.equal(code, 4004)
+    assert.ok(after > 2000 - EARLY_MS && after < 3000 + SLACK_MS, `closed after ${after} ms`)
+  }
+  const times = ends.map(({ after }) => after)
+  assert.ok(Math.max(...times) - Math.min(...times) > 200, `the closes are spread: ${times.map(Math.round)}`)
+  assert.equal(page.end, null, 'who sent nothing stays')
+})
+
+test('the upstream lingers after the last client and a client that comes back finds it', async (t) => {
+  const { backend, hub, page } = await startOpen(t, { linger: '1500ms' })
+  await page.close()
+  const upstream = backend.open(UPSTREAM)[0]
+  await until(async () => (await hub.json('/api/sessions/remoteWs:VIN1')).state === 'lingering', 1000, 'state lingering')
+  const back = await Browser.open(t, hub.url('/other/VIN1?remoteWs'))
+  backend.push(UPSTREAM, 'welcome back')
+  await back.got(1)
+  await quiet(() => upstream.end, 1800, 'the upstream to be closed under a client that came back')
+  await back.close()
+  const left = performance.now()
+  await until(() => upstream.end, 1500 + 1000 + SLACK_MS, 'the upstream to be closed')
+  assert.ok(performance.now() - left > 1500 - EARLY_MS, 'not before linger')
+  assert.ok([1000, 1001].includes(upstream.end.code), `closed politely, not with ${upstream.end.code}`)
+  assert.equal(backend.upgrades.length, 1)
+  const fresh = await Browser.open(t, hub.url(PAGE))
+  await until(() => backend.upgrades.length === 2, 3000, 'a new upstream for a client that came too late')
+  assert.equal(fresh.end, null)
+})
+
+for (const [name, handshake] of [['never answers the handshake', 'mute'], ['answers with garbage', 'garbage'], ['refuses with 404', 404]]) {
+  test(`a backend that ${name} is tried again, its clients stay, other services work`, async (t) => {
+    const good = await Backend.start(t)
+    const bad = await Backend.start(t)
+    bad.handshake = handshake
+    const reconnect = { min: '50ms', max: '200ms', timeout: '400ms' }
+    const hub = await startHub(t, { settings: {
+      services: [service(good), service(bad, { name: 'badWs', reconnect })],
+    } })
+    const [page, other] = [await Browser.open(t, hub.url('/admin/VIN1?badWs')), await Browser.open(t, hub.url(PAGE))]
+    await until(() => bad.upgrades.length >= 4, 8000, 'four tries')
+    await until(() => bad.sockets.size <= 1, 1000, 'tries that failed to be closed')
+    await good.one(UPSTREAM)
+    good.push(UPSTREAM, 'fine here')
+    await other.got(1)
+    assert.equal(page.end, null)
+    bad.handshake = 'accept'
+    await bad.one(UPSTREAM)
+    bad.push(UPSTREAM, 'at last')
+    await page.got(1)
+  })
+}
+
+test('garbage on an open upstream closes it and it comes back; no browser sees any of it', async (t) => {
+  const { backend, page } = await startOpen(t, FAST)
+  const upstream = backend.open(UPSTREAM)[0]
+  backend.pushBytes(UPSTREAM, Buffer.alloc(3000, 0xa5))
+  await until(() => upstream.end && backend.upgrades.length === 2, 3000, 'a new upstream')
+  await backend.one(UPSTREAM)
+  backend.push(UPSTREAM, 'clean')
+  await page.got(1)
+  assert.deepEqual(page.texts(), ['clean'])
+})
+
+test('a backend that does not read slows its clients down, then they get 4004; memory stays bounded', async (t) => {
+  const { backend, hub } = await start(t, { to_upstream: { queue: '256KiB', wait: '1s' }, heartbeat: { timeout: '60s' } }, { rate: { messages: 0 } })
+  backend.reads = false
+  const flooder = await Browser.open(t, hub.url('/admin/VIN1?remoteWs'))
+  await backend.one(UPSTREAM)
+  backend.reads = true
+  const other = await Browser.open(t, hub.url('/admin/VIN2?remoteWs'))
+  await backend.one('/base/admin/VIN2')
+  const before = hub.rss()
+  for (let n = 0; n < 1000; n++) flooder.send(Buffer.alloc(65536, n))
+  const { code } = await flooder.ended(20_000)
+  assert.equal(code, 4004)
+  assert.ok(flooder.socket.bufferedAmount > 16 * 65536, `it was slowed down: ${flooder.socket.bufferedAmount} bytes were not taken`)
+  assert.ok(hub.rss() - before < 48 * 1024 * 1024, `memory grew by ${hub.rss() - before}`)
+  other.send('unharmed')
+  await until(() => backend.texts().includes('unharmed'), 2000, 'the message of another session')
+})

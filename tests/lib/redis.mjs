@@ -1,0 +1,51 @@
+// A real redis-server of the test's own: no persistence, own folder, own port.
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import Redis from 'ioredis'
+import { Child } from './process.mjs'
+import { freePort } from './ports.mjs'
+import { until } from './until.mjs'
+
+const START_MS = 10_000
+
+export class RedisServer {
+  static async start(t) {
+    const server = new RedisServer(await freePort())
+    t.defer(() => server.discard())
+    await server.restart()
+    return server
+  }
+
+  constructor(port) {
+    this.port = port
+    this.url = `redis://127.0.0.1:${port}/0`
+    this.folder = mkdtempSync(join(tmpdir(), 'vinhub-redis-'))
+    // One client for the whole life of the server; it reconnects by itself after a restart.
+    this.client = new Redis(port, '127.0.0.1', { lazyConnect: true, retryStrategy: () => 50, maxRetriesPerRequest: null })
+    this.client.on('error', () => {})
+  }
+
+  /** Starts an empty server on the same port. */
+  async restart() {
+    this.child = new Child('redis-server', ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.folder,
+      '--save', '', '--appendonly', 'no', '--maxmemory-policy', 'noeviction'])
+    if (this.client.status === 'wait') await this.client.connect()
+    await until(async () => await this.client.ping() === 'PONG', START_MS, 'redis-server to answer')
+  }
+
+  async kill() { await this.child.stop('SIGKILL') }
+
+  /** How many commands the server has run so far, those of the asking client left out. */
+  async commands() {
+    const stats = await this.client.info('commandstats')
+    const calls = [...stats.matchAll(/^cmdstat_(?!info|ping)\S+:calls=(\d+)/gm)].map((match) => Number(match[1]))
+    return calls.reduce((sum, count) => sum + count, 0)
+  }
+
+  async discard() {
+    this.client.disconnect()
+    await this.child.stop('SIGKILL')
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+}
