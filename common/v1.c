@@ -1,0 +1,168 @@
+/*
+ * The messages of the server, each as a list of values in the order of the wire, and the resume
+ * token.
+ */
+#include "common/v1.h"
+
+#include <assert.h>
+
+#include "common/text.h"
+#include "common/v1_form.h"
+
+#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+
+static struct v1_value number(const char *name, uint64_t value)
+{
+    return (struct v1_value){.name = name, .kind = V1_NUMBER, .number = value};
+}
+
+static struct v1_value flag(const char *name, bool value)
+{
+    return (struct v1_value){.name = name, .kind = V1_FLAG, .number = value};
+}
+
+static struct v1_value text(const char *name, const char *value)
+{
+    if (value == NULL)
+        return (struct v1_value){.name = name, .kind = V1_ABSENT};
+    return (struct v1_value){.name = name, .kind = V1_TEXT, .at = value, .len = strlen(value)};
+}
+
+static struct wire *encode(enum wire_form form, const struct v1_value *values, size_t len)
+{
+    assert(form == WIRE_JSON || form == WIRE_MSGPACK);
+    void (*write)(struct v1_out *, const struct v1_value *,
+                  size_t) = form == WIRE_JSON ? v1_json_write : v1_msgpack_write;
+
+    struct v1_out measured = {NULL, 0};
+    write(&measured, values, len);
+
+    uint8_t head[10];
+    size_t head_len = frame_header(head, form == WIRE_JSON ? OPCODE_TEXT : OPCODE_BINARY, false,
+                                   measured.len);
+    struct wire *wire = wire_new(head_len + measured.len);
+    if (wire == NULL)
+        return NULL;
+    memcpy(wire->bytes, head, head_len);
+    struct v1_out out = {wire->bytes + head_len, 0};
+    write(&out, values, len);
+    assert(out.len == measured.len);
+    return wire;
+}
+
+/* A message whose payload is a map. */
+static struct wire *encode_fields(enum wire_form form, uint64_t unix_ms, const char *type,
+                                  const struct v1_value *fields, size_t len)
+{
+    const struct v1_value values[] = {
+        number("timestamp", unix_ms),
+        text("version", "1.0"),
+        text("type", type),
+        {.name = "payload", .kind = V1_MAP, .fields = fields, .len = len},
+    };
+    return encode(form, values, LENGTH(values));
+}
+
+struct wire *v1_welcome(enum wire_form form, uint64_t unix_ms, const struct v1_welcome *welcome)
+{
+    const struct v1_value fields[] = {
+        text("node", welcome->node),          text("session", welcome->session),
+        text("client", welcome->client),      number("epoch", welcome->at.epoch),
+        number("offset", welcome->at.offset), flag("resumed", welcome->resumed),
+        text("upstream", welcome->upstream),
+    };
+    return encode_fields(form, unix_ms, "WELCOME", fields, LENGTH(fields));
+}
+
+struct wire *v1_message(enum wire_form form, const struct publication *publication)
+{
+    if (publication->len > UINT32_MAX)
+        return NULL; /* more than a msgpack string can hold */
+
+    bool binary = publication->opcode == OPCODE_BINARY;
+    const struct v1_value values[] = {
+        number("timestamp", publication->time_ms),
+        text("version", "1.0"),
+        text("type", "MESSAGE"),
+        number("epoch", publication->at.epoch),
+        number("offset", publication->at.offset),
+        text("encoding", binary ? "base64" : "text"),
+        {.name = "payload",
+         .kind = binary ? V1_BYTES : V1_TEXT,
+         .at = publication->payload,
+         .len = publication->len},
+    };
+    return encode(form, values, LENGTH(values));
+}
+
+struct wire *v1_status(enum wire_form form, uint64_t unix_ms, const char *upstream,
+                       const char *reason)
+{
+    const struct v1_value fields[] = {text("upstream", upstream), text("reason", reason)};
+    return encode_fields(form, unix_ms, "STATUS", fields, LENGTH(fields));
+}
+
+struct wire *v1_gap(enum wire_form form, uint64_t unix_ms, uint64_t epoch, uint64_t from,
+                    uint64_t to)
+{
+    const struct v1_value fields[] = {number("epoch", epoch), number("from", from),
+                                      number("to", to)};
+    return encode_fields(form, unix_ms, "GAP", fields, LENGTH(fields));
+}
+
+struct wire *v1_ack(enum wire_form form, uint64_t unix_ms, uint64_t id)
+{
+    const struct v1_value fields[] = {number("id", id)};
+    return encode_fields(form, unix_ms, "ACK", fields, LENGTH(fields));
+}
+
+struct wire *v1_error(enum wire_form form, uint64_t unix_ms, const uint64_t *id, const char *code,
+                      const char *message)
+{
+    const struct v1_value fields[] = {
+        id != NULL ? number("id", *id) : text("id", NULL),
+        text("code", code),
+        text("message", message),
+    };
+    return encode_fields(form, unix_ms, "ERROR", fields, LENGTH(fields));
+}
+
+struct wire *v1_pong(enum wire_form form, uint64_t unix_ms)
+{
+    return encode_fields(form, unix_ms, "PONG", NULL, 0);
+}
+
+/* Digits up to the end or a dot, within 64 bits; NULL where there is no such number. */
+static const char *take_number(const char *at, uint64_t *out)
+{
+    uint64_t value = 0;
+    if (*at < '0' || *at > '9')
+        return NULL;
+    for (; *at >= '0' && *at <= '9'; at++) {
+        if (__builtin_mul_overflow(value, 10, &value) ||
+            __builtin_add_overflow(value, (uint64_t)(*at - '0'), &value))
+            return NULL;
+    }
+    *out = value;
+    return at;
+}
+
+enum status v1_resume(const char *token, struct position *at, char client[V1_CLIENT_MAX + 1])
+{
+    struct position found = {0, 0};
+    const char *rest = take_number(token, &found.epoch);
+    if (rest == NULL || *rest != '.')
+        return STATUS_INVALID;
+    rest = take_number(rest + 1, &found.offset);
+    if (rest == NULL || (*rest != '\0' && *rest != '.'))
+        return STATUS_INVALID;
+    if (*rest == '.') {
+        rest++;
+        size_t len = strlen(rest);
+        if (len > V1_CLIENT_MAX || !text_is_name(rest, len))
+            return STATUS_INVALID;
+    }
+    *at = found;
+    memcpy(client, rest, strlen(rest) + 1);
+    return STATUS_OK;
+}

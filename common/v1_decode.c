@@ -1,0 +1,234 @@
+/*
+ * What a protocol client may say: the JSON reader, and the checks that are the same for both forms.
+ */
+#include <stdlib.h>
+
+#include <jansson.h>
+
+#include "common/text.h"
+#include "common/v1_form.h"
+
+#define JSON_ID_MAX      (UINT64_C(1) << 53) /* where a browser's numbers stop being exact */
+#define JSON_NESTING_MAX 16
+#define JSON_VALUES_MAX  256 /* a SEND has 4; jansson spends over 100 bytes on each */
+
+enum v1_request_field v1_request_field(const char *name, size_t len)
+{
+    static const char *const names[V1_REQUEST_FIELDS] = {
+        [V1_FIELD_TYPE] = "type",
+        [V1_FIELD_ID] = "id",
+        [V1_FIELD_PAYLOAD] = "payload",
+        [V1_FIELD_ENCODING] = "encoding",
+    };
+    enum v1_request_field field = V1_FIELD_TYPE;
+    while (field < V1_REQUEST_FIELDS &&
+           (strlen(names[field]) != len || memcmp(names[field], name, len) != 0))
+        field++;
+    return field;
+}
+
+static bool is_text(const struct v1_value *value, const char *text)
+{
+    return value->kind == V1_TEXT && value->len == strlen(text) &&
+           memcmp(value->at, text, value->len) == 0;
+}
+
+/* The byte after the string that starts at text[i]. */
+static size_t skip_string(const char *text, size_t len, size_t i)
+{
+    for (i++; i < len && text[i] != '"'; i++) {
+        if (text[i] == '\\')
+            i++;
+    }
+    return i + 1;
+}
+
+/* Bounds what jansson allocates and how deep it recurses before it sees the text. Looks at
+ * structure alone; the grammar is jansson's. */
+static bool is_modest(const char *text, size_t len)
+{
+    size_t depth = 0;
+    size_t values = 0;
+    for (size_t i = 0; i < len;) {
+        char c = text[i];
+        if (c == '"') {
+            i = skip_string(text, len, i);
+            continue;
+        }
+        if (c == '[' || c == '{')
+            depth++;
+        else if ((c == ']' || c == '}') && depth > 0)
+            depth--;
+        values += c == '[' || c == '{' || c == ',';
+        if (depth > JSON_NESTING_MAX || values > JSON_VALUES_MAX)
+            return false;
+        i++;
+    }
+    return true;
+}
+
+static struct v1_value json_value(const json_t *json)
+{
+    switch (json_typeof(json)) {
+    case JSON_STRING:
+        return (struct v1_value){
+            .kind = V1_TEXT, .at = json_string_value(json), .len = json_string_length(json)};
+    case JSON_INTEGER:
+        if (json_integer_value(json) >= 0)
+            return (struct v1_value){.kind = V1_NUMBER,
+                                     .number = (uint64_t)json_integer_value(json)};
+        break;
+    case JSON_OBJECT:
+    case JSON_ARRAY:
+    case JSON_REAL:
+    case JSON_TRUE:
+    case JSON_FALSE:
+    case JSON_NULL: break;
+    }
+    return (struct v1_value){.kind = V1_OTHER};
+}
+
+static const char *json_mistake(const json_error_t *error)
+{
+    enum json_error_code code = json_error_code(error);
+    if (code == json_error_invalid_utf8)
+        return "a message is UTF-8, also where it is escaped";
+    if (code == json_error_duplicate_key)
+        return "a message has each field once";
+    if (code == json_error_numeric_overflow)
+        return "a number is out of range";
+    if (code == json_error_end_of_input_expected)
+        return "a message is one JSON object and nothing after it";
+    return "a message is a JSON object";
+}
+
+/* Values point into *root, which the caller releases. As v1_msgpack_read otherwise. */
+static const char *json_read(const void *data, size_t len,
+                             struct v1_value fields[V1_REQUEST_FIELDS], json_t **root)
+{
+    if (!is_modest(data, len))
+        return "a message has at most 256 values, nested 16 deep at most";
+    json_error_t error = {0};
+    *root = json_loadb(data, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    if (!json_is_object(*root))
+        return json_mistake(&error);
+
+    const char *name;
+    json_t *json;
+    json_object_foreach(*root, name, json)
+    {
+        enum v1_request_field field = v1_request_field(name, strlen(name));
+        if (field != V1_REQUEST_FIELDS)
+            fields[field] = json_value(json);
+    }
+    return NULL;
+}
+
+static enum status mistaken(struct v1_mistake *mistake, const char *code, const char *why)
+{
+    mistake->code = code;
+    mistake->why = why;
+    return STATUS_INVALID;
+}
+
+static enum status copy(const void *bytes, size_t len, struct v1_request *out)
+{
+    uint8_t *payload = NULL;
+    if (len > 0) {
+        payload = malloc(len);
+        if (payload == NULL)
+            return STATUS_NO_MEMORY;
+        memcpy(payload, bytes, len);
+    }
+    out->payload = payload;
+    out->len = len;
+    return STATUS_OK;
+}
+
+/* The bytes of a payload that is a string or, in msgpack, a bin. */
+static enum status read_payload(const struct v1_value *payload, bool base64, struct v1_request *out,
+                                struct v1_mistake *mistake)
+{
+    out->opcode = payload->kind == V1_BYTES || base64 ? OPCODE_BINARY : OPCODE_TEXT;
+    if (payload->kind == V1_TEXT && base64) {
+        enum status status = v1_base64_decode(payload->at, payload->len, &out->payload, &out->len);
+        if (status == STATUS_INVALID)
+            mistaken(mistake, "invalid_payload",
+                     "base64 is of A-Z a-z 0-9 + / with padding and without line breaks");
+        return status;
+    }
+    if (payload->kind == V1_TEXT && !text_is_utf8(payload->at, payload->len))
+        return mistaken(mistake, "invalid_payload", "a payload of type str is UTF-8");
+    return copy(payload->at, payload->len, out);
+}
+
+static enum status read_send(enum wire_form form, const struct v1_value fields[V1_REQUEST_FIELDS],
+                             struct v1_request *out, struct v1_mistake *mistake)
+{
+    if (!mistake->has_id)
+        return mistaken(mistake, "invalid_id",
+                        form == WIRE_JSON
+                            ? "a SEND has an id, an integer from 1 to 9007199254740992"
+                            : "a SEND has an id, an integer from 1 to 18446744073709551615");
+
+    const struct v1_value *payload = &fields[V1_FIELD_PAYLOAD];
+    if (payload->kind != V1_TEXT && payload->kind != V1_BYTES)
+        return mistaken(mistake, "invalid_payload",
+                        form == WIRE_JSON ? "a SEND has a payload, a string"
+                                          : "a SEND has a payload of type str or bin");
+
+    const struct v1_value *encoding = &fields[V1_FIELD_ENCODING];
+    bool base64 = is_text(encoding, "base64");
+    if (encoding->kind != V1_ABSENT && !base64 && !is_text(encoding, "text"))
+        return mistaken(mistake, "invalid_encoding", "encoding is \"text\" or \"base64\"");
+    if (payload->kind == V1_BYTES && is_text(encoding, "text"))
+        return mistaken(mistake, "invalid_encoding",
+                        "a payload of type bin is not text: leave encoding out");
+
+    struct v1_request request = {.type = V1_SEND, .id = mistake->id};
+    enum status status = read_payload(payload, base64, &request, mistake);
+    if (status == STATUS_OK)
+        *out = request;
+    return status;
+}
+
+static enum status read_request(enum wire_form form,
+                                const struct v1_value fields[V1_REQUEST_FIELDS],
+                                struct v1_request *out, struct v1_mistake *mistake)
+{
+    const struct v1_value *id = &fields[V1_FIELD_ID];
+    if (id->kind == V1_NUMBER && id->number > 0 &&
+        (form == WIRE_MSGPACK || id->number <= JSON_ID_MAX)) {
+        mistake->has_id = true;
+        mistake->id = id->number;
+    }
+    if (is_text(&fields[V1_FIELD_TYPE], "SEND"))
+        return read_send(form, fields, out, mistake);
+    if (is_text(&fields[V1_FIELD_TYPE], "PING")) {
+        *out = (struct v1_request){.type = V1_PING};
+        return STATUS_OK;
+    }
+    return mistaken(mistake, "unknown_type", "type is \"SEND\" or \"PING\"");
+}
+
+enum status v1_decode(enum wire_form form, enum opcode opcode, const void *data, size_t len,
+                      struct v1_request *out, struct v1_mistake *mistake)
+{
+    struct v1_mistake found = {0};
+    struct v1_value fields[V1_REQUEST_FIELDS] = {0};
+    json_t *root = NULL;
+    const char *why;
+    if (form == WIRE_JSON)
+        why = opcode != OPCODE_TEXT ? "messages of vinhub.v1 are text"
+                                    : json_read(data, len, fields, &root);
+    else
+        why = opcode != OPCODE_BINARY ? "messages of vinhub.v1.msgpack are binary"
+                                      : v1_msgpack_read(data, len, fields);
+
+    enum status status = why != NULL ? mistaken(&found, "malformed", why)
+                                     : read_request(form, fields, out, &found);
+    json_decref(root);
+    if (status == STATUS_INVALID)
+        *mistake = found;
+    return status;
+}

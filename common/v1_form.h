@@ -1,0 +1,83 @@
+/*
+ * Between the parts of v1: a message as a list of named values, and the two forms it is written in
+ * and read from. For v1*.c alone.
+ *
+ * Each writer runs twice over the same values: first to measure, then into an allocation of exactly
+ * that size.
+ */
+#ifndef VINHUB_COMMON_V1_FORM_H
+#define VINHUB_COMMON_V1_FORM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "common/v1.h"
+
+enum v1_kind {
+    V1_ABSENT,
+    V1_NUMBER,
+    V1_FLAG,  /* number is 0 or 1 */
+    V1_TEXT,  /* at, len: valid UTF-8, not terminated */
+    V1_BYTES, /* at, len: a base64 string in JSON, bin in msgpack */
+    V1_MAP,   /* fields, len */
+    V1_OTHER, /* read only: of a type that no field has */
+};
+
+struct v1_value {
+    const char *name;
+    enum v1_kind kind;
+    uint64_t number;
+    size_t len;
+    union {
+        const void *at;
+        const struct v1_value *fields;
+    };
+};
+
+/* Where a writer writes; measures only while at is NULL. */
+struct v1_out {
+    uint8_t *at;
+    size_t len;
+};
+
+static inline void v1_put(struct v1_out *out, const void *bytes, size_t len)
+{
+    if (out->at != NULL && len > 0)
+        memcpy(out->at + out->len, bytes, len);
+    out->len += len;
+}
+
+/* Each writes one map of the values that are not V1_ABSENT. */
+void v1_json_write(struct v1_out *out, const struct v1_value *values, size_t len);
+void v1_msgpack_write(struct v1_out *out, const struct v1_value *values, size_t len);
+
+/* What of a request has a meaning; a field that is not there is V1_ABSENT. */
+enum v1_request_field {
+    V1_FIELD_TYPE,
+    V1_FIELD_ID,
+    V1_FIELD_PAYLOAD,
+    V1_FIELD_ENCODING,
+    V1_REQUEST_FIELDS
+};
+
+/* The field of that name, V1_REQUEST_FIELDS for any other. */
+enum v1_request_field v1_request_field(const char *name, size_t len);
+
+/* The msgpack reader: values point into data. NULL, or a static text that says what is wrong with
+ * the message as a whole. */
+const char *v1_msgpack_read(const void *data, size_t len,
+                            struct v1_value fields[V1_REQUEST_FIELDS]);
+
+/* Base64 of RFC 4648 section 4, with padding. */
+static inline size_t v1_base64_size(size_t len)
+{
+    return len / 3 * 4 + (len % 3 > 0 ? 4 : 0);
+}
+void v1_base64_encode(const uint8_t *bytes, size_t len, uint8_t *out);
+/* Strict: no line breaks, whole padding, no stray bits (section 3.5). *out is malloc'd and NULL
+ * where nothing is in it. */
+MUST_USE enum status v1_base64_decode(const char *text, size_t len, uint8_t **out, size_t *out_len);
+
+#endif
