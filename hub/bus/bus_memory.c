@@ -21,6 +21,7 @@ struct memory_bus {
     uint64_t (*now_ms)(void);
     uint64_t (*unix_ms)(void);
     struct memory_queue queue;
+    uint64_t subscriptions; /* made so far */
     bool delivering;
     struct memory_bus *next; /* in the store */
 };
@@ -48,7 +49,7 @@ static void deliver_message(struct memory_bus *m, const struct memory_event *eve
     if (event->session != NULL) {
         const struct memory_session *session = memory_session_find(m->store, event->session,
                                                                    m->now_ms());
-        if (session == NULL || !memory_session_subscribed(session, m))
+        if (session == NULL || memory_session_subscribed(session, m) == 0)
             return;
     }
     memory_message_deliver(&m->bus, event->message);
@@ -179,15 +180,16 @@ static void deliver_subscribed(struct memory_bus *m, const struct memory_event *
 {
     const struct memory_session *session = memory_session_find(m->store, event->session,
                                                                m->now_ms());
-    if (session != NULL && memory_session_subscribed(session, m))
+    if (session != NULL && memory_session_subscribed(session, m) == event->tag)
         m->bus.events->on_subscribed(m->bus.events_ctx, event->session);
 }
 
 static void memory_subscribe(struct bus *bus, const char *session)
 {
     struct memory_bus *m = memory_of(bus);
-    memory_session_subscribe(memory_session_get(m->store, session, m->now_ms()), m);
-    answer(m, deliver_subscribed, session, 0, STATUS_OK);
+    memory_session_subscribe(memory_session_get(m->store, session, m->now_ms()), m,
+                             ++m->subscriptions);
+    answer(m, deliver_subscribed, session, m->subscriptions, STATUS_OK);
 }
 
 static void memory_unsubscribe(struct bus *bus, const char *id)

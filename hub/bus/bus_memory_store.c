@@ -258,13 +258,25 @@ void memory_session_record(struct memory_session *session, const struct bus_sess
     session->record.offset = record->offset;
 }
 
-void memory_session_subscribe(struct memory_session *session, struct memory_bus *bus)
+static struct memory_subscriber *find_subscriber(const struct memory_session *session,
+                                                 const struct memory_bus *bus)
 {
-    if (memory_session_subscribed(session, bus))
-        return;
-    struct memory_subscriber *subscriber = claim_memory(sizeof(*subscriber));
-    *subscriber = (struct memory_subscriber){bus, session->subscribers};
-    session->subscribers = subscriber;
+    struct memory_subscriber *subscriber = session->subscribers;
+    while (subscriber != NULL && subscriber->bus != bus)
+        subscriber = subscriber->next;
+    return subscriber;
+}
+
+void memory_session_subscribe(struct memory_session *session, struct memory_bus *bus,
+                              uint64_t serial)
+{
+    struct memory_subscriber *subscriber = find_subscriber(session, bus);
+    if (subscriber == NULL) {
+        subscriber = claim_memory(sizeof(*subscriber));
+        *subscriber = (struct memory_subscriber){.bus = bus, .next = session->subscribers};
+        session->subscribers = subscriber;
+    }
+    subscriber->serial = serial;
 }
 
 void memory_session_unsubscribe(struct memory_session *session, const struct memory_bus *bus)
@@ -279,12 +291,11 @@ void memory_session_unsubscribe(struct memory_session *session, const struct mem
     }
 }
 
-bool memory_session_subscribed(const struct memory_session *session, const struct memory_bus *bus)
+uint64_t memory_session_subscribed(const struct memory_session *session,
+                                   const struct memory_bus *bus)
 {
-    const struct memory_subscriber *subscriber = session->subscribers;
-    while (subscriber != NULL && subscriber->bus != bus)
-        subscriber = subscriber->next;
-    return subscriber != NULL;
+    const struct memory_subscriber *subscriber = find_subscriber(session, bus);
+    return subscriber != NULL ? subscriber->serial : 0;
 }
 
 /* --- the store --- */

@@ -41,6 +41,7 @@ struct memory_history {
 
 struct memory_subscriber {
     struct memory_bus *bus;
+    uint64_t serial; /* of the latest subscription: the ones before it are not confirmed any more */
     struct memory_subscriber *next;
 };
 
@@ -89,9 +90,12 @@ void memory_session_own(struct memory_session *session, const char *owner, uint6
 void memory_session_set_owner(struct memory_session *session, const char *owner);
 void memory_session_record(struct memory_session *session, const struct bus_session_record *record);
 
-void memory_session_subscribe(struct memory_session *session, struct memory_bus *bus);
+void memory_session_subscribe(struct memory_session *session, struct memory_bus *bus,
+                              uint64_t serial);
 void memory_session_unsubscribe(struct memory_session *session, const struct memory_bus *bus);
-bool memory_session_subscribed(const struct memory_session *session, const struct memory_bus *bus);
+/* The serial of its subscription, 0: none. */
+uint64_t memory_session_subscribed(const struct memory_session *session,
+                                   const struct memory_bus *bus);
 
 /* Appends what is newer than the newest, keeps at most size. */
 void memory_history_append(struct memory_history *history, struct publication *publication,

@@ -1,0 +1,225 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "cases.h"
+#include "common/clock.h"
+
+static const struct seen *renew(struct peer *peer, uint64_t tag)
+{
+    peer->bus->ops->renew(peer->bus, tag);
+    const struct seen *seen = rig_wait(peer, SEEN_RENEWED, tag);
+    assert_int_equal(seen->status, STATUS_OK);
+    return seen;
+}
+
+static const struct bus_node_record node_record = {.host = "h",
+                                                   .version = "1.2",
+                                                   .listen = "0.0.0.0:8080",
+                                                   .admin = "127.0.0.1:9600",
+                                                   .state = "up",
+                                                   .pid = 42,
+                                                   .started_ms = 1700000000000,
+                                                   .lease_ms = 3000,
+                                                   .clients = 7,
+                                                   .sessions = 5,
+                                                   .upstreams = 3,
+                                                   .msgs_in = 11,
+                                                   .msgs_out = 13,
+                                                   .rss_bytes = 17,
+                                                   .loop_lag_ms = 2};
+
+static void connected_comes_once_and_first(struct rig *rig)
+{
+    struct peer *a = rig_peer_unconnected(rig, "a");
+    assert_null(a->first);
+    rig_wait(a, SEEN_CONNECTED, 0);
+    rig_settle(a);
+    assert_int_equal(a->first->kind, SEEN_CONNECTED);
+    assert_null(rig_find(a, SEEN_CONNECTED, 0));
+    assert_true(a->bus->shared == rig->kind->shared);
+}
+
+static void no_event_comes_before_its_call_returned(struct rig *rig)
+{
+    struct peer *a = rig_peer(rig, "a");
+    rig_settle(a);
+    rig_forget_events(a);
+    a->bus->ops->renew(a->bus, 1);
+    a->bus->ops->subscribe(a->bus, "s:k");
+    a->bus->ops->claim(a->bus, "s:k", 2, &(struct bus_claim){.upstream = "u"});
+    a->bus->ops->tell(a->bus, "a", &(struct envelope){.type = ENVELOPE_JOIN}, 3);
+    a->bus->ops->list(a->bus, BUS_LIST_NODES, NULL, 10, peer_on_rows, a);
+    assert_null(a->first);
+    rig_wait(a, SEEN_RENEWED, 1);
+    rig_wait(a, SEEN_CLAIMED, 2);
+    rig_wait(a, SEEN_TOLD, 3);
+    rig_wait(a, SEEN_ROWS, 0);
+}
+
+static void a_renewal_says_whether_the_entry_was_there(struct rig *rig)
+{
+    struct peer *a = rig_peer(rig, "a");
+    uint64_t before_ms = clock_unix_ms();
+    const struct seen *first = renew(a, 1);
+    assert_false(first->flag);
+    assert_int_equal(first->len, 1);
+    assert_string_equal(first->items[0].id, "a");
+    assert_true(first->items[0].number >= before_ms && first->items[0].number <= clock_unix_ms());
+    const struct seen *second = renew(a, 2);
+    assert_true(second->flag);
+}
+
+static void each_renewal_moves_the_score(struct rig *rig)
+{
+    struct peer *a = rig_peer(rig, "a");
+    uint64_t score = 0;
+    for (uint64_t tag = 1; tag <= 20; tag++)
+        a->bus->ops->renew(a->bus, tag);
+    for (uint64_t tag = 1; tag <= 20; tag++) {
+        const struct seen *seen = rig_wait(a, SEEN_RENEWED, tag);
+        assert_true(seen->items[0].number > score);
+        score = seen->items[0].number;
+    }
+}
+
+static void a_renewal_shows_all_nodes(struct rig *rig)
+{
+    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    renew(a, 1);
+    const struct seen *seen = renew(b, 1);
+    assert_int_equal(seen->len, 2);
+    assert_non_null(seen_item(seen, "a"));
+    assert_non_null(seen_item(seen, "b"));
+    assert_false(seen->flag);
+}
+
+struct lease_wait {
+    struct peer *peer;
+    uint64_t tag;
+};
+
+static bool lease_of_a_is_known(void *ctx)
+{
+    struct lease_wait *wait = ctx;
+    const struct seen_item *item = seen_item(renew(wait->peer, ++wait->tag), "a");
+    return item != NULL && item->lease_ms == 3000;
+}
+
+static void the_lease_of_another_node_becomes_known(struct rig *rig)
+{
+    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    renew(a, 1);
+    a->bus->ops->record_node(a->bus, &node_record);
+    rig_settle(a);
+    rig_until(rig, lease_of_a_is_known, &(struct lease_wait){b, 100});
+}
+
+static void signing_off_removes_the_node(struct rig *rig)
+{
+    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    renew(a, 1);
+    a->bus->ops->record_node(a->bus, &node_record);
+    a->bus->ops->sign_off(a->bus);
+    rig_settle(a);
+    assert_null(seen_item(renew(b, 1), "a"));
+    assert_false(renew(a, 2)->flag);
+}
+
+static void nodes_are_listed_with_what_they_say_of_themselves(struct rig *rig)
+{
+    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    uint64_t score = renew(a, 1)->items[0].number;
+    renew(b, 1);
+    a->bus->ops->record_node(a->bus, &node_record);
+    rig_settle(a);
+    b->bus->ops->list(b->bus, BUS_LIST_NODES, NULL, 100, peer_on_rows, b);
+    const struct seen *seen = rig_wait(b, SEEN_ROWS, 0);
+    assert_int_equal(seen->status, STATUS_OK);
+    assert_int_equal(seen->len, 2);
+    assert_null(seen->text);
+    const struct seen_item *row = seen_item(seen, "a");
+    assert_non_null(row);
+    const char *const expected[][2] = {{"host", "h"},
+                                       {"pid", "42"},
+                                       {"version", "1.2"},
+                                       {"started", "1700000000000"},
+                                       {"lease", "3000"},
+                                       {"listen", "0.0.0.0:8080"},
+                                       {"admin", "127.0.0.1:9600"},
+                                       {"state", "up"},
+                                       {"clients", "7"},
+                                       {"sessions", "5"},
+                                       {"upstreams", "3"},
+                                       {"msgs_in", "11"},
+                                       {"msgs_out", "13"},
+                                       {"rss", "17"},
+                                       {"loop_lag_ms", "2"}};
+    for (size_t i = 0; i < CASES_LEN(expected); i++)
+        assert_string_equal(seen_field(row, expected[i][0]), expected[i][1]);
+    assert_true(strtoull(seen_field(row, "renewed"), NULL, 10) == score);
+    assert_non_null(seen_item(seen, "b"));
+}
+
+struct heard_wait {
+    struct peer *peer;
+    uint64_t later_than_ms;
+};
+
+static bool was_heard(void *ctx)
+{
+    const struct heard_wait *wait = ctx;
+    return wait->peer->bus->ops->heard_ms(wait->peer->bus) > wait->later_than_ms;
+}
+
+static void the_inbox_is_heard_again_and_again(struct rig *rig)
+{
+    struct peer *a = rig_peer(rig, "a");
+    uint64_t start_ms = clock_boot_ms();
+    rig_until(rig, was_heard, &(struct heard_wait){a, start_ms});
+    uint64_t first_ms = a->bus->ops->heard_ms(a->bus);
+    rig_until(rig, was_heard, &(struct heard_wait){a, first_ms});
+    assert_true(a->bus->ops->heard_ms(a->bus) <= clock_boot_ms());
+    assert_null(rig_find(a, SEEN_INBOX, ENVELOPE_PROBE));
+}
+
+static void answers_come_in_the_order_of_the_calls(struct rig *rig)
+{
+    struct peer *a = rig_peer(rig, "a");
+    rig_settle(a);
+    rig_forget_events(a);
+    const struct bus_ops *ops = a->bus->ops;
+    ops->claim(a->bus, "s:1", 1, &(struct bus_claim){.upstream = "u"});
+    ops->renew(a->bus, 2);
+    ops->release(a->bus, "s:2", 3, 1, 1000);
+    ops->tell(a->bus, "nobody", &(struct envelope){.type = ENVELOPE_JOIN}, 4);
+    ops->transfer(a->bus, "s:2", 5, 1, "b");
+    ops->history(a->bus, "s:1", 6, (struct position){0, 0}, 10);
+    ops->assert_owner(a->bus, "s:3", 7, 5, "u");
+    ops->publish(a->bus, "s:4", 8, 1, NULL, 0, 0, 0, true);
+    ops->claim(a->bus, "s:5", 9, &(struct bus_claim){.upstream = "u"});
+    rig_wait(a, SEEN_CLAIMED, 9);
+    uint64_t expected = 1;
+    for (const struct seen *seen = a->first; seen != NULL; seen = seen->next) {
+        if (seen->tag != 0)
+            assert_int_equal(seen->tag, expected++);
+    }
+    assert_int_equal(expected, 10);
+}
+
+const struct contract_case cases_nodes[] = {
+    CASE(connected_comes_once_and_first),
+    CASE(no_event_comes_before_its_call_returned),
+    CASE(a_renewal_says_whether_the_entry_was_there),
+    CASE(each_renewal_moves_the_score),
+    CASE(a_renewal_shows_all_nodes),
+    CASE(the_lease_of_another_node_becomes_known),
+    CASE(signing_off_removes_the_node),
+    CASE(nodes_are_listed_with_what_they_say_of_themselves),
+    CASE(the_inbox_is_heard_again_and_again),
+    CASE(answers_come_in_the_order_of_the_calls),
+};
+const size_t cases_nodes_len = CASES_LEN(cases_nodes);
