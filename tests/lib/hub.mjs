@@ -26,6 +26,7 @@ const SANITIZERS = {
   UBSAN_OPTIONS: `halt_on_error=1:print_stacktrace=1:exitcode=${SANITIZER_EXIT}`,
 }
 const REPORT = /ERROR: (Address|Leak)Sanitizer|runtime error:|SUMMARY: \w*Sanitizer/
+const REPORT_SIZE = 4000
 const LOG_TAIL = 40
 
 /** A settings object as YAML, in the block style people write. */
@@ -93,7 +94,7 @@ export class Hub {
     this.relaunch = () => this.launch(t, args, env)
     child.exited.then((exit) => {
       const report = REPORT.exec(child.err)
-      if (report) t.fail(new Error(`sanitizer report: ${child.err.slice(report.index, report.index + 6000)}`))
+      if (report) t.fail(new Error(`sanitizer report: ${child.err.slice(report.index, report.index + REPORT_SIZE)}`))
       if (!this.mayEnd) t.fail(new Error(`hub ${this.id} ended unexpectedly: ${JSON.stringify(exit)}`))
     })
   }

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import Redis from 'ioredis'
 import { Child } from './process.mjs'
 import { freePort } from './ports.mjs'
-import { until } from './until.mjs'
+import { deadline } from './until.mjs'
 
 const START_MS = 10_000
 
@@ -21,8 +21,9 @@ export class RedisServer {
     this.port = port
     this.url = `redis://127.0.0.1:${port}/0`
     this.folder = mkdtempSync(join(tmpdir(), 'vinhub-redis-'))
-    // One client for the whole life of the server; it reconnects by itself after a restart.
-    this.client = new Redis(port, '127.0.0.1', { lazyConnect: true, retryStrategy: () => 50, maxRetriesPerRequest: null })
+    // One client for the whole life of the server: it connects by itself after each start, and a command
+    // given while the server is away waits.
+    this.client = new Redis(port, '127.0.0.1', { retryStrategy: () => 50, maxRetriesPerRequest: null })
     this.client.on('error', () => {})
   }
 
@@ -30,8 +31,7 @@ export class RedisServer {
   async restart() {
     this.child = new Child('redis-server', ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.folder,
       '--save', '', '--appendonly', 'no', '--maxmemory-policy', 'noeviction'])
-    if (this.client.status === 'wait') await this.client.connect()
-    await until(async () => await this.client.ping() === 'PONG', START_MS, 'redis-server to answer')
+    await deadline(this.client.ping(), START_MS, `redis-server to answer: ${this.child.out}`)
   }
 
   async kill() { await this.child.stop('SIGKILL') }
