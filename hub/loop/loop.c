@@ -104,7 +104,8 @@ void loop_free(struct loop *loop)
 {
     if (loop == NULL)
         return;
-    assert(loop->lws == NULL);
+    if (loop->lws != NULL)
+        loop_lws_destroy(loop, loop_lws(loop));
     for (size_t i = 0; i < loop->signals_len; i++)
         event_free(loop->signals[i].event);
     event_base_free(loop->base);
@@ -121,7 +122,7 @@ void loop_set_lws(struct loop *loop, struct lws_adapter *adapter)
     loop->lws = adapter;
 }
 
-struct lws_adapter *loop_lws(struct loop *loop)
+struct lws_adapter *loop_lws_adapter(struct loop *loop)
 {
     return loop->lws;
 }
@@ -188,6 +189,47 @@ void loop_stop(struct loop *loop)
 {
     loop->stopping = true;
     event_base_loopbreak(loop->base);
+}
+
+/* --- readiness --- */
+
+struct loop_watch {
+    struct loop *loop;
+    struct event *event;
+    loop_fn *fn;
+    void *ctx;
+};
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct loop_watch *watch = arg;
+    loop_enter(watch->loop);
+    watch->fn(watch->ctx);
+}
+
+struct loop_watch *loop_watch_new(struct loop *loop, int fd, loop_fn *fn, void *ctx)
+{
+    struct loop_watch *watch = calloc(1, sizeof(*watch));
+    if (watch == NULL)
+        return NULL;
+    *watch = (struct loop_watch){.loop = loop, .fn = fn, .ctx = ctx};
+    watch->event = event_new(loop->base, fd, EV_READ | EV_PERSIST, on_readable, watch);
+    if (watch->event == NULL || event_add(watch->event, NULL) != 0) {
+        loop_watch_free(watch);
+        return NULL;
+    }
+    return watch;
+}
+
+void loop_watch_free(struct loop_watch *watch)
+{
+    if (watch == NULL)
+        return;
+    if (watch->event != NULL)
+        event_free(watch->event);
+    free(watch);
 }
 
 /* --- timers --- */

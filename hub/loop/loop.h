@@ -35,6 +35,11 @@ void loop_at_turn_end(struct loop *loop, loop_fn *fn, void *ctx);
  * makes sure that the end hooks run. */
 void loop_enter(struct loop *loop);
 
+/* Calls fn while fd is readable. fd stays the caller's, who stops watching before closing it. NULL: out of memory. */
+struct loop_watch;
+struct loop_watch *loop_watch_new(struct loop *loop, int fd, loop_fn *fn, void *ctx);
+void loop_watch_free(struct loop_watch *watch);
+
 /* A timer of the loop. */
 struct loop_timer;
 struct loop_timer *loop_timer_new(struct loop *loop, loop_fn *fn, void *ctx);
@@ -49,8 +54,14 @@ MUST_USE enum status loop_on_signal(struct loop *loop, int signal_number, loop_f
 /* The longest time between asking for a timer and its callback within the last second, ms. */
 uint64_t loop_lag_ms(const struct loop *loop);
 
-/* Creates the lws context on this loop through event_lib_custom: fills the event library members of info. The context is destroyed
- * with loop_lws_destroy, before loop_free. Returns NULL where lws refuses. */
+/*
+ * The lws context that front and upstream share, without a vhost of its own; made at the first call, NULL where lws refuses.
+ * loop_free destroys it. lws's log goes to ours, one level down.
+ */
+struct lws_context *loop_lws(struct loop *loop);
+
+/* For a program that wants a context of its own kind: creates it on this loop through event_lib_custom: fills the event library members of info. The context is destroyed
+ * with loop_lws_destroy, before loop_free. One context a loop. Returns NULL where lws refuses. */
 struct lws_context *loop_lws_create(struct loop *loop, struct lws_context_creation_info *info);
 void loop_lws_destroy(struct loop *loop, struct lws_context *context);
 

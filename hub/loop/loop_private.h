@@ -8,7 +8,7 @@ struct loop;
 struct lws_adapter;
 
 void loop_set_lws(struct loop *loop, struct lws_adapter *adapter);
-struct lws_adapter *loop_lws(struct loop *loop);
+struct lws_adapter *loop_lws_adapter(struct loop *loop);
 
 /* Runs lws's due timers, serves what it holds in buffers, and arms the one timer for what is next.
  */

@@ -8,15 +8,21 @@
 #include <event2/event.h>
 #include <event2/event_struct.h>
 #include <libwebsockets.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 
+#include "common/log.h"
 #include "loop/loop.h"
 #include "loop/loop_private.h"
 
 /* lws asks to be called again at the latest after this long, so that the timer needs no special
  * case. */
 #define IDLE_MS 60000
+/* The one read buffer: what a connection may bring at most before it is the next one's turn. It
+ * holds more than a TLS record (16 KiB), so that none is left half read. */
+#define READ_BYTES 32768
 
 /*
  * One for each descriptor of lws. Reading is wanted nearly always and its event is part of the
@@ -259,7 +265,7 @@ static struct lws_adapter *adapter_new(struct loop *loop)
 
 struct lws_context *loop_lws_create(struct loop *loop, struct lws_context_creation_info *info)
 {
-    assert(loop_lws(loop) == NULL);
+    assert(loop_lws_adapter(loop) == NULL);
     struct lws_adapter *adapter = adapter_new(loop);
     if (adapter == NULL)
         return NULL;
@@ -277,9 +283,41 @@ struct lws_context *loop_lws_create(struct loop *loop, struct lws_context_creati
     return context;
 }
 
+/* Of lws's levels ours shows errors as warnings and the rest, which is chatter, when debugging. */
+static void on_log(int level, const char *line)
+{
+    static const char *const event = "lws";
+    char text[256];
+    snprintf(text, sizeof(text), "%.*s", (int)strcspn(line, "\n"), line);
+    if (level & LLL_ERR)
+        log_warn(event, LOG_STR("text", text));
+    else
+        log_debug(event, LOG_STR("text", text));
+}
+
+struct lws_context *loop_lws(struct loop *loop)
+{
+    struct lws_adapter *adapter = loop_lws_adapter(loop);
+    if (adapter != NULL)
+        return adapter->context;
+
+    /* A policy of zeros: no validity timers of lws, whose one sorted list grows with the
+     * connections. */
+    static const lws_retry_bo_t no_policy = {0};
+    lws_set_log_level(log_enabled(LOG_LEVEL_DEBUG) ? LLL_ERR | LLL_WARN | LLL_NOTICE : LLL_ERR,
+                      on_log);
+    struct lws_context_creation_info info = {
+        .port = CONTEXT_PORT_NO_LISTEN,
+        .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
+        .pt_serv_buf_size = READ_BYTES,
+        .retry_and_idle_policy = &no_policy,
+    };
+    return loop_lws_create(loop, &info);
+}
+
 void loop_lws_destroy(struct loop *loop, struct lws_context *context)
 {
-    struct lws_adapter *adapter = loop_lws(loop);
+    struct lws_adapter *adapter = loop_lws_adapter(loop);
     assert(adapter != NULL && adapter->context == context);
     lws_context_destroy(context);
     loop_set_lws(loop, NULL);

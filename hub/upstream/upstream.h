@@ -1,0 +1,28 @@
+/*
+ * Backend sockets: connects to the backend of a session, speaks WebSocket as the client, keeps the text
+ * heartbeat, and tells the core of messages and of the end.
+ *
+ * It decides nothing: when to connect, retry or close is the core's. lws carries the bytes (TCP, TLS with
+ * verification, what could not be written yet); names are resolved by libevent's evdns, never blocking.
+ */
+#ifndef VINHUB_UPSTREAM_UPSTREAM_H
+#define VINHUB_UPSTREAM_UPSTREAM_H
+
+#include <stddef.h>
+
+#include "common/status.h"
+#include "core/ports.h"
+
+struct loop;
+struct upstreams;
+
+/* Of the hub's setup; its ctx is the struct upstreams. */
+extern const struct upstream_ops upstream_socket_ops;
+
+MUST_USE enum status upstreams_new(struct loop *loop, struct upstreams **out);
+/* Cuts what is still open; nothing is told. After hub_free, which resets its upstreams. */
+void upstreams_free(struct upstreams *upstreams);
+/* Objects alive: open, connecting, and waiting for one of the 256 places to connect. */
+size_t upstreams_count(const struct upstreams *upstreams);
+
+#endif
