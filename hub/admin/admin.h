@@ -1,0 +1,67 @@
+/*
+ * The admin port: health, metrics, the HTTP API, server-sent events and the console (contract
+ * section 10).
+ *
+ * Speaks HTTP through libevent's evhttp on the hub's loop. It asks the hub and the bus and changes
+ * nothing by itself. What it does in one turn is bounded: connections, streams, their output, rows
+ * of a listing and bodies all have a limit, so that it never holds up pushes.
+ */
+#ifndef VINHUB_ADMIN_ADMIN_H
+#define VINHUB_ADMIN_ADMIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bus/bus.h"
+#include "common/conf.h"
+#include "common/publication.h"
+#include "common/status.h"
+#include "core/hub.h"
+#include "loop/loop.h"
+
+struct admin;
+
+/* A publication of the session that is followed; it is only borrowed. */
+typedef void admin_tail_fn(void *fn_ctx, const struct publication *publication);
+
+/* How a session is followed without being its client: neither opens a session nor keeps one open.
+ */
+struct admin_tail_ops {
+    /* From now on fn runs for each publication of the session that this node learns of, in order.
+     * NULL: not possible. */
+    void *(*open)(void *ctx, const char *session_id, admin_tail_fn *fn, void *fn_ctx);
+    /* fn does not run any more. */
+    void (*close)(void *ctx, void *tail);
+};
+
+struct admin_setup {
+    struct loop *loop;
+    struct hub *hub;
+    struct bus *bus;                       /* only its list operation is used */
+    struct conf *conf;                     /* referenced */
+    uint64_t started_ms;                   /* Unix time */
+    const struct admin_tail_ops *tail_ops; /* NULL: /api/events?session= answers 503 */
+    void *tail_ctx;
+    void (*on_drain)(void *ctx); /* POST /api/drain for this node; runs before the answer is sent */
+    void *ctx;
+};
+
+/* True where the admin port may listen as configured: on loopback, or with a token, or with
+ * allow_open. */
+bool admin_may_listen(const struct conf *conf);
+
+/*
+ * Binds and listens. STATUS_IO: the address can't be used, errno says why. STATUS_INVALID: it is no
+ * address. STATUS_REFUSED: not without a token (admin_may_listen).
+ */
+MUST_USE enum status admin_new(const struct admin_setup *setup, struct admin **out);
+/* Closes the port and all connections. Before the hub and the bus are freed. */
+void admin_free(struct admin *admin);
+
+/* The address that is really bound, "127.0.0.1:9600"; lives as long as admin. */
+const char *admin_address(const struct admin *admin);
+/* Takes the token from a new configuration; the address stays. */
+void admin_reload(struct admin *admin, struct conf *conf);
+
+#endif

@@ -1,0 +1,216 @@
+#include "admin/admin_connections.h"
+
+#include <assert.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/http.h>
+#include <event2/listener.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "common/clock.h"
+
+enum {
+    CONNECTIONS_MAX = 64,
+    SILENCE_S = 60, /* between two bytes, either way */
+    READING_MAX_MS =
+        90000, /* a request has to be whole by then; also the idle time of a kept connection */
+    ANSWERING_MAX_MS = 60000, /* the answer has to be taken by then */
+    SWEEP_MS = 1000,
+    FULL_SWEEP_MS = 50,
+    FULL_GRACE_MS =
+        500,        /* a full port gives a connection this long before it may have to give way */
+    FULL_CUTS = 16, /* as many at once */
+    INPUT_MAX = 9 << 20,     /* above evhttp's largest body, which it gathers in the bufferevent */
+    STREAM_INPUT_MAX = 4096, /* nothing is expected from the client of a stream */
+};
+
+enum connection_state { CONNECTION_READING, CONNECTION_ANSWERING, CONNECTION_STREAMING };
+
+struct connection {
+    struct bufferevent *bev;
+    uint64_t since_ms; /* of the state */
+    enum connection_state state;
+};
+
+struct admin_connections {
+    struct loop *loop;
+    struct evconnlistener *listener;
+    struct loop_timer *sweep;
+    struct connection list[CONNECTIONS_MAX];
+    size_t len;
+};
+
+static bool was_released(struct bufferevent *bev)
+{
+    bufferevent_event_cb on_event = NULL;
+    bufferevent_getcb(bev, NULL, NULL, &on_event, NULL);
+    return on_event == NULL;
+}
+
+/* evhttp sees the end of the stream and releases it. */
+static void cut(struct bufferevent *bev)
+{
+    evutil_socket_t fd = bufferevent_getfd(bev);
+    if (fd >= 0)
+        (void)shutdown(fd, SHUT_RDWR);
+}
+
+static void remove_released(struct admin_connections *connections)
+{
+    for (size_t i = 0; i < connections->len;) {
+        struct connection *connection = &connections->list[i];
+        if (was_released(connection->bev)) {
+            bufferevent_decref(connection->bev);
+            *connection = connections->list[--connections->len];
+        } else {
+            i++;
+        }
+    }
+}
+
+/* Longest reading first, all others last. */
+static int by_patience(const void *a, const void *b)
+{
+    const struct connection *x = a;
+    const struct connection *y = b;
+    if (x->state != y->state)
+        return x->state < y->state ? -1 : 1;
+    return x->since_ms < y->since_ms ? -1 : x->since_ms > y->since_ms;
+}
+
+/* Newcomers wait in the kernel meanwhile. */
+static void make_room(struct admin_connections *connections, uint64_t now_ms)
+{
+    qsort(connections->list, connections->len, sizeof connections->list[0], by_patience);
+    for (size_t i = 0; i < FULL_CUTS && i < connections->len; i++) {
+        struct connection *connection = &connections->list[i];
+        if (connection->state == CONNECTION_READING &&
+            now_ms - connection->since_ms > FULL_GRACE_MS)
+            cut(connection->bev);
+    }
+}
+
+static bool is_late(const struct connection *connection, uint64_t now_ms)
+{
+    switch (connection->state) {
+    case CONNECTION_READING: return now_ms - connection->since_ms > READING_MAX_MS;
+    case CONNECTION_ANSWERING: return now_ms - connection->since_ms > ANSWERING_MAX_MS;
+    case CONNECTION_STREAMING: return false;
+    }
+    return false;
+}
+
+static void on_sweep(void *ctx)
+{
+    struct admin_connections *connections = ctx;
+    remove_released(connections);
+    uint64_t now_ms = clock_boot_ms();
+    for (size_t i = 0; i < connections->len; i++) {
+        if (is_late(&connections->list[i], now_ms))
+            cut(connections->list[i].bev);
+    }
+    bool full = connections->len == CONNECTIONS_MAX;
+    if (full)
+        make_room(connections, now_ms);
+    else
+        (void)evconnlistener_enable(connections->listener);
+    loop_timer_start(connections->sweep, full ? FULL_SWEEP_MS : SWEEP_MS);
+}
+
+/* evhttp asks for the bufferevent of a connection that it has accepted. */
+static struct bufferevent *on_accepted(struct event_base *base, void *ctx)
+{
+    struct admin_connections *connections = ctx;
+    loop_enter(connections->loop);
+    assert(connections->len < CONNECTIONS_MAX);
+    struct bufferevent *bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+    if (!bev)
+        return NULL;
+    bufferevent_setwatermark(bev, EV_READ, 0, INPUT_MAX);
+    bufferevent_incref(bev);
+    connections->list[connections->len++] = (struct connection){
+        .bev = bev, .since_ms = clock_boot_ms(), .state = CONNECTION_READING};
+    if (connections->len == CONNECTIONS_MAX) {
+        (void)evconnlistener_disable(connections->listener); /* also ends its loop of accepts */
+        loop_timer_start(connections->sweep, FULL_SWEEP_MS);
+    }
+    return bev;
+}
+
+/* Out of descriptors, most likely: trying again at once would spin. The sweep enables it. (ctx is
+ * evhttp's own.) */
+static void on_accept_failed(struct evconnlistener *listener, void *ctx)
+{
+    (void)ctx;
+    (void)evconnlistener_disable(listener);
+}
+
+struct admin_connections *admin_connections_new(struct loop *loop, struct evhttp *http,
+                                                struct evconnlistener *listener)
+{
+    struct admin_connections *connections = calloc(1, sizeof *connections);
+    if (!connections)
+        abort();
+    connections->loop = loop;
+    connections->listener = listener;
+    connections->sweep = loop_timer_new(loop, on_sweep, connections);
+    evhttp_set_timeout(http, SILENCE_S);
+    evhttp_set_bevcb(http, on_accepted, connections);
+    evconnlistener_set_error_cb(listener, on_accept_failed);
+    loop_timer_start(connections->sweep, SWEEP_MS);
+    return connections;
+}
+
+void admin_connections_free(struct admin_connections *connections)
+{
+    for (size_t i = 0; i < connections->len; i++)
+        bufferevent_decref(connections->list[i].bev);
+    loop_timer_free(connections->sweep);
+    free(connections);
+}
+
+static struct connection *connection_of(struct admin_connections *connections,
+                                        struct evhttp_request *req)
+{
+    struct evhttp_connection *http = evhttp_request_get_connection(req);
+    struct bufferevent *bev = http ? evhttp_connection_get_bufferevent(http) : NULL;
+    for (size_t i = 0; i < connections->len; i++) {
+        if (connections->list[i].bev == bev)
+            return &connections->list[i];
+    }
+    return NULL;
+}
+
+static void enter_state(struct connection *connection, enum connection_state state)
+{
+    connection->state = state;
+    connection->since_ms = clock_boot_ms();
+}
+
+static void on_answered(struct evhttp_request *req, void *ctx)
+{
+    struct connection *connection = connection_of(ctx, req);
+    if (connection)
+        enter_state(connection, CONNECTION_READING);
+}
+
+void admin_connection_answering(struct admin_connections *connections, struct evhttp_request *req)
+{
+    struct connection *connection = connection_of(connections, req);
+    if (!connection)
+        return;
+    enter_state(connection, CONNECTION_ANSWERING);
+    evhttp_request_set_on_complete_cb(req, on_answered, connections);
+}
+
+void admin_connection_streaming(struct admin_connections *connections, struct evhttp_request *req)
+{
+    struct connection *connection = connection_of(connections, req);
+    if (!connection)
+        return;
+    enter_state(connection, CONNECTION_STREAMING);
+    struct timeval patience = {.tv_sec = SILENCE_S};
+    bufferevent_set_timeouts(connection->bev, NULL, &patience);
+    bufferevent_setwatermark(connection->bev, EV_READ, 0, STREAM_INPUT_MAX);
+}

@@ -1,0 +1,321 @@
+/*
+ * Server-sent events: each second the state of the cluster, or the live messages of one session.
+ *
+ * A stream has a bounded output; what does not fit is dropped, counted, and said in a `dropped`
+ * event. All streams together pass on a bounded number of messages a second, so that watching never
+ * competes with pushing.
+ *
+ *   open     {"node", "session"?}                                          at once
+ *   stats    {"time", "node", "nodes": [as /api/nodes] | null, "totals", "self"}    each second,
+ * without ?session= message  {"epoch", "offset", "time", "encoding": "text" | "base64", "payload"}
+ * with ?session=ID dropped  {"count"}                                                     before
+ * the next message
+ */
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/keyvalq_struct.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "admin/admin_base64.h"
+#include "admin/admin_private.h"
+#include "common/clock.h"
+#include "common/metrics.h"
+#include "common/text.h"
+
+enum {
+    STREAMS_MAX = 16,
+    OUTPUT_MAX = 1 << 20,     /* an empty output takes one message of any size */
+    MESSAGES_A_SECOND = 4000, /* of all streams together */
+    TICK_MS = 1000,
+    COMMENT_TICKS = 15, /* a silent stream gets a comment, so that proxies keep it open */
+};
+
+struct stream {
+    struct admin_events *events;
+    struct stream *prev, *next;
+    struct evhttp_request *req;
+    char *session; /* NULL: stats */
+    void *tail;
+    uint64_t dropped;
+};
+
+struct admin_events {
+    struct admin *admin;
+    struct loop_timer *tick;
+    struct stream *streams;
+    size_t len;
+    struct admin_call *asking; /* a listing of nodes is under way */
+    uint64_t ticks;
+    unsigned messages_left;
+    bool ticking;
+};
+
+static size_t output_of(const struct stream *stream)
+{
+    struct evhttp_connection *connection = evhttp_request_get_connection(stream->req);
+    struct bufferevent *bev = connection ? evhttp_connection_get_bufferevent(connection) : NULL;
+    return bev ? evbuffer_get_length(bufferevent_get_output(bev)) : 0;
+}
+
+static void send_text(struct stream *stream, const char *event, const char *data)
+{
+    struct evbuffer *buffer = evbuffer_new();
+    if (!buffer)
+        abort();
+    if (event)
+        (void)evbuffer_add_printf(buffer, "event: %s\ndata: %s\n\n", event, data);
+    else
+        (void)evbuffer_add_printf(buffer, ": %s\n\n", data);
+    evhttp_send_reply_chunk(stream->req, buffer);
+    evbuffer_free(buffer);
+}
+
+/* Takes over the reference. */
+static void send_json(struct stream *stream, const char *event, json_t *json)
+{
+    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    json_decref(json);
+    if (text)
+        send_text(stream, event, text);
+    free(text);
+}
+
+static void stream_free(struct stream *stream)
+{
+    struct admin_events *events = stream->events;
+    const struct admin_setup *setup = &events->admin->setup;
+    if (stream->tail)
+        setup->tail_ops->close(setup->tail_ctx, stream->tail);
+    if (stream->prev)
+        stream->prev->next = stream->next;
+    else
+        events->streams = stream->next;
+    if (stream->next)
+        stream->next->prev = stream->prev;
+    events->len--;
+    free(stream->session);
+    free(stream);
+}
+
+/* evhttp leaves a request that was not answered to the end to us where the client went away, and
+ * frees it itself where the port closes. */
+static void on_closed(struct evhttp_connection *connection, void *ctx)
+{
+    struct stream *stream = ctx;
+    (void)connection;
+    loop_enter(stream->events->admin->setup.loop);
+    struct evhttp_request *req = stream->req;
+    stream_free(stream);
+    if (!evhttp_request_get_connection(req))
+        evhttp_request_free(req);
+}
+
+static json_t *message_json(const struct publication *publication)
+{
+    json_t *json = json_pack("{s:I, s:I, s:I}", "epoch", (json_int_t)publication->at.epoch,
+                             "offset", (json_int_t)publication->at.offset, "time",
+                             (json_int_t)publication->time_ms);
+    const char *payload = (const char *)publication->payload;
+    bool text = publication->opcode == OPCODE_TEXT && text_is_utf8(payload, publication->len);
+    size_t len = 0;
+    char *base64 = text ? NULL : admin_base64_encode(payload, publication->len, &len);
+    (void)json_object_set_new(json, "encoding", json_string(text ? "text" : "base64"));
+    (void)json_object_set_new(json, "payload",
+                              text ? json_stringn_nocheck(payload, publication->len)
+                                   : json_stringn_nocheck(base64 ? base64 : "", len));
+    free(base64);
+    return json;
+}
+
+static void on_publication(void *ctx, const struct publication *publication)
+{
+    struct stream *stream = ctx;
+    struct admin_events *events = stream->events;
+    size_t waiting = output_of(stream);
+    if (events->messages_left == 0 || (waiting > 0 && waiting + publication->len > OUTPUT_MAX)) {
+        stream->dropped++;
+        return;
+    }
+    events->messages_left--;
+    if (stream->dropped > 0)
+        send_json(stream, "dropped", json_pack("{s:I}", "count", (json_int_t)stream->dropped));
+    stream->dropped = 0;
+    send_json(stream, "message", message_json(publication));
+}
+
+static json_t *self_json(const struct admin *admin)
+{
+    struct hub_counts counts;
+    hub_count(admin->setup.hub, &counts);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "clients",
+                     (json_int_t)counts.clients, "sessions", (json_int_t)counts.sessions, "owned",
+                     (json_int_t)counts.owned, "upstreams", (json_int_t)counts.upstreams, "msgs_in",
+                     (json_int_t)counts.messages_in, "msgs_out", (json_int_t)counts.messages_out,
+                     "rss", (json_int_t)metric_get(METRIC_RSS_BYTES), "loop_lag_ms",
+                     (json_int_t)loop_lag_ms(admin->setup.loop), "shared",
+                     (int)admin->setup.bus->shared);
+}
+
+/* Sums over the nodes' hashes; sessions that several nodes watch have one upstream, so `upstreams`
+ * counts them once. */
+static json_t *totals_json(const json_t *nodes)
+{
+    static const char *const names[] = {"clients", "sessions", "upstreams", "msgs_in", "msgs_out"};
+    json_t *totals = json_object();
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        json_int_t sum = 0;
+        for (size_t n = 0; n < json_array_size(nodes); n++)
+            sum += json_integer_value(json_object_get(json_array_get(nodes, n), names[i]));
+        (void)json_object_set_new(totals, names[i], json_integer(sum));
+    }
+    return totals;
+}
+
+static void on_nodes(void *ctx, enum status status, const struct bus_row *rows, size_t len,
+                     const char *next)
+{
+    struct admin_call *call = ctx;
+    (void)next;
+    if (!call->admin) { /* the port went away meanwhile */
+        admin_call_end(call);
+        return;
+    }
+    struct admin *admin = call->admin;
+    struct admin_events *events = admin->events;
+    events->asking = NULL;
+    admin_call_end(call);
+    json_t *nodes = status == STATUS_OK ? json_array() : json_null();
+    for (size_t i = 0; status == STATUS_OK && i < len; i++)
+        (void)json_array_append_new(nodes, admin_json_row(&rows[i]));
+    json_t *totals = totals_json(nodes);
+    json_t *json = json_pack("{s:I, s:s, s:o, s:o, s:o}", "time", (json_int_t)clock_unix_ms(),
+                             "node", hub_node_id(admin->setup.hub), "nodes", nodes, "totals",
+                             totals, "self", self_json(admin));
+    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    json_decref(json);
+    for (struct stream *stream = events->streams; text && stream; stream = stream->next) {
+        if (!stream->session && output_of(stream) < OUTPUT_MAX)
+            send_text(stream, "stats", text);
+    }
+    free(text);
+}
+
+static void on_tick(void *ctx)
+{
+    struct admin_events *events = ctx;
+    struct admin *admin = events->admin;
+    bool wanted = false;
+    events->messages_left = MESSAGES_A_SECOND;
+    events->ticks++;
+    for (struct stream *stream = events->streams; stream; stream = stream->next) {
+        if (!stream->session)
+            wanted = true;
+        else if (events->ticks % COMMENT_TICKS == 0 && output_of(stream) == 0)
+            send_text(stream, NULL, "still here");
+    }
+    if (wanted && !events->asking) {
+        struct bus *bus = admin->setup.bus;
+        events->asking = admin_call_new(admin, NULL, sizeof *events->asking);
+        bus->ops->list(bus, BUS_LIST_NODES, NULL, 1000, on_nodes, events->asking);
+    }
+    events->ticking = events->streams != NULL;
+    if (events->ticking)
+        loop_timer_start(events->tick, TICK_MS);
+}
+
+static void stream_start(struct stream *stream)
+{
+    struct admin *admin = stream->events->admin;
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(stream->req);
+    (void)evhttp_add_header(headers, "Content-Type", "text/event-stream");
+    (void)evhttp_add_header(headers, "Cache-Control", "no-store");
+    (void)evhttp_add_header(headers, "X-Accel-Buffering", "no"); /* nginx passes it on at once */
+    evhttp_connection_set_closecb(evhttp_request_get_connection(stream->req), on_closed, stream);
+    evhttp_send_reply_start(stream->req, 200, "OK");
+    admin_connection_streaming(admin->connections, stream->req);
+    send_json(stream, "open",
+              json_pack("{s:s, s:s?}", "node", hub_node_id(admin->setup.hub), "session",
+                        stream->session));
+}
+
+static void stream_add(struct admin_events *events, struct stream *stream)
+{
+    stream->next = events->streams;
+    if (stream->next)
+        stream->next->prev = stream;
+    events->streams = stream;
+    events->len++;
+    if (!events->ticking) {
+        events->ticking = true;
+        events->messages_left = MESSAGES_A_SECOND;
+        loop_timer_start(events->tick, 1);
+    }
+}
+
+/* The session that ?session= names; false where it names none that can be. */
+static bool session_asked(struct evhttp_request *req, char **out)
+{
+    const char *text = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(req));
+    struct evkeyvalq query = {0};
+    bool good = evhttp_parse_query_str(text ? text : "", &query) == 0;
+    const char *session = good ? evhttp_find_header(&query, "session") : NULL;
+    *out = session ? admin_session_id(session, strlen(session)) : NULL;
+    good = good && (!session || *out);
+    evhttp_clear_headers(&query);
+    return good;
+}
+
+void admin_get_events(struct admin *admin, struct evhttp_request *req, const char *rest)
+{
+    (void)rest;
+    struct admin_events *events = admin->events;
+    const struct admin_setup *setup = &admin->setup;
+    char *session = NULL;
+    if (!session_asked(req, &session)) {
+        admin_reply_error(req, 404, "no such session");
+        return;
+    }
+    if (evhttp_request_get_command(req) == EVHTTP_REQ_HEAD) {
+        admin_reply_bytes(req, 200, "text/event-stream", "", 0);
+        free(session);
+        return;
+    }
+    if (events->len >= STREAMS_MAX || (session && !setup->tail_ops)) {
+        admin_reply_error(req, 503,
+                          session && !setup->tail_ops ? "no tail here" : "too many streams");
+        free(session);
+        return;
+    }
+    struct stream *stream = calloc(1, sizeof *stream);
+    if (!stream)
+        abort();
+    *stream = (struct stream){.events = events, .req = req, .session = session};
+    stream_add(events, stream);
+    stream_start(stream);
+    if (session)
+        stream->tail = setup->tail_ops->open(setup->tail_ctx, session, on_publication, stream);
+}
+
+struct admin_events *admin_events_new(struct admin *admin)
+{
+    struct admin_events *events = calloc(1, sizeof *events);
+    if (!events)
+        abort();
+    events->admin = admin;
+    events->tick = loop_timer_new(admin->setup.loop, on_tick, events);
+    return events;
+}
+
+void admin_events_free(struct admin_events *events)
+{
+    while (events->streams) {
+        struct stream *stream = events->streams;
+        struct evhttp_connection *connection = evhttp_request_get_connection(stream->req);
+        if (connection)
+            evhttp_connection_set_closecb(connection, NULL, NULL);
+        stream_free(stream);
+    }
+    loop_timer_free(events->tick);
+    free(events);
+}

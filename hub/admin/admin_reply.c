@@ -1,0 +1,124 @@
+#include <event2/buffer.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "admin/admin_private.h"
+#include "common/text.h"
+
+static const char *reason_of(int status)
+{
+    static const struct {
+        int status;
+        const char *reason;
+    } rows[] = {
+        {200, "OK"},
+        {202, "Accepted"},
+        {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {413, "Payload Too Large"},
+        {415, "Unsupported Media Type"},
+        {500, "Internal Server Error"},
+        {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (rows[i].status == status)
+            return rows[i].reason;
+    }
+    return "Error";
+}
+
+void admin_reply_bytes(struct evhttp_request *req, int status, const char *mime, const void *body,
+                       size_t len)
+{
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
+    (void)evhttp_add_header(headers, "Content-Type", mime);
+    (void)evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
+    if (!evhttp_find_header(headers, "Cache-Control"))
+        (void)evhttp_add_header(headers, "Cache-Control", "no-store");
+    struct evbuffer *buffer = evbuffer_new();
+    if (!buffer || evbuffer_add(buffer, body, len) != 0)
+        abort();
+    evhttp_send_reply(req, status, reason_of(status), buffer);
+    evbuffer_free(buffer);
+}
+
+void admin_reply_json(struct evhttp_request *req, int status, json_t *json)
+{
+    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    json_decref(json);
+    if (!text) {
+        admin_reply_error(req, 500, "out of memory");
+        return;
+    }
+    admin_reply_bytes(req, status, "application/json", text, strlen(text));
+    free(text);
+}
+
+void admin_reply_error(struct evhttp_request *req, int status, const char *text)
+{
+    char body[256];
+    json_t *json = json_pack("{s:s}", "error", text);
+    size_t len = json ? json_dumpb(json, body, sizeof body, JSON_COMPACT) : 0;
+    json_decref(json);
+    if (len == 0 || len > sizeof body)
+        len = (size_t)snprintf(body, sizeof body, "{\"error\":\"%s\"}", reason_of(status));
+    admin_reply_bytes(req, status, "application/json", body, len);
+}
+
+json_t *admin_json_text(const char *text, size_t len)
+{
+    if (text_is_utf8(text, len))
+        return json_stringn_nocheck(text, len);
+    char *copy = malloc(len);
+    if (!copy)
+        return NULL;
+    for (size_t i = 0; i < len; i++)
+        copy[i] = (unsigned char)text[i] < 0x80 ? text[i] : '?';
+    json_t *json = json_stringn_nocheck(copy, len);
+    free(copy);
+    return json;
+}
+
+/* The fields of contract section 11 that are words, whatever they look like. All others are numbers
+ * where they read as one. */
+static bool is_word(const char *name)
+{
+    static const char *const words[] = {"host",  "version", "listen", "admin",
+                                        "state", "owner",   "reason", "upstream"};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (strcmp(words[i], name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static json_t *field_json(const struct bus_field *field)
+{
+    size_t len = strlen(field->value);
+    bool digits = len > 0 && len <= 18 && strspn(field->value, "0123456789") == len;
+    if (!is_word(field->name) && digits)
+        return json_integer(strtoll(field->value, NULL, 10));
+    return admin_json_text(field->value, len);
+}
+
+json_t *admin_json_row(const struct bus_row *row)
+{
+    json_t *json = json_object();
+    (void)json_object_set_new(json, "id", admin_json_text(row->id, strlen(row->id)));
+    for (size_t i = 0; i < row->fields_len; i++)
+        (void)json_object_set_new(json, row->fields[i].name, field_json(&row->fields[i]));
+    return json;
+}
+
+const char *admin_row_field(const struct bus_row *row, const char *name)
+{
+    for (size_t i = 0; i < row->fields_len; i++) {
+        if (strcmp(row->fields[i].name, name) == 0)
+            return row->fields[i].value;
+    }
+    return "";
+}

@@ -1,0 +1,129 @@
+/*
+ * What this node says about itself: health, readiness, metrics, /websocket-stats, and the console's
+ * files.
+ */
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "admin/admin_private.h"
+#include "common/clock.h"
+#include "common/metrics.h"
+#include "web_assets.h"
+
+void admin_get_health(struct admin *admin, struct evhttp_request *req, const char *rest)
+{
+    (void)rest;
+    admin_reply_json(
+        req, 200, json_pack("{s:s, s:s}", "status", "ok", "node", hub_node_id(admin->setup.hub)));
+}
+
+void admin_get_ready(struct admin *admin, struct evhttp_request *req, const char *rest)
+{
+    (void)rest;
+    const struct hub *hub = admin->setup.hub;
+    if (hub_ready(hub))
+        admin_reply_json(req, 200, json_pack("{s:s}", "state", node_state_name(hub_state(hub))));
+    else
+        admin_reply_json(req, 503,
+                         json_pack("{s:s, s:s}", "error", "not ready", "state",
+                                   node_state_name(hub_state(hub))));
+}
+
+void admin_get_metrics(struct admin *admin, struct evhttp_request *req, const char *rest)
+{
+    (void)rest;
+    struct hub_counts counts;
+    hub_count(admin->setup.hub, &counts);
+    metric_set(METRIC_CLIENTS, counts.clients);
+    metric_set(METRIC_SESSIONS, counts.sessions);
+    metric_set(METRIC_UPSTREAMS, counts.upstreams);
+    metric_set(METRIC_OWNED, counts.owned);
+    size_t len = 0;
+    char *text = metrics_print(&len);
+    if (!text) {
+        admin_reply_error(req, 500, "out of memory");
+        return;
+    }
+    admin_reply_bytes(req, 200, "text/plain; version=0.0.4; charset=utf-8", text, len);
+    free(text);
+}
+
+static uint64_t all_drops(void)
+{
+    uint64_t sum = 0;
+    for (int reason = 0; reason < DROP_REASONS; reason++)
+        sum += metric_drops((enum drop_reason)reason);
+    return sum;
+}
+
+static uint64_t all_refusals(void)
+{
+    uint64_t sum = 0;
+    for (int reason = 0; reason < REFUSE_REASONS; reason++)
+        sum += metric_refusals((enum refuse_reason)reason);
+    return sum;
+}
+
+/* Shaped like Node's process.memoryUsage(), as what watches today's relay reads it. */
+static json_t *memory_usage(void)
+{
+    struct mallinfo2 info = mallinfo2();
+    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "rss", (json_int_t)metric_get(METRIC_RSS_BYTES),
+                     "heapTotal", (json_int_t)(info.arena + info.hblkhd), "heapUsed",
+                     (json_int_t)(info.uordblks + info.hblkhd), "external", (json_int_t)0,
+                     "arrayBuffers", (json_int_t)0);
+}
+
+void admin_get_stats(struct admin *admin, struct evhttp_request *req, const char *rest)
+{
+    (void)rest;
+    const struct hub *hub = admin->setup.hub;
+    struct hub_counts counts;
+    hub_count(hub, &counts);
+    uint64_t from_clients = metric_get(METRIC_CLIENT_MESSAGES_IN);
+    json_t *json = json_pack(
+        "{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:f}", "node",
+        hub_node_id(hub), "version", VINHUB_VERSION, "state", node_state_name(hub_state(hub)),
+        "connections", (json_int_t)counts.clients, "sessions", (json_int_t)counts.sessions, "owned",
+        (json_int_t)counts.owned, "upstreams", (json_int_t)counts.upstreams, "messages",
+        (json_int_t)(counts.messages_in + from_clients), "messagesIn",
+        (json_int_t)counts.messages_in, "messagesOut", (json_int_t)counts.messages_out,
+        "clientMessages", (json_int_t)from_clients, "errors",
+        (json_int_t)(all_drops() + metric_get(METRIC_UPSTREAM_FAILURES)), "refused",
+        (json_int_t)all_refusals(), "loopLagMs", (json_int_t)loop_lag_ms(admin->setup.loop),
+        "memoryUsage", memory_usage(), "uptime",
+        (double)(clock_unix_ms() - admin->setup.started_ms) / 1000.0);
+    admin_reply_json(req, 200, json);
+}
+
+static const struct web_asset *asset_of(const char *file)
+{
+    static const char folder[] = "/console/";
+    for (size_t i = 0; i < web_assets_count; i++) {
+        const char *path = web_assets[i].path;
+        if (strncmp(path, folder, sizeof folder - 1) == 0 &&
+            strcmp(path + sizeof folder - 1, file) == 0)
+            return &web_assets[i];
+    }
+    return NULL;
+}
+
+void admin_get_asset(struct admin *admin, struct evhttp_request *req, const char *rest)
+{
+    (void)admin;
+    const struct web_asset *asset = asset_of(rest && *rest ? rest : "index.html");
+    if (!asset) {
+        admin_reply_error(req, 404, "no such file");
+        return;
+    }
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
+    /* The page loads nothing from elsewhere and can't be framed by another site. */
+    (void)evhttp_add_header(
+        headers, "Content-Security-Policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+    (void)evhttp_add_header(headers, "Referrer-Policy", "no-referrer");
+    (void)evhttp_add_header(headers, "Cache-Control", "no-cache");
+    admin_reply_bytes(req, 200, asset->mime, asset->data, asset->len);
+}
