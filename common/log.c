@@ -12,10 +12,10 @@
 #include "common/metrics.h"
 #include "common/text.h"
 
-#define LINE_MAX_BYTES 8192  /* a line that would be longer loses its last fields */
+#define LINE_MAX_BYTES  8192 /* a line that would be longer loses its last fields */
 #define VALUE_MAX_BYTES 1024 /* of one field, before escaping; a peer may have chosen the text */
-#define EVENTS_MAX 256       /* distinct event names that are limited; the program has far fewer */
-#define LINES_A_SECOND 50    /* of one event */
+#define EVENTS_MAX      256  /* distinct event names that are limited; the program has far fewer */
+#define LINES_A_SECOND  50   /* of one event */
 
 static struct {
     enum log_level level;
@@ -53,7 +53,8 @@ struct event_rate {
 
 static struct event_rate rates[EVENTS_MAX];
 
-/* The entry of that event, made where it is new; NULL where the table is full: the event is not limited then. */
+/* The entry of that event, made where it is new; NULL where the table is full: the event is not
+ * limited then. */
 static struct event_rate *rate_of(const char *event)
 {
     uint32_t hash = 2166136261U;
@@ -70,13 +71,15 @@ static struct event_rate *rate_of(const char *event)
     return NULL;
 }
 
-/* Errors are the operator's and debug lines are asked for; an audit that leaves lines out is none. */
+/* Errors are the operator's and debug lines are asked for; an audit that leaves lines out is none.
+ */
 static bool is_limited(enum log_level level, const char *event)
 {
     return (level == LOG_LEVEL_INFO || level == LOG_LEVEL_WARN) && strncmp(event, "audit", 5) != 0;
 }
 
-/* Counts the line; false where it is held back, else *suppressed is how many were since the last one. */
+/* Counts the line; false where it is held back, else *suppressed is how many were since the last
+ * one. */
 static bool admit(enum log_level level, const char *event, uint64_t *suppressed)
 {
     struct event_rate *rate = is_limited(level, event) ? rate_of(event) : NULL;
@@ -109,7 +112,8 @@ struct line {
 
 static void put(struct line *line, const char *text, size_t len)
 {
-    if (line->full || len > sizeof(line->bytes) - 2 - line->len) { /* room for a brace and the newline */
+    if (line->full ||
+        len > sizeof(line->bytes) - 2 - line->len) { /* room for a brace and the newline */
         line->full = true;
         return;
     }
@@ -132,7 +136,8 @@ static size_t utf8_char(const char *text, size_t len)
     return 0;
 }
 
-/* Bytes that are no UTF-8 become U+FFFD: a JSON line must be UTF-8, and a terminal gets nothing to act upon. */
+/* Bytes that are no UTF-8 become U+FFFD: a JSON line must be UTF-8, and a terminal gets nothing to
+ * act upon. */
 static void put_escaped(struct line *line, const char *text, size_t len)
 {
     for (size_t i = 0; i < len;) {
@@ -207,9 +212,7 @@ static void put_field(struct line *line, const struct log_field *field)
     char number[24];
     put_name(line, field->name);
     switch (field->kind) {
-    case LOG_FIELD_STR:
-        put_string(line, field->value.str);
-        break;
+    case LOG_FIELD_STR: put_string(line, field->value.str); break;
     case LOG_FIELD_U64:
         snprintf(number, sizeof(number), "%" PRIu64, field->value.u64);
         put_text(line, number);
@@ -218,8 +221,7 @@ static void put_field(struct line *line, const struct log_field *field)
         snprintf(number, sizeof(number), "%" PRId64, field->value.i64);
         put_text(line, number);
         break;
-    case LOG_FIELD_END:
-        assert(!"the end is no field");
+    case LOG_FIELD_END: assert(!"the end is no field");
     }
     if (line->full) {
         line->len = start;
@@ -232,20 +234,25 @@ static void put_head(struct line *line, enum log_level level, const char *event)
     uint64_t now_ms = clock_unix_ms();
     time_t seconds = (time_t)(now_ms / 1000);
     struct tm tm;
-    char date[32], head[128];
+    char date[32], stamp[48];
 
     gmtime_r(&seconds, &tm);
     strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm);
-    const char *form = settings.format == LOG_FORMAT_JSON
-                           ? "{\"timestamp\":\"%s.%03uZ\",\"level\":\"%s\",\"event\":\"%s\""
-                           : "%s.%03uZ %s %s";
-    snprintf(head, sizeof(head), form, date, (unsigned)(now_ms % 1000), level_names[level], event);
-    put_text(line, head);
+    snprintf(stamp, sizeof(stamp), "%s.%03uZ", date, (unsigned)(now_ms % 1000));
+    bool json = settings.format == LOG_FORMAT_JSON;
+    put_text(line, json ? "{\"timestamp\":\"" : "");
+    put_text(line, stamp);
+    put_text(line, json ? "\",\"level\":\"" : " ");
+    put_text(line, level_names[level]);
+    put_text(line, json ? "\",\"event\":\"" : " ");
+    put_text(line, event);
+    put_text(line, json ? "\"" : "");
     if (settings.node[0] != '\0')
         put_field(line, &LOG_STR("node", settings.node));
 }
 
-/* One write, so that lines of several processes on one pipe do not mix. Nobody could be told of its failure. */
+/* One write, so that lines of several processes on one pipe do not mix. Nobody could be told of its
+ * failure. */
 static void write_line(const struct line *line)
 {
     ssize_t written;
