@@ -1,10 +1,10 @@
 /*
  * The configuration: its C form, and how it is read.
  *
- * One table of rows (conf_rows.c) drives the YAML reader, the checks, --print-config and the README's
- * table. Settings are laid over each other: defaults < file < environment < command line. A
- * configuration is immutable once it is loaded; a reload makes a new one, so that those who hold the
- * old one (sessions hold their service) keep it by reference count.
+ * One table of rows (conf_rows.c) drives the YAML reader, the checks, --print-config and the
+ * README's table. Settings are laid over each other: defaults < file < environment < command line.
+ * A configuration is immutable once it is loaded; a reload makes a new one, so that those who hold
+ * the old one (sessions hold their service) keep it by reference count.
  */
 #ifndef VINHUB_COMMON_CONF_H
 #define VINHUB_COMMON_CONF_H
@@ -32,8 +32,9 @@ struct conf_pair { /* an item of a map: a header, a canned reply */
 struct service {
     unsigned refs;
     char *name;
-    char *upstream; /* URL template as configured, a scheme always in front (host:port/path gets ws://) */
-    char *session;  /* session key template; "" is the default rule of contract section 3 */
+    char *upstream; /* URL template as configured, a scheme always in front (host:port/path gets
+                       ws://) */
+    char *session;  /* session key template; "" is the same as "{vin}" */
     struct conf_pair *headers;
     size_t headers_len;
     char *tls_ca;
@@ -106,7 +107,10 @@ struct conf {
         enum auth_mode mode;
         char *algorithm; /* HS256 HS384 HS512 RS256 ES256 */
         char *secret_file, *public_key_file;
-        char *secret; /* from VINHUB_JWT_SECRET; not settable in the file, never printed */
+        char *secret;     /* of HS algorithms: VINHUB_JWT_SECRET, or what secret_file holds; never
+                             printed */
+        char *public_key; /* of RS256 and ES256: what public_key_file holds, PEM; NULL where it is
+                             not needed */
         char *audience, *issuer;
     } auth;
     struct {
@@ -123,7 +127,8 @@ struct conf_overrides {
     size_t services_len;
 };
 
-/* What was wrong (or worth a warning), one line a finding, ready for stderr: "file:line: key: what is allowed". */
+/* What was wrong (or worth a warning), one line a finding, ready for stderr: "file:line: key: what
+ * is allowed". Mistakes come first; a warning reads "file:line: key: warning: text". */
 struct conf_findings {
     char **lines;
     size_t len;
@@ -148,10 +153,11 @@ void service_unref(struct service *service);
 /* The service of that name (name_len bytes, not terminated), or NULL. */
 struct service *conf_service(const struct conf *conf, const char *name, size_t name_len);
 
-/* The effective configuration as YAML that conf_load reads back to the same; secrets are shown as "***".
- * Returns a malloc'd string the caller frees. */
+/* The effective configuration as YAML that conf_load reads back to the same; secrets are shown as
+ * "***". Returns a malloc'd string the caller frees. */
 char *conf_print(const struct conf *conf);
-/* The README's table (Markdown) of every key, its default and meaning, from the rows. Caller frees. */
+/* The README's table (Markdown) of every key, its default and meaning, from the rows. Caller frees.
+ */
 char *conf_markdown(void);
 
 /* One line for each difference that a reload applies or that needs a restart; the caller frees with

@@ -1,0 +1,148 @@
+/*
+ * What no row can check alone: settings that must fit each other, and what is allowed but worth a
+ * warning.
+ */
+#include "common/conf_loader.h"
+
+#include <string.h>
+
+#include "common/conf_syntax.h"
+#include "common/redis_url.h"
+#include "common/url.h"
+
+#define SERVICE_KEY_MAX (CONF_NAME_MAX + 64)
+
+/* "services.remoteWs.linger", by its place in the list where it has no name. */
+static const char *service_key(const struct conf_loader *loader, size_t index, const char *key,
+                               char out[SERVICE_KEY_MAX])
+{
+    const char *name = loader->conf->services[index]->name;
+    if (*name != '\0')
+        snprintf(out, SERVICE_KEY_MAX, "services.%s.%s", name, key);
+    else
+        snprintf(out, SERVICE_KEY_MAX, "services[%zu].%s", index, key);
+    return out;
+}
+
+/* Whether the service has that row from somewhere; a wrong value has been told of already. */
+static bool was_given(const struct conf_loader *loader, size_t index, const char *key)
+{
+    const struct conf_row *row = conf_row_find(conf_service_rows, key);
+    return loader->service_where[index][row - conf_service_rows].source != NULL;
+}
+
+static void check_required(struct conf_loader *loader, size_t index)
+{
+    char key[SERVICE_KEY_MAX];
+    if (!was_given(loader, index, "name"))
+        conf_mistake(loader, conf_service_origin(loader, index, "name"),
+                     service_key(loader, index, "name", key), "each service needs a name");
+    if (!was_given(loader, index, "upstream"))
+        conf_mistake(loader, conf_service_origin(loader, index, "upstream"),
+                     service_key(loader, index, "upstream", key),
+                     "each service needs the URL of its backend, as host:port/path");
+}
+
+static void check_unique(struct conf_loader *loader, size_t index)
+{
+    const struct service *service = loader->conf->services[index];
+    for (size_t i = 0; i < index; i++) {
+        if (*service->name != '\0' && strcmp(loader->conf->services[i]->name, service->name) == 0) {
+            conf_mistake(loader, conf_service_origin(loader, index, "name"), "services.name",
+                         "a name may be there once (got \"%s\" again)", service->name);
+            return;
+        }
+    }
+}
+
+static void check_times(struct conf_loader *loader, size_t index)
+{
+    const struct service *service = loader->conf->services[index];
+    char key[SERVICE_KEY_MAX];
+    if (service->reconnect.min_ms > service->reconnect.max_ms)
+        conf_mistake(loader, conf_service_origin(loader, index, "reconnect.min"),
+                     service_key(loader, index, "reconnect.min", key),
+                     "at most reconnect.max is allowed");
+    if (service->heartbeat.every_ms >= service->heartbeat.timeout_ms)
+        conf_warning(loader, conf_service_origin(loader, index, "heartbeat.timeout"),
+                     service_key(loader, index, "heartbeat.timeout", key),
+                     "not longer than heartbeat.every: a quiet upstream is reconnected before its "
+                     "answer can come");
+    if (service->replay > service->history.size)
+        conf_warning(loader, conf_service_origin(loader, index, "replay"),
+                     service_key(loader, index, "replay", key),
+                     "more than history.size: no more than that can be replayed");
+}
+
+/* Who opens a session first gives it the URL; the others then watch under that user's name. */
+static void check_leak(struct conf_loader *loader, size_t index)
+{
+    char key[SERVICE_KEY_MAX];
+    if (loader->conf->auth.mode != AUTH_NONE &&
+        url_template_leaks_user(loader->conf->services[index]))
+        conf_warning(loader, conf_service_origin(loader, index, "session"),
+                     service_key(loader, index, "session", key),
+                     "the upstream URL names the user but the session key does not: all who watch "
+                     "a vin share the upstream "
+                     "of the first user; \"{user}:{vin}\" keeps users apart");
+}
+
+static void check_services(struct conf_loader *loader)
+{
+    const struct conf *conf = loader->conf;
+    if (conf->services_len == 0)
+        conf_mistake(loader, (struct conf_where){0}, "services",
+                     "at least one is needed; or --service NAME=URL");
+    for (size_t i = 0; i < conf->services_len; i++) {
+        check_required(loader, i);
+        check_unique(loader, i);
+        check_times(loader, i);
+        check_leak(loader, i);
+    }
+    if (*conf->default_service != '\0' &&
+        conf_service(conf, conf->default_service, strlen(conf->default_service)) == NULL)
+        conf_mistake(loader, conf_origin(loader, "default_service"), "default_service",
+                     "the name of a configured service is wanted (got \"%s\")",
+                     conf->default_service);
+}
+
+static void check_clients(struct conf_loader *loader)
+{
+    const struct conf *conf = loader->conf;
+    if (conf->clients.rate_messages > 0 && conf->clients.rate_burst == 0)
+        conf_mistake(
+            loader, conf_origin(loader, "clients.rate.burst"), "clients.rate.burst",
+            "at least 1 is wanted where clients.rate.messages is not 0: no message could pass");
+}
+
+static void check_admin(struct conf_loader *loader)
+{
+    const struct conf *conf = loader->conf;
+    if (!conf_is_loopback(conf->admin.address) && *conf->admin.token == '\0' &&
+        !conf->admin.allow_open)
+        conf_mistake(
+            loader, conf_origin(loader, "admin.address"), "admin.address",
+            "an address off loopback is allowed with admin.token (or VINHUB_ADMIN_TOKEN), or with "
+            "admin.allow_open: true (got \"%s\")",
+            conf->admin.address);
+}
+
+static void check_redis(struct conf_loader *loader)
+{
+    struct redis_url url;
+    if (redis_url_parse(loader->conf->redis.url, &url) != STATUS_OK)
+        return; /* empty, or a mistake that has been told of */
+    if (!redis_url_is_loopback(&url) && !url.tls && url.password[0] == '\0')
+        conf_warning(
+            loader, conf_origin(loader, "redis.url"), "redis.url",
+            "neither a password nor TLS: who can write to this Redis can speak to vehicles");
+}
+
+void conf_check(struct conf_loader *loader)
+{
+    check_services(loader);
+    check_clients(loader);
+    check_admin(loader);
+    check_redis(loader);
+    conf_check_keys(loader);
+}

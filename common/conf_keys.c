@@ -1,0 +1,240 @@
+/*
+ * The files of keys, certificates and secrets: read, and found fit, before anything starts.
+ */
+#include "common/conf_loader.h"
+
+#include <errno.h>
+#include <openssl/bio.h>
+#include <openssl/ec.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KEY_FILE_MAX (1U << 20) /* a bundle of all authorities of a system is a quarter of it */
+#define RSA_BITS_MIN 2048       /* RFC 7518 section 3.3 */
+
+static void refuse(struct conf_loader *loader, struct conf_where where, const char *key,
+                   const char *wanted, const char *path, const char *why)
+{
+    conf_mistake(loader, where, key, "%s is wanted (got \"%.200s\": %s)", wanted, path, why);
+}
+
+/* The file's content, terminated; NULL after a mistake. The caller frees. */
+static char *read_file(struct conf_loader *loader, struct conf_where where, const char *key,
+                       const char *path)
+{
+    FILE *file = fopen(path, "re");
+    char *content = file == NULL ? NULL : malloc(KEY_FILE_MAX + 1);
+    size_t len = content == NULL ? 0 : fread(content, 1, KEY_FILE_MAX + 1, file);
+    const char *why = NULL;
+
+    if (content == NULL || ferror(file))
+        why = strerror(errno);
+    else if (len > KEY_FILE_MAX)
+        why = "larger than 1 MiB";
+    else if (memchr(content, '\0', len) != NULL)
+        why = "it holds a NUL byte";
+    else
+        content[len] = '\0';
+    if (file != NULL)
+        fclose(file);
+    if (why == NULL)
+        return content;
+    refuse(loader, where, key, "a readable file", path, why);
+    free(content);
+    return NULL;
+}
+
+static BIO *open_text(const char *text)
+{
+    BIO *bio = BIO_new_mem_buf(text, -1);
+    if (bio == NULL)
+        abort();
+    return bio;
+}
+
+/* A key behind a pass phrase is refused, not asked for at a terminal. */
+static int no_pass_phrase(char *buffer, int size, int writing, void *context)
+{
+    (void)buffer, (void)size, (void)writing, (void)context;
+    return -1;
+}
+
+static X509 *parse_certificate(const char *text)
+{
+    BIO *bio = open_text(text);
+    X509 *certificate = PEM_read_bio_X509(bio, NULL, no_pass_phrase, NULL);
+    BIO_free(bio);
+    return certificate;
+}
+
+static EVP_PKEY *parse_private_key(const char *text)
+{
+    BIO *bio = open_text(text);
+    EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, no_pass_phrase, NULL);
+    BIO_free(bio);
+    return key;
+}
+
+static EVP_PKEY *parse_public_key(const char *text)
+{
+    BIO *bio = open_text(text);
+    EVP_PKEY *key = PEM_read_bio_PUBKEY(bio, NULL, no_pass_phrase, NULL);
+    BIO_free(bio);
+    return key;
+}
+
+/* ---- certificates ---- */
+
+static void check_authorities(struct conf_loader *loader, struct conf_where where, const char *key,
+                              const char *path)
+{
+    if (*path == '\0')
+        return;
+    char *text = read_file(loader, where, key, path);
+    if (text == NULL)
+        return;
+    X509 *certificate = parse_certificate(text);
+    if (certificate == NULL)
+        refuse(loader, where, key, "a PEM file with certificates", path, "there is none in it");
+    X509_free(certificate);
+    free(text);
+}
+
+static void check_pair(struct conf_loader *loader, const char *cert_text, const char *key_text)
+{
+    const struct conf *conf = loader->conf;
+    struct conf_where cert_where = conf_origin(loader, "listen.tls_cert"),
+                      key_where = conf_origin(loader, "listen.tls_key");
+    X509 *certificate = parse_certificate(cert_text);
+    EVP_PKEY *key = parse_private_key(key_text);
+    if (certificate == NULL)
+        refuse(loader, cert_where, "listen.tls_cert", "a PEM file with a certificate",
+               conf->listen.tls_cert, "there is none in it");
+    if (key == NULL)
+        refuse(loader, key_where, "listen.tls_key",
+               "a PEM file with a private key without pass phrase", conf->listen.tls_key,
+               "there is none in it");
+    if (certificate != NULL && key != NULL && X509_check_private_key(certificate, key) != 1)
+        refuse(loader, key_where, "listen.tls_key", "the key of listen.tls_cert",
+               conf->listen.tls_key, "it is another one");
+    X509_free(certificate);
+    EVP_PKEY_free(key);
+}
+
+static void check_listen(struct conf_loader *loader)
+{
+    const struct conf *conf = loader->conf;
+    bool has_cert = *conf->listen.tls_cert != '\0', has_key = *conf->listen.tls_key != '\0';
+    if (!has_cert && !has_key)
+        return;
+    if (has_cert != has_key) {
+        const char *given = has_cert ? "listen.tls_cert" : "listen.tls_key";
+        conf_mistake(loader, conf_origin(loader, given), given,
+                     "tls_cert and tls_key are allowed together only");
+        return;
+    }
+    char *cert = read_file(loader, conf_origin(loader, "listen.tls_cert"), "listen.tls_cert",
+                           conf->listen.tls_cert);
+    char *key = read_file(loader, conf_origin(loader, "listen.tls_key"), "listen.tls_key",
+                          conf->listen.tls_key);
+    if (cert != NULL && key != NULL)
+        check_pair(loader, cert, key);
+    if (key != NULL)
+        OPENSSL_cleanse(key, strlen(key));
+    free(cert);
+    free(key);
+}
+
+/* ---- tokens ---- */
+
+static void load_secret(struct conf_loader *loader)
+{
+    struct conf *conf = loader->conf;
+    struct conf_where where = conf_origin(loader, "auth.secret_file");
+    const char *key = "auth.secret_file";
+    const char *variable = getenv("VINHUB_JWT_SECRET");
+    if (variable != NULL && *variable != '\0') {
+        where = (struct conf_where){"VINHUB_JWT_SECRET", 0};
+        key = "auth";
+        conf->auth.secret = strdup(variable);
+        if (conf->auth.secret == NULL)
+            abort();
+    } else if (*conf->auth.secret_file == '\0') {
+        conf_mistake(loader, conf_origin(loader, "auth.mode"), key,
+                     "a file with the secret (or VINHUB_JWT_SECRET) is wanted with %s",
+                     conf->auth.algorithm);
+        return;
+    } else {
+        conf->auth.secret = read_file(loader, where, key, conf->auth.secret_file);
+        if (conf->auth.secret == NULL)
+            return;
+        conf->auth.secret[strcspn(conf->auth.secret, "\r\n")] = '\0';
+    }
+    size_t bytes = (size_t)atoi(conf->auth.algorithm + 2) / 8;
+    if (*conf->auth.secret == '\0')
+        conf_mistake(loader, where, key, "a secret is wanted; it is empty");
+    else if (strlen(conf->auth.secret) < bytes)
+        conf_warning(loader, where, key,
+                     "the secret is shorter than the %zu bytes that %s should have (RFC 7518)",
+                     bytes, conf->auth.algorithm);
+}
+
+/* NULL where the key fits the algorithm, else why not. */
+static const char *key_flaw(EVP_PKEY *key, const char *algorithm)
+{
+    char curve[64];
+    if (key == NULL)
+        return "there is none in it";
+    if (strcmp(algorithm, "RS256") == 0) {
+        if (EVP_PKEY_base_id(key) != EVP_PKEY_RSA)
+            return "it is no RSA key";
+        return EVP_PKEY_bits(key) < RSA_BITS_MIN ? "it has less than 2048 bits" : NULL;
+    }
+    if (EVP_PKEY_base_id(key) != EVP_PKEY_EC ||
+        EVP_PKEY_get_group_name(key, curve, sizeof(curve), NULL) != 1)
+        return "it is no EC key";
+    return strcmp(curve, "prime256v1") == 0 || strcmp(curve, "P-256") == 0 ? NULL
+                                                                           : "it is not on P-256";
+}
+
+static void load_public_key(struct conf_loader *loader)
+{
+    struct conf *conf = loader->conf;
+    struct conf_where where = conf_origin(loader, "auth.public_key_file");
+    const char *path = conf->auth.public_key_file;
+    if (*path == '\0') {
+        conf_mistake(loader, conf_origin(loader, "auth.mode"), "auth.public_key_file",
+                     "a PEM file with the public key is wanted with %s", conf->auth.algorithm);
+        return;
+    }
+    conf->auth.public_key = read_file(loader, where, "auth.public_key_file", path);
+    if (conf->auth.public_key == NULL)
+        return;
+    EVP_PKEY *key = parse_public_key(conf->auth.public_key);
+    const char *flaw = key_flaw(key, conf->auth.algorithm);
+    if (flaw != NULL)
+        refuse(loader, where, "auth.public_key_file",
+               "a PEM file with a public key that fits auth.algorithm", path, flaw);
+    EVP_PKEY_free(key);
+}
+
+void conf_check_keys(struct conf_loader *loader)
+{
+    const struct conf *conf = loader->conf;
+    check_listen(loader);
+    check_authorities(loader, conf_origin(loader, "redis.tls_ca"), "redis.tls_ca",
+                      conf->redis.tls_ca);
+    for (size_t i = 0; i < conf->services_len; i++)
+        check_authorities(loader, conf_service_origin(loader, i, "tls_ca"), "services.tls_ca",
+                          conf->services[i]->tls_ca);
+
+    if (conf->auth.mode == AUTH_NONE)
+        return;
+    if (strncmp(conf->auth.algorithm, "HS", 2) == 0)
+        load_secret(loader);
+    else
+        load_public_key(loader);
+}

@@ -1,0 +1,63 @@
+/*
+ * A configuration while it is read: its values, where each came from, and what was found wrong.
+ *
+ * conf_yaml.c fills it from the file, conf.c from environment and command line, conf_check.c looks
+ * at the whole.
+ */
+#ifndef VINHUB_COMMON_CONF_LOADER_H
+#define VINHUB_COMMON_CONF_LOADER_H
+
+#include "common/conf_rows.h"
+
+#define CONF_SERVICES_MAX   1000
+#define CONF_SERVICE_ITSELF (CONF_ROWS_MAX - 1) /* where the service as a whole comes from */
+
+/* Where a value came from: a line of the file, an environment variable, a flag; NULL: the default.
+ */
+struct conf_where {
+    const char *source;
+    size_t line; /* 0: source is no file */
+};
+
+struct conf_loader {
+    const char *file; /* NULL: none */
+    struct conf *conf;
+    struct conf_findings *findings;
+    struct conf_where where[CONF_ROWS_MAX];            /* by row of conf_rows */
+    struct conf_where (*service_where)[CONF_ROWS_MAX]; /* by service, by row of conf_service_rows */
+};
+
+/* A mistake: "source:line: key: text". */
+PRINTF_LIKE(4, 5)
+void conf_mistake(struct conf_loader *loader, struct conf_where where, const char *key,
+                  const char *format, ...);
+PRINTF_LIKE(4, 5)
+void conf_warning(struct conf_loader *loader, struct conf_where where, const char *key,
+                  const char *format, ...);
+
+/* Sets one value and remembers where it came from; tells of a mistake under key. */
+void conf_assign(struct conf_loader *loader, struct conf_where where, const struct conf_row *row,
+                 void *base, struct conf_where *origin, const char *key, const char *text);
+/* A mistake about one value: what the row allows, and what was there (unless secret). */
+void conf_refuse_value(struct conf_loader *loader, struct conf_where where,
+                       const struct conf_row *row, const char *key, const char *got);
+
+/* A new service with defaults at the end of the list. Its index. */
+size_t conf_add_service(struct conf_loader *loader, struct conf_where where);
+/* Where a row of conf_rows was set; without source where it has its default. */
+struct conf_where conf_origin(const struct conf_loader *loader, const char *key);
+/* The same for a row of the service at that index; where it has its default, where the service
+ * comes from. */
+struct conf_where conf_service_origin(const struct conf_loader *loader, size_t service,
+                                      const char *key);
+
+/* Reads loader->file. False where it could not be read as YAML: to look at the whole makes no sense
+ * then. */
+bool conf_read_yaml(struct conf_loader *loader);
+/* Reads the files of secrets and keys that the configuration names, and checks what no row can
+ * check alone. */
+void conf_check(struct conf_loader *loader);
+/* The part of it that concerns keys, certificates and secrets (conf_keys.c). */
+void conf_check_keys(struct conf_loader *loader);
+
+#endif

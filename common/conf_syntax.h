@@ -1,0 +1,26 @@
+/*
+ * The forms that single values of the configuration have: addresses, networks, origins, headers.
+ *
+ * Each answers yes or no to one text; conf_rows.c says in words what it allows.
+ */
+#ifndef VINHUB_COMMON_CONF_SYNTAX_H
+#define VINHUB_COMMON_CONF_SYNTAX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+bool conf_is_name(const char *text);
+bool conf_is_printable(const char *text); /* no control bytes, no spaces, ASCII */
+bool conf_is_address(
+    const char *text); /* "host:port", "[v6]:port"; port 0 is the kernel's choice */
+bool conf_is_loopback(const char *text); /* of an address: 127.0.0.0/8, ::1 or localhost */
+bool conf_is_loopback_host(const char *host, size_t len);
+bool conf_is_network(const char *text); /* an address or CIDR, both families */
+bool conf_is_origin(const char *text);
+bool conf_is_header(
+    const char *text); /* "name: value" that may be added to a WebSocket handshake */
+bool conf_is_upstream(const char *text);
+bool conf_is_session_key(const char *text);
+bool conf_is_redis_url(const char *text);
+
+#endif

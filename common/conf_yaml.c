@@ -1,0 +1,499 @@
+/*
+ * The YAML file, walked along the rows: a mapping is entered where some row's key goes on below it.
+ */
+#include "common/conf_loader.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <yaml.h>
+
+#define FILE_MAX_BYTES (1U << 20)
+#define KEY_MAX_BYTES  256
+
+/* A mapping being read: which rows may be in it and where their values go. */
+struct scope {
+    struct conf_loader *loader;
+    yaml_document_t *document;
+    const struct conf_row *rows;
+    void *base;
+    struct conf_where *origins;
+    const char *title; /* before keys in messages: "services[0]." */
+};
+
+static struct conf_where where_of(const struct conf_loader *loader, const yaml_node_t *node)
+{
+    return (struct conf_where){loader->file, node->start_mark.line + 1};
+}
+
+static yaml_node_t *node_at(const struct scope *scope, int index)
+{
+    return yaml_document_get_node(scope->document, index);
+}
+
+static const char *text_of(const yaml_node_t *node)
+{
+    return (const char *)node->data.scalar.value;
+}
+
+/* A scalar that is a C string; NULL for anything else. */
+static const char *scalar_text(const yaml_node_t *node)
+{
+    if (node->type != YAML_SCALAR_NODE ||
+        memchr(text_of(node), '\0', node->data.scalar.length) != NULL)
+        return NULL;
+    return text_of(node);
+}
+
+/* "key:" with nothing behind it, "~" or "null". */
+static bool is_null(const yaml_node_t *node)
+{
+    if (node->type != YAML_SCALAR_NODE || node->data.scalar.style != YAML_PLAIN_SCALAR_STYLE)
+        return false;
+    return strcmp(text_of(node), "") == 0 || strcmp(text_of(node), "~") == 0 ||
+           strcmp(text_of(node), "null") == 0;
+}
+
+/* ---- keys ---- */
+
+static size_t smallest(size_t a, size_t b, size_t c)
+{
+    size_t least = a < b ? a : b;
+    return least < c ? least : c;
+}
+
+/* How many bytes have to be changed, added or taken away to come from one to the other
+ * (Levenshtein). */
+static size_t distance(const char *a, const char *b)
+{
+    size_t row[65];
+    size_t a_len = strlen(a), b_len = strlen(b);
+    if (a_len > 64 || b_len > 64)
+        return 64;
+    for (size_t j = 0; j <= b_len; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= a_len; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= b_len; j++) {
+            size_t above = row[j];
+            row[j] = smallest(above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1]));
+            diagonal = above;
+        }
+    }
+    return row[b_len];
+}
+
+/* The row's next part below prefix ("clients." of "clients.ping.every": "ping"); false where it is
+ * not below it. */
+static bool part_below(const struct conf_row *row, const char *prefix, char out[KEY_MAX_BYTES])
+{
+    size_t len = strlen(prefix);
+    if (strncmp(row->key, prefix, len) != 0)
+        return false;
+    size_t part = strcspn(row->key + len, ".");
+    memcpy(out, row->key + len, part);
+    out[part] = '\0';
+    return true;
+}
+
+static void print_allowed_keys(const struct scope *scope, const char *prefix, const char *name,
+                               FILE *out)
+{
+    char part[KEY_MAX_BYTES], last[KEY_MAX_BYTES] = "", nearest[KEY_MAX_BYTES] = "";
+    size_t best = strlen(name) / 3 + 2;
+
+    fputs("is no key here; allowed: ", out);
+    if (*prefix == '\0' && scope->rows == conf_rows)
+        fputs("services, ", out);
+    bool first = true;
+    for (const struct conf_row *row = scope->rows; row->key != NULL; row++) {
+        if (!part_below(row, prefix, part) || strcmp(part, last) == 0)
+            continue;
+        fprintf(out, "%s%s", first ? "" : ", ", part);
+        first = false;
+        if (distance(name, part) < best) {
+            best = distance(name, part);
+            strcpy(nearest, part);
+        }
+        strcpy(last, part);
+    }
+    if (nearest[0] != '\0')
+        fprintf(out, " (did you mean %s?)", nearest);
+}
+
+static void refuse_key(const struct scope *scope, const yaml_node_t *key, const char *prefix,
+                       const char *name)
+{
+    char *text = NULL, full[2 * KEY_MAX_BYTES];
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (out == NULL)
+        abort();
+    print_allowed_keys(scope, prefix, name, out);
+    if (fclose(out) != 0)
+        abort();
+    snprintf(full, sizeof(full), "%s%s%s", scope->title, prefix, name);
+    conf_mistake(scope->loader, where_of(scope->loader, key), full, "%s", text);
+    free(text);
+}
+
+/* Whether some row's key goes on below path. */
+static bool is_parent(const struct conf_row *rows, const char *path)
+{
+    size_t len = strlen(path);
+    for (const struct conf_row *row = rows; row->key != NULL; row++) {
+        if (strncmp(row->key, path, len) == 0 && row->key[len] == '.')
+            return true;
+    }
+    return false;
+}
+
+/* ---- values ---- */
+
+static void read_list(const struct scope *scope, const struct conf_row *row, const char *key,
+                      yaml_node_t *node)
+{
+    struct conf_loader *loader = scope->loader;
+    if (node->type != YAML_SEQUENCE_NODE) {
+        conf_mistake(loader, where_of(loader, node), key, "a list is wanted, as [a, b]");
+        return;
+    }
+    conf_value_clear(row, scope->base);
+    for (yaml_node_item_t *item = node->data.sequence.items.start;
+         item < node->data.sequence.items.top; item++) {
+        yaml_node_t *child = node_at(scope, *item);
+        const char *text = scalar_text(child);
+        if (text == NULL || conf_value_add(row, scope->base, text) != STATUS_OK)
+            conf_refuse_value(loader, where_of(loader, child), row, key, text);
+    }
+}
+
+/* The variable at text ("${NAME}..."), its name copied to out; NULL where the form is not right. */
+static const char *variable_name(const char *text, char out[KEY_MAX_BYTES])
+{
+    size_t len = strspn(text + 2,
+                        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_");
+    if (len == 0 || len >= KEY_MAX_BYTES || text[2 + len] != '}')
+        return NULL;
+    memcpy(out, text + 2, len);
+    out[len] = '\0';
+    return text + 2 + len + 1;
+}
+
+/* The value with each ${NAME} replaced from the environment; NULL after a mistake. The caller
+ * frees. */
+static char *expand(const struct scope *scope, struct conf_where where, const char *key,
+                    const char *value)
+{
+    char *text = NULL, name[KEY_MAX_BYTES];
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (out == NULL)
+        abort();
+    bool fits = true;
+    while (fits && *value != '\0') {
+        if (strncmp(value, "${", 2) != 0) {
+            fputc(*value++, out);
+            continue;
+        }
+        const char *rest = variable_name(value, name);
+        const char *content = rest == NULL ? NULL : getenv(name);
+        if (rest == NULL)
+            conf_mistake(scope->loader, where, key, "a variable is ${NAME} with A-Z a-z 0-9 _");
+        else if (content == NULL)
+            conf_mistake(scope->loader, where, key, "the environment variable %s is not set", name);
+        else
+            fputs(content, out);
+        fits = content != NULL;
+        value = rest;
+    }
+    if (fclose(out) != 0)
+        abort();
+    if (!fits) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+static bool has_equal_header(const struct conf_pair *pairs, size_t len, const char *name)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (strcasecmp(pairs[i].name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void add_header(const struct scope *scope, const struct conf_row *row, const char *key,
+                       struct conf_where where, const char *name, const char *value)
+{
+    const struct service *service = scope->base;
+    if (has_equal_header(service->headers, service->headers_len, name)) {
+        conf_mistake(scope->loader, where, key, "the header %s is there twice", name);
+        return;
+    }
+    char *expanded = expand(scope, where, key, value);
+    if (expanded != NULL && conf_value_add_pair(row, scope->base, name, expanded) != STATUS_OK)
+        conf_refuse_value(scope->loader, where, row, key, name); /* the value may be secret */
+    free(expanded);
+}
+
+static bool check_duplicates(const struct scope *scope, const yaml_node_t *mapping,
+                             const char *prefix);
+
+static void read_pairs(const struct scope *scope, const struct conf_row *row, const char *key,
+                       yaml_node_t *node)
+{
+    struct conf_loader *loader = scope->loader;
+    if (node->type != YAML_MAPPING_NODE) {
+        conf_mistake(loader, where_of(loader, node), key, "a map is wanted, as {name: value}");
+        return;
+    }
+    char prefix[KEY_MAX_BYTES];
+    snprintf(prefix, sizeof(prefix), "%s.", row->key);
+    check_duplicates(scope, node, prefix);
+    conf_value_clear(row, scope->base);
+    for (yaml_node_pair_t *pair = node->data.mapping.pairs.start;
+         pair < node->data.mapping.pairs.top; pair++) {
+        yaml_node_t *key_node = node_at(scope, pair->key);
+        const char *name = scalar_text(key_node), *value = scalar_text(node_at(scope, pair->value));
+        if (name == NULL || value == NULL)
+            conf_mistake(loader, where_of(loader, key_node), key,
+                         "a name and a text are wanted, as {name: value}");
+        else if (row->flags & CONF_SECRET)
+            add_header(scope, row, key, where_of(loader, key_node), name, value);
+        else if (conf_value_add_pair(row, scope->base, name, value) != STATUS_OK)
+            conf_refuse_value(loader, where_of(loader, key_node), row, key, name);
+    }
+}
+
+static void read_value(const struct scope *scope, const struct conf_row *row, yaml_node_t *node)
+{
+    struct conf_loader *loader = scope->loader;
+    struct conf_where where = where_of(loader, node);
+    char key[KEY_MAX_BYTES];
+    snprintf(key, sizeof(key), "%s%s", scope->title, row->key);
+
+    struct conf_where *origin = &scope->origins[row - scope->rows];
+    if (row->kind == CONF_LIST || row->kind == CONF_PAIRS) {
+        *origin = where;
+        if (is_null(node))
+            conf_value_clear(row, scope->base);
+        else if (row->kind == CONF_LIST)
+            read_list(scope, row, key, node);
+        else
+            read_pairs(scope, row, key, node);
+        return;
+    }
+    const char *text = is_null(node) ? "" : scalar_text(node);
+    if (text == NULL)
+        conf_refuse_value(loader, where, row, key, NULL);
+    else
+        conf_assign(loader, where, row, scope->base, origin, key, text);
+}
+
+/* ---- mappings ---- */
+
+/* The key's text; NULL after a mistake. */
+static const char *key_text(const struct scope *scope, const yaml_node_t *node, const char *prefix)
+{
+    char full[2 * KEY_MAX_BYTES];
+    const char *text = scalar_text(node);
+    if (text != NULL && strlen(text) < KEY_MAX_BYTES / 2)
+        return text;
+    snprintf(full, sizeof(full), "%s%s", scope->title, prefix);
+    conf_mistake(scope->loader, where_of(scope->loader, node), full, "a key is a short text");
+    return NULL;
+}
+
+static bool check_duplicates(const struct scope *scope, const yaml_node_t *mapping,
+                             const char *prefix)
+{
+    bool unique = true;
+    const yaml_node_pair_t *first = mapping->data.mapping.pairs.start;
+    for (const yaml_node_pair_t *pair = first; pair < mapping->data.mapping.pairs.top; pair++) {
+        const yaml_node_t *node = node_at(scope, pair->key);
+        const char *text = scalar_text(node);
+        for (const yaml_node_pair_t *other = first; text != NULL && other < pair; other++) {
+            const yaml_node_t *other_node = node_at(scope, other->key);
+            const char *other_text = scalar_text(other_node);
+            if (other_text == NULL || strcmp(other_text, text) != 0)
+                continue;
+            char full[2 * KEY_MAX_BYTES];
+            snprintf(full, sizeof(full), "%s%s%.200s", scope->title, prefix, text);
+            conf_mistake(scope->loader, where_of(scope->loader, node), full,
+                         "a key may be there once; it is in line %zu already",
+                         other_node->start_mark.line + 1);
+            unique = false;
+            break;
+        }
+    }
+    return unique;
+}
+
+static void read_services(struct conf_loader *loader, yaml_document_t *document, yaml_node_t *node);
+
+static void read_mapping(const struct scope *scope, const char *prefix, yaml_node_t *node)
+{
+    check_duplicates(scope, node, prefix);
+    for (yaml_node_pair_t *pair = node->data.mapping.pairs.start;
+         pair < node->data.mapping.pairs.top; pair++) {
+        yaml_node_t *key = node_at(scope, pair->key), *value = node_at(scope, pair->value);
+        const char *name = key_text(scope, key, prefix);
+        if (name == NULL)
+            continue;
+
+        char path[KEY_MAX_BYTES], full[2 * KEY_MAX_BYTES];
+        snprintf(path, sizeof(path), "%s%s", prefix, name);
+        snprintf(full, sizeof(full), "%s%s", scope->title, path);
+        const struct conf_row *row = strchr(name, '.') == NULL ? conf_row_find(scope->rows, path)
+                                                               : NULL;
+        if (row != NULL) {
+            read_value(scope, row, value);
+        } else if (scope->rows == conf_rows && strcmp(path, "services") == 0) {
+            read_services(scope->loader, scope->document, value);
+        } else if (!is_parent(scope->rows, path)) {
+            refuse_key(scope, key, prefix, name);
+        } else if (value->type == YAML_MAPPING_NODE) {
+            strcat(path, ".");
+            read_mapping(scope, path, value);
+        } else if (!is_null(value)) {
+            conf_mistake(scope->loader, where_of(scope->loader, value), full,
+                         "a map is wanted, as {key: value}");
+        }
+    }
+}
+
+static void read_service(struct conf_loader *loader, yaml_document_t *document, yaml_node_t *node,
+                         size_t position)
+{
+    char title[32];
+    snprintf(title, sizeof(title), "services[%zu].", position);
+    if (node->type != YAML_MAPPING_NODE) {
+        title[strlen(title) - 1] = '\0';
+        conf_mistake(loader, where_of(loader, node), title,
+                     "a map with name and upstream is wanted");
+        return;
+    }
+    size_t index = conf_add_service(loader, where_of(loader, node));
+    struct scope scope = {loader,
+                          document,
+                          conf_service_rows,
+                          loader->conf->services[index],
+                          loader->service_where[index],
+                          title};
+    read_mapping(&scope, "", node);
+}
+
+static void read_services(struct conf_loader *loader, yaml_document_t *document, yaml_node_t *node)
+{
+    if (is_null(node))
+        return;
+    if (node->type != YAML_SEQUENCE_NODE) {
+        conf_mistake(
+            loader, where_of(loader, node), "services",
+            "a list is wanted: \"- name: NAME\" with \"upstream: URL\" below, for each service");
+        return;
+    }
+    size_t position = 0;
+    for (yaml_node_item_t *item = node->data.sequence.items.start;
+         item < node->data.sequence.items.top; item++) {
+        yaml_node_t *child = yaml_document_get_node(document, *item);
+        if (position == CONF_SERVICES_MAX) {
+            conf_mistake(loader, where_of(loader, child), "services",
+                         "at most %d services are allowed", CONF_SERVICES_MAX);
+            return;
+        }
+        read_service(loader, document, child, position++);
+    }
+}
+
+/* ---- the file ---- */
+
+/* The file's content; NULL after a mistake. The caller frees. */
+static char *read_file(struct conf_loader *loader, size_t *out_len)
+{
+    struct conf_where where = {loader->file, 0};
+    FILE *file = fopen(loader->file, "re");
+    char *content = file == NULL ? NULL : malloc(FILE_MAX_BYTES + 1);
+    if (content == NULL) {
+        conf_mistake(loader, where, NULL, "the file can't be read: %s", strerror(errno));
+        if (file != NULL)
+            fclose(file);
+        return NULL;
+    }
+    size_t len = fread(content, 1, FILE_MAX_BYTES + 1, file);
+    int error = ferror(file) ? errno : 0;
+    fclose(file);
+    if (error == 0 && len <= FILE_MAX_BYTES) {
+        *out_len = len;
+        return content;
+    }
+    if (error != 0)
+        conf_mistake(loader, where, NULL, "the file can't be read: %s", strerror(error));
+    else
+        conf_mistake(loader, where, NULL, "a configuration has at most 1 MiB");
+    free(content);
+    return NULL;
+}
+
+static bool load_document(struct conf_loader *loader, yaml_parser_t *parser, yaml_document_t *out)
+{
+    if (yaml_parser_load(parser, out) != 0)
+        return true;
+    struct conf_where where = {loader->file, parser->problem_mark.line + 1};
+    conf_mistake(loader, where, NULL, "this is no YAML: %s",
+                 parser->problem == NULL ? "no memory" : parser->problem);
+    return false;
+}
+
+static void read_root(struct conf_loader *loader, yaml_document_t *document)
+{
+    yaml_node_t *root = yaml_document_get_root_node(document);
+    if (root == NULL || is_null(root))
+        return;
+    if (root->type != YAML_MAPPING_NODE) {
+        conf_mistake(loader, where_of(loader, root), NULL,
+                     "a map of settings is wanted, as \"node: {lease: 3s}\"");
+        return;
+    }
+    struct scope scope = {loader, document, conf_rows, loader->conf, loader->where, ""};
+    read_mapping(&scope, "", root);
+}
+
+/* A second document would be left unread without a word. */
+static bool read_documents(struct conf_loader *loader, yaml_parser_t *parser)
+{
+    yaml_document_t document;
+    if (!load_document(loader, parser, &document))
+        return false;
+    read_root(loader, &document);
+    yaml_document_delete(&document);
+
+    if (!load_document(loader, parser, &document))
+        return false;
+    const yaml_node_t *root = yaml_document_get_root_node(&document);
+    if (root != NULL)
+        conf_mistake(loader, where_of(loader, root), NULL, "a file holds one YAML document");
+    yaml_document_delete(&document);
+    return true;
+}
+
+bool conf_read_yaml(struct conf_loader *loader)
+{
+    size_t len;
+    char *content = read_file(loader, &len);
+    if (content == NULL)
+        return false;
+
+    yaml_parser_t parser;
+    if (yaml_parser_initialize(&parser) == 0)
+        abort();
+    yaml_parser_set_input_string(&parser, (const unsigned char *)content, len);
+    bool read = read_documents(loader, &parser);
+    yaml_parser_delete(&parser);
+    free(content);
+    return read;
+}

@@ -1,0 +1,46 @@
+/*
+ * Where Redis is: the URL of `redis.url`.
+ *
+ *   redis://[user:pass@]host:port/db                    one server
+ *   redis-sentinel://[user:pass@]host:port,host:port/master/db   asked for the primary; user and
+ * password are the server's redis-cluster://[user:pass@]host:port,host:port     seeds of a Redis
+ * Cluster and rediss, rediss-sentinel, rediss-cluster for TLS. Ports default to 6379 (26379 for
+ * Sentinel), db to 0. User and password may hold %XX.
+ */
+#ifndef VINHUB_COMMON_REDIS_URL_H
+#define VINHUB_COMMON_REDIS_URL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/status.h"
+
+#define REDIS_HOSTS_MAX 16
+
+enum redis_shape { REDIS_SINGLE, REDIS_SENTINEL, REDIS_CLUSTER };
+
+struct redis_host {
+    char name[256]; /* without brackets */
+    uint16_t port;
+};
+
+struct redis_url {
+    enum redis_shape shape;
+    bool tls;
+    char user[128];     /* "": none, the default user */
+    char password[512]; /* "": none */
+    char master[128];   /* of Sentinel */
+    uint32_t db;
+    size_t hosts_len; /* at least 1 */
+    struct redis_host hosts[REDIS_HOSTS_MAX];
+};
+
+/* STATUS_INVALID where the URL is not of a form above or a part does not fit. */
+MUST_USE enum status redis_url_parse(const char *url, struct redis_url *out);
+/* The URL with its password as "***". Caller frees. */
+char *redis_url_redact(const char *url);
+/* Whether all hosts are loopback addresses. */
+bool redis_url_is_loopback(const struct redis_url *url);
+
+#endif
