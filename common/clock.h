@@ -1,8 +1,8 @@
 /*
  * The clocks of the hub.
  *
- * clock_boot_* is CLOCK_BOOTTIME: it never jumps and goes on while the machine sleeps, so leases count on it.
- * clock_unix_ms is wall time: only for people and for the epoch's floor.
+ * clock_boot_* is CLOCK_BOOTTIME: it never jumps and goes on while the machine sleeps, so leases
+ * count on it. clock_unix_ms is wall time: only for people and for the epoch's floor.
  */
 #ifndef VINHUB_COMMON_CLOCK_H
 #define VINHUB_COMMON_CLOCK_H

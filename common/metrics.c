@@ -14,7 +14,7 @@ struct metric_row {
     const char *help;
 };
 
-#define GAUGE(id, name, help) [id] = {"vinhub_" name, "gauge", help}
+#define GAUGE(id, name, help)   [id] = {"vinhub_" name, "gauge", help}
 #define COUNTER(id, name, help) [id] = {"vinhub_" name "_total", "counter", help}
 
 static const struct metric_row metric_rows[METRIC_COUNT] = {
@@ -22,20 +22,25 @@ static const struct metric_row metric_rows[METRIC_COUNT] = {
     GAUGE(METRIC_SESSIONS, "sessions", "Sessions with clients or an upstream on this node."),
     GAUGE(METRIC_UPSTREAMS, "upstreams", "Upstream sockets open on this node."),
     GAUGE(METRIC_OWNED, "owned_sessions", "Sessions this node owns."),
-    GAUGE(METRIC_BUS_CONNECTED, "bus_connected", "1 while commands and subscriptions reach Redis (or the bus is in memory)."),
-    GAUGE(METRIC_LOOP_LAG_MS, "loop_lag_ms", "How late the event loop's timers run, in milliseconds."),
+    GAUGE(METRIC_BUS_CONNECTED, "bus_connected",
+          "1 while commands and subscriptions reach Redis (or the bus is in memory)."),
+    GAUGE(METRIC_LOOP_LAG_MS, "loop_lag_ms",
+          "How late the event loop's timers run, in milliseconds."),
     GAUGE(METRIC_RSS_BYTES, "resident_memory_bytes", "Resident memory of the process."),
     COUNTER(METRIC_MESSAGES_IN, "messages_in", "Messages received from upstreams."),
     COUNTER(METRIC_MESSAGES_OUT, "messages_out", "Messages written to clients."),
     COUNTER(METRIC_BYTES_IN, "bytes_in", "Payload bytes received from upstreams."),
     COUNTER(METRIC_BYTES_OUT, "bytes_out", "Bytes written to clients, frame headers included."),
     COUNTER(METRIC_CLIENT_MESSAGES_IN, "client_messages_in", "Messages received from clients."),
-    COUNTER(METRIC_UPSTREAM_MESSAGES_OUT, "upstream_messages_out", "Client messages written to upstreams."),
+    COUNTER(METRIC_UPSTREAM_MESSAGES_OUT, "upstream_messages_out",
+            "Client messages written to upstreams."),
     COUNTER(METRIC_ACCEPTED, "accepted", "Client handshakes that succeeded."),
     COUNTER(METRIC_UPSTREAM_CONNECTS, "upstream_connects", "Upstream handshakes that succeeded."),
-    COUNTER(METRIC_UPSTREAM_FAILURES, "upstream_failures", "Upstream handshakes that failed and upstreams that were lost."),
+    COUNTER(METRIC_UPSTREAM_FAILURES, "upstream_failures",
+            "Upstream handshakes that failed and upstreams that were lost."),
     COUNTER(METRIC_CLAIMS, "claims", "Sessions claimed by this node."),
-    COUNTER(METRIC_CLAIMS_REFUSED, "claims_refused", "Claims that another owner or the store refused."),
+    COUNTER(METRIC_CLAIMS_REFUSED, "claims_refused",
+            "Claims that another owner or the store refused."),
     COUNTER(METRIC_TAKEOVERS, "takeovers", "Sessions taken over from a dead owner."),
     COUNTER(METRIC_HANDOVERS, "handovers", "Sessions handed to another node."),
     COUNTER(METRIC_FENCES, "fences", "Times this node's lease ran out and it reset its upstreams."),
@@ -49,7 +54,8 @@ static const struct metric_row metric_rows[METRIC_COUNT] = {
     COUNTER(METRIC_RESUMES, "resumes", "Clients that resumed at a known position."),
     COUNTER(METRIC_REPLAYED, "replayed", "Past publications sent to clients on connect or resume."),
     COUNTER(METRIC_HISTORY_REFUSED, "history_refused", "Publications Redis had no memory to keep."),
-    COUNTER(METRIC_LOG_SUPPRESSED, "log_suppressed", "Log lines held back by the limit of their event."),
+    COUNTER(METRIC_LOG_SUPPRESSED, "log_suppressed",
+            "Log lines held back by the limit of their event."),
 };
 
 static const char *const drop_names[DROP_REASONS] = {
@@ -90,9 +96,14 @@ struct histogram_row {
 };
 
 static const struct histogram_row histogram_rows[HISTOGRAM_COUNT] = {
-    [HISTOGRAM_PUSH_LATENCY] = {"vinhub_push_latency_seconds", "From an upstream's frame in to the flush that wrote it.", 1e-6,
-                                {10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 1000000}},
-    [HISTOGRAM_FANOUT] = {"vinhub_fanout_clients", "Clients of this node that a publication went to.", 1,
+    [HISTOGRAM_PUSH_LATENCY] = {"vinhub_push_latency_seconds",
+                                "From an upstream's frame in to the flush that wrote it.",
+                                1e-6,
+                                {10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000,
+                                 100000, 250000, 1000000}},
+    [HISTOGRAM_FANOUT] = {"vinhub_fanout_clients",
+                          "Clients of this node that a publication went to.",
+                          1,
                           {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000}},
 };
 
@@ -186,7 +197,8 @@ static void print_reasons(FILE *out, const char *name, const char *help, const c
         fprintf(out, "%s{reason=\"%s\"} %" PRIu64 "\n", name, reasons[i], counts[i]);
 }
 
-static void print_histogram(FILE *out, const struct histogram_row *row, const struct histogram_counts *counts)
+static void print_histogram(FILE *out, const struct histogram_row *row,
+                            const struct histogram_counts *counts)
 {
     uint64_t total = 0;
     size_t i = 0;
@@ -194,7 +206,8 @@ static void print_histogram(FILE *out, const struct histogram_row *row, const st
     print_head(out, row->name, "histogram", row->help);
     for (; i < BUCKETS_MAX && row->bounds[i] != 0; i++) {
         total += counts->buckets[i];
-        fprintf(out, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", row->name, (double)row->bounds[i] * row->scale, total);
+        fprintf(out, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", row->name,
+                (double)row->bounds[i] * row->scale, total);
     }
     total += counts->buckets[i];
     fprintf(out, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n", row->name, total);
@@ -204,7 +217,8 @@ static void print_histogram(FILE *out, const struct histogram_row *row, const st
 
 static double start_s;
 
-/* Before main, so that uptime counts from the process's start however late the first print comes. */
+/* Before main, so that uptime counts from the process's start however late the first print comes.
+ */
 __attribute__((constructor)) static void note_start(void)
 {
     start_s = (double)clock_unix_ms() / 1000;
@@ -222,8 +236,10 @@ char *metrics_print(size_t *len)
         print_head(out, metric_rows[i].name, metric_rows[i].type, metric_rows[i].help);
         fprintf(out, "%s %" PRIu64 "\n", metric_rows[i].name, values[i]);
     }
-    print_reasons(out, "vinhub_dropped_total", "Messages dropped, by reason.", drop_names, drops, DROP_REASONS);
-    print_reasons(out, "vinhub_refused_total", "Handshakes refused, by reason.", refuse_names, refusals, REFUSE_REASONS);
+    print_reasons(out, "vinhub_dropped_total", "Messages dropped, by reason.", drop_names, drops,
+                  DROP_REASONS);
+    print_reasons(out, "vinhub_refused_total", "Handshakes refused, by reason.", refuse_names,
+                  refusals, REFUSE_REASONS);
     for (size_t i = 0; i < HISTOGRAM_COUNT; i++)
         print_histogram(out, &histogram_rows[i], &histograms[i]);
     print_head(out, "vinhub_start_time_seconds", "gauge", "When the process started, Unix time.");

@@ -1,8 +1,9 @@
 /*
- * Counters, gauges and histograms of the process, one table row each (metrics.c), printed as Prometheus text.
+ * Counters, gauges and histograms of the process, one table row each (metrics.c), printed as
+ * Prometheus text.
  *
- * Counting is one addition. Gauges are set by whoever owns the number. Rows with a reason label list their
- * reasons in the enum below: the label's cardinality is fixed.
+ * Counting is one addition. Gauges are set by whoever owns the number. Rows with a reason label
+ * list their reasons in the enum below: the label's cardinality is fixed.
  */
 #ifndef VINHUB_COMMON_METRICS_H
 #define VINHUB_COMMON_METRICS_H
@@ -11,37 +12,69 @@
 #include <stdint.h>
 
 enum metric {
-    METRIC_CLIENTS, METRIC_SESSIONS, METRIC_UPSTREAMS, METRIC_OWNED, METRIC_BUS_CONNECTED, METRIC_LOOP_LAG_MS, METRIC_RSS_BYTES,
-    METRIC_MESSAGES_IN, METRIC_MESSAGES_OUT, METRIC_BYTES_IN, METRIC_BYTES_OUT,         /* from upstreams, to clients */
-    METRIC_CLIENT_MESSAGES_IN, METRIC_UPSTREAM_MESSAGES_OUT,                            /* from clients, to upstreams */
-    METRIC_ACCEPTED, METRIC_UPSTREAM_CONNECTS, METRIC_UPSTREAM_FAILURES,
-    METRIC_CLAIMS, METRIC_CLAIMS_REFUSED, METRIC_TAKEOVERS, METRIC_HANDOVERS, METRIC_FENCES, METRIC_SPLIT_OWNERS,
-    METRIC_BUS_COMMANDS, METRIC_BUS_RECONNECTS, METRIC_BUS_PUBLISHED, METRIC_BUS_RECEIVED,
-    METRIC_GAPS, METRIC_GAP_FILLS, METRIC_RESUMES, METRIC_REPLAYED,
-    METRIC_HISTORY_REFUSED, METRIC_LOG_SUPPRESSED,
+    METRIC_CLIENTS,
+    METRIC_SESSIONS,
+    METRIC_UPSTREAMS,
+    METRIC_OWNED,
+    METRIC_BUS_CONNECTED,
+    METRIC_LOOP_LAG_MS,
+    METRIC_RSS_BYTES,
+    METRIC_MESSAGES_IN,
+    METRIC_MESSAGES_OUT,
+    METRIC_BYTES_IN,
+    METRIC_BYTES_OUT, /* from upstreams, to clients */
+    METRIC_CLIENT_MESSAGES_IN,
+    METRIC_UPSTREAM_MESSAGES_OUT, /* from clients, to upstreams */
+    METRIC_ACCEPTED,
+    METRIC_UPSTREAM_CONNECTS,
+    METRIC_UPSTREAM_FAILURES,
+    METRIC_CLAIMS,
+    METRIC_CLAIMS_REFUSED,
+    METRIC_TAKEOVERS,
+    METRIC_HANDOVERS,
+    METRIC_FENCES,
+    METRIC_SPLIT_OWNERS,
+    METRIC_BUS_COMMANDS,
+    METRIC_BUS_RECONNECTS,
+    METRIC_BUS_PUBLISHED,
+    METRIC_BUS_RECEIVED,
+    METRIC_GAPS,
+    METRIC_GAP_FILLS,
+    METRIC_RESUMES,
+    METRIC_REPLAYED,
+    METRIC_HISTORY_REFUSED,
+    METRIC_LOG_SUPPRESSED,
     METRIC_COUNT
 };
 
 enum drop_reason {
-    DROP_UPSTREAM_QUEUE,   /* client message: the waiting queue is full, or wait ran out */
-    DROP_OWNER_LOST,       /* client message: on its way when the owner was killed */
-    DROP_CLIENT_GONE,      /* push: queued for a client that left */
-    DROP_SLOW_CLIENT,      /* push: by the slow-client policy */
-    DROP_GAP,              /* push: lost between nodes and not in the history */
-    DROP_STALE_EPOCH,      /* push: of an owner that is no longer */
-    DROP_DUPLICATE,        /* push or client message: seen before */
-    DROP_FENCED,           /* push: received after the lease ran out */
-    DROP_BUS_UNREADABLE,   /* bus message that cannot be read */
-    DROP_RATE,             /* client message: over the rate */
-    DROP_MALFORMED,        /* ill-formed WebSocket data, either side */
-    DROP_TOO_LARGE,        /* over a message limit, either side */
+    DROP_UPSTREAM_QUEUE, /* client message: the waiting queue is full, or wait ran out */
+    DROP_OWNER_LOST,     /* client message: on its way when the owner was killed */
+    DROP_CLIENT_GONE,    /* push: queued for a client that left */
+    DROP_SLOW_CLIENT,    /* push: by the slow-client policy */
+    DROP_GAP,            /* push: lost between nodes and not in the history */
+    DROP_STALE_EPOCH,    /* push: of an owner that is no longer */
+    DROP_DUPLICATE,      /* push or client message: seen before */
+    DROP_FENCED,         /* push: received after the lease ran out */
+    DROP_BUS_UNREADABLE, /* bus message that cannot be read */
+    DROP_RATE,           /* client message: over the rate */
+    DROP_MALFORMED,      /* ill-formed WebSocket data, either side */
+    DROP_TOO_LARGE,      /* over a message limit, either side */
     DROP_NO_MEMORY,
     DROP_REASONS
 };
 
 enum refuse_reason {
-    REFUSE_MALFORMED_URL, REFUSE_UNKNOWN_SERVICE, REFUSE_ORIGIN, REFUSE_FULL, REFUSE_DRAINING, REFUSE_PER_IP, REFUSE_NOT_UPGRADE,
-    REFUSE_UNAUTHORIZED, REFUSE_PROXY_HEADER, REFUSE_REASONS
+    REFUSE_MALFORMED_URL,
+    REFUSE_UNKNOWN_SERVICE,
+    REFUSE_ORIGIN,
+    REFUSE_FULL,
+    REFUSE_DRAINING,
+    REFUSE_PER_IP,
+    REFUSE_NOT_UPGRADE,
+    REFUSE_UNAUTHORIZED,
+    REFUSE_PROXY_HEADER,
+    REFUSE_REASONS
 };
 
 enum histogram {
@@ -61,7 +94,8 @@ uint64_t metric_refusals(enum refuse_reason reason);
 void metric_observe(enum histogram histogram, uint64_t value_us_or_count);
 void metrics_reset(void); /* for tests */
 
-/* Prometheus text exposition, names vinhub_*. Returns a malloc'd string of *len bytes; the caller frees. */
+/* Prometheus text exposition, names vinhub_*. Returns a malloc'd string of *len bytes; the caller
+ * frees. */
 char *metrics_print(size_t *len);
 
 #endif

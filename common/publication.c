@@ -37,7 +37,8 @@ struct publication *publication_new(enum opcode opcode, size_t len)
     if (p == NULL)
         return NULL;
 
-    *p = (struct publication){.refs = 1, .opcode = opcode, .len = len, .head_len = (uint8_t)head_len};
+    *p = (struct publication){
+        .refs = 1, .opcode = opcode, .len = len, .head_len = (uint8_t)head_len};
     uint8_t *frame = (uint8_t *)(p + 1);
     memcpy(frame, head, head_len);
     p->payload = frame + head_len;

@@ -1,10 +1,10 @@
 /*
  * A publication: one message from the upstream (or the publish API), immutable and shared.
  *
- * One allocation holds the object, the WebSocket header of an unmasked server frame and the payload,
- * so that the plain raw wire form is there without a copy (RFC 6455 section 5.2). The other wire forms
- * are made at most once each, when the first client needs them; they live as long as the publication.
- * Reference counted, one thread.
+ * One allocation holds the object, the WebSocket header of an unmasked server frame and the
+ * payload, so that the plain raw wire form is there without a copy (RFC 6455 section 5.2). The
+ * other wire forms are made at most once each, when the first client needs them; they live as long
+ * as the publication. Reference counted, one thread.
  */
 #ifndef VINHUB_COMMON_PUBLICATION_H
 #define VINHUB_COMMON_PUBLICATION_H
@@ -17,7 +17,8 @@
 
 enum opcode { OPCODE_TEXT = 1, OPCODE_BINARY = 2 }; /* values of RFC 6455 section 5.2 */
 
-/* Where in a session's stream something stands. Compared by epoch, then offset. {0,0}: not known. */
+/* Where in a session's stream something stands. Compared by epoch, then offset. {0,0}: not known.
+ */
 struct position {
     uint64_t epoch;
     uint64_t offset;
@@ -43,13 +44,15 @@ struct wire {
 struct publication {
     unsigned refs;
     enum opcode opcode;
-    struct position at;   /* {0,0} until the owner gave it its place */
-    uint64_t time_ms;     /* when the owner placed it, Unix time, milliseconds */
-    uint64_t received_us; /* when this node got it, monotonic, for the latency histogram; 0: not known */
-    size_t len;           /* payload bytes */
-    uint8_t head_len;     /* bytes of the frame header that stands right before the payload */
-    struct wire *forms[WIRE_FORMS][2]; /* [form][deflated]; [WIRE_RAW][0] stays NULL: see publication_frame */
-    uint8_t *payload;                  /* within this allocation */
+    struct position at; /* {0,0} until the owner gave it its place */
+    uint64_t time_ms;   /* when the owner placed it, Unix time, milliseconds */
+    uint64_t
+        received_us; /* when this node got it, monotonic, for the latency histogram; 0: not known */
+    size_t len;      /* payload bytes */
+    uint8_t head_len; /* bytes of the frame header that stands right before the payload */
+    struct wire *forms[WIRE_FORMS]
+                      [2]; /* [form][deflated]; [WIRE_RAW][0] stays NULL: see publication_frame */
+    uint8_t *payload;      /* within this allocation */
 };
 
 /* A publication with room for len payload bytes, to be filled by the caller before it is shared.
@@ -67,7 +70,8 @@ static inline const uint8_t *publication_frame(const struct publication *p, size
     return p->payload - p->head_len;
 }
 
-/* Writes an unmasked final frame's header for len payload bytes into out (at most 10 bytes); returns its size. */
+/* Writes an unmasked final frame's header for len payload bytes into out (at most 10 bytes);
+ * returns its size. */
 size_t frame_header(uint8_t out[10], unsigned opcode, bool rsv1, size_t len);
 
 struct wire *wire_new(size_t len); /* NULL when out of memory; one reference */

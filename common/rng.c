@@ -10,7 +10,8 @@ static uint64_t rotate_left(uint64_t x, int k)
     return (x << k) | (x >> (64 - k));
 }
 
-/* splitmix64 spreads a small seed over the whole state; its output is never all zero, the one forbidden state. */
+/* splitmix64 spreads a small seed over the whole state; its output is never all zero, the one
+ * forbidden state. */
 void rng_seed(struct rng *rng, uint64_t seed)
 {
     for (size_t i = 0; i < 4; i++) {

@@ -19,7 +19,7 @@ enum status {
     STATUS_TIMEOUT = -8,
 };
 
-#define MUST_USE __attribute__((warn_unused_result))
+#define MUST_USE               __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
 
 /* A short lower-case word for a status, for logs. Never NULL. */

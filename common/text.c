@@ -12,11 +12,14 @@ struct unit {
 };
 
 /* From large to small: printing takes the first that divides. */
-static const struct unit duration_units[] = {{"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}, {NULL, 0}};
-static const struct unit size_units[] = {{"GiB", 1U << 30}, {"MiB", 1U << 20}, {"KiB", 1U << 10}, {"", 1}, {NULL, 0}};
+static const struct unit duration_units[] = {
+    {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}, {NULL, 0}};
+static const struct unit size_units[] = {
+    {"GiB", 1U << 30}, {"MiB", 1U << 20}, {"KiB", 1U << 10}, {"", 1}, {NULL, 0}};
 
 /* Digits and a unit of the table, at most max. "0" needs no unit. */
-static enum status parse_quantity(const char *text, const struct unit *units, uint64_t max, uint64_t *out)
+static enum status parse_quantity(const char *text, const struct unit *units, uint64_t max,
+                                  uint64_t *out)
 {
     size_t digits = strspn(text, "0123456789");
     if (digits == 0)
@@ -85,8 +88,8 @@ void text_size_print(size_t bytes, char out[32])
 
 static bool is_name_byte(char c)
 {
-    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '.' ||
-           c == '-';
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '.' || c == '-';
 }
 
 bool text_is_name(const char *text, size_t len)
@@ -101,9 +104,10 @@ bool text_is_name(const char *text, size_t len)
 }
 
 /*
- * The state between two bytes: how many continuation bytes are still to come (low byte), and within which
- * bounds the next one must lie (second and third byte). Only the first continuation byte has bounds of its
- * own (RFC 3629 section 4); they keep out overlong forms, surrogates and what is above U+10FFFF.
+ * The state between two bytes: how many continuation bytes are still to come (low byte), and within
+ * which bounds the next one must lie (second and third byte). Only the first continuation byte has
+ * bounds of its own (RFC 3629 section 4); they keep out overlong forms, surrogates and what is
+ * above U+10FFFF.
  */
 static uint32_t utf8_expect(uint32_t more, uint32_t low, uint32_t high)
 {
@@ -130,7 +134,8 @@ static uint32_t utf8_first(uint8_t byte)
     return 0;
 }
 
-/* How many bytes from the start are surely ASCII, counted by eights. Most texts are ASCII from end to end. */
+/* How many bytes from the start are surely ASCII, counted by eights. Most texts are ASCII from end
+ * to end. */
 static size_t ascii_run(const uint8_t *bytes, size_t len)
 {
     size_t at = 0;

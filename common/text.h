@@ -26,7 +26,8 @@ bool text_is_utf8(const void *text, size_t len);
  * a text is whole where state is 0 after its last piece. */
 bool text_utf8_piece(uint32_t *state, const void *text, size_t len);
 
-/* %XX decoding; out has room for len + 1 bytes. STATUS_INVALID at a bad escape. *out_len may be NULL. */
+/* %XX decoding; out has room for len + 1 bytes. STATUS_INVALID at a bad escape. *out_len may be
+ * NULL. */
 MUST_USE enum status text_percent_decode(const char *text, size_t len, char *out, size_t *out_len);
 
 #endif

@@ -1,8 +1,8 @@
 /*
- * A binary heap ordered by (at_ms, sequence): the sequence makes equal deadlines run in the order they
- * were armed, so that a simulation replays exactly. While timers_run is at work a deadline that lies in
- * the past counts as now; with a later sequence it then sorts behind all that was due before, and the run
- * ends when it meets the first timer that was armed within it.
+ * A binary heap ordered by (at_ms, sequence): the sequence makes equal deadlines run in the order
+ * they were armed, so that a simulation replays exactly. While timers_run is at work a deadline
+ * that lies in the past counts as now; with a later sequence it then sorts behind all that was due
+ * before, and the run ends when it meets the first timer that was armed within it.
  */
 #include "common/timer.h"
 

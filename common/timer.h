@@ -1,9 +1,10 @@
 /*
  * Deadlines in a min-heap: the hub's own timers.
  *
- * Pure: time comes in from outside, so the simulation runs on virtual time. Arming and disarming cost
- * O(log n), asking for the next one O(1). A timer is embedded in its object and must be stopped before
- * that is freed. Callbacks run only from timers_run and may start and stop any timer.
+ * Pure: time comes in from outside, so the simulation runs on virtual time. Arming and disarming
+ * cost O(log n), asking for the next one O(1). A timer is embedded in its object and must be
+ * stopped before that is freed. Callbacks run only from timers_run and may start and stop any
+ * timer.
  */
 #ifndef VINHUB_COMMON_TIMER_H
 #define VINHUB_COMMON_TIMER_H
@@ -36,11 +37,15 @@ void timers_fini(struct timers *timers); /* every timer must have been stopped *
 /* Arms or re-arms. Timers of the same deadline run in the order they were armed. */
 void timer_start(struct timers *timers, struct timer *timer, uint64_t at_ms, timer_fn *on_due);
 void timer_stop(struct timers *timers, struct timer *timer); /* no effect where it is not armed */
-static inline bool timer_armed(const struct timer *timer) { return timer->slot != 0; }
+static inline bool timer_armed(const struct timer *timer)
+{
+    return timer->slot != 0;
+}
 
 /* The earliest deadline, UINT64_MAX where none is armed. */
 uint64_t timers_next(const struct timers *timers);
-/* Runs what is due at now_ms; what is armed meanwhile for now_ms or earlier runs in the next call. Not reentrant. */
+/* Runs what is due at now_ms; what is armed meanwhile for now_ms or earlier runs in the next call.
+ * Not reentrant. */
 void timers_run(struct timers *timers, uint64_t now_ms);
 
 #endif

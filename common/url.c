@@ -59,7 +59,8 @@ static enum status check_bytes(struct request *request, struct slice text)
 
 static bool is_dots(struct slice text)
 {
-    return (text.len == 1 && text.at[0] == '.') || (text.len == 2 && text.at[0] == '.' && text.at[1] == '.');
+    return (text.len == 1 && text.at[0] == '.') ||
+           (text.len == 2 && text.at[0] == '.' && text.at[1] == '.');
 }
 
 /* Whether a piece of the part, as backends cut it at ';', is "." or "..". */
@@ -164,9 +165,10 @@ static enum status parse_path(struct request *request, struct slice path)
 
 struct item {
     struct slice raw;
-    char name[CONF_NAME_MAX + 1]; /* decoded; "" where it is longer than any name the hub knows, or unreadable */
-    bool has_value;               /* there is a '=' */
-    struct slice value;           /* raw */
+    char name[CONF_NAME_MAX +
+              1];   /* decoded; "" where it is longer than any name the hub knows, or unreadable */
+    bool has_value; /* there is a '=' */
+    struct slice value; /* raw */
 };
 
 static struct item read_item(struct slice raw)
@@ -219,7 +221,8 @@ static enum status decode_value(struct slice value, char **out)
     size_t len;
     if (text == NULL)
         return STATUS_NO_MEMORY;
-    if (text_percent_decode(value.at, value.len, text, &len) != STATUS_OK || memchr(text, '\0', len) != NULL) {
+    if (text_percent_decode(value.at, value.len, text, &len) != STATUS_OK ||
+        memchr(text, '\0', len) != NULL) {
         free(text);
         return STATUS_INVALID;
     }
@@ -309,7 +312,8 @@ static enum status choose_service(struct request *request)
     const struct conf *conf = request->conf;
     if (request->target.service != NULL)
         return STATUS_OK;
-    struct service *service = conf_service(conf, conf->default_service, strlen(conf->default_service));
+    struct service *service = conf_service(conf, conf->default_service,
+                                           strlen(conf->default_service));
     if (service == NULL) {
         request->why = "the URL names no service that is configured";
         return STATUS_NOT_FOUND;
@@ -349,8 +353,8 @@ static enum status parse_request(struct request *request, struct slice text)
     return make_session_id(request);
 }
 
-enum status url_parse(const struct conf *conf, const char *request, size_t len, const struct url_options *options,
-                      struct target *out, const char **why)
+enum status url_parse(const struct conf *conf, const char *request, size_t len,
+                      const struct url_options *options, struct target *out, const char **why)
 {
     struct request state = {.conf = conf, .options = options};
     enum status status = parse_request(&state, (struct slice){request, len});
@@ -413,14 +417,15 @@ static bool is_host_name(const char *text, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
         char c = text[i];
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' ||
-              c == '_'))
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '.' || c == '-' || c == '_'))
             return false;
     }
     return len > 0;
 }
 
-/* Copies the host at authority into out and returns what follows it; NULL where there is none or it does not fit. */
+/* Copies the host at authority into out and returns what follows it; NULL where there is none or it
+ * does not fit. */
 static const char *read_host(struct slice authority, char out[256])
 {
     const char *end = authority.at + authority.len;

@@ -1,20 +1,25 @@
 /*
- * From a browser's request line to a session: the URL forms of contract section 4, the session key and
- * the upstream URL.
+ * From a browser's request line to a session: the URL forms of contract section 4, the session key
+ * and the upstream URL.
  *
- * Pure text work. Parts are kept as they came for the upstream and decoded for matching. Where the contract leaves
- * a case open, it is decided thus:
- * - "/ws/V?svc" is a path of two parts: user "ws", vin "V". Only a path that is "/ws" alone has no user.
- * - The user of "/a;b" is what follows the first raw ';' (an escaped one is data); neither side may be empty. In a path
- *   of two parts ';' is data. No piece between ';' is "." or "..": some backends cut a part at its ';'.
- * - A parameter vin names the vin in each form whose path has none, so that what the backend may read is what is
- *   authorized. Names of parameters are matched decoded, for the same reason; one that can't be decoded is kept as it came.
- * - '+' is an ordinary byte. Empty query items are left out of the query. '#', spaces, control bytes and what is no
- *   UTF-8 are malformed anywhere in the request, as is one longer than URL_REQUEST_MAX.
- * - replay, vin or token given twice, an empty vin or a replay that is no number are malformed. Of several resume the
- *   first counts, and one that can't be decoded is "" (contract section 6: an unreadable one is no error).
- * - A session template that names {vin} or {user} where the URL has none falls back to {path}{query} as a whole: it
- *   never joins clients that some part of the URL tells apart.
+ * Pure text work. Parts are kept as they came for the upstream and decoded for matching. Where the
+ * contract leaves a case open, it is decided thus:
+ * - "/ws/V?svc" is a path of two parts: user "ws", vin "V". Only a path that is "/ws" alone has no
+ * user.
+ * - The user of "/a;b" is what follows the first raw ';' (an escaped one is data); neither side may
+ * be empty. In a path of two parts ';' is data. No piece between ';' is "." or "..": some backends
+ * cut a part at its ';'.
+ * - A parameter vin names the vin in each form whose path has none, so that what the backend may
+ * read is what is authorized. Names of parameters are matched decoded, for the same reason; one
+ * that can't be decoded is kept as it came.
+ * - '+' is an ordinary byte. Empty query items are left out of the query. '#', spaces, control
+ * bytes and what is no UTF-8 are malformed anywhere in the request, as is one longer than
+ * URL_REQUEST_MAX.
+ * - replay, vin or token given twice, an empty vin or a replay that is no number are malformed. Of
+ * several resume the first counts, and one that can't be decoded is "" (contract section 6: an
+ * unreadable one is no error).
+ * - A session template that names {vin} or {user} where the URL has none falls back to
+ * {path}{query} as a whole: it never joins clients that some part of the URL tells apart.
  */
 #ifndef VINHUB_COMMON_URL_H
 #define VINHUB_COMMON_URL_H
@@ -26,7 +31,7 @@
 #include "common/conf.h"
 #include "common/status.h"
 
-#define SESSION_KEY_MAX 256 /* bytes, before escaping (contract section 1) */
+#define SESSION_KEY_MAX 256  /* bytes, before escaping (contract section 1) */
 #define URL_REQUEST_MAX 8192 /* bytes of path and query; the longest token still fits */
 /* "service:" and every byte of the key as %XX, and the terminator */
 #define SESSION_ID_MAX (CONF_NAME_MAX + 1 + 3 * SESSION_KEY_MAX + 1)
@@ -41,7 +46,7 @@ struct target {
     char *token;             /* value of ?token= where take_token, decoded, or NULL */
     char *resume;            /* value of ?resume= where take_resume, decoded, or NULL */
     bool has_replay;
-    uint32_t replay;         /* ?replay=N */
+    uint32_t replay;                 /* ?replay=N */
     char session_id[SESSION_ID_MAX]; /* service:key, escaped */
 };
 
@@ -52,27 +57,32 @@ struct url_options {
 
 /*
  * Parses the request target ("/admin/VIN?remoteWs&k=v", as it stands in the request line).
- * STATUS_OK: *out is filled, target_fini frees. STATUS_INVALID: malformed (HTTP 400); STATUS_NOT_FOUND: no
- * service (404); STATUS_NO_MEMORY. On failure why points to a static one-line text and *out is untouched.
+ * STATUS_OK: *out is filled, target_fini frees. STATUS_INVALID: malformed (HTTP 400);
+ * STATUS_NOT_FOUND: no service (404); STATUS_NO_MEMORY. On failure why points to a static one-line
+ * text and *out is untouched.
  */
 MUST_USE enum status url_parse(const struct conf *conf, const char *request, size_t len,
-                               const struct url_options *options, struct target *out, const char **why);
+                               const struct url_options *options, struct target *out,
+                               const char **why);
 void target_fini(struct target *target);
 
 /*
- * The upstream URL of a target by its service's template: {path} {user} {vin} {query} {service} {key};
- * where the template holds no placeholder, {path}{query} is appended (the path goes before a query of the template's
- * own, and not after a second '/'). {query} goes on with '&' where the URL has a '?' before it. Other values are
- * percent-encoded but for unreserved bytes (RFC 3986 section 2.3), which is safe in path and query; one that the URL
- * lacks is empty. Returns a malloc'd string, NULL when out of memory.
+ * The upstream URL of a target by its service's template: {path} {user} {vin} {query} {service}
+ * {key}; where the template holds no placeholder, {path}{query} is appended (the path goes before a
+ * query of the template's own, and not after a second '/'). {query} goes on with '&' where the URL
+ * has a '?' before it. Other values are percent-encoded but for unreserved bytes (RFC 3986
+ * section 2.3), which is safe in path and query; one that the URL lacks is empty. Returns a
+ * malloc'd string, NULL when out of memory.
  */
 char *url_upstream(const struct target *target);
 
-/* The URL without the values of its query parameters ("ws://h/p?vin=…&x=…"), for records and logs. Caller frees. */
+/* The URL without the values of its query parameters ("ws://h/p?vin=…&x=…"), for records and logs.
+ * Caller frees. */
 char *url_redact(const char *url);
 
-/* Splits a ws:// or wss:// URL. host is without brackets; path includes the query and starts with '/'.
- * STATUS_INVALID where the URL is not of that form (credentials and fragments are not) or the host does not fit. */
+/* Splits a ws:// or wss:// URL. host is without brackets; path includes the query and starts with
+ * '/'. STATUS_INVALID where the URL is not of that form (credentials and fragments are not) or the
+ * host does not fit. */
 struct url_parts {
     bool tls;
     char host[256];
@@ -81,9 +91,11 @@ struct url_parts {
 };
 MUST_USE enum status url_split(const char *url, struct url_parts *out);
 
-/* True where the template names the user but the session key does not, so that --check warns with auth on. */
+/* True where the template names the user but the session key does not, so that --check warns with
+ * auth on. */
 bool url_template_leaks_user(const struct service *service);
-/* STATUS_INVALID where a template holds an unknown placeholder or a stray brace; why is a static text. */
+/* STATUS_INVALID where a template holds an unknown placeholder or a stray brace; why is a static
+ * text. */
 MUST_USE enum status url_template_check(const char *text, const char **why);
 
 #endif

@@ -6,8 +6,15 @@
 
 #include "common/text.h"
 
-enum placeholder { PLACEHOLDER_PATH, PLACEHOLDER_USER, PLACEHOLDER_VIN, PLACEHOLDER_QUERY, PLACEHOLDER_SERVICE,
-                   PLACEHOLDER_KEY, PLACEHOLDERS };
+enum placeholder {
+    PLACEHOLDER_PATH,
+    PLACEHOLDER_USER,
+    PLACEHOLDER_VIN,
+    PLACEHOLDER_QUERY,
+    PLACEHOLDER_SERVICE,
+    PLACEHOLDER_KEY,
+    PLACEHOLDERS
+};
 
 static const char *const names[PLACEHOLDERS] = {
     [PLACEHOLDER_PATH] = "path",   [PLACEHOLDER_USER] = "user",       [PLACEHOLDER_VIN] = "vin",
@@ -53,7 +60,8 @@ static enum status next_piece(const char **at, struct piece *out)
         return STATUS_INVALID;
     if (find_placeholder(text + 1, len, &placeholder) != STATUS_OK)
         return STATUS_REFUSED;
-    *out = (struct piece){.text = text + 1, .len = len, .is_placeholder = true, .placeholder = placeholder};
+    *out = (struct piece){
+        .text = text + 1, .len = len, .is_placeholder = true, .placeholder = placeholder};
     *at = text + len + 2;
     return STATUS_OK;
 }
@@ -89,7 +97,8 @@ static bool has_placeholder(const char *text)
 bool url_template_leaks_user(const struct service *service)
 {
     const char *url = service->upstream, *key = service->session;
-    bool url_names_user = !has_placeholder(url) || template_names(url, "path") || template_names(url, "user");
+    bool url_names_user = !has_placeholder(url) || template_names(url, "path") ||
+                          template_names(url, "user");
     bool key_names_user = template_names(key, "path") || template_names(key, "user");
     return url_names_user && !key_names_user;
 }
@@ -122,19 +131,13 @@ static void put_text(struct bounded *out, const char *text)
 static const char *value_of(const struct target *target, enum placeholder placeholder)
 {
     switch (placeholder) {
-    case PLACEHOLDER_PATH:
-        return target->path;
-    case PLACEHOLDER_USER:
-        return target->user;
-    case PLACEHOLDER_VIN:
-        return target->vin;
-    case PLACEHOLDER_QUERY:
-        return target->query;
-    case PLACEHOLDER_SERVICE:
-        return target->service->name;
+    case PLACEHOLDER_PATH: return target->path;
+    case PLACEHOLDER_USER: return target->user;
+    case PLACEHOLDER_VIN: return target->vin;
+    case PLACEHOLDER_QUERY: return target->query;
+    case PLACEHOLDER_SERVICE: return target->service->name;
     case PLACEHOLDER_KEY:
-    case PLACEHOLDERS:
-        return NULL;
+    case PLACEHOLDERS: return NULL;
     }
     return NULL;
 }
@@ -149,7 +152,8 @@ static const char *key_template(const struct target *target)
     return lacks_vin || lacks_user ? "{path}{query}" : text;
 }
 
-enum status template_session_key(const struct target *target, char out[SESSION_KEY_MAX], size_t *out_len)
+enum status template_session_key(const struct target *target, char out[SESSION_KEY_MAX],
+                                 size_t *out_len)
 {
     struct bounded key = {.bytes = out, .cap = SESSION_KEY_MAX};
     struct piece piece;
@@ -218,27 +222,21 @@ static void put_query(struct bounded *out, const char *query)
     put_text(out, query);
 }
 
-static void put_value(struct bounded *out, const struct target *target, enum placeholder placeholder)
+static void put_value(struct bounded *out, const struct target *target,
+                      enum placeholder placeholder)
 {
     const char *value = value_of(target, placeholder);
     switch (placeholder) {
-    case PLACEHOLDER_PATH:
-        put_text(out, value);
-        break;
-    case PLACEHOLDER_QUERY:
-        put_query(out, value);
-        break;
-    case PLACEHOLDER_KEY:
-        put_key(out, target);
-        break;
+    case PLACEHOLDER_PATH: put_text(out, value); break;
+    case PLACEHOLDER_QUERY: put_query(out, value); break;
+    case PLACEHOLDER_KEY: put_key(out, target); break;
     case PLACEHOLDER_USER:
     case PLACEHOLDER_VIN:
     case PLACEHOLDER_SERVICE:
         if (value != NULL)
             put_escaped(out, value, strlen(value), "._~-");
         break;
-    case PLACEHOLDERS:
-        assert(!"no placeholder");
+    case PLACEHOLDERS: assert(!"no placeholder");
     }
 }
 
