@@ -137,7 +137,7 @@ test('--print-config prints a file that means the same', async (t) => {
   const second = await runVinhub(['-c', writeConfig(t, first.out), '--print-config'])
   assert.equal(second.code, 0, second.err)
   assert.equal(second.out, first.out)
-  for (const part of ['cars', '250ms', '64KiB', 'drop_oldest', 'other.Ws-2', 'serve', 'north']) {
+  for (const part of ['cars', '250ms', '64KiB', 'drop_oldest', 'other.Ws-2', 'serve', 'X-Fleet']) {
     assert.ok(first.out.includes(part), `${part} is in what it prints:\n${first.out}`)
   }
   const defaults = await runVinhub(['--service', SERVICE, '--print-config'])
