@@ -112,7 +112,7 @@ test('a session of a node that died alone is free after the lease', async (t) =>
   await untilHash(redis, RECORD, { owner: 'a' })
   await a.kill()
   const page = await Browser.open(t, b.url(PAGE))
-  await backend.one(UPSTREAM, LEASE_MS + 1000 + SLACK_MS)
+  await until(() => backend.upgrades.length === 2 && backend.upstreams.size === 1, LEASE_MS + 1000 + SLACK_MS, 'a new upstream')
   await untilHash(redis, RECORD, { owner: 'b', state: 'connected' })
   await pushUntilSeen(backend, page, 'from the new owner')
 })
