@@ -27,9 +27,10 @@ static enum status parse_quantity(const char *text, const struct unit *units, ui
 
     uint64_t number = 0;
     for (size_t i = 0; i < digits; i++) {
-        number = number * 10 + (uint64_t)(text[i] - '0');
-        if (number > max)
+        uint64_t digit = (uint64_t)(text[i] - '0');
+        if (number > (max - digit) / 10)
             return STATUS_INVALID;
+        number = number * 10 + digit;
     }
     const char *name = text + digits;
     if (number == 0 && *name == '\0') {
