@@ -9,18 +9,18 @@
 #include "common/text.h"
 #include "common/url_template.h"
 
-struct slice {
+struct span {
     const char *at;
     size_t len;
 };
 
-static struct slice slice_of(const char *from, const char *to)
+static struct span span_of(const char *from, const char *to)
 {
-    return (struct slice){from, (size_t)(to - from)};
+    return (struct span){from, (size_t)(to - from)};
 }
 
 /* Where byte first stands in text, or its end. */
-static const char *find_byte(struct slice text, char byte)
+static const char *find_byte(struct span text, char byte)
 {
     const char *at = memchr(text.at, byte, text.len);
     return at == NULL ? text.at + text.len : at;
@@ -41,7 +41,7 @@ static enum status refuse(struct request *request, const char *why)
     return STATUS_INVALID;
 }
 
-static enum status check_bytes(struct request *request, struct slice text)
+static enum status check_bytes(struct request *request, struct span text)
 {
     if (text.len > URL_REQUEST_MAX)
         return refuse(request, "the URL is too long");
@@ -57,27 +57,27 @@ static enum status check_bytes(struct request *request, struct slice text)
     return STATUS_OK;
 }
 
-static bool is_dots(struct slice text)
+static bool is_dots(struct span text)
 {
     return (text.len == 1 && text.at[0] == '.') ||
            (text.len == 2 && text.at[0] == '.' && text.at[1] == '.');
 }
 
 /* Whether a piece of the part, as backends cut it at ';', is "." or "..". */
-static bool has_dot_piece(struct slice part)
+static bool has_dot_piece(struct span part)
 {
     const char *end = part.at + part.len;
     for (;;) {
         const char *cut = find_byte(part, ';');
-        if (is_dots(slice_of(part.at, cut)))
+        if (is_dots(span_of(part.at, cut)))
             return true;
         if (cut == end)
             return false;
-        part = slice_of(cut + 1, end);
+        part = span_of(cut + 1, end);
     }
 }
 
-static enum status check_decoded(struct request *request, struct slice part)
+static enum status check_decoded(struct request *request, struct span part)
 {
     if (part.len == 0)
         return refuse(request, "the path or vin has an empty part");
@@ -96,7 +96,7 @@ static enum status check_decoded(struct request *request, struct slice part)
 }
 
 /* Decodes a part of the path, or a vin, into a string of its own. */
-static enum status decode_part(struct request *request, struct slice raw, char **out)
+static enum status decode_part(struct request *request, struct span raw, char **out)
 {
     char *text = malloc(raw.len + 1);
     size_t len;
@@ -107,7 +107,7 @@ static enum status decode_part(struct request *request, struct slice raw, char *
     if (status != STATUS_OK)
         refuse(request, "the URL has a bad escape");
     else
-        status = check_decoded(request, (struct slice){text, len});
+        status = check_decoded(request, (struct span){text, len});
     if (status != STATUS_OK) {
         free(text);
         return status;
@@ -117,7 +117,7 @@ static enum status decode_part(struct request *request, struct slice raw, char *
 }
 
 /* "/ws" has no user, of "/tenant;user" it is what follows the ';'. */
-static enum status parse_single_part(struct request *request, struct slice part)
+static enum status parse_single_part(struct request *request, struct span part)
 {
     struct target *target = &request->target;
     const char *end = part.at + part.len;
@@ -125,11 +125,11 @@ static enum status parse_single_part(struct request *request, struct slice part)
 
     if (semicolon != end) {
         char *tenant;
-        enum status status = decode_part(request, slice_of(part.at, semicolon), &tenant);
+        enum status status = decode_part(request, span_of(part.at, semicolon), &tenant);
         if (status != STATUS_OK)
             return status;
         free(tenant);
-        return decode_part(request, slice_of(semicolon + 1, end), &target->user);
+        return decode_part(request, span_of(semicolon + 1, end), &target->user);
     }
     enum status status = decode_part(request, part, &target->user);
     if (status == STATUS_OK && strcmp(target->user, "ws") == 0) {
@@ -139,7 +139,7 @@ static enum status parse_single_part(struct request *request, struct slice part)
     return status;
 }
 
-static enum status parse_path(struct request *request, struct slice path)
+static enum status parse_path(struct request *request, struct span path)
 {
     struct target *target = &request->target;
     target->path = strndup(path.at, path.len);
@@ -147,15 +147,15 @@ static enum status parse_path(struct request *request, struct slice path)
         return STATUS_NO_MEMORY;
 
     const char *end = path.at + path.len;
-    struct slice parts = slice_of(path.at + 1, end);
+    struct span parts = span_of(path.at + 1, end);
     const char *slash = find_byte(parts, '/');
     if (slash == end)
         return parse_single_part(request, parts);
 
-    struct slice second = slice_of(slash + 1, end);
+    struct span second = span_of(slash + 1, end);
     if (find_byte(second, '/') != end)
         return refuse(request, "the path has more than two parts or an empty one");
-    enum status status = decode_part(request, slice_of(parts.at, slash), &target->user);
+    enum status status = decode_part(request, span_of(parts.at, slash), &target->user);
     if (status != STATUS_OK)
         return status;
     return decode_part(request, second, &target->vin);
@@ -164,14 +164,14 @@ static enum status parse_path(struct request *request, struct slice path)
 /* ---- the query ---- */
 
 struct item {
-    struct slice raw;
+    struct span raw;
     char name[CONF_NAME_MAX +
               1];   /* decoded; "" where it is longer than any name the hub knows, or unreadable */
     bool has_value; /* there is a '=' */
-    struct slice value; /* raw */
+    struct span value; /* raw */
 };
 
-static struct item read_item(struct slice raw)
+static struct item read_item(struct span raw)
 {
     struct item item = {.raw = raw};
     const char *end = raw.at + raw.len;
@@ -180,7 +180,7 @@ static struct item read_item(struct slice raw)
     size_t len = (size_t)(equals - raw.at), decoded;
 
     item.has_value = equals != end;
-    item.value = item.has_value ? slice_of(equals + 1, end) : slice_of(end, end);
+    item.value = item.has_value ? span_of(equals + 1, end) : span_of(end, end);
     if (len < sizeof(name) && text_percent_decode(raw.at, len, name, &decoded) == STATUS_OK &&
         decoded < sizeof(item.name) && memchr(name, '\0', decoded) == NULL)
         memcpy(item.name, name, decoded + 1);
@@ -215,7 +215,7 @@ static enum status take_replay(struct request *request, const struct item *item)
 }
 
 /* The value as a C string. STATUS_INVALID where it has a bad escape or holds a NUL. */
-static enum status decode_value(struct slice value, char **out)
+static enum status decode_value(struct span value, char **out)
 {
     char *text = malloc(value.len + 1);
     size_t len;
@@ -283,7 +283,7 @@ static enum status take_item(struct request *request, const struct item *item)
     return status;
 }
 
-static enum status parse_query(struct request *request, struct slice query)
+static enum status parse_query(struct request *request, struct span query)
 {
     request->target.query = malloc(query.len + 2);
     if (request->target.query == NULL)
@@ -293,9 +293,9 @@ static enum status parse_query(struct request *request, struct slice query)
     const char *end = query.at + query.len;
     const char *at = query.at;
     while (at < end) {
-        const char *next = find_byte(slice_of(at, end), '&');
+        const char *next = find_byte(span_of(at, end), '&');
         if (next > at) {
-            struct item item = read_item(slice_of(at, next));
+            struct item item = read_item(span_of(at, next));
             enum status status = take_item(request, &item);
             if (status != STATUS_OK)
                 return status;
@@ -333,7 +333,7 @@ static enum status make_session_id(struct request *request)
     return STATUS_OK;
 }
 
-static enum status parse_request(struct request *request, struct slice text)
+static enum status parse_request(struct request *request, struct span text)
 {
     enum status status = check_bytes(request, text);
     if (status != STATUS_OK)
@@ -341,10 +341,10 @@ static enum status parse_request(struct request *request, struct slice text)
 
     const char *end = text.at + text.len;
     const char *mark = find_byte(text, '?');
-    status = parse_path(request, slice_of(text.at, mark));
+    status = parse_path(request, span_of(text.at, mark));
     if (status != STATUS_OK)
         return status;
-    status = parse_query(request, mark == end ? slice_of(end, end) : slice_of(mark + 1, end));
+    status = parse_query(request, mark == end ? span_of(end, end) : span_of(mark + 1, end));
     if (status != STATUS_OK)
         return status;
     status = choose_service(request);
@@ -357,7 +357,7 @@ enum status url_parse(const struct conf *conf, const char *request, size_t len,
                       const struct url_options *options, struct target *out, const char **why)
 {
     struct request state = {.conf = conf, .options = options};
-    enum status status = parse_request(&state, (struct slice){request, len});
+    enum status status = parse_request(&state, (struct span){request, len});
     if (status == STATUS_OK) {
         *out = state.target;
         return STATUS_OK;
@@ -426,12 +426,12 @@ static bool is_host_name(const char *text, size_t len)
 
 /* Copies the host at authority into out and returns what follows it; NULL where there is none or it
  * does not fit. */
-static const char *read_host(struct slice authority, char out[256])
+static const char *read_host(struct span authority, char out[256])
 {
     const char *end = authority.at + authority.len;
     bool bracket = authority.len > 0 && authority.at[0] == '[';
     const char *from = bracket ? authority.at + 1 : authority.at;
-    const char *to = find_byte(slice_of(from, end), bracket ? ']' : ':');
+    const char *to = find_byte(span_of(from, end), bracket ? ']' : ':');
     size_t len = (size_t)(to - from);
 
     if (len > 255 || (bracket && to == end))
@@ -444,7 +444,7 @@ static const char *read_host(struct slice authority, char out[256])
     return is_host_name(from, len) ? to : NULL;
 }
 
-static enum status read_port(struct slice text, uint16_t *out)
+static enum status read_port(struct span text, uint16_t *out)
 {
     uint32_t port = 0;
     if (text.len < 2 || text.len > 6 || text.at[0] != ':')
@@ -470,11 +470,11 @@ enum status url_split(const char *url, struct url_parts *out)
     if (*end == '?' || strchr(end, '#') != NULL)
         return STATUS_INVALID;
 
-    const char *port = read_host(slice_of(from, end), parts.host);
+    const char *port = read_host(span_of(from, end), parts.host);
     if (port == NULL)
         return STATUS_INVALID;
     parts.port = parts.tls ? 443 : 80;
-    if (port != end && read_port(slice_of(port, end), &parts.port) != STATUS_OK)
+    if (port != end && read_port(span_of(port, end), &parts.port) != STATUS_OK)
         return STATUS_INVALID;
     parts.path = *end == '\0' ? "/" : end;
     *out = parts;
