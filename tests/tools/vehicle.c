@@ -84,7 +84,7 @@ static json_t *signals_of(struct vehicle *vehicle)
     return json_pack("[o, o, o, o]", signal("VehicleSpeed", vehicle->speed_kmh, "km/h"),
                      signal("Odometer", vehicle->odometer_km, "km"),
                      signal("BatteryStateOfCharge", vehicle->charge_percent, "%"),
-                     signal("CoolantTemperature", vehicle->coolant_c, "Cel"));
+                     signal("CoolantTemperature", vehicle->coolant_c, "degC"));
 }
 
 static json_t *faults_of(struct vehicle *vehicle)
