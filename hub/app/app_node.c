@@ -1,0 +1,78 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "app/app_private.h"
+#include "common/log.h"
+#include "common/metrics.h"
+#include "common/redis_url.h"
+#include "common/rng.h"
+
+enum { RANDOM_BYTES = 2, SAMPLE_MS = 1000 };
+
+/* A host's name may hold what a node id may not. */
+static void append_sanitised(char *out, size_t room, const char *name)
+{
+    static const char allowed[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+    size_t len = strlen(out);
+    for (; *name && len + 1 < room; name++)
+        out[len++] = *name;
+    out[len] = '\0';
+    for (char *at = out; *at; at++) {
+        if (!strchr(allowed, *at))
+            *at = '-';
+    }
+}
+
+void app_name_node(struct app *app)
+{
+    if (gethostname(app->host, sizeof app->host - 1) != 0 || app->host[0] == '\0')
+        (void)strcpy(app->host, "node");
+    if (app->conf->node.id[0] != '\0') {
+        (void)snprintf(app->node_id, sizeof app->node_id, "%s", app->conf->node.id);
+        return;
+    }
+    unsigned char random[RANDOM_BYTES];
+    rng_secure(random, sizeof random);
+    append_sanitised(app->node_id, sizeof app->node_id - 2 * RANDOM_BYTES - 1, app->host);
+    size_t len = strlen(app->node_id);
+    (void)snprintf(app->node_id + len, sizeof app->node_id - len, "-%02x%02x", random[0],
+                   random[1]);
+}
+
+/* 0 where /proc is not there. */
+static uint64_t resident_bytes(void)
+{
+    unsigned long total = 0;
+    unsigned long resident = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (!file)
+        return 0;
+    int fields = fscanf(file, "%lu %lu", &total,
+                        &resident); // NOLINT(cert-err34-c): the kernel's own numbers
+    (void)fclose(file);
+    return fields == 2 ? (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+void app_sample(struct app *app, uint64_t now_ms)
+{
+    if (app->sampled_ms && now_ms - app->sampled_ms < SAMPLE_MS)
+        return;
+    app->sampled_ms = now_ms;
+    metric_set(METRIC_RSS_BYTES, resident_bytes());
+    metric_set(METRIC_LOOP_LAG_MS, loop_lag_ms(app->loop));
+}
+
+void app_log_started(const struct app *app)
+{
+    const char *url = app->conf->redis.url;
+    char *redis = url[0] ? redis_url_redact(url) : NULL;
+    log_info("started", LOG_STR("version", VINHUB_VERSION),
+             LOG_STR("listen", front_address(app->front)),
+             LOG_STR("admin", admin_address(app->admin)),
+             LOG_STR("redis", url[0] ? redis : "none, bus in memory"),
+             LOG_U64("services", app->conf->services_len), LOG_U64("pid", getpid()));
+    free(redis);
+}

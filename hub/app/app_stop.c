@@ -1,0 +1,98 @@
+/*
+ * How a node stops.
+ *
+ *   SIGTERM, SIGINT, POST /api/drain, DRAIN on the bus    drain: sessions are handed over, clients
+ * closed over node.drain all gone                                              sign off from the
+ * bus, end node.drain and some seconds over                      end without a sign-off: others
+ * take over after a lease a second SIGTERM or SIGINT                            the same, at once
+ * Each of them is a clean stop: exit code 0.
+ */
+#include <stdio.h>
+
+#include "app/app_private.h"
+#include "common/log.h"
+
+enum {
+    DRAIN_GRACE_MS = 5000, /* over node.drain: the last closes, the last hand-overs */
+    LEAVE_MS = 100,        /* for the sign-off to reach the socket */
+};
+
+static void stop(struct app *app, enum exit_code code)
+{
+    app->exit_code = code;
+    loop_stop(app->loop);
+}
+
+static void leave(struct app *app)
+{
+    app->state = APP_LEAVING;
+    app->bus->ops->sign_off(app->bus);
+    loop_timer_start(app->stop, LEAVE_MS);
+}
+
+void app_drain(void *ctx, const char *why)
+{
+    struct app *app = ctx;
+    if (app->state != APP_RUNNING)
+        return;
+    app->state = APP_DRAINING;
+    log_info("draining", LOG_STR("asked_by", why), LOG_U64("drain_ms", app->conf->node.drain_ms));
+    loop_timer_start(app->stop, (uint64_t)app->conf->node.drain_ms + DRAIN_GRACE_MS);
+    hub_drain(app->hub); /* on_drained may come before it returns: it finds the timer armed */
+}
+
+void app_on_stop_signal(void *ctx)
+{
+    struct app *app = ctx;
+    if (app->state == APP_RUNNING) {
+        app_drain(app, "signal");
+        return;
+    }
+    log_warn("stopped_at_once", LOG_STR("reason", "second signal"));
+    stop(app, EXIT_CLEAN);
+}
+
+/* The hub may not be called from its own event: the timer goes on with it. */
+void app_on_drained(void *ctx)
+{
+    struct app *app = ctx;
+    app->drained = true;
+    if (app->state == APP_DRAINING)
+        loop_timer_start(app->stop, 0);
+}
+
+/* The same for a DRAIN of another node or of vinhubctl. */
+void app_on_drain_asked(void *ctx)
+{
+    struct app *app = ctx;
+    if (app->state == APP_RUNNING)
+        loop_timer_start(app->stop, 0);
+}
+
+void app_on_id_in_use(void *ctx)
+{
+    struct app *app = ctx;
+    char line[CONF_NAME_MAX + 32];
+    (void)snprintf(line, sizeof line, "node id %s is in use", app->node_id);
+    log_error("start_failed", LOG_STR("reason", line));
+    stop(app, EXIT_RUNTIME);
+}
+
+void app_on_stop_due(void *ctx)
+{
+    struct app *app = ctx;
+    switch (app->state) {
+    case APP_RUNNING: app_drain(app, "bus"); break;
+    case APP_DRAINING:
+        if (app->drained) {
+            leave(app);
+            break;
+        }
+        /* Sessions may still be here: without a sign-off the others take them over after a lease,
+         * not before. */
+        log_warn("drain_cut_short", LOG_U64("connections", front_connections(app->front)));
+        stop(app, EXIT_CLEAN);
+        break;
+    case APP_LEAVING: stop(app, EXIT_CLEAN); break;
+    }
+}
