@@ -22,7 +22,8 @@ enum envelope_type {
     /* inbox of the owner, from a member */
     ENVELOPE_JOIN = 1,     /* number, count: clients of the member; epoch: highest it has seen */
     ENVELOPE_LEAVE = 2,    /* number */
-    ENVELOPE_COMMANDS = 3, /* client messages: epoch; items: number (grows per member), id (SEND id or 0), opcode, name (client id or ""), bytes */
+    ENVELOPE_COMMANDS = 3, /* client messages: epoch; items: number (grows per member), time_ms (number of the one before it that is not confirmed, 0: it is the oldest),
+                            * id (SEND id or 0), opcode, name (client id or ""), bytes */
     /* inbox of a member, from the owner */
     ENVELOPE_JOINED = 4,    /* number (of the JOIN); epoch, offset; status, text: as STATUS; url: of the upstream */
     ENVELOPE_LEFT = 5,      /* number (of the LEAVE) */
@@ -42,7 +43,7 @@ enum envelope_type {
     ENVELOPE_CLOSE = 17,   /* push channel: clients of the session are closed with 4006 */
     ENVELOPE_DRAIN = 18,   /* inbox: drain as on SIGTERM */
     /* push channel of a session */
-    ENVELOPE_GRANT = 20, /* node: the owner from now on; epoch. Made by the claim and transfer scripts */
+    ENVELOPE_GRANT = 20, /* node: the owner from now on; epoch; number: 1 by a transfer, 0 by a claim. Made by these scripts */
     ENVELOPE_PUSH = 21,  /* node, epoch; items: kind PUBLICATION: number (offset), time_ms, opcode, bytes */
     /* inbox, to itself */
     ENVELOPE_PROBE = 30, /* number: monotonic ms when it was sent */

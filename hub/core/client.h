@@ -33,7 +33,8 @@ struct client {
     struct session *session;
     struct client *prev, *next; /* in the session's list */
     struct queue *queue;        /* NULL while the socket takes everything */
-    struct protocol_client *protocol_part; /* NULL for raw clients */
+    struct protocol_client *protocol_part; /* follower.c's; NULL for raw clients that want no replay */
+    char *user;                 /* for the audit log; NULL where that is off */
     uint64_t received, sent;    /* messages, for the closing log line */
     uint64_t opened_ms;
     uint32_t rate_tokens_milli; /* token bucket, thousandths of a message */
@@ -59,6 +60,8 @@ void client_message(struct client *client, enum opcode opcode, const void *paylo
 void client_writable(struct client *client);
 /* The socket is gone; code and reason for the log: of the close frame seen or sent, 1006 for none. After this the memory is the front's alone. */
 void client_gone(struct client *client, unsigned code, const char *reason);
+/* Spends one message of its rate. Returns false where there is none left: it is being closed with 4002. */
+bool client_spend(struct client *client);
 /* The front (or the core) closes it with a code of contract section 7; counted and logged. No effect on a closing client. */
 void client_close(struct client *client, unsigned code, const char *reason);
 

@@ -1,0 +1,517 @@
+#include "core/commands.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/metrics.h"
+#include "core/follower.h"
+#include "core/membership.h"
+#include "core/ownership.h"
+#include "core/session.h"
+
+#define EXPIRE_LOOK_MS 500     /* how exactly `wait` is kept */
+#define TELL_COUNT 1000        /* commands in one message to the owner */
+#define TELL_BYTES (1u << 20)  /* payload in it, but for a single larger one */
+#define LAST_SENDS 10000       /* clients of a session whose last SEND id is remembered */
+
+static void on_timer(struct timer *timer, uint64_t now_ms);
+
+static void arm(struct session *session)
+{
+    if (session->out.list && !timer_armed(&session->out.timer))
+        timer_start(&session->hub->timers, &session->out.timer, session->hub->now_ms + EXPIRE_LOOK_MS, on_timer);
+}
+
+bool commands_waiting(const struct session *session)
+{
+    return session->out.list != NULL;
+}
+
+uint64_t commands_confirmed(const struct session *session)
+{
+    const struct command *command;
+    DL_FOREACH(session->out.list, command)
+        if (!command->member)
+            return command->number - 1;
+    return session->out.last_number;
+}
+
+static void command_free(struct session *session, struct command *command)
+{
+    struct commands *out = &session->out;
+    if (out->unsent == command)
+        out->unsent = command->next;
+    DL_DELETE(out->list, command);
+    out->bytes -= command->len;
+    out->len--;
+    if (command->client)
+        command->client->pending--;
+    free(command->payload);
+    free(command);
+}
+
+/* Reading stops for clients that fill the queue of an upstream (or owner) that takes nothing, and goes on at half of that. */
+static void pause_client(struct session *session, struct client *client, bool paused)
+{
+    if (client->paused == paused || client->state == CLIENT_CLOSING)
+        return;
+    client->paused = paused;
+    session->paused_len += paused ? 1 : (uint32_t)-1;
+    session->hub->setup.client_ops->pause(session->hub->setup.client_ctx, client, paused);
+}
+
+static void resume_clients(struct session *session)
+{
+    struct client *client;
+    if (!session->paused_len || session->out.bytes > session->service->to_upstream.queue_bytes / 4)
+        return;
+    DL_FOREACH(session->clients, client)
+        pause_client(session, client, false);
+}
+
+/* Its place is gone: the client can't be kept in order any more. */
+static void refuse(struct session *session, struct client *client, const char *why)
+{
+    metric_drop(DROP_UPSTREAM_QUEUE, 1);
+    log_info("command_dropped", LOG_STR("session", session->id), LOG_STR("reason", why));
+    if (client)
+        client_close(client, CLOSE_QUEUE_FULL, "upstream queue full");
+}
+
+static struct command *command_new(const void *payload, size_t len)
+{
+    struct command *command = calloc(1, sizeof *command);
+    uint8_t *copy = malloc(len ? len : 1);
+    if (!command || !copy) {
+        free(command);
+        free(copy);
+        return NULL;
+    }
+    if (len)
+        memcpy(copy, payload, len);
+    command->payload = copy;
+    command->len = len;
+    return command;
+}
+
+static bool has_room(const struct session *session, size_t len)
+{
+    return !session->out.list || session->out.bytes + len <= session->service->to_upstream.queue_bytes;
+}
+
+static void append(struct session *session, struct command *command)
+{
+    struct commands *out = &session->out;
+    DL_APPEND(out->list, command);
+    out->bytes += command->len;
+    out->len++;
+    if (!out->unsent)
+        out->unsent = command;
+    arm(session);
+}
+
+/* Sends the one message without queueing it, where nothing waits before it. */
+static bool send_straight(struct session *session, enum opcode opcode, const void *payload, size_t len)
+{
+    struct hub *hub = session->hub;
+    if (session->out.list || session->state != SESSION_OWNER || session->link != LINK_OPEN || session->out.congested || !hub_may_write(hub))
+        return false;
+    if (hub->setup.upstream_ops->send(hub->setup.upstream_ctx, session->upstream, opcode, payload, len) != STATUS_OK) {
+        session->out.congested = true;
+        return false;
+    }
+    metric_add(METRIC_UPSTREAM_MESSAGES_OUT, 1);
+    return true;
+}
+
+void commands_add(struct session *session, struct client *client, uint64_t send_id, const char *sender, enum opcode opcode, const void *payload,
+                  size_t len)
+{
+    struct hub *hub = session->hub;
+    if (!send_id && send_straight(session, opcode, payload, len))
+        return;
+    struct command *command = has_room(session, len) ? command_new(payload, len) : NULL;
+    if (!command) {
+        refuse(session, client, "queue full");
+        return;
+    }
+    command->client = client;
+    client->pending++;
+    command->send_id = send_id;
+    memcpy(command->sender, sender, strlen(sender) + 1);
+    command->opcode = opcode;
+    command->number = ++session->out.last_number;
+    command->queued_ms = hub->now_ms;
+    uint32_t wait_ms = session->service->to_upstream.wait_ms;
+    command->expires_ms = hub->now_ms + wait_ms + rng_below(&hub->rng, wait_ms / 2 + 1);
+    append(session, command);
+    if (session->status == UPSTREAM_CONNECTED && session->out.bytes > session->service->to_upstream.queue_bytes / 2)
+        pause_client(session, client, true);
+    commands_pump(session);
+}
+
+/* Owner: the last SEND of each client that went upstream. */
+
+static void forget_old_sends(struct session *session, uint64_t unix_ms)
+{
+    struct last_send *send, *next;
+    HASH_ITER(hh, session->last_sends, send, next) { /* in the order of last use */
+        if (HASH_COUNT(session->last_sends) <= LAST_SENDS && unix_ms - send->at_unix_ms < SEND_MEMORY_MS)
+            break;
+        HASH_DEL(session->last_sends, send);
+        free(send);
+    }
+}
+
+void commands_remember(struct session *session, const char *client, uint64_t id, uint64_t at_unix_ms)
+{
+    struct last_send *send;
+    HASH_FIND_STR(session->last_sends, client, send);
+    if (send) {
+        HASH_DEL(session->last_sends, send);
+    } else {
+        send = calloc(1, sizeof *send);
+        if (!send)
+            abort();
+        memcpy(send->client, client, strlen(client) + 1);
+    }
+    send->id = id > send->id ? id : send->id;
+    send->at_unix_ms = at_unix_ms;
+    HASH_ADD_STR(session->last_sends, client, send);
+}
+
+static bool went_before(struct session *session, const struct command *command)
+{
+    if (!command->send_id)
+        return false;
+    struct last_send *send;
+    HASH_FIND_STR(session->last_sends, command->sender, send);
+    return send && command->send_id <= send->id;
+}
+
+static void note_sent(struct session *session, const struct command *command)
+{
+    struct hub *hub = session->hub;
+    if (!command->send_id)
+        return;
+    uint64_t unix_ms = hub->setup.unix_ms(hub->setup.clock_ctx);
+    forget_old_sends(session, unix_ms);
+    commands_remember(session, command->sender, command->send_id, unix_ms);
+}
+
+static void done(struct session *session, struct command *command)
+{
+    if (command->member) {
+        command->member->sent = command->number;
+        command->member->confirm_due = true;
+        session->confirm_due = true;
+        hub_mark_dirty(session);
+    } else if (command->send_id && command->client) {
+        follower_ack(command->client, command->send_id);
+    }
+    command_free(session, command);
+}
+
+static void pump_upstream(struct session *session)
+{
+    struct hub *hub = session->hub;
+    struct command *command;
+    while ((command = session->out.list) && session->link == LINK_OPEN && !session->out.congested) {
+        if (!hub_may_write(hub))
+            return;
+        if (!went_before(session, command)) {
+            if (hub->setup.upstream_ops->send(hub->setup.upstream_ctx, session->upstream, command->opcode, command->payload, command->len) !=
+                STATUS_OK) {
+                session->out.congested = true;
+                return;
+            }
+            metric_add(METRIC_UPSTREAM_MESSAGES_OUT, 1);
+            note_sent(session, command);
+        }
+        done(session, command);
+    }
+    resume_clients(session);
+}
+
+/* Member: one message to the owner with as many as fit. */
+static void tell_owner(struct session *session)
+{
+    struct commands *out = &session->out;
+    struct envelope_item items[TELL_COUNT];
+    size_t n = 0, bytes = 0;
+    struct command *command = out->unsent;
+    for (; command && n < TELL_COUNT && (!n || bytes + command->len <= TELL_BYTES); command = command->next, n++) {
+        bytes += command->len;
+        items[n] = (struct envelope_item){
+            .kind = ITEM_COMMAND,
+            .number = command->number,
+            .time_ms = command == out->list ? 0 : command->prev->number,
+            .id = command->send_id,
+            .opcode = (unsigned)command->opcode,
+            .name = slice_of(command->sender),
+            .bytes = {(const char *)command->payload, command->len},
+        };
+    }
+    out->unsent = command;
+    out->told_ms = session->hub->now_ms;
+    struct envelope envelope = {
+        .type = ENVELOPE_COMMANDS,
+        .session = slice_of(session->id),
+        .epoch = session->epoch,
+        .items = items,
+        .items_len = n,
+    };
+    membership_tell(session->hub, slice_of(session->owner->id), &envelope);
+}
+
+void commands_pump(struct session *session)
+{
+    struct commands *out = &session->out;
+    if (session->state == SESSION_OWNER) {
+        pump_upstream(session);
+    } else if (session->state == SESSION_MEMBER && session->owner && session->hub->bus_connected && !out->handed_back) {
+        if (out->unsent && !session->dirty)
+            hub_mark_dirty(session); /* told at the end of the turn, all in one message */
+    }
+}
+
+/* Puts all that is with the owner back in line. */
+static void take_back(struct session *session)
+{
+    session->out.unsent = session->out.list;
+}
+
+static void expire(struct session *session)
+{
+    struct command *command, *next;
+    DL_FOREACH_SAFE(session->out.list, command, next) {
+        if (command->member || command->expires_ms > session->hub->now_ms)
+            continue;
+        struct client *client = command->client;
+        command_free(session, command);
+        refuse(session, client, "waited too long");
+    }
+    if (!session->out.list)
+        ownership_unwanted(session);
+}
+
+static void on_timer(struct timer *timer, uint64_t now_ms)
+{
+    struct session *session = CONTAINER_OF(timer, struct session, out.timer);
+    struct commands *out = &session->out;
+    expire(session);
+    if (session->state == SESSION_ENDED)
+        return;
+    /* Nothing came back for a second: the message or its answer was lost, or nobody listens. The owner drops doubles by number. */
+    if (session->state == SESSION_MEMBER && out->list && now_ms - out->told_ms >= ASK_AGAIN_MS) {
+        out->handed_back = false;
+        take_back(session);
+        commands_pump(session);
+    }
+    arm(session);
+}
+
+void commands_client_gone(struct client *client)
+{
+    struct command *command;
+    if (client->session && client->paused)
+        client->session->paused_len--;
+    client->paused = false;
+    if (!client->pending || !client->session)
+        return;
+    DL_FOREACH(client->session->out.list, command)
+        if (command->client == client)
+            command->client = NULL;
+    client->pending = 0;
+}
+
+/* Owner's side. */
+
+static void hand_back(struct session *session, struct member *member, uint64_t from)
+{
+    struct envelope envelope = {.type = ENVELOPE_HANDBACK, .session = slice_of(session->id), .epoch = session->epoch, .number = from};
+    member->taken = from - 1;
+    membership_tell(session->hub, slice_of(member->peer->id), &envelope);
+}
+
+/* Removes what a member gave; returns the number of the first, 0: none. */
+static uint64_t drop_of(struct session *session, const struct member *member)
+{
+    struct command *command, *next;
+    uint64_t first = 0;
+    DL_FOREACH_SAFE(session->out.list, command, next) {
+        if (command->member != member)
+            continue;
+        if (!first)
+            first = command->number;
+        command_free(session, command);
+    }
+    return first;
+}
+
+void commands_link_down(struct session *session)
+{
+    struct member *member;
+    session->out.congested = false;
+    DL_FOREACH(session->members, member) {
+        uint64_t first = drop_of(session, member);
+        if (first)
+            hand_back(session, member, first);
+    }
+}
+
+void commands_member_gone(struct session *session, struct member *member)
+{
+    drop_of(session, member);
+}
+
+void commands_owner_changed(struct session *session)
+{
+    session->out.handed_back = false;
+    session->out.congested = false;
+    session->out.unsent = session->out.list;
+}
+
+static bool take(struct session *session, struct member *member, const struct envelope_item *item)
+{
+    if (session->link != LINK_OPEN || !has_room(session, item->bytes.len) || item->name.len > 32)
+        return false;
+    struct command *command = command_new(item->bytes.at, item->bytes.len);
+    if (!command)
+        return false;
+    command->member = member;
+    command->number = item->number;
+    command->send_id = item->id;
+    command->opcode = item->opcode == OPCODE_BINARY ? OPCODE_BINARY : OPCODE_TEXT;
+    if (item->name.len)
+        memcpy(command->sender, item->name.at, item->name.len);
+    command->queued_ms = session->hub->now_ms;
+    member->taken = item->number;
+    append(session, command);
+    return true;
+}
+
+void commands_on_commands(struct hub *hub, struct session *session, const struct envelope *envelope)
+{
+    bool owner = session && session->state == SESSION_OWNER && envelope->epoch == session->epoch;
+    struct member *member = owner ? membership_find(session, envelope->node) : NULL;
+    if (!member || member->life != envelope->life) {
+        if (session && session_is_owned(session))
+            return; /* its JOIN comes, or a new owner: it asks again */
+        struct envelope no = {.type = ENVELOPE_NOT_OWNER, .session = envelope->session, .epoch = envelope->epoch};
+        membership_tell(hub, envelope->node, &no);
+        return;
+    }
+    for (size_t i = 0; i < envelope->items_len; i++) {
+        const struct envelope_item *item = &envelope->items[i];
+        if (item->kind != ITEM_COMMAND)
+            continue;
+        if (item->number <= member->taken) { /* seen: its confirmation was lost or is still to come */
+            metric_drop(DROP_DUPLICATE, 1);
+            member->confirm_due = session->confirm_due = true;
+            continue;
+        }
+        if (item->time_ms > member->taken || !take(session, member, item)) {
+            hand_back(session, member, member->taken + 1);
+            break;
+        }
+    }
+    hub_mark_dirty(session);
+    pump_upstream(session);
+}
+
+void commands_flush(struct session *session)
+{
+    if (session->state == SESSION_MEMBER)
+        while (session->out.unsent && !session->out.handed_back && session->owner && session->hub->bus_connected)
+            tell_owner(session);
+    if (!session->confirm_due)
+        return;
+    session->confirm_due = false;
+    struct member *member;
+    DL_FOREACH(session->members, member) {
+        if (!member->confirm_due)
+            continue;
+        member->confirm_due = false;
+        struct envelope confirm = {
+            .type = ENVELOPE_CONFIRM, .session = slice_of(session->id), .epoch = session->epoch, .number = member->sent};
+        membership_tell(session->hub, slice_of(member->peer->id), &confirm);
+    }
+}
+
+/* Member's side. */
+
+void commands_owner_ready(struct session *session)
+{
+    session->out.handed_back = false;
+    take_back(session);
+    commands_pump(session);
+}
+
+void commands_owner_lost(struct session *session)
+{
+    struct commands *out = &session->out;
+    struct command *command, *next;
+    DL_FOREACH_SAFE(out->list, command, next) {
+        if (command == out->unsent)
+            break;
+        if (command->member || session_is_owned(session))
+            continue;
+        if (!command->send_id) { /* once at most: nobody can say whether it went */
+            metric_drop(DROP_OWNER_LOST, 1);
+            command_free(session, command);
+        }
+    }
+    out->handed_back = false;
+    take_back(session);
+}
+
+void commands_went_upstream(struct session *session, uint64_t number)
+{
+    struct command *command;
+    while ((command = session->out.list) && !command->member && command->number <= number) {
+        if (command->send_id && command->client)
+            follower_ack(command->client, command->send_id);
+        command_free(session, command);
+    }
+}
+
+void commands_on_confirm(struct session *session, const struct envelope *envelope)
+{
+    if (!membership_from_owner(session, envelope) || envelope->epoch != session->epoch || session->state == SESSION_OWNER)
+        return;
+    session->out.told_ms = session->hub->now_ms;
+    commands_went_upstream(session, envelope->number);
+    resume_clients(session);
+    if (!session->out.list)
+        ownership_unwanted(session);
+}
+
+void commands_on_handback(struct session *session, const struct envelope *envelope)
+{
+    if (!membership_from_owner(session, envelope) || envelope->epoch != session->epoch || session->state == SESSION_OWNER)
+        return;
+    session->out.told_ms = session->hub->now_ms;
+    session->out.handed_back = true;
+    struct command *command;
+    DL_FOREACH(session->out.list, command)
+        if (command->number >= envelope->number)
+            break;
+    session->out.unsent = command;
+}
+
+void commands_fini(struct session *session)
+{
+    struct last_send *send, *next;
+    timer_stop(&session->hub->timers, &session->out.timer);
+    while (session->out.list) {
+        metric_drop(DROP_UPSTREAM_QUEUE, 1);
+        command_free(session, session->out.list);
+    }
+    HASH_ITER(hh, session->last_sends, send, next) {
+        HASH_DEL(session->last_sends, send);
+        free(send);
+    }
+}

@@ -1,0 +1,277 @@
+#include "core/fanout.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/metrics.h"
+#include "common/v1.h"
+#include "core/follower.h"
+#include "core/history.h"
+#include "core/lease.h"
+#include "core/ownership.h"
+#include "core/pubs.h"
+#include "core/queue.h"
+#include "core/session.h"
+
+#define PUBLISH_COUNT 500           /* publications in one call of the script */
+#define PUBLISH_BYTES (8u << 20)    /* payload in one call, but for a single larger one */
+#define UNCONFIRMED_COUNT 10000     /* kept for another try; beyond it the oldest are lost to other nodes, and counted */
+#define UNCONFIRMED_BYTES (16u << 20)
+
+static bool wants_bus(const struct session *session)
+{
+    return session->members_len || session->service->history.size ||
+           (session->hub->bus->shared && session->hub->now_ms < session->publish_until_ms);
+}
+
+void fanout_place(struct session *session, struct publication *publication)
+{
+    struct hub *hub = session->hub;
+    publication->at = (struct position){session->epoch, ++session->placed};
+    publication->time_ms = hub->setup.unix_ms(hub->setup.clock_ctx);
+    ring_add(session, publication);
+    if (wants_bus(session))
+        pubs_add(&session->to_bus, publication);
+    history_receive(session, publication);
+    hub_mark_dirty(session);
+    publication_unref(publication);
+}
+
+static struct wire *deflate_frame(struct hub *hub, const uint8_t *frame, size_t len)
+{
+    size_t head = frame[1] < 126 ? 2 : frame[1] == 126 ? 4 : 10;
+    return hub->setup.client_ops->deflate(hub->setup.client_ctx, frame[0] & 0x0f, frame + head, len - head);
+}
+
+static struct wire *gap_frame(struct hub *hub, const struct publication *note, enum wire_form form)
+{
+    if (form == WIRE_RAW)
+        return wire_new(0); /* raw clients have no word for it */
+    return v1_gap(form, hub->setup.unix_ms(hub->setup.clock_ctx), note->at.epoch, note->at.offset, gap_note_to(note));
+}
+
+const uint8_t *fanout_frame(struct hub *hub, struct publication *publication, enum wire_form form, bool deflated, size_t *len)
+{
+    bool note = is_gap_note(publication);
+    if (form == WIRE_RAW && !deflated && !note)
+        return publication_frame(publication, len);
+    struct wire **slot = &publication->forms[form][deflated && !note];
+    if (!*slot && note) {
+        *slot = gap_frame(hub, publication, form);
+    } else if (!*slot && !deflated) {
+        *slot = v1_message(form, publication);
+    } else if (!*slot) {
+        size_t plain_len;
+        const uint8_t *plain = fanout_frame(hub, publication, form, false, &plain_len);
+        if (!plain)
+            return NULL;
+        *slot = hub->setup.client_ops->deflate ? deflate_frame(hub, plain, plain_len) : NULL;
+        if (!*slot) { /* it does not pay: the plain frame serves */
+            *len = plain_len;
+            return plain;
+        }
+    }
+    if (!*slot)
+        return NULL;
+    *len = (*slot)->len;
+    return (*slot)->bytes;
+}
+
+/* All frames of a batch in one piece, for one form. */
+struct piece {
+    const uint8_t *bytes;
+    size_t len;
+    struct wire *joined; /* owns bytes where there is more than one frame */
+    bool made;
+};
+
+static bool piece_make(struct session *session, const struct pubs *batch, enum wire_form form, bool deflated, struct piece *piece)
+{
+    struct hub *hub = session->hub;
+    piece->made = true;
+    if (batch->len == 1) {
+        piece->bytes = fanout_frame(hub, batch->items[0], form, deflated, &piece->len);
+        return piece->bytes;
+    }
+    size_t total = 0, len;
+    for (size_t i = 0; i < batch->len; i++) {
+        if (!fanout_frame(hub, batch->items[i], form, deflated, &len))
+            return false;
+        total += len;
+    }
+    piece->joined = wire_new(total);
+    if (!piece->joined)
+        return false;
+    for (size_t i = 0; i < batch->len; i++) {
+        const uint8_t *frame = fanout_frame(hub, batch->items[i], form, deflated, &len);
+        memcpy(piece->joined->bytes + piece->len, frame, len);
+        piece->len += len;
+    }
+    piece->bytes = piece->joined->bytes;
+    return true;
+}
+
+static void enqueue_all(struct client *client, const struct pubs *batch)
+{
+    for (size_t i = 0; i < batch->len && client->state != CLIENT_CLOSING; i++)
+        queue_publication(client, batch->items[i]);
+}
+
+/* One write for all that is new; what the socket does not take waits in the client's queue. */
+static void deliver(struct session *session, struct client *client, const struct pubs *batch, struct piece pieces[WIRE_FORMS][2])
+{
+    struct hub *hub = session->hub;
+    if (client->state == CLIENT_CLOSING)
+        return;
+    client->sent += batch->len;
+    if (client->blocked || client->state == CLIENT_CATCHING) {
+        enqueue_all(client, batch);
+        return;
+    }
+    enum wire_form form = client_form(client);
+    struct piece *piece = &pieces[form][client->deflate];
+    if (!piece->made && !piece_make(session, batch, form, client->deflate, piece))
+        piece->bytes = NULL;
+    if (!piece->bytes) {
+        metric_drop(DROP_NO_MEMORY, batch->len);
+        client_close(client, CLOSE_TRY_LATER, "out of memory");
+        return;
+    }
+    if (!piece->len)
+        return;
+    metric_add(METRIC_BYTES_OUT, piece->len);
+    if (hub->setup.client_ops->write(hub->setup.client_ctx, client, piece->bytes, piece->len) != STATUS_OK) {
+        client->blocked = true;
+        enqueue_all(client, batch);
+    }
+}
+
+static void observe(const struct session *session, const struct pubs *batch)
+{
+    for (size_t i = 0; i < batch->len; i++)
+        metric_observe(HISTOGRAM_FANOUT, session->clients_len);
+}
+
+static void flush_clients(struct session *session)
+{
+    struct hub *hub = session->hub;
+    struct pubs batch = session->batch;
+    if (!batch.len)
+        return;
+    session->batch = (struct pubs){0};
+    struct piece pieces[WIRE_FORMS][2] = {{{0}}};
+    bool owned = session_is_owned(session);
+    struct client *client, *next;
+    observe(session, &batch);
+    DL_FOREACH_SAFE(session->clients, client, next) {
+        /* A node that was paused in the middle of this must not go on (contract section 9). */
+        if (owned && !hub_may_write(hub)) {
+            metric_drop(DROP_FENCED, batch.len);
+            break;
+        }
+        deliver(session, client, &batch, pieces);
+        session->messages_out += batch.len;
+        metric_add(METRIC_MESSAGES_OUT, batch.len);
+    }
+    for (size_t form = 0; form < WIRE_FORMS; form++)
+        for (size_t deflated = 0; deflated < 2; deflated++)
+            if (pieces[form][deflated].joined)
+                wire_unref(pieces[form][deflated].joined);
+    pubs_clear(&batch);
+    if (session->batch.cap)
+        pubs_fini(&batch);
+    else
+        session->batch = batch; /* its small array serves the next turn */
+}
+
+static void forget_oldest_unconfirmed(struct session *session)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < session->unconfirmed.len; i++)
+        bytes += session->unconfirmed.items[i]->len;
+    size_t n = 0;
+    while (session->unconfirmed.len - n > UNCONFIRMED_COUNT || (bytes > UNCONFIRMED_BYTES && session->unconfirmed.len - n > 1))
+        bytes -= session->unconfirmed.items[n++]->len;
+    if (n) {
+        metric_drop(DROP_GAP, n);
+        pubs_shift(&session->unconfirmed, n);
+    }
+}
+
+/* One script call for each run of publications within the bounds; the tag is the last offset of the run. */
+static void publish(struct session *session, struct publication *const *items, size_t len, bool announce)
+{
+    struct hub *hub = session->hub;
+    const struct service *service = session->service;
+    for (size_t from = 0; from < len;) {
+        size_t n = 0, bytes = 0;
+        while (from + n < len && n < PUBLISH_COUNT && (!n || bytes + items[from + n]->len <= PUBLISH_BYTES) &&
+               items[from + n]->at.epoch == items[from]->at.epoch)
+            bytes += items[from + n++]->len;
+        hub->bus->ops->publish(hub->bus, session->id, announce ? items[from + n - 1]->at.offset : 0, items[from]->at.epoch, items + from, n,
+                               service->history.size, service->history.ttl_ms, announce);
+        metric_add(METRIC_BUS_PUBLISHED, n);
+        from += n;
+    }
+}
+
+static void flush_bus(struct session *session)
+{
+    struct hub *hub = session->hub;
+    if (!session->to_bus.len)
+        return;
+    if (!hub_may_write(hub)) {
+        metric_drop(DROP_FENCED, session->to_bus.len);
+        pubs_clear(&session->to_bus);
+        return;
+    }
+    for (size_t i = 0; i < session->to_bus.len; i++)
+        pubs_add(&session->unconfirmed, session->to_bus.items[i]);
+    if (hub->bus_connected)
+        publish(session, session->to_bus.items, session->to_bus.len, true);
+    else
+        forget_oldest_unconfirmed(session);
+    pubs_clear(&session->to_bus);
+}
+
+void fanout_flush(struct session *session)
+{
+    if (session->batch.len)
+        flush_clients(session);
+    flush_bus(session);
+    if (session->waiting)
+        follower_session_moved(session);
+}
+
+void fanout_publish_again(struct session *session)
+{
+    if (session->unconfirmed.len)
+        publish(session, session->unconfirmed.items, session->unconfirmed.len, true);
+}
+
+void fanout_append_ring(struct session *session)
+{
+    for (uint32_t i = 0; i < session->ring.len; i++) {
+        struct publication *publication = ring_at(&session->ring, i);
+        publish(session, &publication, 1, false);
+    }
+}
+
+void fanout_on_published(struct session *session, uint64_t tag, enum status status)
+{
+    struct pubs *unconfirmed = &session->unconfirmed;
+    if (status == STATUS_IO || !tag)
+        return; /* sent again after the reconnect */
+    if (status == STATUS_REFUSED) {
+        if (session->state == SESSION_OWNER && unconfirmed->len)
+            ownership_lost(session, NULL, session->epoch);
+        return;
+    }
+    if (status == STATUS_NO_MEMORY)
+        metric_add(METRIC_HISTORY_REFUSED, 1);
+    size_t n = 0;
+    while (n < unconfirmed->len && unconfirmed->items[n]->at.offset <= tag)
+        n++;
+    pubs_shift(unconfirmed, n);
+}

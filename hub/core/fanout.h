@@ -1,0 +1,29 @@
+/*
+ * From a publication to the sockets of this node and to the bus.
+ *
+ * A publication is placed (owner) or received (member) at any time of a turn; at its end each session with
+ * something new writes all of it to each client in one write: made once for each wire form that a client needs.
+ */
+#ifndef VINHUB_CORE_FANOUT_H
+#define VINHUB_CORE_FANOUT_H
+
+#include "core/state.h"
+
+/* The owner gives it the next offset. Takes over the caller's reference. */
+void fanout_place(struct session *session, struct publication *publication);
+/* Writes what the session has for its clients now, and hands the bus its part. */
+void fanout_flush(struct session *session);
+/* What was not answered goes to the bus again, in order. */
+void fanout_publish_again(struct session *session);
+/* The store lost its data: the ring is appended there again. */
+void fanout_append_ring(struct session *session);
+void fanout_on_published(struct session *session, uint64_t tag, enum status status);
+
+/* The frame of a publication in a client's form; made at most once. NULL when out of memory. Lives as long as the publication. */
+const uint8_t *fanout_frame(struct hub *hub, struct publication *publication, enum wire_form form, bool deflated, size_t *len);
+static inline enum wire_form client_form(const struct client *client)
+{
+    return (enum wire_form)client->protocol; /* CLIENT_RAW, CLIENT_JSON, CLIENT_MSGPACK in the same order */
+}
+
+#endif

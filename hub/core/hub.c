@@ -1,0 +1,386 @@
+#include "core/hub.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/metrics.h"
+#include "core/commands.h"
+#include "core/drain.h"
+#include "core/fanout.h"
+#include "core/follower.h"
+#include "core/handover.h"
+#include "core/history.h"
+#include "core/lease.h"
+#include "core/membership.h"
+#include "core/operators.h"
+#include "core/ownership.h"
+#include "core/peers.h"
+#include "core/pubs.h"
+#include "core/session.h"
+#include "core/state.h"
+
+uint64_t hub_tag(struct hub *hub)
+{
+    return ++hub->tags;
+}
+
+void hub_mark_dirty(struct session *session)
+{
+    if (session->dirty || session->state == SESSION_ENDED)
+        return;
+    session->dirty = true;
+    session->dirty_next = session->hub->dirty;
+    session->hub->dirty = session;
+}
+
+/* Bus events: each finds its session and passes on. */
+
+static struct session *find(struct hub *hub, const char *id)
+{
+    return session_find(hub, id, strlen(id));
+}
+
+static void on_connected(void *ctx)
+{
+    struct hub *hub = ctx;
+    hub->bus_connected = true;
+    metric_set(METRIC_BUS_CONNECTED, 1);
+    lease_on_connected(hub);
+    ownership_on_connected(hub);
+}
+
+static void on_disconnected(void *ctx)
+{
+    struct hub *hub = ctx;
+    hub->bus_connected = false;
+    metric_set(METRIC_BUS_CONNECTED, 0);
+}
+
+static void on_renewed(void *ctx, uint64_t tag, enum status status, bool present, const struct bus_node *nodes, size_t len)
+{
+    lease_on_renewed(ctx, tag, status, present, nodes, len);
+}
+
+static void on_subscribed(void *ctx, const char *id)
+{
+    struct session *session = find(ctx, id);
+    if (session)
+        ownership_on_subscribed(session);
+}
+
+static void on_claimed(void *ctx, const char *id, uint64_t tag, enum status status, const char *owner, uint64_t epoch)
+{
+    ownership_on_claimed(ctx, find(ctx, id), id, tag, status, owner ? owner : "", epoch);
+}
+
+static void on_released(void *ctx, const char *id, uint64_t tag, enum status status)
+{
+    struct session *session = find(ctx, id);
+    if (session && tag)
+        ownership_on_released(session, tag, status);
+}
+
+static void on_transferred(void *ctx, const char *id, uint64_t tag, enum status status, uint64_t epoch)
+{
+    struct session *session = find(ctx, id);
+    if (session)
+        handover_on_transferred(session, tag, status, epoch);
+}
+
+static void on_asserted(void *ctx, const char *id, uint64_t tag, enum status status, const char *owner, uint64_t epoch)
+{
+    struct session *session = find(ctx, id);
+    if (session)
+        ownership_on_asserted(session, tag, status, owner, epoch);
+}
+
+static void on_published(void *ctx, const char *id, uint64_t tag, enum status status)
+{
+    struct session *session = find(ctx, id);
+    if (session)
+        fanout_on_published(session, tag, status);
+}
+
+static void on_history(void *ctx, const char *id, uint64_t tag, enum status status, struct position oldest, struct publication *const *items,
+                       size_t len, bool more)
+{
+    struct session *session = find(ctx, id);
+    if (!follower_on_history(ctx, tag, status, oldest, items, len, more) && session && session->recover_tag == tag)
+        history_on_answer(session, status, oldest, items, len, more);
+}
+
+static void on_told(void *ctx, uint64_t tag, enum status status)
+{
+    operators_on_told(ctx, tag, status);
+}
+
+static void on_push(struct session *session, const struct envelope *envelope)
+{
+    struct hub *hub = session->hub;
+    if (session->state == SESSION_ENDED)
+        return;
+    if (envelope->epoch < session->epoch) {
+        metric_drop(DROP_STALE_EPOCH, envelope->items_len);
+        return;
+    }
+    ownership_announced(session, envelope->node, envelope->epoch, false);
+    if (session_is_owned(session) || session->state == SESSION_ENDED || session->epoch != envelope->epoch)
+        return;
+    metric_add(METRIC_BUS_RECEIVED, envelope->items_len);
+    for (size_t i = 0; i < envelope->items_len; i++) {
+        const struct envelope_item *item = &envelope->items[i];
+        struct publication *publication =
+            publication_copy(item->opcode == OPCODE_BINARY ? OPCODE_BINARY : OPCODE_TEXT, item->bytes.at, item->bytes.len);
+        if (!publication || !item->number) {
+            metric_drop(publication ? DROP_BUS_UNREADABLE : DROP_NO_MEMORY, 1);
+            if (publication)
+                publication_unref(publication);
+            continue; /* a hole, which the next one shows */
+        }
+        publication->at = (struct position){envelope->epoch, item->number};
+        publication->time_ms = item->time_ms;
+        history_receive(session, publication);
+        publication_unref(publication);
+    }
+    (void)hub;
+}
+
+static void on_channel(struct session *session, const struct envelope *envelope)
+{
+    switch (envelope->type) {
+    case ENVELOPE_PUSH: on_push(session, envelope); return;
+    case ENVELOPE_GRANT: ownership_announced(session, envelope->node, envelope->epoch, envelope->number == 1); return;
+    case ENVELOPE_CLOSE: operators_on_close(session); return;
+    default: metric_drop(DROP_BUS_UNREADABLE, 1); /* of a newer version */
+    }
+}
+
+/* Messages for which the session must be there. */
+static void on_session_message(struct session *session, const struct envelope *envelope)
+{
+    switch (envelope->type) {
+    case ENVELOPE_JOINED: membership_on_joined(session, envelope); return;
+    case ENVELOPE_LEFT: membership_on_left(session, envelope); return;
+    case ENVELOPE_NOT_OWNER: membership_on_not_owner(session, envelope); return;
+    case ENVELOPE_STATUS: membership_on_status(session, envelope); return;
+    case ENVELOPE_CONFIRM: commands_on_confirm(session, envelope); return;
+    case ENVELOPE_HANDBACK: commands_on_handback(session, envelope); return;
+    case ENVELOPE_ACCEPT:
+    case ENVELOPE_DECLINE: handover_on_answer(session, envelope); return;
+    default: metric_drop(DROP_BUS_UNREADABLE, 1);
+    }
+}
+
+static void on_message(void *ctx, const struct envelope *envelope, bool push)
+{
+    struct hub *hub = ctx;
+    struct session *session = envelope->session.len ? session_find(hub, envelope->session.at, envelope->session.len) : NULL;
+    bool from_node = envelope->node.len && envelope->node.len <= CONF_NAME_MAX;
+    if (push) {
+        if (session)
+            on_channel(session, envelope);
+        return;
+    }
+    if (!from_node) {
+        metric_drop(DROP_BUS_UNREADABLE, 1);
+        return;
+    }
+    switch (envelope->type) {
+    case ENVELOPE_JOIN: membership_on_join(hub, session, envelope); return;
+    case ENVELOPE_LEAVE: membership_on_leave(hub, session, envelope); return;
+    case ENVELOPE_COMMANDS: commands_on_commands(hub, session, envelope); return;
+    case ENVELOPE_OFFER: handover_on_offer(hub, session, envelope); return;
+    case ENVELOPE_TAKE: handover_on_take(hub, session, envelope); return;
+    case ENVELOPE_TAKEN: handover_on_taken(hub, envelope); return;
+    case ENVELOPE_PUBLISH: operators_on_publish(hub, session, envelope); return;
+    case ENVELOPE_PUBLISHED: operators_on_published(hub, envelope); return;
+    case ENVELOPE_DRAIN:
+        if (hub->setup.events && hub->setup.events->on_drain_asked)
+            hub->setup.events->on_drain_asked(hub->setup.events_ctx);
+        return;
+    case ENVELOPE_PROBE: return;
+    default:
+        if (session)
+            on_session_message(session, envelope);
+    }
+}
+
+static const struct bus_events bus_events = {
+    .on_connected = on_connected,
+    .on_disconnected = on_disconnected,
+    .on_renewed = on_renewed,
+    .on_subscribed = on_subscribed,
+    .on_claimed = on_claimed,
+    .on_released = on_released,
+    .on_transferred = on_transferred,
+    .on_asserted = on_asserted,
+    .on_published = on_published,
+    .on_history = on_history,
+    .on_told = on_told,
+    .on_message = on_message,
+};
+
+struct hub *hub_new(const struct hub_setup *setup)
+{
+    struct hub *hub = calloc(1, sizeof *hub);
+    uint8_t *scratch = malloc(SCRATCH_BYTES);
+    if (!hub || !scratch)
+        abort();
+    hub->scratch = scratch;
+    hub->setup = *setup;
+    hub->conf = conf_ref(setup->conf);
+    snprintf(hub->id, sizeof hub->id, "%s", setup->node_id);
+    hub->bus = setup->bus;
+    rng_seed(&hub->rng, setup->seed);
+    timers_init(&hub->timers);
+    hub->now_ms = setup->now_ms(setup->clock_ctx);
+    hub->started_unix_ms = setup->unix_ms(setup->clock_ctx);
+    bus_listen(hub->bus, &bus_events, hub);
+    return hub;
+}
+
+void hub_free(struct hub *hub)
+{
+    operators_free_all(hub);
+    handover_free_all(hub);
+    hub->dirty = NULL;
+    for (struct session *session = hub->dead; session; session = session->dead_next)
+        session->dirty = false;
+    session_reap(hub);
+    session_free_all(hub);
+    peers_trim(hub, true);
+    timer_stop(&hub->timers, &hub->lease.timer);
+    timer_stop(&hub->timers, &hub->drain);
+    timers_fini(&hub->timers);
+    conf_unref(hub->conf);
+    free(hub->scratch);
+    free(hub);
+}
+
+void hub_start(struct hub *hub)
+{
+    lease_start(hub);
+}
+
+void hub_enter(struct hub *hub, uint64_t now_ms)
+{
+    lease_check(hub, now_ms);
+    timers_run(&hub->timers, hub->now_ms);
+}
+
+bool hub_may_write(struct hub *hub)
+{
+    if (!hub->bus->shared)
+        return true;
+    lease_check(hub, hub->setup.now_ms(hub->setup.clock_ctx));
+    return lease_valid(hub) || hub->conf->redis.on_loss == ON_LOSS_SERVE;
+}
+
+void hub_flush(struct hub *hub)
+{
+    while (hub->dirty) {
+        struct session *session = hub->dirty;
+        hub->dirty = session->dirty_next;
+        session->dirty = false;
+        if (session->state == SESSION_ENDED)
+            continue;
+        fanout_flush(session);
+        commands_flush(session);
+    }
+    session_reap(hub);
+    hub->bus->ops->flush(hub->bus);
+}
+
+uint64_t hub_next_deadline(const struct hub *hub)
+{
+    return timers_next(&hub->timers);
+}
+
+void hub_reload(struct hub *hub, struct conf *conf)
+{
+    struct session *session, *next;
+    struct client *client, *next_client;
+    struct conf *before = hub->conf;
+    hub->conf = conf_ref(conf);
+    HASH_ITER(hh, hub->sessions, session, next) {
+        if (conf_service(conf, session->service->name, strlen(session->service->name)))
+            continue;
+        DL_FOREACH_SAFE(session->clients, client, next_client)
+            client_close(client, CLOSE_GOING_AWAY, "service removed");
+    }
+    conf_unref(before);
+}
+
+void hub_drain(struct hub *hub)
+{
+    drain_start(hub);
+}
+
+enum node_state hub_state(const struct hub *hub)
+{
+    return hub->state;
+}
+
+bool hub_ready(const struct hub *hub)
+{
+    if (hub->state != NODE_UP)
+        return false;
+    return lease_valid(hub) || hub->conf->redis.on_loss == ON_LOSS_SERVE;
+}
+
+const char *hub_node_id(const struct hub *hub)
+{
+    return hub->id;
+}
+
+struct conf *hub_conf(const struct hub *hub)
+{
+    return hub->conf;
+}
+
+void hub_count(const struct hub *hub, struct hub_counts *out)
+{
+    *out = (struct hub_counts){
+        .clients = hub->clients,
+        .sessions = HASH_COUNT(hub->sessions),
+        .owned = hub->owned,
+        .upstreams = hub->upstreams,
+        .messages_in = metric_get(METRIC_MESSAGES_IN),
+        .messages_out = metric_get(METRIC_MESSAGES_OUT),
+    };
+}
+
+/* The session with the smallest id above after. Linear: for people, not for the message path. */
+static const struct session *session_after(const struct hub *hub, const char *after)
+{
+    const struct session *best = NULL;
+    for (const struct session *session = hub->sessions; session; session = session->hh.next)
+        if ((!after || strcmp(session->id, after) > 0) && (!best || strcmp(session->id, best->id) < 0))
+            best = session;
+    return best;
+}
+
+void hub_sessions(const struct hub *hub, const char *after, size_t limit, void (*visit)(void *ctx, const struct session_view *view), void *ctx)
+{
+    const struct session *session;
+    while (limit-- && (session = session_after(hub, after))) {
+        struct session_view view = {
+            .id = session->id,
+            .state = session_state_word(session),
+            .reason = session->reason,
+            .owner = session_is_owned(session) ? hub->id : session->owner ? session->owner->id : "",
+            .owned = session_is_owned(session),
+            .epoch = session->epoch,
+            .offset = session->at.offset,
+            .clients = session->clients_len,
+            .members = session->members_len + (session->clients_len ? 1 : 0),
+            .since_ms = session->since_unix_ms,
+            .queued_bytes = session->out.bytes,
+        };
+        visit(ctx, &view);
+        after = session->id;
+    }
+}

@@ -1,0 +1,211 @@
+#include "core/lease.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/metrics.h"
+#include "core/ownership.h"
+#include "core/peers.h"
+#include "core/record.h"
+
+#define RENEW_AT_MOST_MS 500 /* design section 4: every lease/4, at most every 500 ms */
+#define FENCE_MARGIN_MS 100  /* at least; lease/8 where that is more */
+#define FIRST_HEARING_MS 20  /* a starting node asks again this soon while its inbox has not been heard */
+
+static const char *const state_names[] = {"starting", "up", "draining", "fenced", "stopped"};
+
+const char *node_state_name(enum node_state state)
+{
+    return state_names[state];
+}
+
+void node_set_state(struct hub *hub, enum node_state state)
+{
+    static const bool legal[5][5] = {
+        /* to:            starting up draining fenced stopped */
+        [NODE_STARTING] = {false, true, true, false, true},
+        [NODE_UP] = {false, false, true, true, true},
+        [NODE_DRAINING] = {false, false, false, false, true},
+        [NODE_FENCED] = {false, true, true, false, true},
+        [NODE_STOPPED] = {false, false, false, false, false},
+    };
+    if (hub->state == state)
+        return;
+    assert(legal[hub->state][state]);
+    hub->state = state;
+    log_info("node_state", LOG_STR("state", state_names[state]));
+    if (hub->setup.events && hub->setup.events->on_state)
+        hub->setup.events->on_state(hub->setup.events_ctx, state);
+}
+
+static uint64_t renew_every_ms(const struct hub *hub)
+{
+    uint64_t every = hub->conf->node.lease_ms / 4;
+    return every < RENEW_AT_MOST_MS ? (every ? every : 1) : RENEW_AT_MOST_MS;
+}
+
+static uint64_t fence_at_ms(const struct hub *hub)
+{
+    uint64_t margin = hub->conf->node.lease_ms / 8;
+    if (margin < FENCE_MARGIN_MS)
+        margin = FENCE_MARGIN_MS;
+    return hub->lease.until_ms > margin ? hub->lease.until_ms - margin : 0;
+}
+
+bool lease_valid(const struct hub *hub)
+{
+    return hub->lease.until_ms && hub->now_ms < fence_at_ms(hub);
+}
+
+static void on_timer(struct timer *timer, uint64_t now_ms);
+
+/* The next renewal; earlier where a node can be found dead by it. Also wakes the loop to fence in time. */
+static void lease_arm(struct hub *hub, uint64_t after_ms)
+{
+    uint64_t at_ms = hub->now_ms + after_ms, deadline = peers_next_deadline(hub);
+    if (!hub->lease.tag && deadline > hub->now_ms && deadline < at_ms)
+        at_ms = deadline;
+    uint64_t fence_ms = fence_at_ms(hub);
+    if (hub->lease.until_ms && fence_ms > hub->now_ms && fence_ms < at_ms)
+        at_ms = fence_ms;
+    timer_start(&hub->timers, &hub->lease.timer, at_ms, on_timer);
+}
+
+static void lease_renew(struct hub *hub)
+{
+    hub->lease.sent_ms = hub->setup.now_ms(hub->setup.clock_ctx);
+    hub->lease.tag = hub_tag(hub);
+    hub->lease.registered = true;
+    hub->bus->ops->renew(hub->bus, hub->lease.tag);
+    record_node(hub);
+}
+
+/* A start waits while its id is still renewed by another life (contract section 9). */
+static void on_own_entry(void *ctx, enum status status, const struct bus_row *rows, size_t len, const char *next)
+{
+    struct hub *hub = ctx;
+    struct lease *lease = &hub->lease;
+    (void)next;
+    lease->listing = false;
+    if (status != STATUS_OK || hub->state != NODE_STARTING || lease->registered)
+        return;
+    uint64_t score = 0, longest_ms = hub->conf->node.lease_ms;
+    for (size_t i = 0; i < len; i++) {
+        if (strcmp(rows[i].id, hub->id))
+            continue;
+        for (size_t f = 0; f < rows[i].fields_len; f++) {
+            uint64_t value = strtoull(rows[i].fields[f].value, NULL, 10);
+            if (!strcmp(rows[i].fields[f].name, "renewed"))
+                score = value;
+            else if (!strcmp(rows[i].fields[f].name, "lease") && value > longest_ms)
+                longest_ms = value;
+        }
+    }
+    if (!lease->watch_start_ms)
+        lease->watch_start_ms = hub->now_ms;
+    if (score != lease->watch_score || !lease->watch_changed_ms) {
+        lease->watch_score = score;
+        lease->watch_changed_ms = hub->now_ms;
+    }
+    if (!score || hub->now_ms - lease->watch_changed_ms >= longest_ms) {
+        lease_renew(hub);
+    } else if (lease->watch_changed_ms > lease->watch_start_ms && hub->now_ms - lease->watch_start_ms >= 2 * longest_ms) {
+        if (hub->setup.events && hub->setup.events->on_id_in_use)
+            hub->setup.events->on_id_in_use(hub->setup.events_ctx);
+    }
+    lease_arm(hub, renew_every_ms(hub));
+}
+
+static void look_for_own_entry(struct hub *hub)
+{
+    if (hub->lease.listing)
+        return;
+    hub->lease.listing = true;
+    hub->bus->ops->list(hub->bus, BUS_LIST_NODES, NULL, 10000, on_own_entry, hub);
+}
+
+static void on_timer(struct timer *timer, uint64_t now_ms)
+{
+    struct hub *hub = CONTAINER_OF(timer, struct hub, lease.timer);
+    lease_check(hub, now_ms);
+    if (!hub->bus_connected || hub->state == NODE_STOPPED)
+        ; /* on_connected renews at once */
+    else if (hub->lease.tag)
+        ; /* one renewal at a time: its deadline is the bus's */
+    else if (!hub->lease.registered)
+        look_for_own_entry(hub);
+    else
+        lease_renew(hub);
+    lease_arm(hub, renew_every_ms(hub));
+}
+
+void lease_start(struct hub *hub)
+{
+    lease_arm(hub, renew_every_ms(hub));
+}
+
+void lease_stop(struct hub *hub)
+{
+    timer_stop(&hub->timers, &hub->lease.timer);
+}
+
+void lease_on_connected(struct hub *hub)
+{
+    if (!hub->lease.registered)
+        look_for_own_entry(hub);
+    else if (!hub->lease.tag)
+        lease_renew(hub);
+}
+
+static void fence(struct hub *hub)
+{
+    metric_add(METRIC_FENCES, 1);
+    log_warn("fenced", LOG_U64("sessions", hub->owned));
+    if (hub->state == NODE_UP)
+        node_set_state(hub, NODE_FENCED);
+    ownership_fence_all(hub);
+}
+
+void lease_check(struct hub *hub, uint64_t now_ms)
+{
+    if (now_ms > hub->now_ms)
+        hub->now_ms = now_ms;
+    if (!hub->lease.until_ms || lease_valid(hub) || hub->conf->redis.on_loss == ON_LOSS_SERVE)
+        return;
+    if (hub->state == NODE_UP || (hub->state == NODE_DRAINING && hub->owned))
+        fence(hub);
+}
+
+void lease_on_renewed(struct hub *hub, uint64_t tag, enum status status, bool present, const struct bus_node *nodes, size_t len)
+{
+    struct lease *lease = &hub->lease;
+    if (tag != lease->tag)
+        return;
+    lease->tag = 0;
+    if (status != STATUS_OK)
+        return;
+    uint32_t length_ms = hub->conf->node.lease_ms;
+    bool first = !lease->until_ms, was_valid = lease_valid(hub);
+    uint64_t heard_ms = hub->bus->ops->heard_ms(hub->bus);
+    if (heard_ms && lease->sent_ms < heard_ms + length_ms)
+        lease->until_ms = lease->sent_ms + length_ms;
+    else if (first) {
+        lease_arm(hub, FIRST_HEARING_MS);
+        return;
+    }
+    if (first || hub->now_ms - lease->read_ms > length_ms / 2)
+        peers_restart(hub);
+    lease->read_ms = hub->now_ms;
+    if (!present && !first)
+        ownership_store_emptied(hub);
+    if (lease_valid(hub)) {
+        if (hub->state == NODE_STARTING || hub->state == NODE_FENCED)
+            node_set_state(hub, NODE_UP);
+        if (!was_valid)
+            ownership_lease_back(hub);
+    }
+    peers_read(hub, lease->sent_ms, nodes, len);
+    lease_arm(hub, renew_every_ms(hub));
+}

@@ -1,0 +1,206 @@
+#include "core/link.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/metrics.h"
+#include "core/commands.h"
+#include "core/fanout.h"
+#include "core/follower.h"
+#include "core/handover.h"
+#include "core/lease.h"
+#include "core/membership.h"
+#include "core/ownership.h"
+#include "core/record.h"
+#include "core/session.h"
+
+#define REFUSED_MAX_MS 60000u  /* back-off after an HTTP refusal (contract section 5) */
+#define NO_LEASE_AGAIN_MS 200u /* looks again whether an upstream may be opened */
+
+const char *upstream_status_name(enum upstream_status status)
+{
+    static const char *const names[] = {"down", "connecting", "connected"};
+    return status <= UPSTREAM_CONNECTED ? names[status] : "down";
+}
+
+void link_tell(struct session *session, enum upstream_status status, const char *reason)
+{
+    record_session_soon(session);
+    if (session->status == status && !strcmp(session->reason, reason))
+        return;
+    session->status = status;
+    snprintf(session->reason, sizeof session->reason, "%s", reason);
+    follower_status(session);
+    if (session->state == SESSION_OWNER)
+        membership_tell_status(session);
+}
+
+static void set_link(struct session *session, enum link_state state)
+{
+    struct hub *hub = session->hub;
+    if (state == LINK_OPEN)
+        hub->upstreams++;
+    if (session->link == LINK_OPEN)
+        hub->upstreams--;
+    metric_set(METRIC_UPSTREAMS, hub->upstreams);
+    session->link = state;
+    timer_stop(&hub->timers, &session->link_timer);
+}
+
+static void on_link_timer(struct timer *timer, uint64_t now_ms)
+{
+    (void)now_ms;
+    struct session *session = CONTAINER_OF(timer, struct session, link_timer);
+    set_link(session, LINK_NONE);
+    link_start(session);
+}
+
+static void wait_and_try(struct session *session, uint64_t after_ms)
+{
+    set_link(session, LINK_WAITING);
+    timer_start(&session->hub->timers, &session->link_timer, session->hub->now_ms + after_ms, on_link_timer);
+}
+
+void link_start(struct session *session)
+{
+    struct hub *hub = session->hub;
+    if (session->link != LINK_NONE || session->state != SESSION_OWNER)
+        return;
+    if (!lease_valid(hub)) {
+        wait_and_try(session, NO_LEASE_AGAIN_MS);
+        return;
+    }
+    set_link(session, LINK_CONNECTING);
+    if (!session->backoff_ms)
+        link_tell(session, UPSTREAM_CONNECTING, "");
+    metric_add(METRIC_UPSTREAM_CONNECTS, 1);
+    session->upstream = hub->setup.upstream_ops->open(hub->setup.upstream_ctx, session, session->service, session->url);
+    assert(session->upstream);
+}
+
+bool link_close(struct session *session)
+{
+    struct hub *hub = session->hub;
+    if (session->link == LINK_CLOSING)
+        return true;
+    commands_link_down(session);
+    if (session->link != LINK_OPEN) {
+        link_reset(session);
+        return false;
+    }
+    set_link(session, LINK_CLOSING);
+    hub->setup.upstream_ops->close(hub->setup.upstream_ctx, session->upstream, CLOSE_NORMAL, "");
+    return true;
+}
+
+void link_reset(struct session *session)
+{
+    struct hub *hub = session->hub;
+    if (session->upstream)
+        hub->setup.upstream_ops->reset(hub->setup.upstream_ctx, session->upstream);
+    session->upstream = NULL;
+    session->backoff_ms = 0;
+    session->no_tcp_since_ms = 0;
+    set_link(session, LINK_NONE);
+}
+
+void hub_upstream_opened(struct session *session, struct upstream *upstream)
+{
+    assert(session->upstream == upstream && session->link == LINK_CONNECTING);
+    set_link(session, LINK_OPEN);
+    session->opened_ms = session->hub->now_ms;
+    session->no_tcp_since_ms = 0;
+    log_info("upstream_open", LOG_STR("session", session->id), LOG_U64("epoch", session->epoch));
+    link_tell(session, UPSTREAM_CONNECTED, "");
+    commands_pump(session);
+}
+
+void hub_upstream_message(struct session *session, struct upstream *upstream, struct publication *publication)
+{
+    assert(session->upstream == upstream);
+    metric_add(METRIC_MESSAGES_IN, 1);
+    metric_add(METRIC_BYTES_IN, publication->len);
+    fanout_place(session, publication);
+}
+
+void hub_upstream_writable(struct session *session, struct upstream *upstream)
+{
+    assert(session->upstream == upstream);
+    session->out.congested = false;
+    commands_pump(session);
+}
+
+/* The wait before the next try: from min to max with jitter, longer after a refusal, anew after a connection that lasted. */
+static uint64_t next_backoff_ms(struct session *session, const struct upstream_end *end)
+{
+    const struct service *service = session->service;
+    uint64_t max_ms = end->kind == UPSTREAM_END_REFUSED && REFUSED_MAX_MS > service->reconnect.max_ms ? REFUSED_MAX_MS
+                                                                                                         : service->reconnect.max_ms;
+    bool lasted = session->link == LINK_OPEN && session->hub->now_ms - session->opened_ms >= service->reconnect.max_ms;
+    uint64_t base_ms = session->backoff_ms && !lasted ? (uint64_t)session->backoff_ms * 2 : service->reconnect.min_ms;
+    if (base_ms > max_ms)
+        base_ms = max_ms;
+    session->backoff_ms = base_ms ? (uint32_t)base_ms : 1;
+    uint64_t wait_ms = base_ms + rng_below(&session->hub->rng, base_ms / 2 + 1);
+    return wait_ms <= max_ms ? wait_ms : max_ms - rng_below(&session->hub->rng, max_ms / 4 + 1);
+}
+
+static void note_no_tcp(struct session *session, const struct upstream_end *end)
+{
+    if (end->kind != UPSTREAM_END_NO_TCP)
+        session->no_tcp_since_ms = 0;
+    else if (!session->no_tcp_since_ms)
+        session->no_tcp_since_ms = session->hub->now_ms;
+}
+
+static void retry(struct session *session, const struct upstream_end *end)
+{
+    uint64_t wait_ms = next_backoff_ms(session, end);
+    note_no_tcp(session, end);
+    commands_link_down(session);
+    wait_and_try(session, wait_ms);
+    link_tell(session, UPSTREAM_DOWN, end->reason);
+    if (session->no_tcp_since_ms && session->hub->now_ms - session->no_tcp_since_ms >= 3ull * session->service->reconnect.max_ms)
+        handover_unreachable(session);
+}
+
+void hub_upstream_closed(struct session *session, struct upstream *upstream, const struct upstream_end *end)
+{
+    assert(session->upstream == upstream);
+    bool asked = session->link == LINK_CLOSING;
+    session->upstream = NULL;
+    if (!asked)
+        metric_add(METRIC_UPSTREAM_FAILURES, 1);
+    log_info(asked ? "upstream_closed" : "upstream_lost", LOG_STR("session", session->id), LOG_STR("reason", end->reason),
+             LOG_U64("http", end->http_status), LOG_U64("code", end->close_code),
+             LOG_U64("open_ms", session->link == LINK_OPEN || asked ? session->hub->now_ms - session->opened_ms : 0));
+    switch (session->state) {
+    case SESSION_OWNER:
+        if (asked) { /* a client came back while it was closing */
+            set_link(session, LINK_NONE);
+            link_start(session);
+        } else {
+            retry(session, end);
+        }
+        return;
+    case SESSION_MOVING:
+        commands_link_down(session);
+        set_link(session, LINK_NONE);
+        handover_upstream_gone(session);
+        return;
+    case SESSION_RELEASING:
+        set_link(session, LINK_NONE);
+        ownership_upstream_gone(session);
+        return;
+    case SESSION_SUBSCRIBING:
+    case SESSION_CLAIMING:
+    case SESSION_JOINING:
+    case SESSION_MEMBER:
+    case SESSION_LEAVING:
+    case SESSION_FENCED:
+    case SESSION_ENDED:
+    case SESSION_STATES: assert(!"an upstream without an owner");
+    }
+}

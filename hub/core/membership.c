@@ -1,0 +1,321 @@
+#include "core/membership.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/metrics.h"
+#include "core/commands.h"
+#include "core/follower.h"
+#include "core/handover.h"
+#include "core/history.h"
+#include "core/link.h"
+#include "core/ownership.h"
+#include "core/peers.h"
+#include "core/record.h"
+#include "core/session.h"
+
+#define COUNT_AGAIN_MS 1000 /* a changed number of clients is told this late, so that many changes are one message */
+
+void membership_tell(struct hub *hub, struct slice node, struct envelope *envelope)
+{
+    char id[CONF_NAME_MAX + 1];
+    assert(node.len && node.len <= CONF_NAME_MAX);
+    memcpy(id, node.at, node.len);
+    id[node.len] = '\0';
+    envelope->node = slice_of(hub->id);
+    envelope->life = hub->setup.life;
+    hub->bus->ops->tell(hub->bus, id, envelope, 0);
+}
+
+bool membership_from_owner(const struct session *session, const struct envelope *envelope)
+{
+    return session->owner && strlen(session->owner->id) == envelope->node.len &&
+           !memcmp(session->owner->id, envelope->node.at, envelope->node.len);
+}
+
+void membership_send_join(struct session *session)
+{
+    struct hub *hub = session->hub;
+    uint64_t number = ++hub->numbers;
+    if (session->state == SESSION_JOINING)
+        session_step_after(session, ASK_AGAIN_MS);
+    else if (!session->count_changed)
+        return;
+    session->count_changed = false;
+    if (!session->owner || !hub->bus_connected)
+        return;
+    struct envelope join = {
+        .type = ENVELOPE_JOIN,
+        .session = slice_of(session->id),
+        .number = number,
+        .epoch = session->epoch,
+        .count = session->clients_len,
+        .offset = commands_confirmed(session),
+    };
+    membership_tell(hub, slice_of(session->owner->id), &join);
+}
+
+void membership_join(struct session *session)
+{
+    assert(session->owner);
+    session_set_state(session, SESSION_JOINING);
+    session->join_number = session->hub->numbers + 1;
+    membership_send_join(session);
+}
+
+void membership_count_changed(struct session *session)
+{
+    if (session->state == SESSION_LEAVING) {
+        membership_join(session);
+    } else if (session->state == SESSION_MEMBER) {
+        session->count_changed = true;
+        if (!timer_armed(&session->step))
+            session_step_after(session, COUNT_AGAIN_MS);
+    }
+}
+
+void membership_send_leave(struct session *session)
+{
+    struct hub *hub = session->hub;
+    struct envelope leave = {.type = ENVELOPE_LEAVE, .session = slice_of(session->id), .number = ++hub->numbers, .epoch = session->epoch};
+    session_step_after(session, ASK_AGAIN_MS);
+    if (session->owner && hub->bus_connected)
+        membership_tell(hub, slice_of(session->owner->id), &leave);
+}
+
+/* Its messages that still wait go first: a member with work left leaves when that is done. */
+void membership_leave(struct session *session)
+{
+    if (commands_waiting(session))
+        return;
+    session_set_state(session, SESSION_LEAVING);
+    session->join_number = session->hub->numbers + 1;
+    membership_send_leave(session);
+}
+
+struct member *membership_find(struct session *session, struct slice node)
+{
+    struct member *member;
+    DL_FOREACH(session->members, member)
+        if (strlen(member->peer->id) == node.len && !memcmp(member->peer->id, node.at, node.len))
+            return member;
+    return NULL;
+}
+
+struct member *membership_add(struct session *session, struct slice node, uint64_t life)
+{
+    struct member *member = membership_find(session, node);
+    if (member && member->life == life)
+        return member;
+    if (member) { /* another life under the same name: nothing of the old one counts */
+        commands_member_gone(session, member);
+        member->number = member->taken = member->sent = 0;
+        member->life = life;
+        return member;
+    }
+    member = calloc(1, sizeof *member);
+    if (!member)
+        abort();
+    member->session = session;
+    member->life = life;
+    member->peer = peer_get(session->hub, node.at, node.len);
+    DL_APPEND(session->members, member);
+    DL_APPEND2(member->peer->members, member, peer_prev, peer_next);
+    session->members_len++;
+    record_session_soon(session);
+    return member;
+}
+
+static void member_free(struct member *member)
+{
+    struct session *session = member->session;
+    commands_member_gone(session, member);
+    DL_DELETE(session->members, member);
+    DL_DELETE2(member->peer->members, member, peer_prev, peer_next);
+    session->members_len--;
+    free(member);
+}
+
+void membership_remove(struct member *member)
+{
+    struct session *session = member->session;
+    member_free(member);
+    record_session_soon(session);
+    ownership_unwanted(session);
+}
+
+void membership_remove_all(struct session *session)
+{
+    while (session->members)
+        member_free(session->members);
+}
+
+static void tell_not_owner(struct hub *hub, struct slice session, struct slice node, uint64_t epoch)
+{
+    struct envelope no = {.type = ENVELOPE_NOT_OWNER, .session = session, .epoch = epoch};
+    membership_tell(hub, node, &no);
+}
+
+void membership_dismiss_all(struct session *session)
+{
+    while (session->members) {
+        tell_not_owner(session->hub, slice_of(session->id), slice_of(session->members->peer->id), session->epoch);
+        member_free(session->members);
+    }
+}
+
+void membership_tell_status(struct session *session)
+{
+    struct member *member;
+    DL_FOREACH(session->members, member) {
+        struct envelope status = {
+            .type = ENVELOPE_STATUS,
+            .session = slice_of(session->id),
+            .epoch = session->epoch,
+            .status = session->status,
+            .text = slice_of(session->reason),
+        };
+        membership_tell(session->hub, slice_of(member->peer->id), &status);
+    }
+}
+
+static void answer_joined(struct session *session, const struct envelope *join)
+{
+    struct envelope joined = {
+        .type = ENVELOPE_JOINED,
+        .session = slice_of(session->id),
+        .number = join->number,
+        .epoch = session->epoch,
+        .offset = session->placed,
+        .status = session->status,
+        .text = slice_of(session->reason),
+        .url = slice_of(session->url),
+    };
+    membership_tell(session->hub, join->node, &joined);
+}
+
+/* Named owner of what it does not hold: the record must not go on naming this node. */
+static void disown(struct hub *hub, const struct envelope *envelope)
+{
+    char id[SESSION_ID_MAX];
+    if (!envelope->session.len || envelope->session.len >= sizeof id)
+        return;
+    memcpy(id, envelope->session.at, envelope->session.len);
+    id[envelope->session.len] = '\0';
+    if (envelope->epoch)
+        hub->bus->ops->release(hub->bus, id, 0, envelope->epoch, 10 * 60 * 1000);
+    tell_not_owner(hub, envelope->session, envelope->node, envelope->epoch);
+}
+
+static bool on_its_way(const struct session *session)
+{
+    return session->state == SESSION_SUBSCRIBING || session->state == SESSION_CLAIMING || session->state == SESSION_RELEASING ||
+           session->state == SESSION_MOVING || session->state == SESSION_FENCED;
+}
+
+void membership_on_join(struct hub *hub, struct session *session, const struct envelope *envelope)
+{
+    if (session && session->state == SESSION_RELEASING)
+        ownership_wanted(session);
+    if (session && on_its_way(session))
+        return; /* the asker asks again */
+    if (!session || session->state != SESSION_OWNER) {
+        disown(hub, envelope);
+        return;
+    }
+    if (envelope->epoch > session->epoch) {
+        ownership_outbid(session, envelope->epoch);
+        return;
+    }
+    struct member *member = membership_add(session, envelope->node, envelope->life);
+    if (envelope->number < member->number)
+        return;
+    if (member->count != envelope->count)
+        record_session_soon(session);
+    member->number = envelope->number;
+    member->count = envelope->count;
+    if (envelope->offset > member->taken)
+        member->taken = member->sent = envelope->offset;
+    ownership_wanted(session);
+    answer_joined(session, envelope);
+    handover_consider(session);
+}
+
+void membership_on_joined(struct session *session, const struct envelope *envelope)
+{
+    if (!membership_from_owner(session, envelope) || envelope->epoch < session->epoch)
+        return;
+    if (session->state != SESSION_JOINING && session->state != SESSION_MEMBER)
+        return;
+    if (envelope->number < session->join_number)
+        return;
+    session->epoch = envelope->epoch;
+    bool entered = session->state == SESSION_JOINING;
+    session_set_state(session, SESSION_MEMBER);
+    if (envelope->url.len && (strlen(session->url) != envelope->url.len || memcmp(session->url, envelope->url.at, envelope->url.len) != 0)) {
+        char *url = strndup(envelope->url.at, envelope->url.len), *redacted = url ? url_redact(url) : NULL;
+        if (redacted) {
+            free(session->url);
+            free(session->redacted);
+            session->url = url;
+            session->redacted = redacted;
+        } else {
+            free(url);
+        }
+    }
+    history_joined(session, (struct position){envelope->epoch, envelope->offset});
+    membership_on_status(session, envelope);
+    if (entered)
+        commands_owner_ready(session);
+    if (session->count_changed)
+        session_step_after(session, COUNT_AGAIN_MS);
+    if (!session->clients_len)
+        membership_leave(session);
+}
+
+void membership_on_leave(struct hub *hub, struct session *session, const struct envelope *envelope)
+{
+    struct member *member = session ? membership_find(session, envelope->node) : NULL;
+    if (member && (member->life != envelope->life || envelope->number < member->number))
+        return;
+    if (member)
+        membership_remove(member);
+    struct envelope left = {.type = ENVELOPE_LEFT, .session = envelope->session, .number = envelope->number};
+    membership_tell(hub, envelope->node, &left);
+}
+
+void membership_on_left(struct session *session, const struct envelope *envelope)
+{
+    if (session->state == SESSION_LEAVING && envelope->number >= session->join_number)
+        session_end(session);
+}
+
+void membership_on_not_owner(struct session *session, const struct envelope *envelope)
+{
+    if (!membership_from_owner(session, envelope) || envelope->epoch < session->epoch)
+        return;
+    if (session->state == SESSION_LEAVING) {
+        session_end(session);
+    } else if (session->state == SESSION_JOINING || session->state == SESSION_MEMBER) {
+        commands_owner_lost(session);
+        peer_set_owner(session, NULL);
+        ownership_claim(session);
+    }
+}
+
+void membership_on_status(struct session *session, const struct envelope *envelope)
+{
+    if (!membership_from_owner(session, envelope) || envelope->epoch != session->epoch)
+        return;
+    if (session->state != SESSION_MEMBER && session->state != SESSION_JOINING)
+        return;
+    char reason[sizeof session->reason];
+    snprintf(reason, sizeof reason, "%.*s", (int)(envelope->text.len < sizeof reason ? envelope->text.len : sizeof reason - 1),
+             envelope->text.at ? envelope->text.at : "");
+    enum upstream_status status = envelope->status <= UPSTREAM_CONNECTED ? (enum upstream_status)envelope->status : UPSTREAM_DOWN;
+    link_tell(session, status, reason);
+    if (status == UPSTREAM_CONNECTED)
+        commands_owner_ready(session);
+}

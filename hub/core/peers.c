@@ -1,0 +1,124 @@
+#include "core/peers.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "core/membership.h"
+#include "core/ownership.h"
+
+struct peer *peer_find(struct hub *hub, const char *id, size_t len)
+{
+    struct peer *peer = NULL;
+    HASH_FIND(hh, hub->peers, id, len, peer);
+    return peer;
+}
+
+struct peer *peer_get(struct hub *hub, const char *id, size_t len)
+{
+    assert(len > 0 && len <= CONF_NAME_MAX);
+    struct peer *peer = peer_find(hub, id, len);
+    if (peer)
+        return peer;
+    peer = calloc(1, sizeof *peer);
+    if (!peer)
+        abort();
+    memcpy(peer->id, id, len);
+    peer->since_ms = hub->now_ms;
+    HASH_ADD(hh, hub->peers, id, len, peer);
+    return peer;
+}
+
+void peer_set_owner(struct session *session, struct peer *peer)
+{
+    if (session->owner == peer)
+        return;
+    if (session->owner)
+        DL_DELETE2(session->owner->sessions, session, owner_prev, owner_next);
+    session->owner = peer;
+    if (peer)
+        DL_APPEND2(peer->sessions, session, owner_prev, owner_next);
+}
+
+static uint64_t peer_deadline(const struct hub *hub, const struct peer *peer)
+{
+    uint32_t own = hub->conf->node.lease_ms;
+    return peer->since_ms + (peer->lease_ms > own ? peer->lease_ms : own);
+}
+
+static void peer_saw(struct hub *hub, struct peer *peer, uint64_t score)
+{
+    if (peer->score == score)
+        return;
+    peer->score = score;
+    peer->since_ms = hub->now_ms;
+    peer->dead = false;
+}
+
+/* The list changes under the walk: a session that takes over leaves it. */
+static void peer_died(struct hub *hub, struct peer *peer)
+{
+    peer->dead = true;
+    if (peer->sessions || peer->members)
+        log_warn("node_dead", LOG_STR("peer", peer->id), LOG_U64("score", peer->score));
+    struct member *member, *next_member;
+    DL_FOREACH_SAFE2(peer->members, member, next_member, peer_next)
+        membership_remove(member);
+    struct session *session, *next;
+    DL_FOREACH_SAFE2(peer->sessions, session, next, owner_next)
+        ownership_owner_died(session);
+    (void)hub;
+}
+
+void peers_read(struct hub *hub, uint64_t sent_ms, const struct bus_node *nodes, size_t len)
+{
+    struct peer *peer, *next;
+    for (size_t i = 0; i < len; i++) {
+        size_t id_len = strlen(nodes[i].id);
+        if (!strcmp(nodes[i].id, hub->id) || !id_len || id_len > CONF_NAME_MAX)
+            continue;
+        peer = peer_get(hub, nodes[i].id, id_len);
+        if (nodes[i].lease_ms)
+            peer->lease_ms = nodes[i].lease_ms;
+        peer_saw(hub, peer, nodes[i].score);
+        peer->listed = true;
+    }
+    HASH_ITER(hh, hub->peers, peer, next) {
+        if (!peer->listed)
+            peer_saw(hub, peer, 0);
+        peer->listed = false;
+        if (!peer->dead && sent_ms >= peer_deadline(hub, peer))
+            peer_died(hub, peer);
+    }
+    peers_trim(hub, false);
+}
+
+void peers_restart(struct hub *hub)
+{
+    struct peer *peer, *next;
+    HASH_ITER(hh, hub->peers, peer, next) {
+        peer->since_ms = hub->now_ms;
+        peer->dead = false;
+    }
+}
+
+uint64_t peers_next_deadline(const struct hub *hub)
+{
+    uint64_t deadline = UINT64_MAX;
+    for (const struct peer *peer = hub->peers; peer; peer = peer->hh.next)
+        if (!peer->dead && (peer->sessions || peer->members) && peer_deadline(hub, peer) < deadline)
+            deadline = peer_deadline(hub, peer);
+    return deadline;
+}
+
+void peers_trim(struct hub *hub, bool all)
+{
+    struct peer *peer, *next;
+    HASH_ITER(hh, hub->peers, peer, next) {
+        if (!all && (peer->score || peer->sessions || peer->members || !peer->dead))
+            continue;
+        HASH_DEL(hub->peers, peer);
+        free(peer);
+    }
+}

@@ -1,0 +1,294 @@
+#include "core/queue.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/metrics.h"
+#include "core/fanout.h"
+#include "core/pubs.h"
+
+/* One of the two is set. */
+struct item {
+    struct publication *publication;
+    struct wire *wire;
+};
+
+struct queue {
+    struct item *items; /* a ring */
+    size_t head, len, cap;
+    size_t bytes;       /* payload bytes that wait */
+};
+
+static struct item *item_at(const struct queue *queue, size_t i)
+{
+    return &queue->items[(queue->head + i) % queue->cap];
+}
+
+static size_t item_bytes(const struct item *item)
+{
+    return item->wire ? item->wire->len : item->publication->len;
+}
+
+static void item_unref(struct item *item)
+{
+    if (item->wire)
+        wire_unref(item->wire);
+    else
+        publication_unref(item->publication);
+}
+
+static void reserve(struct queue *queue, size_t more)
+{
+    if (queue->len + more <= queue->cap)
+        return;
+    size_t cap = queue->cap ? queue->cap : 8;
+    while (cap < queue->len + more)
+        cap *= 2;
+    struct item *items = malloc(cap * sizeof *items);
+    if (!items)
+        abort();
+    for (size_t i = 0; i < queue->len; i++)
+        items[i] = *item_at(queue, i);
+    free(queue->items);
+    queue->items = items;
+    queue->head = 0;
+    queue->cap = cap;
+}
+
+static struct queue *queue_get(struct client *client)
+{
+    if (!client->queue && !(client->queue = calloc(1, sizeof *client->queue)))
+        abort();
+    return client->queue;
+}
+
+static void append(struct queue *queue, struct item item)
+{
+    reserve(queue, 1);
+    *item_at(queue, queue->len++) = item;
+    queue->bytes += item_bytes(&item);
+}
+
+static void pop(struct queue *queue)
+{
+    struct item *item = item_at(queue, 0);
+    queue->bytes -= item_bytes(item);
+    item_unref(item);
+    queue->head = (queue->head + 1) % queue->cap;
+    queue->len--;
+}
+
+static void push_front(struct queue *queue, struct item item)
+{
+    reserve(queue, 1);
+    queue->head = (queue->head + queue->cap - 1) % queue->cap;
+    queue->len++;
+    *item_at(queue, 0) = item;
+    queue->bytes += item_bytes(&item);
+}
+
+/* Takes item k out; what stands before it moves up. */
+static void remove_at(struct queue *queue, size_t k)
+{
+    struct item item = *item_at(queue, k);
+    for (size_t i = k; i > 0; i--)
+        *item_at(queue, i) = *item_at(queue, i - 1);
+    queue->head = (queue->head + 1) % queue->cap;
+    queue->len--;
+    queue->bytes -= item_bytes(&item);
+    item_unref(&item);
+}
+
+static bool is_note_at(const struct queue *queue, size_t k)
+{
+    const struct publication *publication = item_at(queue, k)->publication;
+    return publication && is_gap_note(publication);
+}
+
+/* Puts a note in the place of item k, or lets the note before it speak for it. */
+static void note_instead(struct queue *queue, size_t k)
+{
+    struct position where = item_at(queue, k)->publication->at;
+    struct publication *before = k && is_note_at(queue, k - 1) ? item_at(queue, k - 1)->publication : NULL;
+    if (before && before->refs == 1 && before->at.epoch == where.epoch && gap_note_to(before) + 1 == where.offset) {
+        gap_note_extend(before, where.offset);
+        remove_at(queue, k);
+        return;
+    }
+    struct item *item = item_at(queue, k);
+    queue->bytes -= item_bytes(item);
+    item_unref(item);
+    item->publication = gap_note_new(where.epoch, where.offset, where.offset);
+    queue->bytes += item_bytes(item);
+}
+
+/* Drops the oldest item that is not a note; a protocol client keeps a note of it. Returns false where only notes are left. */
+static bool drop_oldest(struct client *client, struct queue *queue)
+{
+    size_t k = 0;
+    while (k < queue->len && is_note_at(queue, k))
+        k++;
+    if (k == queue->len)
+        return false;
+    metric_drop(DROP_SLOW_CLIENT, 1);
+    if (item_at(queue, k)->publication && client->protocol != CLIENT_RAW)
+        note_instead(queue, k);
+    else
+        remove_at(queue, k);
+    return true;
+}
+
+/* Makes room by the policy. Returns false where the client is closed instead. */
+static bool make_room(struct client *client, struct queue *queue, size_t len)
+{
+    const struct service *service = client->session->service;
+    if (!queue->bytes || queue->bytes + len <= service->slow_client.queue_bytes)
+        return true;
+    switch (service->slow_client.policy) {
+    case SLOW_CLOSE: break;
+    case SLOW_LATEST:
+        while (queue->len && drop_oldest(client, queue))
+            ;
+        return true;
+    case SLOW_DROP_OLDEST:
+        while (queue->bytes + len > service->slow_client.queue_bytes)
+            if (!drop_oldest(client, queue))
+                break;
+        return true;
+    }
+    metric_drop(DROP_SLOW_CLIENT, queue->len + 1);
+    client_close(client, CLOSE_SLOW, "slow client");
+    return false;
+}
+
+void queue_publication(struct client *client, struct publication *publication)
+{
+    if (client->protocol == CLIENT_RAW && is_gap_note(publication))
+        return;
+    struct queue *queue = queue_get(client);
+    if (make_room(client, queue, publication->len))
+        append(queue, (struct item){.publication = publication_ref(publication)});
+}
+
+void queue_wire(struct client *client, struct wire *wire)
+{
+    struct hub *hub = client->hub;
+    if (!wire) {
+        client_close(client, CLOSE_TRY_LATER, "out of memory");
+        return;
+    }
+    if (client->state == CLIENT_CLOSING) {
+        wire_unref(wire);
+        return;
+    }
+    bool direct = !client->blocked && (!client->queue || client->state == CLIENT_CATCHING);
+    if (direct && hub->setup.client_ops->write(hub->setup.client_ctx, client, wire->bytes, wire->len) == STATUS_OK) {
+        wire_unref(wire);
+        return;
+    }
+    client->blocked = true;
+    struct queue *queue = queue_get(client);
+    if (make_room(client, queue, wire->len))
+        append(queue, (struct item){.wire = wire});
+    else
+        wire_unref(wire);
+}
+
+void queue_put_first(struct client *client, const struct pubs *missed)
+{
+    if (!missed->len)
+        return;
+    struct queue *queue = queue_get(client);
+    reserve(queue, missed->len);
+    for (size_t i = missed->len; i-- > 0;)
+        if (client->protocol != CLIENT_RAW || !is_gap_note(missed->items[i]))
+            push_front(queue, (struct item){.publication = publication_ref(missed->items[i])});
+}
+
+struct position queue_first(const struct client *client)
+{
+    for (size_t i = 0; client->queue && i < client->queue->len; i++)
+        if (item_at(client->queue, i)->publication)
+            return item_at(client->queue, i)->publication->at;
+    return (struct position){0, 0};
+}
+
+size_t queue_bytes(const struct client *client)
+{
+    return client->queue ? client->queue->bytes : 0;
+}
+
+static const uint8_t *item_frame(struct client *client, const struct item *item, size_t *len)
+{
+    if (item->wire) {
+        *len = item->wire->len;
+        return item->wire->bytes;
+    }
+    return fanout_frame(client->hub, item->publication, client_form(client), client->deflate, len);
+}
+
+/* Gathers frames into the scratch buffer; a frame larger than that goes alone and in place. Returns how many items. */
+static size_t gather(struct client *client, const uint8_t **out, size_t *out_len)
+{
+    struct queue *queue = client->queue;
+    uint8_t *scratch = client->hub->scratch;
+    size_t n = 0, total = 0, len;
+    for (; n < queue->len; n++) {
+        const uint8_t *frame = item_frame(client, item_at(queue, n), &len);
+        if (!frame)
+            break;
+        if (!n && len > SCRATCH_BYTES) {
+            *out = frame;
+            *out_len = len;
+            return 1;
+        }
+        if (total + len > SCRATCH_BYTES)
+            break;
+        memcpy(scratch + total, frame, len);
+        total += len;
+    }
+    *out = scratch;
+    *out_len = total;
+    return n;
+}
+
+static void queue_free(struct client *client)
+{
+    free(client->queue->items);
+    free(client->queue);
+    client->queue = NULL;
+}
+
+void queue_drain(struct client *client)
+{
+    struct hub *hub = client->hub;
+    client->blocked = false;
+    while (client->queue && client->queue->len && client->state == CLIENT_LIVE) {
+        const uint8_t *frames;
+        size_t len, n = gather(client, &frames, &len);
+        if (!n) {
+            client_close(client, CLOSE_TRY_LATER, "out of memory");
+            return;
+        }
+        if (len && hub->setup.client_ops->write(hub->setup.client_ctx, client, frames, len) != STATUS_OK) {
+            client->blocked = true;
+            return;
+        }
+        metric_add(METRIC_BYTES_OUT, len);
+        while (n--)
+            pop(client->queue);
+    }
+    if (client->queue && !client->queue->len)
+        queue_free(client);
+}
+
+void queue_discard(struct client *client)
+{
+    if (!client->queue)
+        return;
+    metric_drop(DROP_CLIENT_GONE, client->queue->len);
+    while (client->queue->len)
+        pop(client->queue);
+    queue_free(client);
+}

@@ -1,0 +1,278 @@
+/*
+ * The state of the core: the hub, its sessions, the other nodes. Only files of core/ include this.
+ *
+ * Who owns what
+ *   hub ── sessions (by id) ── clients (list, memory of the front)
+ *       │                  ├── members (owner's side: one a node) ── peer
+ *       │                  ├── commands (client messages that have not gone upstream)
+ *       │                  ├── batch (publications of this turn)
+ *       │                  └── ring (last publications, owner's side)
+ *       └── peers (other nodes, by id) ── memberships, sessions they own
+ * A session is freed by session_reap at the end of a turn only.
+ */
+#ifndef VINHUB_CORE_STATE_H
+#define VINHUB_CORE_STATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/conf.h"
+#include "common/publication.h"
+#include "common/rng.h"
+#include "common/timer.h"
+#include "common/url.h"
+#include "core/client.h"
+#include "core/hub.h"
+
+/* uthash aborts the process where it can't allocate: only small objects are in these maps. */
+#include <uthash.h>
+#include <utlist.h>
+
+#define CONTAINER_OF(pointer, type, field) ((type *)(void *)((char *)(pointer)-offsetof(type, field)))
+
+#define ASK_AGAIN_MS 1000  /* a member that waits for an answer asks again each second (design section 4) */
+#define SEND_MEMORY_MS (5 * 60 * 1000u) /* how long a last SEND id is remembered (contract section 6) */
+
+/* What a node is to a session. Each state says what ends it. */
+enum session_state {
+    SESSION_SUBSCRIBING, /* until on_subscribed; the bus resubscribes by itself */
+    SESSION_CLAIMING,    /* until on_claimed; asked again by the step timer */
+    SESSION_JOINING,     /* until JOINED; JOIN again each second, or the owner is dead */
+    SESSION_MEMBER,      /* until the last client leaves, the owner changes or dies */
+    SESSION_OWNER,       /* until it is released, handed over, fenced or lost */
+    SESSION_MOVING,      /* upstream closing for a hand-over, then the transfer; until on_transferred */
+    SESSION_RELEASING,   /* upstream closing, then the release; until on_released */
+    SESSION_LEAVING,     /* LEAVE each second until LEFT or the owner is dead */
+    SESSION_FENCED,      /* was owner when the lease ran out; until the lease is back */
+    SESSION_ENDED,       /* unsubscribed; freed at the end of the turn */
+    SESSION_STATES
+};
+
+enum link_state {
+    LINK_NONE,
+    LINK_WAITING,    /* until the back-off timer */
+    LINK_CONNECTING, /* until opened or closed is told (reconnect.timeout) */
+    LINK_OPEN,
+    LINK_CLOSING,    /* until closed is told (1 s) */
+    LINK_STATES
+};
+
+/* Another node, or the name of one. Referenced by pointer from sessions and members: kept while any is left. */
+struct peer {
+    char id[CONF_NAME_MAX + 1];
+    uint64_t score;       /* its last renewal as seen; 0: not listed */
+    uint64_t since_ms;    /* from when on the score has been seen unchanged, own clock */
+    uint32_t lease_ms;    /* 0: not known */
+    bool dead;
+    bool listed;          /* in the reading at hand */
+    struct member *members;   /* memberships of that node in sessions owned here */
+    struct session *sessions; /* sessions that it owns and this node has part in */
+    UT_hash_handle hh;
+};
+
+/* A node with clients of a session owned here. */
+struct member {
+    struct session *session;
+    struct peer *peer;
+    uint64_t life;
+    uint64_t number;      /* of its last JOIN or LEAVE */
+    uint64_t count;       /* its clients */
+    uint64_t taken;       /* last command taken from it */
+    uint64_t sent;        /* last command of it that went upstream */
+    bool confirm_due;
+    struct member *prev, *next;           /* in the session */
+    struct member *peer_prev, *peer_next; /* of the peer */
+};
+
+/* A client message on its way upstream. */
+struct command {
+    uint64_t number;       /* grows per session and node; of the member's counting where member is set */
+    struct client *client; /* NULL: gone, or of another node */
+    struct member *member; /* of another node */
+    uint64_t send_id;      /* 0: raw */
+    char sender[33];       /* client id of a SEND, "" for raw */
+    enum opcode opcode;
+    uint64_t queued_ms;
+    uint64_t expires_ms;
+    uint8_t *payload;
+    size_t len;
+    struct command *prev, *next;
+};
+
+struct commands {
+    struct command *list;   /* oldest first */
+    struct command *unsent; /* first that is not with the owner yet; NULL: all are */
+    size_t bytes, len;
+    uint64_t last_number;
+    uint64_t told_ms;       /* when the owner was last told or last answered, while some are with it */
+    bool handed_back;       /* the owner can't send now: wait for its STATUS, or a while */
+    bool congested;         /* the upstream takes nothing for now */
+    struct timer timer;     /* asks again, and expires */
+};
+
+/* The last SEND of a protocol client that went upstream. */
+struct last_send {
+    char client[33];
+    uint64_t id;
+    uint64_t at_unix_ms;
+    UT_hash_handle hh;
+};
+
+/* Publications kept by the owner: history.size of them at most. */
+struct ring {
+    struct publication **items;
+    uint32_t head, len, cap;
+    size_t bytes;
+};
+
+/* A growing array of references. */
+struct pubs {
+    struct publication **items;
+    size_t len, cap;
+};
+
+enum move_step { MOVE_NONE, MOVE_OFFERED, MOVE_CLOSING, MOVE_TRANSFERRING };
+
+/* A hand-over seen from the owner. */
+struct move {
+    enum move_step step;
+    char to[CONF_NAME_MAX + 1];
+    unsigned tries;
+    uint64_t at_ms; /* of the last offer */
+    struct timer timer;
+};
+
+struct session {
+    struct hub *hub;
+    struct service *service;
+    char *id;
+    char *url;           /* of the upstream */
+    char *redacted;      /* the same without query values */
+    enum session_state state;
+    uint64_t since_unix_ms; /* of the state for people */
+    struct client *clients;
+    uint32_t clients_len;
+    uint32_t paused_len; /* clients that are not read from for now */
+
+    /* ownership */
+    struct peer *owner;  /* NULL: this node, or nobody known */
+    uint64_t epoch;      /* highest seen */
+    uint64_t tag;        /* of the one operation whose answer is awaited */
+    bool subscribed;
+    bool holder;         /* this node was the owner when it was fenced, and has not heard of another */
+    bool doubt;          /* the subscription was interrupted: the end of an epoch may have been missed */
+    struct timer step;   /* of the state */
+
+    /* stream */
+    struct position at;  /* last publication accepted for the local clients */
+    uint64_t placed;     /* owner: last offset given out in this epoch */
+    bool positioned;
+    struct pubs batch;   /* of this turn, for the local clients */
+    struct pubs to_bus;  /* of this turn, for the bus */
+    struct pubs unconfirmed; /* published, not answered yet; oldest first */
+    bool reclaiming;     /* an owner that takes a higher epoch */
+    struct ring ring;
+    uint64_t publish_until_ms; /* to the bus in any case until then */
+
+    /* gap filling, member's side */
+    bool recovering;
+    uint64_t recover_tag;
+    struct position recover_to;
+    struct pubs held;
+    size_t held_bytes;
+    struct timer recover;
+    uint32_t waiting;    /* protocol clients that have no WELCOME yet */
+
+    /* upstream, owner's side */
+    enum link_state link;
+    struct upstream *upstream;
+    enum upstream_status status; /* as told to protocol clients and members */
+    char reason[96];
+    uint32_t backoff_ms;
+    uint64_t opened_ms;
+    uint64_t no_tcp_since_ms;
+    struct timer link_timer; /* back-off, or linger */
+    struct member *members;
+    uint32_t members_len;
+    struct last_send *last_sends;
+    struct move move;
+    struct commands out;
+    uint64_t join_number;  /* lowest number of a JOIN (or LEAVE) whose answer counts */
+    bool count_changed;    /* the owner knows another number of clients */
+    bool confirm_due;
+
+    struct timer record;
+    bool dirty;            /* on hub->dirty */
+    struct session *dirty_next;
+    struct session *owner_prev, *owner_next; /* of peer->sessions */
+    struct session *dead_next;
+    uint64_t opened_unix_ms, opened_at_ms;
+    uint64_t messages_in, messages_out;
+    UT_hash_handle hh;
+};
+
+struct lease {
+    uint64_t until_ms; /* 0: none yet */
+    uint64_t sent_ms;  /* of the renewal under way */
+    uint64_t tag;      /* 0: none under way */
+    uint64_t read_ms;  /* when the last answer came */
+    uint64_t watch_start_ms; /* of the own id at start */
+    uint64_t watch_score, watch_changed_ms;
+    bool listing;
+    bool registered; /* a renewal was sent: the own entry is ours */
+    struct timer timer;
+};
+
+struct publish_request; /* operators.c */
+struct parting;         /* handover.c: a TAKE that is not answered yet */
+struct follower;        /* follower.c */
+
+struct hub {
+    struct hub_setup setup;
+    struct conf *conf;
+    char id[CONF_NAME_MAX + 1];
+    struct bus *bus;
+    struct rng rng;
+    struct timers timers;
+    uint64_t now_ms;
+    enum node_state state;
+    bool bus_connected;
+    bool emptied;        /* the store lost its data: rings are appended again */
+    struct lease lease;
+    struct peer *peers;
+    struct session *sessions;
+    struct session *dirty;
+    struct session *dead;
+    uint64_t tags;       /* last one given out */
+    uint64_t numbers;    /* last JOIN or LEAVE number */
+    uint64_t clients, owned, upstreams;
+    uint64_t started_unix_ms;
+    uint32_t records_left; /* records that may be written within this lease */
+    uint64_t records_at_ms;
+    struct publish_request *requests;
+    struct parting *partings;
+    struct follower *readers; /* by the tag of their history read */
+    uint8_t *scratch;    /* frames gathered for one write */
+    /* drain */
+    struct timer drain;
+    uint64_t drain_started_ms;
+    uint64_t drain_closing_ms; /* when the closing of clients began; 0: not yet */
+    uint64_t drain_clients;    /* how many there were then */
+    uint64_t drain_closed;
+    bool drained;
+};
+
+/* Somebody on this node still wants the session: a client, or a message of one that has left. */
+static inline bool session_wanted(const struct session *session)
+{
+    return session->clients_len || session->out.list;
+}
+
+#define SCRATCH_BYTES (64u * 1024)
+
+/* Puts a session on the list of those that are flushed at the end of the turn. */
+void hub_mark_dirty(struct session *session);
+uint64_t hub_tag(struct hub *hub);
+
+#endif
