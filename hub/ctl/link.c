@@ -1,0 +1,393 @@
+#include "link.h"
+
+#include <errno.h>
+#include <hiredis/hiredis_ssl.h>
+#include <openssl/evp.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "common/redis_url.h"
+
+enum { PATIENCE_S = 5, SERVERS_MAX = 64, REDIRECTS_MAX = 5 };
+
+struct server {
+    struct redis_host host;
+    redisContext *context;
+};
+
+struct link {
+    struct redis_url url;
+    SSL_CTX *tls;
+    char *ca;
+    struct server
+        servers[SERVERS_MAX]; /* the first is where a command goes that nobody has redirected */
+    size_t servers_len;
+    redisContext *subscription;
+    redisReply *message; /* the last one received */
+    char why[256];
+};
+
+static void say(struct link *link, const char *what, const char *detail)
+{
+    (void)snprintf(link->why, sizeof link->why, "Redis: %s%s%s", what, *detail ? ": " : "", detail);
+}
+
+/* hiredis checks the chain but not the name: so the SSL object is ours. */
+static SSL *tls_for(struct link *link, const char *host)
+{
+    if (!link->tls) {
+        link->tls = SSL_CTX_new(TLS_client_method());
+        if (!link->tls)
+            abort();
+        SSL_CTX_set_verify(link->tls, SSL_VERIFY_PEER, NULL);
+        int loaded = link->ca ? SSL_CTX_load_verify_locations(link->tls, link->ca, NULL)
+                              : SSL_CTX_set_default_verify_paths(link->tls);
+        if (loaded != 1)
+            say(link, "certificates can't be read", link->ca ? link->ca : "");
+    }
+    SSL *ssl = SSL_new(link->tls);
+    if (!ssl)
+        abort();
+    if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host) != 1) {
+        (void)SSL_set1_host(ssl, host);
+        (void)SSL_set_tlsext_host_name(ssl, host);
+    }
+    return ssl;
+}
+
+static bool start_tls(struct link *link, redisContext *context, const char *host)
+{
+    SSL *ssl = tls_for(link, host);
+    if (redisInitiateSSL(context, ssl) == REDIS_OK)
+        return true;
+    long verdict = SSL_get_verify_result(ssl);
+    say(link, "TLS",
+        verdict == X509_V_OK ? context->errstr : X509_verify_cert_error_string(verdict));
+    return false;
+}
+
+/* False where the server answered with an error, which why then says. */
+static bool accepted(struct link *link, redisContext *context, redisReply *reply)
+{
+    bool good = reply && reply->type != REDIS_REPLY_ERROR;
+    if (!good)
+        say(link, reply ? reply->str : context->errstr, "");
+    freeReplyObject(reply);
+    return good;
+}
+
+static bool sign_in(struct link *link, redisContext *context)
+{
+    const struct redis_url *url = &link->url;
+    if (url->user[0] &&
+        !accepted(link, context, redisCommand(context, "AUTH %s %s", url->user, url->password)))
+        return false;
+    if (!url->user[0] && url->password[0] &&
+        !accepted(link, context, redisCommand(context, "AUTH %s", url->password)))
+        return false;
+    return url->db == 0 || accepted(link, context, redisCommand(context, "SELECT %u", url->db));
+}
+
+/* Without signing in where it is a Sentinel. */
+static redisContext *connect_to(struct link *link, const struct redis_host *host, bool data_server)
+{
+    struct timeval patience = {.tv_sec = PATIENCE_S};
+    redisContext *context = redisConnectWithTimeout(host->name, host->port, patience);
+    char where[300];
+    (void)snprintf(where, sizeof where, "%s:%u", host->name, host->port);
+    if (!context || context->err) {
+        say(link, where, context ? context->errstr : "out of memory");
+        redisFree(context);
+        return NULL;
+    }
+    (void)redisSetTimeout(context, patience);
+    if ((link->url.tls && !start_tls(link, context, host->name)) ||
+        (data_server && !sign_in(link, context))) {
+        redisFree(context);
+        return NULL;
+    }
+    return context;
+}
+
+/* The primary that one of the Sentinels names. */
+static bool ask_sentinels(struct link *link, struct redis_host *out)
+{
+    say(link, "no Sentinel knows the primary", link->url.master);
+    for (size_t i = 0; i < link->url.hosts_len; i++) {
+        redisContext *context = connect_to(link, &link->url.hosts[i], false);
+        redisReply *reply = context ? redisCommand(context, "SENTINEL get-master-addr-by-name %s",
+                                                   link->url.master)
+                                    : NULL;
+        bool known = reply && reply->type == REDIS_REPLY_ARRAY && reply->elements == 2;
+        if (known) {
+            (void)snprintf(out->name, sizeof out->name, "%s", reply->element[0]->str);
+            out->port = (uint16_t)strtoul(reply->element[1]->str, NULL, 10);
+        }
+        freeReplyObject(reply);
+        redisFree(context);
+        if (known)
+            return true;
+    }
+    return false;
+}
+
+/* The connection to that host, made where there is none yet. */
+static redisContext *context_of(struct link *link, const struct redis_host *host)
+{
+    struct server *server = NULL;
+    for (size_t i = 0; i < link->servers_len && !server; i++) {
+        if (link->servers[i].host.port == host->port &&
+            strcmp(link->servers[i].host.name, host->name) == 0)
+            server = &link->servers[i];
+    }
+    if (!server && link->servers_len == SERVERS_MAX) {
+        say(link, "too many servers in this Cluster", "");
+        return NULL;
+    }
+    if (!server) {
+        server = &link->servers[link->servers_len++];
+        *server = (struct server){.host = *host};
+    }
+    if (server->context && server->context->err) {
+        redisFree(server->context);
+        server->context = NULL;
+    }
+    if (!server->context)
+        server->context = connect_to(link, host, true);
+    return server->context;
+}
+
+/* Where to begin: the only server, the primary, or any seed that answers. */
+static redisContext *first_context(struct link *link)
+{
+    if (link->servers_len > 0)
+        return context_of(link, &link->servers[0].host);
+    struct redis_host primary;
+    if (link->url.shape == REDIS_SENTINEL)
+        return ask_sentinels(link, &primary) ? context_of(link, &primary) : NULL;
+    for (size_t i = 0; i < link->url.hosts_len; i++) {
+        redisContext *context = context_of(link, &link->url.hosts[i]);
+        if (context)
+            return context;
+        link->servers_len = 0;
+    }
+    return NULL;
+}
+
+/* "MOVED 3999 127.0.0.1:6381" */
+static bool is_moved(const redisReply *reply, struct redis_host *out)
+{
+    unsigned port = 0;
+    if (!reply || reply->type != REDIS_REPLY_ERROR || strncmp(reply->str, "MOVED ", 6) != 0)
+        return false;
+    const char *host = strrchr(reply->str, ' ') + 1;
+    const char *colon = strrchr(host, ':');
+    if (!colon || colon == host || (size_t)(colon - host) >= sizeof out->name)
+        return false;
+    (void)snprintf(out->name, sizeof out->name, "%.*s", (int)(colon - host), host);
+    port = (unsigned)strtoul(colon + 1, NULL, 10);
+    out->port = (uint16_t)port;
+    return true;
+}
+
+/* The reply of a server that holds the key; takes over the first reply. */
+static redisReply *follow(struct link *link, redisContext *context, redisReply *reply, size_t len,
+                          const char **words, const size_t *lens)
+{
+    struct redis_host host;
+    for (int i = 0; i < REDIRECTS_MAX && is_moved(reply, &host); i++) {
+        freeReplyObject(reply);
+        context = context_of(link, &host);
+        if (!context)
+            return NULL;
+        reply = redisCommandArgv(context, (int)len, words, lens);
+    }
+    if (reply && reply->type != REDIS_REPLY_ERROR)
+        return reply;
+    say(link, reply ? reply->str : context->errstr, "");
+    freeReplyObject(reply);
+    return NULL;
+}
+
+redisReply *link_run(struct link *link, size_t len, const char **words, const size_t *lens)
+{
+    redisContext *context = first_context(link);
+    return context ? follow(link, context, redisCommandArgv(context, (int)len, words, lens), len,
+                            words, lens)
+                   : NULL;
+}
+
+enum status link_hgetall(struct link *link, char *const *keys, size_t len, redisReply **replies)
+{
+    redisContext *context = first_context(link);
+    if (!context)
+        return STATUS_IO;
+    for (size_t i = 0; i < len; i++)
+        (void)redisAppendCommand(context, "HGETALL %s", keys[i]);
+    size_t got = 0;
+    while (got < len) {
+        void *reply = NULL;
+        if (redisGetReply(context, &reply) != REDIS_OK)
+            break;
+        replies[got++] = reply;
+    }
+    size_t good = got;
+    if (got < len)
+        say(link, context->errstr, "");
+    /* Only now: a redirected command would mix with the answers that are still to come. */
+    for (size_t i = 0; i < got && good == len; i++) {
+        replies[i] = follow(link, context, replies[i], 2, (const char *[]){"HGETALL", keys[i]},
+                            NULL);
+        if (!replies[i])
+            good = i;
+    }
+    if (good == len)
+        return STATUS_OK;
+    for (size_t i = 0; i < got; i++)
+        freeReplyObject(replies[i]);
+    return STATUS_IO;
+}
+
+long long link_publish(struct link *link, const char *channel, const void *data, size_t len)
+{
+    const char *verb = link->url.shape == REDIS_CLUSTER ? "SPUBLISH" : "PUBLISH";
+    const char *words[] = {verb, channel, data};
+    const size_t lens[] = {strlen(verb), strlen(channel), len};
+    redisReply *reply = link_run(link, 3, words, lens);
+    long long receivers = reply && reply->type == REDIS_REPLY_INTEGER ? reply->integer : -1;
+    freeReplyObject(reply);
+    return receivers;
+}
+
+enum status link_subscribe(struct link *link, const char *channel)
+{
+    const char *verb = link->url.shape == REDIS_CLUSTER ? "SSUBSCRIBE" : "SUBSCRIBE";
+    redisContext *context = first_context(link);
+    struct redis_host host;
+    for (size_t i = 0; context && i < link->servers_len; i++) {
+        if (link->servers[i].context == context)
+            host = link->servers[i].host;
+    }
+    for (int i = 0; context && i < REDIRECTS_MAX; i++) {
+        redisFree(link->subscription);
+        link->subscription = connect_to(link, &host, true);
+        if (!link->subscription)
+            return STATUS_IO;
+        redisReply *reply = redisCommand(link->subscription, "%s %s", verb, channel);
+        if (!is_moved(reply, &host))
+            return accepted(link, link->subscription, reply) ? STATUS_OK : STATUS_IO;
+        freeReplyObject(reply);
+    }
+    return STATUS_IO;
+}
+
+/* Waits for the socket unless hiredis has a reply in its buffer already. */
+static enum status next_reply(struct link *link, int wait_ms, redisReply **out)
+{
+    void *reply = NULL;
+    redisContext *context = link->subscription;
+    for (;;) {
+        if (redisGetReplyFromReader(context, &reply) != REDIS_OK)
+            break;
+        if (reply) {
+            *out = reply;
+            return STATUS_OK;
+        }
+        struct pollfd ready = {.fd = context->fd, .events = POLLIN};
+        int result = poll(&ready, 1, wait_ms);
+        if (result == 0)
+            return STATUS_TIMEOUT;
+        if ((result < 0 && errno != EINTR) || (result > 0 && redisBufferRead(context) != REDIS_OK))
+            break;
+    }
+    say(link, "subscription lost", context->errstr);
+    return STATUS_IO;
+}
+
+static bool is_message(const redisReply *reply)
+{
+    return reply->elements == 3 && reply->element[2]->type == REDIS_REPLY_STRING &&
+           reply->element[0]->str &&
+           (strcmp(reply->element[0]->str, "message") == 0 ||
+            strcmp(reply->element[0]->str, "smessage") == 0);
+}
+
+enum status link_receive(struct link *link, int wait_ms, const void **data, size_t *len)
+{
+    for (;;) {
+        redisReply *reply = NULL;
+        enum status status = next_reply(link, wait_ms, &reply);
+        if (status != STATUS_OK)
+            return status;
+        freeReplyObject(link->message);
+        link->message = reply;
+        if (is_message(reply)) {
+            *data = reply->element[2]->str;
+            *len = reply->element[2]->len;
+            return STATUS_OK;
+        }
+    }
+}
+
+enum status link_probe(struct link *link, int wait_ms)
+{
+    int done = 0;
+    if (redisAppendCommand(link->subscription, "PING") != REDIS_OK)
+        return STATUS_IO;
+    while (!done) {
+        if (redisBufferWrite(link->subscription, &done) != REDIS_OK) {
+            say(link, "subscription lost", link->subscription->errstr);
+            return STATUS_IO;
+        }
+    }
+    struct pollfd ready = {.fd = link->subscription->fd, .events = POLLIN};
+    if (poll(&ready, 1, wait_ms) > 0)
+        return STATUS_OK; /* the pong, or a message before it: link_receive reads both */
+    say(link, "subscription lost", "no answer");
+    return STATUS_IO;
+}
+
+enum status link_new(const char *url, const char *ca, struct link **out)
+{
+    struct link *link = calloc(1, sizeof *link);
+    if (!link)
+        abort();
+    enum status status = redis_url_parse(url, &link->url);
+    if (status != STATUS_OK) {
+        free(link);
+        return status;
+    }
+    link->ca = ca ? strdup(ca) : NULL;
+    *out = link;
+    return STATUS_OK;
+}
+
+void link_free(struct link *link)
+{
+    for (size_t i = 0; i < link->servers_len; i++)
+        redisFree(link->servers[i].context);
+    redisFree(link->subscription);
+    freeReplyObject(link->message);
+    SSL_CTX_free(link->tls);
+    free(link->ca);
+    free(link);
+}
+
+const char *link_why(const struct link *link)
+{
+    return link->why;
+}
+
+char *link_base64(const void *data, size_t len)
+{
+    char *out = malloc((len + 2) / 3 * 4 + 1);
+    if (!out)
+        abort();
+    (void)EVP_EncodeBlock((unsigned char *)out, data, (int)len);
+    return out;
+}

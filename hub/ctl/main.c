@@ -1,0 +1,342 @@
+/*
+ * The command line of vinhubctl (contract section 2).
+ */
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/text.h"
+#include "ctl.h"
+
+static const char usage[] =
+    "Usage: vinhubctl [--admin URL | --redis URL] COMMAND [ARGUMENT]...\n"
+    "Asks a cluster of vinhub nodes, through a node's admin port or through Redis alone.\n"
+    "\n"
+    "  nodes                list the nodes\n"
+    "  sessions             list the sessions\n"
+    "  session ID           show one session, e.g. remoteWs:LSVAA4182E2\n"
+    "  top                  nodes and rates, refreshed each second; q ends\n"
+    "  tail ID              follow the messages of a session\n"
+    "  publish ID DATA      push DATA to every client of the session; - reads it from stdin\n"
+    "  drain [NODE]         let a node go as on SIGTERM; without NODE the one that is asked\n"
+    "  close ID             close the clients of a session\n"
+    "\n"
+    "      --admin URL      admin port of a node (default http://127.0.0.1:9600)\n"
+    "      --token-file F   its token; default: the environment's VINHUB_ADMIN_TOKEN\n"
+    "      --redis URL      ask Redis instead: redis://, rediss://, also -sentinel and -cluster\n"
+    "      --prefix NAME    of its keys (default vinhub)\n"
+    "      --ca FILE        certificates for rediss (default: the system's)\n"
+    "      --json           answers as JSON\n"
+    "      --version, -h, --help\n"
+    "\n"
+    "Exit codes: 0 done, 1 not found or unreachable, 2 usage.\n";
+
+struct command_line {
+    const char *admin, *redis, *prefix, *ca, *token_file;
+    bool as_json;
+};
+
+typedef enum ctl_exit command_fn(struct source *source, const struct command_line *line,
+                                 char **arguments, int len);
+
+static _Noreturn void refuse_usage(const char *what, const char *got)
+{
+    (void)fprintf(stderr,
+                  got ? "vinhubctl: %s (got \"%s\"); see vinhubctl --help\n"
+                      : "vinhubctl: %s%.0s; see vinhubctl --help\n",
+                  what, got ? got : "");
+    exit(CTL_USAGE);
+}
+
+enum status source_fail(struct source *source, enum status status, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(source->why, sizeof source->why, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+static enum ctl_exit fail(const struct source *source)
+{
+    (void)fprintf(stderr, "vinhubctl: %s\n", source->why);
+    return CTL_FAILED;
+}
+
+/* Takes over the reference. */
+static enum ctl_exit print_json(json_t *json)
+{
+    bool good = json && json_dumpf(json, stdout, JSON_COMPACT) == 0 && fputc('\n', stdout) != EOF;
+    json_decref(json);
+    return good && fflush(stdout) == 0 ? CTL_DONE : CTL_FAILED;
+}
+
+static enum ctl_exit run_nodes(struct source *source, const struct command_line *line,
+                               char **arguments, int len)
+{
+    (void)arguments;
+    (void)len;
+    json_t *nodes = NULL;
+    if (source->ops->nodes(source, &nodes) != STATUS_OK)
+        return fail(source);
+    if (line->as_json)
+        return print_json(json_pack("{s:o}", "nodes", nodes));
+    table_nodes(nodes);
+    json_decref(nodes);
+    return CTL_DONE;
+}
+
+static enum ctl_exit run_sessions(struct source *source, const struct command_line *line,
+                                  char **arguments, int len)
+{
+    (void)arguments;
+    (void)len;
+    json_t *sessions = NULL;
+    if (source->ops->sessions(source, &sessions) != STATUS_OK)
+        return fail(source);
+    if (line->as_json)
+        return print_json(json_pack("{s:o}", "sessions", sessions));
+    table_sessions(sessions);
+    json_decref(sessions);
+    return CTL_DONE;
+}
+
+static enum ctl_exit run_session(struct source *source, const struct command_line *line,
+                                 char **arguments, int len)
+{
+    (void)len;
+    json_t *session = NULL;
+    if (source->ops->session(source, arguments[0], &session) != STATUS_OK)
+        return fail(source);
+    if (line->as_json)
+        return print_json(session);
+    table_session(session);
+    json_decref(session);
+    return CTL_DONE;
+}
+
+static enum ctl_exit run_top(struct source *source, const struct command_line *line,
+                             char **arguments, int len)
+{
+    (void)arguments;
+    (void)len;
+    enum ctl_exit code = top_run(source, line->as_json);
+    return code == CTL_FAILED ? fail(source) : code;
+}
+
+static bool print_message(void *ctx, const json_t *json)
+{
+    const struct command_line *line = ctx;
+    const json_t *dropped = json_object_get(json, "dropped");
+    const json_t *payload = json_object_get(json, "payload");
+    if (line->as_json) {
+        (void)json_dumpf(json, stdout, JSON_COMPACT);
+    } else if (dropped) {
+        (void)printf("(%lld messages left out)", (long long)json_integer_value(dropped));
+    } else {
+        const char *encoding = json_string_value(json_object_get(json, "encoding"));
+        (void)printf("%lld.%lld  %s", (long long)json_integer_value(json_object_get(json, "epoch")),
+                     (long long)json_integer_value(json_object_get(json, "offset")),
+                     encoding && strcmp(encoding, "text") != 0 ? "base64:" : "");
+        (void)fwrite(json_string_value(payload), 1, json_string_length(payload), stdout);
+    }
+    return fputc('\n', stdout) != EOF && fflush(stdout) == 0;
+}
+
+static enum ctl_exit run_tail(struct source *source, const struct command_line *line,
+                              char **arguments, int len)
+{
+    (void)len;
+    return source->ops->tail(source, arguments[0], print_message, (void *)line) == STATUS_OK
+               ? CTL_DONE
+               : fail(source);
+}
+
+/* All of stdin, at most one more than what the admin port takes. The caller frees. */
+static char *read_stdin(size_t *out_len)
+{
+    enum { MOST = (4 << 20) + 1 };
+    char *data = malloc(MOST);
+    if (!data)
+        abort();
+    *out_len = fread(data, 1, MOST, stdin);
+    return data;
+}
+
+static enum ctl_exit run_publish(struct source *source, const struct command_line *line,
+                                 char **arguments, int len)
+{
+    (void)len;
+    bool from_stdin = strcmp(arguments[1], "-") == 0;
+    size_t data_len = strlen(arguments[1]);
+    char *data = from_stdin ? read_stdin(&data_len) : arguments[1];
+    json_t *answer = NULL;
+    enum status status = text_is_utf8(data, data_len)
+                             ? source->ops->publish(source, arguments[0], data, data_len, &answer)
+                             : source_fail(source, STATUS_INVALID, "the data is not UTF-8 text");
+    if (from_stdin)
+        free(data);
+    if (status != STATUS_OK)
+        return fail(source);
+    if (line->as_json)
+        return print_json(answer);
+    (void)printf("published as %lld.%lld\n",
+                 (long long)json_integer_value(json_object_get(answer, "epoch")),
+                 (long long)json_integer_value(json_object_get(answer, "offset")));
+    json_decref(answer);
+    return CTL_DONE;
+}
+
+static enum ctl_exit done(const struct command_line *line, const char *what, const char *name)
+{
+    if (line->as_json)
+        return print_json(json_pack("{s:s}", what, name));
+    (void)printf("%s %s\n", what, name);
+    return CTL_DONE;
+}
+
+static enum ctl_exit run_drain(struct source *source, const struct command_line *line,
+                               char **arguments, int len)
+{
+    const char *node = len > 0 ? arguments[0] : NULL;
+    if (!node && line->redis)
+        refuse_usage("over Redis drain wants the id of a NODE", NULL);
+    return source->ops->drain(source, node) == STATUS_OK
+               ? done(line, "draining", node ? node : "the node asked")
+               : fail(source);
+}
+
+static enum ctl_exit run_close(struct source *source, const struct command_line *line,
+                               char **arguments, int len)
+{
+    (void)len;
+    return source->ops->close(source, arguments[0]) == STATUS_OK
+               ? done(line, "closed", arguments[0])
+               : fail(source);
+}
+
+static const struct command {
+    const char *name, *arguments;
+    int least, most;
+    command_fn *fn;
+} commands[] = {
+    {"nodes", "", 0, 0, run_nodes},        {"sessions", "", 0, 0, run_sessions},
+    {"session", " ID", 1, 1, run_session}, {"top", "", 0, 0, run_top},
+    {"tail", " ID", 1, 1, run_tail},       {"publish", " ID DATA", 2, 2, run_publish},
+    {"drain", " [NODE]", 0, 1, run_drain}, {"close", " ID", 1, 1, run_close},
+};
+
+static const struct command *command_of(int argc, char **argv)
+{
+    if (optind >= argc)
+        refuse_usage(
+            "expected a command: nodes, sessions, session, top, tail, publish, drain or close",
+            NULL);
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        const struct command *command = &commands[i];
+        int len = argc - optind - 1;
+        if (strcmp(command->name, argv[optind]) != 0)
+            continue;
+        if (len >= command->least && len <= command->most)
+            return command;
+        (void)fprintf(stderr, "vinhubctl: expected: vinhubctl %s%s (got %d arguments)\n",
+                      command->name, command->arguments, len);
+        exit(CTL_USAGE);
+    }
+    refuse_usage("expected nodes, sessions, session, top, tail, publish, drain or close",
+                 argv[optind]);
+}
+
+enum option_code {
+    OPTION_ADMIN = 256,
+    OPTION_REDIS,
+    OPTION_PREFIX,
+    OPTION_CA,
+    OPTION_TOKEN_FILE,
+    OPTION_JSON,
+    OPTION_VERSION
+};
+
+static const struct option options[] = {
+    {"admin", required_argument, NULL, OPTION_ADMIN},
+    {"redis", required_argument, NULL, OPTION_REDIS},
+    {"prefix", required_argument, NULL, OPTION_PREFIX},
+    {"ca", required_argument, NULL, OPTION_CA},
+    {"token-file", required_argument, NULL, OPTION_TOKEN_FILE},
+    {"json", no_argument, NULL, OPTION_JSON},
+    {"version", no_argument, NULL, OPTION_VERSION},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+static void read_options(int argc, char **argv, struct command_line *line)
+{
+    opterr = 0;
+    for (;;) {
+        int at = optind;
+        int code = getopt_long(argc, argv, ":h", options, NULL);
+        switch (code) {
+        case -1: return;
+        case OPTION_ADMIN: line->admin = optarg; break;
+        case OPTION_REDIS: line->redis = optarg; break;
+        case OPTION_PREFIX: line->prefix = optarg; break;
+        case OPTION_CA: line->ca = optarg; break;
+        case OPTION_TOKEN_FILE: line->token_file = optarg; break;
+        case OPTION_JSON: line->as_json = true; break;
+        case OPTION_VERSION: (void)puts("vinhubctl " VINHUB_VERSION); exit(CTL_DONE);
+        case 'h': (void)fputs(usage, stdout); exit(CTL_DONE);
+        case ':': refuse_usage("this option wants a value", argv[at]);
+        default: refuse_usage("expected an option of vinhubctl", argv[at]);
+        }
+    }
+}
+
+/* The first line of the file, or the environment's. The caller frees. */
+static char *read_token(const char *file)
+{
+    const char *environment = getenv("VINHUB_ADMIN_TOKEN");
+    if (!file)
+        return environment ? strdup(environment) : NULL;
+    FILE *stream = fopen(file, "re");
+    char *token = NULL;
+    size_t room = 0;
+    if (!stream || getline(&token, &room, stream) < 0)
+        refuse_usage("--token-file wants a file with the token in its first line", file);
+    (void)fclose(stream);
+    token[strcspn(token, "\r\n")] = '\0';
+    return token;
+}
+
+static struct source *source_of(const struct command_line *line)
+{
+    struct source *source = NULL;
+    if (line->admin && line->redis)
+        refuse_usage("expected --admin or --redis, not both", NULL);
+    if (line->redis) {
+        if (!text_is_name(line->prefix, strlen(line->prefix)))
+            refuse_usage("--prefix wants up to 64 of A-Z a-z 0-9 _ . -", line->prefix);
+        if (source_redis_new(line->redis, line->prefix, line->ca, &source) != STATUS_OK)
+            refuse_usage("--redis wants redis://[user:pass@]host:port/db or rediss://",
+                         line->redis);
+        return source;
+    }
+    char *token = read_token(line->token_file);
+    const char *url = line->admin ? line->admin : "http://127.0.0.1:9600";
+    if (source_admin_new(url, token, &source) != STATUS_OK)
+        refuse_usage("--admin wants http://host:port", url);
+    free(token);
+    return source;
+}
+
+int main(int argc, char **argv)
+{
+    struct command_line line = {.prefix = "vinhub"};
+    read_options(argc, argv, &line);
+    const struct command *command = command_of(argc, argv);
+    struct source *source = source_of(&line);
+    enum ctl_exit code = command->fn(source, &line, argv + optind + 1, argc - optind - 1);
+    source->ops->free(source);
+    return code;
+}

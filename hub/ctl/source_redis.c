@@ -1,0 +1,405 @@
+/*
+ * The cluster as Redis alone shows it: the keys and channels of contract section 11.
+ */
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/envelope.h"
+#include "common/rng.h"
+#include "ctl.h"
+#include "link.h"
+
+enum {
+    PUBLISH_WAIT_MS = 5000, /* contract section 10 */
+    PROBE_MS = 15000,       /* a silent subscription is asked whether it is there */
+    BATCH = 500,            /* commands sent ahead of their answers */
+};
+
+struct source_redis {
+    struct source source; /* first */
+    struct link *link;
+    char *prefix;
+};
+
+/* "prefix" middle id end: a key or channel. The caller frees. */
+static char *key_of(const struct source_redis *redis, const char *middle, const char *id,
+                    const char *end)
+{
+    char *key = NULL;
+    if (asprintf(&key, "%s%s%s%s", redis->prefix, middle, id, end) < 0)
+        abort();
+    return key;
+}
+
+static enum status fail_by_link(struct source_redis *redis)
+{
+    return source_fail(&redis->source, STATUS_IO, "%s", link_why(redis->link));
+}
+
+/* Runs a command of words; NULL where it failed, said in source->why. */
+static redisReply *run(struct source_redis *redis, size_t len, const char **words)
+{
+    redisReply *reply = link_run(redis->link, len, words, NULL);
+    if (!reply)
+        (void)fail_by_link(redis);
+    return reply;
+}
+
+/* The fields of contract section 11 that are words, whatever they look like. */
+static bool is_word(const char *name)
+{
+    static const char *const words[] = {"host",  "version", "listen", "admin",
+                                        "state", "owner",   "reason", "upstream"};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (strcmp(words[i], name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static json_t *value_json(const char *name, const redisReply *value)
+{
+    bool digits = value->len > 0 && value->len <= 18 &&
+                  strspn(value->str, "0123456789") == value->len;
+    if (!is_word(name) && digits)
+        return json_integer(strtoll(value->str, NULL, 10));
+    json_t *text = json_stringn(value->str, value->len);
+    return text ? text : json_string("?");
+}
+
+/* {"id", fields…} of a hash; without fields where the key is gone. */
+static json_t *hash_json(const char *id, const redisReply *hash)
+{
+    json_t *json = json_pack("{s:s}", "id", id);
+    for (size_t i = 0; json && hash->type == REDIS_REPLY_ARRAY && i + 1 < hash->elements; i += 2) {
+        const redisReply *name = hash->element[i];
+        const redisReply *value = hash->element[i + 1];
+        if (name->str && value->str)
+            (void)json_object_set_new(json, name->str, value_json(name->str, value));
+    }
+    return json;
+}
+
+/* One hash after the other, in the order of ids, through fn. */
+struct hashes {
+    struct source_redis *redis;
+    const char *middle, *end;
+    const char **ids;
+    size_t len;
+    json_t *array;
+    bool skip_gone;
+};
+
+static enum status read_hashes(struct hashes *hashes)
+{
+    struct source_redis *redis = hashes->redis;
+    for (size_t start = 0; start < hashes->len; start += BATCH) {
+        size_t len = hashes->len - start < BATCH ? hashes->len - start : BATCH;
+        char *keys[BATCH];
+        redisReply *replies[BATCH];
+        for (size_t i = 0; i < len; i++)
+            keys[i] = key_of(redis, hashes->middle, hashes->ids[start + i], hashes->end);
+        enum status status = link_hgetall(redis->link, keys, len, replies);
+        for (size_t i = 0; i < len; i++) {
+            free(keys[i]);
+            json_t *json = status == STATUS_OK ? hash_json(hashes->ids[start + i], replies[i])
+                                               : NULL;
+            if (json && !(hashes->skip_gone && json_object_size(json) == 1))
+                (void)json_array_append(hashes->array, json);
+            json_decref(json);
+            if (status == STATUS_OK)
+                freeReplyObject(replies[i]);
+        }
+        if (status != STATUS_OK)
+            return fail_by_link(redis);
+    }
+    return STATUS_OK;
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static enum status redis_sessions(struct source *source, json_t **out)
+{
+    struct source_redis *redis = (struct source_redis *)source;
+    char *key = key_of(redis, ":sessions", "", "");
+    redisReply *ids = run(redis, 4, (const char *[]){"ZRANGE", key, "0", "-1"});
+    free(key);
+    if (!ids)
+        return STATUS_IO;
+    struct hashes hashes = {.redis = redis, .middle = ":session:{", .end = "}", .skip_gone = true};
+    hashes.ids = calloc(ids->elements + 1, sizeof *hashes.ids);
+    hashes.array = json_array();
+    for (size_t i = 0; hashes.ids && i < ids->elements; i++)
+        hashes.ids[hashes.len++] = ids->element[i]->str;
+    if (hashes.ids)
+        qsort(hashes.ids, hashes.len, sizeof *hashes.ids, by_text);
+    enum status status = read_hashes(&hashes);
+    if (status == STATUS_OK)
+        *out = json_incref(hashes.array);
+    json_decref(hashes.array);
+    free(hashes.ids);
+    freeReplyObject(ids);
+    return status;
+}
+
+static enum status redis_nodes(struct source *source, json_t **out)
+{
+    struct source_redis *redis = (struct source_redis *)source;
+    char *key = key_of(redis, ":nodes", "", "");
+    redisReply *scores = run(redis, 5, (const char *[]){"ZRANGE", key, "0", "-1", "WITHSCORES"});
+    free(key);
+    if (!scores)
+        return STATUS_IO;
+    struct hashes hashes = {.redis = redis, .middle = ":node:", .end = ""};
+    hashes.ids = calloc(scores->elements + 1, sizeof *hashes.ids);
+    hashes.array = json_array();
+    for (size_t i = 0; hashes.ids && i + 1 < scores->elements; i += 2)
+        hashes.ids[hashes.len++] = scores->element[i]->str;
+    enum status status = read_hashes(&hashes);
+    for (size_t i = 0; status == STATUS_OK && i < hashes.len; i++) {
+        json_int_t renewed = (json_int_t)strtod(scores->element[2 * i + 1]->str, NULL);
+        (void)json_object_set_new(json_array_get(hashes.array, i), "renewed",
+                                  json_integer(renewed));
+    }
+    if (status == STATUS_OK)
+        *out = json_incref(hashes.array);
+    json_decref(hashes.array);
+    free(hashes.ids);
+    freeReplyObject(scores);
+    return status;
+}
+
+static enum status redis_session(struct source *source, const char *id, json_t **out)
+{
+    struct source_redis *redis = (struct source_redis *)source;
+    struct hashes hashes = {.redis = redis,
+                            .middle = ":session:{",
+                            .end = "}",
+                            .ids = &id,
+                            .len = 1,
+                            .skip_gone = true};
+    hashes.array = json_array();
+    enum status status = read_hashes(&hashes);
+    if (status == STATUS_OK && json_array_size(hashes.array) == 0)
+        status = source_fail(source, STATUS_NOT_FOUND, "no such session: %s", id);
+    else if (status == STATUS_OK)
+        *out = json_incref(json_array_get(hashes.array, 0));
+    json_decref(hashes.array);
+    return status;
+}
+
+static bool send_publication(const struct envelope *envelope, const struct envelope_item *item,
+                             source_message_fn *fn, void *ctx)
+{
+    json_t *payload = item->opcode == 1 ? json_stringn(item->bytes.at, item->bytes.len) : NULL;
+    bool text = payload != NULL;
+    char *base64 = text ? NULL : link_base64(item->bytes.at, item->bytes.len);
+    if (base64)
+        payload = json_string(base64);
+    json_t *json = json_pack("{s:I, s:I, s:I, s:s, s:o}", "epoch", (json_int_t)envelope->epoch,
+                             "offset", (json_int_t)item->number, "time", (json_int_t)item->time_ms,
+                             "encoding", text ? "text" : "base64", "payload", payload);
+    bool go_on = !json || fn(ctx, json);
+    json_decref(json);
+    free(base64);
+    return go_on;
+}
+
+static bool send_push(const void *data, size_t len, source_message_fn *fn, void *ctx)
+{
+    struct envelope envelope;
+    struct envelope_item *items = NULL;
+    bool go_on = true;
+    if (envelope_decode(data, len, &envelope, &items) != STATUS_OK)
+        return true; /* of a version that this one can't read: no reason to end */
+    for (size_t i = 0; envelope.type == ENVELOPE_PUSH && go_on && i < envelope.items_len; i++) {
+        if (items[i].kind == ITEM_PUBLICATION)
+            go_on = send_publication(&envelope, &items[i], fn, ctx);
+    }
+    free(items);
+    return go_on;
+}
+
+static enum status redis_tail(struct source *source, const char *id, source_message_fn *fn,
+                              void *ctx)
+{
+    struct source_redis *redis = (struct source_redis *)source;
+    json_t *session = NULL;
+    enum status status = redis_session(source, id, &session);
+    json_decref(session);
+    if (status != STATUS_OK)
+        return status;
+    char *channel = key_of(redis, ":push:{", id, "}");
+    status = link_subscribe(redis->link, channel);
+    free(channel);
+    bool go_on = true;
+    while (status == STATUS_OK && go_on) {
+        const void *data = NULL;
+        size_t len = 0;
+        status = link_receive(redis->link, PROBE_MS, &data, &len);
+        if (status == STATUS_TIMEOUT)
+            status = link_probe(redis->link, PROBE_MS);
+        else if (status == STATUS_OK)
+            go_on = send_push(data, len, fn, ctx);
+    }
+    return status == STATUS_OK ? status : fail_by_link(redis);
+}
+
+/* STATUS_NOT_FOUND where nobody listens. */
+static enum status tell(struct source_redis *redis, const char *channel,
+                        const struct envelope *envelope)
+{
+    uint8_t *data = NULL;
+    size_t len = 0;
+    if (envelope_encode(envelope, &data, &len) != STATUS_OK)
+        abort();
+    long long receivers = link_publish(redis->link, channel, data, len);
+    free(data);
+    if (receivers < 0)
+        return fail_by_link(redis);
+    return receivers == 0 ? STATUS_NOT_FOUND : STATUS_OK;
+}
+
+static struct envelope envelope_of(enum envelope_type type, const char *session, const char *node)
+{
+    return (struct envelope){.type = type,
+                             .session = slice_of(session),
+                             .node = slice_of(node),
+                             .life = clock_unix_ms()};
+}
+
+static enum status redis_drain(struct source *source, const char *node)
+{
+    struct source_redis *redis = (struct source_redis *)source;
+    if (!node)
+        return source_fail(source, STATUS_INVALID, "over Redis drain wants the id of a node");
+    struct envelope envelope = envelope_of(ENVELOPE_DRAIN, "", "vinhubctl");
+    char *inbox = key_of(redis, ":inbox:", node, "");
+    enum status status = tell(redis, inbox, &envelope);
+    free(inbox);
+    return status == STATUS_NOT_FOUND ? source_fail(source, status, "no such node: %s", node)
+                                      : status;
+}
+
+static enum status redis_close(struct source *source, const char *id)
+{
+    struct source_redis *redis = (struct source_redis *)source;
+    struct envelope envelope = envelope_of(ENVELOPE_CLOSE, id, "vinhubctl");
+    char *channel = key_of(redis, ":push:{", id, "}");
+    enum status status = tell(redis, channel, &envelope);
+    free(channel);
+    return status == STATUS_NOT_FOUND
+               ? source_fail(source, status, "nobody has the session open: %s", id)
+               : status;
+}
+
+/* The answer to request number, on the own inbox. */
+static enum status await_published(struct source_redis *redis, uint64_t number, json_t **out)
+{
+    uint64_t until_ms = clock_boot_ms() + PUBLISH_WAIT_MS;
+    enum status status = STATUS_OK;
+    while (status == STATUS_OK) {
+        uint64_t now_ms = clock_boot_ms();
+        const void *data = NULL;
+        size_t len = 0;
+        status = now_ms < until_ms
+                     ? link_receive(redis->link, (int)(until_ms - now_ms), &data, &len)
+                     : STATUS_TIMEOUT;
+        if (status == STATUS_TIMEOUT)
+            return source_fail(&redis->source, status,
+                               "no answer from the owner: not known whether it was published");
+        if (status != STATUS_OK)
+            return fail_by_link(redis);
+        struct envelope answer;
+        struct envelope_item *items = NULL;
+        if (envelope_decode(data, len, &answer, &items) != STATUS_OK)
+            continue;
+        free(items);
+        if (answer.type != ENVELOPE_PUBLISHED || answer.number != number)
+            continue;
+        if (answer.status == 404)
+            return source_fail(&redis->source, STATUS_NOT_FOUND, "nobody has the session open");
+        if (answer.status != 0 && answer.status != 200)
+            return source_fail(&redis->source, STATUS_REFUSED, "not published (%u)",
+                               (unsigned)answer.status);
+        *out = json_pack("{s:I, s:I}", "epoch", (json_int_t)answer.epoch, "offset",
+                         (json_int_t)answer.offset);
+        return STATUS_OK;
+    }
+    return status;
+}
+
+static enum status redis_publish(struct source *source, const char *id, const void *data,
+                                 size_t len, json_t **out)
+{
+    struct source_redis *redis = (struct source_redis *)source;
+    json_t *session = NULL;
+    enum status status = redis_session(source, id, &session);
+    if (status != STATUS_OK)
+        return status;
+    const char *owner = json_string_value(json_object_get(session, "owner"));
+    uint64_t number = 0;
+    char name[32];
+    rng_secure(&number, sizeof number);
+    number >>= 8; /* any integer that msgpack writers of other versions take */
+    (void)snprintf(name, sizeof name, "ctl-%016llx", (unsigned long long)number);
+    char *inbox = key_of(redis, ":inbox:", owner && *owner ? owner : "none", "");
+    char *own = key_of(redis, ":inbox:", name, "");
+    struct envelope_item item = {.kind = ITEM_PUBLICATION, .opcode = 1, .bytes = {data, len}};
+    struct envelope envelope = envelope_of(ENVELOPE_PUBLISH, id, name);
+    envelope.number = number;
+    envelope.items = &item;
+    envelope.items_len = 1;
+    if (!owner || !*owner)
+        status = source_fail(source, STATUS_NOT_FOUND, "nobody has the session open");
+    else if (link_subscribe(redis->link, own) != STATUS_OK)
+        status = fail_by_link(redis);
+    else if ((status = tell(redis, inbox, &envelope)) == STATUS_NOT_FOUND)
+        (void)source_fail(source, status, "its owner %s does not listen: not published", owner);
+    if (status == STATUS_OK)
+        status = await_published(redis, number, out);
+    free(inbox);
+    free(own);
+    json_decref(session);
+    return status;
+}
+
+static void redis_free(struct source *source)
+{
+    struct source_redis *redis = (struct source_redis *)source;
+    link_free(redis->link);
+    free(redis->prefix);
+    free(redis);
+}
+
+static const struct source_ops ops = {
+    .nodes = redis_nodes,
+    .sessions = redis_sessions,
+    .session = redis_session,
+    .tail = redis_tail,
+    .publish = redis_publish,
+    .drain = redis_drain,
+    .close = redis_close,
+    .free = redis_free,
+};
+
+enum status source_redis_new(const char *url, const char *prefix, const char *ca,
+                             struct source **out)
+{
+    struct link *link = NULL;
+    enum status status = link_new(url, ca, &link);
+    if (status != STATUS_OK)
+        return status;
+    struct source_redis *redis = calloc(1, sizeof *redis);
+    if (!redis || !(redis->prefix = strdup(prefix)))
+        abort();
+    redis->source.ops = &ops;
+    redis->link = link;
+    *out = &redis->source;
+    return STATUS_OK;
+}
