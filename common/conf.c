@@ -303,7 +303,9 @@ static void read_overrides(struct conf_loader *loader, const struct conf_overrid
 /* Mistakes first, warnings after them; each in the order they were found. */
 static void sort_findings(struct conf_findings *findings)
 {
-    char **sorted = must(calloc(findings->len + 1, sizeof(char *)));
+    if (findings->len == 0)
+        return;
+    char **sorted = must(calloc(findings->len, sizeof(char *)));
     size_t len = 0;
     for (int warnings = 0; warnings < 2; warnings++) {
         for (size_t i = 0; i < findings->len; i++) {

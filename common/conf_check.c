@@ -90,7 +90,7 @@ static void check_leak(struct conf_loader *loader, size_t index)
 static void check_services(struct conf_loader *loader)
 {
     const struct conf *conf = loader->conf;
-    if (conf->services_len == 0)
+    if (conf->services_len == 0 && !loader->services_refused)
         conf_mistake(loader, (struct conf_where){0}, "services",
                      "at least one is needed; or --service NAME=URL");
     for (size_t i = 0; i < conf->services_len; i++) {

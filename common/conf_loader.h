@@ -23,6 +23,7 @@ struct conf_loader {
     const char *file; /* NULL: none */
     struct conf *conf;
     struct conf_findings *findings;
+    bool services_refused; /* a mistake kept some from the list: that it is empty is no other one */
     struct conf_where where[CONF_ROWS_MAX];            /* by row of conf_rows */
     struct conf_where (*service_where)[CONF_ROWS_MAX]; /* by service, by row of conf_service_rows */
 };

@@ -373,6 +373,7 @@ static void read_service(struct conf_loader *loader, yaml_document_t *document, 
     snprintf(title, sizeof(title), "services[%zu].", position);
     if (node->type != YAML_MAPPING_NODE) {
         title[strlen(title) - 1] = '\0';
+        loader->services_refused = true;
         conf_mistake(loader, where_of(loader, node), title,
                      "a map with name and upstream is wanted");
         return;
@@ -392,6 +393,7 @@ static void read_services(struct conf_loader *loader, yaml_document_t *document,
     if (is_null(node))
         return;
     if (node->type != YAML_SEQUENCE_NODE) {
+        loader->services_refused = true;
         conf_mistake(
             loader, where_of(loader, node), "services",
             "a list is wanted: \"- name: NAME\" with \"upstream: URL\" below, for each service");
@@ -449,18 +451,19 @@ static bool load_document(struct conf_loader *loader, yaml_parser_t *parser, yam
     return false;
 }
 
-static void read_root(struct conf_loader *loader, yaml_document_t *document)
+static bool read_root(struct conf_loader *loader, yaml_document_t *document)
 {
     yaml_node_t *root = yaml_document_get_root_node(document);
     if (root == NULL || is_null(root))
-        return;
+        return true;
     if (root->type != YAML_MAPPING_NODE) {
         conf_mistake(loader, where_of(loader, root), NULL,
                      "a map of settings is wanted, as \"node: {lease: 3s}\"");
-        return;
+        return false;
     }
     struct scope scope = {loader, document, conf_rows, loader->conf, loader->where, ""};
     read_mapping(&scope, "", root);
+    return true;
 }
 
 /* A second document would be left unread without a word. */
@@ -469,10 +472,9 @@ static bool read_documents(struct conf_loader *loader, yaml_parser_t *parser)
     yaml_document_t document;
     if (!load_document(loader, parser, &document))
         return false;
-    read_root(loader, &document);
+    bool read = read_root(loader, &document);
     yaml_document_delete(&document);
-
-    if (!load_document(loader, parser, &document))
+    if (!read || !load_document(loader, parser, &document))
         return false;
     const yaml_node_t *root = yaml_document_get_root_node(&document);
     if (root != NULL)
