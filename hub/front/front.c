@@ -1,0 +1,150 @@
+#include "front/front.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "common/clock.h"
+#include "front/front_private.h"
+
+static const struct lws_protocols protocols[] = {
+    {.name = "client",
+     .callback = conn_callback,
+     .rx_buffer_size = 0, /* reads go through lws's own buffer, none is kept a connection */
+     .tx_packet_size = 1024 *
+                       1024}, /* 0 would cut each write into pieces of the read buffer's size */
+    LWS_PROTOCOL_LIST_TERM,
+};
+
+static struct lws_vhost *vhost_new(struct lws_context *context)
+{
+    struct lws_context_creation_info info = {
+        .vhost_name = "front",
+        .port = CONTEXT_PORT_NO_LISTEN,
+        .protocols = protocols,
+    };
+    return lws_create_vhost(context, &info);
+}
+
+static void on_turn(void *ctx)
+{
+    struct front *front = ctx;
+    front->now_ms = (uint32_t)clock_boot_ms();
+}
+
+/* A share of the descriptors is for Redis, upstreams and the admin port. */
+static int descriptors_for_clients(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return 1024;
+    rlim_t whole = limit.rlim_cur < INT32_MAX ? limit.rlim_cur : INT32_MAX;
+    return (int)(whole - whole / 32 - (whole > 256 ? 64 : 0));
+}
+
+static void take_conf(struct front *front, struct conf *conf)
+{
+    conf_ref(conf);
+    if (front->conf != NULL)
+        conf_unref(front->conf);
+    front->conf = conf;
+    front->queues[QUEUE_HANDSHAKE].wait_ms = HANDSHAKE_MS;
+    front->queues[QUEUE_QUIET].wait_ms = conf->clients.ping_every_ms;
+    front->queues[QUEUE_PINGED].wait_ms = conf->clients.ping_timeout_ms;
+    front->queues[QUEUE_CLOSING].wait_ms = CLOSING_MS;
+}
+
+enum status front_new(struct loop *loop, struct conf *conf, struct front **out, char *why,
+                      size_t why_len)
+{
+    struct front *front = calloc(1, sizeof(*front));
+    if (front == NULL)
+        return STATUS_NO_MEMORY;
+    front->loop = loop;
+    front->listen_fd = -1;
+    front->descriptors_max = descriptors_for_clients();
+    front->now_ms = (uint32_t)clock_boot_ms();
+    take_conf(front, conf);
+
+    struct lws_context *context = loop_lws(loop);
+    front->admit = admit_new(conf, why, why_len);
+    front->sweep_timer = loop_timer_new(loop, sweep_run, front);
+    front->listen_timer = loop_timer_new(loop, listen_resume, front);
+    if (front->admit != NULL && context != NULL)
+        front->vhost = vhost_new(context);
+    if (front->vhost == NULL || front->sweep_timer == NULL || front->listen_timer == NULL) {
+        bool refused = front->admit == NULL;
+        if (!refused)
+            snprintf(why, why_len, "lws refuses, or out of memory");
+        front_free(front);
+        return refused ? STATUS_INVALID : STATUS_IO;
+    }
+    loop_at_turn_start(loop, on_turn, front);
+    *out = front;
+    return STATUS_OK;
+}
+
+void front_attach(struct front *front, struct hub *hub)
+{
+    assert(front->hub == NULL);
+    front->hub = hub;
+}
+
+const char *front_address(const struct front *front)
+{
+    return front->address;
+}
+
+enum status front_reload(struct front *front, struct conf *conf, char *why, size_t why_len)
+{
+    struct admit *admit = admit_new(conf, why, why_len);
+    if (admit == NULL)
+        return STATUS_INVALID;
+    admit_free(front->admit);
+    front->admit = admit;
+    take_conf(front, conf);
+    return STATUS_OK;
+}
+
+void front_stop_accepting(struct front *front)
+{
+    listen_stop(front);
+}
+
+size_t front_connections(const struct front *front)
+{
+    return front->connections;
+}
+
+/* lws may keep its part a moment longer, to get out what is buffered: it no longer knows of ours.
+ */
+static void close_all(struct front *front)
+{
+    for (enum queue_name name = QUEUE_HANDSHAKE; name < QUEUES; name++) {
+        while (front->queues[name].first != NULL) {
+            struct conn *conn = front->queues[name].first;
+            struct lws *wsi = conn->wsi;
+            conn_tell_gone(conn, CLOSE_GOING_AWAY, "node stops");
+            conn_free(conn);
+            if (wsi != NULL)
+                lws_set_timeout(wsi, PENDING_TIMEOUT_KILLED_BY_PARENT, LWS_TO_KILL_SYNC);
+        }
+    }
+}
+
+void front_free(struct front *front)
+{
+    if (front == NULL)
+        return;
+    listen_stop(front);
+    close_all(front);
+    if (front->vhost != NULL)
+        lws_vhost_destroy(front->vhost);
+    loop_timer_free(front->sweep_timer);
+    loop_timer_free(front->listen_timer);
+    admit_free(front->admit);
+    conf_unref(front->conf);
+    free(front);
+}

@@ -1,0 +1,308 @@
+/*
+ * Who may come in: origins, addresses behind trusted proxies, and how many of one address.
+ */
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <uthash.h>
+
+#include "front/front_private.h"
+
+/* An address block; IPv4 in its mapped form (::ffff:0:0/96). */
+struct block {
+    struct in6_addr address;
+    unsigned bits;
+};
+
+/* An origin, or a rule for origins where a part may be missing. */
+struct origin {
+    struct http_text scheme, host; /* empty scheme: any */
+    unsigned port;                 /* 0: none named; of a rule: any */
+    bool below;                    /* "*.host": any host below it */
+};
+
+struct admit {
+    struct block *proxies;
+    size_t proxies_len;
+    char **origins; /* of the configuration, which the front holds as long as this */
+    size_t origins_len;
+};
+
+struct ip_entry {
+    struct in6_addr key;
+    uint32_t clients;
+    UT_hash_handle hh;
+};
+
+/* --- addresses --- */
+
+static bool parse_address(const char *text, struct in6_addr *out, bool *is_v4)
+{
+    struct in_addr v4;
+    if (inet_pton(AF_INET, text, &v4) == 1) {
+        memset(out, 0, sizeof(*out));
+        out->s6_addr[10] = out->s6_addr[11] = 0xff;
+        memcpy(out->s6_addr + 12, &v4, sizeof(v4));
+        *is_v4 = true;
+        return true;
+    }
+    *is_v4 = false;
+    return inet_pton(AF_INET6, text, out) == 1;
+}
+
+/* "192.0.2.0/24", "2001:db8::/32", or an address alone. */
+static bool parse_block(const char *text, struct block *out)
+{
+    char address[INET6_ADDRSTRLEN + 1];
+    size_t len = strcspn(text, "/");
+    if (len >= sizeof(address))
+        return false;
+    memcpy(address, text, len);
+    address[len] = '\0';
+
+    bool is_v4;
+    if (!parse_address(address, &out->address, &is_v4))
+        return false;
+    out->bits = 128;
+    if (text[len] == '\0')
+        return true;
+    char *end;
+    unsigned long bits = strtoul(text + len + 1, &end, 10);
+    if (end == text + len + 1 || *end != '\0' || bits > (is_v4 ? 32 : 128))
+        return false;
+    out->bits = (unsigned)bits + (is_v4 ? 96 : 0);
+    return true;
+}
+
+static bool block_holds(const struct block *block, const struct in6_addr *address)
+{
+    size_t bytes = block->bits / 8, rest = block->bits % 8;
+    if (memcmp(block->address.s6_addr, address->s6_addr, bytes) != 0)
+        return false;
+    if (rest == 0)
+        return true;
+    uint8_t mask = (uint8_t)(0xff00U >> rest);
+    return ((block->address.s6_addr[bytes] ^ address->s6_addr[bytes]) & mask) == 0;
+}
+
+void admit_print(const struct in6_addr *address, char out[INET6_ADDRSTRLEN])
+{
+    if (IN6_IS_ADDR_V4MAPPED(address))
+        inet_ntop(AF_INET, address->s6_addr + 12, out, INET6_ADDRSTRLEN);
+    else
+        inet_ntop(AF_INET6, address, out, INET6_ADDRSTRLEN);
+}
+
+struct admit *admit_new(const struct conf *conf, char *why, size_t why_len)
+{
+    struct admit *admit = calloc(1, sizeof(*admit));
+    struct block *proxies = calloc(conf->listen.trusted_proxies_len + 1, sizeof(*proxies));
+    if (admit == NULL || proxies == NULL) {
+        free(admit);
+        free(proxies);
+        snprintf(why, why_len, "out of memory");
+        return NULL;
+    }
+    *admit = (struct admit){.proxies = proxies,
+                            .proxies_len = conf->listen.trusted_proxies_len,
+                            .origins = conf->origins,
+                            .origins_len = conf->origins_len};
+    for (size_t i = 0; i < admit->proxies_len; i++) {
+        if (parse_block(conf->listen.trusted_proxies[i], &proxies[i]))
+            continue;
+        snprintf(why, why_len, "listen.trusted_proxies: not an address or a CIDR block: %s",
+                 conf->listen.trusted_proxies[i]);
+        admit_free(admit);
+        return NULL;
+    }
+    return admit;
+}
+
+void admit_free(struct admit *admit)
+{
+    if (admit == NULL)
+        return;
+    free(admit->proxies);
+    free(admit);
+}
+
+bool admit_trusted(const struct admit *admit, const struct in6_addr *peer)
+{
+    for (size_t i = 0; i < admit->proxies_len; i++) {
+        if (block_holds(&admit->proxies[i], peer))
+            return true;
+    }
+    return false;
+}
+
+bool admit_has_proxies(const struct admit *admit)
+{
+    return admit->proxies_len > 0;
+}
+
+/* An item of X-Forwarded-For: an address, some proxies add a port ("192.0.2.1:4711",
+ * "[2001:db8::1]:4711"). */
+static bool parse_forwarded(struct http_text item, struct in6_addr *out)
+{
+    char text[INET6_ADDRSTRLEN + 10];
+    bool is_v4;
+    if (item.len == 0 || item.len >= sizeof(text))
+        return false;
+    memcpy(text, item.at, item.len);
+    text[item.len] = '\0';
+    if (text[0] == '[') {
+        char *end = strchr(text, ']');
+        if (end == NULL)
+            return false;
+        *end = '\0';
+        return parse_address(text + 1, out, &is_v4);
+    }
+    if (parse_address(text, out, &is_v4))
+        return true;
+    text[strcspn(text, ":")] = '\0';
+    return parse_address(text, out, &is_v4);
+}
+
+struct in6_addr admit_client(const struct admit *admit, const struct in6_addr *peer,
+                             const struct http_head *head)
+{
+    struct in6_addr client = *peer;
+    if (!admit_trusted(admit, peer))
+        return client;
+
+    /* From the left: what a trusted address follows is what that one vouches for, so the last that
+     * is not trusted counts. */
+    size_t index = 0;
+    struct http_text value, item;
+    while (http_head_next(head, "x-forwarded-for", &index, &value)) {
+        while (http_list_next(&value, &item)) {
+            struct in6_addr address;
+            if (!parse_forwarded(item, &address))
+                client = *peer; /* what stands left of it is nobody's word */
+            else if (!admit_trusted(admit, &address))
+                client = address;
+        }
+    }
+    return client;
+}
+
+/* Of IPv6 the /64 counts, which is what one household or server has. */
+static struct in6_addr counted(const struct in6_addr *address)
+{
+    struct in6_addr key = *address;
+    if (!IN6_IS_ADDR_V4MAPPED(address))
+        memset(key.s6_addr + 8, 0, 8);
+    return key;
+}
+
+bool admit_take_ip(struct front *front, struct conn *conn, const struct in6_addr *address)
+{
+    uint32_t max = front->conf->clients.max_per_ip;
+    if (max == 0)
+        return true;
+
+    struct in6_addr key = counted(address);
+    struct ip_entry *entry;
+    HASH_FIND(hh, front->ips, &key, sizeof(key), entry);
+    if (entry != NULL && entry->clients >= max)
+        return false;
+    if (entry == NULL) {
+        entry = calloc(1, sizeof(*entry));
+        if (entry == NULL)
+            return false;
+        entry->key = key;
+        HASH_ADD(hh, front->ips, key, sizeof(entry->key), entry);
+    }
+    entry->clients++;
+    conn->ip = entry;
+    return true;
+}
+
+void admit_release_ip(struct conn *conn)
+{
+    struct ip_entry *entry = conn->ip;
+    if (entry == NULL)
+        return;
+    conn->ip = NULL;
+    if (--entry->clients > 0)
+        return;
+    HASH_DEL(conn->front->ips, entry);
+    free(entry);
+}
+
+/* --- origins --- */
+
+static unsigned default_port(struct http_text scheme)
+{
+    if (http_text_is_word(scheme, "https") || http_text_is_word(scheme, "wss"))
+        return 443;
+    return http_text_is_word(scheme, "http") || http_text_is_word(scheme, "ws") ? 80 : 0;
+}
+
+/* [scheme://]host[:port]; host may stand in brackets. */
+static struct origin parse_origin(struct http_text text)
+{
+    struct origin origin = {.host = text};
+    const char *slashes = memmem(text.at, text.len, "://", 3);
+    if (slashes != NULL) {
+        origin.scheme = (struct http_text){text.at, (size_t)(slashes - text.at)};
+        origin.host = (struct http_text){slashes + 3, text.len - origin.scheme.len - 3};
+    }
+    const char *host_end = memchr(origin.host.at, ']', origin.host.len);
+    size_t from = host_end == NULL ? 0 : (size_t)(host_end - origin.host.at);
+    const char *colon = memchr(origin.host.at + from, ':', origin.host.len - from);
+    if (colon != NULL) {
+        size_t host_len = (size_t)(colon - origin.host.at);
+        for (size_t i = host_len + 1; i < origin.host.len && origin.port <= 65535; i++)
+            origin.port = origin.port * 10 + (unsigned)(unsigned char)(origin.host.at[i] - '0');
+        origin.host.len = host_len;
+    }
+    if (origin.host.len > 2 && memcmp(origin.host.at, "*.", 2) == 0) {
+        origin.below = true;
+        origin.host.at++;
+        origin.host.len--;
+    }
+    return origin;
+}
+
+static bool same_word(struct http_text a, struct http_text b)
+{
+    return a.len == b.len && strncasecmp(a.at, b.at, a.len) == 0;
+}
+
+static bool origin_fits(const struct origin *origin, const struct origin *rule)
+{
+    if (rule->scheme.len > 0 && !same_word(rule->scheme, origin->scheme))
+        return false;
+    unsigned port = origin->port != 0 ? origin->port : default_port(origin->scheme);
+    if (rule->port != 0 && rule->port != port)
+        return false;
+    if (!rule->below)
+        return same_word(rule->host, origin->host);
+    if (origin->host.len <= rule->host.len)
+        return false;
+    struct http_text tail = {origin->host.at + origin->host.len - rule->host.len, rule->host.len};
+    return same_word(tail, rule->host);
+}
+
+bool admit_origin(const struct admit *admit, const struct http_text *text)
+{
+    if (text == NULL || admit->origins_len == 0)
+        return true;
+    bool opaque = http_text_is_word(*text, "null");
+    struct origin origin = parse_origin(*text);
+    for (size_t i = 0; i < admit->origins_len; i++) {
+        struct http_text item = {admit->origins[i], strlen(admit->origins[i])};
+        if (opaque || http_text_is_word(item, "null")) {
+            if (opaque && http_text_is_word(item, "null"))
+                return true;
+            continue;
+        }
+        struct origin rule = parse_origin(item);
+        if (origin_fits(&origin, &rule))
+            return true;
+    }
+    return false;
+}

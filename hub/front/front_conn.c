@@ -1,0 +1,421 @@
+/*
+ * The life of a connection: from the accepted socket to the last byte, and the ops that the core
+ * asks for.
+ *
+ * Reading stops while lws holds bytes that the socket did not take: its raw role does not read
+ * then, and readable data would wake the loop again and again. Once all is out, reading goes first
+ * for one turn, then the core writes on.
+ */
+#include <assert.h>
+#include <linux/sockios.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "common/log.h"
+#include "core/hub.h"
+#include "front/front_private.h"
+
+static const char *const state_names[] = {"handshake", "refused", "open", "closing", "gone"};
+
+/* Where each state may lead, as bits. */
+static const unsigned transitions[] = {
+    [CONN_HANDSHAKE] = 1U << CONN_OPEN | 1U << CONN_REFUSED | 1U << CONN_GONE,
+    [CONN_REFUSED] = 1U << CONN_GONE,
+    [CONN_OPEN] = 1U << CONN_CLOSING | 1U << CONN_GONE,
+    [CONN_CLOSING] = 1U << CONN_GONE,
+    [CONN_GONE] = 0,
+};
+
+void conn_set_state(struct conn *conn, enum conn_state state)
+{
+    assert((transitions[conn->state] & 1U << state) != 0);
+    log_debug("connection_state", LOG_STR("from", state_names[conn->state]),
+              LOG_STR("to", state_names[state]));
+    if (conn->state == CONN_OPEN)
+        conn->front->open--;
+    if (state == CONN_OPEN)
+        conn->front->open++;
+    conn->state = (uint8_t)state;
+}
+
+/* --- queues --- */
+
+static void dequeue(struct conn *conn)
+{
+    struct conn_queue *queue = &conn->front->queues[conn->queue];
+    if (conn->queue == QUEUE_NONE)
+        return;
+    *(conn->prev == NULL ? &queue->first : &conn->prev->next) = conn->next;
+    *(conn->next == NULL ? &queue->last : &conn->next->prev) = conn->prev;
+    conn->prev = conn->next = NULL;
+    conn->queue = QUEUE_NONE;
+}
+
+void conn_enqueue(struct conn *conn, enum queue_name name)
+{
+    dequeue(conn);
+    if (name == QUEUE_NONE)
+        return;
+    struct conn_queue *queue = &conn->front->queues[name];
+    conn->queue = (uint8_t)name;
+    conn->due_ms = conn->front->now_ms + queue->wait_ms;
+    conn->prev = queue->last;
+    *(queue->last == NULL ? &queue->first : &queue->last->next) = conn;
+    queue->last = conn;
+    sweep_arm(conn->front);
+}
+
+/* --- making and freeing --- */
+
+void conn_new(struct front *front, int fd, const struct in6_addr *peer, uint16_t peer_port)
+{
+    struct conn *conn = calloc(1, sizeof(*conn));
+    struct handshake *handshake = calloc(1, sizeof(*handshake));
+    if (conn == NULL || handshake == NULL) {
+        free(conn);
+        free(handshake);
+        close(fd);
+        return;
+    }
+    handshake->peer = *peer;
+    handshake->peer_port = peer_port;
+    conn->front = front;
+    conn->handshake = handshake;
+    conn->client.state = CLIENT_GONE;
+    conn->heard_ms = front->now_ms;
+    front->connections++;
+
+    /* Where lws fails it may have called back, and the connection been freed, or not. */
+    front->adopting = conn;
+    lws_adopt_desc_t adopt = {.vh = front->vhost,
+                              .type = LWS_ADOPT_SOCKET | LWS_ADOPT_ALLOW_SSL,
+                              .fd.sockfd = fd,
+                              .vh_prot_name = "client",
+                              .opaque = conn};
+    struct lws *wsi = lws_adopt_descriptor_vhost_via_info(&adopt);
+    bool alive = front->adopting == conn;
+    front->adopting = NULL;
+    if (wsi == NULL && alive) {
+        conn_free(conn);
+        return;
+    }
+    if (alive) {
+        conn->wsi = wsi;
+        conn_enqueue(conn, QUEUE_HANDSHAKE);
+    }
+}
+
+void conn_free(struct conn *conn)
+{
+    struct front *front = conn->front;
+    if (conn->state != CONN_GONE)
+        conn_set_state(conn, CONN_GONE);
+    if (front->adopting == conn)
+        front->adopting = NULL;
+    if (conn->wsi != NULL)
+        lws_set_opaque_user_data(conn->wsi, NULL);
+    dequeue(conn);
+    admit_release_ip(conn);
+    handshake_free(conn->handshake);
+    ws_reader_fini(&conn->reader);
+    free(conn->held);
+    free(conn);
+    front->connections--;
+}
+
+void conn_tell_gone(struct conn *conn, unsigned code, const char *reason)
+{
+    if (!conn->told)
+        return;
+    conn->told = false;
+    client_gone(&conn->client, code, reason);
+}
+
+/* --- writing --- */
+
+static void update_reading(struct conn *conn)
+{
+    if (conn->wsi != NULL)
+        lws_rx_flow_control(conn->wsi, !conn->stalled && !conn->paused && conn->held == NULL);
+}
+
+void conn_kill(struct conn *conn)
+{
+    if (conn->wsi == NULL || conn->killed)
+        return;
+    conn->killed = true;
+    /* What the peer has not taken by now it will not take: a reset frees the kernel's memory at
+     * once. */
+    int fd = lws_get_socket_fd(conn->wsi), unsent = 0;
+    if (lws_partial_buffered(conn->wsi) || (ioctl(fd, SIOCOUTQ, &unsent) == 0 && unsent > 0)) {
+        struct linger reset = {.l_onoff = 1, .l_linger = 0};
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    }
+    lws_set_timeout(conn->wsi, PENDING_TIMEOUT_KILLED_BY_PARENT, LWS_TO_KILL_ASYNC);
+}
+
+void conn_write(struct conn *conn, const void *bytes, size_t len)
+{
+    if (conn->wsi == NULL || conn->killed || len == 0)
+        return;
+    /* Written as it stands: the raw role neither frames nor masks. */
+    if (lws_write(conn->wsi, (unsigned char *)(uintptr_t)bytes, len, LWS_WRITE_RAW) < 0) {
+        conn_kill(conn);
+        return;
+    }
+    if (!conn->stalled && lws_partial_buffered(conn->wsi)) {
+        conn->stalled = true;
+        update_reading(conn);
+    }
+}
+
+static void write_control(struct conn *conn, enum ws_opcode opcode, const uint8_t *payload,
+                          size_t len)
+{
+    uint8_t frame[10 + WS_CONTROL_MAX];
+    assert(len <= WS_CONTROL_MAX);
+    size_t head = frame_header(frame, opcode, false, len);
+    if (len > 0)
+        memcpy(frame + head, payload, len);
+    conn_write(conn, frame, head + len);
+}
+
+void conn_start_closing(struct conn *conn, unsigned code, const char *reason)
+{
+    if (conn->state != CONN_OPEN)
+        return;
+    uint8_t payload[WS_CONTROL_MAX];
+    write_control(conn, WS_CLOSE, payload, ws_close_payload(payload, code, reason));
+    conn->close_code = (uint16_t)code;
+    conn_set_state(conn, CONN_CLOSING);
+    conn_enqueue(conn, QUEUE_CLOSING);
+    /* Nothing that waits is for the core any more, and the answer to the close frame must be seen.
+     */
+    free(conn->held);
+    conn->held = NULL;
+    conn->paused = false;
+    update_reading(conn);
+}
+
+/* --- reading --- */
+
+/* The close frame of the peer: the core hears of it at once, the answer goes out after what was
+ * written before. */
+static void on_close_frame(struct conn *conn, const struct ws_item *item)
+{
+    char reason[WS_CONTROL_MAX + 1];
+    memcpy(reason, item->payload, item->len);
+    reason[item->len] = '\0';
+    conn_tell_gone(conn, item->code, reason);
+    conn_start_closing(conn, item->code, NULL);
+}
+
+static void on_bad_input(struct conn *conn, const struct ws_item *item)
+{
+    metric_drop(item->code == CLOSE_MESSAGE_TOO_LARGE ? DROP_TOO_LARGE : DROP_MALFORMED, 1);
+    conn->deaf = true;
+    client_close(&conn->client, item->code, item->why);
+}
+
+static void hold(struct conn *conn, const uint8_t *bytes, size_t len)
+{
+    conn->held = len == 0 ? NULL : malloc(len);
+    if (conn->held == NULL)
+        return;
+    memcpy(conn->held, bytes, len);
+    conn->held_len = (uint32_t)len;
+    update_reading(conn);
+}
+
+/* After our close frame only the peer's matters. */
+static bool closing_frames(struct conn *conn, const struct ws_rules *rules, uint8_t *bytes,
+                           size_t len)
+{
+    struct ws_item item;
+    while (!conn->deaf && ws_next(&conn->reader, rules, &bytes, &len, &item)) {
+        if (item.kind == WS_ITEM_CLOSE)
+            return false;
+        conn->deaf = item.kind == WS_ITEM_BAD;
+    }
+    return true;
+}
+
+/* Of several PINGs at once the last is answered, which section 5.5.3 allows: a flood costs one
+ * write. */
+struct pong {
+    uint8_t payload[WS_CONTROL_MAX];
+    size_t len;
+    bool due;
+};
+
+static void pong_write(struct conn *conn, struct pong *pong)
+{
+    if (pong->due && conn->state == CONN_OPEN)
+        write_control(conn, WS_PONG, pong->payload, pong->len);
+    pong->due = false;
+}
+
+/* False: drop the connection. */
+static bool on_item(struct conn *conn, const struct ws_item *item, struct pong *pong)
+{
+    switch (item->kind) {
+    case WS_ITEM_MESSAGE:
+        client_message(&conn->client, (enum opcode)item->opcode, item->payload, item->len);
+        break;
+    case WS_ITEM_PING:
+        memcpy(pong->payload, item->payload, item->len);
+        pong->len = item->len;
+        pong->due = true;
+        break;
+    case WS_ITEM_PONG: break; /* heard_ms was set by the bytes */
+    case WS_ITEM_CLOSE:
+        pong_write(conn, pong);
+        on_close_frame(conn, item);
+        return false;
+    case WS_ITEM_BAD: on_bad_input(conn, item); break;
+    }
+    return true;
+}
+
+bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len)
+{
+    struct ws_rules rules = {.masked = true,
+                             .rsv1 = conn->deflate,
+                             .message_max = conn->front->conf->clients.max_message_bytes,
+                             .too_large = CLOSE_MESSAGE_TOO_LARGE};
+    struct pong pong = {.due = false};
+    struct ws_item item;
+    while (conn->state == CONN_OPEN && !conn->paused &&
+           ws_next(&conn->reader, &rules, &bytes, &len, &item)) {
+        if (!on_item(conn, &item, &pong))
+            return false;
+    }
+    pong_write(conn, &pong);
+    if (conn->state == CONN_OPEN && conn->paused)
+        hold(conn, bytes, len);
+    return conn->state != CONN_CLOSING || closing_frames(conn, &rules, bytes, len);
+}
+
+/* False: drop the connection. */
+static bool on_bytes(struct conn *conn, uint8_t *bytes, size_t len)
+{
+    conn->heard_ms = conn->front->now_ms;
+    switch ((enum conn_state)conn->state) {
+    case CONN_HANDSHAKE: return handshake_read(conn, bytes, len);
+    case CONN_OPEN:
+    case CONN_CLOSING: return conn_frames(conn, bytes, len);
+    case CONN_REFUSED: /* what still comes is thrown away, so that the answer is not lost in a reset
+                        */
+    case CONN_GONE: break;
+    }
+    return true;
+}
+
+/* What was held back when the core paused it. */
+static bool feed_held(struct conn *conn)
+{
+    uint8_t *bytes = conn->held;
+    if (bytes == NULL || conn->paused)
+        return true;
+    conn->held = NULL;
+    bool alive = conn_frames(conn, bytes, conn->held_len);
+    free(bytes);
+    if (alive)
+        update_reading(conn);
+    return alive;
+}
+
+/* False: drop the connection. */
+static bool on_writable(struct conn *conn)
+{
+    if (conn->stalled) {
+        conn->stalled = false;
+        conn->heard_ms = conn->front->now_ms; /* it took something: a sign of life */
+        update_reading(conn);
+        lws_callback_on_writable(conn->wsi);
+        return true;
+    }
+    if (!feed_held(conn))
+        return false;
+    if (conn->state == CONN_OPEN)
+        client_writable(&conn->client);
+    return true;
+}
+
+static void on_gone(struct conn *conn, struct lws *wsi)
+{
+    lws_set_opaque_user_data(wsi, NULL);
+    conn->wsi = NULL;
+    conn_tell_gone(conn, conn->close_code != 0 ? conn->close_code : 1006U,
+                   conn->why != NULL ? conn->why : "");
+    conn_free(conn);
+}
+
+int conn_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                  size_t len)
+{
+    (void)user;
+    struct conn *conn = lws_get_opaque_user_data(wsi);
+    if (conn == NULL)
+        return 0;
+    loop_enter(conn->front->loop);
+
+    /* The rest of lws's reasons do not concern a raw connection. */
+    if (reason == LWS_CALLBACK_RAW_ADOPT)
+        conn->wsi = wsi;
+    else if (reason == LWS_CALLBACK_RAW_RX)
+        return on_bytes(conn, in, len) ? 0 : -1;
+    else if (reason == LWS_CALLBACK_RAW_WRITEABLE)
+        return on_writable(conn) ? 0 : -1;
+    else if (reason == LWS_CALLBACK_RAW_CLOSE || reason == LWS_CALLBACK_WSI_DESTROY)
+        on_gone(conn, wsi);
+    return 0;
+}
+
+/* --- what the core asks for --- */
+
+static struct conn *conn_of(struct client *client)
+{
+    return (struct conn *)client;
+}
+
+static enum status op_write(void *ctx, struct client *client, const uint8_t *frames, size_t len)
+{
+    (void)ctx;
+    struct conn *conn = conn_of(client);
+    if (conn->state != CONN_OPEN || conn->wsi == NULL)
+        return STATUS_OK;
+    if (conn->stalled || lws_partial_buffered(conn->wsi))
+        return STATUS_AGAIN;
+    conn_write(conn, frames, len);
+    return STATUS_OK;
+}
+
+static void op_close(void *ctx, struct client *client, unsigned code, const char *reason)
+{
+    (void)ctx;
+    conn_start_closing(conn_of(client), code, reason);
+}
+
+/* Bytes that were held back are read in the next turn, never within the core's call. */
+static void op_pause(void *ctx, struct client *client, bool paused)
+{
+    struct front *front = ctx;
+    struct conn *conn = conn_of(client);
+    if (conn->state != CONN_OPEN)
+        return;
+    conn->paused = paused;
+    conn->heard_ms = front->now_ms;
+    update_reading(conn);
+    if (!paused && conn->held != NULL)
+        lws_callback_on_writable(conn->wsi);
+}
+
+const struct client_ops front_client_ops = {
+    .write = op_write,
+    .close = op_close,
+    .pause = op_pause,
+    .deflate = NULL,
+};

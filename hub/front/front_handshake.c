@@ -1,0 +1,327 @@
+/*
+ * The opening handshake (RFC 6455 section 4.2): reads the request, decides, and answers with 101 or
+ * with a status and a line of text that says why.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "common/log.h"
+#include "common/url.h"
+#include "core/hub.h"
+#include "front/front_private.h"
+
+/* A token in a URL or a cookie fits; what is larger is refused before it is kept. */
+#define REQUEST_LINE_MAX 8192U
+#define HEAD_MAX         16384U
+#define PROTOCOL_MAX     64U /* bytes of a subprotocol that is echoed */
+
+struct refusal {
+    unsigned status;
+    const char *phrase;
+    enum refuse_reason reason;
+    const char *fields; /* more header lines */
+};
+
+static const struct refusal malformed = {400, "Bad Request", REFUSE_MALFORMED_URL, ""};
+static const struct refusal bad_handshake = {400, "Bad Request", REFUSE_NOT_UPGRADE, ""};
+static const struct refusal wrong_origin = {403, "Forbidden", REFUSE_ORIGIN, ""};
+static const struct refusal no_service = {404, "Not Found", REFUSE_UNKNOWN_SERVICE, ""};
+static const struct refusal wrong_method = {405, "Method Not Allowed", REFUSE_NOT_UPGRADE,
+                                            "Allow: GET\r\n"};
+static const struct refusal long_url = {414, "URI Too Long", REFUSE_MALFORMED_URL, ""};
+static const struct refusal no_upgrade = {426, "Upgrade Required", REFUSE_NOT_UPGRADE,
+                                          "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"};
+static const struct refusal long_head = {431, "Request Header Fields Too Large", REFUSE_NOT_UPGRADE,
+                                         ""};
+static const struct refusal full = {503, "Service Unavailable", REFUSE_FULL, "Retry-After: 5\r\n"};
+static const struct refusal draining = {503, "Service Unavailable", REFUSE_DRAINING,
+                                        "Retry-After: 1\r\n"};
+static const struct refusal too_many = {503, "Service Unavailable", REFUSE_PER_IP,
+                                        "Retry-After: 5\r\n"};
+
+/* What a request asks for, while it is looked at. */
+struct request {
+    struct http_head head;
+    struct http_text key;
+    struct in6_addr address;
+    char protocol[PROTOCOL_MAX + 1]; /* the answer; "" for none */
+    enum client_protocol kind;
+};
+
+void handshake_free(struct handshake *handshake)
+{
+    if (handshake == NULL)
+        return;
+    free(handshake->bytes);
+    free(handshake);
+}
+
+/* Answers and waits a moment for the peer to go, throwing away what it still sends: a close at once
+ * could reset the connection before the answer was read. */
+static void refuse(struct conn *conn, const struct refusal *refusal, const char *why)
+{
+    char text[1024];
+    int len = snprintf(text, sizeof(text),
+                       "HTTP/1.1 %u %s\r\n"
+                       "Content-Type: text/plain; charset=utf-8\r\n"
+                       "Content-Length: %zu\r\n"
+                       "%s"
+                       "Connection: close\r\n\r\n%s\n",
+                       refusal->status, refusal->phrase, strlen(why) + 1, refusal->fields, why);
+    char address[INET6_ADDRSTRLEN];
+    admit_print(&conn->handshake->peer, address);
+    metric_refuse(refusal->reason);
+    log_info("client_refused", LOG_U64("status", refusal->status), LOG_STR("reason", why),
+             LOG_STR("address", address));
+
+    handshake_free(conn->handshake);
+    conn->handshake = NULL;
+    conn_write(conn, text, (size_t)len);
+    if (!conn->stalled && !lws_is_ssl(conn->wsi))
+        shutdown(lws_get_socket_fd(conn->wsi), SHUT_WR);
+    conn_set_state(conn, CONN_REFUSED);
+    conn_enqueue(conn, QUEUE_CLOSING);
+}
+
+/* --- what is asked --- */
+
+static bool key_is_valid(struct http_text key)
+{
+    return key.len == 24 && memcmp(key.at + 22, "==", 2) == 0;
+}
+
+static bool check_upgrade(struct conn *conn, struct request *request)
+{
+    const struct http_head *head = &request->head;
+    struct http_text version;
+    if (!http_text_is(head->start[0], "GET")) {
+        refuse(conn, &wrong_method, "only GET is served here");
+        return false;
+    }
+    if (!http_text_is(head->start[2], "HTTP/1.1")) {
+        refuse(conn, &bad_handshake, "HTTP/1.1 is needed");
+        return false;
+    }
+    if (!http_head_lists(head, "upgrade", "websocket") ||
+        !http_head_lists(head, "connection", "upgrade")) {
+        refuse(conn, &no_upgrade, "this port speaks WebSocket only");
+        return false;
+    }
+    if (!http_head_one(head, "sec-websocket-version", &version) || !http_text_is(version, "13")) {
+        refuse(conn, &no_upgrade, "WebSocket version 13 is needed");
+        return false;
+    }
+    if (!http_head_one(head, "sec-websocket-key", &request->key) || !key_is_valid(request->key)) {
+        refuse(conn, &bad_handshake, "Sec-WebSocket-Key is missing or malformed");
+        return false;
+    }
+    struct http_text host;
+    if (!http_head_one(head, "host", &host)) {
+        refuse(conn, &bad_handshake, "one Host header is needed");
+        return false;
+    }
+    return true;
+}
+
+static void keep_protocol(struct request *request, struct http_text name)
+{
+    if (name.len == 0 || name.len > PROTOCOL_MAX)
+        return;
+    memcpy(request->protocol, name.at, name.len);
+    request->protocol[name.len] = '\0';
+}
+
+/* Contract section 5: ours if offered, else "bearer", else the first. False: malformed. */
+static bool choose_protocol(struct request *request)
+{
+    size_t index = 0;
+    struct http_text value, item, first = {0}, bearer = {0};
+    while (http_head_next(&request->head, "sec-websocket-protocol", &index, &value)) {
+        while (http_list_next(&value, &item)) {
+            if (!http_text_is_token(item))
+                return false;
+            bool json = http_text_is(item, "vinhub.v1"),
+                 msgpack = http_text_is(item, "vinhub.v1.msgpack");
+            if ((json || msgpack) && request->kind == CLIENT_RAW) {
+                request->kind = json ? CLIENT_JSON : CLIENT_MSGPACK;
+                keep_protocol(request, item);
+            }
+            if (first.len == 0)
+                first = item;
+            if (http_text_is(item, "bearer"))
+                bearer = item;
+        }
+    }
+    if (request->kind == CLIENT_RAW)
+        keep_protocol(request, bearer.len > 0 ? bearer : first);
+    return true;
+}
+
+static bool check_origin(struct conn *conn, const struct request *request)
+{
+    struct http_text origin;
+    size_t index = 0;
+    bool has = http_head_next(&request->head, "origin", &index, &origin);
+    if (admit_origin(conn->front->admit, has ? &origin : NULL))
+        return true;
+    refuse(conn, &wrong_origin, "this Origin is not allowed here");
+    return false;
+}
+
+static bool check_capacity(struct conn *conn, const struct request *request)
+{
+    struct front *front = conn->front;
+    if (!hub_ready(front->hub)) {
+        bool leaving = hub_state(front->hub) == NODE_DRAINING ||
+                       hub_state(front->hub) == NODE_STOPPED;
+        refuse(conn, &draining, leaving ? "this node is draining" : "this node is not ready");
+        return false;
+    }
+    bool descriptors = lws_get_socket_fd(conn->wsi) < front->descriptors_max;
+    if (!descriptors || (front->conf->clients.max > 0 && front->open >= front->conf->clients.max)) {
+        refuse(conn, &full, "this node is full");
+        return false;
+    }
+    if (!admit_take_ip(front, conn, &request->address)) {
+        refuse(conn, &too_many, "too many connections of this address");
+        return false;
+    }
+    return true;
+}
+
+/* --- the answer --- */
+
+static void write_answer(struct conn *conn, const struct request *request)
+{
+    char accept[WS_ACCEPT_SIZE], text[512];
+    ws_accept_key(request->key, accept);
+    bool named = request->protocol[0] != '\0';
+    int len = snprintf(text, sizeof(text),
+                       "HTTP/1.1 101 Switching Protocols\r\n"
+                       "Upgrade: websocket\r\n"
+                       "Connection: Upgrade\r\n"
+                       "Sec-WebSocket-Accept: %s\r\n"
+                       "%s%s%s\r\n",
+                       accept, named ? "Sec-WebSocket-Protocol: " : "", request->protocol,
+                       named ? "\r\n" : "");
+    conn_write(conn, text, (size_t)len);
+}
+
+static void open_client(struct conn *conn, const struct request *request,
+                        const struct target *target)
+{
+    char address[INET6_ADDRSTRLEN];
+    admit_print(&request->address, address);
+    write_answer(conn, request);
+    handshake_free(conn->handshake);
+    conn->handshake = NULL;
+    conn_set_state(conn, CONN_OPEN);
+    conn_enqueue(conn, QUEUE_QUIET);
+    metric_add(METRIC_ACCEPTED, 1);
+    log_debug("client_opened", LOG_STR("session", target->session_id), LOG_STR("address", address));
+
+    conn->told = true;
+    if (client_open(conn->front->hub, &conn->client, target, request->kind, conn->deflate) ==
+        STATUS_OK)
+        return;
+    conn->told = false;
+    metric_refuse(REFUSE_FULL);
+    conn_start_closing(conn, CLOSE_TRY_LATER, "try again later");
+}
+
+static void serve(struct conn *conn, struct request *request)
+{
+    struct front *front = conn->front;
+    if (!check_upgrade(conn, request))
+        return;
+    if (!choose_protocol(request)) {
+        refuse(conn, &bad_handshake, "Sec-WebSocket-Protocol is malformed");
+        return;
+    }
+    struct url_options options = {.take_token = front->conf->auth.mode == AUTH_JWT,
+                                  .take_resume = request->kind != CLIENT_RAW};
+    struct target target;
+    const char *why;
+    enum status status = url_parse(front->conf, request->head.start[1].at,
+                                   request->head.start[1].len, &options, &target, &why);
+    if (status != STATUS_OK) {
+        refuse(conn, status == STATUS_NOT_FOUND ? &no_service : &malformed, why);
+        return;
+    }
+    request->address = admit_client(front->admit, &conn->handshake->peer, &request->head);
+    if (check_origin(conn, request) && check_capacity(conn, request))
+        open_client(conn, request, &target);
+    target_fini(&target);
+}
+
+/* --- reading it --- */
+
+static bool line_too_long(const char *bytes, size_t len)
+{
+    size_t look = len < REQUEST_LINE_MAX ? len : REQUEST_LINE_MAX;
+    return len > REQUEST_LINE_MAX && memmem(bytes, look, "\r\n", 2) == NULL;
+}
+
+static void serve_head(struct conn *conn, const char *bytes, size_t len)
+{
+    struct request request = {.kind = CLIENT_RAW};
+    enum status status = http_head_parse(bytes, len, &request.head);
+    if (line_too_long(bytes, len))
+        refuse(conn, &long_url, "the URL is too long");
+    else if (status == STATUS_LIMIT || len > HEAD_MAX)
+        refuse(conn, &long_head, "the header is too large");
+    else if (status != STATUS_OK)
+        refuse(conn, &bad_handshake, "this is not an HTTP request");
+    else
+        serve(conn, &request);
+}
+
+/* Keeps what came so far; it is no more than HEAD_MAX and a read. */
+static bool keep(struct handshake *handshake, const uint8_t *bytes, size_t len)
+{
+    size_t need = handshake->len + len;
+    if (need > handshake->cap) {
+        size_t cap = need < 1024 ? 1024 : need * 2;
+        char *grown = realloc(handshake->bytes, cap);
+        if (grown == NULL)
+            return false;
+        handshake->bytes = grown;
+        handshake->cap = cap;
+    }
+    memcpy(handshake->bytes + handshake->len, bytes, len);
+    handshake->len = need;
+    return true;
+}
+
+/* Usually the whole head is in the first bytes and nothing is copied. */
+bool handshake_read(struct conn *conn, uint8_t *bytes, size_t len)
+{
+    struct handshake *handshake = conn->handshake;
+    size_t before = handshake->len;
+    const char *all = (const char *)bytes;
+    size_t all_len = len;
+    if (before > 0) {
+        if (!keep(handshake, bytes, len))
+            return false;
+        all = handshake->bytes;
+        all_len = handshake->len;
+    }
+
+    size_t end = http_head_end(all, all_len, before);
+    if (end == 0 && line_too_long(all, all_len)) {
+        refuse(conn, &long_url, "the URL is too long");
+        return true;
+    }
+    if (end == 0 && all_len > HEAD_MAX) {
+        refuse(conn, &long_head, "the header is too large");
+        return true;
+    }
+    if (end == 0)
+        return before > 0 || keep(handshake, bytes, len);
+
+    serve_head(conn, all, end); /* frees what was kept */
+    size_t rest = all_len - end;
+    return conn->state != CONN_OPEN || conn_frames(conn, bytes + len - rest, rest);
+}

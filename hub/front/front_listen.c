@@ -1,0 +1,178 @@
+/*
+ * The listening socket: binding, and accepting in batches.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "front/front_private.h"
+
+#define BACKLOG 4096
+/* Accepted in one turn, so that a storm of connects lets the others have theirs. */
+#define ACCEPT_MAX 256
+/* How long nothing is accepted after the descriptors ran out. */
+#define ACCEPT_PAUSE_MS 100
+
+/* "host:port" into its parts; the host without brackets. */
+static bool split_address(const char *address, char host[256], const char **port)
+{
+    const char *colon = strrchr(address, ':');
+    if (colon == NULL)
+        return false;
+    size_t len = (size_t)(colon - address);
+    if (len >= 2 && address[0] == '[' && address[len - 1] == ']') {
+        address++;
+        len -= 2;
+    }
+    if (len >= 256)
+        return false;
+    memcpy(host, address, len);
+    host[len] = '\0';
+    *port = colon + 1;
+    return **port != '\0';
+}
+
+static int bind_socket(const struct addrinfo *info)
+{
+    int fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    int on = 1, off = 0;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (info->ai_family == AF_INET6) /* "::" takes IPv4 too */
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+    if (bind(fd, info->ai_addr, info->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
+        return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+static void print_bound(int fd, char *out, size_t len)
+{
+    struct sockaddr_storage bound;
+    socklen_t size = sizeof(bound);
+    char host[INET6_ADDRSTRLEN], port[8];
+    if (getsockname(fd, (struct sockaddr *)&bound, &size) != 0 ||
+        getnameinfo((struct sockaddr *)&bound, size, host, sizeof(host), port, sizeof(port),
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        return;
+    snprintf(out, len, bound.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+static void take(struct front *front, int fd, const struct sockaddr_storage *from)
+{
+    struct in6_addr peer;
+    uint16_t port;
+    if (from->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)from;
+        peer = v6->sin6_addr;
+        port = ntohs(v6->sin6_port);
+    } else {
+        const struct sockaddr_in *v4 = (const struct sockaddr_in *)from;
+        memset(&peer, 0, sizeof(peer));
+        peer.s6_addr[10] = peer.s6_addr[11] = 0xff;
+        memcpy(peer.s6_addr + 12, &v4->sin_addr, 4);
+        port = ntohs(v4->sin_port);
+    }
+    int on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    conn_new(front, fd, &peer, port);
+}
+
+/* The oldest half-open handshake makes room: who means it is done within a round trip. */
+static void evict(struct front *front)
+{
+    struct conn *oldest = front->queues[QUEUE_HANDSHAKE].first;
+    if (oldest != NULL) {
+        conn_enqueue(oldest, QUEUE_CLOSING);
+        conn_kill(oldest);
+    }
+}
+
+static void on_connection(void *ctx)
+{
+    struct front *front = ctx;
+    for (int i = 0; i < ACCEPT_MAX; i++) {
+        struct sockaddr_storage from;
+        socklen_t size = sizeof(from);
+        int fd = accept4(front->listen_fd, (struct sockaddr *)&from, &size,
+                         SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            /* Descriptors are given lowest first: this number says how many are in use. */
+            if (fd >= front->descriptors_max)
+                evict(front);
+            take(front, fd, &from);
+            continue;
+        }
+        if (errno == ECONNABORTED || errno == EINTR)
+            continue;
+        if (errno != EAGAIN) {
+            log_warn("accept_failed", LOG_STR("error", strerror(errno)));
+            evict(front);
+            loop_watch_free(front->listen_watch);
+            front->listen_watch = NULL;
+            loop_timer_start(front->listen_timer, ACCEPT_PAUSE_MS);
+        }
+        return;
+    }
+}
+
+void listen_resume(void *ctx)
+{
+    struct front *front = ctx;
+    if (front->listen_fd < 0 || front->listen_watch != NULL)
+        return;
+    front->listen_watch = loop_watch_new(front->loop, front->listen_fd, on_connection, front);
+    if (front->listen_watch == NULL)
+        loop_timer_start(front->listen_timer, ACCEPT_PAUSE_MS);
+}
+
+enum status front_listen(struct front *front, const char *address, char *why, size_t why_len)
+{
+    char host[256];
+    const char *port;
+    if (!split_address(address, host, &port)) {
+        snprintf(why, why_len, "%s: not of the form host:port", address);
+        return STATUS_INVALID;
+    }
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *list;
+    bool any = host[0] == '\0' || strcmp(host, "*") == 0;
+    int result = getaddrinfo(any ? NULL : host, port, &hints, &list);
+    if (result != 0) {
+        snprintf(why, why_len, "%s: %s", address, gai_strerror(result));
+        return STATUS_IO;
+    }
+    int fd = -1;
+    for (struct addrinfo *info = list; info != NULL && fd < 0; info = info->ai_next)
+        fd = bind_socket(info);
+    int error = errno;
+    freeaddrinfo(list);
+    if (fd < 0) {
+        snprintf(why, why_len, "%s: %s", address, strerror(error));
+        return STATUS_IO;
+    }
+    front->listen_fd = fd;
+    print_bound(fd, front->address, sizeof(front->address));
+    listen_resume(front);
+    if (front->listen_watch == NULL)
+        return STATUS_NO_MEMORY;
+    return STATUS_OK;
+}
+
+void listen_stop(struct front *front)
+{
+    loop_watch_free(front->listen_watch);
+    front->listen_watch = NULL;
+    loop_timer_stop(front->listen_timer);
+    if (front->listen_fd >= 0)
+        close(front->listen_fd);
+    front->listen_fd = -1;
+}

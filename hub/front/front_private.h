@@ -1,0 +1,162 @@
+/*
+ * Inside the front: the connection object and what its files do for each other.
+ *
+ * A connection goes handshake > open > closing, or handshake > refused, one setter for all
+ * (conn_set_state). In each state it stands in one queue, whose members all wait equally long: a
+ * queue is in the order of its deadlines by itself, and one timer looks after the heads of all of
+ * them.
+ */
+#ifndef VINHUB_FRONT_FRONT_PRIVATE_H
+#define VINHUB_FRONT_FRONT_PRIVATE_H
+
+#include <libwebsockets.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/conf.h"
+#include "common/metrics.h"
+#include "core/client.h"
+#include "front/front.h"
+#include "loop/http_head.h"
+#include "loop/loop.h"
+#include "loop/ws_reader.h"
+
+/* How long a handshake may take, from accept to its last byte. */
+#define HANDSHAKE_MS 10000U
+/* How long the peer has to take what was sent and to answer a close frame (contract section 9). */
+#define CLOSING_MS 1000U
+
+enum conn_state { CONN_HANDSHAKE, CONN_REFUSED, CONN_OPEN, CONN_CLOSING, CONN_GONE };
+
+enum queue_name {
+    QUEUE_NONE,
+    QUEUE_HANDSHAKE, /* half open */
+    QUEUE_QUIET,     /* open; a PING is due */
+    QUEUE_PINGED,    /* open; an answer is due */
+    QUEUE_CLOSING,   /* refused or closing */
+    QUEUES
+};
+
+struct ip_entry;
+struct front;
+
+/* What only a handshake needs; freed with its end. */
+struct handshake {
+    struct in6_addr peer; /* of the socket, or what the PROXY header said; IPv4 mapped */
+    uint16_t peer_port;
+    char *bytes; /* of a head that came in several pieces */
+    size_t len, cap;
+};
+
+struct conn {
+    struct client client; /* the core's; first, so that the one is the other */
+    struct front *front;
+    struct lws *wsi; /* NULL once lws has closed it */
+    struct conn *prev, *next;
+    struct handshake *handshake;
+    struct ws_reader reader;
+    struct ip_entry *ip; /* NULL where clients are not counted by address */
+    uint8_t *held;       /* read, but not taken: the core paused it in the middle */
+    uint32_t held_len;
+    uint32_t due_ms;     /* of its queue; low 32 bits */
+    uint32_t heard_ms;   /* of the last byte from the peer; low 32 bits */
+    uint16_t close_code; /* what was seen or sent; 0: nothing yet */
+    uint8_t state;       /* enum conn_state */
+    uint8_t queue;       /* enum queue_name */
+    bool told;           /* the core knows it: client_gone is owed */
+    bool paused;         /* by the core */
+    bool stalled;        /* lws holds bytes: reading waits for them (front_conn.c) */
+    bool deaf;           /* its input can't be parsed any more */
+    bool killed;         /* lws was asked to drop it */
+    bool deflate;        /* permessage-deflate was agreed */
+    const char *why;     /* why we closed it; a static text or NULL */
+};
+
+struct conn_queue {
+    struct conn *first, *last;
+    uint32_t wait_ms;
+};
+
+struct admit;
+
+struct front {
+    struct loop *loop;
+    struct hub *hub;
+    struct conf *conf;
+    struct lws_vhost *vhost;
+    struct admit *admit;
+    struct ip_entry *ips; /* uthash */
+    struct conn_queue queues[QUEUES];
+    struct loop_timer *sweep_timer;
+    bool sweep_armed;
+    uint32_t now_ms;       /* of the turn; low 32 bits */
+    size_t connections;    /* conn objects */
+    size_t open;           /* clients */
+    struct conn *adopting; /* while lws takes a new descriptor */
+    int listen_fd;
+    struct loop_watch *listen_watch;
+    struct loop_timer *listen_timer; /* accepts again after the descriptors ran out */
+    int descriptors_max;
+    char address[64];
+};
+
+/* --- front_conn.c: the life of a connection --- */
+
+/* Takes over an accepted socket. */
+void conn_new(struct front *front, int fd, const struct in6_addr *peer, uint16_t peer_port);
+void conn_set_state(struct conn *conn, enum conn_state state);
+void conn_enqueue(struct conn *conn, enum queue_name queue);
+/* Writes bytes as they are; what lws can't write at once it keeps. */
+void conn_write(struct conn *conn, const void *bytes, size_t len);
+/* Sends a close frame and waits for its end. */
+void conn_start_closing(struct conn *conn, unsigned code, const char *reason);
+/* Drops the connection at the end of the turn: with a reset where the peer did not take what was
+ * sent. */
+void conn_kill(struct conn *conn);
+/* Tells the core of the end, once. */
+void conn_tell_gone(struct conn *conn, unsigned code, const char *reason);
+/* Frees it, with lws's part left alone. */
+void conn_free(struct conn *conn);
+int conn_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                  size_t len);
+/* Reads frames; false: the connection is to be dropped. */
+bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len);
+
+/* --- front_handshake.c --- */
+
+/* Takes bytes of the request; false: the connection is to be dropped. */
+bool handshake_read(struct conn *conn, uint8_t *bytes, size_t len);
+void handshake_free(struct handshake *handshake);
+
+/* --- front_admit.c: who may come in --- */
+
+/* Compiles origins and trusted proxies. NULL, and why: an address that can't be read, or no memory.
+ */
+struct admit *admit_new(const struct conf *conf, char *why, size_t why_len);
+void admit_free(struct admit *admit);
+/* origin NULL: there was no header. */
+bool admit_origin(const struct admit *admit, const struct http_text *origin);
+bool admit_trusted(const struct admit *admit, const struct in6_addr *peer);
+bool admit_has_proxies(const struct admit *admit);
+/* The client's own address: the peer's, or of X-Forwarded-For the rightmost that is not trusted. */
+struct in6_addr admit_client(const struct admit *admit, const struct in6_addr *peer,
+                             const struct http_head *head);
+/* Counts a client of this address; false: it has as many as allowed. */
+bool admit_take_ip(struct front *front, struct conn *conn, const struct in6_addr *address);
+void admit_release_ip(struct conn *conn);
+/* "192.0.2.1" or "2001:db8::1". */
+void admit_print(const struct in6_addr *address, char out[INET6_ADDRSTRLEN]);
+
+/* --- front_listen.c --- */
+
+void listen_stop(struct front *front);
+void listen_resume(void *front);
+
+/* --- front_sweep.c --- */
+
+/* Makes sure that the heads of the queues are looked after. */
+void sweep_arm(struct front *front);
+void sweep_run(void *front);
+
+#endif

@@ -1,0 +1,96 @@
+/*
+ * One timer for all deadlines of connections: handshakes, PINGs and their answers, closes.
+ */
+#include "common/clock.h"
+#include "common/log.h"
+#include "front/front_private.h"
+
+/* Deadlines are met within this; a timer fires no more often. */
+#define COARSE_MS 50U
+/* Connections of one queue looked at in one go; the rest follows in the next turn. */
+#define SLICE 512
+
+static bool is_due(const struct front *front, const struct conn *conn)
+{
+    return (int32_t)(front->now_ms - conn->due_ms) >= 0;
+}
+
+static void ping(struct conn *conn)
+{
+    static const uint8_t frame[] = {0x89, 0x00};
+    /* Where bytes wait to be taken, the taking is the sign of life that is waited for. */
+    if (!conn->stalled)
+        conn_write(conn, frame, sizeof(frame));
+    conn_enqueue(conn, QUEUE_PINGED);
+}
+
+/* The PING went out at due_ms less the time to answer it. */
+static void check_answer(struct conn *conn)
+{
+    uint32_t sent_ms = conn->due_ms - conn->front->queues[QUEUE_PINGED].wait_ms;
+    bool heard = (int32_t)(conn->heard_ms - sent_ms) >= 0;
+    if (heard || conn->paused || conn->held != NULL) {
+        conn_enqueue(conn, QUEUE_QUIET);
+        return;
+    }
+    conn->why = "ping timeout";
+    conn_enqueue(conn, QUEUE_CLOSING);
+    conn_kill(conn);
+}
+
+static void on_due(struct conn *conn)
+{
+    switch ((enum queue_name)conn->queue) {
+    case QUEUE_HANDSHAKE:
+        log_debug("handshake_timeout", LOG_U64("waited_ms", HANDSHAKE_MS));
+        conn_enqueue(conn, QUEUE_CLOSING);
+        conn_kill(conn);
+        break;
+    case QUEUE_QUIET: ping(conn); break;
+    case QUEUE_PINGED: check_answer(conn); break;
+    case QUEUE_CLOSING:
+        conn_enqueue(conn, QUEUE_CLOSING);
+        conn_kill(conn);
+        break;
+    case QUEUE_NONE:
+    case QUEUES: break;
+    }
+}
+
+void sweep_run(void *ctx)
+{
+    struct front *front = ctx;
+    front->sweep_armed = false;
+    for (enum queue_name name = QUEUE_HANDSHAKE; name < QUEUES; name++) {
+        struct conn_queue *queue = &front->queues[name];
+        if (queue->wait_ms == 0)
+            continue; /* PINGs are switched off */
+        for (int i = 0; i < SLICE && queue->first != NULL && is_due(front, queue->first); i++)
+            on_due(queue->first);
+    }
+    sweep_arm(front);
+}
+
+void sweep_arm(struct front *front)
+{
+    if (front->sweep_armed)
+        return;
+    uint32_t wait_ms = UINT32_MAX;
+    for (enum queue_name name = QUEUE_HANDSHAKE; name < QUEUES; name++) {
+        const struct conn *first = front->queues[name].first;
+        if (first == NULL || front->queues[name].wait_ms == 0)
+            continue;
+        int32_t left = (int32_t)(first->due_ms - front->now_ms);
+        uint32_t left_ms = left > (int32_t)COARSE_MS ? (uint32_t)left : COARSE_MS;
+        if (left_ms < wait_ms)
+            wait_ms = left_ms;
+    }
+    if (wait_ms == UINT32_MAX)
+        return;
+    /* A queue with a shorter wait may get its first member while the timer runs: never sleep longer
+     * than the shortest. */
+    if (wait_ms > CLOSING_MS)
+        wait_ms = CLOSING_MS;
+    front->sweep_armed = true;
+    loop_timer_start(front->sweep_timer, wait_ms);
+}
