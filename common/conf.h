@@ -137,9 +137,11 @@ struct conf_findings {
 
 /*
  * Reads file (NULL: none), then the environment, then the overrides; checks the whole.
- * All mistakes are gathered, not just the first. On STATUS_OK *out is a configuration with one
- * reference that the caller owns; findings may hold warnings then.
- * Returns STATUS_INVALID where a mistake was found or the file can't be read: *out is untouched.
+ * A service from environment or command line is a new one, or gives one of the file another
+ * upstream and leaves the rest of it. Empty environment variables say nothing; an empty override
+ * does ("--redis ''"). All mistakes are gathered, not just the first. On STATUS_OK *out is a
+ * configuration with one reference that the caller owns; findings may hold warnings then. Returns
+ * STATUS_INVALID where a mistake was found or the file can't be read: *out is untouched.
  */
 MUST_USE enum status conf_load(const char *file, const struct conf_overrides *overrides,
                                struct conf_findings *findings, struct conf **out);

@@ -171,7 +171,9 @@ static void load_secret(struct conf_loader *loader)
         conf->auth.secret = read_file(loader, where, key, conf->auth.secret_file);
         if (conf->auth.secret == NULL)
             return;
-        conf->auth.secret[strcspn(conf->auth.secret, "\r\n")] = '\0';
+        size_t len = strlen(conf->auth.secret);
+        while (len > 0 && strchr("\r\n", conf->auth.secret[len - 1]) != NULL)
+            conf->auth.secret[--len] = '\0';
     }
     size_t bytes = (size_t)atoi(conf->auth.algorithm + 2) / 8;
     if (*conf->auth.secret == '\0')

@@ -553,10 +553,11 @@ static struct conf *load_auth(const char *algorithm, const char *key, const char
 static void a_secret_comes_from_its_file_or_the_environment(void **state)
 {
     (void)state;
-    struct conf *conf = load_auth("HS256", "secret_file", write_file("secret", LONG_SECRET "\n"));
+    struct conf *conf = load_auth("HS256", "secret_file",
+                                  write_file("secret", LONG_SECRET "\nx\r\n"));
     assert_non_null(conf);
     assert_int_equal(findings.len, 0);
-    assert_string_equal(conf->auth.secret, LONG_SECRET);
+    assert_string_equal(conf->auth.secret, LONG_SECRET "\nx"); /* only the end is trimmed */
     conf_unref(conf);
 
     conf = load_auth("HS512", "secret_file", write_file("secret", LONG_SECRET));
