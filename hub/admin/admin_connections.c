@@ -5,6 +5,7 @@
 #include <event2/bufferevent.h>
 #include <event2/http.h>
 #include <event2/listener.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -39,7 +40,14 @@ struct admin_connections {
     struct loop_timer *sweep;
     struct connection list[CONNECTIONS_MAX];
     size_t len;
+    bool answered_itself; /* evhttp has written an answer that nobody here asked for */
 };
+
+static void enter_state(struct connection *connection, enum connection_state state)
+{
+    connection->state = state;
+    connection->since_ms = clock_boot_ms();
+}
 
 static bool was_released(struct bufferevent *bev)
 {
@@ -118,6 +126,58 @@ static void on_sweep(void *ctx)
     loop_timer_start(connections->sweep, full ? FULL_SWEEP_MS : SWEEP_MS);
 }
 
+/*
+ * What evhttp finds wrong with a request it answers itself, with a page of HTML and the end of the
+ * connection. Here the errors are JSON (contract section 10): as evhttp's page leaves in the next
+ * turn at the earliest, it can be replaced at the end of this one.
+ */
+static void replace_page(struct evbuffer *output)
+{
+    char start[64] = "";
+    (void)evbuffer_copyout(output, start, sizeof start - 1);
+    int status = 0;
+    if (sscanf(start, "HTTP/1.%*1d %d", &status) != 1 ||
+        status < 400) // NOLINT(cert-err34-c): evhttp wrote it
+        return;       /* 100 Continue */
+    const char *text = status == 413   ? "body is over 4 MiB"
+                       : status == 501 ? "method is not known"
+                                       : "request is malformed, or its head too large";
+    char body[128];
+    int len = snprintf(body, sizeof body, "{\"error\":\"%s\"}", text);
+    (void)evbuffer_drain(output, evbuffer_get_length(output));
+    (void)evbuffer_add_printf(
+        output,
+        "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+        "Connection: close\r\n\r\n%s",
+        status, status == 413 ? "Payload Too Large" : "Error", len, body);
+}
+
+static void on_turn_end(void *ctx)
+{
+    struct admin_connections *connections = ctx;
+    if (!connections->answered_itself)
+        return;
+    for (size_t i = 0; i < connections->len; i++) {
+        struct connection *connection = &connections->list[i];
+        struct evbuffer *output = bufferevent_get_output(connection->bev);
+        if (connection->state == CONNECTION_READING && evbuffer_get_length(output) > 0) {
+            replace_page(output);
+            enter_state(connection, CONNECTION_ANSWERING);
+        }
+    }
+    connections->answered_itself = false;
+}
+
+static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *info, void *ctx)
+{
+    struct admin_connections *connections = ctx;
+    (void)output;
+    if (info->n_added == 0)
+        return;
+    loop_enter(connections->loop);
+    connections->answered_itself = true;
+}
+
 /* evhttp asks for the bufferevent of a connection that it has accepted. */
 static struct bufferevent *on_accepted(struct event_base *base, void *ctx)
 {
@@ -128,6 +188,7 @@ static struct bufferevent *on_accepted(struct event_base *base, void *ctx)
     if (!bev)
         return NULL;
     bufferevent_setwatermark(bev, EV_READ, 0, INPUT_MAX);
+    (void)evbuffer_add_cb(bufferevent_get_output(bev), on_output, connections);
     bufferevent_incref(bev);
     connections->list[connections->len++] = (struct connection){
         .bev = bev, .since_ms = clock_boot_ms(), .state = CONNECTION_READING};
@@ -155,6 +216,7 @@ struct admin_connections *admin_connections_new(struct loop *loop, struct evhttp
     connections->loop = loop;
     connections->listener = listener;
     connections->sweep = loop_timer_new(loop, on_sweep, connections);
+    loop_at_turn_end(loop, on_turn_end, connections);
     evhttp_set_timeout(http, SILENCE_S);
     evhttp_set_bevcb(http, on_accepted, connections);
     evconnlistener_set_error_cb(listener, on_accept_failed);
@@ -180,12 +242,6 @@ static struct connection *connection_of(struct admin_connections *connections,
             return &connections->list[i];
     }
     return NULL;
-}
-
-static void enter_state(struct connection *connection, enum connection_state state)
-{
-    connection->state = state;
-    connection->since_ms = clock_boot_ms();
 }
 
 static void on_answered(struct evhttp_request *req, void *ctx)

@@ -48,7 +48,7 @@ void admin_reply_bytes(struct evhttp_request *req, int status, const char *mime,
 
 void admin_reply_json(struct evhttp_request *req, int status, json_t *json)
 {
-    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(12)) : NULL;
     json_decref(json);
     if (!text) {
         admin_reply_error(req, 500, "out of memory");

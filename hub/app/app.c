@@ -125,8 +125,11 @@ static enum exit_code open_ports(struct app *app)
 {
     char why[512] = "";
     enum status status = front_listen(app->front, app->conf->listen.address, why, sizeof why);
-    if (status != STATUS_OK)
-        return refuse(STATUS_IO, why);
+    if (status != STATUS_OK) {
+        char line[600];
+        (void)snprintf(line, sizeof line, "listen %s", why);
+        return refuse(STATUS_IO, line);
+    }
     struct admin_setup setup = {
         .loop = app->loop,
         .hub = app->hub,

@@ -13,8 +13,9 @@
 #include "common/log.h"
 
 enum {
-    DRAIN_GRACE_MS = 5000, /* over node.drain: the last closes, the last hand-overs */
-    LEAVE_MS = 100,        /* for the sign-off to reach the socket */
+    DRAIN_GRACE_MS = 10000, /* over node.drain: the hub itself gives up 7 s after it; this is for a
+                               hub that does not */
+    LEAVE_MS = 100,         /* for the sign-off to reach the socket */
 };
 
 static void stop(struct app *app, enum exit_code code)
