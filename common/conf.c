@@ -81,53 +81,51 @@ void conf_findings_fini(struct conf_findings *findings)
     *findings = (struct conf_findings){0};
 }
 
-PRINTF_LIKE(5, 0)
+/* Takes text over. What was got may hold anything; a finding is one line. */
 static void add_finding(struct conf_loader *loader, struct conf_where where, const char *key,
-                        const char *kind, const char *format, va_list args)
+                        const char *kind, char *text)
 {
     struct conf_findings *findings = loader->findings;
-    char *text = NULL;
-    size_t size = 0;
-    FILE *out = must(open_memstream(&text, &size));
-    fputs(where.source != NULL   ? where.source
-          : loader->file != NULL ? loader->file
-                                 : "configuration",
-          out);
+    const char *file = loader->file != NULL ? loader->file : "configuration";
+    char line[24] = "", *finding;
     if (where.line > 0)
-        fprintf(out, ":%zu", where.line);
-    fputs(": ", out);
-    if (key != NULL)
-        fprintf(out, "%s: ", key);
-    fputs(kind, out);
-    vfprintf(out, format, args);
-    if (fclose(out) != 0)
+        snprintf(line, sizeof(line), ":%zu", where.line);
+    int len = asprintf(&finding, "%s%s: %s%s%s%s", where.source != NULL ? where.source : file, line,
+                       key == NULL ? "" : key, key == NULL ? "" : ": ", kind, text);
+    if (len < 0)
         abort();
-    for (char *c = text; *c != '\0';
-         c++) { /* what was got may hold anything; a finding is one line */
+    free(text);
+    for (char *c = finding; *c != '\0'; c++) {
         if ((unsigned char)*c < ' ' || *c == 0x7f)
             *c = ' ';
     }
     findings->lines = must(realloc(findings->lines, (findings->len + 1) * sizeof(char *)));
-    findings->lines[findings->len++] = text;
+    findings->lines[findings->len++] = finding;
 }
 
 void conf_mistake(struct conf_loader *loader, struct conf_where where, const char *key,
                   const char *format, ...)
 {
+    char *text;
     va_list args;
     va_start(args, format);
-    add_finding(loader, where, key, "", format, args);
+    if (vasprintf(&text, format, args) < 0)
+        abort();
     va_end(args);
+    add_finding(loader, where, key, "", text);
     loader->findings->errors++;
 }
 
 void conf_warning(struct conf_loader *loader, struct conf_where where, const char *key,
                   const char *format, ...)
 {
+    char *text;
     va_list args;
     va_start(args, format);
-    add_finding(loader, where, key, "warning: ", format, args);
+    if (vasprintf(&text, format, args) < 0)
+        abort();
     va_end(args);
+    add_finding(loader, where, key, "warning: ", text);
 }
 
 void conf_refuse_value(struct conf_loader *loader, struct conf_where where,

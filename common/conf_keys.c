@@ -175,7 +175,7 @@ static void load_secret(struct conf_loader *loader)
         while (len > 0 && strchr("\r\n", conf->auth.secret[len - 1]) != NULL)
             conf->auth.secret[--len] = '\0';
     }
-    size_t bytes = (size_t)atoi(conf->auth.algorithm + 2) / 8;
+    size_t bytes = strtoul(conf->auth.algorithm + 2, NULL, 10) / 8; /* of the hash: HS256 has 32 */
     if (*conf->auth.secret == '\0')
         conf_mistake(loader, where, key, "a secret is wanted; it is empty");
     else if (strlen(conf->auth.secret) < bytes)

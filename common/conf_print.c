@@ -133,19 +133,20 @@ char *conf_markdown(void)
 
 /* ---- what a reload changes ---- */
 
-PRINTF_LIKE(2, 3) static void add_change(struct conf_findings *changes, const char *format, ...)
+PRINTF_LIKE(2, 3)
+static void add_change(struct conf_findings *changes, const char *format, ...)
 {
-    struct text_stream stream;
+    char *text;
     va_list args;
-    stream_open(&stream);
     va_start(args, format);
-    vfprintf(stream.out, format, args);
+    if (vasprintf(&text, format, args) < 0)
+        abort();
     va_end(args);
     char **lines = realloc(changes->lines, (changes->len + 1) * sizeof(char *));
     if (lines == NULL)
         abort();
     changes->lines = lines;
-    changes->lines[changes->len++] = stream_close(&stream);
+    changes->lines[changes->len++] = text;
 }
 
 static void compare_row(const struct conf_row *row, const char *prefix, const void *before,

@@ -58,7 +58,8 @@ static bool is_host(const char *text)
 static bool is_port(const char *text)
 {
     size_t digits = strspn(text, "0123456789");
-    return digits > 0 && digits <= 5 && text[digits] == '\0' && atoi(text) <= UINT16_MAX;
+    return digits > 0 && digits <= 5 && text[digits] == '\0' &&
+           strtoul(text, NULL, 10) <= UINT16_MAX;
 }
 
 /* Cuts "host:port" or "[v6]:port" in place at the last colon; false where it has none. */
@@ -140,7 +141,8 @@ bool conf_is_network(const char *text)
     size_t digits = strspn(bits, "0123456789");
     if (digits == 0 || digits > 3 || bits[digits] != '\0')
         return false;
-    return (is_ip4(copy) && atoi(bits) <= 32) || (is_ip6(copy) && atoi(bits) <= 128);
+    return (is_ip4(copy) && strtoul(bits, NULL, 10) <= 32) ||
+           (is_ip6(copy) && strtoul(bits, NULL, 10) <= 128);
 }
 
 static bool is_scheme(const char *text, size_t len)

@@ -114,9 +114,9 @@ static void print_allowed_keys(const struct scope *scope, const char *prefix, co
         first = false;
         if (distance(name, part) < best) {
             best = distance(name, part);
-            strcpy(nearest, part);
+            snprintf(nearest, sizeof(nearest), "%s", part);
         }
-        strcpy(last, part);
+        snprintf(last, sizeof(last), "%s", part);
     }
     if (nearest[0] != '\0')
         fprintf(out, " (did you mean %s?)", nearest);
@@ -357,7 +357,7 @@ static void read_mapping(const struct scope *scope, const char *prefix, yaml_nod
         } else if (!is_parent(scope->rows, path)) {
             refuse_key(scope, key, prefix, name);
         } else if (value->type == YAML_MAPPING_NODE) {
-            strcat(path, ".");
+            snprintf(path, sizeof(path), "%s%s.", prefix, name);
             read_mapping(scope, path, value);
         } else if (!is_null(value)) {
             conf_mistake(scope->loader, where_of(scope->loader, value), full,

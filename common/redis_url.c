@@ -1,6 +1,7 @@
 #include "common/redis_url.h"
 
 #include <arpa/inet.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,8 +80,7 @@ static bool is_host_text(const char *text)
     size_t len = strlen(text);
     if (len == 0 || len + 3 > sizeof(address))
         return false;
-    memcpy(address, text, len);
-    memcpy(address + len, ":1", 3);
+    snprintf(address, sizeof(address), "%s:1", text);
     return conf_is_address(address);
 }
 
@@ -187,18 +187,14 @@ char *redis_url_redact(const char *url)
     from = from == NULL ? url : from + 3;
     const char *end = from + strcspn(from, "/?#");
     const char *at = memrchr(from, '@', (size_t)(end - from));
-    char *text = malloc(strlen(url) + 5);
-    if (text == NULL)
+    const char *colon = at == NULL ? NULL : memchr(from, ':', (size_t)(at - from));
+    const char *password = colon == NULL ? from : colon + 1;
+
+    char *text;
+    int len = at == NULL ? asprintf(&text, "%s", url)
+                         : asprintf(&text, "%.*s***%s", (int)(password - url), url, at);
+    if (len < 0)
         abort(); /* the URL is the operator's own and short */
-    if (at == NULL) {
-        strcpy(text, url);
-        return text;
-    }
-    const char *colon = memchr(from, ':', (size_t)(at - from));
-    size_t kept = colon == NULL ? (size_t)(from - url) : (size_t)(colon + 1 - url);
-    memcpy(text, url, kept);
-    strcpy(text + kept, "***");
-    strcpy(text + kept + 3, at);
     return text;
 }
 

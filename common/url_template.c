@@ -236,7 +236,7 @@ static void put_value(struct bounded *out, const struct target *target,
         if (value != NULL)
             put_escaped(out, value, strlen(value), "._~-");
         break;
-    case PLACEHOLDERS: assert(!"no placeholder");
+    case PLACEHOLDERS: abort(); /* no placeholder */
     }
 }
 
