@@ -9,25 +9,6 @@
 #include "common/clock.h"
 #include "front/front_private.h"
 
-static const struct lws_protocols protocols[] = {
-    {.name = "client",
-     .callback = conn_callback,
-     .rx_buffer_size = 0, /* reads go through lws's own buffer, none is kept a connection */
-     .tx_packet_size = 1024 *
-                       1024}, /* 0 would cut each write into pieces of the read buffer's size */
-    LWS_PROTOCOL_LIST_TERM,
-};
-
-static struct lws_vhost *vhost_new(struct lws_context *context)
-{
-    struct lws_context_creation_info info = {
-        .vhost_name = "front",
-        .port = CONTEXT_PORT_NO_LISTEN,
-        .protocols = protocols,
-    };
-    return lws_create_vhost(context, &info);
-}
-
 static void on_turn(void *ctx)
 {
     struct front *front = ctx;
@@ -68,18 +49,15 @@ enum status front_new(struct loop *loop, struct conf *conf, struct front **out, 
     front->now_ms = (uint32_t)clock_boot_ms();
     take_conf(front, conf);
 
-    struct lws_context *context = loop_lws(loop);
     front->admit = admit_new(conf, why, why_len);
     front->sweep_timer = loop_timer_new(loop, sweep_run, front);
     front->listen_timer = loop_timer_new(loop, listen_resume, front);
-    if (front->admit != NULL && context != NULL)
-        front->vhost = vhost_new(context);
-    if (front->vhost == NULL || front->sweep_timer == NULL || front->listen_timer == NULL) {
+    if (front->admit == NULL || front->sweep_timer == NULL || front->listen_timer == NULL) {
         bool refused = front->admit == NULL;
         if (!refused)
-            snprintf(why, why_len, "lws refuses, or out of memory");
+            snprintf(why, why_len, "out of memory");
         front_free(front);
-        return refused ? STATUS_INVALID : STATUS_IO;
+        return refused ? STATUS_INVALID : STATUS_NO_MEMORY;
     }
     loop_at_turn_start(loop, on_turn, front);
     *out = front;
@@ -118,18 +96,14 @@ size_t front_connections(const struct front *front)
     return front->connections;
 }
 
-/* lws may keep its part a moment longer, to get out what is buffered: it no longer knows of ours.
- */
 static void close_all(struct front *front)
 {
     for (enum queue_name name = QUEUE_HANDSHAKE; name < QUEUES; name++) {
         while (front->queues[name].first != NULL) {
             struct conn *conn = front->queues[name].first;
-            struct lws *wsi = conn->wsi;
             conn_tell_gone(conn, CLOSE_GOING_AWAY, "node stops");
+            stream_detach(&conn->stream, false);
             conn_free(conn);
-            if (wsi != NULL)
-                lws_set_timeout(wsi, PENDING_TIMEOUT_KILLED_BY_PARENT, LWS_TO_KILL_SYNC);
         }
     }
 }
@@ -140,8 +114,6 @@ void front_free(struct front *front)
         return;
     listen_stop(front);
     close_all(front);
-    if (front->vhost != NULL)
-        lws_vhost_destroy(front->vhost);
     loop_timer_free(front->sweep_timer);
     loop_timer_free(front->listen_timer);
     admit_free(front->admit);

@@ -1,17 +1,11 @@
 /*
  * The life of a connection: from the accepted socket to the last byte, and the ops that the core
  * asks for.
- *
- * Reading stops while lws holds bytes that the socket did not take: its raw role does not read
- * then, and readable data would wake the loop again and again. Once all is out, reading goes first
- * for one turn, then the core writes on.
  */
 #include <assert.h>
-#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
+#include <unistd.h>
 
 #include "common/log.h"
 #include "core/hub.h"
@@ -69,53 +63,11 @@ void conn_enqueue(struct conn *conn, enum queue_name name)
 
 /* --- making and freeing --- */
 
-void conn_new(struct front *front, int fd, const struct in6_addr *peer, uint16_t peer_port)
-{
-    struct conn *conn = calloc(1, sizeof(*conn));
-    struct handshake *handshake = calloc(1, sizeof(*handshake));
-    if (conn == NULL || handshake == NULL) {
-        free(conn);
-        free(handshake);
-        close(fd);
-        return;
-    }
-    handshake->peer = *peer;
-    handshake->peer_port = peer_port;
-    conn->front = front;
-    conn->handshake = handshake;
-    conn->client.state = CLIENT_GONE;
-    conn->heard_ms = front->now_ms;
-    front->connections++;
-
-    /* Where lws fails it may have called back, and the connection been freed, or not. */
-    front->adopting = conn;
-    lws_adopt_desc_t adopt = {.vh = front->vhost,
-                              .type = LWS_ADOPT_SOCKET | LWS_ADOPT_ALLOW_SSL,
-                              .fd.sockfd = fd,
-                              .vh_prot_name = "client",
-                              .opaque = conn};
-    struct lws *wsi = lws_adopt_descriptor_vhost_via_info(&adopt);
-    bool alive = front->adopting == conn;
-    front->adopting = NULL;
-    if (wsi == NULL && alive) {
-        conn_free(conn);
-        return;
-    }
-    if (alive) {
-        conn->wsi = wsi;
-        conn_enqueue(conn, QUEUE_HANDSHAKE);
-    }
-}
-
 void conn_free(struct conn *conn)
 {
     struct front *front = conn->front;
     if (conn->state != CONN_GONE)
         conn_set_state(conn, CONN_GONE);
-    if (front->adopting == conn)
-        front->adopting = NULL;
-    if (conn->wsi != NULL)
-        lws_set_opaque_user_data(conn->wsi, NULL);
     dequeue(conn);
     admit_release_ip(conn);
     handshake_free(conn->handshake);
@@ -137,38 +89,7 @@ void conn_tell_gone(struct conn *conn, unsigned code, const char *reason)
 
 static void update_reading(struct conn *conn)
 {
-    if (conn->wsi != NULL)
-        lws_rx_flow_control(conn->wsi, !conn->stalled && !conn->paused && conn->held == NULL);
-}
-
-void conn_kill(struct conn *conn)
-{
-    if (conn->wsi == NULL || conn->killed)
-        return;
-    conn->killed = true;
-    /* What the peer has not taken by now it will not take: a reset frees the kernel's memory at
-     * once. */
-    int fd = lws_get_socket_fd(conn->wsi), unsent = 0;
-    if (lws_partial_buffered(conn->wsi) || (ioctl(fd, SIOCOUTQ, &unsent) == 0 && unsent > 0)) {
-        struct linger reset = {.l_onoff = 1, .l_linger = 0};
-        setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
-    }
-    lws_set_timeout(conn->wsi, PENDING_TIMEOUT_KILLED_BY_PARENT, LWS_TO_KILL_ASYNC);
-}
-
-void conn_write(struct conn *conn, const void *bytes, size_t len)
-{
-    if (conn->wsi == NULL || conn->killed || len == 0)
-        return;
-    /* Written as it stands: the raw role neither frames nor masks. */
-    if (lws_write(conn->wsi, (unsigned char *)(uintptr_t)bytes, len, LWS_WRITE_RAW) < 0) {
-        conn_kill(conn);
-        return;
-    }
-    if (!conn->stalled && lws_partial_buffered(conn->wsi)) {
-        conn->stalled = true;
-        update_reading(conn);
-    }
+    stream_pause(&conn->stream, conn->paused || conn->held != NULL);
 }
 
 static void write_control(struct conn *conn, enum ws_opcode opcode, const uint8_t *payload,
@@ -179,7 +100,7 @@ static void write_control(struct conn *conn, enum ws_opcode opcode, const uint8_
     size_t head = frame_header(frame, opcode, false, len);
     if (len > 0)
         memcpy(frame + head, payload, len);
-    conn_write(conn, frame, head + len);
+    stream_write(&conn->stream, frame, head + len);
 }
 
 void conn_start_closing(struct conn *conn, unsigned code, const char *reason)
@@ -298,9 +219,9 @@ bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len)
     return conn->state != CONN_CLOSING || closing_frames(conn, &rules, bytes, len);
 }
 
-/* False: drop the connection. */
-static bool on_bytes(struct conn *conn, uint8_t *bytes, size_t len)
+static bool on_bytes(void *owner, uint8_t *bytes, size_t len)
 {
+    struct conn *conn = owner;
     conn->heard_ms = conn->front->now_ms;
     switch ((enum conn_state)conn->state) {
     case CONN_HANDSHAKE: return handshake_read(conn, bytes, len);
@@ -327,16 +248,10 @@ static bool feed_held(struct conn *conn)
     return alive;
 }
 
-/* False: drop the connection. */
-static bool on_writable(struct conn *conn)
+static bool on_writable(void *owner)
 {
-    if (conn->stalled) {
-        conn->stalled = false;
-        conn->heard_ms = conn->front->now_ms; /* it took something: a sign of life */
-        update_reading(conn);
-        lws_callback_on_writable(conn->wsi);
-        return true;
-    }
+    struct conn *conn = owner;
+    conn->heard_ms = conn->front->now_ms; /* it took something: a sign of life */
     if (!feed_held(conn))
         return false;
     if (conn->state == CONN_OPEN)
@@ -344,34 +259,40 @@ static bool on_writable(struct conn *conn)
     return true;
 }
 
-static void on_gone(struct conn *conn, struct lws *wsi)
+static void on_gone(void *owner)
 {
-    lws_set_opaque_user_data(wsi, NULL);
-    conn->wsi = NULL;
+    struct conn *conn = owner;
     conn_tell_gone(conn, conn->close_code != 0 ? conn->close_code : 1006U,
                    conn->why != NULL ? conn->why : "");
     conn_free(conn);
 }
 
-int conn_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
-                  size_t len)
-{
-    (void)user;
-    struct conn *conn = lws_get_opaque_user_data(wsi);
-    if (conn == NULL)
-        return 0;
-    loop_enter(conn->front->loop);
+static const struct stream_handler conn_handler = {
+    .on_bytes = on_bytes, .on_writable = on_writable, .on_gone = on_gone};
 
-    /* The rest of lws's reasons do not concern a raw connection. */
-    if (reason == LWS_CALLBACK_RAW_ADOPT)
-        conn->wsi = wsi;
-    else if (reason == LWS_CALLBACK_RAW_RX)
-        return on_bytes(conn, in, len) ? 0 : -1;
-    else if (reason == LWS_CALLBACK_RAW_WRITEABLE)
-        return on_writable(conn) ? 0 : -1;
-    else if (reason == LWS_CALLBACK_RAW_CLOSE || reason == LWS_CALLBACK_WSI_DESTROY)
-        on_gone(conn, wsi);
-    return 0;
+void conn_new(struct front *front, int fd, const struct in6_addr *peer, uint16_t peer_port)
+{
+    struct conn *conn = calloc(1, sizeof(*conn));
+    struct handshake *handshake = calloc(1, sizeof(*handshake));
+    if (conn == NULL || handshake == NULL) {
+        free(conn);
+        free(handshake);
+        close(fd);
+        return;
+    }
+    handshake->peer = *peer;
+    handshake->peer_port = peer_port;
+    conn->front = front;
+    conn->handshake = handshake;
+    conn->client.state = CLIENT_GONE;
+    conn->heard_ms = front->now_ms;
+    front->connections++;
+
+    if (stream_open(&conn->stream, front->loop, fd, NULL, &conn_handler, conn) != STATUS_OK) {
+        conn_free(conn);
+        return;
+    }
+    conn_enqueue(conn, QUEUE_HANDSHAKE);
 }
 
 /* --- what the core asks for --- */
@@ -385,11 +306,11 @@ static enum status op_write(void *ctx, struct client *client, const uint8_t *fra
 {
     (void)ctx;
     struct conn *conn = conn_of(client);
-    if (conn->state != CONN_OPEN || conn->wsi == NULL)
-        return STATUS_OK;
-    if (conn->stalled || lws_partial_buffered(conn->wsi))
+    if (conn->state != CONN_OPEN)
+        return STATUS_OK; /* told by client_gone soon */
+    if (stream_blocked(&conn->stream))
         return STATUS_AGAIN;
-    conn_write(conn, frames, len);
+    stream_write(&conn->stream, frames, len);
     return STATUS_OK;
 }
 
@@ -410,7 +331,7 @@ static void op_pause(void *ctx, struct client *client, bool paused)
     conn->heard_ms = front->now_ms;
     update_reading(conn);
     if (!paused && conn->held != NULL)
-        lws_callback_on_writable(conn->wsi);
+        stream_wake(&conn->stream);
 }
 
 const struct client_ops front_client_ops = {

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "common/log.h"
 #include "common/url.h"
@@ -78,9 +77,8 @@ static void refuse(struct conn *conn, const struct refusal *refusal, const char 
 
     handshake_free(conn->handshake);
     conn->handshake = NULL;
-    conn_write(conn, text, (size_t)len);
-    if (!conn->stalled && !lws_is_ssl(conn->wsi))
-        shutdown(lws_get_socket_fd(conn->wsi), SHUT_WR);
+    stream_write(&conn->stream, text, (size_t)len);
+    stream_shut(&conn->stream);
     conn_set_state(conn, CONN_REFUSED);
     conn_enqueue(conn, QUEUE_CLOSING);
 }
@@ -179,7 +177,7 @@ static bool check_capacity(struct conn *conn, const struct request *request)
         refuse(conn, &draining, leaving ? "this node is draining" : "this node is not ready");
         return false;
     }
-    bool descriptors = lws_get_socket_fd(conn->wsi) < front->descriptors_max;
+    bool descriptors = stream_fd(&conn->stream) < front->descriptors_max;
     if (!descriptors || (front->conf->clients.max > 0 && front->open >= front->conf->clients.max)) {
         refuse(conn, &full, "this node is full");
         return false;
@@ -206,7 +204,7 @@ static void write_answer(struct conn *conn, const struct request *request)
                        "%s%s%s\r\n",
                        accept, named ? "Sec-WebSocket-Protocol: " : "", request->protocol,
                        named ? "\r\n" : "");
-    conn_write(conn, text, (size_t)len);
+    stream_write(&conn->stream, text, (size_t)len);
 }
 
 static void open_client(struct conn *conn, const struct request *request,

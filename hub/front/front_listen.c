@@ -93,7 +93,7 @@ static void evict(struct front *front)
     struct conn *oldest = front->queues[QUEUE_HANDSHAKE].first;
     if (oldest != NULL) {
         conn_enqueue(oldest, QUEUE_CLOSING);
-        conn_kill(oldest);
+        stream_kill(&oldest->stream, false);
     }
 }
 
@@ -130,7 +130,8 @@ void listen_resume(void *ctx)
     struct front *front = ctx;
     if (front->listen_fd < 0 || front->listen_watch != NULL)
         return;
-    front->listen_watch = loop_watch_new(front->loop, front->listen_fd, on_connection, front);
+    front->listen_watch = loop_watch_new(front->loop, front->listen_fd, LOOP_READABLE,
+                                         on_connection, front);
     if (front->listen_watch == NULL)
         loop_timer_start(front->listen_timer, ACCEPT_PAUSE_MS);
 }

@@ -9,7 +9,6 @@
 #ifndef VINHUB_FRONT_FRONT_PRIVATE_H
 #define VINHUB_FRONT_FRONT_PRIVATE_H
 
-#include <libwebsockets.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,6 +19,7 @@
 #include "front/front.h"
 #include "loop/http_head.h"
 #include "loop/loop.h"
+#include "loop/stream.h"
 #include "loop/ws_reader.h"
 
 /* How long a handshake may take, from accept to its last byte. */
@@ -52,7 +52,7 @@ struct handshake {
 struct conn {
     struct client client; /* the core's; first, so that the one is the other */
     struct front *front;
-    struct lws *wsi; /* NULL once lws has closed it */
+    struct stream stream;
     struct conn *prev, *next;
     struct handshake *handshake;
     struct ws_reader reader;
@@ -66,9 +66,7 @@ struct conn {
     uint8_t queue;       /* enum queue_name */
     bool told;           /* the core knows it: client_gone is owed */
     bool paused;         /* by the core */
-    bool stalled;        /* lws holds bytes: reading waits for them (front_conn.c) */
     bool deaf;           /* its input can't be parsed any more */
-    bool killed;         /* lws was asked to drop it */
     bool deflate;        /* permessage-deflate was agreed */
     const char *why;     /* why we closed it; a static text or NULL */
 };
@@ -84,16 +82,14 @@ struct front {
     struct loop *loop;
     struct hub *hub;
     struct conf *conf;
-    struct lws_vhost *vhost;
     struct admit *admit;
     struct ip_entry *ips; /* uthash */
     struct conn_queue queues[QUEUES];
     struct loop_timer *sweep_timer;
     bool sweep_armed;
-    uint32_t now_ms;       /* of the turn; low 32 bits */
-    size_t connections;    /* conn objects */
-    size_t open;           /* clients */
-    struct conn *adopting; /* while lws takes a new descriptor */
+    uint32_t now_ms;    /* of the turn; low 32 bits */
+    size_t connections; /* conn objects */
+    size_t open;        /* clients */
     int listen_fd;
     struct loop_watch *listen_watch;
     struct loop_timer *listen_timer; /* accepts again after the descriptors ran out */
@@ -107,19 +103,12 @@ struct front {
 void conn_new(struct front *front, int fd, const struct in6_addr *peer, uint16_t peer_port);
 void conn_set_state(struct conn *conn, enum conn_state state);
 void conn_enqueue(struct conn *conn, enum queue_name queue);
-/* Writes bytes as they are; what lws can't write at once it keeps. */
-void conn_write(struct conn *conn, const void *bytes, size_t len);
 /* Sends a close frame and waits for its end. */
 void conn_start_closing(struct conn *conn, unsigned code, const char *reason);
-/* Drops the connection at the end of the turn: with a reset where the peer did not take what was
- * sent. */
-void conn_kill(struct conn *conn);
 /* Tells the core of the end, once. */
 void conn_tell_gone(struct conn *conn, unsigned code, const char *reason);
-/* Frees it, with lws's part left alone. */
+/* Frees it; its stream is closed or detached. */
 void conn_free(struct conn *conn);
-int conn_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
-                  size_t len);
 /* Reads frames; false: the connection is to be dropped. */
 bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len);
 

@@ -19,8 +19,8 @@ static void ping(struct conn *conn)
 {
     static const uint8_t frame[] = {0x89, 0x00};
     /* Where bytes wait to be taken, the taking is the sign of life that is waited for. */
-    if (!conn->stalled)
-        conn_write(conn, frame, sizeof(frame));
+    if (!stream_blocked(&conn->stream))
+        stream_write(&conn->stream, frame, sizeof(frame));
     conn_enqueue(conn, QUEUE_PINGED);
 }
 
@@ -35,7 +35,7 @@ static void check_answer(struct conn *conn)
     }
     conn->why = "ping timeout";
     conn_enqueue(conn, QUEUE_CLOSING);
-    conn_kill(conn);
+    stream_kill(&conn->stream, false);
 }
 
 static void on_due(struct conn *conn)
@@ -44,13 +44,13 @@ static void on_due(struct conn *conn)
     case QUEUE_HANDSHAKE:
         log_debug("handshake_timeout", LOG_U64("waited_ms", HANDSHAKE_MS));
         conn_enqueue(conn, QUEUE_CLOSING);
-        conn_kill(conn);
+        stream_kill(&conn->stream, false);
         break;
     case QUEUE_QUIET: ping(conn); break;
     case QUEUE_PINGED: check_answer(conn); break;
     case QUEUE_CLOSING:
         conn_enqueue(conn, QUEUE_CLOSING);
-        conn_kill(conn);
+        stream_kill(&conn->stream, false);
         break;
     case QUEUE_NONE:
     case QUEUES: break;

@@ -37,6 +37,7 @@ struct lag {
 struct loop {
     struct event_base *base;
     struct lws_adapter *lws;
+    struct lws_vhost *stream_vhost; /* of that, for streams */
     struct hook starts[HOOKS_MAX], ends[HOOKS_MAX];
     size_t starts_len, ends_len;
     struct signal_watch signals[SIGNALS_MAX];
@@ -122,6 +123,14 @@ void loop_set_lws(struct loop *loop, struct lws_adapter *adapter)
     loop->lws = adapter;
 }
 
+struct lws_vhost *loop_stream_vhost(struct loop *loop)
+{
+    struct lws_context *context = loop_lws(loop);
+    if (loop->stream_vhost == NULL && context != NULL)
+        loop->stream_vhost = stream_vhost_new(context);
+    return loop->stream_vhost;
+}
+
 struct lws_adapter *loop_lws_adapter(struct loop *loop)
 {
     return loop->lws;
@@ -200,7 +209,7 @@ struct loop_watch {
     void *ctx;
 };
 
-static void on_readable(evutil_socket_t fd, short what, void *arg)
+static void on_ready(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
@@ -209,13 +218,15 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     watch->fn(watch->ctx);
 }
 
-struct loop_watch *loop_watch_new(struct loop *loop, int fd, loop_fn *fn, void *ctx)
+struct loop_watch *loop_watch_new(struct loop *loop, int fd, enum loop_ready ready, loop_fn *fn,
+                                  void *ctx)
 {
     struct loop_watch *watch = calloc(1, sizeof(*watch));
     if (watch == NULL)
         return NULL;
     *watch = (struct loop_watch){.loop = loop, .fn = fn, .ctx = ctx};
-    watch->event = event_new(loop->base, fd, EV_READ | EV_PERSIST, on_readable, watch);
+    short what = ready == LOOP_READABLE ? EV_READ : EV_WRITE;
+    watch->event = event_new(loop->base, fd, (short)(what | EV_PERSIST), on_ready, watch);
     if (watch->event == NULL || event_add(watch->event, NULL) != 0) {
         loop_watch_free(watch);
         return NULL;

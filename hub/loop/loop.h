@@ -1,9 +1,10 @@
 /*
- * The one event loop: libevent's base, its clock, its timers and signals, the hooks around a turn, and lws on top of it.
+ * The one event loop: libevent's base, its clock, its timers and signals, the hooks around a turn,
+ * and lws on top of it.
  *
- * A turn is what one epoll_wait brings. The clock is read at the start of each callback, never trusted across a write that may
- * have been interrupted for long. At the end of each turn the hooks run in the order in which they were added: that is where
- * producers' output is written.
+ * A turn is what one epoll_wait brings. The clock is read at the start of each callback, never
+ * trusted across a write that may have been interrupted for long. At the end of each turn the hooks
+ * run in the order in which they were added: that is where producers' output is written.
  */
 #ifndef VINHUB_LOOP_LOOP_H
 #define VINHUB_LOOP_LOOP_H
@@ -31,13 +32,16 @@ typedef void loop_fn(void *ctx);
 /* Runs fn before the first callback of each turn, and after the last. At most 8 of each. */
 void loop_at_turn_start(struct loop *loop, loop_fn *fn, void *ctx);
 void loop_at_turn_end(struct loop *loop, loop_fn *fn, void *ctx);
-/* Every callback that an adapter (lws, hiredis, evhttp, a timer, a signal) brings in calls this first: it runs the start hooks once a turn and
- * makes sure that the end hooks run. */
+/* Every callback that an adapter (lws, hiredis, evhttp, a timer, a signal) brings in calls this
+ * first: it runs the start hooks once a turn and makes sure that the end hooks run. */
 void loop_enter(struct loop *loop);
 
-/* Calls fn while fd is readable. fd stays the caller's, who stops watching before closing it. NULL: out of memory. */
+/* Calls fn while fd is readable (or writable). fd stays the caller's, who stops watching before
+ * closing it. NULL: out of memory. */
 struct loop_watch;
-struct loop_watch *loop_watch_new(struct loop *loop, int fd, loop_fn *fn, void *ctx);
+enum loop_ready { LOOP_READABLE, LOOP_WRITABLE };
+struct loop_watch *loop_watch_new(struct loop *loop, int fd, enum loop_ready ready, loop_fn *fn,
+                                  void *ctx);
 void loop_watch_free(struct loop_watch *watch);
 
 /* A timer of the loop. */
@@ -55,13 +59,14 @@ MUST_USE enum status loop_on_signal(struct loop *loop, int signal_number, loop_f
 uint64_t loop_lag_ms(const struct loop *loop);
 
 /*
- * The lws context that front and upstream share, without a vhost of its own; made at the first call, NULL where lws refuses.
- * loop_free destroys it. lws's log goes to ours, one level down.
+ * The lws context that front and upstream share, without a vhost of its own; made at the first
+ * call, NULL where lws refuses. loop_free destroys it. lws's log goes to ours, one level down.
  */
 struct lws_context *loop_lws(struct loop *loop);
 
-/* For a program that wants a context of its own kind: creates it on this loop through event_lib_custom: fills the event library members of info. The context is destroyed
- * with loop_lws_destroy, before loop_free. One context a loop. Returns NULL where lws refuses. */
+/* For a program that wants a context of its own kind: creates it on this loop through
+ * event_lib_custom: fills the event library members of info. The context is destroyed with
+ * loop_lws_destroy, before loop_free. One context a loop. Returns NULL where lws refuses. */
 struct lws_context *loop_lws_create(struct loop *loop, struct lws_context_creation_info *info);
 void loop_lws_destroy(struct loop *loop, struct lws_context *context);
 

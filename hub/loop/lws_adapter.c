@@ -308,7 +308,7 @@ struct lws_context *loop_lws(struct loop *loop)
                       on_log);
     struct lws_context_creation_info info = {
         .port = CONTEXT_PORT_NO_LISTEN,
-        .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
+        .options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS,
         .pt_serv_buf_size = READ_BYTES,
         .retry_and_idle_policy = &no_policy,
     };

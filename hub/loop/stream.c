@@ -1,0 +1,255 @@
+#include "loop/stream.h"
+
+#include <libwebsockets.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "loop/loop.h"
+#include "loop/loop_private.h"
+#include "loop/tls.h"
+
+/* --- the way out --- */
+
+static void update_reading(struct stream *stream)
+{
+    if (stream->wsi != NULL)
+        lws_rx_flow_control(stream->wsi, !stream->stalled && !stream->paused);
+}
+
+static void write_socket(struct stream *stream, const void *bytes, size_t len)
+{
+    if (stream->wsi == NULL || stream->killed || len == 0)
+        return;
+    /* Only read: the raw role neither frames nor masks. */
+    if (lws_write(stream->wsi, (unsigned char *)(uintptr_t)bytes, len, LWS_WRITE_RAW) < 0) {
+        stream_kill(stream, true);
+        return;
+    }
+    if (!stream->stalled && lws_partial_buffered(stream->wsi)) {
+        stream->stalled = true;
+        update_reading(stream);
+    }
+}
+
+/* What TLS has to say to the peer. */
+static void write_records(struct stream *stream)
+{
+    const uint8_t *bytes;
+    size_t len = tls_pending(stream->tls, &bytes);
+    write_socket(stream, bytes, len);
+    tls_sent(stream->tls);
+}
+
+void stream_write(struct stream *stream, const void *bytes, size_t len)
+{
+    if (stream->tls == NULL) {
+        write_socket(stream, bytes, len);
+        return;
+    }
+    if (stream->wsi == NULL || stream->killed || len == 0)
+        return;
+    if (tls_write(stream->tls, bytes, len) != STATUS_OK) {
+        stream_kill(stream, true);
+        return;
+    }
+    write_records(stream);
+}
+
+bool stream_blocked(const struct stream *stream)
+{
+    return stream->wsi != NULL && (stream->stalled || lws_partial_buffered(stream->wsi));
+}
+
+void stream_wake(struct stream *stream)
+{
+    if (stream->wsi != NULL)
+        lws_callback_on_writable(stream->wsi);
+}
+
+void stream_pause(struct stream *stream, bool paused)
+{
+    stream->paused = paused;
+    update_reading(stream);
+}
+
+/* --- the end --- */
+
+static void set_reset(const struct lws *wsi, int fd)
+{
+    (void)wsi;
+    struct linger reset = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+}
+
+int stream_fd(const struct stream *stream)
+{
+    return stream->wsi == NULL ? -1 : lws_get_socket_fd(stream->wsi);
+}
+
+void stream_shut(struct stream *stream)
+{
+    if (stream->wsi != NULL && stream->tls == NULL && !stream_blocked(stream))
+        shutdown(stream_fd(stream), SHUT_WR);
+}
+
+void stream_kill(struct stream *stream, bool reset)
+{
+    if (stream->wsi == NULL || stream->killed)
+        return;
+    stream->killed = true;
+    /* What the peer has not taken by now it will not take: a reset frees the kernel's memory at
+     * once. */
+    int unsent = 0;
+    if (reset || stream_blocked(stream) ||
+        (ioctl(stream_fd(stream), SIOCOUTQ, &unsent) == 0 && unsent > 0))
+        set_reset(stream->wsi, stream_fd(stream));
+    lws_set_timeout(stream->wsi, PENDING_TIMEOUT_KILLED_BY_PARENT, LWS_TO_KILL_ASYNC);
+}
+
+static void forget(struct stream *stream)
+{
+    if (stream->wsi != NULL)
+        lws_set_opaque_user_data(stream->wsi, NULL);
+    stream->wsi = NULL;
+    tls_free(stream->tls);
+    stream->tls = NULL;
+}
+
+void stream_detach(struct stream *stream, bool reset)
+{
+    struct lws *wsi = stream->wsi;
+    if (wsi != NULL) {
+        if (reset)
+            set_reset(wsi, lws_get_socket_fd(wsi));
+        /* Where the socket took nothing for so long that bytes are left, lws gives it five seconds
+         * more. */
+        lws_set_timeout(
+            wsi, reset ? PENDING_TIMEOUT_KILLED_BY_PARENT : PENDING_TIMEOUT_HTTP_KEEPALIVE_IDLE,
+            LWS_TO_KILL_ASYNC);
+    }
+    forget(stream);
+}
+
+/* --- the way in --- */
+
+static void tell_secured(struct stream *stream, const char *why)
+{
+    if (stream->handler->on_secured != NULL)
+        stream->handler->on_secured(stream->owner, why);
+}
+
+/* The handshake and the plain bytes out of records. The owner may detach the stream in any call. */
+static bool on_records(struct stream *stream, const uint8_t *bytes, size_t len)
+{
+    bool was_ready = tls_ready(stream->tls);
+    enum status status = tls_feed(stream->tls, bytes, len);
+    write_records(stream); /* an alert, too, that says why */
+    if (status != STATUS_OK) {
+        if (!was_ready)
+            tell_secured(stream, tls_why(stream->tls));
+        return false;
+    }
+    if (!was_ready && tls_ready(stream->tls))
+        tell_secured(stream, NULL);
+
+    uint8_t plain[16384];
+    size_t n;
+    while (stream->tls != NULL && (n = tls_read(stream->tls, plain, sizeof(plain))) > 0) {
+        if (!stream->handler->on_bytes(stream->owner, plain, n))
+            return false;
+    }
+    if (stream->tls == NULL)
+        return true;
+    write_records(stream);
+    return !tls_ended(stream->tls);
+}
+
+static bool on_writable(struct stream *stream)
+{
+    if (stream->stalled) {
+        stream->stalled = false;
+        update_reading(stream);
+        lws_callback_on_writable(stream->wsi);
+        return true;
+    }
+    return stream->handler->on_writable(stream->owner);
+}
+
+static void on_closed(struct stream *stream)
+{
+    forget(stream);
+    if (stream->opening)
+        return; /* stream_open says it */
+    stream->handler->on_gone(stream->owner);
+}
+
+static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                    size_t len)
+{
+    (void)user;
+    struct stream *stream = lws_get_opaque_user_data(wsi);
+    if (stream == NULL)
+        return 0;
+    loop_enter(stream->loop);
+
+    /* The rest of lws's reasons does not concern a raw connection. */
+    if (reason == LWS_CALLBACK_RAW_ADOPT)
+        stream->wsi = wsi;
+    else if (reason == LWS_CALLBACK_RAW_RX)
+        return (stream->tls == NULL ? stream->handler->on_bytes(stream->owner, in, len)
+                                    : on_records(stream, in, len))
+                   ? 0
+                   : -1;
+    else if (reason == LWS_CALLBACK_RAW_WRITEABLE)
+        return on_writable(stream) ? 0 : -1;
+    else if (reason == LWS_CALLBACK_RAW_CLOSE || reason == LWS_CALLBACK_WSI_DESTROY)
+        on_closed(stream);
+    return 0;
+}
+
+static const struct lws_protocols protocols[] = {
+    {.name = "stream",
+     .callback = callback,
+     .rx_buffer_size = 0, /* reads go through lws's own buffer, none is kept a connection */
+     .tx_packet_size = 1024 *
+                       1024}, /* 0 would cut each write into pieces of the read buffer's size */
+    LWS_PROTOCOL_LIST_TERM,
+};
+
+struct lws_vhost *stream_vhost_new(struct lws_context *context)
+{
+    struct lws_context_creation_info info = {
+        .vhost_name = "streams", .port = CONTEXT_PORT_NO_LISTEN, .protocols = protocols};
+    return lws_create_vhost(context, &info);
+}
+
+enum status stream_open(struct stream *stream, struct loop *loop, int fd, struct tls *tls,
+                        const struct stream_handler *handler, void *owner)
+{
+    *stream = (struct stream){
+        .handler = handler, .owner = owner, .loop = loop, .tls = tls, .opening = true};
+    struct lws_vhost *vhost = loop_stream_vhost(loop);
+    if (vhost == NULL) {
+        close(fd);
+        forget(stream);
+        return STATUS_IO;
+    }
+    lws_adopt_desc_t adopt = {.vh = vhost,
+                              .type = LWS_ADOPT_SOCKET,
+                              .fd.sockfd = fd,
+                              .vh_prot_name = "stream",
+                              .opaque = stream};
+    struct lws *wsi = lws_adopt_descriptor_vhost_via_info(&adopt);
+    stream->opening = false;
+    if (wsi == NULL) {
+        stream->wsi = NULL;
+        forget(stream);
+        return STATUS_IO;
+    }
+    stream->wsi = wsi;
+    if (tls != NULL)
+        write_records(stream); /* a client's hello */
+    return STATUS_OK;
+}

@@ -1,0 +1,75 @@
+/*
+ * A connected socket in lws's hands: bytes in, bytes out, with TLS over it where asked for.
+ *
+ * lws waits for the socket, reads it into its one buffer and keeps what could not be written at
+ * once (its raw role). While it keeps something it does not read, and readable data would wake the
+ * loop again and again: so reading stops then, and when all is out it goes first for one turn,
+ * before the owner writes on.
+ */
+#ifndef VINHUB_LOOP_STREAM_H
+#define VINHUB_LOOP_STREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/status.h"
+
+struct loop;
+struct lws;
+struct stream;
+struct tls;
+
+/* The owner's side. Each is called with the loop entered, never from within a call of the owner
+ * into this module. */
+struct stream_handler {
+    /* Bytes came, to be used up and changed at will. False: drop the connection (what was written
+     * goes out first). */
+    bool (*on_bytes)(void *owner, uint8_t *bytes, size_t len);
+    /* All that was written is out, after stream_write left some, or after stream_wake. False: drop.
+     */
+    bool (*on_writable)(void *owner);
+    /* The socket is closed. Once; not after stream_detach. */
+    void (*on_gone)(void *owner);
+    /* The TLS handshake is done, or failed (why is not NULL, on_gone follows). NULL where nobody
+     * wants to know. */
+    void (*on_secured)(void *owner, const char *why);
+};
+
+/* Embedded in its owner. Zeroed before stream_open. */
+struct stream {
+    const struct stream_handler *handler;
+    void *owner;
+    struct loop *loop;
+    struct lws *wsi; /* NULL: closed, or not open yet */
+    struct tls *tls; /* NULL: plain */
+    bool opening;
+    bool stalled; /* lws keeps bytes */
+    bool paused;  /* by the owner */
+    bool killed;
+};
+
+/* Takes over a connected, non-blocking socket; closes it on failure. tls (may be NULL) is taken
+ * over too, and a client's begins its handshake. */
+MUST_USE enum status stream_open(struct stream *stream, struct loop *loop, int fd, struct tls *tls,
+                                 const struct stream_handler *handler, void *owner);
+/* Writes; what the socket does not take is kept, without a bound: ask stream_blocked before. A
+ * failure shows as on_gone. */
+void stream_write(struct stream *stream, const void *bytes, size_t len);
+/* True while bytes wait for the socket: on_writable will come. */
+bool stream_blocked(const struct stream *stream);
+/* Asks for on_writable. */
+void stream_wake(struct stream *stream);
+/* Stops or goes on reading. */
+void stream_pause(struct stream *stream, bool paused);
+/* Ends our direction (FIN), plain streams only. */
+void stream_shut(struct stream *stream);
+/* Drops the connection at the end of the turn: with a reset where the peer did not take what was
+ * sent, or where asked for. on_gone follows. */
+void stream_kill(struct stream *stream, bool reset);
+/* Forgets the owner: nothing is told any more. reset: the peer gets a reset, else what was written
+ * may still go out. The stream may be freed. */
+void stream_detach(struct stream *stream, bool reset);
+int stream_fd(const struct stream *stream);
+
+#endif
