@@ -129,18 +129,23 @@ void client_close(struct client *client, unsigned code, const char *reason)
     client->hub->setup.client_ops->close(client->hub->setup.client_ctx, client, code, reason);
 }
 
+void client_let_go(struct client *client)
+{
+    queue_discard(client);
+    follower_gone(client);
+    commands_client_gone(client);
+    client->state = CLIENT_GONE;
+}
+
 void client_gone(struct client *client, unsigned code, const char *reason)
 {
     struct session *session = client->session;
     if (!session)
         return; /* the hub is gone, or it never came in */
-    queue_discard(client);
-    follower_gone(client);
-    commands_client_gone(client);
+    client_let_go(client);
     log_info("client_closed", LOG_STR("session", session->id), LOG_STR("user", client->user), LOG_U64("code", code), LOG_STR("reason", reason),
              LOG_U64("duration_ms", client->hub->now_ms - client->opened_ms), LOG_U64("received", client->received), LOG_U64("sent", client->sent));
     free(client->user);
     client->user = NULL;
-    client->state = CLIENT_GONE;
     session_remove_client(session, client);
 }

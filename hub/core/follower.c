@@ -72,16 +72,19 @@ static void missed_gap(void *ctx, uint64_t epoch, uint64_t from, uint64_t to)
     publication_unref(note);
 }
 
+/* The position after which the client's live publications come: those that already wait in its queue count. */
+static struct position live_after(const struct client *client)
+{
+    struct position first = queue_first(client);
+    return first.epoch ? (struct position){first.epoch, first.offset - 1} : client->session->at;
+}
+
 /* All that can be had is there: the rest up to where live begins is a gap, and the client goes live. */
 static void caught_up(struct client *client, struct position oldest)
 {
     struct follower *follower = of(client);
     struct stream_sink sink = {missed_publication, missed_gap, follower};
-    struct position live = queue_first(client);
-    if (live.epoch)
-        live.offset--;
-    else
-        live = client->session->at;
+    struct position live = live_after(client);
     if (client->protocol != CLIENT_RAW)
         stream_close(&follower->at, oldest, live, &sink);
     size_t len = follower->missed.len;
@@ -194,7 +197,9 @@ static void begin(struct client *client)
     session->waiting--;
     timer_stop(&session->hub->timers, &follower->timer);
     bool resumed = follower->has_token && token_known(session, follower->at);
-    struct position at = resumed ? follower->at : session->positioned ? session->at : (struct position){0, 0};
+    if (resumed)
+        queue_skip(client, follower->at);
+    struct position at = resumed ? follower->at : session->positioned ? live_after(client) : (struct position){0, 0};
     follower->wait = WAIT_NOTHING;
     if (client->protocol != CLIENT_RAW)
         welcome(client, at, resumed);

@@ -214,6 +214,18 @@ struct position queue_first(const struct client *client)
     return (struct position){0, 0};
 }
 
+void queue_skip(struct client *client, struct position upto)
+{
+    struct queue *queue = client->queue;
+    for (size_t k = 0; queue && k < queue->len;) {
+        const struct publication *publication = item_at(queue, k)->publication;
+        if (publication && position_compare(publication->at, upto) <= 0)
+            remove_at(queue, k);
+        else
+            k++;
+    }
+}
+
 size_t queue_bytes(const struct client *client)
 {
     return client->queue ? client->queue->bytes : 0;

@@ -16,6 +16,8 @@ void queue_wire(struct client *client, struct wire *wire);
 void queue_put_first(struct client *client, const struct pubs *missed);
 /* The first publication that waits; {0,0}: none. */
 struct position queue_first(const struct client *client);
+/* Forgets waiting publications up to the position: the client has them. */
+void queue_skip(struct client *client, struct position upto);
 /* Writes what fits; frees the queue when it is empty. */
 void queue_drain(struct client *client);
 /* Counts what is left as dropped and frees. */

@@ -224,6 +224,9 @@ void session_free_all(struct hub *hub)
     HASH_ITER(hh, hub->sessions, session, next) {
         while (session->clients) {
             struct client *client = session->clients;
+            client_let_go(client);
+            free(client->user);
+            client->user = NULL;
             DL_DELETE(session->clients, client);
             client->session = NULL;
         }

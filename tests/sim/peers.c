@@ -1,0 +1,433 @@
+/* Backends and browsers of the simulated cluster, and what must hold for what they see. */
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim.h"
+
+/* Upstreams. */
+
+enum upstream_event_kind { EVENT_OPENED, EVENT_FAILED, EVENT_MESSAGE, EVENT_CLOSED };
+
+struct upstream_event {
+    struct upstream *upstream;
+    enum upstream_event_kind kind;
+    char text[96];
+};
+
+static struct publication *push_of(const char *text)
+{
+    return publication_copy(OPCODE_TEXT, text, strlen(text));
+}
+
+static void on_upstream_turn(void *ctx)
+{
+    struct upstream_event *event = ctx;
+    struct upstream *upstream = event->upstream;
+    if (upstream->state == SIM_OVER) { /* reset meanwhile */
+        free(event);
+        return;
+    }
+    struct upstream_end end = {.kind = UPSTREAM_END_CLOSED, .reason = "closed"};
+    switch (event->kind) {
+    case EVENT_OPENED:
+        if (upstream->state == SIM_OPENING) {
+            upstream->state = SIM_OPEN;
+            hub_upstream_opened(upstream->session, upstream);
+        }
+        break;
+    case EVENT_MESSAGE:
+        if (upstream->state == SIM_OPEN || upstream->state == SIM_CLOSING)
+            hub_upstream_message(upstream->session, upstream, push_of(event->text));
+        break;
+    case EVENT_FAILED: end.kind = UPSTREAM_END_NO_TCP; /* fall through */
+    case EVENT_CLOSED:
+        upstream->state = SIM_OVER;
+        hub_upstream_closed(upstream->session, upstream, &end);
+        break;
+    }
+    free(event);
+}
+
+static void on_upstream_event(void *ctx)
+{
+    struct upstream_event *event = ctx;
+    node_event(event->upstream->node, event->upstream->life, on_upstream_turn, event);
+}
+
+static void upstream_later(struct upstream *upstream, enum upstream_event_kind kind, uint64_t after_us, const char *text)
+{
+    struct upstream_event *event = calloc(1, sizeof *event);
+    event->upstream = upstream;
+    event->kind = kind;
+    snprintf(event->text, sizeof event->text, "%s", text);
+    uint64_t at = upstream->world->now_us + after_us;
+    if (at <= upstream->order_us)
+        at = upstream->order_us + 1;
+    upstream->order_us = at;
+    at_us(upstream->world, at, on_upstream_event, event);
+}
+
+static struct upstream *upstream_open(void *ctx, struct session *session, struct service *service, const char *url)
+{
+    struct sim_node *node = ctx;
+    struct world *world = node->world;
+    struct upstream *upstream = calloc(1, sizeof *upstream);
+    (void)service;
+    const char *vin = strrchr(url, '/');
+    *upstream = (struct upstream){
+        .world = world, .node = node, .life = node->life, .session = session, .backend = vin ? atoi(vin + 2) : 0, .next = world->upstreams};
+    world->upstreams = upstream;
+    if (world->backend_up[upstream->backend] && !chance(world, 5))
+        upstream_later(upstream, EVENT_OPENED, between(world, 200, 20000), "");
+    else
+        upstream_later(upstream, EVENT_FAILED, between(world, 200, 20000), "");
+    return upstream;
+}
+
+static enum status upstream_send(void *ctx, struct upstream *upstream, enum opcode opcode, const void *payload, size_t len)
+{
+    struct sim_node *node = ctx;
+    struct world *world = node->world;
+    unsigned client, connection, life;
+    uint64_t number;
+    char text[96] = {0};
+    (void)opcode;
+    assert(upstream->state == SIM_OPEN && len < sizeof text);
+    memcpy(text, payload, len);
+    if (sscanf(text, "say %u.%u.%u %" SCNu64, &client, &connection, &life, &number) != 4) {
+        world_fail(world, "backend got \"%s\"", text);
+        return STATUS_OK;
+    }
+    world->commands++;
+    struct sim_client *from = &world->clients[client % CLIENTS];
+    if (from->connection == connection) {
+        if (number <= from->heard)
+            world_fail(world, "client %u: message %" PRIu64 " reached the backend after %" PRIu64, client, number, from->heard);
+        from->heard = number;
+    }
+    return STATUS_OK;
+}
+
+static void upstream_close(void *ctx, struct upstream *upstream, unsigned code, const char *reason)
+{
+    struct world *world = upstream->world;
+    (void)ctx;
+    (void)code;
+    (void)reason;
+    upstream->state = SIM_CLOSING;
+    for (uint64_t i = between(world, 0, 2); i > 0; i--) { /* what was on its way before the backend saw the close */
+        char text[96];
+        snprintf(text, sizeof text, "late %" PRIu64, ++upstream->number);
+        upstream_later(upstream, EVENT_MESSAGE, between(world, 50, 3000), text);
+    }
+    upstream_later(upstream, EVENT_CLOSED, chance(world, 5) ? 1000000 : between(world, 300, 20000), "");
+}
+
+static void upstream_reset(void *ctx, struct upstream *upstream)
+{
+    (void)ctx;
+    upstream->state = SIM_OVER;
+}
+
+const struct upstream_ops sim_upstream_ops = {
+    .open = upstream_open, .send = upstream_send, .close = upstream_close, .reset = upstream_reset};
+
+void backend_push(struct world *world, int session, const char *marker)
+{
+    for (struct upstream *upstream = world->upstreams; upstream; upstream = upstream->next) {
+        if (upstream->backend != session || upstream->state != SIM_OPEN || !upstream->node->alive)
+            continue;
+        char text[96];
+        snprintf(text, sizeof text, "%s %" PRIu64, marker, ++upstream->number);
+        upstream_later(upstream, EVENT_MESSAGE, between(world, 50, 2000), text);
+    }
+}
+
+void backend_stop(struct world *world, int session)
+{
+    world_say(world, "backend %d is gone", session);
+    world->backend_up[session] = false;
+    for (struct upstream *upstream = world->upstreams; upstream; upstream = upstream->next)
+        if (upstream->backend == session && upstream->state != SIM_OVER && upstream->node->alive)
+            upstream_later(upstream, EVENT_CLOSED, between(world, 50, 2000), "");
+}
+
+void upstreams_of_node_die(struct sim_node *node)
+{
+    for (struct upstream *upstream = node->world->upstreams; upstream; upstream = upstream->next)
+        if (upstream->node == node && upstream->life == node->life)
+            upstream->state = SIM_OVER;
+}
+
+void upstreams_free(struct world *world)
+{
+    while (world->upstreams) {
+        struct upstream *upstream = world->upstreams;
+        world->upstreams = upstream->next;
+        free(upstream);
+    }
+}
+
+/* Held open by live, unpaused nodes. */
+int upstreams_held(const struct world *world, int session)
+{
+    int held = 0;
+    for (const struct upstream *upstream = world->upstreams; upstream; upstream = upstream->next)
+        held += upstream->backend == session && (upstream->state == SIM_OPEN || upstream->state == SIM_CLOSING) && upstream->node->alive &&
+                upstream->life == upstream->node->life && !upstream->node->paused;
+    return held;
+}
+
+/* Browsers. */
+
+struct client_event {
+    struct sim_client *client;
+    unsigned connection;
+    unsigned code;
+};
+
+static bool current(const struct client_event *event)
+{
+    return event->client->open && event->client->connection == event->connection;
+}
+
+static void on_gone_turn(void *ctx)
+{
+    struct client_event *event = ctx;
+    if (current(event)) {
+        event->client->open = false;
+        client_gone(&event->client->client, event->code, "");
+    }
+    free(event);
+}
+
+static void on_gone(void *ctx)
+{
+    struct client_event *event = ctx;
+    node_event(event->client->node, event->client->life, on_gone_turn, event);
+}
+
+static void client_later(struct sim_client *client, event_fn *fn, uint64_t after_us, unsigned code)
+{
+    struct client_event *event = malloc(sizeof *event);
+    *event = (struct client_event){client, client->connection, code};
+    at_us(client->world, client->world->now_us + after_us, fn, event);
+}
+
+static uint64_t field(const char *text, const char *name)
+{
+    const char *at = strstr(text, name);
+    return at ? strtoull(at + strlen(name), NULL, 10) : 0;
+}
+
+/* The highest offset of that epoch that the store had taken; 0 where none. */
+static uint64_t known_end(const struct world *world, int session, uint64_t epoch)
+{
+    for (size_t i = 0; i < world->truth_len[session]; i++)
+        if (world->truth[session][i].epoch == epoch)
+            return world->truth[session][i].offset;
+    return 0;
+}
+
+static void check_order(struct sim_client *client, struct position at)
+{
+    struct world *world = client->world;
+    struct position last = client->at;
+    int index = (int)(client - world->clients);
+    if (position_compare(at, last) <= 0) {
+        world_fail(world, "client %d on %s got %" PRIu64 ".%" PRIu64 " after %" PRIu64 ".%" PRIu64, index, client->node->id, at.epoch, at.offset,
+                   last.epoch, last.offset);
+    } else if (at.epoch == last.epoch ? at.offset != last.offset + 1 : at.offset != 1) {
+        world_fail(world, "client %d on %s: silent gap between %" PRIu64 ".%" PRIu64 " and %" PRIu64 ".%" PRIu64, index, client->node->id,
+                   last.epoch, last.offset, at.epoch, at.offset);
+    } else if (at.epoch != last.epoch && known_end(world, client->session, last.epoch) > last.offset) {
+        world_fail(world, "client %d on %s: end of epoch %" PRIu64 " lost silently: %" PRIu64 " of %" PRIu64, index, client->node->id, last.epoch,
+                   last.offset, known_end(world, client->session, last.epoch));
+    }
+    client->at = at;
+}
+
+static void read_frame(struct sim_client *client, const char *text)
+{
+    struct world *world = client->world;
+    if (strstr(text, "\"type\":\"WELCOME\"")) {
+        client->welcomed = true;
+        client->at = (struct position){field(text, "\"epoch\":"), field(text, "\"offset\":")};
+        if (strstr(text, "\"resumed\":true") && position_compare(client->at, client->token) != 0)
+            world_fail(world, "resumed at another position than asked for");
+    } else if (strstr(text, "\"type\":\"MESSAGE\"")) {
+        struct position at = {field(text, "\"epoch\":"), field(text, "\"offset\":")};
+        if (!client->welcomed)
+            world_fail(world, "MESSAGE before WELCOME");
+        if (client->at.epoch)
+            check_order(client, at);
+        client->at = at;
+        world->deliveries++;
+        const char *marker = strstr(text, "marker-");
+        if (marker)
+            snprintf(client->last_marker, sizeof client->last_marker, "%.*s", (int)strcspn(marker, " \""), marker);
+    } else if (strstr(text, "\"type\":\"GAP\"")) {
+        uint64_t epoch = field(text, "\"epoch\":"), from = field(text, "\"from\":"), to = field(text, "\"to\":");
+        world->gaps++;
+        if (epoch == client->at.epoch ? from != client->at.offset + 1 : from != 1)
+            world_fail(world, "client %d: GAP %" PRIu64 " %" PRIu64 "..%" PRIu64 " after %" PRIu64 ".%" PRIu64, (int)(client - world->clients), epoch,
+                       from, to, client->at.epoch, client->at.offset);
+        /* to 0: the end of that epoch, wherever it was */
+        client->at = (struct position){epoch, to ? to : UINT64_MAX / 2};
+    }
+}
+
+static void read_frames(struct sim_client *client, const uint8_t *frames, size_t len)
+{
+    char text[4096];
+    while (len) {
+        size_t head = frames[1] < 126 ? 2 : frames[1] == 126 ? 4 : 10;
+        size_t payload = frames[1] < 126 ? frames[1] : (size_t)frames[2] << 8 | frames[3];
+        assert(head < 10 && head + payload <= len && payload < sizeof text);
+        memcpy(text, frames + head, payload);
+        text[payload] = '\0';
+        if (client->protocol)
+            read_frame(client, text);
+        else if (strstr(text, "marker-"))
+            snprintf(client->last_marker, sizeof client->last_marker, "%.*s", (int)strcspn(strstr(text, "marker-"), " \""), strstr(text, "marker-"));
+        frames += head + payload;
+        len -= head + payload;
+    }
+}
+
+static void on_writable_turn(void *ctx)
+{
+    struct client_event *event = ctx;
+    if (current(event)) {
+        event->client->busy = false;
+        client_writable(&event->client->client);
+    }
+    free(event);
+}
+
+static void on_writable(void *ctx)
+{
+    struct client_event *event = ctx;
+    node_event(event->client->node, event->client->life, on_writable_turn, event);
+}
+
+static enum status client_write(void *ctx, struct client *base, const uint8_t *frames, size_t len)
+{
+    struct sim_client *client = (struct sim_client *)(void *)base;
+    (void)ctx;
+    if (client->busy)
+        return STATUS_AGAIN;
+    read_frames(client, frames, len);
+    if (chance(client->world, 10)) {
+        client->busy = true;
+        client_later(client, on_writable, between(client->world, 100, chance(client->world, 10) ? 3000000 : 20000), 0);
+    }
+    return STATUS_OK;
+}
+
+static void client_closing(void *ctx, struct client *base, unsigned code, const char *reason)
+{
+    struct sim_client *client = (struct sim_client *)(void *)base;
+    (void)ctx;
+    (void)reason;
+    client->closing = true;
+    client_later(client, on_gone, between(client->world, 100, 50000), code);
+}
+
+static void client_pause(void *ctx, struct client *base, bool paused)
+{
+    (void)ctx;
+    (void)base;
+    (void)paused;
+}
+
+const struct client_ops sim_client_ops = {.write = client_write, .close = client_closing, .pause = client_pause};
+
+static void on_start_turn(void *ctx)
+{
+    struct client_event *event = ctx;
+    struct sim_client *client = event->client;
+    struct world *world = client->world;
+    if (client->connection != event->connection || client->open || !hub_ready(client->node->hub)) {
+        free(event);
+        return;
+    }
+    free(event);
+    char resume[64], request[160];
+    snprintf(resume, sizeof resume, "&resume=%" PRIu64 ".%" PRIu64, client->token.epoch, client->token.offset);
+    snprintf(request, sizeof request, "/u/v%d?svc%s", client->session, client->protocol && client->has_token ? resume : "");
+    struct url_options options = {.take_resume = client->protocol};
+    struct target target;
+    const char *why;
+    if (url_parse(world->conf, request, strlen(request), &options, &target, &why) != STATUS_OK)
+        abort();
+    client->open = true;
+    client->closing = client->busy = client->welcomed = false;
+    client->said = client->heard = 0;
+    client->at = (struct position){0, 0};
+    client->last_marker[0] = '\0';
+    if (client_open(client->node->hub, &client->client, &target, client->protocol ? CLIENT_JSON : CLIENT_RAW, false) != STATUS_OK)
+        abort();
+    target_fini(&target);
+}
+
+static void on_start(void *ctx)
+{
+    struct client_event *event = ctx;
+    node_event(event->client->node, event->client->life, on_start_turn, event);
+}
+
+void client_start(struct world *world, int index, int node)
+{
+    struct sim_client *client = &world->clients[index];
+    client->world = world;
+    client->node = &world->nodes[node];
+    client->life = client->node->life;
+    client->connection++;
+    if (client->protocol && client->at.epoch && client->at.offset < UINT64_MAX / 2) {
+        client->has_token = true;
+        client->token = client->at;
+    }
+    client_later(client, on_start, between(world, 100, 3000), 0);
+}
+
+void client_leave(struct sim_client *client, unsigned code)
+{
+    if (client->open && !client->closing)
+        client_later(client, on_gone, 1, code);
+}
+
+static void on_say_turn(void *ctx)
+{
+    struct client_event *event = ctx;
+    struct sim_client *client = event->client;
+    char text[96];
+    if (current(event) && !client->closing && !client->protocol) {
+        int len = snprintf(text, sizeof text, "say %d.%u.%u %" PRIu64, (int)(client - client->world->clients), client->connection, client->life,
+                           ++client->said);
+        client_message(&client->client, OPCODE_TEXT, text, (size_t)len);
+    }
+    free(event);
+}
+
+static void on_say(void *ctx)
+{
+    struct client_event *event = ctx;
+    node_event(event->client->node, event->client->life, on_say_turn, event);
+}
+
+void client_says(struct sim_client *client)
+{
+    if (client->open)
+        client_later(client, on_say, 1, 0);
+}
+
+void clients_of_node_die(struct sim_node *node)
+{
+    for (int i = 0; i < CLIENTS; i++)
+        if (node->world->clients[i].node == node)
+            node->world->clients[i].open = false;
+}

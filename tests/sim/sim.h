@@ -1,0 +1,225 @@
+/*
+ * A cluster in one process on virtual time: nodes of the real core, a store that behaves like Redis, links that delay, lose and break,
+ * backends and browsers. After every step the safety properties of contract section 9 are checked.
+ *
+ * Everything random comes from one seed: a history replays exactly from it.
+ */
+#ifndef VINHUB_TESTS_SIM_H
+#define VINHUB_TESTS_SIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bus/bus.h"
+#include "common/conf.h"
+#include "common/rng.h"
+#include "common/timer.h"
+#include "core/hub.h"
+
+#define NODES 3
+#define SESSIONS 3
+#define CLIENTS 12
+#define EPOCHS 4096
+
+struct world;
+struct sim_node;
+struct sim_client;
+
+typedef void event_fn(void *ctx);
+
+/* A request of a node to the store, and its answer. */
+enum request_kind {
+    REQUEST_RENEW, REQUEST_SIGN_OFF, REQUEST_SUBSCRIBE, REQUEST_UNSUBSCRIBE, REQUEST_CLAIM, REQUEST_RELEASE, REQUEST_TRANSFER,
+    REQUEST_ASSERT, REQUEST_PUBLISH, REQUEST_HISTORY, REQUEST_TELL, REQUEST_SHOUT, REQUEST_LIST, REQUEST_PROBE
+};
+
+struct request {
+    enum request_kind kind;
+    struct sim_node *node;
+    unsigned link; /* generation of the command link it went over */
+    char session[128];
+    uint64_t tag, epoch, score;
+    char other[CONF_NAME_MAX + 1]; /* dead owner, successor, addressee, `after` */
+    uint64_t dead_epoch, seen_epoch;
+    bool holds, announce;
+    struct publication **publications;
+    size_t publications_len;
+    uint32_t history_size;
+    struct position after;
+    size_t limit;
+    uint8_t *bytes;
+    size_t bytes_len;
+    enum bus_listing listing;
+    bus_rows_fn *rows;
+    void *rows_ctx;
+    /* answer */
+    enum status status;
+    char owner[CONF_NAME_MAX + 1];
+    uint64_t answer_epoch;
+    bool present, more;
+    struct position oldest;
+    struct bus_node nodes[NODES];
+    char node_ids[NODES][CONF_NAME_MAX + 1];
+    size_t nodes_len;
+    struct request *next; /* unanswered, in order */
+};
+
+struct record {
+    bool there;
+    char owner[CONF_NAME_MAX + 1];
+    uint64_t epoch;
+    struct publication *history[256];
+    size_t history_len;
+};
+
+struct store {
+    bool up;
+    uint64_t started_us;
+    struct record records[SESSIONS];
+    struct { char id[CONF_NAME_MAX + 1]; uint64_t score; } nodes[NODES];
+    bool subscribed[NODES][SESSIONS];
+    bool inbox[NODES];
+};
+
+struct sim_bus {
+    struct bus bus;
+    struct sim_node *node;
+    struct request *outgoing; /* of this turn */
+    struct request **outgoing_end;
+    struct request *unanswered;
+    struct request **unanswered_end;
+    bool connected;     /* command link, as the node believes */
+    bool link_up;       /* as it is */
+    unsigned generation;
+    uint64_t to_store_us, from_store_us; /* latest delivery on each way: links keep order */
+    bool sub_up, deaf;
+    unsigned sub_generation;
+    uint64_t sub_us;
+    bool wants[SESSIONS]; /* subscriptions the node asked for */
+    uint64_t heard_ms;
+};
+
+struct waiting_event {
+    event_fn *fn;
+    void *ctx;
+    unsigned life;
+    struct waiting_event *next;
+};
+
+struct sim_node {
+    struct world *world;
+    int index;
+    char id[16];
+    bool alive, paused, stopping;
+    unsigned life;      /* counts crashes: events of an old life are void */
+    struct hub *hub;
+    struct sim_bus *bus;
+    int64_t clock_offset_us;
+    int32_t drift_ppm;
+    bool flush_due;
+    struct timer wake;
+    struct waiting_event *pile, **pile_end; /* what came while it was paused */
+    bool cut;           /* from the store, both links */
+};
+
+enum sim_upstream_state { SIM_OPENING, SIM_OPEN, SIM_CLOSING, SIM_OVER };
+
+struct upstream {
+    struct world *world;
+    struct sim_node *node;
+    unsigned life;
+    struct session *session;
+    int backend;
+    enum sim_upstream_state state;
+    uint64_t number;    /* of pushes over it */
+    uint64_t order_us;
+    struct upstream *next;
+};
+
+struct sim_client {
+    struct client client; /* first: the core's pointer is ours */
+    struct world *world;
+    struct sim_node *node;
+    int session;
+    bool open, protocol, closing;
+    unsigned life, connection;
+    bool busy;            /* its socket takes nothing for now */
+    bool welcomed;
+    struct position at;
+    bool has_token;
+    struct position token;
+    uint64_t said, heard; /* commands sent; last number the backend got of this connection */
+    uint64_t last_push_id; /* raw clients: order of what they get */
+    char last_marker[32];
+};
+
+struct world {
+    uint64_t seed, now_us;
+    struct rng rng;
+    struct timers events; /* virtual microseconds */
+    struct store store;
+    struct sim_node nodes[NODES];
+    struct sim_client clients[CLIENTS];
+    struct conf *conf;
+    struct upstream *upstreams;
+    bool backend_up[SESSIONS];
+    /* what the store accepted, for "no silent loss": highest offset published in each epoch, per session */
+    struct { uint64_t epoch, offset; } truth[SESSIONS][EPOCHS];
+    size_t truth_len[SESSIONS];
+    struct { uint64_t epoch; char owner[16]; } granted[SESSIONS][EPOCHS];
+    size_t granted_len[SESSIONS];
+    bool faults;
+    bool quiet;      /* browsers say nothing more: what they said must arrive */
+    bool loses_data; /* this history has restarts of the store without data */
+    uint64_t steps, deliveries, gaps, takeovers, commands;
+    bool verbose;
+    const char *failure;
+    char failure_text[512];
+    uint64_t marker;
+    uint64_t highest_epoch[SESSIONS];
+};
+
+/* world.c */
+void world_run(struct world *world, uint64_t seed, bool verbose);
+void world_fail(struct world *world, const char *format, ...) PRINTF_LIKE(2, 3);
+void world_say(struct world *world, const char *format, ...) PRINTF_LIKE(2, 3);
+void at_us(struct world *world, uint64_t when_us, event_fn *fn, void *ctx);
+uint64_t between(struct world *world, uint64_t low, uint64_t high);
+bool chance(struct world *world, unsigned percent);
+int session_index(const char *id);
+const char *session_name(int index);
+
+/* node.c */
+void node_start(struct world *world, int index);
+void node_crash(struct sim_node *node);
+void node_pause(struct sim_node *node);
+void node_resume(struct sim_node *node);
+uint64_t node_now_ms(const struct sim_node *node);
+/* Runs fn as an event of the node's loop, or piles it up while it is paused; void where the life is over. */
+void node_event(struct sim_node *node, unsigned life, event_fn *fn, void *ctx);
+
+/* store.c */
+struct sim_bus *sim_bus_new(struct sim_node *node);
+void sim_bus_free(struct sim_bus *bus);
+void link_cut(struct sim_node *node);    /* both links break; noticed some time later */
+void link_heal(struct sim_node *node);
+void sub_cut(struct sim_node *node, bool deaf);
+void store_stop(struct world *world, bool lose_data);
+void store_start(struct world *world);
+void store_clear(struct store *store);
+
+/* peers.c */
+extern const struct upstream_ops sim_upstream_ops;
+extern const struct client_ops sim_client_ops;
+void backend_push(struct world *world, int session, const char *marker);
+void backend_stop(struct world *world, int session);
+void upstreams_of_node_die(struct sim_node *node);
+void upstreams_free(struct world *world);
+int upstreams_held(const struct world *world, int session);
+void client_start(struct world *world, int index, int node);
+void client_leave(struct sim_client *client, unsigned code);
+void client_says(struct sim_client *client);
+void clients_of_node_die(struct sim_node *node);
+
+#endif

@@ -1,0 +1,392 @@
+/* Time, chance, faults, and the properties that are checked after every step. */
+#include <assert.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim.h"
+
+#define FAULTS_US 25000000u  /* how long things break */
+#define SETTLE_US 20000000u  /* within which all must be well again */
+
+struct event {
+    struct timer timer;
+    event_fn *fn;
+    void *ctx;
+};
+
+static void on_event(struct timer *timer, uint64_t now_us)
+{
+    struct event *event = (struct event *)(void *)timer;
+    (void)now_us;
+    event->fn(event->ctx);
+    free(event);
+}
+
+void at_us(struct world *world, uint64_t when_us, event_fn *fn, void *ctx)
+{
+    struct event *event = calloc(1, sizeof *event);
+    event->fn = fn;
+    event->ctx = ctx;
+    timer_start(&world->events, &event->timer, when_us > world->now_us ? when_us : world->now_us + 1, on_event);
+}
+
+uint64_t between(struct world *world, uint64_t low, uint64_t high)
+{
+    return low + rng_below(&world->rng, high - low + 1);
+}
+
+bool chance(struct world *world, unsigned percent)
+{
+    return rng_below(&world->rng, 100) < percent;
+}
+
+void world_say(struct world *world, const char *format, ...)
+{
+    va_list args;
+    if (!world->verbose)
+        return;
+    va_start(args, format);
+    printf("%12.6f ", (double)world->now_us / 1e6);
+    vprintf(format, args);
+    putchar('\n');
+    va_end(args);
+}
+
+void world_fail(struct world *world, const char *format, ...)
+{
+    va_list args;
+    if (world->failure)
+        return;
+    va_start(args, format);
+    vsnprintf(world->failure_text, sizeof world->failure_text, format, args);
+    va_end(args);
+    world->failure = world->failure_text;
+    world_say(world, "FAILED: %s", world->failure);
+}
+
+static const char *const names[SESSIONS] = {"svc:v0", "svc:v1", "svc:v2"};
+
+const char *session_name(int index)
+{
+    return names[index];
+}
+
+int session_index(const char *id)
+{
+    for (int i = 0; i < SESSIONS; i++)
+        if (!strcmp(names[i], id))
+            return i;
+    abort();
+}
+
+/* Faults. */
+
+static struct sim_node *any_node(struct world *world)
+{
+    return &world->nodes[between(world, 0, NODES - 1)];
+}
+
+struct later {
+    struct world *world;
+    int index;
+    unsigned life;
+};
+
+static struct later *later_new(struct world *world, int index, unsigned life)
+{
+    struct later *later = malloc(sizeof *later);
+    *later = (struct later){world, index, life};
+    return later;
+}
+
+static void on_restart(void *ctx)
+{
+    struct later *later = ctx;
+    if (!later->world->nodes[later->index].alive)
+        node_start(later->world, later->index);
+    free(later);
+}
+
+static void on_resume(void *ctx)
+{
+    struct later *later = ctx;
+    struct sim_node *node = &later->world->nodes[later->index];
+    if (node->alive && node->life == later->life && node->paused)
+        node_resume(node);
+    free(later);
+}
+
+static void on_heal(void *ctx)
+{
+    struct later *later = ctx;
+    struct sim_node *node = &later->world->nodes[later->index];
+    if (node->alive && node->life == later->life && node->cut)
+        link_heal(node);
+    free(later);
+}
+
+static void on_store_back(void *ctx)
+{
+    struct later *later = ctx;
+    if (!later->world->store.up)
+        store_start(later->world);
+    free(later);
+}
+
+static void on_backend_back(void *ctx)
+{
+    struct later *later = ctx;
+    later->world->backend_up[later->index] = true;
+    free(later);
+}
+
+static void drain_turn(void *ctx)
+{
+    struct later *later = ctx;
+    hub_drain(later->world->nodes[later->index].hub);
+    free(later);
+}
+
+static void break_something(struct world *world)
+{
+    struct sim_node *node = any_node(world);
+    uint64_t lease_us = world->conf->node.lease_ms * 1000ull;
+    int session = (int)between(world, 0, SESSIONS - 1);
+    switch (between(world, 0, 9)) {
+    case 0:
+        if (node->alive) {
+            node_crash(node);
+            at_us(world, world->now_us + between(world, 10000, 4 * lease_us), on_restart, later_new(world, node->index, 0));
+        }
+        break;
+    case 1:
+    case 2:
+        if (node->alive && !node->paused) {
+            node_pause(node);
+            at_us(world, world->now_us + between(world, 1000, 3 * lease_us), on_resume, later_new(world, node->index, node->life));
+        }
+        break;
+    case 3:
+        if (node->alive && !node->cut) {
+            link_cut(node);
+            at_us(world, world->now_us + between(world, 1000, 3 * lease_us), on_heal, later_new(world, node->index, node->life));
+        }
+        break;
+    case 4:
+    case 5:
+        if (node->alive && node->bus->sub_up)
+            sub_cut(node, chance(world, 30));
+        break;
+    case 6:
+        if (world->store.up && chance(world, 40)) {
+            store_stop(world, world->loses_data && chance(world, 50));
+            at_us(world, world->now_us + between(world, 10000, 3 * lease_us), on_store_back, later_new(world, 0, 0));
+        }
+        break;
+    case 7:
+        if (world->backend_up[session]) {
+            backend_stop(world, session);
+            at_us(world, world->now_us + between(world, 100000, 3000000), on_backend_back, later_new(world, session, 0));
+        }
+        break;
+    case 8:
+    case 9:
+        if (node->alive && !node->paused && hub_state(node->hub) == NODE_UP)
+            node_event(node, node->life, drain_turn, later_new(world, node->index, node->life));
+        break;
+    }
+}
+
+/* The life of the browsers: they come, speak, go, and come back elsewhere. */
+static void browsers_live(struct world *world)
+{
+    int index = (int)between(world, 0, CLIENTS - 1);
+    struct sim_client *client = &world->clients[index];
+    if (!client->open) {
+        int node = (int)between(world, 0, NODES - 1);
+        if (world->nodes[node].alive)
+            client_start(world, index, node);
+    } else if (chance(world, 10) && world->faults) {
+        client_leave(client, 1001);
+    } else if (!world->quiet) {
+        client_says(client);
+    }
+}
+
+static void restart_drained(struct world *world)
+{
+    for (int i = 0; i < NODES; i++) {
+        struct sim_node *node = &world->nodes[i];
+        if (!node->alive || !node->stopping)
+            continue;
+        node_crash(node);
+        at_us(world, world->now_us + between(world, 1000, 500000), on_restart, later_new(world, i, 0));
+    }
+}
+
+static void on_beat(void *ctx)
+{
+    struct world *world = ctx;
+    at_us(world, world->now_us + between(world, 2000, 40000), on_beat, world);
+    browsers_live(world);
+    restart_drained(world);
+    if (world->store.up || chance(world, 30))
+        backend_push(world, (int)between(world, 0, SESSIONS - 1), "push");
+    if (world->faults && chance(world, 8))
+        break_something(world);
+}
+
+/* Checks. */
+
+static void check_upstreams(struct world *world)
+{
+    for (int i = 0; i < SESSIONS; i++)
+        if (upstreams_held(world, i) > 1)
+            world_fail(world, "%s: %d upstreams are held open by live, unpaused nodes", session_name(i), upstreams_held(world, i));
+}
+
+static void check_epochs(struct world *world)
+{
+    for (int i = 0; i < SESSIONS; i++) {
+        struct record *record = &world->store.records[i];
+        if (!record->there)
+            continue;
+        if (record->epoch < world->highest_epoch[i] && !world->loses_data)
+            world_fail(world, "%s: the epoch went back", session_name(i));
+        if (record->epoch > world->highest_epoch[i])
+            world->highest_epoch[i] = record->epoch;
+    }
+}
+
+static void run_until(struct world *world, uint64_t until_us)
+{
+    while (!world->failure && timers_next(&world->events) <= until_us) {
+        uint64_t next = timers_next(&world->events);
+        if (next > world->now_us)
+            world->now_us = next;
+        /* One event a step: those of the same microsecond are apart by the order of the heap, which is fixed. */
+        timers_run(&world->events, world->now_us);
+        world->steps++;
+        check_upstreams(world);
+        check_epochs(world);
+    }
+    if (!world->failure)
+        world->now_us = until_us;
+}
+
+static void mend_all(struct world *world)
+{
+    world->faults = false;
+    if (!world->store.up)
+        store_start(world);
+    for (int i = 0; i < SESSIONS; i++)
+        world->backend_up[i] = true;
+    for (int i = 0; i < NODES; i++) {
+        struct sim_node *node = &world->nodes[i];
+        if (!node->alive)
+            node_start(world, i);
+        if (node->paused)
+            node_resume(node);
+        if (node->alive && node->cut)
+            link_heal(node);
+    }
+}
+
+static void check_well(struct world *world)
+{
+    for (int i = 0; i < SESSIONS; i++) {
+        int open = 0, held = upstreams_held(world, i);
+        for (int k = 0; k < CLIENTS; k++)
+            open += world->clients[k].open && world->clients[k].session == i;
+        if (open && held != 1)
+            world_fail(world, "%s: %d upstreams for %d clients after all is mended", session_name(i), held, open);
+    }
+}
+
+static void check_markers(struct world *world, const char *marker)
+{
+    for (int i = 0; i < CLIENTS; i++) {
+        struct sim_client *client = &world->clients[i];
+        if (client->open && strcmp(client->last_marker, marker) != 0)
+            world_fail(world, "client %d of %s on %s does not get pushes after all is mended (last \"%s\")", i, session_name(client->session),
+                       client->node->id, client->last_marker);
+    }
+}
+
+static void check_commands(struct world *world)
+{
+    for (int i = 0; i < CLIENTS; i++) {
+        struct sim_client *client = &world->clients[i];
+        if (client->open && !client->protocol && client->heard != client->said)
+            world_fail(world, "client %d: the backend heard %" PRIu64 " of %" PRIu64 " when all is mended", i, client->heard, client->said);
+    }
+}
+
+static void all_connect(struct world *world)
+{
+    for (int i = 0; i < CLIENTS; i++)
+        if (!world->clients[i].open)
+            client_start(world, i, i % NODES);
+}
+
+static void free_events(struct world *world)
+{
+    while (world->events.len) {
+        struct event *event = (struct event *)(void *)world->events.heap[0];
+        timer_stop(&world->events, world->events.heap[0]);
+        if (event->ctx != world)
+            free(event->ctx);
+        free(event);
+    }
+    timers_fini(&world->events);
+}
+
+void world_run(struct world *world, uint64_t seed, bool verbose)
+{
+    struct conf *conf = world->conf;
+    memset(world, 0, sizeof *world);
+    world->conf = conf;
+    world->seed = seed;
+    world->verbose = verbose;
+    rng_seed(&world->rng, seed);
+    timers_init(&world->events);
+    world->now_us = 100000000;
+    world->store.up = true;
+    world->loses_data = seed % 4 == 0;
+    conf->services[0]->history.size = seed % 3 == 0 ? 0 : seed % 3 == 1 ? 10 : 100;
+    world->faults = true;
+    for (int i = 0; i < SESSIONS; i++)
+        world->backend_up[i] = true;
+    for (int i = 0; i < CLIENTS; i++) {
+        world->clients[i].world = world;
+        world->clients[i].session = i % SESSIONS;
+        world->clients[i].protocol = i % 4 != 3;
+    }
+    for (int i = 0; i < NODES; i++)
+        node_start(world, i);
+    at_us(world, world->now_us + 1000, on_beat, world);
+    run_until(world, world->now_us + FAULTS_US);
+    mend_all(world);
+    run_until(world, world->now_us + SETTLE_US);
+    all_connect(world);
+    run_until(world, world->now_us + 4000000);
+    check_well(world);
+    world->quiet = true;
+    for (int i = 0; i < SESSIONS; i++)
+        backend_push(world, i, "marker-1");
+    run_until(world, world->now_us + 3000000);
+    check_commands(world);
+    char marker[32] = "marker-1";
+    check_markers(world, marker);
+    for (int i = 0; i < NODES; i++)
+        if (world->nodes[i].alive) {
+            timer_stop(&world->events, &world->nodes[i].wake);
+            node_crash(&world->nodes[i]);
+        }
+    upstreams_free(world);
+    store_clear(&world->store);
+    free_events(world);
+}
