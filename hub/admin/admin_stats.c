@@ -112,7 +112,12 @@ static const struct web_asset *asset_of(const char *file)
 void admin_get_asset(struct admin *admin, struct evhttp_request *req, const char *rest)
 {
     (void)admin;
-    const struct web_asset *asset = asset_of(rest && *rest ? rest : "index.html");
+    /* The page names its files relative to "/", so that it works behind a proxy's prefix: it is
+     * served there alone. */
+    const char *page = "index.html";
+    const struct web_asset *asset = !rest                     ? asset_of(page)
+                                    : strcmp(rest, page) != 0 ? asset_of(rest)
+                                                              : NULL;
     if (!asset) {
         admin_reply_error(req, 404, "no such file");
         return;

@@ -1,0 +1,62 @@
+// Building blocks of the page: elements, a toast, and dialogs that wait for an answer.
+
+/** el('a', {href: '#/', class: 'x', onclick: fn}, 'text', child): text is never read as HTML. */
+export function el(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith('on')) element.addEventListener(name.slice(2), value);
+    else if (name in element && typeof value !== 'string') element[name] = value;
+    else element.setAttribute(name, value === true ? '' : value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/** Sets a text only where it differs: a page that changes nothing costs the browser nothing. */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+let toastTimer = 0;
+
+export function toast(text, kind = 'info') {
+  const element = document.getElementById('toast');
+  element.textContent = text;
+  element.dataset.kind = kind;
+  element.hidden = false;
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => { element.hidden = true; }, 6000);
+}
+
+/** Shows a dialog of the form's children; resolves to the form's data, or null where it was cancelled. */
+function ask(title, children, action, danger) {
+  return new Promise((resolve) => {
+    const form = el('form', { method: 'dialog' },
+      el('h2', {}, title), ...children,
+      el('div', { class: 'actions' },
+        el('button', { type: 'button', onclick: () => dialog.close() }, 'Cancel'),
+        el('button', { type: 'submit', value: 'yes', class: danger ? 'danger' : 'primary' }, action)));
+    const dialog = el('dialog', {}, form);
+    dialog.addEventListener('close', () => {
+      resolve(dialog.returnValue === 'yes' ? new FormData(form) : null);
+      dialog.remove();
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+/** True where the operator confirms. */
+export async function confirmAction(title, text, action) {
+  return (await ask(title, [el('p', {}, text)], action, true)) !== null;
+}
+
+/** The token that is typed, or null. */
+export async function askToken(wrong) {
+  const input = el('input', { name: 'token', type: 'password', required: true, autocomplete: 'off',
+    'aria-label': 'Token', autofocus: true });
+  const text = wrong ? 'That token was refused.' : 'This admin port asks for a token (admin.token).';
+  const data = await ask('Token', [el('p', {}, text), input], 'Sign in', false);
+  return data === null ? null : data.get('token');
+}

@@ -1,0 +1,123 @@
+// One session: its record, its messages as they come, and what an operator may do.
+
+import { follow, get, post, sessionPath } from './api.js';
+import { confirmAction, el, setText, toast } from './dom.js';
+import * as format from './format.js';
+
+const REFRESH_MS = 2000;
+const KEPT = 200; // messages in the page
+const SHOWN = 4000; // characters of a message
+
+const FIELDS = [
+  ['state', 'State'], ['owner', 'Owner'], ['reason', 'Reason'], ['upstream', 'Upstream'], ['clients', 'Clients'],
+  ['members', 'Nodes'], ['epoch', 'Epoch'], ['offset', 'Offset'], ['since', 'Since'],
+];
+
+function show(field, session, now) {
+  const value = session[field];
+  if (value === undefined || value === '') return '–';
+  if (field === 'since') return `${format.clock(value)} (${format.ago(value, now)})`;
+  return field === 'clients' || field === 'members' ? format.exact(value) : String(value);
+}
+
+const sizeOf = (message) => (message.encoding === 'base64' ? Math.floor((message.payload.length * 3) / 4) : new Blob([message.payload]).size);
+
+function messageRow(message) {
+  const cut = message.payload.length > SHOWN;
+  return el('li', { 'data-offset': String(message.offset) },
+    el('span', { class: 'at', title: `epoch ${message.epoch}` }, `${message.offset}`),
+    el('time', {}, format.clock(message.time)),
+    el('span', { class: 'size' }, `${message.encoding === 'base64' ? 'binary ' : ''}${format.bytes(sizeOf(message))}`),
+    el('code', {}, cut ? `${message.payload.slice(0, SHOWN)} …` : message.payload));
+}
+
+export class Session {
+  page = 'sessions';
+
+  constructor(cluster, id) {
+    this.cluster = cluster;
+    this.id = id;
+    this.waiting = []; // messages until the next frame is painted
+    this.stop = new AbortController();
+    this.values = Object.fromEntries(FIELDS.map(([field]) => [field, el('dd', { 'data-field': field }, '–')]));
+    this.messages = el('ol', { class: 'messages', reversed: true, 'aria-label': 'Messages, newest first' });
+    this.note = el('p', { class: 'note', role: 'status' }, 'No message yet.');
+    this.hold = el('button', { type: 'button', 'aria-pressed': 'false', onclick: () => this.#toggle() }, 'Pause');
+    this.element = el('div', { class: 'session' },
+      el('h1', {}, id),
+      el('dl', { class: 'fields' }, ...FIELDS.flatMap(([field, title]) => [el('dt', {}, title), this.values[field]])),
+      this.#publishForm(),
+      el('section', {}, el('div', { class: 'bar' }, el('h2', {}, 'Messages'), this.note, this.hold,
+        el('button', { type: 'button', onclick: () => this.messages.replaceChildren() }, 'Clear')), this.messages));
+    this.#load();
+    this.timer = setInterval(() => this.#load(), REFRESH_MS);
+    follow(`api/events?session=${encodeURIComponent(id)}`, (name, data) => this.#event(name, data),
+      (live, why) => setText(this.note, live ? 'Listening.' : `Not listening: ${why}`), this.stop.signal);
+  }
+
+  #publishForm() {
+    const data = el('textarea', { name: 'data', rows: '3', 'aria-label': 'Message', placeholder: 'Message to every client of this session', spellcheck: 'false' });
+    const kind = el('select', { 'aria-label': 'Kind' }, el('option', { value: 'data' }, 'text'), el('option', { value: 'data_base64' }, 'binary, as base64'));
+    const submit = async (event) => {
+      event.preventDefault();
+      try {
+        const at = await post('api/publish', { session: this.id, [kind.value]: data.value });
+        toast(`Published as ${at.epoch}.${at.offset}`);
+        data.value = '';
+      } catch (error) {
+        toast(`Not published: ${error.message}`, 'error');
+      }
+    };
+    return el('form', { class: 'publish', onsubmit: submit }, data,
+      el('div', { class: 'bar' }, kind, el('button', { type: 'submit', class: 'primary' }, 'Publish'),
+        el('button', { type: 'button', class: 'danger', onclick: () => this.#close() }, 'Close clients')));
+  }
+
+  async #close() {
+    const text = 'Every client of this session, on every node, is closed with 4006. Front-ends usually connect again.';
+    if (!(await confirmAction('Close the clients?', text, 'Close clients'))) return;
+    try {
+      await post(`${sessionPath(this.id)}/close`, {});
+      toast('Clients are being closed');
+    } catch (error) {
+      toast(`Not closed: ${error.message}`, 'error');
+    }
+  }
+
+  #toggle() {
+    this.paused = !this.paused;
+    this.hold.setAttribute('aria-pressed', String(this.paused));
+    setText(this.hold, this.paused ? 'Go on' : 'Pause');
+  }
+
+  /** Messages of one frame are added at once; what would not be kept anyway is never built. */
+  #event(name, data) {
+    if (name === 'dropped') setText(this.note, `${format.exact(data.count)} messages were left out: too many to show.`);
+    if (name !== 'message' || this.paused) return;
+    this.waiting.push(data);
+    if (this.waiting.length > KEPT) this.waiting.shift();
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = undefined;
+      this.messages.prepend(...this.waiting.reverse().map(messageRow));
+      this.waiting = [];
+      while (this.messages.children.length > KEPT) this.messages.lastChild.remove();
+    });
+  }
+
+  async #load() {
+    try {
+      const session = await get(sessionPath(this.id), this.stop.signal);
+      for (const [field] of FIELDS) setText(this.values[field], show(field, session, this.cluster.time || Date.now()));
+    } catch (error) {
+      if (!this.stop.signal.aborted) setText(this.values.state, error.message);
+    }
+  }
+
+  update() {}
+
+  leave() {
+    this.stop.abort();
+    clearInterval(this.timer);
+    cancelAnimationFrame(this.frame);
+  }
+}

@@ -1,0 +1,123 @@
+// The table of sessions: searched and paged by the node, so that a hundred thousand cost this page nothing.
+
+import { get } from './api.js';
+import { el, setText } from './dom.js';
+import * as format from './format.js';
+
+const PAGE = 50;
+const REFRESH_MS = 3000;
+const TYPING_MS = 250;
+const STATES = ['claiming', 'connecting', 'connected', 'waiting', 'lingering', 'moving'];
+
+const link = (id) => `#/session/${encodeURIComponent(id)}`;
+
+function row(session, now) {
+  return el('tr', { 'data-session': session.id },
+    el('td', { class: 'id' }, el('a', { href: link(session.id) }, session.id)),
+    el('td', {}, el('span', { class: 'badge', 'data-state': session.state ?? 'released', title: session.reason ?? '' },
+      session.owner ? session.state ?? '–' : 'released')),
+    el('td', {}, session.owner || '–'),
+    el('td', { class: 'number' }, format.exact(session.clients)),
+    el('td', { class: 'number wide' }, format.exact(session.members)),
+    el('td', { class: 'number wide' }, format.exact(session.offset)),
+    el('td', { class: 'number wide' }, format.ago(session.since, now)));
+}
+
+export class Sessions {
+  page = 'sessions';
+
+  constructor(cluster, query) {
+    this.cluster = cluster;
+    this.before = []; // cursors of the pages before this one
+    this.after = '';
+    this.next = null;
+    this.search = el('input', { type: 'search', placeholder: 'vin or part of an id', 'aria-label': 'Search', value: query.get('q') ?? '' });
+    this.service = el('input', { placeholder: 'service', 'aria-label': 'Service', size: '10', value: query.get('service') ?? '' });
+    this.owner = el('select', { 'aria-label': 'Owner' });
+    this.state = el('select', { 'aria-label': 'State' }, el('option', { value: '' }, 'any state'),
+      ...STATES.map((state) => el('option', { value: state }, state)));
+    this.state.value = query.get('state') ?? '';
+    this.wantedOwner = query.get('owner') ?? '';
+    this.body = el('tbody');
+    this.note = el('p', { class: 'note', role: 'status' });
+    this.back = el('button', { onclick: () => this.#turn(-1) }, '← Back');
+    this.more = el('button', { onclick: () => this.#turn(1) }, 'Next →');
+    const heads = ['Session', 'State', 'Owner', 'Clients', 'Nodes', 'Offset', 'Since'];
+    this.element = el('div', {},
+      el('form', { class: 'filters', role: 'search', onsubmit: (event) => event.preventDefault(), oninput: () => this.#typed() },
+        this.search, this.service, this.owner, this.state),
+      el('div', { class: 'scroll' }, el('table', { class: 'sessions' }, el('caption', { class: 'unseen' }, 'Sessions'),
+        el('thead', {}, el('tr', {}, ...heads.map((head, i) => el('th', { scope: 'col',
+          class: `${i >= 3 ? 'number' : ''} ${i >= 4 ? 'wide' : ''}` }, head)))), this.body)),
+      el('div', { class: 'paging' }, this.note, this.back, this.more));
+    this.update();
+    this.#load();
+    this.timer = setInterval(() => this.#load(), REFRESH_MS);
+  }
+
+  /** The owners to choose from are the nodes. */
+  update() {
+    const ids = this.cluster.nodes.map((node) => node.id);
+    if (ids.join() === this.shownOwners) return;
+    this.shownOwners = ids.join();
+    const value = this.owner.value || this.wantedOwner;
+    this.owner.replaceChildren(el('option', { value: '' }, 'any owner'), ...ids.map((id) => el('option', { value: id }, id)));
+    this.owner.value = ids.includes(value) ? value : '';
+  }
+
+  #typed() {
+    clearTimeout(this.typing);
+    this.typing = setTimeout(() => {
+      this.before = [];
+      this.after = '';
+      const query = this.#filters();
+      history.replaceState(null, '', `#/sessions${query.size ? `?${query}` : ''}`);
+      this.#load();
+    }, TYPING_MS);
+  }
+
+  #filters() {
+    const all = { q: this.search.value.trim(), service: this.service.value.trim(), owner: this.owner.value, state: this.state.value };
+    return new URLSearchParams(Object.entries(all).filter(([, value]) => value));
+  }
+
+  #turn(direction) {
+    if (direction > 0) {
+      this.before.push(this.after);
+      this.after = this.next;
+    } else {
+      this.after = this.before.pop() ?? '';
+    }
+    this.#load();
+  }
+
+  async #load() {
+    this.loading?.abort();
+    const loading = (this.loading = new AbortController());
+    const query = this.#filters();
+    query.set('limit', PAGE);
+    if (this.after) query.set('after', this.after);
+    try {
+      this.#show(await get(`api/sessions?${query}`, loading.signal));
+    } catch (error) {
+      if (!loading.signal.aborted) setText(this.note, `Not loaded: ${error.message}`);
+    }
+  }
+
+  #show({ sessions, next }) {
+    const focused = document.activeElement?.closest('tr')?.dataset.session;
+    this.body.replaceChildren(...sessions.map((session) => row(session, this.cluster.time || Date.now())));
+    if (focused) this.body.querySelector(`[data-session="${CSS.escape(focused)}"] a`)?.focus();
+    this.next = next;
+    this.more.disabled = next === null;
+    this.back.disabled = this.before.length === 0;
+    const found = `${sessions.length} session${sessions.length === 1 ? '' : 's'}`;
+    setText(this.note, sessions.length < PAGE && next !== null ? `${found} so far; Next searches on` : `${found} on page ${this.before.length + 1}`);
+  }
+
+  leave() {
+    clearInterval(this.timer);
+    clearTimeout(this.typing);
+    this.loading?.abort();
+  }
+}
