@@ -81,7 +81,7 @@ const MISTAKES = [
   ['node:\n  id: x\n  lease: soon\n', 3, 'lease', /ms|duration/],
   ['node:\n  lease: 3\n', 2, 'lease', /ms|duration/],
   ['node:\n  lease: -1s\n', 2, 'lease', /ms|duration/],
-  ['node:\n  id: "a b"\n', 2, 'id', /A-Za-z0-9|letter/i],
+  ['node:\n  id: "a b"\n', 2, 'id', /A-Z ?a-z ?0-9/],
   [`node:\n  id: ${'a'.repeat(65)}\n`, 2, 'id', /64/],
   ['listen:\n  address: "127.0.0.1"\n', 2, 'address', /port/i],
   ['listen:\n  address: "127.0.0.1:99999"\n', 2, 'address', /port|65535/i],
@@ -97,9 +97,9 @@ const MISTAKES = [
   [service('history: {size: many}'), 4, 'size', /number|integer|0/],
   ['services:\n  - name: remoteWs\n    upstream: http://127.0.0.1/base\n', 3, 'upstream', /ws:\/\//],
   ['services:\n  - name: remoteWs\n    upstream: ws://h/{nope}\n', 3, 'upstream', /\{path\}|nope/],
-  ['services:\n  - name: "remote ws"\n    upstream: ws://h/b\n', 2, 'name', /A-Za-z0-9|letter/i],
-  ['services:\n  - name: remoteWs\n', 2, 'upstream', /remoteWs|missing|required|needs/i],
-  ['services:\n  - {name: a, upstream: "ws://h/b"}\n  - {name: a, upstream: "ws://h/c"}\n', 3, 'name', /twice|already|duplicate|unique/i],
+  ['services:\n  - name: "remote ws"\n    upstream: ws://h/b\n', 2, 'name', /A-Z ?a-z ?0-9/],
+  ['services:\n  - name: remoteWs\n', 2, 'upstream', /needs/],
+  ['services:\n  - {name: a, upstream: "ws://h/b"}\n  - {name: a, upstream: "ws://h/c"}\n', 3, 'name', /twice|once/],
   ['services:\n  - {name: a, upstream: "ws://h/b"}\ndefault_service: b\n', 3, 'default_service', /b/],
   ['clients:\n  max_message: 1 MiB of it\n', 2, 'max_message', /KiB|MiB/],
   ['clients:\n  compression: maybe\n', 2, 'compression', /true.*false|boolean/],
@@ -111,7 +111,7 @@ test('--check names file, line, key and what is allowed, and exits 2', async (t)
   const wrong = []
   for (const [text, line, key, allowed] of MISTAKES) {
     const file = writeConfig(t, text)
-    const { code, err } = await runVinhub(['-c', file, '--service', SERVICE, '--check'])
+    const { code, err } = await runVinhub(['-c', file, '--service', 'flagWs=127.0.0.1:1/base', '--check'])
     const said = err.trim()
     const missing = [
       code !== 2 && `exit ${code}`,
