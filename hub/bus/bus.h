@@ -1,20 +1,23 @@
 /*
  * The bus: what nodes share, and how they talk. The interface and its guarantees.
  *
- * Implementations: bus_memory (one node, no Redis) and bus_redis (one server, Sentinel, Cluster). The core sees
- * only this header; the simulation has an implementation of its own.
+ * Implementations: bus_memory (one node, no Redis) and bus_redis (one server, Sentinel, Cluster).
+ * The core sees only this header; the simulation has an implementation of its own.
  *
  * Guarantees
  *  - No event is delivered before the call that causes it has returned.
- *  - Each operation with a tag is answered by exactly one event of its kind with that tag. STATUS_IO says the outcome is
- *    not known: it may have happened, may happen no more after the event. Answers come in the order of the calls.
+ *  - Each operation with a tag is answered by exactly one event of its kind with that tag.
+ * STATUS_IO says the outcome is not known: it may have happened, may happen no more after the
+ * event. Answers come in the order of the calls.
  *  - Operations of one bus on one session reach the store in the order of the calls.
- *  - Each script is atomic. What a script announces on the push channel is ordered with its change of the record.
- *  - push messages of one session arrive in the order in which the store published them, while one subscription lasts; some
- *    are lost when the subscription is interrupted, and on_subscribed comes again when it is back. Inbox messages may be lost,
- *    never doubled by the bus, and keep their order per sender while both connections last. Push and inbox are not ordered to each other.
- *  - A session id passed in need live only for the call. Strings, arrays and publications in an event live only during it
- *    (take references to publications that are to be kept).
+ *  - Each script is atomic. What a script announces on the push channel is ordered with its change
+ * of the record.
+ *  - push messages of one session arrive in the order in which the store published them, while one
+ * subscription lasts; some are lost when the subscription is interrupted, and on_subscribed comes
+ * again when it is back. Inbox messages may be lost, never doubled by the bus, and keep their order
+ * per sender while both connections last. Push and inbox are not ordered to each other.
+ *  - A session id passed in need live only for the call. Strings, arrays and publications in an
+ * event live only during it (take references to publications that are to be kept).
  *  - Everything asked for in a turn leaves at bus_flush.
  */
 #ifndef VINHUB_BUS_BUS_H
@@ -42,7 +45,8 @@ struct bus_claim {
     const char *dead_owner; /* NULL: nobody */
     uint64_t dead_epoch;
     uint64_t seen_epoch; /* highest the caller has seen for this session; 0: none */
-    bool holds;          /* the caller holds the session: a vanished record is granted to it even by a store that is young */
+    bool holds; /* the caller holds the session: a vanished record is granted to it even by a store
+                   that is young */
     const char *upstream; /* redacted URL for the record */
 };
 
@@ -54,7 +58,8 @@ struct bus_session_record {
 
 struct bus_node_record {
     const char *host, *version, *listen, *admin, *state;
-    uint64_t pid, started_ms, lease_ms, clients, sessions, upstreams, msgs_in, msgs_out, rss_bytes, loop_lag_ms;
+    uint64_t pid, started_ms, lease_ms, clients, sessions, upstreams, msgs_in, msgs_out, rss_bytes,
+        loop_lag_ms;
 };
 
 /* A row of a listing: an id and its fields as text. */
@@ -69,35 +74,46 @@ struct bus_row {
 };
 enum bus_listing {
     BUS_LIST_NODES,    /* ids of `nodes` with the fields of `node:ID`, and "renewed" */
-    BUS_LIST_SESSIONS, /* ids of `sessions` in lexical order after `after`, with the fields of `session:{ID}` */
+    BUS_LIST_SESSIONS, /* ids of `sessions` in lexical order after `after`, with the fields of
+                          `session:{ID}` */
     BUS_LIST_SESSION,  /* the one session `after`: one row or none */
 };
 /* next: the id to pass as `after` for more, NULL at the end. */
-typedef void bus_rows_fn(void *ctx, enum status status, const struct bus_row *rows, size_t len, const char *next);
+typedef void bus_rows_fn(void *ctx, enum status status, const struct bus_row *rows, size_t len,
+                         const char *next);
 
 struct bus_events {
     /* The command connection is there (again). Comes once at the start for every implementation. */
     void (*on_connected)(void *ctx);
     /* It is gone. Answers with STATUS_IO for what was under way come right before. */
     void (*on_disconnected)(void *ctx);
-    /* present: the own entry was there before this renewal. nodes: all entries after it, this node's too. */
-    void (*on_renewed)(void *ctx, uint64_t tag, enum status status, bool present, const struct bus_node *nodes, size_t len);
+    /* present: the own entry was there before this renewal. nodes: all entries after it, this
+     * node's too. */
+    void (*on_renewed)(void *ctx, uint64_t tag, enum status status, bool present,
+                       const struct bus_node *nodes, size_t len);
     /* The push channel of the session is heard from now on; comes after each (re)subscription. */
     void (*on_subscribed)(void *ctx, const char *session);
-    /* STATUS_OK: granted, owner is this node. STATUS_REFUSED: owner holds it at epoch. STATUS_AGAIN: the store is too young to say. STATUS_IO. */
-    void (*on_claimed)(void *ctx, const char *session, uint64_t tag, enum status status, const char *owner, uint64_t epoch);
+    /* STATUS_OK: granted, owner is this node. STATUS_REFUSED: owner holds it at epoch.
+     * STATUS_AGAIN: the store is too young to say. STATUS_IO. */
+    void (*on_claimed)(void *ctx, const char *session, uint64_t tag, enum status status,
+                       const char *owner, uint64_t epoch);
     /* STATUS_OK, or STATUS_REFUSED where owner or epoch did not match, or STATUS_IO. */
     void (*on_released)(void *ctx, const char *session, uint64_t tag, enum status status);
     /* STATUS_OK: to is the owner at epoch. STATUS_REFUSED, STATUS_IO. */
-    void (*on_transferred)(void *ctx, const char *session, uint64_t tag, enum status status, uint64_t epoch);
-    /* STATUS_OK: written back or already so. STATUS_REFUSED: owner holds it at a higher epoch. STATUS_IO. */
-    void (*on_asserted)(void *ctx, const char *session, uint64_t tag, enum status status, const char *owner, uint64_t epoch);
-    /* STATUS_OK; STATUS_NO_MEMORY: published but not kept; STATUS_REFUSED: the session is another's; STATUS_IO. */
+    void (*on_transferred)(void *ctx, const char *session, uint64_t tag, enum status status,
+                           uint64_t epoch);
+    /* STATUS_OK: written back or already so. STATUS_REFUSED: owner holds it at a higher epoch.
+     * STATUS_IO. */
+    void (*on_asserted)(void *ctx, const char *session, uint64_t tag, enum status status,
+                        const char *owner, uint64_t epoch);
+    /* STATUS_OK; STATUS_NO_MEMORY: published but not kept; STATUS_REFUSED: the session is
+     * another's; STATUS_IO. */
     void (*on_published)(void *ctx, const char *session, uint64_t tag, enum status status);
-    /* Publications after the position asked for, oldest first; oldest: the first position kept ({0,0}: nothing is kept);
-     * more: the limit cut the answer. */
-    void (*on_history)(void *ctx, const char *session, uint64_t tag, enum status status, struct position oldest,
-                       struct publication *const *publications, size_t len, bool more);
+    /* Publications after the position asked for, oldest first; oldest: the first position kept
+     * ({0,0}: nothing is kept); more: the limit cut the answer. */
+    void (*on_history)(void *ctx, const char *session, uint64_t tag, enum status status,
+                       struct position oldest, struct publication *const *publications, size_t len,
+                       bool more);
     /* STATUS_OK: somebody was listening. STATUS_NOT_FOUND: nobody was. Only for tag != 0. */
     void (*on_told)(void *ctx, uint64_t tag, enum status status);
     /* A message of the inbox (push false) or of a push channel (push true). */
@@ -105,9 +121,11 @@ struct bus_events {
 };
 
 struct bus_ops {
-    /* Renews the lease: writes wall-clock ms as the node's score, removes entries untouched for 10 leases, answers with all. */
+    /* Renews the lease: writes wall-clock ms as the node's score, removes entries untouched for 10
+     * leases, answers with all. */
     void (*renew)(struct bus *bus, uint64_t tag);
-    /* Monotonic ms (CLOCK_BOOTTIME) at which the latest inbox probe that came back had been sent; 0: never. */
+    /* Monotonic ms (CLOCK_BOOTTIME) at which the latest inbox probe that came back had been sent;
+     * 0: never. */
     uint64_t (*heard_ms)(const struct bus *bus);
     void (*record_node)(struct bus *bus, const struct bus_node_record *record);
     /* Clean stop: removes the node's entry and hash. No answer. */
@@ -116,25 +134,35 @@ struct bus_ops {
     void (*subscribe)(struct bus *bus, const char *session);
     void (*unsubscribe)(struct bus *bus, const char *session);
 
-    void (*claim)(struct bus *bus, const char *session, uint64_t tag, const struct bus_claim *claim);
-    /* Empties the owner where owner is this node and the epoch matches; the epoch stays; keep_ms: how long the record is kept. */
-    void (*release)(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch, uint64_t keep_ms);
-    void (*transfer)(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch, const char *to);
-    void (*assert_owner)(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch, const char *upstream);
-    void (*record_session)(struct bus *bus, const char *session, uint64_t epoch, const struct bus_session_record *record);
+    void (*claim)(struct bus *bus, const char *session, uint64_t tag,
+                  const struct bus_claim *claim);
+    /* Empties the owner where owner is this node and the epoch matches; the epoch stays; keep_ms:
+     * how long the record is kept. */
+    void (*release)(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch,
+                    uint64_t keep_ms);
+    void (*transfer)(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch,
+                     const char *to);
+    void (*assert_owner)(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch,
+                         const char *upstream);
+    void (*record_session)(struct bus *bus, const char *session, uint64_t epoch,
+                           const struct bus_session_record *record);
 
-    /* All of one epoch, offsets consecutive. history_size 0: not kept. announce false: appended only (the ring, after a loss of data).
-     * An entry that is already kept counts as done. The publications are referenced by the bus as long as it needs them. */
-    void (*publish)(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch, struct publication *const *publications,
-                    size_t len, uint32_t history_size, uint64_t ttl_ms, bool announce);
-    void (*history)(struct bus *bus, const char *session, uint64_t tag, struct position after, size_t limit);
+    /* All of one epoch, offsets consecutive. history_size 0: not kept. announce false: appended
+     * only (the ring, after a loss of data). An entry that is already kept counts as done. The
+     * publications are referenced by the bus as long as it needs them. */
+    void (*publish)(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch,
+                    struct publication *const *publications, size_t len, uint32_t history_size,
+                    uint64_t ttl_ms, bool announce);
+    void (*history)(struct bus *bus, const char *session, uint64_t tag, struct position after,
+                    size_t limit);
 
     /* To a node's inbox. tag 0: no answer wanted. */
     void (*tell)(struct bus *bus, const char *node, const struct envelope *envelope, uint64_t tag);
     /* To a session's push channel, without history or check (operators' CLOSE). */
     void (*shout)(struct bus *bus, const char *session, const struct envelope *envelope);
 
-    void (*list)(struct bus *bus, enum bus_listing listing, const char *after, size_t limit, bus_rows_fn *fn, void *ctx);
+    void (*list)(struct bus *bus, enum bus_listing listing, const char *after, size_t limit,
+                 bus_rows_fn *fn, void *ctx);
 
     void (*flush)(struct bus *bus);
     void (*free)(struct bus *bus);

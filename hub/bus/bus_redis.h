@@ -1,8 +1,9 @@
 /*
  * The bus over Redis: one server, Sentinel or Cluster, by hiredis on the hub's loop.
  *
- * Separate connections for commands and for subscriptions, each with a deadline for its answers and jittered back-off;
- * each subscription connection has its own probe. Scripts (lua/, one a file) are loaded again where the server has lost them.
+ * Separate connections for commands and for subscriptions, each with a deadline for its answers and
+ * jittered back-off; each subscription connection has its own probe. Scripts (lua/, one a file) are
+ * loaded again where the server has lost them.
  */
 #ifndef VINHUB_BUS_BUS_REDIS_H
 #define VINHUB_BUS_BUS_REDIS_H
@@ -13,10 +14,11 @@
 #include "loop/loop.h"
 
 /*
- * conf is referenced: redis.*, node.lease. life: of this node, see envelope. Connecting starts with the first turn and never ends.
- * STATUS_INVALID: the URL or the CA file can't be used, why says so in one static line.
+ * conf is referenced: redis.*, node.lease. life: of this node, see envelope. Connecting starts with
+ * the first turn and never ends. STATUS_INVALID: the URL or the CA file can't be used, why says so
+ * in one static line.
  */
-MUST_USE enum status bus_redis_new(struct loop *loop, const struct conf *conf, const char *node_id, uint64_t life, struct bus **out,
-                                   const char **why);
+MUST_USE enum status bus_redis_new(struct loop *loop, const struct conf *conf, const char *node_id,
+                                   uint64_t life, struct bus **out, const char **why);
 
 #endif

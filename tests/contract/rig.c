@@ -224,10 +224,17 @@ struct peer *rig_peer_unconnected(struct rig *rig, const char *id)
     return NULL;
 }
 
+static bool is_heard(void *ctx)
+{
+    struct peer *peer = ctx;
+    return peer->bus->ops->heard_ms(peer->bus) > 0;
+}
+
 struct peer *rig_peer(struct rig *rig, const char *id)
 {
     struct peer *peer = rig_peer_unconnected(rig, id);
     rig_wait(peer, SEEN_CONNECTED, 0);
+    rig_until(rig, is_heard, peer);
     return peer;
 }
 

@@ -88,7 +88,7 @@ struct rig {
     unsigned lives;
 };
 
-/* The peer is connected when it comes back. */
+/* The peer is connected and hears its inbox when it comes back. */
 struct peer *rig_peer(struct rig *rig, const char *id);
 /* The same without waiting. */
 struct peer *rig_peer_unconnected(struct rig *rig, const char *id);

@@ -1,0 +1,357 @@
+#include "bus/bus_redis.h"
+
+#include <hiredis/hiredis.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bus/bus_redis_private.h"
+#include "bus/redis_tls.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/metrics.h"
+
+#define DEADLINE_MIN_MS 250
+#define DEADLINE_MAX_MS 5000
+
+/* --- keys, ops, replies --- */
+
+static struct redis_key make_key(const struct bus_redis *b, const char *format, const char *kind,
+                                 const char *name)
+{
+    struct redis_key key;
+    /* Ids of this program fit. One that was made by hand and does not is cut, to a length that no
+     * key of ours has. */
+    snprintf(key.text, sizeof(key.text), format, b->conf->redis.prefix, kind, name);
+    return key;
+}
+
+struct redis_key redis_key_plain(const struct bus_redis *b, const char *kind)
+{
+    return make_key(b, "%s:%s%s", kind, "");
+}
+
+struct redis_key redis_key_of(const struct bus_redis *b, const char *kind, const char *name)
+{
+    return make_key(b, "%s:%s:%s", kind, name);
+}
+
+struct redis_key redis_key_session(const struct bus_redis *b, const char *kind, const char *session)
+{
+    return make_key(b, "%s:%s:{%s}", kind, session);
+}
+
+const char *bus_redis_publish_word(const struct bus_redis *b)
+{
+    return b->url.shape == REDIS_CLUSTER ? "SPUBLISH" : "PUBLISH";
+}
+
+struct redis_op *bus_redis_script(struct bus_redis *b, redis_answer_fn *answer,
+                                  enum redis_script script, const struct redis_key *keys,
+                                  size_t keys_len, size_t arguments)
+{
+    struct redis_op *op = redis_op_new(answer, b);
+    op->scripted = true;
+    redis_script_begin(&op->request, &b->shas, script, keys_len, arguments);
+    for (size_t i = 0; i < keys_len; i++)
+        redis_request_text(&op->request, keys[i].text);
+    return op;
+}
+
+void bus_redis_send(struct bus_redis *b, struct redis_op *op, const struct redis_key *key)
+{
+    redis_topology_send(b->topology, op, key->text);
+}
+
+void bus_redis_ask(struct bus_redis *b, struct redis_op *op, const struct redis_key *key,
+                   const char *session, uint64_t tag)
+{
+    if (session != NULL)
+        op->session = redis_copy_text(session);
+    op->tag = tag;
+    redis_order_add(&b->order, op);
+    redis_topology_send(b->topology, op, key->text);
+}
+
+uint64_t redis_reply_number(const struct redisReply *reply)
+{
+    if (reply != NULL && reply->type == REDIS_REPLY_INTEGER && reply->integer > 0)
+        return (uint64_t)reply->integer;
+    if (reply != NULL && reply->type == REDIS_REPLY_STRING)
+        return strtoull(reply->str, NULL, 10);
+    return 0;
+}
+
+const char *redis_reply_text(const struct redisReply *reply)
+{
+    return reply != NULL && reply->type == REDIS_REPLY_STRING ? reply->str : "";
+}
+
+const struct redisReply *redis_reply_at(const struct redisReply *reply, size_t index)
+{
+    return reply != NULL && reply->type == REDIS_REPLY_ARRAY && index < reply->elements
+               ? reply->element[index]
+               : NULL;
+}
+
+/* --- the probe of the subscription connection --- */
+
+static uint64_t probe_ms(const struct bus_redis *b)
+{
+    return b->conf->node.lease_ms / 4 + 1;
+}
+
+/* Asks for an echo, where one can come. */
+static void probe(struct bus_redis *b)
+{
+    if (!b->connected || redis_subscriptions_listening_ms(b->subscriptions) == 0)
+        return;
+    const struct envelope envelope = {.type = ENVELOPE_PROBE,
+                                      .node = slice_of(b->node),
+                                      .life = b->life,
+                                      .number = clock_boot_ms()};
+    bus_redis_tell(&b->bus, b->node, &envelope, 0);
+}
+
+/* Deaf: the commands get through, the inbox is subscribed as far as its connection knows, and for a
+ * lease no probe came back. */
+static bool is_deaf(const struct bus_redis *b, uint64_t now_ms)
+{
+    uint64_t since_ms = redis_subscriptions_listening_ms(b->subscriptions);
+    if (since_ms == 0 || !b->connected)
+        return false;
+    uint64_t commands_ms = redis_topology_open_ms(b->topology);
+    since_ms = b->heard_ms > since_ms ? b->heard_ms : since_ms;
+    since_ms = commands_ms > since_ms ? commands_ms : since_ms;
+    return now_ms - since_ms > b->conf->node.lease_ms;
+}
+
+static void on_probe_due(void *ctx)
+{
+    struct bus_redis *b = ctx;
+    loop_timer_start(b->probe_timer, probe_ms(b));
+    if (is_deaf(b, clock_boot_ms()))
+        redis_link_cut(redis_subscriptions_link(b->subscriptions), "nothing is heard on it");
+    else
+        probe(b);
+}
+
+/* True where the message was a probe. */
+static bool take_probe(struct bus_redis *b, const struct envelope *envelope)
+{
+    if (envelope->type != ENVELOPE_PROBE)
+        return false;
+    if (envelope->life == b->life && envelope->number > b->heard_ms)
+        b->heard_ms = envelope->number;
+    return true;
+}
+
+/* --- events from below --- */
+
+static void on_message(void *ctx, const char *session, struct slice message)
+{
+    struct bus_redis *b = ctx;
+    struct envelope envelope;
+    struct envelope_item *items;
+    if (envelope_decode(message.at, message.len, &envelope, &items) != STATUS_OK) {
+        metric_drop(DROP_BUS_UNREADABLE, 1);
+        return;
+    }
+    bool push = session != NULL;
+    if (push || !take_probe(b, &envelope)) {
+        metric_add(METRIC_BUS_RECEIVED, 1);
+        b->bus.events->on_message(b->bus.events_ctx, &envelope, push);
+    }
+    free(items);
+}
+
+static void on_listening(void *ctx)
+{
+    probe(ctx);
+}
+
+static void on_subscribed(void *ctx, const char *session)
+{
+    struct bus_redis *b = ctx;
+    b->bus.events->on_subscribed(b->bus.events_ctx, session);
+}
+
+static void on_open(void *ctx)
+{
+    struct bus_redis *b = ctx;
+    b->connected = true;
+    metric_set(METRIC_BUS_CONNECTED, 1);
+    probe(b);
+    b->bus.events->on_connected(b->bus.events_ctx);
+}
+
+static void on_closed(void *ctx)
+{
+    struct bus_redis *b = ctx;
+    b->connected = false;
+    metric_set(METRIC_BUS_CONNECTED, 0);
+    b->bus.events->on_disconnected(b->bus.events_ctx);
+}
+
+static void on_progress(void *ctx)
+{
+    struct bus_redis *b = ctx;
+    redis_order_answer(&b->order);
+}
+
+/* A turn that would not have come by itself: its end flushes. */
+static void on_wake(void *ctx)
+{
+    (void)ctx;
+}
+
+/* --- the bus --- */
+
+static void bus_redis_subscribe(struct bus *bus, const char *session)
+{
+    redis_subscriptions_add(bus_redis_of(bus)->subscriptions, session);
+}
+
+static void bus_redis_unsubscribe(struct bus *bus, const char *session)
+{
+    redis_subscriptions_remove(bus_redis_of(bus)->subscriptions, session);
+}
+
+static uint64_t bus_redis_heard_ms(const struct bus *bus)
+{
+    return ((const struct bus_redis *)bus)->heard_ms;
+}
+
+static void bus_redis_flush(struct bus *bus)
+{
+    struct bus_redis *b = bus_redis_of(bus);
+    redis_order_answer(&b->order);
+    bus_redis_flush_touched(b);
+    redis_topology_flush(b->topology);
+    redis_subscriptions_flush(b->subscriptions);
+    if (redis_order_waits(&b->order))
+        loop_timer_start(b->wake, 1);
+}
+
+static void bus_redis_free(struct bus *bus)
+{
+    struct bus_redis *b = bus_redis_of(bus);
+    b->freeing = true;
+    if (b->subscriptions != NULL)
+        redis_subscriptions_free(b->subscriptions);
+    if (b->topology != NULL)
+        redis_topology_free(b->topology);
+    while (b->order.first != NULL) {
+        struct redis_op *op = b->order.first;
+        b->order.first = op->next_ordered;
+        redis_op_free(op);
+    }
+    bus_redis_forget_nodes(b);
+    redis_request_fini(&b->touched);
+    loop_timer_free(b->probe_timer);
+    loop_timer_free(b->wake);
+    redis_tls_free(b->tls);
+    conf_unref(b->conf);
+    free(b->node);
+    free(b);
+}
+
+static const struct bus_ops redis_ops = {
+    .renew = bus_redis_renew,
+    .heard_ms = bus_redis_heard_ms,
+    .record_node = bus_redis_record_node,
+    .sign_off = bus_redis_sign_off,
+    .subscribe = bus_redis_subscribe,
+    .unsubscribe = bus_redis_unsubscribe,
+    .claim = bus_redis_claim,
+    .release = bus_redis_release,
+    .transfer = bus_redis_transfer,
+    .assert_owner = bus_redis_assert_owner,
+    .record_session = bus_redis_record_session,
+    .publish = bus_redis_publish,
+    .history = bus_redis_history,
+    .tell = bus_redis_tell,
+    .shout = bus_redis_shout,
+    .list = bus_redis_list,
+    .flush = bus_redis_flush,
+    .free = bus_redis_free,
+};
+
+static const struct redis_topology_events topology_events = {
+    .on_open = on_open, .on_closed = on_closed, .on_progress = on_progress};
+static const struct redis_subscriptions_events subscriptions_events = {
+    .on_listening = on_listening, .on_subscribed = on_subscribed, .on_message = on_message};
+
+/* Half a lease: a connection that does not answer is replaced while the lease still runs. */
+static uint32_t deadline_ms(const struct conf *conf)
+{
+    uint32_t half_ms = conf->node.lease_ms / 2;
+    if (half_ms < DEADLINE_MIN_MS)
+        return DEADLINE_MIN_MS;
+    return half_ms < DEADLINE_MAX_MS ? half_ms : DEADLINE_MAX_MS;
+}
+
+static void start_connections(struct bus_redis *b)
+{
+    struct redis_link_options link = {.loop = b->loop,
+                                      .url = &b->url,
+                                      .tls = b->tls,
+                                      .deadline_ms = deadline_ms(b->conf),
+                                      .name = "commands"};
+    struct redis_topology_options topology = {.url = &b->url,
+                                              .lane = {.link = link,
+                                                       .replicas = b->conf->redis.replicas,
+                                                       .wait_ms = b->conf->node.lease_ms / 4 + 1}};
+    b->topology = redis_topology_new(&topology, &topology_events, b);
+
+    struct redis_key inbox = redis_key_of(b, "inbox", b->node), push = redis_key_of(b, "push", "");
+    link.name = "subscriptions";
+    struct redis_subscriptions_options subscriptions = {
+        .link = link, .inbox = inbox.text, .push_prefix = push.text};
+    b->subscriptions = redis_subscriptions_new(&subscriptions, &subscriptions_events, b);
+    const char *host;
+    uint16_t port;
+    redis_topology_place(b->topology, &host, &port);
+    redis_link_target(redis_subscriptions_link(b->subscriptions), host, port);
+    redis_link_start(redis_subscriptions_link(b->subscriptions));
+    redis_topology_start(b->topology);
+    loop_timer_start(b->probe_timer, probe_ms(b));
+}
+
+static enum status prepare(struct bus_redis *b, const char **why)
+{
+    if (redis_url_parse(b->conf->redis.url, &b->url) != STATUS_OK) {
+        *why = "redis.url is not a Redis URL";
+        return STATUS_INVALID;
+    }
+    if (b->url.tls && redis_tls_new(b->conf->redis.tls_ca, &b->tls) != STATUS_OK) {
+        *why = "redis.tls_ca can't be used";
+        return STATUS_INVALID;
+    }
+    return STATUS_OK;
+}
+
+enum status bus_redis_new(struct loop *loop, const struct conf *conf, const char *node_id,
+                          uint64_t life, struct bus **out, const char **why)
+{
+    struct bus_redis *b = redis_claim_memory(1, sizeof(*b));
+    b->bus.ops = &redis_ops;
+    b->bus.shared = true;
+    b->loop = loop;
+    b->conf = conf_ref((struct conf *)conf);
+    b->node = redis_copy_text(node_id);
+    b->life = life;
+    b->probe_timer = loop_timer_new(loop, on_probe_due, b);
+    b->wake = loop_timer_new(loop, on_wake, b);
+    redis_scripts_hash(&b->shas);
+    enum status status = prepare(b, why);
+    if (status != STATUS_OK) {
+        bus_redis_free(&b->bus);
+        return status;
+    }
+    if (!redis_url_is_loopback(&b->url) && (!b->url.tls && b->url.password[0] == '\0'))
+        log_warn("redis_unprotected", LOG_STR("advice", "a password or TLS"));
+    start_connections(b);
+    *out = &b->bus;
+    return STATUS_OK;
+}

@@ -1,0 +1,311 @@
+#include <hiredis/hiredis.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bus/bus_redis_private.h"
+#include "common/metrics.h"
+
+/* Redis cuts off a subscriber with 32 MiB before it, by default, so no message may come near. */
+#define PUBLICATION_BYTES_MAX (16 * 1024 * 1024)
+#define MESSAGE_BYTES \
+    (8 * 1024 * 1024) /* payloads of one push, but for a single one that is larger */
+#define MESSAGE_ITEMS  4096
+#define TELL_BYTES_MAX (24 * 1024 * 1024)
+#define HISTORY_BYTES  (8 * 1024 * 1024) /* of one answer, then `more` */
+
+/* --- publish --- */
+
+/* The calls that one publish was cut into: the last one's answer speaks for all. */
+struct publish_parts {
+    size_t left; /* to be answered */
+    size_t ops;  /* that refer to this */
+    enum status worst;
+};
+
+static unsigned severity(enum status status)
+{
+    static const enum status order[] = {STATUS_OK, STATUS_NO_MEMORY, STATUS_IO, STATUS_REFUSED};
+    unsigned rank = 0;
+    while (rank < 3 && order[rank] != status)
+        rank++;
+    return rank;
+}
+
+static void note_status(struct publish_parts *parts, enum status status)
+{
+    if (severity(status) > severity(parts->worst))
+        parts->worst = status;
+}
+
+static enum status published_status(const struct redis_op *op)
+{
+    if (op->status != STATUS_OK)
+        return op->status;
+    if (op->reply->type != REDIS_REPLY_INTEGER)
+        return STATUS_IO;
+    if (op->reply->integer < 0)
+        return STATUS_NO_MEMORY;
+    return op->reply->integer == 1 ? STATUS_OK : STATUS_REFUSED;
+}
+
+static void on_published(struct redis_op *op)
+{
+    struct bus_redis *b = op->owner;
+    struct publish_parts *parts = op->ctx;
+    note_status(parts, published_status(op));
+    if (--parts->left == 0)
+        b->bus.events->on_published(b->bus.events_ctx, op->session, op->tag, parts->worst);
+}
+
+static void free_parts(struct redis_op *op)
+{
+    struct publish_parts *parts = op->ctx;
+    if (--parts->ops == 0)
+        free(parts);
+}
+
+struct push {
+    const char *session;
+    uint64_t tag, epoch;
+    uint32_t history_size;
+    uint64_t ttl_ms;
+    bool announce;
+};
+
+static void add_message(struct bus_redis *b, struct redis_op *op, const struct push *push,
+                        struct publication *const *publications, size_t len)
+{
+    if (!push->announce || len == 0) {
+        redis_request_text(&op->request, "");
+        return;
+    }
+    struct envelope_item *items = redis_claim_memory(len, sizeof(*items));
+    for (size_t i = 0; i < len; i++) {
+        const struct publication *p = publications[i];
+        items[i] = (struct envelope_item){.kind = ITEM_PUBLICATION,
+                                          .number = p->at.offset,
+                                          .time_ms = p->time_ms,
+                                          .opcode = p->opcode,
+                                          .bytes = {(const char *)p->payload, p->len}};
+    }
+    const struct envelope envelope = {.type = ENVELOPE_PUSH,
+                                      .session = slice_of(push->session),
+                                      .node = slice_of(b->node),
+                                      .life = b->life,
+                                      .epoch = push->epoch,
+                                      .items = items,
+                                      .items_len = len};
+    uint8_t *bytes;
+    size_t bytes_len;
+    if (envelope_encode(&envelope, &bytes, &bytes_len) != STATUS_OK)
+        abort(); /* at most a few MiB */
+    redis_request_add(&op->request, (struct slice){(const char *)bytes, bytes_len});
+    metric_add(METRIC_BUS_PUBLISHED, len);
+    free(bytes);
+    free(items);
+}
+
+static void add_kept(struct redis_op *op, const struct publication *p)
+{
+    char id[48];
+    int len = snprintf(id, sizeof(id), "%" PRIu64 "-%" PRIu64, p->at.epoch, p->at.offset);
+    redis_request_add(&op->request, (struct slice){id, (size_t)len});
+    redis_request_number(&op->request, p->opcode);
+    redis_request_number(&op->request, p->time_ms);
+    redis_request_add(&op->request, (struct slice){(const char *)p->payload, p->len});
+}
+
+static void publish_part(struct bus_redis *b, const struct push *push, struct publish_parts *parts,
+                         struct publication *const *publications, size_t len)
+{
+    struct redis_key keys[] = {redis_key_session(b, "session", push->session),
+                               redis_key_session(b, "history", push->session)};
+    struct redis_key channel = redis_key_session(b, "push", push->session);
+    size_t kept = push->history_size > 0 ? len : 0;
+    struct redis_op *op = bus_redis_script(b, on_published, SCRIPT_PUBLISH, keys, 2, 7 + 4 * kept);
+    redis_request_text(&op->request, b->node);
+    redis_request_number(&op->request, push->epoch);
+    redis_request_text(&op->request, bus_redis_publish_word(b));
+    redis_request_text(&op->request, channel.text);
+    add_message(b, op, push, publications, len);
+    redis_request_number(&op->request, push->history_size);
+    redis_request_number(&op->request, push->ttl_ms);
+    for (size_t i = 0; i < kept; i++)
+        add_kept(op, publications[i]);
+    op->ctx = parts;
+    op->ctx_free = free_parts;
+    parts->left++;
+    parts->ops++;
+    bus_redis_ask(b, op, &keys[0], push->session, push->tag);
+}
+
+/* How many of the publications from the first on make one message. */
+static size_t part_len(struct publication *const *publications, size_t len)
+{
+    size_t bytes = 0, count = 0;
+    while (count < len && count < MESSAGE_ITEMS &&
+           publications[count]->len <= PUBLICATION_BYTES_MAX) {
+        bytes += publications[count]->len;
+        if (count > 0 && bytes > MESSAGE_BYTES)
+            break;
+        count++;
+    }
+    return count;
+}
+
+void bus_redis_publish(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch,
+                       struct publication *const *publications, size_t len, uint32_t history_size,
+                       uint64_t ttl_ms, bool announce)
+{
+    struct bus_redis *b = bus_redis_of(bus);
+    const struct push push = {session, tag, epoch, history_size, ttl_ms, announce};
+    struct publish_parts *parts = redis_claim_memory(1, sizeof(*parts));
+    size_t at = 0;
+    while (at < len) {
+        size_t count = part_len(publications + at, len - at);
+        if (count > 0) {
+            publish_part(b, &push, parts, publications + at, count);
+            at += count;
+        } else {
+            /* Nobody could be sent it: members find the gap at the next one, and that the history
+             * does not have it. */
+            metric_drop(DROP_TOO_LARGE, 1);
+            note_status(parts, STATUS_NO_MEMORY);
+            at++;
+        }
+    }
+    if (parts->ops == 0)
+        publish_part(b, &push, parts, NULL, 0);
+}
+
+/* --- history --- */
+
+static struct position read_position(const char *id)
+{
+    char *end;
+    struct position at = {.epoch = strtoull(id, &end, 10)};
+    if (*end == '-')
+        at.offset = strtoull(end + 1, NULL, 10);
+    return at;
+}
+
+/* NULL where the entry is not one of ours. */
+static struct publication *read_entry(const struct redisReply *entry)
+{
+    const struct redisReply *fields = redis_reply_at(entry, 1),
+                            *payload = redis_reply_at(fields, 5);
+    uint64_t opcode = redis_reply_number(redis_reply_at(fields, 1));
+    if (payload == NULL || payload->type != REDIS_REPLY_STRING ||
+        (opcode != OPCODE_TEXT && opcode != OPCODE_BINARY))
+        return NULL;
+    struct publication *p = publication_copy((enum opcode)opcode, payload->str, payload->len);
+    if (p == NULL)
+        return NULL;
+    p->at = read_position(redis_reply_text(redis_reply_at(entry, 0)));
+    p->time_ms = redis_reply_number(redis_reply_at(fields, 3));
+    return p;
+}
+
+static void on_history(struct redis_op *op)
+{
+    struct bus_redis *b = op->owner;
+    if (op->status != STATUS_OK || op->reply->type != REDIS_REPLY_ARRAY ||
+        op->reply->elements < 2) {
+        b->bus.events->on_history(b->bus.events_ctx, op->session, op->tag, STATUS_IO,
+                                  (struct position){0, 0}, NULL, 0, false);
+        return;
+    }
+    struct position oldest = read_position(redis_reply_text(redis_reply_at(op->reply, 0)));
+    bool more = redis_reply_number(redis_reply_at(op->reply, 1)) == 1;
+    size_t entries = op->reply->elements - 2, len = 0;
+    struct publication **publications = redis_claim_memory(entries, sizeof(struct publication *));
+    for (size_t i = 0; i < entries; i++) {
+        publications[len] = read_entry(redis_reply_at(op->reply, i + 2));
+        if (publications[len] != NULL)
+            len++;
+        else
+            metric_drop(DROP_BUS_UNREADABLE, 1);
+    }
+    b->bus.events->on_history(b->bus.events_ctx, op->session, op->tag, STATUS_OK, oldest,
+                              publications, len, more);
+    for (size_t i = 0; i < len; i++)
+        publication_unref(publications[i]);
+    free(publications);
+}
+
+void bus_redis_history(struct bus *bus, const char *session, uint64_t tag, struct position after,
+                       size_t limit)
+{
+    struct bus_redis *b = bus_redis_of(bus);
+    struct redis_key key = redis_key_session(b, "history", session);
+    struct redis_op *op = bus_redis_script(b, on_history, SCRIPT_HISTORY, &key, 1, 3);
+    char id[48];
+    int len = snprintf(id, sizeof(id), "%" PRIu64 "-%" PRIu64, after.epoch, after.offset);
+    redis_request_add(&op->request, (struct slice){id, (size_t)len});
+    redis_request_number(&op->request, limit);
+    redis_request_number(&op->request, HISTORY_BYTES);
+    bus_redis_ask(b, op, &key, session, tag);
+}
+
+/* --- tell and shout --- */
+
+static void on_told(struct redis_op *op)
+{
+    struct bus_redis *b = op->owner;
+    enum status status = op->status;
+    if (status == STATUS_OK && redis_reply_number(op->reply) == 0)
+        status = STATUS_NOT_FOUND;
+    b->bus.events->on_told(b->bus.events_ctx, op->tag, status);
+}
+
+/* An op that publishes the envelope; NULL where it is too large. */
+static struct redis_op *publish_envelope(struct bus_redis *b, redis_answer_fn *answer,
+                                         const struct redis_key *channel,
+                                         const struct envelope *envelope)
+{
+    uint8_t *bytes;
+    size_t len;
+    if (envelope_encode(envelope, &bytes, &len) != STATUS_OK)
+        return NULL;
+    struct redis_op *op = NULL;
+    if (len <= TELL_BYTES_MAX) {
+        op = redis_op_new(answer, b);
+        redis_request_begin(&op->request, 3);
+        redis_request_text(&op->request, bus_redis_publish_word(b));
+        redis_request_text(&op->request, channel->text);
+        redis_request_add(&op->request, (struct slice){(const char *)bytes, len});
+    } else {
+        metric_drop(DROP_TOO_LARGE, 1);
+    }
+    free(bytes);
+    return op;
+}
+
+void bus_redis_tell(struct bus *bus, const char *node, const struct envelope *envelope,
+                    uint64_t tag)
+{
+    struct bus_redis *b = bus_redis_of(bus);
+    struct redis_key channel = redis_key_of(b, "inbox", node);
+    struct redis_op *op = publish_envelope(b, tag != 0 ? on_told : NULL, &channel, envelope);
+    if (op != NULL && tag == 0) {
+        bus_redis_send(b, op, &channel);
+    } else if (op != NULL) {
+        bus_redis_ask(b, op, &channel, NULL, tag);
+    } else if (tag != 0) {
+        op = redis_op_new(on_told, b);
+        op->tag = tag;
+        redis_order_add(&b->order, op);
+        redis_op_finish(op, STATUS_IO, NULL);
+    }
+}
+
+void bus_redis_shout(struct bus *bus, const char *session, const struct envelope *envelope)
+{
+    struct bus_redis *b = bus_redis_of(bus);
+    struct redis_key channel = redis_key_session(b, "push", session);
+    struct redis_op *op = publish_envelope(b, NULL, &channel, envelope);
+    if (op != NULL)
+        bus_redis_send(b, op, &channel);
+}

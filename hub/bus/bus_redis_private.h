@@ -1,0 +1,120 @@
+/*
+ * What the files of the bus over Redis share: the bus's state, and how an op is made and sent.
+ *
+ *   bus_redis.c            made, flushed and freed; probes
+ *   bus_redis_nodes.c      renew, record_node, sign_off, heard_ms
+ *   bus_redis_ownership.c  claim, release, transfer, assert_owner, record_session
+ *   bus_redis_messages.c   publish, history, tell, shout
+ *   bus_redis_list.c       list
+ */
+#ifndef VINHUB_BUS_BUS_REDIS_PRIVATE_H
+#define VINHUB_BUS_BUS_REDIS_PRIVATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bus/bus.h"
+#include "bus/redis_lane.h"
+#include "bus/redis_op.h"
+#include "bus/redis_scripts.h"
+#include "bus/redis_subscriptions.h"
+#include "bus/redis_topology.h"
+#include "common/conf.h"
+#include "common/redis_url.h"
+#include "common/url.h"
+
+#define RECORD_TTL_MS (30 * 60 * 1000)
+#define KEY_MAX       (CONF_NAME_MAX + SESSION_ID_MAX + 16)
+
+struct known_node; /* bus_redis_nodes.c */
+
+struct bus_redis {
+    struct bus bus; /* first */
+    struct loop *loop;
+    struct conf *conf; /* referenced */
+    struct redis_url url;
+    struct redis_tls *tls;
+    char *node;
+    uint64_t life;
+    struct redis_shas shas;
+    struct redis_topology *topology;
+    struct redis_order order;
+    struct redis_subscriptions *subscriptions;
+    struct known_node *known_nodes;
+    struct redis_request touched; /* pairs of time and session for the index of sessions */
+    size_t touched_len;
+    uint64_t trimmed_ms; /* when the index was trimmed last */
+    struct loop_timer *probe_timer;
+    struct loop_timer *wake; /* for answers that can't wait for a turn of its own accord */
+    uint64_t heard_ms;
+    bool connected; /* on_connected was said */
+    bool freeing;
+};
+
+static inline struct bus_redis *bus_redis_of(struct bus *bus)
+{
+    return (struct bus_redis *)bus;
+}
+
+struct redis_key {
+    char text[KEY_MAX];
+};
+/* PREFIX:kind */
+struct redis_key redis_key_plain(const struct bus_redis *b, const char *kind);
+/* PREFIX:kind:NAME */
+struct redis_key redis_key_of(const struct bus_redis *b, const char *kind, const char *name);
+/* PREFIX:kind:{SESSION} */
+struct redis_key redis_key_session(const struct bus_redis *b, const char *kind,
+                                   const char *session);
+
+/* An op that runs a script on keys; the arguments must follow. keys[0] says where it goes. */
+struct redis_op *bus_redis_script(struct bus_redis *b, redis_answer_fn *answer,
+                                  enum redis_script script, const struct redis_key *keys,
+                                  size_t keys_len, size_t arguments);
+/* Sends an op to the server of the key. */
+void bus_redis_send(struct bus_redis *b, struct redis_op *op, const struct redis_key *key);
+/* The same for one whose answer is an event: it keeps its place in the order of the calls. */
+void bus_redis_ask(struct bus_redis *b, struct redis_op *op, const struct redis_key *key,
+                   const char *session, uint64_t tag);
+/* "PUBLISH", or "SPUBLISH" in a cluster. */
+const char *bus_redis_publish_word(const struct bus_redis *b);
+
+/* Reading replies; 0, "" or NULL where they are of another form. */
+struct redisReply;
+uint64_t redis_reply_number(const struct redisReply *reply);
+const char *redis_reply_text(const struct redisReply *reply);
+const struct redisReply *redis_reply_at(const struct redisReply *reply, size_t index);
+
+/* The parts of the vtable. */
+void bus_redis_renew(struct bus *bus, uint64_t tag);
+void bus_redis_record_node(struct bus *bus, const struct bus_node_record *record);
+void bus_redis_sign_off(struct bus *bus);
+void bus_redis_forget_nodes(struct bus_redis *b);
+
+void bus_redis_claim(struct bus *bus, const char *session, uint64_t tag,
+                     const struct bus_claim *claim);
+void bus_redis_release(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch,
+                       uint64_t keep_ms);
+void bus_redis_transfer(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch,
+                        const char *to);
+void bus_redis_assert_owner(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch,
+                            const char *upstream);
+void bus_redis_record_session(struct bus *bus, const char *session, uint64_t epoch,
+                              const struct bus_session_record *record);
+/* Sends what the turn has gathered for the index of sessions. */
+void bus_redis_flush_touched(struct bus_redis *b);
+
+void bus_redis_publish(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch,
+                       struct publication *const *publications, size_t len, uint32_t history_size,
+                       uint64_t ttl_ms, bool announce);
+void bus_redis_history(struct bus *bus, const char *session, uint64_t tag, struct position after,
+                       size_t limit);
+void bus_redis_tell(struct bus *bus, const char *node, const struct envelope *envelope,
+                    uint64_t tag);
+void bus_redis_shout(struct bus *bus, const char *session, const struct envelope *envelope);
+
+void bus_redis_list(struct bus *bus, enum bus_listing listing, const char *after, size_t limit,
+                    bus_rows_fn *fn, void *ctx);
+
+#endif

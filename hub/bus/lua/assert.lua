@@ -1,0 +1,22 @@
+-- Writes an owner's record back where it is gone or older.
+--   KEYS  session:{ID}
+--   ARGV  publishing command, push channel, session, node, epoch, upstream, time to live in ms
+-- Answers {1 | 0 where the record is another's, owner, epoch}.
+local record = redis.call('HMGET', KEYS[1], 'owner', 'epoch')
+local owner, epoch = record[1] or '', record[2] or '0'
+if owner == ARGV[4] and epoch == ARGV[5] then
+    redis.call('PEXPIRE', KEYS[1], ARGV[7])
+    return {1, owner, epoch}
+end
+if tonumber(epoch) >= tonumber(ARGV[5]) then
+    return {0, owner, epoch}
+end
+-- Allowed over maxmemory as a first write, and makes the next one allowed.
+redis.call('PEXPIRE', KEYS[1], ARGV[7])
+redis.call('HSET', KEYS[1], 'owner', ARGV[4], 'epoch', ARGV[5], 'state', 'connecting', 'reason', '', 'upstream', ARGV[6])
+redis.call('PEXPIRE', KEYS[1], ARGV[7])
+-- An owner of a lower epoch, left by a fail-over that lost writes, learns here that it is none any more.
+if owner ~= '' and owner ~= ARGV[4] then
+    redis.call(ARGV[1], ARGV[2], cmsgpack.pack({1, 20, ARGV[3], ARGV[4], 0, 0, tonumber(ARGV[5])}))
+end
+return {1, ARGV[4], ARGV[5]}

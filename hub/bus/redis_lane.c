@@ -1,0 +1,312 @@
+#include "bus/redis_lane.h"
+
+#include <hiredis/hiredis.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bus/redis_scripts.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/metrics.h"
+
+#define UNANSWERED_BYTES_MAX (64 * 1024 * 1024)
+#define TRIES_MAX            3 /* of an op whose script is not there, however often it is loaded */
+
+struct redis_lane {
+    struct redis_lane_options options;
+    const struct redis_lane_events *events;
+    void *ctx;
+    struct redis_link *link;
+    struct loop_timer *deadline;
+    bool open;
+    bool closing;                  /* ops are being finished because the connection is gone */
+    bool ticking;                  /* the deadline's timer is armed */
+    struct redis_op_list flight;   /* sent, in order */
+    struct redis_op_list lost;     /* refused for a lost script, in order */
+    struct redis_op_list held;     /* came after the first of those */
+    struct redis_op_list unproven; /* written, but not known to be with the replicas */
+    bool reloading;                /* lost is to be sent again once flight is empty */
+    bool overtaken; /* an op got through after one that was lost: order can't be kept */
+    bool wants_wait;
+    size_t unanswered_bytes;
+};
+
+static void lane_push(struct redis_lane *lane, struct redis_op *op)
+{
+    op->tries++;
+    op->sent_ms = clock_boot_ms();
+    lane->wants_wait = lane->wants_wait || op->replicated;
+    lane->unanswered_bytes += op->request.len;
+    metric_add(METRIC_BUS_COMMANDS, 1);
+    if (!lane->ticking)
+        loop_timer_start(lane->deadline, lane->options.link.deadline_ms);
+    lane->ticking = true;
+    redis_output_append(redis_link_output(lane->link), &op->request);
+    redis_op_list_add(&lane->flight, op);
+}
+
+static void on_deadline(void *ctx)
+{
+    struct redis_lane *lane = ctx;
+    lane->ticking = lane->flight.first != NULL;
+    if (!lane->ticking)
+        return;
+    uint64_t waited_ms = clock_boot_ms() - lane->flight.first->sent_ms;
+    uint32_t limit_ms = lane->options.link.deadline_ms;
+    if (waited_ms < limit_ms)
+        loop_timer_start(lane->deadline, limit_ms - waited_ms);
+    else
+        redis_link_cut(lane->link, "no answer in time");
+}
+
+/* --- scripts that the server lost --- */
+
+static void push_scripts(struct redis_lane *lane, redis_answer_fn *answer)
+{
+    for (unsigned script = 0; script < REDIS_SCRIPTS; script++) {
+        struct redis_op *op = redis_op_new(answer, lane);
+        redis_script_load(&op->request, (enum redis_script)script);
+        lane_push(lane, op);
+    }
+}
+
+/*
+ * Nothing is in flight any more: the lost ops go again, in their order, before those that came
+ * meanwhile. Where one got through in between, for another node loaded the scripts at that moment,
+ * sending the earlier ones now would turn their order round: their outcome is STATUS_IO then.
+ */
+static void lane_resend(struct redis_lane *lane)
+{
+    struct redis_op_list lost = lane->lost, held = lane->held;
+    struct redis_op *op;
+    bool overtaken = lane->overtaken;
+    lane->lost = lane->held = (struct redis_op_list){0};
+    lane->reloading = lane->overtaken = false;
+    push_scripts(lane, NULL);
+    while ((op = redis_op_list_take(&lost)) != NULL) {
+        if (overtaken || op->tries >= TRIES_MAX)
+            redis_op_finish(op, STATUS_IO, NULL);
+        else
+            lane_push(lane, op);
+    }
+    while ((op = redis_op_list_take(&held)) != NULL)
+        lane_push(lane, op);
+}
+
+/* --- replies --- */
+
+static void finish_unproven(struct redis_lane *lane, bool proven)
+{
+    struct redis_op *op;
+    while ((op = redis_op_list_take(&lane->unproven)) != NULL) {
+        struct redisReply *reply = op->reply;
+        op->reply = NULL;
+        if (proven) {
+            redis_op_finish(op, STATUS_OK, reply);
+        } else {
+            freeReplyObject(reply);
+            redis_op_finish(op, STATUS_IO, NULL);
+        }
+    }
+}
+
+static void on_wait(struct redis_op *op)
+{
+    struct redis_lane *lane = op->owner;
+    bool proven = op->status == STATUS_OK && op->reply->type == REDIS_REPLY_INTEGER &&
+                  op->reply->integer >= lane->options.replicas;
+    if (op->status == STATUS_OK && !proven)
+        log_warn("redis_replicas_missing", LOG_U64("wanted", lane->options.replicas),
+                 LOG_I64("reached", op->reply->integer));
+    finish_unproven(lane, proven);
+}
+
+static void push_wait(struct redis_lane *lane)
+{
+    lane->wants_wait = false;
+    struct redis_op *op = redis_op_new(on_wait, lane);
+    redis_request_begin(&op->request, 3);
+    redis_request_text(&op->request, "WAIT");
+    redis_request_number(&op->request, lane->options.replicas);
+    redis_request_number(&op->request, lane->options.wait_ms);
+    lane_push(lane, op);
+}
+
+static bool starts_with(const char *text, const char *start)
+{
+    return strncmp(text, start, strlen(start)) == 0;
+}
+
+/* Errors after which this server is of no use for now. */
+static bool ends_connection(const char *error)
+{
+    return starts_with(error, "READONLY") || starts_with(error, "LOADING") ||
+           starts_with(error, "MASTERDOWN") || starts_with(error, "NOAUTH");
+}
+
+static void on_error(struct redis_lane *lane, struct redis_op *op, redisReply *reply)
+{
+    if (starts_with(reply->str, "NOSCRIPT")) {
+        lane->reloading = true;
+        redis_op_list_add(&lane->lost, op);
+    } else if (lane->events->on_redirect == NULL ||
+               !lane->events->on_redirect(lane->ctx, op, reply->str)) {
+        log_warn("redis_error", LOG_STR("error", reply->str), LOG_STR("session", op->session));
+        redis_op_finish(op, STATUS_IO, NULL);
+        if (ends_connection(reply->str))
+            redis_link_cut(lane->link, reply->str);
+    }
+    freeReplyObject(reply);
+}
+
+static void on_reply(void *ctx, struct redisReply *reply)
+{
+    struct redis_lane *lane = ctx;
+    struct redis_op *op = redis_op_list_take(&lane->flight);
+    if (op == NULL) {
+        freeReplyObject(reply);
+        redis_link_cut(lane->link, "a reply to nothing");
+        return;
+    }
+    lane->unanswered_bytes -= op->request.len;
+    if (reply->type == REDIS_REPLY_ERROR) {
+        on_error(lane, op, reply);
+    } else {
+        lane->overtaken = lane->overtaken || (lane->reloading && op->scripted);
+        if (op->replicated) {
+            op->reply = reply;
+            redis_op_list_add(&lane->unproven, op);
+        } else {
+            redis_op_finish(op, STATUS_OK, reply);
+        }
+    }
+    if (lane->reloading && lane->flight.first == NULL)
+        lane_resend(lane);
+    lane->events->on_progress(lane->ctx);
+}
+
+/* --- opening and closing --- */
+
+static void on_loaded(struct redis_op *op)
+{
+    struct redis_lane *lane = op->owner;
+    if (lane->closing)
+        return;
+    if (op->status != STATUS_OK) {
+        redis_link_cut(lane->link, "the scripts could not be loaded");
+    } else if (lane->flight.first == NULL) {
+        lane->open = true;
+        lane->events->on_open(lane->ctx);
+    }
+}
+
+static void on_info(struct redis_op *op)
+{
+    struct redis_lane *lane = op->owner;
+    if (lane->closing)
+        return;
+    if (op->status != STATUS_OK || op->reply->type != REDIS_REPLY_STRING ||
+        !lane->events->on_info(lane->ctx, op->reply->str))
+        redis_link_cut(lane->link, "not a server to work with");
+}
+
+static void on_up(void *ctx)
+{
+    struct redis_lane *lane = ctx;
+    struct redis_op *op = redis_op_new(on_info, lane);
+    redis_request_begin(&op->request, 1);
+    redis_request_text(&op->request, "INFO");
+    lane_push(lane, op);
+    push_scripts(lane, on_loaded);
+    redis_link_flush(lane->link);
+}
+
+static void finish_all(struct redis_op_list *list)
+{
+    struct redis_op *op;
+    while ((op = redis_op_list_take(list)) != NULL)
+        redis_op_finish(op, STATUS_IO, NULL);
+}
+
+static void lane_abandon(struct redis_lane *lane)
+{
+    lane->closing = true;
+    finish_unproven(lane, false);
+    finish_all(&lane->lost);
+    finish_all(&lane->flight);
+    finish_all(&lane->held);
+    lane->reloading = lane->overtaken = lane->wants_wait = false;
+    lane->unanswered_bytes = 0;
+    lane->closing = false;
+    loop_timer_stop(lane->deadline);
+    lane->ticking = false;
+}
+
+static void on_down(void *ctx)
+{
+    struct redis_lane *lane = ctx;
+    bool was_open = lane->open;
+    lane->open = false;
+    lane_abandon(lane);
+    lane->events->on_progress(lane->ctx);
+    if (was_open)
+        lane->events->on_closed(lane->ctx);
+}
+
+static void on_failed(void *ctx)
+{
+    struct redis_lane *lane = ctx;
+    lane->events->on_failed(lane->ctx);
+}
+
+static const struct redis_link_events link_events = {
+    .on_up = on_up, .on_down = on_down, .on_reply = on_reply, .on_failed = on_failed};
+
+struct redis_lane *redis_lane_new(const struct redis_lane_options *options,
+                                  const struct redis_lane_events *events, void *ctx)
+{
+    struct redis_lane *lane = redis_claim_memory(1, sizeof(*lane));
+    lane->options = *options;
+    lane->events = events;
+    lane->ctx = ctx;
+    lane->link = redis_link_new(&options->link, &link_events, lane);
+    lane->deadline = loop_timer_new(options->link.loop, on_deadline, lane);
+    return lane;
+}
+
+void redis_lane_free(struct redis_lane *lane)
+{
+    lane->open = false;
+    lane_abandon(lane);
+    redis_link_free(lane->link);
+    loop_timer_free(lane->deadline);
+    free(lane);
+}
+
+struct redis_link *redis_lane_link(struct redis_lane *lane)
+{
+    return lane->link;
+}
+
+bool redis_lane_open(const struct redis_lane *lane)
+{
+    return lane->open;
+}
+
+void redis_lane_send(struct redis_lane *lane, struct redis_op *op)
+{
+    op->replicated = op->replicated && lane->options.replicas > 0;
+    if (!lane->open || lane->unanswered_bytes + op->request.len > UNANSWERED_BYTES_MAX)
+        redis_op_finish(op, STATUS_IO, NULL);
+    else if (lane->reloading)
+        redis_op_list_add(&lane->held, op);
+    else
+        lane_push(lane, op);
+}
+
+void redis_lane_flush(struct redis_lane *lane)
+{
+    if (lane->wants_wait && lane->open)
+        push_wait(lane);
+    redis_link_flush(lane->link);
+}

@@ -1,0 +1,55 @@
+/*
+ * The command connection to one server: a pipeline of ops, answered first in, first out.
+ *
+ * Each op has a deadline; the oldest one over it ends the whole connection, once. A lane is open
+ * when the server has the scripts. What it has lost of them it gets again, and ops that it refused
+ * for it are sent again in their order. What was under way when a connection ended is answered with
+ * STATUS_IO: nothing is ever sent a second time on another connection.
+ */
+#ifndef VINHUB_BUS_REDIS_LANE_H
+#define VINHUB_BUS_REDIS_LANE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bus/redis_link.h"
+#include "bus/redis_op.h"
+
+struct redis_lane;
+
+struct redis_lane_options {
+    struct redis_link_options link;
+    uint32_t replicas; /* that must have what a replicated op wrote; 0: none */
+    uint32_t wait_ms;  /* how long they are waited for */
+};
+
+struct redis_lane_events {
+    void (*on_open)(void *ctx);
+    /* Ops that were under way are finished already. */
+    void (*on_closed)(void *ctx);
+    /* Other ops are finished. */
+    void (*on_progress)(void *ctx);
+    /* INFO of a new connection, before on_open. False: not a server to work with, the lane tries
+     * again. */
+    bool (*on_info)(void *ctx, const char *info);
+    /* An error reply that another server may answer; true: the op has been taken over. NULL where
+     * there is no other. */
+    bool (*on_redirect)(void *ctx, struct redis_op *op, const char *error);
+    /* A try to connect failed, or the connection ended. */
+    void (*on_failed)(void *ctx);
+};
+
+struct redis_lane *redis_lane_new(const struct redis_lane_options *options,
+                                  const struct redis_lane_events *events, void *ctx);
+/* Ops that are under way are finished with STATUS_IO; no event. Not from within an event of this
+ * lane. */
+void redis_lane_free(struct redis_lane *lane);
+struct redis_link *redis_lane_link(struct redis_lane *lane);
+
+bool redis_lane_open(const struct redis_lane *lane);
+/* Takes the op. Where the lane is not open, or too much waits already, it is finished with
+ * STATUS_IO. */
+void redis_lane_send(struct redis_lane *lane, struct redis_op *op);
+void redis_lane_flush(struct redis_lane *lane);
+
+#endif

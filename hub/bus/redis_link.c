@@ -1,0 +1,459 @@
+#include "bus/redis_link.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <hiredis/hiredis.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bus/redis_resolver.h"
+#include "bus/redis_tls.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/metrics.h"
+#include "common/rng.h"
+
+#define BACKOFF_MIN_MS     50
+#define BACKOFF_MAX_MS     1000
+#define STEADY_MS          5000        /* up for so long, the back-off starts over */
+#define READ_BYTES         (16 * 1024) /* what hiredis reads at once */
+#define READS_MAX          16 /* a turn, so that one busy connection does not hold up the others */
+#define REPLY_BYTES_MAX    (64 * 1024 * 1024) /* history answers are cut far below by their script */
+#define REPLY_ELEMENTS_MAX (4 * 1024 * 1024)
+
+enum link_state {
+    LINK_STOPPED, /* until it is started */
+    LINK_WAITING, /* for the back-off */
+    LINK_RESOLVING,
+    LINK_CONNECTING, /* TCP */
+    LINK_SECURING,   /* TLS */
+    LINK_GREETING,   /* AUTH and SELECT were sent */
+    LINK_UP,
+};
+
+struct redis_link {
+    struct redis_link_options options;
+    const struct redis_link_events *events;
+    void *ctx;
+    char *host;
+    uint16_t port;
+    enum link_state state;
+    struct redis_resolver resolver;
+    size_t address; /* the one of the resolver's that is tried */
+    redisContext *context;
+    struct ssl_st *ssl;
+    struct loop_watch *readable, *writable; /* NULL: not waited for */
+    struct loop_timer *timer;               /* the back-off, or the deadline of connecting */
+    struct redis_output output;
+    unsigned greetings; /* replies to AUTH and SELECT that are still to come */
+    unsigned failures;  /* since it was steady */
+    uint64_t
+        connections; /* made so far: tells a callback whether its connection is still this one */
+    uint64_t up_ms;
+    struct rng rng;
+};
+
+static void link_connect(struct redis_link *link);
+static void link_greet(struct redis_link *link);
+
+static void on_readable(void *ctx);
+static void on_writable(void *ctx);
+
+static void link_want(struct redis_link *link, enum loop_ready ready, bool wanted)
+{
+    struct loop_watch **watch = ready == LOOP_READABLE ? &link->readable : &link->writable;
+    if (wanted == (*watch != NULL))
+        return;
+    if (!wanted) {
+        loop_watch_free(*watch);
+        *watch = NULL;
+        return;
+    }
+    *watch = loop_watch_new(link->options.loop, link->context->fd, ready,
+                            ready == LOOP_READABLE ? on_readable : on_writable, link);
+    if (*watch == NULL)
+        abort();
+}
+
+/* --- ending a connection --- */
+
+static void link_drop_connection(struct redis_link *link)
+{
+    redis_resolver_stop(&link->resolver);
+    loop_watch_free(link->readable);
+    loop_watch_free(link->writable);
+    link->readable = link->writable = NULL;
+    if (link->context != NULL)
+        redisFree(link->context);
+    link->context = NULL;
+    link->ssl = NULL;
+    link->connections++;
+    redis_output_clear(&link->output);
+}
+
+static uint64_t backoff_ms(struct redis_link *link)
+{
+    unsigned doublings = link->failures < 8 ? link->failures : 8;
+    uint64_t limit_ms = (uint64_t)BACKOFF_MIN_MS << doublings;
+    if (limit_ms > BACKOFF_MAX_MS)
+        limit_ms = BACKOFF_MAX_MS;
+    return limit_ms / 2 + rng_below(&link->rng, limit_ms / 2 + 1);
+}
+
+/* The one way down: whatever ends the connection or the try comes here. */
+static void link_fail(struct redis_link *link, const char *why)
+{
+    bool was_up = link->state == LINK_UP;
+    char reason[160];
+    snprintf(reason, sizeof(reason), "%s", why); /* it may live in the context that goes now */
+    if (was_up && clock_boot_ms() - link->up_ms >= STEADY_MS)
+        link->failures = 0;
+    link_drop_connection(link);
+    link->state = LINK_WAITING;
+    loop_timer_start(link->timer, backoff_ms(link));
+    link->failures++;
+    if (was_up || link->failures == 1)
+        log_warn(was_up ? "redis_disconnected" : "redis_unreachable",
+                 LOG_STR("link", link->options.name), LOG_STR("host", link->host),
+                 LOG_U64("port", link->port), LOG_STR("reason", reason));
+    if (was_up)
+        link->events->on_down(link->ctx);
+    if (link->events->on_failed != NULL)
+        link->events->on_failed(link->ctx);
+}
+
+/* An address did not lead to a connection: the next one, or the back-off. */
+static void link_next_address(struct redis_link *link, const char *why)
+{
+    if (link->state == LINK_RESOLVING || link->address + 1 >= link->resolver.len) {
+        link_fail(link, why);
+        return;
+    }
+    link_drop_connection(link);
+    link->address++;
+    link_connect(link);
+}
+
+/* --- reading and writing --- */
+
+static void on_greeting(struct redis_link *link, redisReply *reply)
+{
+    if (reply->type == REDIS_REPLY_ERROR) {
+        link_fail(link, reply->str);
+        return;
+    }
+    if (--link->greetings > 0)
+        return;
+    link->state = LINK_UP;
+    if (link->up_ms != 0)
+        metric_add(METRIC_BUS_RECONNECTS, 1);
+    link->up_ms = clock_boot_ms();
+    loop_timer_stop(link->timer);
+    log_info("redis_connected", LOG_STR("link", link->options.name), LOG_STR("host", link->host),
+             LOG_U64("port", link->port));
+    link->events->on_up(link->ctx);
+}
+
+/* Hands over all replies that are there. False: the connection is another one now, or none. */
+static bool link_deliver(struct redis_link *link)
+{
+    uint64_t connection = link->connections;
+    for (;;) {
+        void *reply = NULL;
+        if (redisGetReplyFromReader(link->context, &reply) != REDIS_OK) {
+            link_fail(link, link->context->errstr);
+            return false;
+        }
+        if (reply == NULL)
+            return true;
+        if (link->state == LINK_UP) {
+            link->events->on_reply(link->ctx, reply);
+        } else {
+            on_greeting(link, reply);
+            freeReplyObject(reply);
+        }
+        if (connection != link->connections)
+            return false;
+    }
+}
+
+static void link_read(struct redis_link *link)
+{
+    for (unsigned reads = 0; reads < READS_MAX; reads++) {
+        size_t before = link->context->reader->len;
+        if (redisBufferRead(link->context) != REDIS_OK) {
+            link_fail(link, link->context->errstr);
+            return;
+        }
+        size_t after = link->context->reader->len;
+        if (after > REPLY_BYTES_MAX) {
+            link_fail(link, "a reply is too large");
+            return;
+        }
+        if (!link_deliver(link) || after - before < READ_BYTES)
+            return;
+    }
+}
+
+static bool link_feed(struct redis_link *link)
+{
+    struct redis_chunk *chunk = redis_output_take(&link->output);
+    if (chunk == NULL)
+        return false;
+    int result = redisAppendFormattedCommand(link->context, chunk->bytes, chunk->len);
+    free(chunk);
+    if (result != REDIS_OK)
+        abort(); /* out of memory for what was in memory a moment ago */
+    return true;
+}
+
+static void link_write(struct redis_link *link)
+{
+    int done = 0;
+    do {
+        if (redisBufferWrite(link->context, &done) != REDIS_OK) {
+            link_fail(link, link->context->errstr);
+            return;
+        }
+    } while (done && link_feed(link));
+    link_want(link, LOOP_WRITABLE, !done);
+}
+
+/* --- connecting --- */
+
+static void link_handshake(struct redis_link *link)
+{
+    const char *why = NULL;
+    switch (redis_tls_handshake(link->ssl, &why)) {
+    case REDIS_TLS_WANTS_READ: link_want(link, LOOP_WRITABLE, false); break;
+    case REDIS_TLS_WANTS_WRITE: link_want(link, LOOP_WRITABLE, true); break;
+    case REDIS_TLS_FAILED: link_next_address(link, why); break;
+    case REDIS_TLS_DONE: link_greet(link); break;
+    }
+}
+
+static void link_secure(struct redis_link *link)
+{
+    link->state = LINK_SECURING;
+    if (redis_tls_start(link->options.tls, link->context, link->host, &link->ssl) != STATUS_OK)
+        link_next_address(link, "TLS could not be started");
+    else
+        link_handshake(link);
+}
+
+static void link_on_tcp(struct redis_link *link)
+{
+    int error = 0;
+    socklen_t len = sizeof(error);
+    if (getsockopt(link->context->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
+        error = errno;
+    if (error != 0) {
+        link_next_address(link, strerror(error));
+        return;
+    }
+    link_want(link, LOOP_READABLE, true);
+    if (link->options.tls != NULL)
+        link_secure(link);
+    else
+        link_greet(link);
+}
+
+/* Every greeting ends with a PING, so that one reply at least says that the server serves. */
+static void link_greet(struct redis_link *link)
+{
+    const struct redis_url *url = link->options.url;
+    struct redis_request request = {0};
+    link->state = LINK_GREETING;
+    link->greetings = 1;
+    if (url->password[0] != '\0') {
+        redis_request_begin(&request, url->user[0] != '\0' ? 3 : 2);
+        redis_request_text(&request, "AUTH");
+        if (url->user[0] != '\0')
+            redis_request_text(&request, url->user);
+        redis_request_text(&request, url->password);
+        link->greetings++;
+    }
+    if (url->db != 0) {
+        redis_request_begin(&request, 2);
+        redis_request_text(&request, "SELECT");
+        redis_request_number(&request, url->db);
+        link->greetings++;
+    }
+    redis_request_begin(&request, 1);
+    redis_request_text(&request, "PING");
+    redis_output_append(&link->output, &request);
+    redis_request_fini(&request);
+    link_write(link);
+}
+
+static void on_readable(void *ctx)
+{
+    struct redis_link *link = ctx;
+    if (link->state == LINK_SECURING)
+        link_handshake(link);
+    else
+        link_read(link);
+}
+
+static void on_writable(void *ctx)
+{
+    struct redis_link *link = ctx;
+    if (link->state == LINK_CONNECTING)
+        link_on_tcp(link);
+    else if (link->state == LINK_SECURING)
+        link_handshake(link);
+    else
+        link_write(link);
+}
+
+static redisContext *wrap_socket(int fd)
+{
+    redisOptions options = {
+        .type = REDIS_CONN_USERFD, .options = REDIS_OPT_NONBLOCK, .endpoint.fd = fd};
+    redisContext *context = redisConnectWithOptions(&options);
+    if (context == NULL)
+        abort();
+    context->reader->maxelements = REPLY_ELEMENTS_MAX;
+    return context;
+}
+
+static void link_connect(struct redis_link *link)
+{
+    const struct redis_address *address = &link->resolver.addresses[link->address];
+    link->state = LINK_CONNECTING;
+    loop_timer_start(link->timer, link->options.deadline_ms);
+    int fd = socket(address->at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        link_next_address(link, strerror(errno));
+        return;
+    }
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    if (connect(fd, (const struct sockaddr *)&address->at, address->len) != 0 &&
+        errno != EINPROGRESS) {
+        int error = errno;
+        close(fd);
+        link_next_address(link, strerror(error));
+        return;
+    }
+    link->context = wrap_socket(fd);
+    link_want(link, LOOP_WRITABLE, true);
+}
+
+static void on_resolved(void *ctx)
+{
+    struct redis_link *link = ctx;
+    if (link->resolver.len == 0) {
+        link_fail(link, "the host has no address");
+        return;
+    }
+    link->address = 0;
+    link_connect(link);
+}
+
+static void on_timer(void *ctx)
+{
+    struct redis_link *link = ctx;
+    if (link->state != LINK_WAITING) {
+        link_next_address(link, "no connection in time");
+        return;
+    }
+    link->state = LINK_RESOLVING;
+    loop_timer_start(link->timer, link->options.deadline_ms);
+    redis_resolver_start(&link->resolver, link->host, link->port);
+}
+
+/* --- for the owner --- */
+
+struct redis_link *redis_link_new(const struct redis_link_options *options,
+                                  const struct redis_link_events *events, void *ctx)
+{
+    struct redis_link *link = redis_claim_memory(1, sizeof(*link));
+    link->options = *options;
+    link->events = events;
+    link->ctx = ctx;
+    link->host = redis_copy_text("");
+    link->timer = loop_timer_new(options->loop, on_timer, link);
+    redis_resolver_init(&link->resolver, options->loop, on_resolved, link);
+    uint64_t seed;
+    rng_secure(&seed, sizeof(seed));
+    rng_seed(&link->rng, seed);
+    return link;
+}
+
+void redis_link_free(struct redis_link *link)
+{
+    link_drop_connection(link);
+    redis_resolver_fini(&link->resolver);
+    loop_timer_free(link->timer);
+    free(link->host);
+    free(link);
+}
+
+void redis_link_target(struct redis_link *link, const char *host, uint16_t port)
+{
+    char *copy = redis_copy_text(host);
+    free(link->host);
+    link->host = copy;
+    link->port = port;
+}
+
+const char *redis_link_host(const struct redis_link *link)
+{
+    return link->host;
+}
+
+uint16_t redis_link_port(const struct redis_link *link)
+{
+    return link->port;
+}
+
+void redis_link_start(struct redis_link *link)
+{
+    if (link->state != LINK_STOPPED)
+        return;
+    link->state = LINK_WAITING;
+    loop_timer_start(link->timer, 0);
+}
+
+void redis_link_cut(struct redis_link *link, const char *why)
+{
+    if (link->state != LINK_STOPPED && link->state != LINK_WAITING)
+        link_fail(link, why);
+}
+
+void redis_link_stop(struct redis_link *link)
+{
+    redis_link_cut(link, "stopped");
+    loop_timer_stop(link->timer);
+    link->state = LINK_STOPPED;
+}
+
+bool redis_link_up(const struct redis_link *link)
+{
+    return link->state == LINK_UP;
+}
+
+struct redis_output *redis_link_output(struct redis_link *link)
+{
+    assert(link->state == LINK_UP);
+    return &link->output;
+}
+
+void redis_link_flush(struct redis_link *link)
+{
+    if (link->state == LINK_UP && link->output.first != NULL)
+        link_write(link);
+}
+
+size_t redis_link_backlog(const struct redis_link *link)
+{
+    return link->output.bytes;
+}
+
+uint64_t redis_link_up_ms(const struct redis_link *link)
+{
+    return link->up_ms;
+}

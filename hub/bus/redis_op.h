@@ -1,0 +1,72 @@
+/*
+ * What the bus asks of Redis: one request and what becomes of its reply.
+ *
+ * An op is answered once: with a reply, or with STATUS_IO where its outcome is not known. Ordered
+ * ops are answered in the order in which they were made, whatever connections they went through;
+ * others at once. Only ordered ones may lead to events of the bus.
+ */
+#ifndef VINHUB_BUS_REDIS_OP_H
+#define VINHUB_BUS_REDIS_OP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bus/bus.h"
+#include "bus/redis_output.h"
+
+struct redisReply;
+struct redis_op;
+
+/* op->reply is not an error where op->status is STATUS_OK, and NULL elsewhere; it may be taken by
+ * setting it to NULL. */
+typedef void redis_answer_fn(struct redis_op *op);
+
+struct redis_op {
+    struct redis_op *next;         /* in the list of a lane */
+    struct redis_op *next_ordered; /* in the order of the calls */
+    redis_answer_fn *answer;       /* may be NULL */
+    void *owner;                   /* of the answer function */
+    bool ordered;
+    bool scripted;   /* runs a script that the server may have lost */
+    bool replicated; /* counts only after WAIT */
+    bool done;
+    unsigned tries;
+    uint64_t sent_ms;
+    struct redis_request request;
+    enum status status;
+    struct redisReply *reply;
+    /* What the answer needs. */
+    char *session;
+    uint64_t tag;
+    void *ctx;
+    void (*ctx_free)(struct redis_op *op); /* NULL: nothing to free with the op */
+};
+
+struct redis_op_list {
+    struct redis_op *first, *last;
+};
+
+void redis_op_list_add(struct redis_op_list *list, struct redis_op *op);
+struct redis_op *redis_op_list_take(struct redis_op_list *list); /* NULL where it is empty */
+
+struct redis_op *redis_op_new(redis_answer_fn *answer, void *owner);
+void redis_op_free(struct redis_op *op);
+
+/* The answers that are to come in order. Starts zeroed. */
+struct redis_order {
+    struct redis_op *first, *last;
+    bool answering;
+};
+
+/* Makes the op an ordered one. */
+void redis_order_add(struct redis_order *order, struct redis_op *op);
+/* Marks the op as done; takes the reply. An op that is not ordered is answered and freed here, an
+ * ordered one by redis_order_answer. */
+void redis_op_finish(struct redis_op *op, enum status status, struct redisReply *reply);
+/* Answers and frees what is done, up to the first that is not. Those made meanwhile are left for
+ * the next call. */
+void redis_order_answer(struct redis_order *order);
+bool redis_order_waits(const struct redis_order *order); /* the first one is done */
+
+#endif

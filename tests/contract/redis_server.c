@@ -1,0 +1,166 @@
+#include "redis_server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <hiredis/hiredis.h>
+
+#include "common/clock.h"
+
+#define START_MS 10000
+
+static uint16_t free_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &len), 0);
+    close(fd);
+    return ntohs(address.sin_port);
+}
+
+static void run_server(const struct redis_server *server)
+{
+    char port[8];
+    snprintf(port, sizeof(port), "%u", server->port);
+    const char *arguments[32] = {"redis-server",
+                                 "--port",
+                                 port,
+                                 "--bind",
+                                 "127.0.0.1",
+                                 "--dir",
+                                 server->folder,
+                                 "--save",
+                                 "",
+                                 "--appendonly",
+                                 "no",
+                                 "--maxmemory-policy",
+                                 "noeviction",
+                                 "--enable-debug-command",
+                                 "yes"};
+    size_t len = 15;
+    for (size_t i = 0; i < 8 && server->extra[i] != NULL; i++)
+        arguments[len++] = server->extra[i];
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that aborts leaves no server behind */
+    int log = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    dup2(log, STDOUT_FILENO);
+    dup2(log, STDERR_FILENO);
+    execvp(arguments[0], (char *const *)arguments);
+    _exit(127);
+}
+
+static redisContext *connect_to(const struct redis_server *server)
+{
+    redisContext *context = redisConnectWithTimeout("127.0.0.1", server->port,
+                                                    (struct timeval){5, 0});
+    if (context != NULL && context->err == 0)
+        return context;
+    if (context != NULL)
+        redisFree(context);
+    return NULL;
+}
+
+static int answers(const struct redis_server *server)
+{
+    redisContext *context = connect_to(server);
+    redisReply *reply = context != NULL ? redisCommand(context, "PING") : NULL;
+    int good = reply != NULL && reply->type == REDIS_REPLY_STATUS;
+    if (reply != NULL)
+        freeReplyObject(reply);
+    if (context != NULL)
+        redisFree(context);
+    return good;
+}
+
+void redis_server_start(struct redis_server *server)
+{
+    assert_int_equal(server->pid, 0);
+    if (server->port == 0)
+        server->port = free_port();
+    if (server->folder[0] == '\0') {
+        snprintf(server->folder, sizeof(server->folder), "/tmp/vinhub-contract-XXXXXX");
+        assert_non_null(mkdtemp(server->folder));
+    }
+    server->pid = fork();
+    assert_true(server->pid >= 0);
+    if (server->pid == 0)
+        run_server(server);
+    uint64_t deadline_ms = clock_boot_ms() + START_MS;
+    while (!answers(server)) {
+        if (clock_boot_ms() > deadline_ms || waitpid(server->pid, NULL, WNOHANG) != 0)
+            fail_msg("redis-server did not come up on port %u", server->port);
+        poll(NULL, 0, 10);
+    }
+}
+
+void redis_server_kill(struct redis_server *server)
+{
+    if (server->pid == 0)
+        return;
+    kill(server->pid, SIGKILL);
+    while (waitpid(server->pid, NULL, 0) < 0 && errno == EINTR)
+        continue;
+    server->pid = 0;
+}
+
+void redis_server_discard(struct redis_server *server)
+{
+    redis_server_kill(server);
+    if (server->folder[0] != '\0')
+        rmdir(server->folder);
+}
+
+static void print_reply(const redisReply *reply, char *out, size_t size)
+{
+    switch (reply->type) {
+    case REDIS_REPLY_INTEGER: snprintf(out, size, "%lld", reply->integer); return;
+    case REDIS_REPLY_NIL: snprintf(out, size, "nil"); return;
+    case REDIS_REPLY_ARRAY: break;
+    default: snprintf(out, size, "%s", reply->str); return;
+    }
+    out[0] = '\0';
+    for (size_t i = 0, len = 0; i < reply->elements && len + 1 < size; i++, len = strlen(out)) {
+        print_reply(reply->element[i], out + len, size - len - 1);
+        strcat(out, "\n");
+    }
+}
+
+const char *redis_server_ask(const struct redis_server *server, const char *command)
+{
+    static char answer[65536];
+    redisContext *context = connect_to(server);
+    assert_non_null(context);
+    redisReply *reply = redisCommand(context, command);
+    assert_non_null(reply);
+    print_reply(reply, answer, sizeof(answer));
+    freeReplyObject(reply);
+    redisFree(context);
+    return answer;
+}
+
+void redis_server_await_age(const struct redis_server *server, unsigned seconds)
+{
+    uint64_t deadline_ms = clock_boot_ms() + START_MS;
+    for (;;) {
+        const char *line = strstr(redis_server_ask(server, "INFO server"), "uptime_in_seconds:");
+        if (line != NULL && strtoul(line + strlen("uptime_in_seconds:"), NULL, 10) >= seconds)
+            return;
+        assert_true(clock_boot_ms() < deadline_ms);
+        poll(NULL, 0, 20);
+    }
+}

@@ -1,0 +1,30 @@
+/*
+ * A real redis-server of a test's own: no persistence, own folder, a port nobody had.
+ */
+#ifndef VINHUB_TESTS_CONTRACT_REDIS_SERVER_H
+#define VINHUB_TESTS_CONTRACT_REDIS_SERVER_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+struct redis_server {
+    uint16_t port;
+    pid_t pid; /* 0: not running */
+    char folder[64];
+    const char *extra[8]; /* further arguments, up to a NULL */
+};
+
+/* Starts it, empty, and returns when it answers. A port of 0 is chosen. Fails the test where it
+ * does not come up. */
+void redis_server_start(struct redis_server *server);
+/* SIGKILL. */
+void redis_server_kill(struct redis_server *server);
+/* Kills it and removes its folder. */
+void redis_server_discard(struct redis_server *server);
+/* One command, words by spaces, on a connection of its own; the answer as text (an array as lines),
+ * valid until the next call. */
+const char *redis_server_ask(const struct redis_server *server, const char *command);
+/* Up to the second uptime_in_seconds is at least that. */
+void redis_server_await_age(const struct redis_server *server, unsigned seconds);
+
+#endif

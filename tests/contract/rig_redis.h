@@ -1,0 +1,28 @@
+/*
+ * The rig's kind for buses over Redis, and what tests of faults need besides.
+ */
+#ifndef VINHUB_TESTS_CONTRACT_RIG_REDIS_H
+#define VINHUB_TESTS_CONTRACT_RIG_REDIS_H
+
+#include "common/conf.h"
+#include "redis_server.h"
+#include "rig.h"
+
+struct redis_rig {
+    struct rig rig; /* first */
+    struct redis_server server;
+    struct loop *loop;
+    struct loop_timer *timer;
+    struct conf conf; /* of the peers that are opened next */
+    char url[128];
+};
+
+extern const struct rig_kind redis_kind;
+
+/* Starts the server and the loop; lease of the peers in ms. */
+void redis_rig_start(struct redis_rig *r, uint32_t lease_ms);
+void redis_rig_stop(struct redis_rig *r);
+/* Turns for that long: for what must not happen within a time. */
+void redis_rig_pass(struct redis_rig *r, uint64_t ms);
+
+#endif
