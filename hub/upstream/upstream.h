@@ -1,9 +1,10 @@
 /*
- * Backend sockets: connects to the backend of a session, speaks WebSocket as the client, keeps the text
- * heartbeat, and tells the core of messages and of the end.
+ * Backend sockets: connects to the backend of a session, speaks WebSocket as the client, keeps the
+ * text heartbeat, and tells the core of messages and of the end.
  *
- * It decides nothing: when to connect, retry or close is the core's. lws carries the bytes (TCP, TLS with
- * verification, what could not be written yet); names are resolved by libevent's evdns, never blocking.
+ * It decides nothing: when to connect, retry or close is the core's. lws carries the bytes (TCP,
+ * TLS with verification, what could not be written yet); names are resolved by libevent's evdns,
+ * never blocking.
  */
 #ifndef VINHUB_UPSTREAM_UPSTREAM_H
 #define VINHUB_UPSTREAM_UPSTREAM_H

@@ -1,0 +1,234 @@
+/*
+ * An open upstream: messages both ways, the text heartbeat, and the close.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/metrics.h"
+#include "common/rng.h"
+#include "core/hub.h"
+#include "upstream/upstream_private.h"
+
+/* What the scratch buffer may keep after a large message. */
+#define SCRATCH_KEEP 65536U
+
+/* --- the way out --- */
+
+/* Masks must not be guessed (RFC 6455 section 5.3); the kernel is asked for many at once. */
+static const uint8_t *next_mask(struct upstreams *all)
+{
+    if (all->masks_left < 4) {
+        rng_secure(all->masks, sizeof(all->masks));
+        all->masks_left = sizeof(all->masks);
+    }
+    all->masks_left -= 4;
+    return all->masks + all->masks_left;
+}
+
+static bool scratch_reserve(struct upstreams *all, size_t need)
+{
+    if (need <= all->scratch_cap)
+        return true;
+    uint8_t *grown = realloc(all->scratch, need);
+    if (grown == NULL)
+        return false;
+    all->scratch = grown;
+    all->scratch_cap = need;
+    return true;
+}
+
+static void scratch_shrink(struct upstreams *all)
+{
+    if (all->scratch_cap <= SCRATCH_KEEP)
+        return;
+    free(all->scratch);
+    all->scratch = NULL;
+    all->scratch_cap = 0;
+}
+
+/* The caller's bytes are shared and stay as they are: masking is done on a copy. */
+static void write_frame(struct upstream *up, unsigned opcode, const void *payload, size_t len)
+{
+    struct upstreams *all = up->all;
+    if (!scratch_reserve(all, WS_HEAD_MAX + len)) {
+        metric_drop(DROP_NO_MEMORY, 1);
+        return;
+    }
+    size_t head = frame_header(all->scratch, opcode, false, len);
+    all->scratch[1] |= 0x80;
+    const uint8_t *mask = next_mask(all);
+    memcpy(all->scratch + head, mask, 4);
+    uint8_t *body = all->scratch + head + 4;
+    if (len > 0)
+        memcpy(body, payload, len);
+    ws_mask(body, len, mask, 0);
+    stream_write(&up->stream, all->scratch, head + 4 + len);
+    scratch_shrink(all);
+}
+
+enum status talk_send(struct upstream *up, unsigned opcode, const void *payload, size_t len)
+{
+    if (up->state != UP_OPEN || stream_blocked(&up->stream)) {
+        up->want_writable = true;
+        return STATUS_AGAIN;
+    }
+    write_frame(up, opcode, payload, len);
+    return STATUS_OK;
+}
+
+static void write_close(struct upstream *up, unsigned code, const char *reason)
+{
+    uint8_t payload[WS_CONTROL_MAX];
+    write_frame(up, WS_CLOSE, payload, ws_close_payload(payload, code, reason));
+}
+
+/* Before it is open there is nothing to be polite to. */
+void talk_close(struct upstream *up, unsigned code, const char *reason)
+{
+    if (up->state == UP_CLOSING || up->state == UP_ENDED)
+        return;
+    if (up->state != UP_OPEN) {
+        /* Told from the loop, not from here: the deadline is now. */
+        up->asked = true;
+        up_deadline(up, up->all->now_ms);
+        return;
+    }
+    write_close(up, code, reason);
+    up_set_state(up, UP_CLOSING);
+    up_deadline(up, up->all->now_ms + CLOSING_MS);
+}
+
+/* --- the heartbeat --- */
+
+static void next_beat(struct upstream *up)
+{
+    const struct service *service = up->service;
+    if (service->heartbeat.every_ms == 0)
+        return;
+    uint64_t silent_at_ms = up->heard_at_ms + service->heartbeat.timeout_ms;
+    up_deadline(up, up->heartbeat_at_ms < silent_at_ms ? up->heartbeat_at_ms : silent_at_ms);
+}
+
+static void beat(struct upstream *up)
+{
+    const struct service *service = up->service;
+    uint64_t now_ms = up->all->now_ms;
+    if (now_ms >= up->heard_at_ms + service->heartbeat.timeout_ms) {
+        up_end_plain(up, UPSTREAM_END_SILENT, "no sign of life");
+        return;
+    }
+    if (now_ms >= up->heartbeat_at_ms) {
+        up->heartbeat_at_ms = now_ms + service->heartbeat.every_ms;
+        /* Behind bytes that are not taken it would only pile up. */
+        if (!stream_blocked(&up->stream))
+            write_frame(up, WS_TEXT, service->heartbeat.text, strlen(service->heartbeat.text));
+    }
+    next_beat(up);
+}
+
+void talk_deadline(struct upstream *up)
+{
+    if (up->state == UP_OPEN)
+        beat(up);
+    else
+        up_end_plain(up, UPSTREAM_END_ASKED,
+                     up->state == UP_CLOSING ? "close was not answered"
+                                             : "closed before it was open");
+}
+
+void talk_begin(struct upstream *up)
+{
+    if (up->asked) {
+        up_end_plain(up, UPSTREAM_END_ASKED, "closed before it was open");
+        return;
+    }
+    up_set_state(up, UP_OPEN);
+    up->told_open = true;
+    up->heard_at_ms = up->all->now_ms;
+    up->heartbeat_at_ms = up->all->now_ms + up->service->heartbeat.every_ms;
+    timer_stop(&up->all->timers, &up->timer);
+    next_beat(up);
+    hub_upstream_opened(up->session, up);
+}
+
+/* --- the way in --- */
+
+static bool is_heartbeat_reply(const struct upstream *up, const struct ws_item *item)
+{
+    const char *reply = up->service->heartbeat.reply;
+    return up->service->heartbeat.every_ms > 0 && item->opcode == WS_TEXT &&
+           item->len == strlen(reply) && memcmp(item->payload, reply, item->len) == 0;
+}
+
+static void on_message(struct upstream *up, const struct ws_item *item)
+{
+    if (is_heartbeat_reply(up, item))
+        return;
+    struct publication *publication = publication_copy((enum opcode)item->opcode, item->payload,
+                                                       item->len);
+    if (publication == NULL) {
+        metric_drop(DROP_NO_MEMORY, 1);
+        return;
+    }
+    publication->received_us = clock_boot_us();
+    hub_upstream_message(up->session, up, publication);
+}
+
+static void on_close_frame(struct upstream *up, const struct ws_item *item)
+{
+    char reason[WS_CONTROL_MAX + 1];
+    memcpy(reason, item->payload, item->len);
+    reason[item->len] = '\0';
+    if (up->state == UP_CLOSING) {
+        up_end_plain(up, UPSTREAM_END_ASKED, "closed");
+        return;
+    }
+    write_close(up, item->code, NULL);
+    up_end(up, &(struct upstream_end){
+                   .kind = UPSTREAM_END_CLOSED, .close_code = item->code, .reason = reason});
+}
+
+static void on_bad_input(struct upstream *up, const struct ws_item *item)
+{
+    metric_drop(item->code == CLOSE_TOO_BIG ? DROP_TOO_LARGE : DROP_MALFORMED, 1);
+    if (up->state == UP_CLOSING) {
+        up_end_plain(up, UPSTREAM_END_ASKED, item->why);
+        return;
+    }
+    write_close(up, item->code, item->why);
+    up_end_plain(up, UPSTREAM_END_INVALID, item->why);
+}
+
+/* Each call into the core may end the upstream. */
+void talk_bytes(struct upstream *up, uint8_t *bytes, size_t len)
+{
+    struct ws_rules rules = {.masked = false,
+                             .message_max = up->service->upstream_max_message_bytes,
+                             .too_large = CLOSE_TOO_BIG};
+    struct ws_item item;
+    while ((up->state == UP_OPEN || up->state == UP_CLOSING) &&
+           ws_next(&up->reader, &rules, &bytes, &len, &item)) {
+        switch (item.kind) {
+        case WS_ITEM_MESSAGE: on_message(up, &item); break;
+        case WS_ITEM_PING:
+            /* A flood that is not taken is not answered either. */
+            if (up->state == UP_OPEN && !stream_blocked(&up->stream))
+                write_frame(up, WS_PONG, item.payload, item.len);
+            break;
+        case WS_ITEM_PONG: break;
+        case WS_ITEM_CLOSE: on_close_frame(up, &item); return;
+        case WS_ITEM_BAD: on_bad_input(up, &item); return;
+        }
+    }
+}
+
+void talk_lost(struct upstream *up)
+{
+    if (up->state == UP_CLOSING)
+        up_end_plain(up, UPSTREAM_END_ASKED, "closed");
+    else
+        up_end_plain(up, UPSTREAM_END_CLOSED, "connection lost without a close frame");
+}

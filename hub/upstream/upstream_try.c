@@ -1,0 +1,417 @@
+/*
+ * One try to connect: the name, TCP to each of its addresses in turn, TLS, the handshake; all
+ * within reconnect.timeout.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/metrics.h"
+#include "common/rng.h"
+#include "core/hub.h"
+#include "upstream/upstream_private.h"
+
+/* An answer's head that is larger is no answer to a handshake. */
+#define ANSWER_MAX 32768U
+
+static void connect_next(struct upstream *up);
+
+void try_free(struct try *try)
+{
+    if (try == NULL)
+        return;
+    if (try->query != NULL)
+        resolve_cancel(try->query);
+    loop_watch_free(try->watch);
+    if (try->fd >= 0)
+        close(try->fd);
+    free(try->head);
+    free(try);
+}
+
+static bool on_bytes(void *owner, uint8_t *bytes, size_t len)
+{
+    struct upstream *up = owner;
+    up->heard_at_ms = up->all->now_ms;
+    if (up->state == UP_ASKING)
+        try_answer(up, bytes, len);
+    else
+        talk_bytes(up, bytes, len);
+    return true; /* where it has ended, it is detached */
+}
+
+static bool on_writable(void *owner)
+{
+    struct upstream *up = owner;
+    if (up->want_writable && up->state == UP_OPEN) {
+        up->want_writable = false;
+        hub_upstream_writable(up->session, up);
+    }
+    return true;
+}
+
+static void on_gone(void *owner)
+{
+    struct upstream *up = owner;
+    if (up->told_open)
+        talk_lost(up);
+    else
+        try_lost(up);
+}
+
+static void on_secured(void *owner, const char *why)
+{
+    try_secured(owner, why);
+}
+
+static const struct stream_handler handler = {
+    .on_bytes = on_bytes, .on_writable = on_writable, .on_gone = on_gone, .on_secured = on_secured};
+
+void try_lost(struct upstream *up)
+{
+    if (up->state == UP_SECURING)
+        up_end_plain(up, UPSTREAM_END_TLS, "connection closed during the TLS handshake");
+    else
+        up_end_plain(up, UPSTREAM_END_CLOSED, "connection closed during the handshake");
+}
+
+/* --- TLS --- */
+
+static struct tls_context *trust_context(struct upstreams *all, const char *ca, char *why,
+                                         size_t why_len)
+{
+    for (struct trust *trust = all->trusts; trust != NULL; trust = trust->next) {
+        if (strcmp(trust->ca, ca) == 0)
+            return trust->context;
+    }
+    struct trust *trust = malloc(sizeof(*trust) + strlen(ca) + 1);
+    if (trust == NULL || tls_context_client(ca, &trust->context, why, why_len) != STATUS_OK) {
+        free(trust);
+        return NULL;
+    }
+    strcpy(trust->ca, ca);
+    trust->next = all->trusts;
+    all->trusts = trust;
+    return trust->context;
+}
+
+static struct tls *make_tls(struct upstream *up)
+{
+    const char *ca = up->service->tls_ca != NULL ? up->service->tls_ca : "";
+    struct tls_context *context = trust_context(up->all, ca, up->try->why, sizeof(up->try->why));
+    struct tls *tls = context == NULL ? NULL : tls_new(context, up->parts.host);
+    if (context != NULL && tls == NULL)
+        snprintf(up->try->why, sizeof(up->try->why), "no TLS for this host name");
+    return tls;
+}
+
+/* --- the request --- */
+
+static void make_key(char key[25], char accept[WS_ACCEPT_SIZE])
+{
+    uint8_t random[16];
+    rng_secure(random, sizeof(random));
+    EVP_EncodeBlock((unsigned char *)key, random, sizeof(random));
+    ws_accept_key((struct http_text){key, 24}, accept);
+}
+
+/* The host as it stands in the URL; the port where it is not the scheme's own (RFC 9110
+ * section 7.2). */
+static void print_host(const struct url_parts *parts, char *out, size_t len)
+{
+    bool v6 = strchr(parts->host, ':') != NULL;
+    int n = snprintf(out, len, v6 ? "[%s]" : "%s", parts->host);
+    if (parts->port != (parts->tls ? 443 : 80) && n > 0 && (size_t)n < len)
+        snprintf(out + n, len - (size_t)n, ":%u", parts->port);
+}
+
+/* The path goes out byte for byte. */
+static void ask(struct upstream *up)
+{
+    char key[25], host[300];
+    make_key(key, up->try->accept);
+    print_host(&up->parts, host, sizeof(host));
+
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    if (out == NULL)
+        abort();
+    fprintf(out,
+            "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n",
+            up->parts.path, host, key);
+    for (size_t i = 0; i < up->service->headers_len; i++)
+        fprintf(out, "%s: %s\r\n", up->service->headers[i].name, up->service->headers[i].value);
+    fputs("\r\n", out);
+    fclose(out);
+
+    up_set_state(up, UP_ASKING);
+    stream_write(&up->stream, text, len);
+    free(text);
+}
+
+void try_secured(struct upstream *up, const char *why)
+{
+    if (up->state != UP_SECURING)
+        return;
+    if (why == NULL)
+        ask(up);
+    else
+        up_end_plain(up, UPSTREAM_END_TLS, why);
+}
+
+/* --- TCP --- */
+
+static void connected(struct upstream *up)
+{
+    struct try *try = up->try;
+    int on = 1;
+    setsockopt(try->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    struct tls *tls = NULL;
+    if (up->parts.tls) {
+        tls = make_tls(up);
+        if (tls == NULL) {
+            char why[sizeof(try->why)];
+            memcpy(why, try->why, sizeof(why));
+            up_end_plain(up, UPSTREAM_END_TLS, why);
+            return;
+        }
+    }
+    loop_watch_free(try->watch);
+    try->watch = NULL;
+    int fd = try->fd;
+    try->fd = -1;
+    if (stream_open(&up->stream, up->all->loop, fd, tls, &handler, up) != STATUS_OK) {
+        up_end_plain(up, UPSTREAM_END_NO_TCP, "out of descriptors or memory");
+        return;
+    }
+    up_deadline(up, try->give_up_at_ms);
+    if (up->parts.tls)
+        up_set_state(up, UP_SECURING);
+    else
+        ask(up);
+}
+
+static void drop_socket(struct upstream *up, int error)
+{
+    struct try *try = up->try;
+    snprintf(try->why, sizeof(try->why), "%s", strerror(error));
+    loop_watch_free(try->watch);
+    try->watch = NULL;
+    if (try->fd >= 0)
+        close(try->fd);
+    try->fd = -1;
+}
+
+static void on_connect(void *ctx)
+{
+    struct upstream *up = ctx;
+    int error = 0;
+    socklen_t size = sizeof(error);
+    if (getsockopt(up->try->fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
+        error = errno;
+    if (error == 0) {
+        connected(up);
+        return;
+    }
+    drop_socket(up, error);
+    connect_next(up);
+}
+
+/* The time that is left is shared among the addresses that are. */
+static void give_time(struct upstream *up)
+{
+    struct try *try = up->try;
+    uint64_t now_ms = up->all->now_ms;
+    uint64_t left_ms = try->give_up_at_ms > now_ms ? try->give_up_at_ms - now_ms : 0;
+    try->address_at_ms = now_ms + left_ms / (try->addresses.len - try->next + 1);
+    up_deadline(up, try->address_at_ms);
+}
+
+static bool connect_to(struct upstream *up, const struct sockaddr *address, socklen_t size)
+{
+    struct try *try = up->try;
+    try->fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (try->fd >= 0 && (connect(try->fd, address, size) == 0 || errno == EINPROGRESS)) {
+        try->watch = loop_watch_new(up->all->loop, try->fd, LOOP_WRITABLE, on_connect, up);
+        if (try->watch != NULL)
+            return true;
+        errno = ENOMEM;
+    }
+    drop_socket(up, errno);
+    return false;
+}
+
+static void connect_next(struct upstream *up)
+{
+    struct try *try = up->try;
+    while (try->next < try->addresses.len) {
+        size_t i = try->next++;
+        give_time(up);
+        if (connect_to(up, (const struct sockaddr *)&try->addresses.addresses[i],
+                       try->addresses.sizes[i]))
+            return;
+    }
+    char why[sizeof(try->why)];
+    memcpy(why, try->why, sizeof(why));
+    up_end_plain(up, UPSTREAM_END_NO_TCP, why);
+}
+
+/* --- the name, and the deadline of all --- */
+
+static void on_resolved(void *ctx, const struct resolved *result, const char *why)
+{
+    struct upstream *up = ctx;
+    up->try->query = NULL;
+    if (why != NULL) {
+        char text[160];
+        snprintf(text, sizeof(text), "name not resolved: %s", why);
+        up_end_plain(up, UPSTREAM_END_NO_TCP, text);
+        return;
+    }
+    up->try->addresses = *result;
+    up_set_state(up, UP_CONNECTING);
+    connect_next(up);
+}
+
+void try_begin(struct upstream *up)
+{
+    metric_add(METRIC_UPSTREAM_CONNECTS, 1);
+    up_set_state(up, UP_RESOLVING);
+    up->try = calloc(1, sizeof(*up->try));
+    if (up->try == NULL)
+        abort(); /* 3 KiB, at most 256 times */
+    up->try->fd = -1;
+    up->try->give_up_at_ms = up->all->now_ms + up->service->reconnect.timeout_ms;
+    up_deadline(up, up->try->give_up_at_ms);
+    if (url_split(up->url, &up->parts) != STATUS_OK) {
+        up_end_plain(up, UPSTREAM_END_NO_TCP, "not a ws:// or wss:// URL");
+        return;
+    }
+    if (resolve_start(up->all->resolver, up->parts.host, up->parts.port, on_resolved, up,
+                      &up->try->query) != STATUS_OK)
+        up_end_plain(up, UPSTREAM_END_NO_TCP, "out of memory");
+}
+
+void try_deadline(struct upstream *up)
+{
+    switch ((enum upstream_state)up->state) {
+    case UP_RESOLVING: up_end_plain(up, UPSTREAM_END_NO_TCP, "name not resolved in time"); break;
+    case UP_CONNECTING:
+        drop_socket(up, ETIMEDOUT);
+        connect_next(up);
+        break;
+    case UP_SECURING: up_end_plain(up, UPSTREAM_END_TLS, "TLS handshake took too long"); break;
+    case UP_ASKING:
+        up_end_plain(up, UPSTREAM_END_TIMEOUT, "no answer to the handshake in time");
+        break;
+    case UP_WAITING:
+    case UP_OPEN:
+    case UP_CLOSING:
+    case UP_ENDED: break;
+    }
+}
+
+/* --- the answer --- */
+
+/* NULL: it opens the WebSocket (RFC 6455 section 4.1). */
+static const char *answer_wrong(const struct upstream *up, const struct http_head *head)
+{
+    struct http_text accept;
+    size_t index = 0;
+    struct http_text value;
+    if (!http_head_lists(head, "upgrade", "websocket") ||
+        !http_head_lists(head, "connection", "upgrade"))
+        return "answer without Upgrade";
+    if (!http_head_one(head, "sec-websocket-accept", &accept) ||
+        !http_text_is(accept, up->try->accept))
+        return "wrong Sec-WebSocket-Accept";
+    if (http_head_next(head, "sec-websocket-extensions", &index, &value) && value.len > 0)
+        return "extension that was not offered";
+    index = 0;
+    if (http_head_next(head, "sec-websocket-protocol", &index, &value) && value.len > 0)
+        return "subprotocol that was not offered";
+    return NULL;
+}
+
+/* 0: not an answer by HTTP. */
+static unsigned answer_status(const struct http_head *head)
+{
+    struct http_text version = head->start[0], status = head->start[1];
+    if (version.len != 8 || memcmp(version.at, "HTTP/1.", 7) != 0 || status.len != 3)
+        return 0;
+    unsigned number = 0;
+    for (size_t i = 0; i < 3; i++) {
+        if (status.at[i] < '0' || status.at[i] > '9')
+            return 0;
+        number = number * 10 + (unsigned)(status.at[i] - '0');
+    }
+    return number;
+}
+
+/* True: the connection is open. */
+static bool judge(struct upstream *up, const char *bytes, size_t len)
+{
+    struct http_head head;
+    unsigned status = http_head_parse(bytes, len, &head) == STATUS_OK ? answer_status(&head) : 0;
+    if (status == 0) {
+        up_end_plain(up, UPSTREAM_END_INVALID, "answer is not HTTP");
+        return false;
+    }
+    if (status != 101) {
+        char why[64];
+        snprintf(why, sizeof(why), "refused with HTTP status %u", status);
+        up_end(up, &(struct upstream_end){
+                       .kind = UPSTREAM_END_REFUSED, .http_status = status, .reason = why});
+        return false;
+    }
+    const char *wrong = answer_wrong(up, &head);
+    if (wrong != NULL)
+        up_end_plain(up, UPSTREAM_END_INVALID, wrong);
+    return wrong == NULL;
+}
+
+static bool keep(struct try *try, const uint8_t *bytes, size_t len)
+{
+    if (try->head_len + len > try->head_cap) {
+        size_t cap = (try->head_len + len) * 2;
+        char *grown = realloc(try->head, cap);
+        if (grown == NULL)
+            return false;
+        try->head = grown;
+        try->head_cap = cap;
+    }
+    memcpy(try->head + try->head_len, bytes, len);
+    try->head_len += len;
+    return true;
+}
+
+void try_answer(struct upstream *up, uint8_t *bytes, size_t len)
+{
+    struct try *try = up->try;
+    size_t before = try->head_len;
+    if (!keep(try, bytes, len)) {
+        up_end_plain(up, UPSTREAM_END_INVALID, "out of memory");
+        return;
+    }
+    size_t end = http_head_end(try->head, try->head_len, before);
+    if (end == 0) {
+        if (try->head_len > ANSWER_MAX)
+            up_end_plain(up, UPSTREAM_END_INVALID, "answer is too large");
+        return;
+    }
+    size_t rest = try->head_len - end;
+    if (!judge(up, try->head, end))
+        return;
+    up_free_try(up);
+    talk_begin(up);
+    if (up->state == UP_OPEN && rest > 0)
+        talk_bytes(up, bytes + len - rest, rest);
+}
