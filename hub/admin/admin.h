@@ -15,34 +15,18 @@
 
 #include "bus/bus.h"
 #include "common/conf.h"
-#include "common/publication.h"
 #include "common/status.h"
 #include "core/hub.h"
 #include "loop/loop.h"
 
 struct admin;
 
-/* A publication of the session that is followed; it is only borrowed. */
-typedef void admin_tail_fn(void *fn_ctx, const struct publication *publication);
-
-/* How a session is followed without being its client: neither opens a session nor keeps one open.
- */
-struct admin_tail_ops {
-    /* From now on fn runs for each publication of the session that this node learns of, in order.
-     * NULL: not possible. */
-    void *(*open)(void *ctx, const char *session_id, admin_tail_fn *fn, void *fn_ctx);
-    /* fn does not run any more. */
-    void (*close)(void *ctx, void *tail);
-};
-
 struct admin_setup {
     struct loop *loop;
     struct hub *hub;
-    struct bus *bus;                       /* only its list operation is used */
-    struct conf *conf;                     /* referenced */
-    uint64_t started_ms;                   /* Unix time */
-    const struct admin_tail_ops *tail_ops; /* NULL: /api/events?session= answers 503 */
-    void *tail_ctx;
+    struct bus *bus;             /* only its list operation is used */
+    struct conf *conf;           /* referenced */
+    uint64_t started_ms;         /* Unix time */
     void (*on_drain)(void *ctx); /* POST /api/drain for this node; runs before the answer is sent */
     void *ctx;
 };

@@ -36,7 +36,7 @@ struct stream {
     struct stream *prev, *next;
     struct evhttp_request *req;
     char *session; /* NULL: stats */
-    void *tail;
+    struct hub_tail *tail;
     uint64_t dropped;
 };
 
@@ -84,9 +84,8 @@ static void send_json(struct stream *stream, const char *event, json_t *json)
 static void stream_free(struct stream *stream)
 {
     struct admin_events *events = stream->events;
-    const struct admin_setup *setup = &events->admin->setup;
     if (stream->tail)
-        setup->tail_ops->close(setup->tail_ctx, stream->tail);
+        hub_tail_close(stream->tail);
     if (stream->prev)
         stream->prev->next = stream->next;
     else
@@ -270,7 +269,6 @@ void admin_get_events(struct admin *admin, struct evhttp_request *req, const cha
 {
     (void)rest;
     struct admin_events *events = admin->events;
-    const struct admin_setup *setup = &admin->setup;
     char *session = NULL;
     if (!session_asked(req, &session)) {
         admin_reply_error(req, 404, "no such session");
@@ -281,9 +279,8 @@ void admin_get_events(struct admin *admin, struct evhttp_request *req, const cha
         free(session);
         return;
     }
-    if (events->len >= STREAMS_MAX || (session && !setup->tail_ops)) {
-        admin_reply_error(req, 503,
-                          session && !setup->tail_ops ? "no tail here" : "too many streams");
+    if (events->len >= STREAMS_MAX) {
+        admin_reply_error(req, 503, "too many streams");
         free(session);
         return;
     }
@@ -294,7 +291,7 @@ void admin_get_events(struct admin *admin, struct evhttp_request *req, const cha
     stream_add(events, stream);
     stream_start(stream);
     if (session)
-        stream->tail = setup->tail_ops->open(setup->tail_ctx, session, on_publication, stream);
+        stream->tail = hub_tail_open(admin->setup.hub, session, on_publication, stream);
 }
 
 struct admin_events *admin_events_new(struct admin *admin)

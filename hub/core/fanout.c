@@ -13,6 +13,7 @@
 #include "core/pubs.h"
 #include "core/queue.h"
 #include "core/session.h"
+#include "core/tail.h"
 
 #define PUBLISH_COUNT 500           /* publications in one call of the script */
 #define PUBLISH_BYTES (8u << 20)    /* payload in one call, but for a single larger one */
@@ -164,6 +165,8 @@ static void flush_clients(struct session *session)
     bool owned = session_is_owned(session);
     struct client *client, *next;
     observe(session, &batch);
+    if (hub->tails)
+        tail_batch(session, &batch);
     DL_FOREACH_SAFE(session->clients, client, next) {
         /* A node that was paused in the middle of this must not go on (contract section 9). */
         if (owned && !hub_may_write(hub)) {

@@ -21,6 +21,7 @@
 #include "core/pubs.h"
 #include "core/session.h"
 #include "core/state.h"
+#include "core/tail.h"
 
 uint64_t hub_tag(struct hub *hub)
 {
@@ -182,6 +183,8 @@ static void on_message(void *ctx, const struct envelope *envelope, bool push)
     if (push) {
         if (session)
             on_channel(session, envelope);
+        else if (hub->tails)
+            tail_on_push(hub, envelope);
         return;
     }
     if (!from_node) {

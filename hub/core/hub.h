@@ -98,6 +98,15 @@ void hub_close_session(struct hub *hub, const char *session_id);
 /* Tells another node to drain. */
 void hub_ask_drain(struct hub *hub, const char *node_id);
 
+/*
+ * Follows the publications of a session without being its client (core/tail.h says what of them): fn runs for each, in order, from the
+ * end of a turn, and may not call back into the hub. Closed before hub_free.
+ */
+struct hub_tail;
+typedef void hub_tail_fn(void *ctx, const struct publication *publication);
+struct hub_tail *hub_tail_open(struct hub *hub, const char *session_id, hub_tail_fn *fn, void *ctx);
+void hub_tail_close(struct hub_tail *tail);
+
 struct hub_counts {
     uint64_t clients, sessions, owned, upstreams, messages_in, messages_out;
 };

@@ -16,6 +16,7 @@
 #include "core/peers.h"
 #include "core/pubs.h"
 #include "core/record.h"
+#include "core/tail.h"
 
 static const char *const state_names[SESSION_STATES] = {
     "subscribing", "claiming", "joining", "member", "owner", "moving", "releasing", "leaving", "fenced", "ended",
@@ -201,7 +202,8 @@ void session_end(struct session *session)
     log_info("session_closed", LOG_STR("session", session->id), LOG_U64("duration_ms", hub->now_ms - session->opened_at_ms),
              LOG_U64("epoch", session->epoch), LOG_U64("offset", session->at.offset), LOG_U64("messages_in", session->messages_in),
              LOG_U64("messages_out", session->messages_out));
-    hub->bus->ops->unsubscribe(hub->bus, session->id);
+    if (!tail_wants(hub, session->id))
+        hub->bus->ops->unsubscribe(hub->bus, session->id);
     HASH_DEL(hub->sessions, session);
     metric_set(METRIC_SESSIONS, HASH_COUNT(hub->sessions));
     session->dead_next = hub->dead;

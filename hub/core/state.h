@@ -251,6 +251,7 @@ struct hub {
     uint32_t records_left; /* records that may be written within this lease */
     uint64_t records_at_ms;
     struct publish_request *requests;
+    struct hub_tail *tails;
     struct parting *partings;
     struct follower *readers; /* by the tag of their history read */
     uint8_t *scratch;    /* frames gathered for one write */

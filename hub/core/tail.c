@@ -1,0 +1,96 @@
+#include "core/tail.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/pubs.h"
+#include "core/session.h"
+
+struct hub_tail {
+    struct hub *hub;
+    char *session;
+    struct position at; /* of the last one told: a session that comes to this node may bring some again */
+    hub_tail_fn *fn;
+    void *ctx;
+    struct hub_tail *prev, *next;
+};
+
+static void tell(struct hub_tail *tail, const struct publication *publication)
+{
+    if (position_compare(publication->at, tail->at) <= 0)
+        return;
+    tail->at = publication->at;
+    tail->fn(tail->ctx, publication);
+}
+
+void tail_batch(struct session *session, const struct pubs *batch)
+{
+    struct hub_tail *tail;
+    DL_FOREACH (session->hub->tails, tail) {
+        if (strcmp(tail->session, session->id) != 0)
+            continue;
+        for (size_t i = 0; i < batch->len; i++) {
+            if (!is_gap_note(batch->items[i]))
+                tell(tail, batch->items[i]);
+        }
+    }
+}
+
+static void tell_item(struct hub_tail *tail, uint64_t epoch, const struct envelope_item *item)
+{
+    enum opcode opcode = item->opcode == OPCODE_BINARY ? OPCODE_BINARY : OPCODE_TEXT;
+    struct publication *publication = publication_copy(opcode, item->bytes.at, item->bytes.len);
+    if (!publication)
+        return; /* an observer's loss, which its next offset shows */
+    publication->at = (struct position){epoch, item->number};
+    publication->time_ms = item->time_ms;
+    tell(tail, publication);
+    publication_unref(publication);
+}
+
+void tail_on_push(struct hub *hub, const struct envelope *envelope)
+{
+    struct hub_tail *tail;
+    if (envelope->type != ENVELOPE_PUSH)
+        return;
+    DL_FOREACH (hub->tails, tail) {
+        if (strlen(tail->session) != envelope->session.len ||
+            memcmp(tail->session, envelope->session.at, envelope->session.len) != 0)
+            continue;
+        for (size_t i = 0; i < envelope->items_len; i++)
+            tell_item(tail, envelope->epoch, &envelope->items[i]);
+    }
+}
+
+bool tail_wants(const struct hub *hub, const char *session_id)
+{
+    const struct hub_tail *tail;
+    DL_FOREACH (hub->tails, tail) {
+        if (strcmp(tail->session, session_id) == 0)
+            return true;
+    }
+    return false;
+}
+
+struct hub_tail *hub_tail_open(struct hub *hub, const char *session_id, hub_tail_fn *fn, void *ctx)
+{
+    struct hub_tail *tail = calloc(1, sizeof *tail);
+    char *session = strdup(session_id);
+    if (!tail || !session)
+        abort();
+    if (!session_find(hub, session_id, strlen(session_id)))
+        hub->bus->ops->subscribe(hub->bus, session_id);
+    *tail = (struct hub_tail){.hub = hub, .session = session, .fn = fn, .ctx = ctx};
+    DL_APPEND(hub->tails, tail);
+    return tail;
+}
+
+void hub_tail_close(struct hub_tail *tail)
+{
+    struct hub *hub = tail->hub;
+    DL_DELETE(hub->tails, tail);
+    if (!tail_wants(hub, tail->session) && !session_find(hub, tail->session, strlen(tail->session)))
+        hub->bus->ops->unsubscribe(hub->bus, tail->session);
+    free(tail->session);
+    free(tail);
+}
