@@ -187,6 +187,9 @@ test('the logs are JSON lines without secrets', async () => {
 
 test('stopped, every node ends cleanly', { timeout: 90_000 }, async () => {
   const ids = await hubs()
+  const sum = (of) => watchers.reduce((total, watcher) => total + of(watcher), 0)
+  console.log(`# ${watchers.length} clients, ${sum(({ messages }) => messages)} messages, ` +
+    `${sum(({ closes }) => closes.length)} reconnects, ${sum(({ gaps }) => gaps.length)} announced gaps`)
   for (const watcher of watchers) watcher.stop()
   await compose('stop', '-t', '30', 'hub')
   for (const id of ids) {
