@@ -9,7 +9,6 @@
 #include "bus/bus_memory_store.h"
 
 #define FORGET_LEASES 10
-#define FORGET_MIN_MS 60000 /* never sooner, whatever the lease: clocks of machines differ */
 #define FLUSH_ROUNDS_MAX \
     1000 /* answers that cause questions that cause answers: the rest waits for the next turn */
 
@@ -122,13 +121,12 @@ static void deliver_renewed(struct memory_bus *m, const struct memory_event *eve
                               event->len);
 }
 
-static void forget_silent_nodes(struct bus_memory_store *store, uint64_t lease_ms, uint64_t unix_ms)
+static void forget_silent_nodes(struct bus_memory_store *store, uint64_t unix_ms)
 {
-    uint64_t limit_ms = FORGET_LEASES * lease_ms > FORGET_MIN_MS ? FORGET_LEASES * lease_ms
-                                                                 : FORGET_MIN_MS;
     struct memory_node *node, *next;
     HASH_ITER (hh, store->nodes, node, next) {
-        if (node->score + limit_ms < unix_ms)
+        uint64_t lease_ms = node->record.lease_ms;
+        if (lease_ms > 0 && node->score + FORGET_LEASES * lease_ms < unix_ms)
             memory_node_remove(store, node);
     }
 }
@@ -142,7 +140,7 @@ static void memory_renew(struct bus *bus, uint64_t tag)
     event->flag = own->present;
     own->present = true;
     own->score = unix_ms > own->score ? unix_ms : own->score + 1;
-    forget_silent_nodes(m->store, own->record.lease_ms, unix_ms);
+    forget_silent_nodes(m->store, unix_ms);
 
     event->nodes = calloc(HASH_COUNT(m->store->nodes), sizeof(*event->nodes));
     if (event->nodes == NULL)

@@ -7,7 +7,6 @@
 #include "common/clock.h"
 
 #define FORGET_LEASES    10
-#define FORGET_MIN_MS    60000
 #define LEASE_REFRESH_MS 30000 /* a later life of a node may have another lease */
 
 /* What this node keeps of another (and of itself): its lease, and since when it has not moved on
@@ -116,14 +115,14 @@ static void on_renewed(struct redis_op *op)
     free(nodes);
 }
 
-/* Judged on this node's own clock alone, and long after everybody has held it for dead. */
+/* Judged on this node's own clock alone: wall clocks of two machines, or of Redis, are not
+ * compared. */
 static bool is_forgotten(const struct bus_redis *b, const struct known_node *node, uint64_t now_ms)
 {
-    uint64_t lease_ms = node->lease_ms > b->conf->node.lease_ms ? node->lease_ms
-                                                                : b->conf->node.lease_ms;
-    uint64_t limit_ms = FORGET_LEASES * lease_ms > FORGET_MIN_MS ? FORGET_LEASES * lease_ms
-                                                                 : FORGET_MIN_MS;
-    return node->moved_ms != 0 && now_ms - node->moved_ms > limit_ms &&
+    uint64_t lease_ms = b->conf->node.lease_ms;
+    if (node->lease_ms > lease_ms)
+        lease_ms = node->lease_ms;
+    return node->moved_ms != 0 && now_ms - node->moved_ms > FORGET_LEASES * lease_ms &&
            strcmp(node->id, b->node) != 0;
 }
 

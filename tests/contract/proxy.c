@@ -1,0 +1,136 @@
+#include "proxy.h"
+
+#include <netinet/in.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define PAIRS_MAX 32
+
+struct proxy_shared {
+    atomic_uint deafened; /* subscribers up to this number are deaf */
+    atomic_uint subscribers;
+};
+
+struct pair {
+    int client, server;  /* -1: free */
+    unsigned subscriber; /* its number, 0: it is none */
+};
+
+static int open_socket(uint16_t *port, bool to_connect)
+{
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(*port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (to_connect)
+        return connect(fd, (struct sockaddr *)&address, len) == 0 ? fd : (close(fd), -1);
+    bind(fd, (struct sockaddr *)&address, len);
+    listen(fd, PAIRS_MAX);
+    getsockname(fd, (struct sockaddr *)&address, &len);
+    *port = ntohs(address.sin_port);
+    return fd;
+}
+
+static void close_pair(struct pair *pair)
+{
+    close(pair->client);
+    close(pair->server);
+    *pair = (struct pair){-1, -1, 0};
+}
+
+/* Passes on what one side said. */
+static void pass(struct proxy_shared *shared, struct pair *pair, bool from_client)
+{
+    char bytes[65536];
+    ssize_t len = recv(from_client ? pair->client : pair->server, bytes, sizeof(bytes), 0);
+    if (len <= 0) {
+        close_pair(pair);
+        return;
+    }
+    if (from_client && pair->subscriber == 0 && memmem(bytes, (size_t)len, "SUBSCRIBE", 9) != NULL)
+        pair->subscriber = atomic_fetch_add(&shared->subscribers, 1) + 1;
+    if (!from_client && pair->subscriber != 0 && pair->subscriber <= atomic_load(&shared->deafened))
+        return;
+    if (send(from_client ? pair->server : pair->client, bytes, (size_t)len, MSG_NOSIGNAL) != len)
+        close_pair(pair);
+}
+
+static void accept_pair(struct pair *pairs, int listener, uint16_t to_port)
+{
+    struct pair new = {accept(listener, NULL, NULL), open_socket(&to_port, true), 0};
+    for (size_t i = 0; i < PAIRS_MAX && new.client >= 0 && new.server >= 0; i++) {
+        if (pairs[i].client < 0) {
+            pairs[i] = new;
+            return;
+        }
+    }
+    close(new.client);
+    close(new.server);
+}
+
+static void serve(struct proxy_shared *shared, int listener, uint16_t to_port)
+{
+    struct pair pairs[PAIRS_MAX];
+    for (size_t i = 0; i < PAIRS_MAX; i++)
+        pairs[i] = (struct pair){-1, -1, 0};
+    for (;;) {
+        struct pollfd fds[1 + 2 * PAIRS_MAX] = {{.fd = listener, .events = POLLIN}};
+        for (size_t i = 0; i < PAIRS_MAX; i++) {
+            fds[1 + 2 * i] = (struct pollfd){.fd = pairs[i].client, .events = POLLIN};
+            fds[2 + 2 * i] = (struct pollfd){.fd = pairs[i].server, .events = POLLIN};
+        }
+        poll(fds, 1 + 2 * PAIRS_MAX, -1);
+        for (size_t i = 0; i < PAIRS_MAX; i++) {
+            if (fds[1 + 2 * i].revents != 0)
+                pass(shared, &pairs[i], true);
+            if (fds[2 + 2 * i].revents != 0 && pairs[i].server >= 0)
+                pass(shared, &pairs[i], false);
+        }
+        if (fds[0].revents != 0)
+            accept_pair(pairs, listener, to_port);
+    }
+}
+
+void proxy_start(struct proxy *proxy, uint16_t to_port)
+{
+    proxy->port = 0;
+    int listener = open_socket(&proxy->port, false);
+    proxy->shared = mmap(NULL, sizeof(*proxy->shared), PROT_READ | PROT_WRITE,
+                         MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(proxy->shared != MAP_FAILED);
+    proxy->pid = fork();
+    assert_true(proxy->pid >= 0);
+    if (proxy->pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        serve(proxy->shared, listener, to_port);
+    }
+    close(listener);
+}
+
+void proxy_stop(struct proxy *proxy)
+{
+    kill(proxy->pid, SIGKILL);
+    waitpid(proxy->pid, NULL, 0);
+    munmap(proxy->shared, sizeof(*proxy->shared));
+}
+
+void proxy_deafen(struct proxy *proxy)
+{
+    atomic_store(&proxy->shared->deafened, atomic_load(&proxy->shared->subscribers));
+}
+
+unsigned proxy_subscribers(const struct proxy *proxy)
+{
+    return atomic_load(&proxy->shared->subscribers);
+}

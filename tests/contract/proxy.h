@@ -1,0 +1,27 @@
+/*
+ * A TCP proxy in front of a server, in a process of its own, that can go deaf: connections stay
+ * open and nothing comes back on those over which channels were subscribed.
+ */
+#ifndef VINHUB_TESTS_CONTRACT_PROXY_H
+#define VINHUB_TESTS_CONTRACT_PROXY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct proxy_shared;
+
+struct proxy {
+    uint16_t port;
+    pid_t pid;
+    struct proxy_shared *shared;
+};
+
+void proxy_start(struct proxy *proxy, uint16_t to_port);
+void proxy_stop(struct proxy *proxy);
+/* Subscribers accepted so far go deaf; later ones hear. */
+void proxy_deafen(struct proxy *proxy);
+/* How many connections have subscribed to something so far. */
+unsigned proxy_subscribers(const struct proxy *proxy);
+
+#endif
