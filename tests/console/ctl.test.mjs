@@ -1,0 +1,149 @@
+// vinhubctl, through the admin port and through Redis alone: the same answers from both.
+import assert from 'node:assert/strict'
+import { dirname, join } from 'node:path'
+import { Backend } from '../lib/backend.mjs'
+import { Browser } from '../lib/browser.mjs'
+import { service, startCluster, startHub, VINHUB } from '../lib/hub.mjs'
+import { freePort } from '../lib/ports.mjs'
+import { Child, run } from '../lib/process.mjs'
+import { RedisServer } from '../lib/redis.mjs'
+import { test } from '../lib/runner.mjs'
+import { until } from '../lib/until.mjs'
+
+const CTL = join(dirname(VINHUB), 'vinhubctl')
+const UPSTREAM = '/base/admin/VIN1'
+const PAGE = '/admin/VIN1?remoteWs'
+const ID = 'remoteWs:VIN1'
+const SOON_MS = 10_000
+
+/** Two nodes on one Redis with one session, owned by a; and the ways to ask: [name, flags]. */
+async function startTwo(t, settings = {}) {
+  const [redis, backend] = await Promise.all([RedisServer.start(t), Backend.start(t)])
+  const hubs = await startCluster(t, { redis, nodes: 2, settings: { node: { lease: '1s' }, services: [service(backend, settings)] } })
+  const browser = await Browser.open(t, hubs[0].url(PAGE))
+  await backend.one(UPSTREAM)
+  const ways = [['admin port of the owner', ['--admin', `http://127.0.0.1:${hubs[0].adminPort}`]],
+    ['admin port of the other', ['--admin', `http://127.0.0.1:${hubs[1].adminPort}/`]], ['Redis', ['--redis', redis.url]]]
+  const connected = async () => JSON.parse((await run(CTL, [...ways[2][1], '--json', 'session', ID])).out).state === 'connected'
+  await until(connected, SOON_MS, 'the record of the session')
+  return { redis, backend, hubs, browser, ways }
+}
+
+/** What the command wrote to stdout; it must have ended with 0. */
+async function ctl(...args) {
+  const { code, out, err } = await run(CTL, args)
+  assert.equal(code, 0, `${args.join(' ')}: ${err}`)
+  return out
+}
+
+/** Runs it until the test ends; text() is what it wrote so far. */
+function follow(t, ...args) {
+  const child = new Child(CTL, args)
+  t.defer(() => child.stop('SIGTERM'))
+  return child
+}
+
+test('nodes, sessions and session: the same from each node and from Redis', async (t) => {
+  const { ways, hubs } = await startTwo(t)
+  await Browser.open(t, hubs[1].url('/admin/VIN2?remoteWs'))
+  await until(async () => JSON.parse(await ctl(...ways[2][1], '--json', 'sessions')).sessions.length === 2, SOON_MS, 'both sessions')
+  for (const [way, flags] of ways) {
+    const { nodes } = JSON.parse(await ctl(...flags, '--json', 'nodes'))
+    assert.deepEqual(nodes.map(({ id }) => id).sort(), ['a', 'b'], way)
+    assert.equal(typeof nodes[0].clients, 'number', way)
+    const { sessions } = JSON.parse(await ctl(...flags, '--json', 'sessions'))
+    assert.deepEqual(sessions.map(({ id, owner }) => [id, owner]), [[ID, 'a'], ['remoteWs:VIN2', 'b']], way)
+    const session = JSON.parse(await ctl(...flags, '--json', 'session', ID))
+    assert.deepEqual([session.id, session.owner, session.clients, typeof session.epoch], [ID, 'a', 1, 'number'], way)
+    const [head, ...rows] = (await ctl(...flags, 'nodes')).trimEnd().split('\n')
+    assert.match(head, /^NODE +STATE +CLIENTS/, way)
+    assert.equal(rows.length, 2, way)
+    assert.equal(head.indexOf('STATE'), rows[0].indexOf('up'), `${way}: columns are aligned`)
+    assert.match(await ctl(...flags, 'session', ID), /^owner +a$/m, way)
+  }
+})
+
+test('tail follows a session from any node and over Redis, text and binary', async (t) => {
+  const { ways, backend } = await startTwo(t)
+  const tails = ways.map(([way, flags]) => ({ way, child: follow(t, ...flags, '--json', 'tail', ID) }))
+  const lines = (child) => child.out.split('\n').filter(Boolean).map((line) => JSON.parse(line))
+  let n = 0
+  const pushing = setInterval(() => backend.push(UPSTREAM, `push ${n++}`), 20)
+  t.defer(() => clearInterval(pushing))
+  await Promise.all(tails.map(({ way, child }) => until(() => lines(child).length >= 20, SOON_MS, `20 messages by ${way}`)))
+  clearInterval(pushing)
+  backend.push(UPSTREAM, Buffer.from([0, 255]))
+  for (const { way, child } of tails) {
+    await until(() => lines(child).at(-1).encoding === 'base64', SOON_MS, `the binary one by ${way}`)
+    const got = lines(child)
+    assert.equal(got.at(-1).payload, 'AP8=', way)
+    got.slice(1).forEach((message, i) => assert.equal(message.offset, got[i].offset + 1, `${way}: in order, none left out`))
+    assert.match(got[0].payload, /^push \d+$/, way)
+  }
+})
+
+test('publish takes its place in the owner\'s order, and says which', async (t) => {
+  const { ways, browser } = await startTwo(t)
+  for (const [i, [way, flags]] of ways.entries()) {
+    const { epoch, offset } = JSON.parse(await ctl(...flags, '--json', 'publish', ID, `from ${way}`))
+    assert.ok(epoch > 0, way)
+    assert.equal(offset, i + 1, way)
+    await browser.got(i + 1)
+    assert.equal(browser.received[i].text, `from ${way}`)
+  }
+})
+
+test('close and drain reach any node', { timeout: 90_000 }, async (t) => {
+  const { ways, hubs } = await startTwo(t)
+  for (const [way, flags] of ways) {
+    const browser = await Browser.open(t, hubs[1].url(PAGE))
+    const joined = async () => JSON.parse(await ctl(...ways[2][1], '--json', 'session', ID)).clients >= 1
+    await until(joined, SOON_MS, 'the session to be there')
+    await ctl(...flags, 'close', ID)
+    assert.equal((await browser.ended()).code, 4006, way)
+  }
+  hubs[1].mayEnd = hubs[0].mayEnd = true
+  await ctl('--admin', `http://127.0.0.1:${hubs[0].adminPort}`, 'drain', 'b')
+  assert.equal((await hubs[1].child.exited).code, 0)
+  await ctl(...ways[2][1], 'drain', 'a')
+  assert.equal((await hubs[0].child.exited).code, 0)
+})
+
+test('what is not there or wrong ends with 1 or 2, and says why', async (t) => {
+  const { ways } = await startTwo(t)
+  for (const [way, flags] of ways) {
+    for (const args of [['session', 'remoteWs:NONE'], ['close', 'remoteWs:NONE'], ['publish', 'remoteWs:NONE', 'x'], ['drain', 'nobody']]) {
+      const { code, err } = await run(CTL, [...flags, ...args])
+      assert.equal(code, 1, `${way}: ${args.join(' ')}`)
+      assert.match(err, /^vinhubctl: .+\n$/, `${way}: ${args.join(' ')}`)
+    }
+  }
+  const free = await freePort()
+  for (const flags of [['--admin', `http://127.0.0.1:${free}`], ['--redis', `redis://127.0.0.1:${free}`]]) {
+    const { code, err } = await run(CTL, [...flags, 'nodes'])
+    assert.equal(code, 1, flags.join(' '))
+    assert.match(err, /refused/, flags.join(' '))
+  }
+  for (const args of [[], ['nope'], ['session'], ['nodes', 'more'], ['--nope', 'nodes'], ['--admin'], ['--admin', 'ftp://x', 'nodes'],
+    ['--redis', 'nowhere', 'nodes'], ['--redis', 'redis://127.0.0.1', 'drain'], ['--admin', 'http://a', '--redis', 'redis://b', 'nodes']]) {
+    const { code, err } = await run(CTL, args)
+    assert.equal(code, 2, args.join(' '))
+    assert.match(err, /^vinhubctl: /, args.join(' '))
+  }
+})
+
+test('a token comes from the environment or a file', async (t) => {
+  const backend = await Backend.start(t)
+  const hub = await startHub(t, { settings: { services: [service(backend)] }, env: { VINHUB_ADMIN_TOKEN: 'open-sesame' } })
+  const flags = ['--admin', `http://127.0.0.1:${hub.adminPort}`, 'nodes']
+  assert.equal((await run(CTL, flags)).code, 1)
+  assert.equal((await run(CTL, flags, { env: { VINHUB_ADMIN_TOKEN: 'open-sesame' } })).code, 0)
+})
+
+test('top refreshes', async (t) => {
+  const { ways } = await startTwo(t)
+  for (const [way, flags] of [ways[0], ways[2]]) {
+    const child = follow(t, ...flags, 'top')
+    await until(() => child.out.split('2 nodes').length >= 4, SOON_MS, `three screens by ${way}`)
+  }
+})
