@@ -59,6 +59,7 @@ export class Backend {
 
   onUpgrade(req, socket, head) {
     this.upgrades.push({ url: req.url, headers: req.headers, at: performance.now() })
+    if (this.handshake !== 'accept') socket.on('end', () => socket.destroy()).resume() // to see it give up
     if (this.handshake === 'mute') return
     if (this.handshake === 'reset') { socket.resetAndDestroy(); return }
     if (this.handshake === 'garbage') { socket.write(Buffer.alloc(4096, 0xa5)); return }
