@@ -244,6 +244,7 @@ static void tell_owner(struct session *session)
     struct command *command = out->unsent;
     for (; command && n < TELL_COUNT && (!n || bytes + command->len <= TELL_BYTES); command = command->next, n++) {
         bytes += command->len;
+        command->told = true;
         items[n] = (struct envelope_item){
             .kind = ITEM_COMMAND,
             .number = command->number,
@@ -369,6 +370,9 @@ void commands_member_gone(struct session *session, struct member *member)
 
 void commands_owner_changed(struct session *session)
 {
+    struct command *command;
+    DL_FOREACH(session->out.list, command)
+        command->told = false;
     session->out.handed_back = false;
     session->out.congested = false;
     session->out.unsent = session->out.list;
@@ -455,10 +459,9 @@ void commands_owner_lost(struct session *session)
     struct commands *out = &session->out;
     struct command *command, *next;
     DL_FOREACH_SAFE(out->list, command, next) {
-        if (command == out->unsent)
-            break;
-        if (command->member || session_is_owned(session))
+        if (!command->told || command->member)
             continue;
+        command->told = false;
         if (!command->send_id) { /* once at most: nobody can say whether it went */
             metric_drop(DROP_OWNER_LOST, 1);
             command_free(session, command);
@@ -500,6 +503,8 @@ void commands_on_handback(struct session *session, const struct envelope *envelo
         if (command->number >= envelope->number)
             break;
     session->out.unsent = command;
+    for (; command; command = command->next)
+        command->told = false;
 }
 
 void commands_fini(struct session *session)

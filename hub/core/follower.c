@@ -239,13 +239,13 @@ static void on_follower_timer(struct timer *timer, uint64_t now_ms)
     (void)now_ms;
     if (client->state != CLIENT_CATCHING || !client->session)
         return;
-    fanout_flush(client->session);
-    if (client->state != CLIENT_CATCHING)
-        return;
-    if (follower->wait == WAIT_POSITION)
-        begin(client);
-    else if (follower->wait == WAIT_HISTORY)
+    if (follower->wait == WAIT_HISTORY) {
         read_history(client);
+        return;
+    }
+    fanout_flush(client->session);
+    if (client->state == CLIENT_CATCHING && client->protocol_part && follower->wait == WAIT_POSITION) /* the flush may have begun it */
+        begin(client);
 }
 
 static void make_id(char id[V1_CLIENT_MAX + 1])

@@ -90,6 +90,10 @@ void handover_on_offer(struct hub *hub, struct session *session, const struct en
 {
     bool accept = session && (session->state == SESSION_MEMBER || session->state == SESSION_JOINING) && session->clients_len &&
                   (hub->state == NODE_UP) && lease_valid(hub) && membership_from_owner(session, envelope) && envelope->epoch == session->epoch;
+    if (accept) {
+        session->accepted_epoch = envelope->epoch;
+        session->accepted_run = hub->lease.runs;
+    }
     struct envelope answer = {
         .type = accept ? ENVELOPE_ACCEPT : ENVELOPE_DECLINE, .session = envelope->session, .epoch = envelope->epoch};
     membership_tell(hub, envelope->node, &answer);
@@ -235,6 +239,11 @@ void handover_on_taken(struct hub *hub, const struct envelope *envelope)
 
 /* The successor's side. */
 
+bool handover_awaited(const struct session *session, uint64_t epoch)
+{
+    return session->accepted_epoch && epoch > session->accepted_epoch && session->accepted_run == session->hub->lease.runs;
+}
+
 void handover_named(struct session *session)
 {
     session_set_state(session, SESSION_CLAIMING);
@@ -296,6 +305,10 @@ void handover_on_take(struct hub *hub, struct session *session, const struct env
     bool waits = session->state == SESSION_JOINING || session->state == SESSION_MEMBER || (session->state == SESSION_CLAIMING && !session->tag);
     if (!waits || !lease_valid(hub))
         return; /* it is sent again */
+    if (!handover_awaited(session, envelope->epoch)) {
+        ownership_claim(session); /* the lease lapsed since: only the store can say whose it is by now */
+        return;
+    }
     ownership_take(session, envelope->epoch);
     learn(session, envelope);
     answer_taken(hub, envelope);

@@ -15,6 +15,8 @@ void handover_unreachable(struct session *session);
 void handover_upstream_gone(struct session *session);
 /* Does the transfer under way name that owner? */
 bool handover_expects(const struct session *session, struct slice owner);
+/* Is a TAKE with that epoch on its way to this node, by an offer it has accepted within this run of its lease? */
+bool handover_awaited(const struct session *session, uint64_t epoch);
 /* Announced as the owner: TAKE is on its way, or the session is claimed. */
 void handover_named(struct session *session);
 void handover_forget(struct session *session);

@@ -10,6 +10,7 @@
 #include "core/session.h"
 
 #define JOINED_AHEAD_MS 200  /* JOINED and pushes may travel different connections (design section 4) */
+#define SETTLE_MS 500        /* a new owner waits so long for its own announcement on the channel */
 #define FETCH_AGAIN_MS 1000
 #define FETCH_LIMIT 500      /* publications asked for at once */
 #define HELD_BYTES (4u << 20) /* live publications held while a gap is fetched; over it the oldest are fetched again later */
@@ -112,12 +113,19 @@ static void recovered(struct session *session, struct position oldest)
         session->at = (struct position){session->epoch, 0};
 }
 
+static void begin_recovery(struct session *session);
+
 static void recover(struct session *session, struct position to)
 {
     timer_stop(&session->hub->timers, &session->recover);
     session->recovering = true;
     session->doubt = false;
     session->recover_to = to;
+    begin_recovery(session);
+}
+
+static void begin_recovery(struct session *session)
+{
     if (!session->hub->bus->shared || !session->service->history.size)
         recovered(session, (struct position){0, 0});
     else
@@ -129,7 +137,7 @@ static void on_recover_timer(struct timer *timer, uint64_t now_ms)
     struct session *session = CONTAINER_OF(timer, struct session, recover);
     (void)now_ms;
     if (session->recovering)
-        fetch(session);
+        begin_recovery(session);
     else if (position_compare(session->at, session->recover_to) < 0)
         recover(session, session->recover_to);
 }
@@ -175,6 +183,33 @@ void history_receive(struct session *session, struct publication *publication)
     }
 }
 
+void history_epoch_begins(struct session *session, uint64_t epoch)
+{
+    struct position start = {epoch, 0};
+    if (!session->positioned || position_compare(session->at, start) >= 0)
+        return;
+    if (session->recovering && !session->recover_tag && session_is_owned(session) && epoch == session->epoch && !session->doubt) {
+        timer_stop(&session->hub->timers, &session->recover);
+        session->at = start; /* nothing was missed: the end of the old epoch has come by */
+        recovered(session, start);
+    } else if (!session->recovering && !session->doubt && !session_is_owned(session)) {
+        session->at = start;
+        hub_mark_dirty(session);
+    }
+}
+
+void history_late(struct session *session, struct publication *publication)
+{
+    if (!session->recovering || session->recover_tag || position_compare(publication->at, session->at) <= 0) {
+        metric_drop(DROP_DUPLICATE, 1);
+    } else if (follows(session->at, publication->at)) {
+        session->at = publication->at;
+        accept_publication(session, publication);
+    } else {
+        session->doubt = true;
+    }
+}
+
 void history_joined(struct session *session, struct position at)
 {
     if (!session->positioned) {
@@ -192,8 +227,6 @@ void history_joined(struct session *session, struct position at)
         session->doubt = false;
     } else if (at.epoch > session->at.epoch && session->doubt) {
         recover(session, at);
-    } else if (at.epoch > session->at.epoch && !at.offset) {
-        session->at = at;
     } else if (!timer_armed(&session->recover) || position_compare(session->recover_to, at) < 0) {
         session->recover_to = at;
         timer_start(&session->hub->timers, &session->recover, session->hub->now_ms + JOINED_AHEAD_MS, on_recover_timer);
@@ -203,9 +236,12 @@ void history_joined(struct session *session, struct position at)
 void history_owner_epoch(struct session *session)
 {
     struct position start = {session->epoch, 0};
-    bool may_have_missed = session->doubt || session->recovering || timer_armed(&session->recover);
-    if (session->positioned && may_have_missed && session->clients_len && position_compare(session->at, start) < 0) {
-        recover(session, start);
+    if (session->positioned && session->hub->bus->shared && session->clients_len && position_compare(session->at, start) < 0) {
+        /* Pushes of the old epoch may still be on their way; the own announcement comes behind them. */
+        session->recovering = true;
+        session->recover_tag = 0;
+        session->recover_to = start;
+        timer_start(&session->hub->timers, &session->recover, session->hub->now_ms + SETTLE_MS, on_recover_timer);
         return;
     }
     session->recovering = false;

@@ -11,6 +11,10 @@
 
 /* Takes a publication that has its place. */
 void history_receive(struct session *session, struct publication *publication);
+/* The channel announces an epoch: what came before it on the channel was all of the older ones. */
+void history_epoch_begins(struct session *session, uint64_t epoch);
+/* A publication of the epoch before the one that this node owns now. */
+void history_late(struct session *session, struct publication *publication);
 /* The owner says where its stream stands (JOINED). */
 void history_joined(struct session *session, struct position at);
 /* This node begins an epoch as the owner: local clients go on from its offset 1, after what they may have missed before. */

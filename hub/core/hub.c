@@ -120,16 +120,17 @@ static void on_told(void *ctx, uint64_t tag, enum status status)
 
 static void on_push(struct session *session, const struct envelope *envelope)
 {
-    struct hub *hub = session->hub;
     if (session->state == SESSION_ENDED)
         return;
-    if (envelope->epoch < session->epoch) {
+    /* The channel is in the order of the store, but answers and inbox may run ahead of it: what counts is where the stream stands. */
+    if (envelope->epoch < (session->positioned ? session->at.epoch : session->epoch)) {
         metric_drop(DROP_STALE_EPOCH, envelope->items_len);
         return;
     }
     ownership_announced(session, envelope->node, envelope->epoch, false);
-    if (session_is_owned(session) || session->state == SESSION_ENDED || session->epoch != envelope->epoch)
-        return;
+    bool late = session_is_owned(session) && envelope->epoch < session->epoch;
+    if (session->state == SESSION_ENDED || (session_is_owned(session) && !late))
+        return; /* the own publications come back to their owner */
     metric_add(METRIC_BUS_RECEIVED, envelope->items_len);
     for (size_t i = 0; i < envelope->items_len; i++) {
         const struct envelope_item *item = &envelope->items[i];
@@ -143,17 +144,19 @@ static void on_push(struct session *session, const struct envelope *envelope)
         }
         publication->at = (struct position){envelope->epoch, item->number};
         publication->time_ms = item->time_ms;
-        history_receive(session, publication);
+        (late ? history_late : history_receive)(session, publication);
         publication_unref(publication);
     }
-    (void)hub;
 }
 
 static void on_channel(struct session *session, const struct envelope *envelope)
 {
     switch (envelope->type) {
     case ENVELOPE_PUSH: on_push(session, envelope); return;
-    case ENVELOPE_GRANT: ownership_announced(session, envelope->node, envelope->epoch, envelope->number == 1); return;
+    case ENVELOPE_GRANT:
+        history_epoch_begins(session, envelope->epoch);
+        ownership_announced(session, envelope->node, envelope->epoch, envelope->number == 1);
+        return;
     case ENVELOPE_CLOSE: operators_on_close(session); return;
     default: metric_drop(DROP_BUS_UNREADABLE, 1); /* of a newer version */
     }

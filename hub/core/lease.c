@@ -172,9 +172,12 @@ void lease_check(struct hub *hub, uint64_t now_ms)
 {
     if (now_ms > hub->now_ms)
         hub->now_ms = now_ms;
-    if (!hub->lease.until_ms || lease_valid(hub) || hub->conf->redis.on_loss == ON_LOSS_SERVE)
+    if (!hub->lease.until_ms || hub->lease.lapsed || lease_valid(hub))
         return;
-    if (hub->state == NODE_UP || (hub->state == NODE_DRAINING && hub->owned))
+    hub->lease.lapsed = true;
+    hub->lease.runs++;
+    ownership_lease_lapsed(hub);
+    if (hub->conf->redis.on_loss == ON_LOSS_FENCE && hub->state != NODE_STOPPED)
         fence(hub);
 }
 
@@ -187,7 +190,7 @@ void lease_on_renewed(struct hub *hub, uint64_t tag, enum status status, bool pr
     if (status != STATUS_OK)
         return;
     uint32_t length_ms = hub->conf->node.lease_ms;
-    bool first = !lease->until_ms, was_valid = lease_valid(hub);
+    bool first = !lease->until_ms;
     uint64_t heard_ms = hub->bus->ops->heard_ms(hub->bus);
     if (heard_ms && lease->sent_ms < heard_ms + length_ms)
         lease->until_ms = lease->sent_ms + length_ms;
@@ -203,8 +206,10 @@ void lease_on_renewed(struct hub *hub, uint64_t tag, enum status status, bool pr
     if (lease_valid(hub)) {
         if (hub->state == NODE_STARTING || hub->state == NODE_FENCED)
             node_set_state(hub, NODE_UP);
-        if (!was_valid)
+        if (first || lease->lapsed) {
+            lease->lapsed = false;
             ownership_lease_back(hub);
+        }
     }
     peers_read(hub, lease->sent_ms, nodes, len);
     lease_arm(hub, renew_every_ms(hub));

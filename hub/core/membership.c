@@ -219,7 +219,7 @@ void membership_on_join(struct hub *hub, struct session *session, const struct e
 {
     if (session && session->state == SESSION_RELEASING)
         ownership_wanted(session);
-    if (session && on_its_way(session))
+    if (session && (on_its_way(session) || handover_awaited(session, envelope->epoch)))
         return; /* the asker asks again */
     if (!session || session->state != SESSION_OWNER) {
         disown(hub, envelope);
@@ -236,6 +236,7 @@ void membership_on_join(struct hub *hub, struct session *session, const struct e
         record_session_soon(session);
     member->number = envelope->number;
     member->count = envelope->count;
+    member->heard_ms = hub->now_ms;
     if (envelope->offset > member->taken)
         member->taken = member->sent = envelope->offset;
     ownership_wanted(session);
@@ -251,6 +252,8 @@ void membership_on_joined(struct session *session, const struct envelope *envelo
         return;
     if (envelope->number < session->join_number)
         return;
+    if (session->epoch != envelope->epoch)
+        peer_set_owner(session, session->owner); /* what was thought of it was of an older epoch */
     session->epoch = envelope->epoch;
     bool entered = session->state == SESSION_JOINING;
     session_set_state(session, SESSION_MEMBER);

@@ -50,14 +50,14 @@ void ownership_claim(struct session *session)
         session_step_after(session, ASK_AGAIN_MS);
         return;
     }
-    bool dead = session->owner && session->owner->dead;
+    bool dead = session->owner_died;
     struct bus_claim claim = {
         .dead_owner = dead ? session->owner->id : NULL,
         .dead_epoch = dead ? session->epoch : 0,
         .seen_epoch = session->epoch,
-        .holds = session->holder,
         .upstream = session->redacted,
     };
+    session->accepted_epoch = 0;
     session->tag = hub_tag(hub);
     metric_add(METRIC_CLAIMS, 1);
     hub->bus->ops->claim(hub->bus, session->id, session->tag, &claim);
@@ -72,12 +72,12 @@ static uint64_t record_kept_ms(const struct session *session)
 void ownership_take(struct session *session, uint64_t epoch)
 {
     struct hub *hub = session->hub;
-    if (session->owner && session->owner->dead)
+    if (session->owner_died)
         metric_add(METRIC_TAKEOVERS, 1);
     session->tag = 0;
+    session->accepted_epoch = 0;
     session->epoch = epoch;
     session->placed = 0;
-    session->holder = false;
     peer_set_owner(session, NULL);
     session_set_state(session, SESSION_OWNER);
     ring_clear(session);
@@ -102,7 +102,6 @@ static void join_or_claim(struct session *session, const char *owner, uint64_t e
     struct hub *hub = session->hub;
     if (epoch > session->epoch)
         session->epoch = epoch;
-    session->holder = false;
     size_t len = strlen(owner);
     if (!len || !strcmp(owner, hub->id)) {
         peer_set_owner(session, NULL);
@@ -110,10 +109,7 @@ static void join_or_claim(struct session *session, const char *owner, uint64_t e
         return;
     }
     peer_set_owner(session, peer_get(hub, owner, len));
-    if (session->owner->dead && epoch == session->epoch)
-        ownership_claim(session);
-    else
-        membership_join(session);
+    membership_join(session); /* should it be dead, the next reading of the nodes says so */
 }
 
 static void on_outbid(struct session *session, enum status status, const char *owner, uint64_t epoch)
@@ -202,10 +198,12 @@ void ownership_lost(struct session *session, struct peer *owner, uint64_t epoch)
 
 void ownership_wanted(struct session *session)
 {
-    if (session->state == SESSION_OWNER)
+    if (session->state == SESSION_OWNER) {
         timer_stop(&session->hub->timers, &session->step);
-    else if (session->state == SESSION_RELEASING && !session->tag)
-        session_set_state(session, SESSION_OWNER); /* the link opens again once it is closed to the end */
+    } else if (session->state == SESSION_RELEASING && !session->tag) {
+        session_set_state(session, SESSION_OWNER);
+        link_start(session); /* or, once it is closed to the end, by that */
+    }
 }
 
 void ownership_unwanted(struct session *session)
@@ -289,6 +287,7 @@ void ownership_owner_died(struct session *session)
     case SESSION_JOINING:
     case SESSION_MEMBER:
         commands_owner_lost(session);
+        session->owner_died = true;
         ownership_claim(session);
         return;
     case SESSION_LEAVING: session_end(session); return;
@@ -305,6 +304,8 @@ void ownership_owner_died(struct session *session)
 
 static void announced_to_member(struct session *session, struct peer *owner, bool moved)
 {
+    if (owner)
+        session->accepted_epoch = 0;
     if (!moved)
         commands_owner_lost(session);
     peer_set_owner(session, owner);
@@ -341,7 +342,6 @@ void ownership_announced(struct session *session, struct slice owner, uint64_t e
     case SESSION_FENCED:
         if (mine)
             return;
-        session->holder = false;
         session->epoch = epoch;
         announced_to_member(session, peer_get(hub, owner.at, owner.len), moved);
         return;
@@ -364,18 +364,28 @@ void ownership_fence_all(struct hub *hub)
         pubs_clear(&session->batch);
         drop_owner_part(session);
         session_set_state(session, SESSION_FENCED);
-        session->holder = true;
         link_tell(session, UPSTREAM_DOWN, "node is cut off from Redis");
         ownership_unwanted(session);
     }
+}
+
+void ownership_lease_lapsed(struct hub *hub)
+{
+    struct session *session, *next;
+    HASH_ITER(hh, hub->sessions, session, next)
+        if (session->state == SESSION_JOINING || session->state == SESSION_MEMBER)
+            commands_owner_lost(session);
 }
 
 void ownership_lease_back(struct hub *hub)
 {
     struct session *session, *next;
     HASH_ITER(hh, hub->sessions, session, next) {
-        if (session->state == SESSION_FENCED || session->state == SESSION_CLAIMING)
+        if (session->state == SESSION_FENCED || session->state == SESSION_CLAIMING) {
             ownership_claim(session);
+        } else if (session->state == SESSION_JOINING || session->state == SESSION_MEMBER) {
+            membership_join(session);
+        }
     }
 }
 

@@ -29,6 +29,8 @@ void ownership_announced(struct session *session, struct slice owner, uint64_t e
 void ownership_outbid(struct session *session, uint64_t seen_epoch);
 
 void ownership_fence_all(struct hub *hub);
+/* Whatever happens about the upstreams: others may take this node for dead now and forget what they had of it. */
+void ownership_lease_lapsed(struct hub *hub);
 void ownership_lease_back(struct hub *hub);
 void ownership_store_emptied(struct hub *hub);
 void ownership_on_connected(struct hub *hub);

@@ -32,6 +32,8 @@ struct peer *peer_get(struct hub *hub, const char *id, size_t len)
 
 void peer_set_owner(struct session *session, struct peer *peer)
 {
+    session->owner_since_ms = session->hub->now_ms;
+    session->owner_died = false;
     if (session->owner == peer)
         return;
     if (session->owner)
@@ -56,19 +58,23 @@ static void peer_saw(struct hub *hub, struct peer *peer, uint64_t score)
     peer->dead = false;
 }
 
-/* The list changes under the walk: a session that takes over leaves it. */
-static void peer_died(struct hub *hub, struct peer *peer)
+/*
+ * What it was found dead by was read at sent_ms. Only what was known before that is concerned: it may have come back since, with a
+ * new lease, and own or join something anew. The list changes under the walk: a session that takes over leaves it.
+ */
+static void peer_is_dead(struct peer *peer, uint64_t sent_ms)
 {
-    peer->dead = true;
-    if (peer->sessions || peer->members)
-        log_warn("node_dead", LOG_STR("peer", peer->id), LOG_U64("score", peer->score));
     struct member *member, *next_member;
-    DL_FOREACH_SAFE2(peer->members, member, next_member, peer_next)
-        membership_remove(member);
     struct session *session, *next;
+    if (!peer->dead && (peer->sessions || peer->members))
+        log_warn("node_dead", LOG_STR("peer", peer->id), LOG_U64("score", peer->score));
+    peer->dead = true;
+    DL_FOREACH_SAFE2(peer->members, member, next_member, peer_next)
+        if (member->heard_ms < sent_ms)
+            membership_remove(member);
     DL_FOREACH_SAFE2(peer->sessions, session, next, owner_next)
-        ownership_owner_died(session);
-    (void)hub;
+        if (session->owner_since_ms < sent_ms)
+            ownership_owner_died(session);
 }
 
 void peers_read(struct hub *hub, uint64_t sent_ms, const struct bus_node *nodes, size_t len)
@@ -88,8 +94,8 @@ void peers_read(struct hub *hub, uint64_t sent_ms, const struct bus_node *nodes,
         if (!peer->listed)
             peer_saw(hub, peer, 0);
         peer->listed = false;
-        if (!peer->dead && sent_ms >= peer_deadline(hub, peer))
-            peer_died(hub, peer);
+        if (sent_ms >= peer_deadline(hub, peer))
+            peer_is_dead(peer, sent_ms);
     }
     peers_trim(hub, false);
 }

@@ -80,6 +80,7 @@ struct member {
     uint64_t count;       /* its clients */
     uint64_t taken;       /* last command taken from it */
     uint64_t sent;        /* last command of it that went upstream */
+    uint64_t heard_ms;    /* when its last JOIN came */
     bool confirm_due;
     struct member *prev, *next;           /* in the session */
     struct member *peer_prev, *peer_next; /* of the peer */
@@ -93,6 +94,7 @@ struct command {
     uint64_t send_id;      /* 0: raw */
     char sender[33];       /* client id of a SEND, "" for raw */
     enum opcode opcode;
+    bool told;             /* an owner may have it: whether it went upstream is known to that owner alone */
     uint64_t queued_ms;
     uint64_t expires_ms;
     uint8_t *payload;
@@ -157,10 +159,11 @@ struct session {
 
     /* ownership */
     struct peer *owner;  /* NULL: this node, or nobody known */
+    uint64_t owner_since_ms; /* when this node learned of that owner, or of its epoch */
     uint64_t epoch;      /* highest seen */
     uint64_t tag;        /* of the one operation whose answer is awaited */
     bool subscribed;
-    bool holder;         /* this node was the owner when it was fenced, and has not heard of another */
+    bool owner_died;     /* the owner at this epoch was found dead: the claim names it */
     bool doubt;          /* the subscription was interrupted: the end of an epoch may have been missed */
     struct timer step;   /* of the state */
 
@@ -197,6 +200,8 @@ struct session {
     uint32_t members_len;
     struct last_send *last_sends;
     struct move move;
+    uint64_t accepted_epoch; /* successor: of the offer this node has accepted; 0: none */
+    uint64_t accepted_run;   /* lease.runs then: a TAKE counts only within the same run */
     struct commands out;
     uint64_t join_number;  /* lowest number of a JOIN (or LEAVE) whose answer counts */
     bool count_changed;    /* the owner knows another number of clients */
@@ -220,6 +225,8 @@ struct lease {
     uint64_t watch_start_ms; /* of the own id at start */
     uint64_t watch_score, watch_changed_ms;
     bool listing;
+    bool lapsed;     /* it ran out, and that has been acted upon */
+    uint64_t runs;   /* how often the lease began: differs where it has lapsed meanwhile */
     bool registered; /* a renewal was sent: the own entry is ours */
     struct timer timer;
 };

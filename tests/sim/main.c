@@ -33,6 +33,7 @@ static struct conf *conf_new(void)
 
 int main(int argc, char **argv)
 {
+    setvbuf(stdout, NULL, _IOLBF, 0);
     uint64_t seed = 1, count = 2000;
     bool verbose = false;
     for (int i = 1; i < argc; i++) {

@@ -776,6 +776,8 @@ static void at_node(struct sim_node *node, uint64_t after_us, event_fn *fn, unsi
     at_us(node->world, node->world->now_us + after_us, fn, change);
 }
 
+static void try_connect(void *ctx);
+
 static void on_connected_turn(void *ctx)
 {
     struct change *change = ctx;
@@ -783,6 +785,8 @@ static void on_connected_turn(void *ctx)
     if (bus->generation == change->generation && bus->link_up && !bus->connected) {
         bus->connected = true;
         bus->bus.events->on_connected(bus->bus.events_ctx);
+    } else if (!bus->connected) {
+        at_node(change->node, between(change->node->world, 20000, 300000), try_connect, 0);
     }
     free(change);
 }

@@ -311,8 +311,9 @@ static void check_markers(struct world *world, const char *marker)
     for (int i = 0; i < CLIENTS; i++) {
         struct sim_client *client = &world->clients[i];
         if (client->open && strcmp(client->last_marker, marker) != 0)
-            world_fail(world, "client %d of %s on %s does not get pushes after all is mended (last \"%s\")", i, session_name(client->session),
-                       client->node->id, client->last_marker);
+            world_fail(world, "client %d of %s on %s (state %d, blocked %d, busy %d, closing %d) does not get pushes after all is mended (last \"%s\")",
+                       i, session_name(client->session),
+                       client->node->id, client->client.state, client->client.blocked, client->busy, client->closing, client->last_marker);
     }
 }
 
