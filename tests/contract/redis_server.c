@@ -54,7 +54,7 @@ static void run_server(const struct redis_server *server)
                                  "--enable-debug-command",
                                  "yes"};
     size_t len = 15;
-    for (size_t i = 0; i < 8 && server->extra[i] != NULL; i++)
+    for (size_t i = 0; i < 16 && server->extra[i] != NULL; i++)
         arguments[len++] = server->extra[i];
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that aborts leaves no server behind */
     int log = open("/dev/null", O_WRONLY | O_CLOEXEC);

@@ -11,7 +11,7 @@ struct redis_server {
     uint16_t port;
     pid_t pid; /* 0: not running */
     char folder[64];
-    const char *extra[8]; /* further arguments, up to a NULL */
+    const char *extra[16]; /* further arguments, up to a NULL */
 };
 
 /* Starts it, empty, and returns when it answers. A port of 0 is chosen. Fails the test where it

@@ -1,0 +1,247 @@
+/* How the bus finds its server and proves who it is: names, addresses, databases, users, TLS. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "bus/bus_redis.h"
+#include "rig_redis.h"
+
+#define LEASE_MS   1000
+#define TLS_BEHIND 1 /* the TLS port follows the plain one */
+
+static struct redis_rig r;
+
+static int set_up(void **state)
+{
+    (void)state;
+    r = (struct redis_rig){0};
+    redis_rig_start(&r, LEASE_MS);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    redis_rig_stop(&r);
+    return 0;
+}
+
+static void set_url(const char *format)
+{
+    snprintf(r.url, sizeof(r.url), format, r.server.port);
+}
+
+static void works(struct peer *peer)
+{
+    peer->bus->ops->renew(peer->bus, 1);
+    assert_int_equal(rig_wait(peer, SEEN_RENEWED, 1)->status, STATUS_OK);
+    peer_subscribe(peer, "s:k");
+    rig_settle(peer);
+}
+
+/* A try that does not succeed would have done so many times over. */
+static void assert_never_connects(void)
+{
+    struct peer *a = rig_peer_unconnected(&r.rig, "a");
+    redis_rig_pass(&r, 500);
+    assert_null(rig_find(a, SEEN_CONNECTED, 0));
+    a->bus->ops->renew(a->bus, 1);
+    assert_int_equal(rig_wait(a, SEEN_RENEWED, 1)->status, STATUS_IO);
+    rig_remove(&r.rig, a);
+}
+
+static void a_name_is_resolved_and_its_addresses_are_tried_in_turn(void **state)
+{
+    (void)state;
+    set_url("redis://localhost:%u"); /* ::1 is one of them on most machines, where nobody listens */
+    works(rig_peer(&r.rig, "a"));
+}
+
+static void a_name_without_an_address_is_asked_for_again(void **state)
+{
+    (void)state;
+    set_url("redis://no-such-host.invalid:%u");
+    assert_never_connects();
+}
+
+static void the_database_of_the_url_is_used(void **state)
+{
+    (void)state;
+    set_url("redis://127.0.0.1:%u/3");
+    works(rig_peer(&r.rig, "a"));
+    assert_non_null(strstr(redis_server_ask(&r.server, "INFO keyspace"), "db3:keys=1"));
+    assert_null(strstr(redis_server_ask(&r.server, "INFO keyspace"), "db0:"));
+}
+
+static void a_server_that_comes_later_is_found(void **state)
+{
+    (void)state;
+    redis_server_kill(&r.server);
+    struct peer *a = rig_peer_unconnected(&r.rig, "a");
+    redis_rig_pass(&r, 300);
+    assert_null(a->first);
+    redis_server_start(&r.server);
+    rig_wait(a, SEEN_CONNECTED, 0);
+    assert_null(rig_find(a, SEEN_DISCONNECTED, 0));
+}
+
+static void a_user_needs_only_the_hubs_keys_and_channels(void **state)
+{
+    (void)state;
+    redis_server_await_age(&r.server, 2);
+    assert_string_equal(
+        redis_server_ask(&r.server,
+                         "ACL SETUSER hub on >se:cret ~test:* &test:* +@all -@dangerous +info"),
+        "OK");
+    assert_string_equal(
+        redis_server_ask(&r.server,
+                         "ACL SETUSER default resetpass resetkeys resetchannels -@all +ping +info"),
+        "OK");
+    set_url("redis://hub:se%%3Acret@127.0.0.1:%u");
+    struct peer *a = rig_peer(&r.rig, "a");
+    works(a);
+    uint64_t epoch = peer_claim(a, "s:k");
+    assert_int_equal(peer_publish(a, "s:k", epoch, 1, "x", 10, true), STATUS_OK);
+}
+
+static void a_wrong_password_does_not_connect_until_it_is_right(void **state)
+{
+    (void)state;
+    assert_string_equal(redis_server_ask(&r.server, "ACL SETUSER hub on >right ~* &* +@all"), "OK");
+    set_url("redis://hub:wrong@127.0.0.1:%u");
+    assert_never_connects();
+    assert_string_equal(redis_server_ask(&r.server, "ACL SETUSER hub >wrong"), "OK");
+    works(rig_peer(&r.rig, "a"));
+}
+
+static void a_replica_is_no_server_until_it_is_promoted(void **state)
+{
+    (void)state;
+    redis_server_ask(&r.server, "REPLICAOF 127.0.0.1 1");
+    struct peer *a = rig_peer_unconnected(&r.rig, "a");
+    redis_rig_pass(&r, 300);
+    assert_null(rig_find(a, SEEN_CONNECTED, 0));
+    redis_server_ask(&r.server, "REPLICAOF NO ONE");
+    rig_wait(a, SEEN_CONNECTED, 0);
+}
+
+static void a_server_that_becomes_a_replica_is_left(void **state)
+{
+    (void)state;
+    struct peer *a = rig_peer(&r.rig, "a");
+    redis_server_ask(&r.server, "REPLICAOF 127.0.0.1 1");
+    a->bus->ops->renew(a->bus, 1);
+    assert_int_equal(rig_wait(a, SEEN_RENEWED, 1)->status, STATUS_IO);
+    rig_wait(a, SEEN_DISCONNECTED, 0);
+}
+
+/* --- TLS --- */
+
+struct certificate {
+    char folder[64], ca[96], other[96], cert[96], key[96];
+};
+
+static void run(const char *format, const char *folder)
+{
+    char command[1024];
+    snprintf(command, sizeof(command), format, folder);
+    assert_int_equal(system(command), 0);
+}
+
+/* Self-signed for one address: its own authority. */
+static void make_certificates(struct certificate *c)
+{
+    snprintf(c->folder, sizeof(c->folder), "/tmp/vinhub-tls-XXXXXX");
+    assert_non_null(mkdtemp(c->folder));
+    run("cd %s && for name in server other; do openssl req -x509 -newkey ec -pkeyopt "
+        "ec_paramgen_curve:P-256 -nodes -days 2 "
+        "-keyout $name.key -out $name.crt -subj /CN=$name -addext subjectAltName=IP:127.0.0.1 "
+        "2>/dev/null || exit 1; done",
+        c->folder);
+    snprintf(c->cert, sizeof(c->cert), "%s/server.crt", c->folder);
+    snprintf(c->key, sizeof(c->key), "%s/server.key", c->folder);
+    snprintf(c->ca, sizeof(c->ca), "%s", c->cert);
+    snprintf(c->other, sizeof(c->other), "%s/other.crt", c->folder);
+}
+
+static void start_tls(const struct certificate *c, char port[8])
+{
+    redis_server_kill(&r.server);
+    snprintf(port, 8, "%u", r.server.port + TLS_BEHIND);
+    const char *const extra[] = {"--tls-port",         port,   "--tls-cert-file",    c->cert,
+                                 "--tls-key-file",     c->key, "--tls-ca-cert-file", c->ca,
+                                 "--tls-auth-clients", "no"};
+    memcpy(r.server.extra, extra, sizeof(extra));
+    redis_server_start(&r.server);
+}
+
+static void tls_wants_the_authority_and_the_host(void **state)
+{
+    (void)state;
+    struct certificate c;
+    char port[8];
+    make_certificates(&c);
+    start_tls(&c, port);
+    snprintf(r.url, sizeof(r.url), "rediss://127.0.0.1:%s", port);
+    r.conf.redis.tls_ca = c.other;
+    assert_never_connects();
+    r.conf.redis.tls_ca = c.ca;
+    snprintf(r.url, sizeof(r.url), "rediss://localhost:%s", port);
+    assert_never_connects();
+    snprintf(r.url, sizeof(r.url), "redis://127.0.0.1:%s", port);
+    assert_never_connects();
+
+    snprintf(r.url, sizeof(r.url), "rediss://127.0.0.1:%s", port);
+    redis_server_await_age(&r.server, 2);
+    struct peer *a = rig_peer(&r.rig, "a");
+    works(a);
+    /* More than a TLS record, a socket buffer and a chunk hold, both ways. */
+    static char large[4 << 20];
+    memset(large, 'y', sizeof(large) - 1);
+    uint64_t epoch = peer_claim(a, "s:k");
+    rig_wait(a, SEEN_PUSH, ENVELOPE_GRANT);
+    assert_int_equal(peer_publish(a, "s:k", epoch, 1, large, 10, true), STATUS_OK);
+    const struct seen *seen = rig_wait(a, SEEN_PUSH, ENVELOPE_PUSH);
+    assert_int_equal(seen->items[0].id_len, sizeof(large) - 1);
+    assert_memory_equal(seen->items[0].id, large, sizeof(large) - 1);
+    run("rm -r %s", c.folder);
+}
+
+static void what_can_not_be_used_is_said_at_the_start(void **state)
+{
+    (void)state;
+    struct bus *bus = NULL;
+    const char *why = NULL;
+    set_url("http://127.0.0.1:%u");
+    assert_int_equal(bus_redis_new(r.loop, &r.conf, "a", 1, &bus, &why), STATUS_INVALID);
+    assert_non_null(why);
+    why = NULL;
+    set_url("rediss://127.0.0.1:%u");
+    r.conf.redis.tls_ca = (char *)"/nowhere/ca.crt";
+    assert_int_equal(bus_redis_new(r.loop, &r.conf, "a", 1, &bus, &why), STATUS_INVALID);
+    assert_non_null(why);
+    assert_null(bus);
+}
+
+int main(void)
+{
+#define CONNECT(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        CONNECT(a_name_is_resolved_and_its_addresses_are_tried_in_turn),
+        CONNECT(a_name_without_an_address_is_asked_for_again),
+        CONNECT(the_database_of_the_url_is_used),
+        CONNECT(a_server_that_comes_later_is_found),
+        CONNECT(a_user_needs_only_the_hubs_keys_and_channels),
+        CONNECT(a_wrong_password_does_not_connect_until_it_is_right),
+        CONNECT(a_replica_is_no_server_until_it_is_promoted),
+        CONNECT(a_server_that_becomes_a_replica_is_left),
+        CONNECT(tls_wants_the_authority_and_the_host),
+        CONNECT(what_can_not_be_used_is_said_at_the_start),
+    };
+    return cmocka_run_group_tests_name("bus_redis_connect", tests, NULL, NULL);
+}
