@@ -37,6 +37,16 @@ static void take_conf(struct front *front, struct conf *conf)
     front->queues[QUEUE_CLOSING].wait_ms = CLOSING_MS;
 }
 
+/* *out is NULL where no certificate is configured. */
+static enum status tls_from(const struct conf *conf, struct tls_context **out, char *why,
+                            size_t why_len)
+{
+    *out = NULL;
+    if (conf->listen.tls_cert[0] == '\0')
+        return STATUS_OK;
+    return tls_context_server(conf->listen.tls_cert, conf->listen.tls_key, out, why, why_len);
+}
+
 enum status front_new(struct loop *loop, struct conf *conf, struct front **out, char *why,
                       size_t why_len)
 {
@@ -49,15 +59,21 @@ enum status front_new(struct loop *loop, struct conf *conf, struct front **out, 
     front->now_ms = (uint32_t)clock_boot_ms();
     take_conf(front, conf);
 
+    timers_init(&front->expiries);
+    front->deflater = deflater_new();
     front->admit = admit_new(conf, why, why_len);
     front->sweep_timer = loop_timer_new(loop, sweep_run, front);
     front->listen_timer = loop_timer_new(loop, listen_resume, front);
-    if (front->admit == NULL || front->sweep_timer == NULL || front->listen_timer == NULL) {
-        bool refused = front->admit == NULL;
-        if (!refused)
-            snprintf(why, why_len, "out of memory");
+    enum status status = STATUS_OK;
+    if (front->deflater == NULL || front->sweep_timer == NULL || front->listen_timer == NULL)
+        status = STATUS_NO_MEMORY;
+    else if (front->admit == NULL)
+        status = STATUS_INVALID;
+    else
+        status = tls_from(conf, &front->tls, why, why_len);
+    if (status != STATUS_OK) {
         front_free(front);
-        return refused ? STATUS_INVALID : STATUS_NO_MEMORY;
+        return status;
     }
     loop_at_turn_start(loop, on_turn, front);
     *out = front;
@@ -80,6 +96,14 @@ enum status front_reload(struct front *front, struct conf *conf, char *why, size
     struct admit *admit = admit_new(conf, why, why_len);
     if (admit == NULL)
         return STATUS_INVALID;
+    struct tls_context *tls;
+    enum status status = tls_from(conf, &tls, why, why_len);
+    if (status != STATUS_OK) {
+        admit_free(admit);
+        return status;
+    }
+    tls_context_free(front->tls); /* connections keep what they have of it */
+    front->tls = tls;
     admit_free(front->admit);
     front->admit = admit;
     take_conf(front, conf);
@@ -116,6 +140,9 @@ void front_free(struct front *front)
     close_all(front);
     loop_timer_free(front->sweep_timer);
     loop_timer_free(front->listen_timer);
+    timers_fini(&front->expiries);
+    deflater_free(front->deflater);
+    tls_context_free(front->tls);
     admit_free(front->admit);
     conf_unref(front->conf);
     free(front);

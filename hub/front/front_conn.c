@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/text.h"
 #include "core/hub.h"
 #include "front/front_private.h"
 
@@ -70,6 +71,7 @@ void conn_free(struct conn *conn)
         conn_set_state(conn, CONN_GONE);
     dequeue(conn);
     admit_release_ip(conn);
+    conn_forget_expiry(conn);
     handshake_free(conn->handshake);
     ws_reader_fini(&conn->reader);
     free(conn->held);
@@ -140,6 +142,40 @@ static void on_bad_input(struct conn *conn, const struct ws_item *item)
     client_close(&conn->client, item->code, item->why);
 }
 
+static void bad_data(struct conn *conn, enum status status)
+{
+    struct ws_item item = {.code = CLOSE_INVALID_DATA, .why = "not deflated data"};
+    if (status == STATUS_LIMIT)
+        item = (struct ws_item){.code = CLOSE_MESSAGE_TOO_LARGE, .why = "message too large"};
+    else if (status == STATUS_REFUSED)
+        item.why = "text is not UTF-8";
+    on_bad_input(conn, &item);
+}
+
+static void on_compressed(struct conn *conn, const struct ws_item *item)
+{
+    struct front *front = conn->front;
+    const uint8_t *plain = NULL;
+    size_t len = 0;
+    enum status status = inflate_message(front->deflater, item->payload, item->len,
+                                         front->conf->clients.max_message_bytes, &plain, &len);
+    if (status == STATUS_OK && item->opcode == WS_TEXT && !text_is_utf8(plain, len))
+        status = STATUS_REFUSED;
+    if (status == STATUS_OK)
+        client_message(&conn->client, (enum opcode)item->opcode, plain, len);
+    else
+        bad_data(conn, status);
+    inflate_done(front->deflater);
+}
+
+static void on_message(struct conn *conn, const struct ws_item *item)
+{
+    if (item->compressed)
+        on_compressed(conn, item);
+    else
+        client_message(&conn->client, (enum opcode)item->opcode, item->payload, item->len);
+}
+
 static void hold(struct conn *conn, const uint8_t *bytes, size_t len)
 {
     conn->held = len == 0 ? NULL : malloc(len);
@@ -182,9 +218,7 @@ static void pong_write(struct conn *conn, struct pong *pong)
 static bool on_item(struct conn *conn, const struct ws_item *item, struct pong *pong)
 {
     switch (item->kind) {
-    case WS_ITEM_MESSAGE:
-        client_message(&conn->client, (enum opcode)item->opcode, item->payload, item->len);
-        break;
+    case WS_ITEM_MESSAGE: on_message(conn, item); break;
     case WS_ITEM_PING:
         memcpy(pong->payload, item->payload, item->len);
         pong->len = item->len;
@@ -222,6 +256,8 @@ bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len)
 static bool on_bytes(void *owner, uint8_t *bytes, size_t len)
 {
     struct conn *conn = owner;
+    if (conn->handshake != NULL && conn->handshake->proxy_header)
+        return handshake_proxy(conn, bytes, len);
     conn->heard_ms = conn->front->now_ms;
     switch ((enum conn_state)conn->state) {
     case CONN_HANDSHAKE: return handshake_read(conn, bytes, len);
@@ -282,13 +318,22 @@ void conn_new(struct front *front, int fd, const struct in6_addr *peer, uint16_t
     }
     handshake->peer = *peer;
     handshake->peer_port = peer_port;
+    handshake->proxy_header = front->conf->listen.proxy_protocol;
     conn->front = front;
     conn->handshake = handshake;
     conn->client.state = CLIENT_GONE;
     conn->heard_ms = front->now_ms;
     front->connections++;
 
-    if (stream_open(&conn->stream, front->loop, fd, NULL, &conn_handler, conn) != STATUS_OK) {
+    /* Ahead of TLS comes the PROXY header. */
+    struct tls *tls = NULL;
+    if (front->tls != NULL && !handshake->proxy_header)
+        tls = tls_new(front->tls, NULL);
+    bool lacks_tls = front->tls != NULL && !handshake->proxy_header && tls == NULL;
+    if (lacks_tls)
+        close(fd);
+    if (lacks_tls ||
+        stream_open(&conn->stream, front->loop, fd, tls, &conn_handler, conn) != STATUS_OK) {
         conn_free(conn);
         return;
     }
@@ -334,9 +379,15 @@ static void op_pause(void *ctx, struct client *client, bool paused)
         stream_wake(&conn->stream);
 }
 
+static struct wire *op_deflate(void *ctx, unsigned opcode, const uint8_t *payload, size_t len)
+{
+    struct front *front = ctx;
+    return deflate_message(front->deflater, opcode, payload, len);
+}
+
 const struct client_ops front_client_ops = {
     .write = op_write,
     .close = op_close,
     .pause = op_pause,
-    .deflate = NULL,
+    .deflate = op_deflate,
 };

@@ -47,6 +47,9 @@ struct request {
     struct in6_addr address;
     char protocol[PROTOCOL_MAX + 1]; /* the answer; "" for none */
     enum client_protocol kind;
+    const char *extension; /* the answer; NULL for none */
+    const char *forbidden; /* why the token is refused; NULL where it is not */
+    uint64_t ends_ms;
 };
 
 void handshake_free(struct handshake *handshake)
@@ -75,8 +78,6 @@ static void refuse(struct conn *conn, const struct refusal *refusal, const char 
     log_info("client_refused", LOG_U64("status", refusal->status), LOG_STR("reason", why),
              LOG_STR("address", address));
 
-    handshake_free(conn->handshake);
-    conn->handshake = NULL;
     stream_write(&conn->stream, text, (size_t)len);
     stream_shut(&conn->stream);
     conn_set_state(conn, CONN_REFUSED);
@@ -193,7 +194,7 @@ static bool check_capacity(struct conn *conn, const struct request *request)
 
 static void write_answer(struct conn *conn, const struct request *request)
 {
-    char accept[WS_ACCEPT_SIZE], text[512];
+    char accept[WS_ACCEPT_SIZE], text[768];
     ws_accept_key(request->key, accept);
     bool named = request->protocol[0] != '\0';
     int len = snprintf(text, sizeof(text),
@@ -201,10 +202,22 @@ static void write_answer(struct conn *conn, const struct request *request)
                        "Upgrade: websocket\r\n"
                        "Connection: Upgrade\r\n"
                        "Sec-WebSocket-Accept: %s\r\n"
-                       "%s%s%s\r\n",
+                       "%s%s%s%s%s%s\r\n",
                        accept, named ? "Sec-WebSocket-Protocol: " : "", request->protocol,
-                       named ? "\r\n" : "");
+                       named ? "\r\n" : "",
+                       request->extension == NULL ? "" : "Sec-WebSocket-Extensions: ",
+                       request->extension == NULL ? "" : request->extension,
+                       request->extension == NULL ? "" : "\r\n");
     stream_write(&conn->stream, text, (size_t)len);
+}
+
+/* After the upgrade, since a browser can't read a refused handshake. */
+static void forbid(struct conn *conn, const char *why, const char *address)
+{
+    metric_refuse(REFUSE_UNAUTHORIZED);
+    log_info("client_refused", LOG_U64("code", CLOSE_UNAUTHORIZED), LOG_STR("reason", why),
+             LOG_STR("address", address));
+    conn_start_closing(conn, CLOSE_UNAUTHORIZED, why);
 }
 
 static void open_client(struct conn *conn, const struct request *request,
@@ -213,20 +226,25 @@ static void open_client(struct conn *conn, const struct request *request,
     char address[INET6_ADDRSTRLEN];
     admit_print(&request->address, address);
     write_answer(conn, request);
-    handshake_free(conn->handshake);
-    conn->handshake = NULL;
+    conn->deflate = request->extension != NULL;
     conn_set_state(conn, CONN_OPEN);
     conn_enqueue(conn, QUEUE_QUIET);
+    if (request->forbidden != NULL) {
+        forbid(conn, request->forbidden, address);
+        return;
+    }
     metric_add(METRIC_ACCEPTED, 1);
     log_debug("client_opened", LOG_STR("session", target->session_id), LOG_STR("address", address));
 
     conn->told = true;
-    if (client_open(conn->front->hub, &conn->client, target, request->kind, conn->deflate) ==
-        STATUS_OK)
-        return;
-    conn->told = false;
-    metric_refuse(REFUSE_FULL);
-    conn_start_closing(conn, CLOSE_TRY_LATER, "try again later");
+    if (client_open(conn->front->hub, &conn->client, target, request->kind, conn->deflate) !=
+        STATUS_OK) {
+        conn->told = false;
+        metric_refuse(REFUSE_FULL);
+        conn_start_closing(conn, CLOSE_TRY_LATER, "try again later");
+    } else if (request->ends_ms != UINT64_MAX) {
+        conn_expire_at(conn, request->ends_ms);
+    }
 }
 
 static void serve(struct conn *conn, struct request *request)
@@ -249,8 +267,12 @@ static void serve(struct conn *conn, struct request *request)
         return;
     }
     request->address = admit_client(front->admit, &conn->handshake->peer, &request->head);
-    if (check_origin(conn, request) && check_capacity(conn, request))
+    if (check_origin(conn, request) && check_capacity(conn, request)) {
+        request->forbidden = auth_check(front->conf, &request->head, &target, &request->ends_ms);
+        if (front->conf->clients.compression)
+            request->extension = deflate_negotiate(&request->head);
         open_client(conn, request, &target);
+    }
     target_fini(&target);
 }
 
@@ -293,6 +315,50 @@ static bool keep(struct handshake *handshake, const uint8_t *bytes, size_t len)
     return true;
 }
 
+static void refuse_proxy(struct conn *conn)
+{
+    char address[INET6_ADDRSTRLEN];
+    admit_print(&conn->handshake->peer, address);
+    metric_refuse(REFUSE_PROXY_HEADER);
+    log_info("client_refused", LOG_STR("reason", "no PROXY header"), LOG_STR("address", address));
+}
+
+/* What a peer says counts where it is trusted, or where nobody is named. */
+static void take_source(struct conn *conn, const struct proxy_source *source)
+{
+    const struct admit *admit = conn->front->admit;
+    struct handshake *handshake = conn->handshake;
+    if (source->known && (!admit_has_proxies(admit) || admit_trusted(admit, &handshake->peer))) {
+        handshake->peer = source->address;
+        handshake->peer_port = source->port;
+    }
+}
+
+bool handshake_proxy(struct conn *conn, uint8_t *bytes, size_t len)
+{
+    struct handshake *handshake = conn->handshake;
+    struct proxy_source source;
+    size_t before = handshake->len, used = 0;
+    if (!keep(handshake, bytes, len))
+        return false;
+    enum status status = proxy_parse((const uint8_t *)handshake->bytes, handshake->len, &source,
+                                     &used);
+    if (status == STATUS_AGAIN)
+        return true;
+    if (status != STATUS_OK) {
+        refuse_proxy(conn);
+        return false;
+    }
+    take_source(conn, &source);
+    handshake->proxy_header = false;
+    handshake->len = 0;
+    bytes += used - before;
+    len -= used - before;
+    if (conn->front->tls != NULL)
+        return stream_secure(&conn->stream, tls_new(conn->front->tls, NULL), bytes, len);
+    return len == 0 || handshake_read(conn, bytes, len);
+}
+
 /* Usually the whole head is in the first bytes and nothing is copied. */
 bool handshake_read(struct conn *conn, uint8_t *bytes, size_t len)
 {
@@ -319,7 +385,9 @@ bool handshake_read(struct conn *conn, uint8_t *bytes, size_t len)
     if (end == 0)
         return before > 0 || keep(handshake, bytes, len);
 
-    serve_head(conn, all, end); /* frees what was kept */
     size_t rest = all_len - end;
+    serve_head(conn, all, end);
+    handshake_free(conn->handshake);
+    conn->handshake = NULL;
     return conn->state != CONN_OPEN || conn_frames(conn, bytes + len - rest, rest);
 }

@@ -15,11 +15,13 @@
 
 #include "common/conf.h"
 #include "common/metrics.h"
+#include "common/timer.h"
 #include "core/client.h"
 #include "front/front.h"
 #include "loop/http_head.h"
 #include "loop/loop.h"
 #include "loop/stream.h"
+#include "loop/tls.h"
 #include "loop/ws_reader.h"
 
 /* How long a handshake may take, from accept to its last byte. */
@@ -39,6 +41,7 @@ enum queue_name {
 };
 
 struct ip_entry;
+struct deflater;
 struct front;
 
 /* What only a handshake needs; freed with its end. */
@@ -47,6 +50,13 @@ struct handshake {
     uint16_t peer_port;
     char *bytes; /* of a head that came in several pieces */
     size_t len, cap;
+    bool proxy_header; /* is still to come */
+};
+
+/* The end of a token's time. */
+struct expiry {
+    struct timer timer;
+    struct conn *conn;
 };
 
 struct conn {
@@ -56,8 +66,9 @@ struct conn {
     struct conn *prev, *next;
     struct handshake *handshake;
     struct ws_reader reader;
-    struct ip_entry *ip; /* NULL where clients are not counted by address */
-    uint8_t *held;       /* read, but not taken: the core paused it in the middle */
+    struct ip_entry *ip;   /* NULL where clients are not counted by address */
+    struct expiry *expiry; /* NULL: without a token */
+    uint8_t *held;         /* read, but not taken: the core paused it in the middle */
     uint32_t held_len;
     uint32_t due_ms;     /* of its queue; low 32 bits */
     uint32_t heard_ms;   /* of the last byte from the peer; low 32 bits */
@@ -83,6 +94,9 @@ struct front {
     struct hub *hub;
     struct conf *conf;
     struct admit *admit;
+    struct tls_context *tls; /* NULL: plain */
+    struct deflater *deflater;
+    struct timers expiries;
     struct ip_entry *ips; /* uthash */
     struct conn_queue queues[QUEUES];
     struct loop_timer *sweep_timer;
@@ -116,6 +130,8 @@ bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len);
 
 /* Takes bytes of the request; false: the connection is to be dropped. */
 bool handshake_read(struct conn *conn, uint8_t *bytes, size_t len);
+/* The same of the PROXY header, which comes first where it is configured. */
+bool handshake_proxy(struct conn *conn, uint8_t *bytes, size_t len);
 void handshake_free(struct handshake *handshake);
 
 /* --- front_admit.c: who may come in --- */
@@ -137,6 +153,40 @@ void admit_release_ip(struct conn *conn);
 /* "192.0.2.1" or "2001:db8::1". */
 void admit_print(const struct in6_addr *address, char out[INET6_ADDRSTRLEN]);
 
+/* --- front_auth.c --- */
+
+/*
+ * Looks for a token and checks it. NULL: the client may come in, until *ends_ms of the boot clock
+ * (UINT64_MAX: for ever). Else a short text that says why not.
+ */
+const char *auth_check(const struct conf *conf, const struct http_head *head,
+                       const struct target *target, uint64_t *ends_ms);
+
+/* --- front_proxy.c --- */
+
+struct proxy_source {
+    bool known; /* else the socket's own address stands */
+    struct in6_addr address;
+    uint16_t port;
+};
+/* Reads the header at the start of bytes. STATUS_AGAIN: it is not complete; STATUS_INVALID: there
+ * is none. *used: its bytes. */
+enum status proxy_parse(const uint8_t *bytes, size_t len, struct proxy_source *out, size_t *used);
+
+/* --- front_deflate.c --- */
+
+struct deflater *deflater_new(void);
+void deflater_free(struct deflater *deflater);
+/* The answer to the first offer that is acceptable; NULL: none is. */
+const char *deflate_negotiate(const struct http_head *head);
+/* A frame for every client that negotiated it; NULL where it does not pay. */
+struct wire *deflate_message(struct deflater *deflater, unsigned opcode, const uint8_t *payload,
+                             size_t len);
+/* STATUS_LIMIT: larger than max. *out is valid until the next call or inflate_done. */
+enum status inflate_message(struct deflater *deflater, const uint8_t *payload, size_t len,
+                            size_t max, const uint8_t **out, size_t *out_len);
+void inflate_done(struct deflater *deflater);
+
 /* --- front_listen.c --- */
 
 void listen_stop(struct front *front);
@@ -144,6 +194,9 @@ void listen_resume(void *front);
 
 /* --- front_sweep.c --- */
 
+/* Closes conn with 4001 at that time of the boot clock. */
+void conn_expire_at(struct conn *conn, uint64_t at_ms);
+void conn_forget_expiry(struct conn *conn);
 /* Makes sure that the heads of the queues are looked after. */
 void sweep_arm(struct front *front);
 void sweep_run(void *front);

@@ -1,6 +1,8 @@
 /*
  * One timer for all deadlines of connections: handshakes, PINGs and their answers, closes.
  */
+#include <stdlib.h>
+
 #include "common/clock.h"
 #include "common/log.h"
 #include "front/front_private.h"
@@ -57,10 +59,40 @@ static void on_due(struct conn *conn)
     }
 }
 
+static void on_expired(struct timer *timer, uint64_t now_ms)
+{
+    (void)now_ms;
+    struct conn *conn = ((struct expiry *)timer)->conn;
+    if (conn->told)
+        client_close(&conn->client, CLOSE_UNAUTHORIZED, "token expired");
+}
+
+void conn_expire_at(struct conn *conn, uint64_t at_ms)
+{
+    conn->expiry = calloc(1, sizeof(*conn->expiry));
+    if (conn->expiry == NULL) {
+        client_close(&conn->client, CLOSE_TRY_LATER, "try again later");
+        return;
+    }
+    conn->expiry->conn = conn;
+    timer_start(&conn->front->expiries, &conn->expiry->timer, at_ms, on_expired);
+    sweep_arm(conn->front);
+}
+
+void conn_forget_expiry(struct conn *conn)
+{
+    if (conn->expiry == NULL)
+        return;
+    timer_stop(&conn->front->expiries, &conn->expiry->timer);
+    free(conn->expiry);
+    conn->expiry = NULL;
+}
+
 void sweep_run(void *ctx)
 {
     struct front *front = ctx;
     front->sweep_armed = false;
+    timers_run(&front->expiries, clock_boot_ms());
     for (enum queue_name name = QUEUE_HANDSHAKE; name < QUEUES; name++) {
         struct conn_queue *queue = &front->queues[name];
         if (queue->wait_ms == 0)
@@ -86,9 +118,9 @@ void sweep_arm(struct front *front)
             wait_ms = left_ms;
     }
     if (wait_ms == UINT32_MAX)
-        return;
-    /* A queue with a shorter wait may get its first member while the timer runs: never sleep longer
-     * than the shortest. */
+        return; /* no connection, so no token either */
+    /* A token's end, or a queue with a shorter wait may get its first member while the timer runs:
+     * never sleep longer than the shortest. */
     if (wait_ms > CLOSING_MS)
         wait_ms = CLOSING_MS;
     front->sweep_armed = true;

@@ -166,6 +166,12 @@ static bool on_records(struct stream *stream, const uint8_t *bytes, size_t len)
     return !tls_ended(stream->tls);
 }
 
+bool stream_secure(struct stream *stream, struct tls *tls, const uint8_t *rest, size_t len)
+{
+    stream->tls = tls;
+    return tls != NULL && (len == 0 || on_records(stream, rest, len));
+}
+
 static bool on_writable(struct stream *stream)
 {
     if (stream->stalled) {

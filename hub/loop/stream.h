@@ -53,6 +53,12 @@ struct stream {
  * over too, and a client's begins its handshake. */
 MUST_USE enum status stream_open(struct stream *stream, struct loop *loop, int fd, struct tls *tls,
                                  const struct stream_handler *handler, void *owner);
+/*
+ * Goes on with TLS (a server's) on a plain stream, from within on_bytes: rest is what that has left
+ * over. Takes tls over, which may be NULL where memory ran out. The result is for on_bytes to
+ * return.
+ */
+bool stream_secure(struct stream *stream, struct tls *tls, const uint8_t *rest, size_t len);
 /* Writes; what the socket does not take is kept, without a bound: ask stream_blocked before. A
  * failure shows as on_gone. */
 void stream_write(struct stream *stream, const void *bytes, size_t len);

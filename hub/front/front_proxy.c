@@ -1,0 +1,107 @@
+/*
+ * The PROXY protocol, versions 1 and 2: a load balancer's word for who is connected, ahead of
+ * everything else (https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt).
+ */
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "front/front_private.h"
+
+#define V1_MAX  107U /* bytes of the line, section 2.1 */
+#define V2_HEAD 16U
+#define V2_MAX  (V2_HEAD + 2048U) /* with what load balancers add; 65,535 would be allowed */
+
+static const uint8_t v2_signature[12] = {0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d,
+                                         0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a};
+
+static void map_v4(const void *v4, struct in6_addr *out)
+{
+    memset(out, 0, sizeof(*out));
+    out->s6_addr[10] = out->s6_addr[11] = 0xff;
+    memcpy(out->s6_addr + 12, v4, 4);
+}
+
+static bool parse_port(const char *text, uint16_t *out)
+{
+    char *end;
+    unsigned long port = strtoul(text, &end, 10);
+    if (end == text || *end != '\0' || port > UINT16_MAX)
+        return false;
+    *out = (uint16_t)port;
+    return true;
+}
+
+/* "PROXY TCP4 192.0.2.1 192.0.2.2 4711 443\r\n", or "PROXY UNKNOWN ...\r\n". */
+static enum status parse_v1(const uint8_t *bytes, size_t len, struct proxy_source *out,
+                            size_t *used)
+{
+    const uint8_t *end = memmem(bytes, len < V1_MAX ? len : V1_MAX, "\r\n", 2);
+    if (end == NULL)
+        return len < V1_MAX ? STATUS_AGAIN : STATUS_INVALID;
+    char line[V1_MAX + 1];
+    size_t line_len = (size_t)(end - bytes);
+    memcpy(line, bytes, line_len);
+    line[line_len] = '\0';
+    *used = line_len + 2;
+
+    char *rest = line, *words[6] = {NULL};
+    for (size_t i = 0; i < 6; i++)
+        words[i] = strsep(&rest, " ");
+    if (words[1] != NULL && strcmp(words[1], "UNKNOWN") == 0)
+        return STATUS_OK;
+    uint8_t v4[4];
+    struct proxy_source source = {.known = true};
+    if (words[5] == NULL || rest != NULL || !parse_port(words[4], &source.port))
+        return STATUS_INVALID;
+    if (strcmp(words[1], "TCP4") == 0 && inet_pton(AF_INET, words[2], v4) == 1)
+        map_v4(v4, &source.address);
+    else if (strcmp(words[1], "TCP6") != 0 || inet_pton(AF_INET6, words[2], &source.address) != 1)
+        return STATUS_INVALID;
+    *out = source;
+    return STATUS_OK;
+}
+
+static enum status parse_v2(const uint8_t *bytes, size_t len, struct proxy_source *out,
+                            size_t *used)
+{
+    if (len < V2_HEAD)
+        return STATUS_AGAIN;
+    unsigned version = bytes[12] >> 4, command = bytes[12] & 0x0f, family = bytes[13];
+    size_t whole = V2_HEAD + ((size_t)bytes[14] << 8 | bytes[15]);
+    if (version != 2 || command > 1 || whole > V2_MAX)
+        return STATUS_INVALID;
+    if (len < whole)
+        return STATUS_AGAIN;
+    *used = whole;
+
+    const uint8_t *at = bytes + V2_HEAD;
+    if (command == 0) /* LOCAL: the proxy's own health check */
+        return STATUS_OK;
+    if (family == 0x11 && whole >= V2_HEAD + 12) {
+        map_v4(at, &out->address);
+        out->port = (uint16_t)(at[8] << 8 | at[9]);
+        out->known = true;
+    } else if (family == 0x21 && whole >= V2_HEAD + 36) {
+        memcpy(&out->address, at, 16);
+        out->port = (uint16_t)(at[32] << 8 | at[33]);
+        out->known = true;
+    } else if (family == 0x11 || family == 0x21) {
+        return STATUS_INVALID;
+    }
+    return STATUS_OK; /* of other families the socket's own address stands */
+}
+
+enum status proxy_parse(const uint8_t *bytes, size_t len, struct proxy_source *out, size_t *used)
+{
+    out->known = false;
+    if (len == 0)
+        return STATUS_AGAIN;
+    size_t v2_len = len < sizeof(v2_signature) ? len : sizeof(v2_signature);
+    if (memcmp(bytes, v2_signature, v2_len) == 0)
+        return len < sizeof(v2_signature) ? STATUS_AGAIN : parse_v2(bytes, len, out, used);
+    size_t v1_len = len < 6 ? len : 6;
+    if (memcmp(bytes, "PROXY ", v1_len) == 0)
+        return len < 6 ? STATUS_AGAIN : parse_v1(bytes, len, out, used);
+    return STATUS_INVALID;
+}
