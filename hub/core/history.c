@@ -236,6 +236,10 @@ void history_joined(struct session *session, struct position at)
 void history_owner_epoch(struct session *session)
 {
     struct position start = {session->epoch, 0};
+    if (session->positioned && session->recovering && session->recover_tag) {
+        session->recover_to = start; /* the reading under way goes on to here */
+        return;
+    }
     if (session->positioned && session->hub->bus->shared && session->clients_len && position_compare(session->at, start) < 0) {
         /* Pushes of the old epoch may still be on their way; the own announcement comes behind them. */
         session->recovering = true;

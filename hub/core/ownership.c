@@ -373,7 +373,7 @@ void ownership_lease_lapsed(struct hub *hub)
 {
     struct session *session, *next;
     HASH_ITER(hh, hub->sessions, session, next)
-        if (session->state == SESSION_JOINING || session->state == SESSION_MEMBER)
+        if (!session_is_owned(session))
             commands_owner_lost(session);
 }
 
