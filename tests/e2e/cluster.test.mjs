@@ -91,6 +91,24 @@ test('text, binary, empty and 1 MiB messages cross nodes unchanged in both direc
   }
 })
 
+test('a large message behind a small one waits for a slow owner instead of closing the client', async (t) => {
+  const { backend, hubs, redis } = await start(t)
+  const browsers = await openSpread(t, hubs, 3)
+  await untilJoined(backend, browsers)
+  const owner = await ownerOf(redis, hubs)
+  const remote = browsers[(hubs.indexOf(owner) + 1) % 3]
+  const told = await redis.watch(t, `vinhub:inbox:${owner.id}`)
+  await owner.whilePaused(async () => {
+    remote.send('small')
+    await until(() => told('small'), 500, 'the small message on the bus')
+    remote.send(Buffer.alloc(1024 * 1024))
+    remote.send('last')
+  })
+  await until(() => backend.messages.length === 3, 5000, () => `three messages (have ${backend.messages.length}, end ${JSON.stringify(remote.end)})`)
+  assert.deepEqual(backend.messages.map(({ data }) => data.length), [5, 1024 * 1024, 4])
+  assert.equal(remote.end, null)
+})
+
 test('100 vins claimed on three nodes at the same moment get one upstream each', async (t) => {
   const { backend, hubs } = await start(t)
   const pages = range(100).flatMap((vin) => hubs.map((hub) => hub.url(`/admin/V${vin}?remoteWs`)))

@@ -105,6 +105,19 @@ test('a session\'s record is true from claim to release', async (t) => {
   assert.ok(BigInt(next.epoch) > BigInt(record.epoch), 'a new owner has a higher epoch')
 })
 
+test('clients that come to a member node while it joins are counted as well', async (t) => {
+  const { redis, backend, hubs: [a, b] } = await start(t)
+  await Browser.open(t, a.url(PAGE))
+  await backend.one(UPSTREAM)
+  const told = await redis.watch(t, 'vinhub:inbox:a')
+  await a.whilePaused(async () => {
+    await Browser.open(t, b.url(PAGE))
+    await until(() => told(SESSION), 500, 'the join to be under way')
+    await Browser.open(t, b.url(PAGE))
+  })
+  await untilHash(redis, RECORD, { owner: 'a', clients: 3, members: 2 })
+})
+
 test('a session of a node that died alone is free after the lease', async (t) => {
   const { redis, backend, hubs: [a, b] } = await start(t)
   await Browser.open(t, a.url(PAGE))

@@ -121,6 +121,12 @@ export class Hub {
     await this.child.stop('SIGKILL')
   }
 
+  /** Runs work() while the process is stopped; it must be shorter than the lease allows. */
+  async whilePaused(work) {
+    this.child.signal('SIGSTOP')
+    try { return await work() } finally { this.child.signal('SIGCONT') }
+  }
+
   /** Starts it again with the same settings. */
   async restart() {
     this.relaunch()

@@ -34,6 +34,16 @@ export class RedisServer {
     await deadline(this.client.ping(), START_MS, `redis-server to answer: ${this.child.out}`)
   }
 
+  /** Watches a channel: the function returned says whether a message holding `text` came since. */
+  async watch(t, channel) {
+    const client = this.client.duplicate()
+    t.defer(() => client.disconnect())
+    const seen = []
+    client.on('messageBuffer', (_, message) => seen.push(message))
+    await client.subscribe(channel)
+    return (text) => seen.some((message) => message.includes(text))
+  }
+
   async kill() { await this.child.stop('SIGKILL') }
 
   /** How many commands the server has run so far, those of the asking client left out. */
