@@ -94,61 +94,21 @@ const struct redisReply *redis_reply_at(const struct redisReply *reply, size_t i
                : NULL;
 }
 
-/* --- the probe of the subscription connection --- */
-
-static uint64_t probe_ms(const struct bus_redis *b)
-{
-    return b->conf->node.lease_ms / 4 + 1;
-}
-
-/* Asks for an echo, where one can come. */
-static void probe(struct bus_redis *b)
-{
-    if (!b->connected || redis_subscriptions_listening_ms(b->subscriptions) == 0)
-        return;
-    const struct envelope envelope = {.type = ENVELOPE_PROBE,
-                                      .node = slice_of(b->node),
-                                      .life = b->life,
-                                      .number = clock_boot_ms()};
-    bus_redis_tell(&b->bus, b->node, &envelope, 0);
-}
-
-/* Deaf: the commands get through, the inbox is subscribed as far as its connection knows, and for a
- * lease no probe came back. */
-static bool is_deaf(const struct bus_redis *b, uint64_t now_ms)
-{
-    uint64_t since_ms = redis_subscriptions_listening_ms(b->subscriptions);
-    if (since_ms == 0 || !b->connected)
-        return false;
-    uint64_t commands_ms = redis_topology_open_ms(b->topology);
-    since_ms = b->heard_ms > since_ms ? b->heard_ms : since_ms;
-    since_ms = commands_ms > since_ms ? commands_ms : since_ms;
-    return now_ms - since_ms > b->conf->node.lease_ms;
-}
-
-static void on_probe_due(void *ctx)
-{
-    struct bus_redis *b = ctx;
-    loop_timer_start(b->probe_timer, probe_ms(b));
-    if (is_deaf(b, clock_boot_ms()))
-        redis_link_cut(redis_subscriptions_link(b->subscriptions), "nothing is heard on it");
-    else
-        probe(b);
-}
-
-/* True where the message was a probe. */
-static bool take_probe(struct bus_redis *b, const struct envelope *envelope)
-{
-    if (envelope->type != ENVELOPE_PROBE)
-        return false;
-    if (envelope->life == b->life && envelope->number > b->heard_ms)
-        b->heard_ms = envelope->number;
-    return true;
-}
-
 /* --- events from below --- */
 
-static void on_message(void *ctx, const char *session, struct slice message)
+/* The session of a push channel, "PREFIX:push:{SESSION}", in a new text; NULL for the inbox. */
+static char *channel_session(const struct bus_redis *b, const char *channel)
+{
+    const struct redis_key start = redis_key_of(b, "push", "{");
+    size_t start_len = strlen(start.text), len = strlen(channel);
+    if (len <= start_len || strncmp(channel, start.text, start_len) != 0)
+        return NULL;
+    char *session = redis_copy_text(channel + start_len);
+    session[len - start_len - 1] = '\0';
+    return session;
+}
+
+static void on_message(void *ctx, const char *channel, struct slice message)
 {
     struct bus_redis *b = ctx;
     struct envelope envelope;
@@ -157,38 +117,31 @@ static void on_message(void *ctx, const char *session, struct slice message)
         metric_drop(DROP_BUS_UNREADABLE, 1);
         return;
     }
-    bool push = session != NULL;
-    if (push || !take_probe(b, &envelope)) {
-        metric_add(METRIC_BUS_RECEIVED, 1);
-        b->bus.events->on_message(b->bus.events_ctx, &envelope, push);
-    }
+    metric_add(METRIC_BUS_RECEIVED, 1);
+    bool push = strcmp(channel, b->inbox.text) != 0;
+    b->bus.events->on_message(b->bus.events_ctx, &envelope, push);
     free(items);
 }
 
-static void on_listening(void *ctx)
-{
-    probe(ctx);
-}
-
-static void on_subscribed(void *ctx, const char *session)
+static void on_subscribed(void *ctx, const char *channel)
 {
     struct bus_redis *b = ctx;
-    b->bus.events->on_subscribed(b->bus.events_ctx, session);
+    char *session = channel_session(b, channel);
+    if (session != NULL)
+        b->bus.events->on_subscribed(b->bus.events_ctx, session);
+    free(session);
 }
 
 static void on_open(void *ctx)
 {
     struct bus_redis *b = ctx;
-    b->connected = true;
     metric_set(METRIC_BUS_CONNECTED, 1);
-    probe(b);
     b->bus.events->on_connected(b->bus.events_ctx);
 }
 
 static void on_closed(void *ctx)
 {
     struct bus_redis *b = ctx;
-    b->connected = false;
     metric_set(METRIC_BUS_CONNECTED, 0);
     b->bus.events->on_disconnected(b->bus.events_ctx);
 }
@@ -209,17 +162,19 @@ static void on_wake(void *ctx)
 
 static void bus_redis_subscribe(struct bus *bus, const char *session)
 {
-    redis_subscriptions_add(bus_redis_of(bus)->subscriptions, session);
+    struct bus_redis *b = bus_redis_of(bus);
+    redis_topology_subscribe(b->topology, redis_key_session(b, "push", session).text);
 }
 
 static void bus_redis_unsubscribe(struct bus *bus, const char *session)
 {
-    redis_subscriptions_remove(bus_redis_of(bus)->subscriptions, session);
+    struct bus_redis *b = bus_redis_of(bus);
+    redis_topology_unsubscribe(b->topology, redis_key_session(b, "push", session).text);
 }
 
 static uint64_t bus_redis_heard_ms(const struct bus *bus)
 {
-    return ((const struct bus_redis *)bus)->heard_ms;
+    return redis_topology_heard_ms(((const struct bus_redis *)bus)->topology);
 }
 
 static void bus_redis_flush(struct bus *bus)
@@ -228,7 +183,6 @@ static void bus_redis_flush(struct bus *bus)
     redis_order_answer(&b->order);
     bus_redis_flush_touched(b);
     redis_topology_flush(b->topology);
-    redis_subscriptions_flush(b->subscriptions);
     if (redis_order_waits(&b->order))
         loop_timer_start(b->wake, 1);
 }
@@ -237,8 +191,6 @@ static void bus_redis_free(struct bus *bus)
 {
     struct bus_redis *b = bus_redis_of(bus);
     b->freeing = true;
-    if (b->subscriptions != NULL)
-        redis_subscriptions_free(b->subscriptions);
     if (b->topology != NULL)
         redis_topology_free(b->topology);
     while (b->order.first != NULL) {
@@ -248,7 +200,6 @@ static void bus_redis_free(struct bus *bus)
     }
     bus_redis_forget_nodes(b);
     redis_request_fini(&b->touched);
-    loop_timer_free(b->probe_timer);
     loop_timer_free(b->wake);
     redis_tls_free(b->tls);
     conf_unref(b->conf);
@@ -277,10 +228,11 @@ static const struct bus_ops redis_ops = {
     .free = bus_redis_free,
 };
 
-static const struct redis_topology_events topology_events = {
-    .on_open = on_open, .on_closed = on_closed, .on_progress = on_progress};
-static const struct redis_subscriptions_events subscriptions_events = {
-    .on_listening = on_listening, .on_subscribed = on_subscribed, .on_message = on_message};
+static const struct redis_topology_events topology_events = {.on_open = on_open,
+                                                             .on_closed = on_closed,
+                                                             .on_progress = on_progress,
+                                                             .on_subscribed = on_subscribed,
+                                                             .on_message = on_message};
 
 /* Half a lease: a connection that does not answer is replaced while the lease still runs. */
 static uint32_t deadline_ms(const struct conf *conf)
@@ -293,29 +245,18 @@ static uint32_t deadline_ms(const struct conf *conf)
 
 static void start_connections(struct bus_redis *b)
 {
-    struct redis_link_options link = {.loop = b->loop,
-                                      .url = &b->url,
-                                      .tls = b->tls,
-                                      .deadline_ms = deadline_ms(b->conf),
-                                      .name = "commands"};
-    struct redis_topology_options topology = {.url = &b->url,
-                                              .lane = {.link = link,
-                                                       .replicas = b->conf->redis.replicas,
-                                                       .wait_ms = b->conf->node.lease_ms / 4 + 1}};
-    b->topology = redis_topology_new(&topology, &topology_events, b);
-
-    struct redis_key inbox = redis_key_of(b, "inbox", b->node), push = redis_key_of(b, "push", "");
-    link.name = "subscriptions";
-    struct redis_subscriptions_options subscriptions = {
-        .link = link, .inbox = inbox.text, .push_prefix = push.text};
-    b->subscriptions = redis_subscriptions_new(&subscriptions, &subscriptions_events, b);
-    const char *host;
-    uint16_t port;
-    redis_topology_place(b->topology, &host, &port);
-    redis_link_target(redis_subscriptions_link(b->subscriptions), host, port);
-    redis_link_start(redis_subscriptions_link(b->subscriptions));
-    redis_topology_start(b->topology);
-    loop_timer_start(b->probe_timer, probe_ms(b));
+    b->setup = (struct redis_setup){.loop = b->loop,
+                                    .url = &b->url,
+                                    .tls = b->tls,
+                                    .lease_ms = b->conf->node.lease_ms,
+                                    .deadline_ms = deadline_ms(b->conf),
+                                    .replicas = b->conf->redis.replicas,
+                                    .prefix = b->conf->redis.prefix,
+                                    .node = b->node,
+                                    .life = b->life,
+                                    .sharded = b->url.shape == REDIS_CLUSTER};
+    b->inbox = redis_key_of(b, "inbox", b->node);
+    b->topology = redis_topology_new(&b->setup, b->inbox.text, &topology_events, b);
 }
 
 static enum status prepare(struct bus_redis *b, const char **why)
@@ -341,7 +282,6 @@ enum status bus_redis_new(struct loop *loop, const struct conf *conf, const char
     b->conf = conf_ref((struct conf *)conf);
     b->node = redis_copy_text(node_id);
     b->life = life;
-    b->probe_timer = loop_timer_new(loop, on_probe_due, b);
     b->wake = loop_timer_new(loop, on_wake, b);
     redis_scripts_hash(&b->shas);
     enum status status = prepare(b, why);

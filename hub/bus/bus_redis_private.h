@@ -1,7 +1,7 @@
 /*
  * What the files of the bus over Redis share: the bus's state, and how an op is made and sent.
  *
- *   bus_redis.c            made, flushed and freed; probes
+ *   bus_redis.c            made, flushed and freed; subscriptions
  *   bus_redis_nodes.c      renew, record_node, sign_off, heard_ms
  *   bus_redis_ownership.c  claim, release, transfer, assert_owner, record_session
  *   bus_redis_messages.c   publish, history, tell, shout
@@ -18,7 +18,6 @@
 #include "bus/redis_lane.h"
 #include "bus/redis_op.h"
 #include "bus/redis_scripts.h"
-#include "bus/redis_subscriptions.h"
 #include "bus/redis_topology.h"
 #include "common/conf.h"
 #include "common/redis_url.h"
@@ -26,6 +25,10 @@
 
 #define RECORD_TTL_MS (30 * 60 * 1000)
 #define KEY_MAX       (CONF_NAME_MAX + SESSION_ID_MAX + 16)
+
+struct redis_key {
+    char text[KEY_MAX];
+};
 
 struct known_node; /* bus_redis_nodes.c */
 
@@ -37,18 +40,16 @@ struct bus_redis {
     struct redis_tls *tls;
     char *node;
     uint64_t life;
+    struct redis_key inbox;
     struct redis_shas shas;
+    struct redis_setup setup;
     struct redis_topology *topology;
     struct redis_order order;
-    struct redis_subscriptions *subscriptions;
     struct known_node *known_nodes;
     struct redis_request touched; /* pairs of time and session for the index of sessions */
     size_t touched_len;
-    uint64_t trimmed_ms; /* when the index was trimmed last */
-    struct loop_timer *probe_timer;
+    uint64_t trimmed_ms;     /* when the index was trimmed last */
     struct loop_timer *wake; /* for answers that can't wait for a turn of its own accord */
-    uint64_t heard_ms;
-    bool connected; /* on_connected was said */
     bool freeing;
 };
 
@@ -57,9 +58,6 @@ static inline struct bus_redis *bus_redis_of(struct bus *bus)
     return (struct bus_redis *)bus;
 }
 
-struct redis_key {
-    char text[KEY_MAX];
-};
 /* PREFIX:kind */
 struct redis_key redis_key_plain(const struct bus_redis *b, const char *kind);
 /* PREFIX:kind:NAME */

@@ -1,54 +1,58 @@
 #include "bus/redis_subscriptions.h"
 
 #include <hiredis/hiredis.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
 
 #include "common/clock.h"
-#include "common/log.h"
 
 #define BATCH_CHANNELS 1000
-#define UNCONFIRMED_MAX \
-    2000 /* channels asked for and not confirmed: one batch on its way, one behind it */
+/* Requests that are not answered: one batch on its way, one behind it. */
+#define UNANSWERED_MAX (2 * BATCH_CHANNELS)
 
 struct channel {
-    char *session;
+    char *name;
     bool wanted;
-    bool live;            /* a subscription was sent on this connection, and no end of it */
-    bool dirty;           /* in the queue: what is wanted is to be sent */
-    unsigned unconfirmed; /* requests on this connection that are not confirmed */
+    bool live;           /* a subscription was sent on this connection, and no end of it */
+    bool dirty;          /* in the queue: what is wanted is to be sent */
+    bool refused;        /* until it is retried */
+    unsigned unanswered; /* requests on this connection */
     struct channel *next_dirty;
     UT_hash_handle hh;
 };
 
+struct request {
+    struct channel *channel; /* lives as long as it has unanswered requests */
+    bool subscribe;
+};
+
 struct redis_subscriptions {
-    struct redis_subscriptions_options options;
     const struct redis_subscriptions_events *events;
     void *ctx;
-    char *inbox, *push_prefix;
+    bool sharded;
+    uint32_t deadline_ms;
     struct redis_link *link;
     struct channel *channels;
     struct channel *dirty_first, *dirty_last;
-    size_t unconfirmed;   /* over all channels, the inbox too */
-    uint64_t progress_ms; /* the latest confirmation, or the request after which there was something
-                             to confirm */
+    struct request unanswered[UNANSWERED_MAX]; /* a ring, in the order of the answers */
+    size_t start, len;
+    uint64_t progress_ms; /* the latest answer, or the request after which there was something to
+                             answer */
     struct loop_timer *deadline;
-    bool ticking;
-    uint64_t listening_ms;
+    bool ticking; /* the deadline's timer is armed */
 };
 
 static void channel_free(struct redis_subscriptions *s, struct channel *channel)
 {
     HASH_DEL(s->channels, channel);
-    free(channel->session);
+    free(channel->name);
     free(channel);
 }
 
 static void mark_dirty(struct redis_subscriptions *s, struct channel *channel)
 {
-    if (channel->dirty)
+    if (channel->dirty || !redis_link_up(s->link))
         return;
     channel->dirty = true;
     channel->next_dirty = NULL;
@@ -59,53 +63,37 @@ static void mark_dirty(struct redis_subscriptions *s, struct channel *channel)
     s->dirty_last = channel;
 }
 
-static struct channel *find_channel(const struct redis_subscriptions *s, const char *session,
-                                    size_t len)
-{
-    struct channel *channel;
-    HASH_FIND(hh, s->channels, session, len, channel);
-    return channel;
-}
-
 /* --- sending --- */
 
 static void on_deadline(void *ctx)
 {
     struct redis_subscriptions *s = ctx;
-    s->ticking = s->unconfirmed > 0;
+    s->ticking = s->len > 0;
     if (!s->ticking)
         return;
     uint64_t waited_ms = clock_boot_ms() - s->progress_ms;
-    uint32_t limit_ms = s->options.link.deadline_ms;
-    if (waited_ms < limit_ms)
-        loop_timer_start(s->deadline, limit_ms - waited_ms);
+    if (waited_ms < s->deadline_ms)
+        loop_timer_start(s->deadline, s->deadline_ms - waited_ms);
     else
         redis_link_cut(s->link, "no confirmation in time");
 }
 
-static void expect_confirmations(struct redis_subscriptions *s, size_t count)
+static void expect_answer(struct redis_subscriptions *s, struct channel *channel, bool subscribe)
 {
-    if (s->unconfirmed == 0)
+    if (s->len == 0)
         s->progress_ms = clock_boot_ms();
-    s->unconfirmed += count;
+    s->unanswered[(s->start + s->len++) % UNANSWERED_MAX] = (struct request){channel, subscribe};
+    channel->unanswered++;
     if (!s->ticking)
-        loop_timer_start(s->deadline, s->options.link.deadline_ms);
+        loop_timer_start(s->deadline, s->deadline_ms);
     s->ticking = true;
 }
 
 static const char *word(const struct redis_subscriptions *s, bool subscribe)
 {
-    if (s->options.sharded)
+    if (s->sharded)
         return subscribe ? "SSUBSCRIBE" : "SUNSUBSCRIBE";
     return subscribe ? "SUBSCRIBE" : "UNSUBSCRIBE";
-}
-
-static void add_channel(const struct redis_subscriptions *s, struct redis_request *request,
-                        const struct channel *channel)
-{
-    char name[1024];
-    int len = snprintf(name, sizeof(name), "%s{%s}", s->push_prefix, channel->session);
-    redis_request_add(request, (struct slice){name, (size_t)len});
 }
 
 /* One request for all of a kind; in a cluster one each, since a request must stay within a slot. */
@@ -119,20 +107,18 @@ static void send_batch(struct redis_subscriptions *s, struct channel *const *bat
         return;
 
     struct redis_request request = {0};
-    bool sharded = s->options.sharded;
     for (size_t i = 0, added = 0; i < len; i++) {
         if (batch[i]->live != subscribe)
             continue;
-        if (added++ == 0 || sharded) {
-            redis_request_begin(&request, 1 + (sharded ? 1 : count));
+        if (added++ == 0 || s->sharded) {
+            redis_request_begin(&request, 1 + (s->sharded ? 1 : count));
             redis_request_text(&request, word(s, subscribe));
         }
-        add_channel(s, &request, batch[i]);
-        batch[i]->unconfirmed++;
+        redis_request_text(&request, batch[i]->name);
+        expect_answer(s, batch[i], subscribe);
     }
     redis_output_append(redis_link_output(s->link), &request);
     redis_request_fini(&request);
-    expect_confirmations(s, count);
 }
 
 /* Takes the next channels out of the queue whose state on the server must change, and sets live to
@@ -144,13 +130,13 @@ static size_t take_batch(struct redis_subscriptions *s, struct channel **batch)
         struct channel *channel = s->dirty_first;
         s->dirty_first = channel->next_dirty;
         channel->dirty = false;
-        if (!channel->wanted && !channel->live) {
-            if (channel->unconfirmed == 0)
-                channel_free(s, channel);
-            continue;
+        if (channel->wanted || channel->live) {
+            channel->live = channel->wanted;
+            channel->refused = false;
+            batch[len++] = channel;
+        } else if (channel->unanswered == 0) {
+            channel_free(s, channel);
         }
-        channel->live = channel->wanted;
-        batch[len++] = channel;
     }
     return len;
 }
@@ -159,7 +145,7 @@ void redis_subscriptions_flush(struct redis_subscriptions *s)
 {
     if (!redis_link_up(s->link))
         return;
-    while (s->dirty_first != NULL && s->unconfirmed < UNCONFIRMED_MAX) {
+    while (s->dirty_first != NULL && s->len + BATCH_CHANNELS <= UNANSWERED_MAX) {
         struct channel *batch[BATCH_CHANNELS];
         size_t len = take_batch(s, batch);
         send_batch(s, batch, len, true);
@@ -170,72 +156,54 @@ void redis_subscriptions_flush(struct redis_subscriptions *s)
 
 /* --- receiving --- */
 
-/* The session of a push channel, within its name; len 0: it is another channel. */
-static struct slice channel_session(const struct redis_subscriptions *s, const redisReply *name)
+static struct channel *take_request(struct redis_subscriptions *s)
 {
-    size_t prefix_len = strlen(s->push_prefix);
-    if (name->len < prefix_len + 3 || strncmp(name->str, s->push_prefix, prefix_len) != 0 ||
-        name->str[prefix_len] != '{' || name->str[name->len - 1] != '}')
-        return (struct slice){NULL, 0};
-    return (struct slice){name->str + prefix_len + 1, name->len - prefix_len - 2};
+    struct channel *channel = s->unanswered[s->start].channel;
+    s->start = (s->start + 1) % UNANSWERED_MAX;
+    s->len--;
+    s->progress_ms = clock_boot_ms();
+    channel->unanswered--;
+    return channel;
 }
 
-static void on_inbox_change(struct redis_subscriptions *s, bool subscribed)
+static bool is_answer(const struct redis_subscriptions *s, const struct channel *channel,
+                      bool subscribe)
 {
-    if (!subscribed) {
-        redis_link_cut(s->link, "the inbox was unsubscribed");
-        return;
-    }
-    s->unconfirmed--;
-    s->listening_ms = clock_boot_ms();
-    s->events->on_listening(s->ctx);
+    const struct request *oldest = &s->unanswered[s->start];
+    return s->len > 0 && oldest->channel == channel && oldest->subscribe == subscribe;
 }
 
-static void on_channel_change(struct redis_subscriptions *s, struct channel *channel,
-                              bool subscribed)
+static void on_change(struct redis_subscriptions *s, struct channel *channel, bool subscribed)
 {
-    if (channel->unconfirmed > 0) {
-        channel->unconfirmed--;
-        s->unconfirmed--;
-    } else if (!subscribed) {
+    if (!is_answer(s, channel, subscribed)) {
         /* Nobody asked for it: the slot has moved to another server of the cluster. */
         channel->live = false;
-        if (channel->wanted)
-            mark_dirty(s, channel);
+        channel->refused = true;
+        s->events->on_misplaced(s->ctx);
+        return;
     }
-    if (channel->unconfirmed > 0 || channel->dirty)
+    take_request(s);
+    if (channel->unanswered > 0 || channel->dirty)
         return;
     if (!channel->wanted)
         channel_free(s, channel);
     else if (subscribed)
-        s->events->on_subscribed(s->ctx, channel->session);
+        s->events->on_subscribed(s->ctx, channel->name);
 }
 
-static void on_change(struct redis_subscriptions *s, const redisReply *name, bool subscribed)
+/* An error answers the oldest request. */
+static void on_error(struct redis_subscriptions *s, const char *error)
 {
-    s->progress_ms = clock_boot_ms();
-    struct slice session = channel_session(s, name);
-    if (s->inbox != NULL && strcmp(name->str, s->inbox) == 0) {
-        on_inbox_change(s, subscribed);
-    } else if (session.len > 0) {
-        struct channel *channel = find_channel(s, session.at, session.len);
-        if (channel != NULL)
-            on_channel_change(s, channel, subscribed);
+    if (!s->sharded || s->len == 0) {
+        redis_link_cut(s->link, error);
+        return;
     }
-}
-
-static void on_published(struct redis_subscriptions *s, const redisReply *name,
-                         const redisReply *message)
-{
-    struct slice bytes = {message->str, message->len};
-    struct slice session = channel_session(s, name);
-    if (s->inbox != NULL && strcmp(name->str, s->inbox) == 0) {
-        s->events->on_message(s->ctx, NULL, bytes);
-    } else if (session.len > 0) {
-        const struct channel *channel = find_channel(s, session.at, session.len);
-        if (channel != NULL && channel->wanted)
-            s->events->on_message(s->ctx, channel->session, bytes);
-    }
+    struct channel *channel = take_request(s);
+    channel->live = false;
+    channel->refused = true;
+    if (!channel->wanted)
+        mark_dirty(s, channel);
+    s->events->on_misplaced(s->ctx);
 }
 
 static bool is_text(const redisReply *reply)
@@ -243,23 +211,29 @@ static bool is_text(const redisReply *reply)
     return reply->type == REDIS_REPLY_STRING;
 }
 
+static void on_push(struct redis_subscriptions *s, const redisReply *reply)
+{
+    const redisReply *name = reply->element[1], *payload = reply->element[2];
+    struct channel *channel;
+    HASH_FIND(hh, s->channels, name->str, name->len, channel);
+    if (channel == NULL)
+        return;
+    /* ssubscribe, sunsubscribe, smessage */
+    const char *kind = reply->element[0]->str + (s->sharded && reply->element[0]->len > 0);
+    if (strcmp(kind, "message") != 0)
+        on_change(s, channel, strcmp(kind, "subscribe") == 0);
+    else if (channel->wanted && is_text(payload))
+        s->events->on_message(s->ctx, channel->name, (struct slice){payload->str, payload->len});
+}
+
 static void on_reply(void *ctx, struct redisReply *reply)
 {
     struct redis_subscriptions *s = ctx;
-    if (reply->type == REDIS_REPLY_ERROR) {
-        redis_link_cut(s->link, reply->str);
-    } else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 3 &&
-               is_text(reply->element[0]) && is_text(reply->element[1])) {
-        /* ssubscribe, sunsubscribe, smessage */
-        const char *kind = reply->element[0]->str +
-                           (s->options.sharded && reply->element[0]->len > 0);
-        if (strcmp(kind, "message") == 0 && is_text(reply->element[2]))
-            on_published(s, reply->element[1], reply->element[2]);
-        else if (strcmp(kind, "subscribe") == 0)
-            on_change(s, reply->element[1], true);
-        else if (strcmp(kind, "unsubscribe") == 0)
-            on_change(s, reply->element[1], false);
-    }
+    if (reply->type == REDIS_REPLY_ERROR)
+        on_error(s, reply->str);
+    else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 3 &&
+             is_text(reply->element[0]) && is_text(reply->element[1]))
+        on_push(s, reply);
     freeReplyObject(reply);
 }
 
@@ -268,15 +242,6 @@ static void on_reply(void *ctx, struct redisReply *reply)
 static void on_up(void *ctx)
 {
     struct redis_subscriptions *s = ctx;
-    if (s->inbox != NULL) {
-        struct redis_request request = {0};
-        redis_request_begin(&request, 2);
-        redis_request_text(&request, word(s, true));
-        redis_request_text(&request, s->inbox);
-        redis_output_append(redis_link_output(s->link), &request);
-        redis_request_fini(&request);
-        expect_confirmations(s, 1);
-    }
     struct channel *channel, *next;
     HASH_ITER (hh, s->channels, channel, next) {
         mark_dirty(s, channel);
@@ -287,33 +252,33 @@ static void on_up(void *ctx)
 static void on_down(void *ctx)
 {
     struct redis_subscriptions *s = ctx;
-    s->listening_ms = 0;
-    s->unconfirmed = 0;
+    s->len = 0;
     s->dirty_first = NULL;
     struct channel *channel, *next;
     HASH_ITER (hh, s->channels, channel, next) {
-        channel->live = channel->dirty = false;
-        channel->unconfirmed = 0;
+        channel->live = channel->dirty = channel->refused = false;
+        channel->unanswered = 0;
         if (!channel->wanted)
             channel_free(s, channel);
     }
+    s->events->on_silence(s->ctx);
 }
 
 static const struct redis_link_events link_events = {
     .on_up = on_up, .on_down = on_down, .on_reply = on_reply};
 
-struct redis_subscriptions *redis_subscriptions_new(
-    const struct redis_subscriptions_options *options,
-    const struct redis_subscriptions_events *events, void *ctx)
+struct redis_subscriptions *redis_subscriptions_new(const struct redis_link_options *link,
+                                                    bool sharded,
+                                                    const struct redis_subscriptions_events *events,
+                                                    void *ctx)
 {
     struct redis_subscriptions *s = redis_claim_memory(1, sizeof(*s));
-    s->options = *options;
     s->events = events;
     s->ctx = ctx;
-    s->inbox = options->inbox != NULL ? redis_copy_text(options->inbox) : NULL;
-    s->push_prefix = redis_copy_text(options->push_prefix);
-    s->link = redis_link_new(&options->link, &link_events, s);
-    s->deadline = loop_timer_new(options->link.loop, on_deadline, s);
+    s->sharded = sharded;
+    s->deadline_ms = link->deadline_ms;
+    s->link = redis_link_new(link, &link_events, s);
+    s->deadline = loop_timer_new(link->loop, on_deadline, s);
     return s;
 }
 
@@ -325,8 +290,6 @@ void redis_subscriptions_free(struct redis_subscriptions *s)
     HASH_ITER (hh, s->channels, channel, next) {
         channel_free(s, channel);
     }
-    free(s->inbox);
-    free(s->push_prefix);
     free(s);
 }
 
@@ -335,22 +298,23 @@ struct redis_link *redis_subscriptions_link(struct redis_subscriptions *s)
     return s->link;
 }
 
-void redis_subscriptions_add(struct redis_subscriptions *s, const char *session)
+void redis_subscriptions_add(struct redis_subscriptions *s, const char *name)
 {
-    struct channel *channel = find_channel(s, session, strlen(session));
+    struct channel *channel;
+    HASH_FIND_STR(s->channels, name, channel);
     if (channel == NULL) {
         channel = redis_claim_memory(1, sizeof(*channel));
-        channel->session = redis_copy_text(session);
-        HASH_ADD_KEYPTR(hh, s->channels, channel->session, strlen(channel->session), channel);
+        channel->name = redis_copy_text(name);
+        HASH_ADD_KEYPTR(hh, s->channels, channel->name, strlen(channel->name), channel);
     }
     channel->wanted = true;
-    if (redis_link_up(s->link))
-        mark_dirty(s, channel);
+    mark_dirty(s, channel);
 }
 
-void redis_subscriptions_remove(struct redis_subscriptions *s, const char *session)
+void redis_subscriptions_remove(struct redis_subscriptions *s, const char *name)
 {
-    struct channel *channel = find_channel(s, session, strlen(session));
+    struct channel *channel;
+    HASH_FIND_STR(s->channels, name, channel);
     if (channel == NULL)
         return;
     channel->wanted = false;
@@ -360,7 +324,11 @@ void redis_subscriptions_remove(struct redis_subscriptions *s, const char *sessi
         channel_free(s, channel);
 }
 
-uint64_t redis_subscriptions_listening_ms(const struct redis_subscriptions *s)
+void redis_subscriptions_retry(struct redis_subscriptions *s)
 {
-    return s->listening_ms;
+    struct channel *channel, *next;
+    HASH_ITER (hh, s->channels, channel, next) {
+        if (channel->refused)
+            mark_dirty(s, channel);
+    }
 }

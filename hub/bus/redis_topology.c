@@ -1,67 +1,28 @@
 #include "bus/redis_topology.h"
 
 #include <stdlib.h>
-#include <string.h>
 
-#include "common/clock.h"
-#include "common/log.h"
+#include "bus/redis_sentinel.h"
 
 struct redis_topology {
-    struct redis_topology_options options;
+    const struct redis_setup *setup;
     const struct redis_topology_events *events;
     void *ctx;
-    struct redis_lane *lane;
-    uint64_t open_ms;
+    struct redis_primary *primary;
+    struct redis_sentinel *sentinel; /* NULL: the primary is where the URL says */
 };
 
-/* --- what a server says of itself --- */
-
-/* The value of a line "name:value" of INFO, up to its end; "" where it is not there. */
-static void info_value(const char *info, const char *name, char *out, size_t size)
+static void on_open(void *ctx, struct redis_primary *primary)
 {
-    size_t name_len = strlen(name);
-    out[0] = '\0';
-    for (const char *line = info; line != NULL; line = strchr(line, '\n')) {
-        line += *line == '\n';
-        if (strncmp(line, name, name_len) != 0 || line[name_len] != ':')
-            continue;
-        size_t len = strcspn(line + name_len + 1, "\r\n");
-        if (len < size) {
-            memcpy(out, line + name_len + 1, len);
-            out[len] = '\0';
-        }
-        return;
-    }
-}
-
-static bool on_info(void *ctx, const char *info)
-{
-    (void)ctx;
-    char role[32], policy[64], loading[8];
-    info_value(info, "role", role, sizeof(role));
-    info_value(info, "loading", loading, sizeof(loading));
-    info_value(info, "maxmemory_policy", policy, sizeof(policy));
-    if (strcmp(role, "slave") == 0 || strcmp(loading, "1") == 0)
-        return false;
-    if (policy[0] != '\0' && strcmp(policy, "noeviction") != 0)
-        log_warn("redis_evicts", LOG_STR("maxmemory_policy", policy),
-                 LOG_STR("advice", "noeviction"));
-    return true;
-}
-
-/* --- one server --- */
-
-static void on_open(void *ctx)
-{
+    (void)primary;
     struct redis_topology *t = ctx;
-    t->open_ms = clock_boot_ms();
     t->events->on_open(t->ctx);
 }
 
-static void on_closed(void *ctx)
+static void on_closed(void *ctx, struct redis_primary *primary)
 {
+    (void)primary;
     struct redis_topology *t = ctx;
-    t->open_ms = 0;
     t->events->on_closed(t->ctx);
 }
 
@@ -71,61 +32,94 @@ static void on_progress(void *ctx)
     t->events->on_progress(t->ctx);
 }
 
-static void on_failed(void *ctx)
+static void on_failed(void *ctx, struct redis_primary *primary)
 {
-    (void)ctx; /* the next try goes to the same place */
+    (void)primary;
+    struct redis_topology *t = ctx;
+    if (t->sentinel != NULL)
+        redis_sentinel_ask(t->sentinel);
 }
 
-static const struct redis_lane_events lane_events = {.on_open = on_open,
-                                                     .on_closed = on_closed,
-                                                     .on_progress = on_progress,
-                                                     .on_info = on_info,
-                                                     .on_failed = on_failed};
+static void on_subscribed(void *ctx, const char *channel)
+{
+    struct redis_topology *t = ctx;
+    t->events->on_subscribed(t->ctx, channel);
+}
 
-struct redis_topology *redis_topology_new(const struct redis_topology_options *options,
+static void on_message(void *ctx, const char *channel, struct slice message)
+{
+    struct redis_topology *t = ctx;
+    t->events->on_message(t->ctx, channel, message);
+}
+
+static const struct redis_primary_events primary_events = {.on_open = on_open,
+                                                           .on_closed = on_closed,
+                                                           .on_progress = on_progress,
+                                                           .on_failed = on_failed,
+                                                           .on_subscribed = on_subscribed,
+                                                           .on_message = on_message};
+
+static void on_primary(void *ctx, const char *host, uint16_t port)
+{
+    struct redis_topology *t = ctx;
+    redis_primary_place(t->primary, host, port);
+}
+
+static void start(struct redis_topology *t)
+{
+    const struct redis_setup *setup = t->setup;
+    const struct redis_link_options link = {.loop = setup->loop,
+                                            .url = setup->url,
+                                            .tls = setup->tls,
+                                            .deadline_ms = setup->deadline_ms};
+    if (setup->url->shape == REDIS_SENTINEL)
+        t->sentinel = redis_sentinel_new(&link, on_primary, t);
+    else
+        redis_primary_place(t->primary, setup->url->hosts[0].name, setup->url->hosts[0].port);
+}
+
+struct redis_topology *redis_topology_new(const struct redis_setup *setup, const char *inbox,
                                           const struct redis_topology_events *events, void *ctx)
 {
     struct redis_topology *t = redis_claim_memory(1, sizeof(*t));
-    t->options = *options;
+    t->setup = setup;
     t->events = events;
     t->ctx = ctx;
-    t->options.lane.link.name = "commands";
-    t->options.lane.link.url = options->url;
-    t->lane = redis_lane_new(&t->options.lane, &lane_events, t);
-    redis_link_target(redis_lane_link(t->lane), options->url->hosts[0].name,
-                      options->url->hosts[0].port);
+    t->primary = redis_primary_new(setup, &primary_events, t);
+    redis_primary_probe(t->primary, inbox);
+    start(t);
     return t;
 }
 
 void redis_topology_free(struct redis_topology *t)
 {
-    redis_lane_free(t->lane);
+    redis_sentinel_free(t->sentinel);
+    redis_primary_free(t->primary);
     free(t);
-}
-
-void redis_topology_start(struct redis_topology *t)
-{
-    redis_link_start(redis_lane_link(t->lane));
 }
 
 void redis_topology_send(struct redis_topology *t, struct redis_op *op, const char *key)
 {
     (void)key;
-    redis_lane_send(t->lane, op);
+    redis_primary_send(t->primary, op);
+}
+
+void redis_topology_subscribe(struct redis_topology *t, const char *channel)
+{
+    redis_primary_subscribe(t->primary, channel);
+}
+
+void redis_topology_unsubscribe(struct redis_topology *t, const char *channel)
+{
+    redis_primary_unsubscribe(t->primary, channel);
+}
+
+uint64_t redis_topology_heard_ms(const struct redis_topology *t)
+{
+    return redis_primary_heard_ms(t->primary);
 }
 
 void redis_topology_flush(struct redis_topology *t)
 {
-    redis_lane_flush(t->lane);
-}
-
-uint64_t redis_topology_open_ms(const struct redis_topology *t)
-{
-    return t->open_ms;
-}
-
-void redis_topology_place(const struct redis_topology *t, const char **host, uint16_t *port)
-{
-    *host = t->options.url->hosts[0].name;
-    *port = t->options.url->hosts[0].port;
+    redis_primary_flush(t->primary);
 }

@@ -1,6 +1,9 @@
 /*
- * Which server a key is on: the lanes to one server, to the primary that Sentinel names, or to the
+ * Which server a key or a channel is on: one server, the primary that Sentinel names, or the
  * primaries of a cluster.
+ *
+ * It owns the connections to them. Answers to ops and messages of channels come from all of them as
+ * from one.
  */
 #ifndef VINHUB_BUS_REDIS_TOPOLOGY_H
 #define VINHUB_BUS_REDIS_TOPOLOGY_H
@@ -8,33 +11,32 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "bus/redis_lane.h"
-#include "bus/redis_link.h"
-#include "common/redis_url.h"
+#include "bus/redis_primary.h"
 
 struct redis_topology;
 
 struct redis_topology_events {
-    void (*on_open)(void *ctx);   /* every server that is needed can be asked */
-    void (*on_closed)(void *ctx); /* one can't */
+    /* Commands can be sent (again). */
+    void (*on_open)(void *ctx);
+    /* They can't; or, followed by on_open at once, some server was away and its data may have
+     * changed. */
+    void (*on_closed)(void *ctx);
+    /* Ops are finished. */
     void (*on_progress)(void *ctx);
+    void (*on_subscribed)(void *ctx, const char *channel);
+    void (*on_message)(void *ctx, const char *channel, struct slice message);
 };
 
-struct redis_topology_options {
-    struct redis_lane_options lane; /* link.name and link.url of it are the topology's to set */
-    const struct redis_url *url;
-};
-
-struct redis_topology *redis_topology_new(const struct redis_topology_options *options,
+/* setup is referenced. inbox: the channel whose probe heard_ms speaks of; subscribed before all
+ * others. Connecting starts with the next turn. */
+struct redis_topology *redis_topology_new(const struct redis_setup *setup, const char *inbox,
                                           const struct redis_topology_events *events, void *ctx);
 void redis_topology_free(struct redis_topology *topology);
 
-void redis_topology_start(struct redis_topology *topology);
 void redis_topology_send(struct redis_topology *topology, struct redis_op *op, const char *key);
+void redis_topology_subscribe(struct redis_topology *topology, const char *channel);
+void redis_topology_unsubscribe(struct redis_topology *topology, const char *channel);
+uint64_t redis_topology_heard_ms(const struct redis_topology *topology);
 void redis_topology_flush(struct redis_topology *topology);
-/* The monotonic ms since when every server can be asked; 0: one can't. */
-uint64_t redis_topology_open_ms(const struct redis_topology *topology);
-/* Where the subscriptions of a channel connect: of a lone server the one of the lane. */
-void redis_topology_place(const struct redis_topology *topology, const char **host, uint16_t *port);
 
 #endif

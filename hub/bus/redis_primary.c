@@ -1,0 +1,309 @@
+#include "bus/redis_primary.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+
+struct redis_primary {
+    const struct redis_setup *setup;
+    const struct redis_primary_events *events;
+    void *ctx;
+    struct redis_lane *lane;
+    struct redis_subscriptions *subscriptions;
+    char *probe; /* the channel, or NULL */
+    struct loop_timer *timer;
+    uint64_t open_ms;      /* since when the lane is open, 0: it is not */
+    uint64_t listening_ms; /* since when the probe's channel is subscribed, 0: it is not */
+    uint64_t heard_ms;
+};
+
+/* --- the probe --- */
+
+/* Sends one, where an echo can come. */
+static void send_probe(struct redis_primary *p)
+{
+    if (p->open_ms == 0 || p->listening_ms == 0)
+        return;
+    const struct envelope envelope = {.type = ENVELOPE_PROBE,
+                                      .node = slice_of(p->setup->node),
+                                      .life = p->setup->life,
+                                      .number = clock_boot_ms()};
+    uint8_t *bytes;
+    size_t len;
+    if (envelope_encode(&envelope, &bytes, &len) != STATUS_OK)
+        return;
+    struct redis_op *op = redis_op_new(NULL, p);
+    redis_request_begin(&op->request, 3);
+    redis_request_text(&op->request, p->setup->sharded ? "SPUBLISH" : "PUBLISH");
+    redis_request_text(&op->request, p->probe);
+    redis_request_add(&op->request, (struct slice){(const char *)bytes, len});
+    free(bytes);
+    redis_lane_send(p->lane, op);
+}
+
+/* Commands get through, the channel is subscribed as far as its connection knows, and for a lease
+ * nothing came back. */
+static bool is_deaf(const struct redis_primary *p)
+{
+    if (p->open_ms == 0 || p->listening_ms == 0)
+        return false;
+    uint64_t since_ms = p->open_ms > p->listening_ms ? p->open_ms : p->listening_ms;
+    if (p->heard_ms > since_ms)
+        since_ms = p->heard_ms;
+    return clock_boot_ms() - since_ms > p->setup->lease_ms;
+}
+
+static void on_timer(void *ctx)
+{
+    struct redis_primary *p = ctx;
+    loop_timer_start(p->timer, p->setup->lease_ms / 4 + 1);
+    if (is_deaf(p))
+        redis_link_cut(redis_subscriptions_link(p->subscriptions), "nothing is heard on it");
+    else
+        send_probe(p);
+}
+
+/* True where the message was a probe, this node's or that of an earlier life. */
+static bool take_probe(struct redis_primary *p, struct slice message)
+{
+    struct envelope envelope;
+    struct envelope_item *items;
+    /* The type stands in the third byte of what the encoder makes: no other message is decoded
+     * here. */
+    if (message.len < 3 || message.at[2] != ENVELOPE_PROBE)
+        return false;
+    if (envelope_decode(message.at, message.len, &envelope, &items) != STATUS_OK)
+        return false;
+    free(items);
+    if (envelope.type != ENVELOPE_PROBE)
+        return false;
+    if (envelope.life == p->setup->life && envelope.number > p->heard_ms)
+        p->heard_ms = envelope.number;
+    return true;
+}
+
+/* --- events of the subscriptions --- */
+
+static bool is_probe(const struct redis_primary *p, const char *channel)
+{
+    return p->probe != NULL && strcmp(channel, p->probe) == 0;
+}
+
+static void on_subscribed(void *ctx, const char *channel)
+{
+    struct redis_primary *p = ctx;
+    if (!is_probe(p, channel)) {
+        p->events->on_subscribed(p->ctx, channel);
+        return;
+    }
+    p->listening_ms = clock_boot_ms();
+    send_probe(p);
+}
+
+static void on_message(void *ctx, const char *channel, struct slice message)
+{
+    struct redis_primary *p = ctx;
+    if (!is_probe(p, channel) || !take_probe(p, message))
+        p->events->on_message(p->ctx, channel, message);
+}
+
+static void on_silence(void *ctx)
+{
+    struct redis_primary *p = ctx;
+    p->listening_ms = 0;
+}
+
+static void on_misplaced(void *ctx)
+{
+    struct redis_primary *p = ctx;
+    if (p->events->on_misplaced != NULL)
+        p->events->on_misplaced(p->ctx);
+}
+
+/* --- events of the lane --- */
+
+static void on_open(void *ctx)
+{
+    struct redis_primary *p = ctx;
+    p->open_ms = clock_boot_ms();
+    send_probe(p);
+    p->events->on_open(p->ctx, p);
+}
+
+static void on_closed(void *ctx)
+{
+    struct redis_primary *p = ctx;
+    p->open_ms = 0;
+    p->events->on_closed(p->ctx, p);
+}
+
+static void on_progress(void *ctx)
+{
+    struct redis_primary *p = ctx;
+    p->events->on_progress(p->ctx);
+}
+
+static bool on_redirect(void *ctx, struct redis_op *op, const char *error)
+{
+    struct redis_primary *p = ctx;
+    return p->events->on_redirect != NULL && p->events->on_redirect(p->ctx, op, error);
+}
+
+static void on_failed(void *ctx)
+{
+    struct redis_primary *p = ctx;
+    p->events->on_failed(p->ctx, p);
+}
+
+/* The value of a line "name:value" of INFO; "" where it is not there or does not fit. */
+static void info_value(const char *info, const char *name, char *out, size_t size)
+{
+    size_t name_len = strlen(name);
+    out[0] = '\0';
+    for (const char *line = info; line != NULL; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (strncmp(line, name, name_len) != 0 || line[name_len] != ':')
+            continue;
+        size_t len = strcspn(line + name_len + 1, "\r\n");
+        if (len < size) {
+            memcpy(out, line + name_len + 1, len);
+            out[len] = '\0';
+        }
+        return;
+    }
+}
+
+static bool on_info(void *ctx, const char *info)
+{
+    (void)ctx;
+    char role[32], policy[64], loading[8];
+    info_value(info, "role", role, sizeof(role));
+    info_value(info, "loading", loading, sizeof(loading));
+    info_value(info, "maxmemory_policy", policy, sizeof(policy));
+    if (strcmp(role, "slave") == 0 || strcmp(loading, "1") == 0)
+        return false;
+    if (policy[0] != '\0' && strcmp(policy, "noeviction") != 0)
+        log_warn("redis_evicts", LOG_STR("maxmemory_policy", policy),
+                 LOG_STR("advice", "noeviction"));
+    return true;
+}
+
+/* --- for the topology --- */
+
+static const struct redis_lane_events lane_events = {.on_open = on_open,
+                                                     .on_closed = on_closed,
+                                                     .on_progress = on_progress,
+                                                     .on_info = on_info,
+                                                     .on_redirect = on_redirect,
+                                                     .on_failed = on_failed};
+static const struct redis_subscriptions_events subscriptions_events = {
+    .on_subscribed = on_subscribed,
+    .on_message = on_message,
+    .on_silence = on_silence,
+    .on_misplaced = on_misplaced};
+
+struct redis_primary *redis_primary_new(const struct redis_setup *setup,
+                                        const struct redis_primary_events *events, void *ctx)
+{
+    struct redis_primary *p = redis_claim_memory(1, sizeof(*p));
+    p->setup = setup;
+    p->events = events;
+    p->ctx = ctx;
+    struct redis_link_options link = {.loop = setup->loop,
+                                      .url = setup->url,
+                                      .tls = setup->tls,
+                                      .deadline_ms = setup->deadline_ms,
+                                      .name = "commands"};
+    const struct redis_lane_options lane = {
+        .link = link, .replicas = setup->replicas, .wait_ms = setup->lease_ms / 4 + 1};
+    p->lane = redis_lane_new(&lane, &lane_events, p);
+    link.name = "subscriptions";
+    p->subscriptions = redis_subscriptions_new(&link, setup->sharded, &subscriptions_events, p);
+    p->timer = loop_timer_new(setup->loop, on_timer, p);
+    loop_timer_start(p->timer, setup->lease_ms / 4 + 1);
+    return p;
+}
+
+void redis_primary_free(struct redis_primary *p)
+{
+    redis_lane_free(p->lane);
+    redis_subscriptions_free(p->subscriptions);
+    loop_timer_free(p->timer);
+    free(p->probe);
+    free(p);
+}
+
+void redis_primary_place(struct redis_primary *p, const char *host, uint16_t port)
+{
+    struct redis_link *links[] = {redis_lane_link(p->lane),
+                                  redis_subscriptions_link(p->subscriptions)};
+    bool moves = !redis_primary_is_at(p, host, port);
+    for (size_t i = 0; i < 2 && moves; i++) {
+        redis_link_target(links[i], host, port);
+        redis_link_cut(links[i], "the primary is another one");
+    }
+    for (size_t i = 0; i < 2; i++)
+        redis_link_start(links[i]);
+}
+
+bool redis_primary_is_at(const struct redis_primary *p, const char *host, uint16_t port)
+{
+    const struct redis_link *link = redis_lane_link(p->lane);
+    return redis_link_port(link) == port && strcmp(redis_link_host(link), host) == 0;
+}
+
+const char *redis_primary_host(const struct redis_primary *p)
+{
+    return redis_link_host(redis_lane_link(p->lane));
+}
+
+bool redis_primary_open(const struct redis_primary *p)
+{
+    return p->open_ms != 0;
+}
+
+void redis_primary_send(struct redis_primary *p, struct redis_op *op)
+{
+    redis_lane_send(p->lane, op);
+}
+
+void redis_primary_subscribe(struct redis_primary *p, const char *channel)
+{
+    redis_subscriptions_add(p->subscriptions, channel);
+}
+
+void redis_primary_unsubscribe(struct redis_primary *p, const char *channel)
+{
+    redis_subscriptions_remove(p->subscriptions, channel);
+}
+
+void redis_primary_probe(struct redis_primary *p, const char *channel)
+{
+    if (channel != NULL && is_probe(p, channel))
+        return;
+    if (p->probe != NULL)
+        redis_subscriptions_remove(p->subscriptions, p->probe);
+    free(p->probe);
+    p->probe = channel != NULL ? redis_copy_text(channel) : NULL;
+    p->listening_ms = 0;
+    if (channel != NULL)
+        redis_subscriptions_add(p->subscriptions, channel);
+}
+
+void redis_primary_retry(struct redis_primary *p)
+{
+    redis_subscriptions_retry(p->subscriptions);
+}
+
+uint64_t redis_primary_heard_ms(const struct redis_primary *p)
+{
+    return p->heard_ms;
+}
+
+void redis_primary_flush(struct redis_primary *p)
+{
+    redis_lane_flush(p->lane);
+    redis_subscriptions_flush(p->subscriptions);
+}

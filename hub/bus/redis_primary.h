@@ -1,0 +1,65 @@
+/*
+ * One Redis primary as the bus uses it: the lane of commands, the subscription connection, and the
+ * probe that tells whether the latter still hears. A TCP-healthy subscription connection can be
+ * deaf: a message to a channel of its own, sent over the lane each quarter of a lease, must come
+ * back within a lease, or the connection is made again.
+ */
+#ifndef VINHUB_BUS_REDIS_PRIMARY_H
+#define VINHUB_BUS_REDIS_PRIMARY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bus/redis_lane.h"
+#include "bus/redis_subscriptions.h"
+
+/* What all connections of a bus have in common. */
+struct redis_setup {
+    struct loop *loop;
+    const struct redis_url *url;
+    struct redis_tls *tls;
+    uint32_t lease_ms, deadline_ms, replicas;
+    const char *prefix, *node;
+    uint64_t life;
+    bool sharded;
+};
+
+struct redis_primary;
+
+struct redis_primary_events {
+    void (*on_open)(void *ctx, struct redis_primary *primary);
+    void (*on_closed)(void *ctx, struct redis_primary *primary);
+    void (*on_progress)(void *ctx);
+    /* See redis_lane.h; may be NULL. */
+    bool (*on_redirect)(void *ctx, struct redis_op *op, const char *error);
+    /* A try to connect the lane failed, or it closed. */
+    void (*on_failed)(void *ctx, struct redis_primary *primary);
+    void (*on_subscribed)(void *ctx, const char *channel);
+    void (*on_message)(void *ctx, const char *channel, struct slice message);
+    /* A channel is not this server's (any more). */
+    void (*on_misplaced)(void *ctx);
+};
+
+struct redis_primary *redis_primary_new(const struct redis_setup *setup,
+                                        const struct redis_primary_events *events, void *ctx);
+void redis_primary_free(struct redis_primary *primary);
+
+/* Connects there. Connections to another place are cut. */
+void redis_primary_place(struct redis_primary *primary, const char *host, uint16_t port);
+bool redis_primary_is_at(const struct redis_primary *primary, const char *host, uint16_t port);
+const char *redis_primary_host(const struct redis_primary *primary);
+
+bool redis_primary_open(const struct redis_primary *primary);
+void redis_primary_send(struct redis_primary *primary, struct redis_op *op);
+void redis_primary_subscribe(struct redis_primary *primary, const char *channel);
+void redis_primary_unsubscribe(struct redis_primary *primary, const char *channel);
+/* Asks again for channels that were refused. */
+void redis_primary_retry(struct redis_primary *primary);
+/* The channel of the probe, which is subscribed for it and whose other messages come as any; NULL:
+ * no probe. */
+void redis_primary_probe(struct redis_primary *primary, const char *channel);
+/* Monotonic ms at which the latest probe that came back was sent; 0: none. */
+uint64_t redis_primary_heard_ms(const struct redis_primary *primary);
+void redis_primary_flush(struct redis_primary *primary);
+
+#endif
