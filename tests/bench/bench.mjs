@@ -1,0 +1,88 @@
+// The bench: see --help. Runs shapes one after the other, prints a table for each and one of all
+// figures against their goals, and writes everything to a JSON file.
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpus, totalmem } from 'node:os'
+import { dirname, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { million } from './million.mjs'
+import { useRealtime } from './processes.mjs'
+import { figureTable, table, writeReadme } from './report.mjs'
+import { paths } from './servers.mjs'
+import { shapes } from './shapes.mjs'
+
+const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../..')
+const HELP = `scripts/bench [SHAPE...] [option...]     all shapes (under 10 minutes) where none is named
+scripts/bench million [--clients N]      one Redis and as many nodes as N (1,000,000) clients need
+scripts/bench --readme                   puts the figures of the last full run into README.md
+
+shapes: ${Object.keys(shapes).join(', ')}
+--json FILE   where results go (build/bench/results.json)
+--runs N      turns of each contender (5)
+--realtime    goes before whatever else this machine does; for machines that are not idle
+--build DIR   the build folder (build)
+`
+
+const options = {
+  help: { type: 'boolean' }, readme: { type: 'boolean' }, realtime: { type: 'boolean' }, json: { type: 'string' }, build: { type: 'string' },
+  runs: { type: 'string', default: '5' }, clients: { type: 'string', default: '1000000' }, 'per-vin': { type: 'string', default: '10' },
+  'per-node': { type: 'string', default: '16500' },
+}
+
+function fail(text) {
+  console.error(`bench: ${text}`)
+  process.exit(2)
+}
+
+function parse() {
+  try { return parseArgs({ options, allowPositionals: true }) } catch (error) { return fail(error.message) }
+}
+
+/** What a shape may say while it runs. */
+function reporter(runs, record) {
+  return {
+    runs,
+    say: (text) => console.error(text),
+    missing: (text) => { record.missing.push(text); console.error(`  missing: ${text}`) },
+    fault: (text) => { record.faults.push(text); console.error(`  FAULT: ${text}`) },
+  }
+}
+
+async function runShapes(names, values, file) {
+  const record = { date: new Date().toISOString(), machine: { cores: cpus().length, model: cpus()[0].model, memory: totalmem() }, runs: Number(values.runs), shapes: {} }
+  const began = performance.now()
+  let faults = 0
+  for (const name of names) {
+    const from = performance.now()
+    const notes = { missing: [], faults: [] }
+    console.error(`${name} ...`)
+    const { results, ...shape } = await shapes[name](reporter(record.runs, notes))
+    record.shapes[name] = { ...shape, ...notes, seconds: (performance.now() - from) / 1000, results }
+    faults += notes.faults.length
+    console.log(`\n${table(shape)}`)
+    writeFileSync(file, `${JSON.stringify(record, null, 1)}\n`)
+  }
+  console.log(`\n${figureTable(record)}`)
+  console.log(`\n${names.length} shapes in ${Math.round((performance.now() - began) / 1000)} s; ${file}${faults ? `; ${faults} FAULTS` : ''}`)
+  return faults === 0 ? 0 : 1
+}
+
+const { values, positionals } = parse()
+if (values.help) {
+  console.log(HELP)
+  process.exit(0)
+}
+if (values.build) paths.build = resolve(values.build)
+const file = resolve(values.json ?? resolve(paths.build, 'bench/results.json'))
+if (values.readme) {
+  if (!existsSync(file)) fail(`no results in ${file}: run scripts/bench first`)
+  writeReadme(resolve(ROOT, 'README.md'), JSON.parse(readFileSync(file, 'utf8')))
+  process.exit(0)
+}
+if (!(Number(values.runs) >= 1)) fail('--runs: a number from 1')
+for (const path of [paths.hub(), paths.floor(), paths.load()]) if (!existsSync(path)) fail(`${path} is missing: build first (cmake --preset release && cmake --build build)`)
+if (values.realtime) useRealtime()
+mkdirSync(dirname(file), { recursive: true })
+if (positionals[0] === 'million') process.exit(await million({ clients: Number(values.clients), perVin: Number(values['per-vin']), perNode: Number(values['per-node']), file }))
+for (const name of positionals) if (!shapes[name]) fail(`no shape "${name}"; there are ${Object.keys(shapes).join(', ')}, million`)
+process.exit(await runShapes(positionals.length ? positionals : Object.keys(shapes), values, file))

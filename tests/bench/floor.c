@@ -1,0 +1,241 @@
+/*
+ * The floor: a relay that does what every broker must, and nothing else. `floor LISTEN [BACKEND]`.
+ *
+ * It accepts clients, opens one upstream for each vehicle, and does one send() of the ready frame for
+ * each push and client: frames of a server are not masked, so those of the upstream go on as they
+ * came, and a client's go to the upstream as they came, too. No queues: a client that does not take a
+ * frame is dropped. Without BACKEND it accepts and answers, which is the floor of a connect storm.
+ */
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "wire.h"
+
+#define BUFFER_BYTES (256u << 10)
+#define EVENTS       512
+#define VINS_MAX     (1u << 17)
+
+enum kind { LISTENER, NEW, CLIENT, UPSTREAM_ASKING, UPSTREAM };
+
+struct peer {
+    int fd;
+    enum kind kind;
+    uint32_t vin;
+    uint32_t partial_len;
+    uint8_t *partial;
+    struct peer *prev, *next; /* clients of a vehicle */
+};
+
+static struct {
+    int epoll;
+    struct sockaddr_in backend;
+    bool has_backend;
+    struct peer *clients[VINS_MAX], *upstreams[VINS_MAX];
+    uint8_t buffer[BUFFER_BYTES];
+    char path[512];
+} self;
+
+static struct peer *peer_new(int fd, enum kind kind, uint32_t events)
+{
+    struct peer *peer = calloc(1, sizeof(*peer));
+    struct epoll_event event = {.events = events, .data.ptr = peer};
+    int on = 1;
+    if (peer == NULL || epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) != 0) {
+        free(peer);
+        close(fd);
+        return NULL;
+    }
+    if (kind != LISTENER)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    peer->fd = fd;
+    peer->kind = kind;
+    return peer;
+}
+
+/* Its descriptor is closed at once; whoever walks over a list has taken the next before. */
+static void peer_end(struct peer *peer)
+{
+    if (peer->kind == CLIENT) {
+        *(peer->prev == NULL ? &self.clients[peer->vin] : &peer->prev->next) = peer->next;
+        if (peer->next != NULL)
+            peer->next->prev = peer->prev;
+    }
+    if (peer->kind == UPSTREAM || peer->kind == UPSTREAM_ASKING)
+        self.upstreams[peer->vin] = NULL;
+    close_hard(peer->fd);
+    free(peer->partial);
+    free(peer);
+}
+
+static void accept_all(const struct peer *listener)
+{
+    int fd;
+    while ((fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0)
+        peer_new(fd, NEW, EPOLLIN);
+}
+
+static void open_upstream(uint32_t vin)
+{
+    int fd = connect_to(&self.backend, 0, 0);
+    struct peer *peer = fd < 0 ? NULL : peer_new(fd, UPSTREAM_ASKING, EPOLLOUT);
+    if (peer == NULL)
+        return;
+    peer->vin = vin;
+    self.upstreams[vin] = peer;
+}
+
+static void ask_upstream(struct peer *peer)
+{
+    char path[64], request[WIRE_REQUEST_MAX];
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = peer};
+    snprintf(path, sizeof(path), "/base/u/V%08x", peer->vin);
+    size_t len = request_write(request, "bench", path, false);
+    if (send(peer->fd, request, len, MSG_NOSIGNAL) != (ssize_t)len ||
+        epoll_ctl(self.epoll, EPOLL_CTL_MOD, peer->fd, &event) != 0)
+        peer_end(peer);
+}
+
+/* --- what comes in; each returns how much is used up, -1: end the peer --- */
+
+static ssize_t on_request(struct peer *peer, uint8_t *bytes, size_t len)
+{
+    char answer[WIRE_REQUEST_MAX], *path;
+    uint8_t *end = memmem(bytes, len, "\r\n\r\n", 4);
+    if (end == NULL)
+        return len < WIRE_REQUEST_MAX ? 0 : -1;
+    end[2] = '\0';
+    size_t n = answer_write(answer, (char *)bytes, &path);
+    if (n == 0 || send(peer->fd, answer, n, MSG_NOSIGNAL) != (ssize_t)n)
+        return -1;
+    peer->vin = vin_of_path(path) % VINS_MAX;
+    peer->kind = CLIENT;
+    peer->next = self.clients[peer->vin];
+    if (peer->next != NULL)
+        peer->next->prev = peer;
+    self.clients[peer->vin] = peer;
+    if (self.has_backend && self.upstreams[peer->vin] == NULL)
+        open_upstream(peer->vin);
+    return end + 4 - bytes;
+}
+
+static ssize_t on_answer(struct peer *peer, uint8_t *bytes, size_t len)
+{
+    int head = answer_check((char *)bytes, len);
+    if (head > 0)
+        peer->kind = UPSTREAM;
+    return head;
+}
+
+static void deliver(uint32_t vin, const uint8_t *frame, size_t len)
+{
+    struct peer *next;
+    for (struct peer *peer = self.clients[vin]; peer != NULL; peer = next) {
+        next = peer->next;
+        if (send(peer->fd, frame, len, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)len)
+            shutdown(peer->fd, SHUT_RDWR); /* its end comes as an event */
+    }
+}
+
+static ssize_t on_upstream(struct peer *peer, uint8_t *bytes, size_t len)
+{
+    size_t at = 0;
+    struct frame frame;
+    int got;
+    while ((got = frame_parse(bytes + at, len - at, &frame)) == 1) {
+        deliver(peer->vin, bytes + at, frame.total);
+        at += frame.total;
+    }
+    return got < 0 ? -1 : (ssize_t)at;
+}
+
+static ssize_t on_client(struct peer *peer, uint8_t *bytes, size_t len)
+{
+    static const uint8_t pong[] = {0x81, 4, 'p', 'o', 'n', 'g'};
+    const struct peer *upstream = self.upstreams[peer->vin];
+    size_t at = 0;
+    struct frame frame;
+    int got;
+    while ((got = frame_parse(bytes + at, len - at, &frame)) == 1) {
+        if (frame.len == 4 && memcmp(frame.payload, "ping", 4) == 0)
+            send(peer->fd, pong, sizeof(pong), MSG_NOSIGNAL | MSG_DONTWAIT);
+        else if (upstream != NULL && upstream->kind == UPSTREAM)
+            send(upstream->fd, bytes + at, frame.total, MSG_NOSIGNAL | MSG_DONTWAIT);
+        at += frame.total;
+    }
+    return got < 0 ? -1 : (ssize_t)at;
+}
+
+static ssize_t on_bytes(struct peer *peer, uint8_t *bytes, size_t len)
+{
+    switch (peer->kind) {
+    case NEW: return on_request(peer, bytes, len);
+    case CLIENT: return on_client(peer, bytes, len);
+    case UPSTREAM_ASKING: return on_answer(peer, bytes, len);
+    case UPSTREAM: return on_upstream(peer, bytes, len);
+    case LISTENER: break;
+    }
+    return -1;
+}
+
+static void on_readable(struct peer *peer)
+{
+    size_t held = peer->partial_len;
+    if (held > 0)
+        memcpy(self.buffer, peer->partial, held);
+    ssize_t n = recv(peer->fd, self.buffer + held, BUFFER_BYTES - held, 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    size_t len = held + (size_t)(n > 0 ? n : 0);
+    ssize_t used = n <= 0 ? -1 : on_bytes(peer, self.buffer, len);
+    if (used < 0) {
+        peer_end(peer);
+        return;
+    }
+    size_t rest = len - (size_t)used;
+    uint8_t *kept = rest == 0 ? NULL : realloc(peer->partial, rest);
+    if (rest == 0)
+        free(peer->partial);
+    else if (kept != NULL)
+        memcpy(kept, self.buffer + used, rest);
+    peer->partial = kept;
+    peer->partial_len = kept == NULL ? 0 : (uint32_t)rest;
+}
+
+int main(int argc, char **argv)
+{
+    static struct epoll_event events[EVENTS];
+    if (argc < 2 || argc > 3) {
+        fprintf(stderr, "usage: floor LISTEN [BACKEND], each ADDRESS:PORT\n");
+        return 2;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    struct sockaddr_in address = address_of(argv[1]);
+    self.has_backend = argc == 3;
+    if (self.has_backend)
+        self.backend = address_of(argv[2]);
+    self.epoll = epoll_create1(EPOLL_CLOEXEC);
+    int fd = listen_on(&address, false);
+    if (self.epoll < 0 || fd < 0 || peer_new(fd, LISTENER, EPOLLIN) == NULL) {
+        perror("floor: listen");
+        return 1;
+    }
+    for (;;) {
+        int n = epoll_wait(self.epoll, events, EVENTS, -1);
+        for (int i = 0; i < n; i++) {
+            struct peer *peer = events[i].data.ptr;
+            if (peer->kind == LISTENER)
+                accept_all(peer);
+            else if (peer->kind == UPSTREAM_ASKING && (events[i].events & EPOLLOUT) != 0)
+                ask_upstream(peer);
+            else
+                on_readable(peer);
+        }
+    }
+}

@@ -1,0 +1,102 @@
+// Processes of the bench: pinned to a core, dead with the bench, ended by pid.
+import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import net from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+export const SERVER_CORE = 0
+export const LOAD_CORE = 1
+const START_MS = 10_000
+const STOP_MS = 5_000
+const OUTPUT_KEPT = 20_000
+
+const running = new Set()
+let realtime = false
+
+/** Everything started from now on goes before whatever else the machine does. */
+export function useRealtime() { realtime = true }
+
+export class Process {
+  constructor(core, command, args, { env = {} } = {}) {
+    const urgent = realtime ? ['chrt', '--fifo', '10'] : []
+    const line = ['--pdeathsig', 'KILL', ...urgent, 'taskset', '-c', String(core), command, ...args.map(String)]
+    this.name = command.split('/').pop()
+    this.out = ''
+    this.err = ''
+    this.child = spawn('setpriv', line, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+    this.pid = this.child.pid
+    running.add(this)
+    this.child.stdout.setEncoding('utf8').on('data', (text) => { this.out = (this.out + text).slice(-1_000_000) })
+    this.child.stderr.setEncoding('utf8').on('data', (text) => { this.err = (this.err + text).slice(-OUTPUT_KEPT) })
+    this.exited = new Promise((resolve) => {
+      this.child.once('error', (error) => resolve({ code: null, error }))
+      this.child.once('close', (code, signal) => resolve({ code, signal }))
+    }).then((exit) => {
+      running.delete(this)
+      this.exit = exit
+      return exit
+    })
+  }
+
+  /** Ends it; SIGKILL follows where it takes too long. */
+  async stop(signal = 'SIGTERM') {
+    if (this.exit) return
+    this.child.kill(signal)
+    const timer = setTimeout(() => this.child.kill('SIGKILL'), STOP_MS)
+    await this.exited
+    clearTimeout(timer)
+  }
+}
+
+/** Runs a command to its end, at most `seconds`. */
+export async function runToEnd(core, command, args, seconds) {
+  const child = new Process(core, command, args)
+  const timer = setTimeout(() => child.child.kill('SIGKILL'), seconds * 1000)
+  const { code, signal, error } = await child.exited
+  clearTimeout(timer)
+  if (error) throw new Error(`${command}: ${error.message}`)
+  return { code, signal, out: child.out, err: child.err }
+}
+
+/** Ends all that is left, as when the bench is interrupted. */
+export function killAll() { for (const child of running) child.child.kill('SIGKILL') }
+process.on('exit', killAll)
+for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(name, () => process.exit(1))
+
+/** pids of the direct children of a process */
+export function childrenOf(pid) {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(/\s+/).filter(Boolean).map(Number)
+  } catch { return [] }
+}
+
+function answers(port) {
+  return new Promise((resolve) => {
+    const socket = net.connect(port, '127.0.0.1')
+    socket.once('connect', () => { socket.destroy(); resolve(true) })
+    socket.once('error', () => resolve(false))
+  })
+}
+
+/** Waits until the port is listened on by the process just started. */
+export async function listening(child, port) {
+  const limit = performance.now() + START_MS
+  while (!await answers(port)) {
+    if (child.exit) throw new Error(`${child.name} ended at once: ${child.err.trim().split('\n').pop()}`)
+    if (performance.now() > limit) throw new Error(`${child.name} does not listen on ${port}`)
+    await sleep(10)
+  }
+}
+
+/** Ports of the bench below the ephemeral ones, each used again only after all the others. */
+const [first, last] = (process.env.BENCH_PORTS ?? '32000-32599').split('-').map(Number)
+let next = first
+
+export async function freePort() {
+  for (let tried = 0; tried <= last - first; tried++) {
+    const port = next
+    next = next === last ? first : next + 1
+    if (!await answers(port)) return port
+  }
+  throw new Error(`no free port in ${first}-${last}`)
+}
