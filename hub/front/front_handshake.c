@@ -178,8 +178,11 @@ static bool check_capacity(struct conn *conn, const struct request *request)
         refuse(conn, &draining, leaving ? "this node is draining" : "this node is not ready");
         return false;
     }
-    bool descriptors = stream_fd(&conn->stream) < front->descriptors_max;
-    if (!descriptors || (front->conf->clients.max > 0 && front->open >= front->conf->clients.max)) {
+    /* The lowest free descriptor was given: its number says how many are in use. Half-open
+     * handshakes make room (front_listen.c). */
+    int used = stream_fd(&conn->stream) - (int)(front->connections - front->open);
+    if (used >= front->descriptors_max ||
+        (front->conf->clients.max > 0 && front->open >= front->conf->clients.max)) {
         refuse(conn, &full, "this node is full");
         return false;
     }

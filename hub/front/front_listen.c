@@ -17,7 +17,9 @@
 /* Accepted in one turn, so that a storm of connects lets the others have theirs. */
 #define ACCEPT_MAX 256
 /* How long nothing is accepted after the descriptors ran out. */
-#define ACCEPT_PAUSE_MS 100
+#define ACCEPT_PAUSE_MS 10
+/* Half-open handshakes dropped at once then. */
+#define EVICT_MANY 512
 
 /* "host:port" into its parts; the host without brackets. */
 static bool split_address(const char *address, char host[256], const char **port)
@@ -87,13 +89,13 @@ static void take(struct front *front, int fd, const struct sockaddr_storage *fro
     conn_new(front, fd, &peer, port);
 }
 
-/* The oldest half-open handshake makes room: who means it is done within a round trip. */
-static void evict(struct front *front)
+/* The oldest half-open handshakes make room: who means it is done within a round trip. */
+static void evict(struct front *front, size_t count)
 {
-    struct conn *oldest = front->queues[QUEUE_HANDSHAKE].first;
-    if (oldest != NULL) {
+    struct conn *oldest;
+    for (size_t i = 0; i < count && (oldest = front->queues[QUEUE_HANDSHAKE].first) != NULL; i++) {
         conn_enqueue(oldest, QUEUE_CLOSING);
-        stream_kill(&oldest->stream, false);
+        stream_kill(&oldest->stream, true);
     }
 }
 
@@ -108,7 +110,7 @@ static void on_connection(void *ctx)
         if (fd >= 0) {
             /* Descriptors are given lowest first: this number says how many are in use. */
             if (fd >= front->descriptors_max)
-                evict(front);
+                evict(front, 1);
             take(front, fd, &from);
             continue;
         }
@@ -116,7 +118,7 @@ static void on_connection(void *ctx)
             continue;
         if (errno != EAGAIN) {
             log_warn("accept_failed", LOG_STR("error", strerror(errno)));
-            evict(front);
+            evict(front, EVICT_MANY);
             loop_watch_free(front->listen_watch);
             front->listen_watch = NULL;
             loop_timer_start(front->listen_timer, ACCEPT_PAUSE_MS);

@@ -161,10 +161,13 @@ void try_secured(struct upstream *up, const char *why)
 {
     if (up->state != UP_SECURING)
         return;
-    if (why == NULL)
+    if (why == NULL) {
         ask(up);
-    else
-        up_end_plain(up, UPSTREAM_END_TLS, why);
+        return;
+    }
+    char text[160]; /* why is the stream's, which goes first */
+    snprintf(text, sizeof(text), "%s", why);
+    up_end_plain(up, UPSTREAM_END_TLS, text);
 }
 
 /* --- TCP --- */
