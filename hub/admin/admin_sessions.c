@@ -6,18 +6,20 @@
  * it stopped.
  */
 #include <event2/keyvalq_struct.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/queue.h>
 
 #include "admin/admin_private.h"
+#include "common/url.h"
 
 enum {
     LIMIT_DEFAULT = 100,
-    LIMIT_MAX = 1000,
-    FILTER_BATCH = 500,
-    FILTER_BATCHES = 20, /* of one request */
+    LIMIT_MAX = 1000,    /* rows that are made into JSON in one turn: some milliseconds */
+    FILTER_BATCH = 4000, /* a batch costs a scan of the index, however small it is */
+    FILTER_BATCHES = 3,  /* of one request */
 };
 
 static void on_nodes(void *ctx, enum status status, const struct bus_row *rows, size_t len,
@@ -48,6 +50,9 @@ struct sessions_call {
     struct admin_call call; /* first: freed with it */
     struct evkeyvalq query;
     const char *search, *service, *owner, *state;
+    const char *prefix;  /* of the key: looked up in each service, so a vin is found at once */
+    size_t next_service; /* where it is looked up next */
+    char start[SESSION_ID_MAX + 1]; /* what ids begin with; "" without a prefix */
     size_t limit;
     unsigned batches_left;
     json_t *sessions;
@@ -61,6 +66,8 @@ static bool has_filter(const struct sessions_call *listing)
 static bool matches(const struct sessions_call *listing, const struct bus_row *row)
 {
     size_t service_len = listing->service ? strlen(listing->service) : 0;
+    if (strncmp(row->id, listing->start, strlen(listing->start)) != 0)
+        return false;
     if (listing->search && !strcasestr(row->id, listing->search))
         return false;
     if (listing->service &&
@@ -86,6 +93,24 @@ static void end_sessions(struct sessions_call *listing, int status, const char *
 
 static void ask_sessions(struct sessions_call *listing, const char *after);
 
+/* Goes on with the next service in whose sessions the prefix may be. False where there is none. */
+static bool ask_next_service(struct sessions_call *listing)
+{
+    const struct conf *conf = listing->call.admin->conf;
+    if (!listing->prefix || listing->next_service >= conf->services_len)
+        return false;
+    const char *service = conf->services[listing->next_service++]->name;
+    int len = snprintf(listing->start, sizeof listing->start, "%s:%s", service, listing->prefix);
+    if (len >= (int)sizeof listing->start)
+        return false;
+    /* Just before it, as ids hold no byte above '~'. */
+    char before[sizeof listing->start + 2];
+    (void)snprintf(before, sizeof before, "%s\x7f", listing->start);
+    before[len - 1]--;
+    ask_sessions(listing, before);
+    return true;
+}
+
 static void on_sessions(void *ctx, enum status status, const struct bus_row *rows, size_t len,
                         const char *next)
 {
@@ -100,20 +125,22 @@ static void on_sessions(void *ctx, enum status status, const struct bus_row *row
             continue;
         (void)json_array_append_new(listing->sessions, admin_json_row(&rows[i]));
         if (json_array_size(listing->sessions) == listing->limit) {
-            end_sessions(listing, 200, i + 1 < len || next ? rows[i].id : NULL);
+            bool more = !listing->prefix && (i + 1 < len || next);
+            end_sessions(listing, 200, more ? rows[i].id : NULL);
             return;
         }
     }
-    if (next && --listing->batches_left > 0)
+    bool past = len > 0 && strncmp(rows[len - 1].id, listing->start, strlen(listing->start)) > 0;
+    if (next && !past && --listing->batches_left > 0)
         ask_sessions(listing, next);
-    else
-        end_sessions(listing, 200, next);
+    else if (!ask_next_service(listing))
+        end_sessions(listing, 200, listing->prefix ? NULL : next);
 }
 
 static void ask_sessions(struct sessions_call *listing, const char *after)
 {
     struct bus *bus = listing->call.admin->setup.bus;
-    size_t batch = has_filter(listing) ? FILTER_BATCH : listing->limit;
+    size_t batch = has_filter(listing) ? FILTER_BATCH : listing->limit + 1;
     bus->ops->list(bus, BUS_LIST_SESSIONS, after, batch, on_sessions, listing);
 }
 
@@ -156,10 +183,12 @@ void admin_get_sessions(struct admin *admin, struct evhttp_request *req, const c
     listing->service = query_value(&listing->query, "service");
     listing->owner = query_value(&listing->query, "owner");
     listing->state = query_value(&listing->query, "state");
+    listing->prefix = query_value(&listing->query, "prefix");
     listing->limit = limit;
     listing->batches_left = has_filter(listing) ? FILTER_BATCHES : 2;
     listing->sessions = json_array();
-    ask_sessions(listing, query_value(&listing->query, "after"));
+    if (!ask_next_service(listing))
+        ask_sessions(listing, query_value(&listing->query, "after"));
 }
 
 static void on_session(void *ctx, enum status status, const struct bus_row *rows, size_t len,

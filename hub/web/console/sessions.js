@@ -7,6 +7,7 @@ import * as format from './format.js';
 const PAGE = 50;
 const REFRESH_MS = 3000;
 const TYPING_MS = 250;
+const BEFORE_ALL = '!'; // as a cursor: no id begins with it
 const STATES = ['claiming', 'connecting', 'connected', 'waiting', 'lingering', 'moving'];
 
 const link = (id) => `#/session/${encodeURIComponent(id)}`;
@@ -31,6 +32,7 @@ export class Sessions {
     this.before = []; // cursors of the pages before this one
     this.after = '';
     this.next = null;
+    this.fresh = true; // nothing of this search is shown yet
     this.search = el('input', { type: 'search', placeholder: 'vin or part of an id', 'aria-label': 'Search', value: query.get('q') ?? '' });
     this.service = el('input', { placeholder: 'service', 'aria-label': 'Service', size: '10', value: query.get('service') ?? '' });
     this.owner = el('select', { 'aria-label': 'Owner' });
@@ -52,7 +54,6 @@ export class Sessions {
       el('div', { class: 'paging' }, this.note, this.back, this.more));
     this.update();
     this.#load();
-    this.timer = setInterval(() => this.#load(), REFRESH_MS);
   }
 
   /** The owners to choose from are the nodes. */
@@ -70,6 +71,7 @@ export class Sessions {
     this.typing = setTimeout(() => {
       this.before = [];
       this.after = '';
+      this.fresh = true;
       const query = this.#filters();
       history.replaceState(null, '', `#/sessions${query.size ? `?${query}` : ''}`);
       this.#load();
@@ -82,6 +84,7 @@ export class Sessions {
   }
 
   #turn(direction) {
+    this.fresh = true;
     if (direction > 0) {
       this.before.push(this.after);
       this.after = this.next;
@@ -91,32 +94,65 @@ export class Sessions {
     this.#load();
   }
 
+  /** Reads the page, and again after a while: the longer it took, the longer. */
   async #load() {
     this.loading?.abort();
-    const loading = (this.loading = new AbortController());
+    clearTimeout(this.timer);
+    const { signal } = (this.loading = new AbortController());
+    const began = performance.now();
+    try {
+      if (this.search.value.trim()) await this.#find(signal);
+      else this.#show(await get(`api/sessions?${this.#query()}`, signal));
+    } catch (error) {
+      if (!signal.aborted) setText(this.note, `Not loaded: ${error.message}`);
+    }
+    if (!signal.aborted) this.timer = setTimeout(() => this.#load(), Math.max(REFRESH_MS, 5 * (performance.now() - began)));
+  }
+
+  #query(more = {}) {
     const query = this.#filters();
     query.set('limit', PAGE);
     if (this.after) query.set('after', this.after);
-    try {
-      this.#show(await get(`api/sessions?${query}`, loading.signal));
-    } catch (error) {
-      if (!loading.signal.aborted) setText(this.note, `Not loaded: ${error.message}`);
-    }
+    for (const [name, value] of Object.entries(more)) query.set(name, value);
+    return query;
   }
 
-  #show({ sessions, next }) {
+  /**
+   * What begins with the search is found at once and comes first; what holds it elsewhere, by reading through all sessions in
+   * bounded steps. The cursor is that of the reading.
+   */
+  async #find(signal) {
+    const found = new Map();
+    const add = (sessions) => sessions.forEach((session) => found.set(session.id, session));
+    if (!this.after) {
+      const query = this.#query({ prefix: this.search.value.trim() });
+      query.delete('q');
+      add((await get(`api/sessions?${query}`, signal)).sessions);
+    }
+    let after = this.after || BEFORE_ALL;
+    while (after !== null && found.size < PAGE) {
+      if (this.fresh) this.#show({ sessions: [...found.values()], next: after }, true); // a refresh does not flicker
+      const page = await get(`api/sessions?${this.#query({ after })}`, signal);
+      add(page.sessions);
+      after = page.next;
+    }
+    this.#show({ sessions: [...found.values()], next: after });
+    this.fresh = false;
+  }
+
+  #show({ sessions, next }, searching = false) {
     const focused = document.activeElement?.closest('tr')?.dataset.session;
     this.body.replaceChildren(...sessions.map((session) => row(session, this.cluster.time || Date.now())));
     if (focused) this.body.querySelector(`[data-session="${CSS.escape(focused)}"] a`)?.focus();
     this.next = next;
-    this.more.disabled = next === null;
+    this.more.disabled = next === null || searching;
     this.back.disabled = this.before.length === 0;
-    const found = `${sessions.length} session${sessions.length === 1 ? '' : 's'}`;
-    setText(this.note, sessions.length < PAGE && next !== null ? `${found} so far; Next searches on` : `${found} on page ${this.before.length + 1}`);
+    const found = `${sessions.length} session${sessions.length === 1 ? '' : 's'} on page ${this.before.length + 1}`;
+    setText(this.note, searching ? `${found}, searching on …` : found);
   }
 
   leave() {
-    clearInterval(this.timer);
+    clearTimeout(this.timer);
     clearTimeout(this.typing);
     this.loading?.abort();
   }
