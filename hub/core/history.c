@@ -100,14 +100,17 @@ static void fetch(struct session *session)
 static void recovered(struct session *session, struct position oldest)
 {
     struct stream_sink sink = session_sink(session);
-    stream_close(&session->at, oldest, session->recover_to, &sink);
-    session->recovering = false;
-    session->recover_tag = 0;
     struct pubs held = session->held;
     session->held = (struct pubs){0};
     session->held_bytes = 0;
-    for (size_t i = 0; i < held.len; i++)
-        history_receive(session, held.items[i]);
+    size_t n = 0; /* what came while the history was read may belong before recover_to */
+    for (; n < held.len && position_compare(held.items[n]->at, session->recover_to) <= 0; n++)
+        stream_step(&session->at, oldest, held.items[n], &sink);
+    stream_close(&session->at, oldest, session->recover_to, &sink);
+    session->recovering = false;
+    session->recover_tag = 0;
+    for (; n < held.len; n++)
+        history_receive(session, held.items[n]);
     pubs_fini(&held);
     if (session->state == SESSION_OWNER && !session->recovering && session->at.epoch < session->epoch)
         session->at = (struct position){session->epoch, 0};
@@ -157,10 +160,12 @@ void history_on_answer(struct session *session, enum status status, struct posit
         if (session->state != SESSION_OWNER || publications[i]->at.epoch < session->epoch)
             stream_step(&session->at, oldest, publications[i], &sink);
     metric_add(METRIC_GAP_FILLS, len);
-    if (more && position_compare(before, session->at) < 0)
+    if ((more && position_compare(before, session->at) < 0) || session->doubt) {
+        session->doubt = false; /* the subscription was interrupted, or the epoch ended, after this was asked for */
         fetch(session);
-    else
+    } else {
         recovered(session, oldest);
+    }
 }
 
 void history_receive(struct session *session, struct publication *publication)
@@ -219,8 +224,10 @@ void history_joined(struct session *session, struct position at)
         return;
     }
     if (session->recovering) {
-        if (position_compare(session->recover_to, at) < 0)
+        if (position_compare(session->recover_to, at) < 0) {
+            session->doubt = session->doubt || session->recover_to.epoch != at.epoch;
             session->recover_to = at;
+        }
         return;
     }
     if (position_compare(at, session->at) <= 0) {
@@ -238,6 +245,7 @@ void history_owner_epoch(struct session *session)
     struct position start = {session->epoch, 0};
     if (session->positioned && session->recovering && session->recover_tag) {
         session->recover_to = start; /* the reading under way goes on to here */
+        session->doubt = true;
         return;
     }
     if (session->positioned && session->hub->bus->shared && session->clients_len && position_compare(session->at, start) < 0) {

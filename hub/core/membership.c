@@ -252,8 +252,10 @@ void membership_on_joined(struct session *session, const struct envelope *envelo
         return;
     if (envelope->number < session->join_number)
         return;
-    if (session->epoch != envelope->epoch)
-        peer_set_owner(session, session->owner); /* what was thought of it was of an older epoch */
+    if (session->epoch != envelope->epoch) { /* it began anew: what was thought of it, and what it had, was of an older epoch */
+        peer_set_owner(session, session->owner);
+        commands_owner_lost(session);
+    }
     session->epoch = envelope->epoch;
     bool entered = session->state == SESSION_JOINING;
     session_set_state(session, SESSION_MEMBER);
