@@ -7,6 +7,7 @@
 #include <event2/listener.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "common/clock.h"
@@ -135,10 +136,11 @@ static void replace_page(struct evbuffer *output)
 {
     char start[64] = "";
     (void)evbuffer_copyout(output, start, sizeof start - 1);
-    int status = 0;
-    if (sscanf(start, "HTTP/1.%*1d %d", &status) != 1 ||
-        status < 400) // NOLINT(cert-err34-c): evhttp wrote it
-        return;       /* 100 Continue */
+    static const char http[] = "HTTP/1.1 ";
+    int status = strncmp(start, "HTTP/1.", 7) == 0 ? (int)strtol(start + sizeof http - 1, NULL, 10)
+                                                   : 0;
+    if (status < 400) /* 100 Continue */
+        return;
     const char *text = status == 413   ? "body is over 4 MiB"
                        : status == 501 ? "method is not known"
                                        : "request is malformed, or its head too large";

@@ -306,8 +306,8 @@ struct admin_events *admin_events_new(struct admin *admin)
 
 void admin_events_free(struct admin_events *events)
 {
-    while (events->streams) {
-        struct stream *stream = events->streams;
+    for (struct stream *stream = events->streams, *next; stream; stream = next) {
+        next = stream->next;
         struct evhttp_connection *connection = evhttp_request_get_connection(stream->req);
         if (connection)
             evhttp_connection_set_closecb(connection, NULL, NULL);

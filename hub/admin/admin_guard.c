@@ -23,7 +23,7 @@ static bool is_local_address(struct evhttp_request *req, const char *host)
 {
     struct evhttp_connection *http = evhttp_request_get_connection(req);
     struct bufferevent *bev = http ? evhttp_connection_get_bufferevent(http) : NULL;
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     socklen_t len = sizeof address;
     if (!bev || getsockname(bufferevent_getfd(bev), (struct sockaddr *)&address, &len) != 0)
         return false;

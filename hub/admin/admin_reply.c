@@ -73,7 +73,7 @@ json_t *admin_json_text(const char *text, size_t len)
 {
     if (text_is_utf8(text, len))
         return json_stringn_nocheck(text, len);
-    char *copy = malloc(len);
+    char *copy = malloc(len + 1);
     if (!copy)
         return NULL;
     for (size_t i = 0; i < len; i++)

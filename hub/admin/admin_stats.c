@@ -70,8 +70,8 @@ static json_t *memory_usage(void)
 {
     struct mallinfo2 info = mallinfo2();
     return json_pack("{s:I, s:I, s:I, s:I, s:I}", "rss", (json_int_t)metric_get(METRIC_RSS_BYTES),
-                     "heapTotal", (json_int_t)(info.arena + info.hblkhd), "heapUsed",
-                     (json_int_t)(info.uordblks + info.hblkhd), "external", (json_int_t)0,
+                     "heapTotal", (json_int_t)info.arena + (json_int_t)info.hblkhd, "heapUsed",
+                     (json_int_t)info.uordblks + (json_int_t)info.hblkhd, "external", (json_int_t)0,
                      "arrayBuffers", (json_int_t)0);
 }
 
@@ -87,10 +87,10 @@ void admin_get_stats(struct admin *admin, struct evhttp_request *req, const char
         hub_node_id(hub), "version", VINHUB_VERSION, "state", node_state_name(hub_state(hub)),
         "connections", (json_int_t)counts.clients, "sessions", (json_int_t)counts.sessions, "owned",
         (json_int_t)counts.owned, "upstreams", (json_int_t)counts.upstreams, "messages",
-        (json_int_t)(counts.messages_in + from_clients), "messagesIn",
+        (json_int_t)counts.messages_in + (json_int_t)from_clients, "messagesIn",
         (json_int_t)counts.messages_in, "messagesOut", (json_int_t)counts.messages_out,
         "clientMessages", (json_int_t)from_clients, "errors",
-        (json_int_t)(all_drops() + metric_get(METRIC_UPSTREAM_FAILURES)), "refused",
+        (json_int_t)all_drops() + (json_int_t)metric_get(METRIC_UPSTREAM_FAILURES), "refused",
         (json_int_t)all_refusals(), "loopLagMs", (json_int_t)loop_lag_ms(admin->setup.loop),
         "memoryUsage", memory_usage(), "uptime",
         (double)(clock_unix_ms() - admin->setup.started_ms) / 1000.0);

@@ -9,7 +9,7 @@
 #include "common/redis_url.h"
 #include "common/rng.h"
 
-enum { RANDOM_BYTES = 2, SAMPLE_MS = 1000 };
+enum { RANDOM_BYTES = 2, RANDOM_TEXT = 2 * RANDOM_BYTES + 1, SAMPLE_MS = 1000 };
 
 /* A host's name may hold what a node id may not. */
 static void append_sanitised(char *out, size_t room, const char *name)
@@ -36,24 +36,24 @@ void app_name_node(struct app *app)
     }
     unsigned char random[RANDOM_BYTES];
     rng_secure(random, sizeof random);
-    append_sanitised(app->node_id, sizeof app->node_id - 2 * RANDOM_BYTES - 1, app->host);
+    append_sanitised(app->node_id, sizeof app->node_id - RANDOM_TEXT, app->host);
     size_t len = strlen(app->node_id);
     (void)snprintf(app->node_id + len, sizeof app->node_id - len, "-%02x%02x", random[0],
                    random[1]);
 }
 
-/* 0 where /proc is not there. */
+/* "total resident …" in pages; 0 where /proc is not there. */
 static uint64_t resident_bytes(void)
 {
-    unsigned long total = 0;
-    unsigned long resident = 0;
+    char line[128] = "";
     FILE *file = fopen("/proc/self/statm", "re");
     if (!file)
         return 0;
-    int fields = fscanf(file, "%lu %lu", &total,
-                        &resident); // NOLINT(cert-err34-c): the kernel's own numbers
+    const char *read = fgets(line, sizeof line, file);
     (void)fclose(file);
-    return fields == 2 ? (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+    char *end = line;
+    (void)strtoul(line, &end, 10);
+    return read ? (uint64_t)strtoul(end, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
 void app_sample(struct app *app, uint64_t now_ms)

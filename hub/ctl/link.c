@@ -29,7 +29,7 @@ struct link {
     size_t servers_len;
     redisContext *subscription;
     redisReply *message; /* the last one received */
-    char why[256];
+    char why[640];
 };
 
 static void say(struct link *link, const char *what, const char *detail)
@@ -167,7 +167,7 @@ static redisContext *first_context(struct link *link)
 {
     if (link->servers_len > 0)
         return context_of(link, &link->servers[0].host);
-    struct redis_host primary;
+    struct redis_host primary = {0};
     if (link->url.shape == REDIS_SENTINEL)
         return ask_sentinels(link, &primary) ? context_of(link, &primary) : NULL;
     for (size_t i = 0; i < link->url.hosts_len; i++) {
@@ -199,7 +199,7 @@ static bool is_moved(const redisReply *reply, struct redis_host *out)
 static redisReply *follow(struct link *link, redisContext *context, redisReply *reply, size_t len,
                           const char **words, const size_t *lens)
 {
-    struct redis_host host;
+    struct redis_host host = {0};
     for (int i = 0; i < REDIRECTS_MAX && is_moved(reply, &host); i++) {
         freeReplyObject(reply);
         context = context_of(link, &host);
@@ -268,7 +268,7 @@ enum status link_subscribe(struct link *link, const char *channel)
 {
     const char *verb = link->url.shape == REDIS_CLUSTER ? "SSUBSCRIBE" : "SUBSCRIBE";
     redisContext *context = first_context(link);
-    struct redis_host host;
+    struct redis_host host = {0};
     for (size_t i = 0; context && i < link->servers_len; i++) {
         if (link->servers[i].context == context)
             host = link->servers[i].host;

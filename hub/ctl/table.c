@@ -97,7 +97,7 @@ static void print_table(const struct column *columns, size_t len, const json_t *
     }
 }
 
-#define TABLE(columns, rows) print_table(columns, sizeof columns / sizeof columns[0], rows)
+#define TABLE(columns, rows) print_table(columns, sizeof(columns) / sizeof((columns)[0]), rows)
 
 void table_nodes(const json_t *nodes)
 {
