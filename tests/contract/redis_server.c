@@ -34,11 +34,10 @@ static uint16_t free_port(void)
     return ntohs(address.sin_port);
 }
 
-static void run_server(const struct redis_server *server)
+static size_t server_arguments(const struct redis_server *server, const char *port,
+                               const char **out)
 {
-    char port[8];
-    snprintf(port, sizeof(port), "%u", server->port);
-    const char *arguments[32] = {"redis-server",
+    const char *const fixed[] = {"redis-server",
                                  "--port",
                                  port,
                                  "--bind",
@@ -53,9 +52,34 @@ static void run_server(const struct redis_server *server)
                                  "noeviction",
                                  "--enable-debug-command",
                                  "yes"};
-    size_t len = 15;
+    size_t len = sizeof(fixed) / sizeof(fixed[0]);
+    memcpy(out, fixed, sizeof(fixed));
     for (size_t i = 0; i < 16 && server->extra[i] != NULL; i++)
-        arguments[len++] = server->extra[i];
+        out[len++] = server->extra[i];
+    return len;
+}
+
+/* A Sentinel keeps its state in its configuration file. */
+static void write_sentinel(const struct redis_server *server, char *path, size_t size)
+{
+    snprintf(path, size, "%s/sentinel.conf", server->folder);
+    FILE *file = fopen(path, "w");
+    if (file == NULL)
+        _exit(126);
+    fprintf(file, "port %u\nbind 127.0.0.1\ndir %s\n%s", server->port, server->folder,
+            server->sentinel);
+    fclose(file);
+}
+
+static void run_server(const struct redis_server *server)
+{
+    char port[8], path[96];
+    const char *arguments[33] = {"redis-server", path, "--sentinel"};
+    snprintf(port, sizeof(port), "%u", server->port);
+    if (server->sentinel != NULL)
+        write_sentinel(server, path, sizeof(path));
+    else
+        server_arguments(server, port, arguments);
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that aborts leaves no server behind */
     int log = open("/dev/null", O_WRONLY | O_CLOEXEC);
     dup2(log, STDOUT_FILENO);
@@ -121,8 +145,15 @@ void redis_server_kill(struct redis_server *server)
 void redis_server_discard(struct redis_server *server)
 {
     redis_server_kill(server);
-    if (server->folder[0] != '\0')
-        rmdir(server->folder);
+    if (server->folder[0] == '\0')
+        return;
+    static const char *const files[] = {"sentinel.conf", "nodes.conf", "dump.rdb"};
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        char path[96];
+        snprintf(path, sizeof(path), "%s/%s", server->folder, files[i]);
+        unlink(path);
+    }
+    rmdir(server->folder);
 }
 
 static void print_reply(const redisReply *reply, char *out, size_t size)

@@ -12,6 +12,7 @@ struct redis_server {
     pid_t pid; /* 0: not running */
     char folder[64];
     const char *extra[16]; /* further arguments, up to a NULL */
+    const char *sentinel;  /* NULL; or the configuration of a Sentinel, which this is then */
 };
 
 /* Starts it, empty, and returns when it answers. A port of 0 is chosen. Fails the test where it
