@@ -103,6 +103,7 @@ test('a large message behind a small one waits for a slow owner instead of closi
     await until(() => told('small'), 500, 'the small message on the bus')
     remote.send(Buffer.alloc(1024 * 1024))
     remote.send('last')
+    await quiet(() => remote.end, 400, 'the client to be closed')
   })
   await until(() => backend.messages.length === 3, 5000, () => `three messages (have ${backend.messages.length}, end ${JSON.stringify(remote.end)})`)
   assert.deepEqual(backend.messages.map(({ data }) => data.length), [5, 1024 * 1024, 4])

@@ -15,7 +15,8 @@ const EARLY_MS = 30
 
 async function start(t, settings = {}, clients = {}) {
   const backend = await Backend.start(t)
-  const hub = await startHub(t, { settings: { services: [service(backend, settings)], clients } })
+  // What the admin port says of a session is at most a lease old.
+  const hub = await startHub(t, { settings: { node: { lease: '500ms' }, services: [service(backend, settings)], clients } })
   return { backend, hub }
 }
 
