@@ -72,7 +72,8 @@ void admin_events_free(struct admin_events *events);
 
 /* --- admin_session_id.c */
 /* The session id of a path part: percent-decoded once where that gives an id, as it came otherwise
- * (raw ids hold %XX too). Returns a malloc'd string, NULL where it can't be an id. */
+ * (raw ids hold %XX too; one with %25 has to come encoded). Returns a malloc'd string, NULL where
+ * it can't be an id. */
 char *admin_session_id(const char *part, size_t len);
 
 #endif
