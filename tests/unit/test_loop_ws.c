@@ -252,10 +252,10 @@ static void reads_the_same_wherever_it_is_cut(void **state)
 {
     (void)state;
     uint64_t seed = clock_boot_us();
-    const char *given = getenv("SEED");
+    const char *given = getenv("VINHUB_TEST_SEED");
     if (given != NULL)
         seed = strtoull(given, NULL, 10);
-    print_message("# SEED=%llu\n", (unsigned long long)seed);
+    print_message("# VINHUB_TEST_SEED=%llu\n", (unsigned long long)seed);
     struct rng rng;
     rng_seed(&rng, seed);
     for (int round = 0; round < 300; round++) {
