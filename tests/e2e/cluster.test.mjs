@@ -92,7 +92,7 @@ test('text, binary, empty and 1 MiB messages cross nodes unchanged in both direc
 })
 
 test('a large message behind a small one waits for a slow owner instead of closing the client', async (t) => {
-  const { backend, hubs, redis } = await start(t)
+  const { backend, hubs, redis } = await start(t, { settings: { node: { lease: '6s' } } })
   const browsers = await openSpread(t, hubs, 3)
   await untilJoined(backend, browsers)
   const owner = await ownerOf(redis, hubs)
@@ -100,7 +100,7 @@ test('a large message behind a small one waits for a slow owner instead of closi
   const told = await redis.watch(t, `vinhub:inbox:${owner.id}`)
   await owner.whilePaused(async () => {
     remote.send('small')
-    await until(() => told('small'), 500, 'the small message on the bus')
+    await until(() => told('small'), 2000, 'the small message on the bus')
     remote.send(Buffer.alloc(1024 * 1024))
     remote.send('last')
     await quiet(() => remote.end, 400, 'the client to be closed')

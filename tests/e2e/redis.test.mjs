@@ -106,16 +106,16 @@ test('a session\'s record is true from claim to release', async (t) => {
 })
 
 test('clients that come to a member node while it joins are counted as well', async (t) => {
-  const { redis, backend, hubs: [a, b] } = await start(t)
+  const { redis, backend, hubs: [a, b] } = await start(t, { lease: 6000 })
   await Browser.open(t, a.url(PAGE))
   await backend.one(UPSTREAM)
   const told = await redis.watch(t, 'vinhub:inbox:a')
   await a.whilePaused(async () => {
     await Browser.open(t, b.url(PAGE))
-    await until(() => told(SESSION), 500, 'the join to be under way')
+    await until(() => told(SESSION), 2000, 'the join to be under way')
     await Browser.open(t, b.url(PAGE))
   })
-  await untilHash(redis, RECORD, { owner: 'a', clients: 3, members: 2 })
+  await untilHash(redis, RECORD, { owner: 'a', clients: 3, members: 2 }, 6000 + SLACK_MS)
 })
 
 test('a session of a node that died alone is free after the lease', async (t) => {

@@ -80,17 +80,25 @@ test('policy drop_oldest: the slow client misses the oldest and stays', async (t
   assert.equal(sleeper.end, null)
 })
 
-test('policy latest: the slow client gets the newest message only', async (t) => {
-  const { backend, reader, sleeper } = await start(t, 'latest')
+test('policy latest: a full queue makes room for the newest message by dropping all others', async (t) => {
+  const { backend, hub, reader, sleeper } = await start(t, 'latest')
   await pushAll(backend, reader)
+  const before = await hub.metric('vinhub_dropped_total')
+  let last = COUNT - 1
+  let dropped = 0
+  await until(async () => {
+    backend.push(UPSTREAM, `${++last}:`.padEnd(MESSAGE, '.'))
+    await reader.got(last + 1)
+    dropped = await hub.metric('vinhub_dropped_total') - before
+    return dropped > 0
+  }, 10_000, 'the queue to be full once more')
+  assert.ok(dropped >= 4, `all that waited was dropped at once, not ${dropped}`)
   sleeper.readOn()
-  await until(() => numbers(sleeper).at(-1) === COUNT - 1, 5000, 'the newest message')
-  const seen = numbers(sleeper)
-  assertIncreasing(seen)
-  assert.ok(seen.length < COUNT, 'most were dropped')
-  assert.ok(sinceLastGap(seen) <= 2, `${sinceLastGap(seen)} messages since the last gap`)
-  backend.push(UPSTREAM, `${COUNT}:`)
-  await until(() => numbers(sleeper).at(-1) === COUNT, 2000, 'live again')
+  await until(() => numbers(sleeper).at(-1) === last, 5000, 'the newest message')
+  assertIncreasing(numbers(sleeper))
+  assert.equal(sinceLastGap(numbers(sleeper)), 1, 'nothing but the newest was left')
+  backend.push(UPSTREAM, `${last + 1}:`)
+  await until(() => numbers(sleeper).at(-1) === last + 1, 2000, 'live again')
   assert.equal(sleeper.end, null)
 })
 

@@ -1,0 +1,112 @@
+// A browser that speaks vinhub.v1 as a good one does: it remembers its position and its unacknowledged
+// SENDs, and when its socket ends it comes back, on any node, and resumes. It writes down everything
+// it is told, for checker.mjs.
+import WebSocket from 'ws'
+
+const BACK_MS = 30
+const BACK_JITTER_MS = 40
+const OPEN_MS = 5000
+
+export class ResumeClient {
+  /** hubs: all nodes; home: the one it prefers while it answers. path: with the service, e.g. /u/V1?remoteWs */
+  constructor(t, hubs, path, home = 0) {
+    this.hubs = hubs
+    this.path = path
+    this.home = home
+    this.log = [] // {kind: 'welcome' | 'message' | 'gap' | 'ack' | 'error' | 'end', …, at}
+    this.position = null
+    this.id = null
+    this.lastNumber = -1
+    this.sends = 0
+    this.unacknowledged = new Map()
+    this.tries = 0
+    this.stopped = false
+    this.joined = false
+    t.defer(() => this.stop())
+    this.connect()
+  }
+
+  get hub() { return this.hubs[(this.home + this.tries) % this.hubs.length] }
+
+  connect() {
+    const token = this.id === null ? '' : `&resume=${this.position.epoch}.${this.position.offset}.${this.id}`
+    this.asked = token ? { ...this.position } : null
+    this.node = this.hub
+    const socket = new WebSocket(this.node.url(this.path + token), ['vinhub.v1'], {
+      perMessageDeflate: false, maxPayload: 0, handshakeTimeout: OPEN_MS,
+    })
+    this.socket = socket
+    socket.on('error', () => {})
+    socket.on('message', (data) => this.onMessage(socket, JSON.parse(data)))
+    socket.once('close', (code) => this.onEnd(socket, code))
+  }
+
+  onEnd(socket, code) {
+    if (socket !== this.socket) return
+    if (this.joined) this.log.push({ kind: 'end', code, at: performance.now() })
+    this.joined = false
+    this.tries++
+    if (!this.stopped) this.retry = setTimeout(() => this.connect(), BACK_MS + Math.random() * BACK_JITTER_MS)
+  }
+
+  onMessage(socket, { type, payload, epoch, offset }) {
+    if (socket !== this.socket) return
+    const at = performance.now()
+    if (type === 'MESSAGE') this.onPush(payload, { epoch, offset }, at)
+    else if (type === 'WELCOME') this.onWelcome(payload, at)
+    else if (type === 'GAP') this.onGap(payload, at)
+    else if (type === 'ACK') {
+      this.log.push({ kind: 'ack', id: payload.id, at })
+      this.unacknowledged.delete(payload.id)
+    } else if (type === 'ERROR') this.log.push({ kind: 'error', ...payload, at })
+    else if (type === 'STATUS') this.upstream = payload.upstream
+  }
+
+  onWelcome({ epoch, offset, client, resumed, upstream, node }, at) {
+    this.log.push({ kind: 'welcome', epoch, offset, resumed, node, asked: this.asked, at })
+    this.id = client
+    this.joined = true
+    this.upstream = upstream
+    if (!resumed) this.position = { epoch, offset }
+    for (const [id, payload] of this.unacknowledged) this.transmit(id, payload)
+  }
+
+  onPush(text, position, at) {
+    const number = Number(text.slice(text.indexOf('#') + 1).split(' ')[0])
+    this.log.push({ kind: 'message', ...position, number, text, at })
+    this.position = position
+    this.lastNumber = Math.max(this.lastNumber, number)
+  }
+
+  onGap({ epoch, from, to }, at) {
+    this.log.push({ kind: 'gap', epoch, from, to, at })
+    if (to > 0) this.position = { epoch, offset: to }
+  }
+
+  /** A SEND that is repeated until it is acknowledged. */
+  send(payload) {
+    const id = ++this.sends
+    this.unacknowledged.set(id, payload)
+    if (this.joined) this.transmit(id, payload)
+    return id
+  }
+
+  transmit(id, payload) { this.socket.send(JSON.stringify({ type: 'SEND', id, payload, encoding: 'text' })) }
+
+  /** Drops the socket; it comes back by itself, at its home first. */
+  goHome() {
+    this.tries = -1
+    this.socket.terminate()
+  }
+
+  /** Drops the socket; it comes back on the next node. */
+  moveOn() { this.socket.terminate() }
+
+  stop() {
+    this.stopped = true
+    clearTimeout(this.retry)
+    this.socket.terminate()
+  }
+
+  ends() { return this.log.filter(({ kind }) => kind === 'end') }
+}
