@@ -16,6 +16,7 @@ enum { HEADERS_MAX = 16384 };
 enum route_flag {
     ROUTE_OPEN = 1,   /* without a token */
     ROUTE_PREFIX = 2, /* the rest of the path is an argument */
+    ROUTE_ID = 4,     /* and so is the query: a session id may hold a '?' */
 };
 
 struct route {
@@ -32,7 +33,7 @@ static const struct route routes[] = {
     {"/websocket-stats", 0, admin_get_stats, NULL},
     {"/api/nodes", 0, admin_get_nodes, NULL},
     {"/api/sessions", 0, admin_get_sessions, NULL},
-    {"/api/sessions/", ROUTE_PREFIX, admin_get_session, admin_post_session},
+    {"/api/sessions/", ROUTE_PREFIX | ROUTE_ID, admin_get_session, admin_post_session},
     {"/api/publish", 0, NULL, admin_post_publish},
     {"/api/drain", 0, NULL, admin_post_drain},
     {"/api/events", 0, admin_get_events, NULL},
@@ -92,6 +93,8 @@ static void on_request(struct evhttp_request *req, void *ctx)
         admin_reply_error(req, 404, "no such path");
         return;
     }
+    if (route->flags & ROUTE_ID)
+        rest = strstr(evhttp_request_get_uri(req), route->path) + strlen(route->path);
     admin_handler *handler = handler_of(route, req);
     if (!handler) {
         refuse_method(route, req);

@@ -122,8 +122,8 @@ test('a session id goes into a path encoded once more, or as it is', async (t) =
   const { sessions: [{ id }] } = await hub.json('/api/sessions')
   assert.match(id, /^remoteWs:\/ws\?.*%[0-9A-F]{2}/, 'an id with a slash and an escape in it')
   assert.equal((await hub.json(`/api/sessions/${encodeURIComponent(id)}`)).id, id)
-  assert.equal((await hub.json(`/api/sessions/${id.replace('?', '%3F')}`)).id, id)
-  assert.equal((await post(hub, `/api/sessions/${encodeURIComponent(id)}/close`, {})).status, 200)
+  assert.equal((await hub.json(`/api/sessions/${id}`)).id, id)
+  for (const part of [encodeURIComponent(id), id]) assert.equal((await post(hub, `/api/sessions/${part}/close`, {})).status, 200)
 })
 
 test('sessions are filtered by a part of their id, its beginning, service, owner and state', async (t) => {
