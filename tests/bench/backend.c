@@ -6,6 +6,7 @@
  * rest, and its vehicle gets no further push until that is out: a push is never dropped, and numbers
  * have no holes.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -257,13 +258,17 @@ static uint64_t work(enum phase phase)
     double share = 1.0 / options->backend_processes;
     if (phase != PHASE_PRIME && phase != PHASE_WARM && phase != PHASE_MEASURE)
         return now + 5000000;
-    if (self.paced != phase && !(self.paced == PHASE_WARM && phase == PHASE_MEASURE)) {
+    bool warming = phase == PHASE_WARM && options->warm_rate > 0;
+    bool goes_on = self.paced == PHASE_WARM && options->warm_rate <= 0;
+    if (self.paced != phase && !(goes_on && phase == PHASE_MEASURE)) {
         self.from_ns = now;
         self.made = self.passed = 0;
     }
     self.paced = phase;
     if (phase == PHASE_PRIME)
         return push_at_rate(1000.0 * options->vins / options->prime_ms * share, 1);
+    if (warming)
+        return push_at_rate(options->warm_rate * share, options->warm_burst);
     if (options->in_flight > 0)
         return push_in_flight();
     if (options->rounds > 0)
@@ -436,7 +441,10 @@ static void prepare(struct shared *shared, unsigned process)
             publish_to(vin);
         return;
     }
-    self.listener = listen_on(&options->listen, options->backend_processes > 1);
+    struct sockaddr_in address = options->listen;
+    if (options->own_addresses)
+        address.sin_addr.s_addr = htonl(ntohl(address.sin_addr.s_addr) + process);
+    self.listener = listen_on(&address, options->backend_processes > 1);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     if (self.listener < 0 || epoll_ctl(self.epoll, EPOLL_CTL_ADD, self.listener, &event) != 0) {
         perror("backend: listen");

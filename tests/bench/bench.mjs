@@ -13,7 +13,8 @@ import { shapes } from './shapes.mjs'
 
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../..')
 const HELP = `scripts/bench [SHAPE...] [option...]     all shapes (under 10 minutes) where none is named
-scripts/bench million [--clients N]      one Redis and as many nodes as N (1,000,000) clients need
+scripts/bench million [--clients N]      one Redis and as many nodes as N (1,000,000) clients need, under 30 minutes;
+                                         --per-vin (10), --per-node (16500), --hold (60 s idle before the push)
 scripts/bench --readme                   puts the figures of the last full run into README.md
 
 shapes: ${Object.keys(shapes).join(', ')}
@@ -26,7 +27,7 @@ shapes: ${Object.keys(shapes).join(', ')}
 const options = {
   help: { type: 'boolean' }, readme: { type: 'boolean' }, realtime: { type: 'boolean' }, json: { type: 'string' }, build: { type: 'string' },
   runs: { type: 'string', default: '5' }, clients: { type: 'string', default: '1000000' }, 'per-vin': { type: 'string', default: '10' },
-  'per-node': { type: 'string', default: '16500' },
+  'per-node': { type: 'string', default: '16500' }, hold: { type: 'string', default: '60' },
 }
 
 function fail(text) {
@@ -83,6 +84,9 @@ if (!(Number(values.runs) >= 1)) fail('--runs: a number from 1')
 for (const path of [paths.hub(), paths.floor(), paths.load()]) if (!existsSync(path)) fail(`${path} is missing: build first (cmake --preset release && cmake --build build)`)
 if (values.realtime) useRealtime()
 mkdirSync(dirname(file), { recursive: true })
-if (positionals[0] === 'million') process.exit(await million({ clients: Number(values.clients), perVin: Number(values['per-vin']), perNode: Number(values['per-node']), file }))
+if (positionals[0] === 'million') {
+  const [clients, perVin, perNode, hold] = ['clients', 'per-vin', 'per-node', 'hold'].map((name) => Number(values[name]))
+  process.exit(await million({ clients, perVin, perNode, holdMs: hold * 1000, file: values.json ? file : resolve(dirname(file), 'million.json') }))
+}
 for (const name of positionals) if (!shapes[name]) fail(`no shape "${name}"; there are ${Object.keys(shapes).join(', ')}, million`)
 process.exit(await runShapes(positionals.length ? positionals : Object.keys(shapes), values, file))

@@ -23,6 +23,7 @@
 
 #define POLL_NS      1000000
 #define EXIT_S       15
+#define PROGRESS_NS  5000000000u
 #define PROCESSES    (2 * PROCESSES_MAX)
 
 struct sample {
@@ -35,7 +36,8 @@ static struct {
     const struct options *options;
     pid_t children[PROCESSES];
     unsigned children_len;
-    struct sample begin, opened, before, after, end;
+    struct sample begin, opened, quiet, before, after, end;
+    uint64_t told_ns;
     uint64_t connect_ns, kill_ns;
     const char *missing; /* what did not happen in time */
 } run_state;
@@ -128,11 +130,26 @@ static void end_children(void)
 
 /* --- waiting --- */
 
+static void tell_progress(void)
+{
+    static const char *const names[] = {"connect", "prime", "settle", "warm", "measure", "end", "exit"};
+    uint64_t now = now_ns();
+    if (!run_state.options->progress || now - run_state.told_ns < PROGRESS_NS)
+        return;
+    run_state.told_ns = now;
+    fprintf(stderr,
+            "%s: %" PRIu64 " clients open (%" PRIu64 " tries failed), %" PRIu64
+            " upstreams, %" PRIu64 " pushed, %" PRIu64 " delivered, %" PRIu64 " waiting\n",
+            names[phase_of(run_state.shared)], CLIENTS(opened), CLIENTS(retried), BACKENDS(open),
+            BACKENDS(pushes), CLIENTS(delivered), CLIENTS(behind));
+}
+
 static bool wait_for(bool (*done)(void), double seconds, const char *what)
 {
     uint64_t limit = now_ns() + (uint64_t)(seconds * 1e9);
     while (!done()) {
         check_children();
+        tell_progress();
         if (now_ns() > limit) {
             if (run_state.missing == NULL)
                 run_state.missing = what;
@@ -235,6 +252,7 @@ static void measure(void)
 {
     const struct options *options = run_state.options;
     enter(PHASE_WARM);
+    sample(&run_state.quiet);
     nap(options->warm_ms * 1000000ull);
     sample(&run_state.before);
     enter(PHASE_MEASURE);
@@ -305,11 +323,12 @@ static void print_watched(void)
     printf(",\"watched\":[");
     for (unsigned i = 0; i < options->watched_len; i++)
         printf("%s{\"name\":\"%s\",\"cpu_ns\":%" PRIu64 ",\"connect_cpu_ns\":%" PRIu64
-               ",\"total_cpu_ns\":%" PRIu64 ",\"rss\":[%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64
+               ",\"warm_cpu_ns\":%" PRIu64 ",\"total_cpu_ns\":%" PRIu64 ",\"rss\":[%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64
                "]}",
                i == 0 ? "" : ",", options->watched_names[i],
                run_state.after.cpu_ns[i] - run_state.before.cpu_ns[i],
                run_state.opened.cpu_ns[i] - run_state.begin.cpu_ns[i],
+               run_state.before.cpu_ns[i] - run_state.quiet.cpu_ns[i],
                run_state.end.cpu_ns[i] - run_state.begin.cpu_ns[i], run_state.begin.rss[i],
                run_state.opened.rss[i], run_state.after.rss[i], run_state.end.rss[i]);
     printf("]");
@@ -354,10 +373,11 @@ static void print_report(void)
     else
         printf("\"%s\"", run_state.missing);
     printf(",\"window_ns\":%" PRIu64 ",\"delivered\":%" PRIu64 ",\"pushes\":%" PRIu64
-           ",\"connect_ns\":%" PRIu64,
+           ",\"connect_ns\":%" PRIu64 ",\"warm_ns\":%" PRIu64,
            run_state.after.at_ns - run_state.before.at_ns,
            run_state.after.delivered - run_state.before.delivered,
-           run_state.after.pushes - run_state.before.pushes, run_state.connect_ns);
+           run_state.after.pushes - run_state.before.pushes, run_state.connect_ns,
+           run_state.before.at_ns - run_state.quiet.at_ns);
     print_counts();
     print_latencies();
     print_watched();

@@ -27,12 +27,13 @@ static const struct row rows[] = {
     ROW("client-processes", NUMBER, client_processes, "(one for each 15,000 clients)"),
     ROW("connecting", NUMBER, connecting, "clients a process opens at once (256)"),
     ROW("in-stages", FLAG, in_stages, "the first broker's clients first"),
-    ROW("own-vins", FLAG, own_vins, "each broker has vehicles of its own; their number is a multiple"),
+    ROW("group", NUMBER, group, "clients in a row that watch the same vehicle (one a broker)"),
     ROW("slow", NUMBER, slow, "how many of the clients never read (0)"),
     ROW("heartbeat-ms", NUMBER, heartbeat_ms, "each client sends `ping` this often (0: never)"),
     ROW("send-rate", REAL, send_rate, "messages a second from clients to the backend (0)"),
     ROW("deflate", FLAG, deflate, "clients ask for permessage-deflate"),
     ROW("listen", ADDRESS, listen, "ADDRESS:PORT of the backend"),
+    ROW("own-addresses", FLAG, own_addresses, "each backend process listens on the next address"),
     ROW("publish", ADDRESS, publish, "ADDRESS:PORT to publish to, instead"),
     ROW("publish-path", TEXT, publish_path, "path to publish at, * stands for the vehicle"),
     ROW("backend-processes", NUMBER, backend_processes, "(one for each 15,000 upstreams)"),
@@ -41,6 +42,8 @@ static const struct row rows[] = {
     ROW("size", NUMBER, size, "bytes of a message (200)"),
     ROW("rate", REAL, rate, "pushes a second, all vehicles together (0)"),
     ROW("burst", NUMBER, burst, "pushes of one vehicle at a time (1)"),
+    ROW("warm-rate", REAL, warm_rate, "pushes a second before the window (0: the same)"),
+    ROW("warm-burst", NUMBER, warm_burst, "and how many at a time (1)"),
     ROW("in-flight", NUMBER, in_flight, "closed loop on one vehicle: pushes that some client lacks (0)"),
     ROW("rounds", NUMBER, rounds, "push this many times to each vehicle, then no more (0)"),
     ROW("prime", FLAG, prime, "push until each client has seen one before anything is measured"),
@@ -52,6 +55,7 @@ static const struct row rows[] = {
     ROW("settle-s", REAL, settle_s, "longest time for what was pushed to arrive (10)"),
     ROW("kill", NUMBER, kill_pid, "kill this process in the middle and wait for its vehicles' pushes"),
     ROW("kill-target", NUMBER, kill_target, "which of the brokers that is (0)"),
+    ROW("progress", FLAG, progress, "a line on stderr every few seconds"),
     ROW("watch", WATCHED, watched, "NAME=PID,... whose processor time and memory is taken"),
 };
 
@@ -132,6 +136,8 @@ static void complete(struct options *options, bool upstreams_named)
         options->backend_processes = (wanted + 14999) / 15000;
     if (options->targets_len == 0)
         refuse("missing", "--connect");
+    if (options->group == 0)
+        options->group = options->targets_len;
     if (options->clients == 0 || options->vins == 0 || options->slow > options->clients)
         refuse("need at least one, and not more slow ones than all", "--clients, --vins, --slow");
     if (options->client_processes > PROCESSES_MAX || options->backend_processes > PROCESSES_MAX)
@@ -140,8 +146,8 @@ static void complete(struct options *options, bool upstreams_named)
         refuse("from 40 to 65536", "--size");
     if (options->in_flight >= FLIGHT_SLOTS / 2 || (options->in_flight > 0 && options->vins != 1))
         refuse("less than 512, and one vehicle", "--in-flight");
-    if (options->burst == 0 || options->prime_ms == 0)
-        refuse("at least 1", "--burst, --prime-ms");
+    if (options->burst == 0 || options->warm_burst == 0 || options->prime_ms == 0)
+        refuse("at least 1", "--burst, --warm-burst, --prime-ms");
 }
 
 void load_options(struct options *options, int argc, char **argv)
@@ -154,6 +160,7 @@ void load_options(struct options *options, int argc, char **argv)
                                 .path = "/u/*?remoteWs",
                                 .size = 200,
                                 .burst = 1,
+                                .warm_burst = 1,
                                 .prime_ms = 100,
                                 .warm_ms = 200,
                                 .measure_ms = 1000,

@@ -62,10 +62,10 @@ export async function nchan() {
 }
 
 /** A redis-server without persistence. */
-export async function redis() {
+export async function redis({ core = SERVER_CORE } = {}) {
   const port = await freePort()
   const folder = mkdtempSync(join(tmpdir(), 'vinhub-bench-'))
-  const child = new Process(SERVER_CORE, 'redis-server', ['--port', port, '--bind', '127.0.0.1', '--dir', folder, '--save', '',
+  const child = new Process(core, 'redis-server', ['--port', port, '--bind', '127.0.0.1', '--dir', folder, '--save', '',
     '--appendonly', 'no', '--maxmemory-policy', 'noeviction', '--maxclients', '2000', '--tcp-backlog', '1024',
     '--client-output-buffer-limit', 'pubsub 0 0 0'])
   await listening(child, port)
@@ -113,7 +113,7 @@ export async function hubNode(settings, { wait = true } = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'vinhub-bench-'))
   mkdirSync(folder, { recursive: true })
   writeFileSync(join(folder, 'vinhub.yaml'), hubSettings({ ...settings, id, port, adminPort }))
-  const child = new Process(SERVER_CORE, paths.hub(), ['-c', join(folder, 'vinhub.yaml'), '--log-level', 'warn'])
+  const child = new Process(settings.core ?? SERVER_CORE, paths.hub(), ['-c', join(folder, 'vinhub.yaml'), '--log-level', 'warn'])
   const stop = async () => { await child.stop('SIGKILL'); rmSync(folder, { recursive: true, force: true }) }
   const node = { pid: child.pid, target: local(port), adminPort, child, stop, ready: () => ready(child, adminPort) }
   if (wait) {
@@ -122,17 +122,19 @@ export async function hubNode(settings, { wait = true } = {}) {
   return node
 }
 
-/** `nodes` hubs without Redis (each for itself), or a cluster on a Redis of its own. */
-export async function hub({ nodes = 1, cluster = false, ...settings } = {}) {
+/** `nodes` hubs without Redis (each for itself), or a cluster on a Redis of its own. Of several backends each has an address
+ * of its own, as there are not more than 28,000 ports towards one. */
+export async function hub({ nodes = 1, cluster = false, backends = 1, ...settings } = {}) {
   const backendPort = await freePort()
+  const backend = (i) => (backends > 1 ? `127.0.1.${1 + i % backends}:${backendPort}` : local(backendPort))
   const store = cluster ? await redis() : null
   const hubs = []
   const stop = async () => { await Promise.all(hubs.map((each) => each.stop())); await store?.stop() }
   try {
-    for (let i = 0; i < nodes; i++) hubs.push(await hubNode({ ...settings, backend: local(backendPort), redisPort: store?.port }))
+    for (let i = 0; i < nodes; i++) hubs.push(await hubNode({ ...settings, backend: backend(i), redisPort: store?.port }))
   } catch (error) { await stop(); throw error }
   return {
-    targets: hubs.map((each) => each.target), backend: ['--listen', local(backendPort)],
+    targets: hubs.map((each) => each.target), backend: ['--listen', backend(0)],
     watched: { ...Object.fromEntries(hubs.map((each, i) => [nodes > 1 ? `node${i + 1}` : 'server', each.pid])), ...(store ? { redis: store.pid } : {}) },
     hubs, stop,
   }

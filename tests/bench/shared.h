@@ -40,18 +40,22 @@ struct options {
     char target_names[TARGETS_MAX][32];
     const char *path; /* of a client; * stands for V and eight hexadecimal digits */
     unsigned heartbeat_ms;
-    bool deflate, in_stages, own_vins;
+    unsigned group; /* clients in a row that watch the same vehicle */
+    bool deflate, in_stages;
     /* backend */
     unsigned backend_processes, upstreams, burst, in_flight, prime_ms;
     struct sockaddr_in listen, publish;
     const char *publish_path; /* set: push as a client of this path instead of listening */
     double rate, send_rate;   /* messages a second, of all vehicles or clients together */
+    double warm_rate;         /* pushes a second before the window, in bursts of warm_burst; 0: as in it */
+    unsigned warm_burst;
     unsigned size;
     bool many_upstreams; /* an upstream for each client is what is expected */
+    bool own_addresses;  /* each backend process listens on the next address, not all on one */
     /* the run */
     unsigned warm_ms, measure_ms, after_ms, rounds;
     double connect_s, settle_s;
-    bool prime;
+    bool prime, progress;
     pid_t kill_pid;
     unsigned kill_target;
     char watched_names[WATCHED_MAX][32];
@@ -114,7 +118,7 @@ static inline enum phase phase_of(const struct shared *shared)
 /* Which vehicle, target and process a client belongs to. */
 static inline uint32_t vin_of(const struct options *options, unsigned client)
 {
-    return (options->own_vins ? client : client / options->targets_len) % options->vins + 1;
+    return client / options->group % options->vins + 1;
 }
 
 static inline unsigned target_of(const struct options *options, unsigned client)
