@@ -124,7 +124,8 @@ static void publish_part(struct bus_redis *b, const struct push *push, struct pu
                                redis_key_session(b, "history", push->session)};
     struct redis_key channel = redis_key_session(b, "push", push->session);
     size_t kept = push->history_size > 0 ? len : 0;
-    struct redis_op *op = bus_redis_script(b, on_published, SCRIPT_PUBLISH, keys, 2, 7 + 4 * kept);
+    struct redis_op *op = bus_redis_script(b, on_published, SCRIPT_PUBLISH, keys, kept > 0 ? 2 : 1,
+                                           7 + 4 * kept);
     redis_request_text(&op->request, b->node);
     redis_request_number(&op->request, push->epoch);
     redis_request_text(&op->request, bus_redis_publish_word(b));

@@ -33,6 +33,13 @@ struct redis_lane {
 
 static void lane_push(struct redis_lane *lane, struct redis_op *op)
 {
+    if (op->asking) {
+        struct redis_op *asking = redis_op_new(NULL, lane);
+        redis_request_begin(&asking->request, 1);
+        redis_request_text(&asking->request, "ASKING");
+        op->asking = false;
+        lane_push(lane, asking);
+    }
     op->tries++;
     op->sent_ms = clock_boot_ms();
     lane->wants_wait = lane->wants_wait || op->replicated;

@@ -30,7 +30,9 @@ struct redis_op {
     bool ordered;
     bool scripted;   /* runs a script that the server may have lost */
     bool replicated; /* counts only after WAIT */
+    bool asking;     /* is sent behind ASKING, to a server that is about to get the slot */
     bool done;
+    uint16_t slot; /* of a cluster */
     unsigned tries;
     uint64_t sent_ms;
     struct redis_request request;

@@ -6,6 +6,7 @@
 #include <uthash.h>
 
 #include "common/clock.h"
+#include "common/log.h"
 
 #define BATCH_CHANNELS 1000
 /* Requests that are not answered: one batch on its way, one behind it. */
@@ -199,6 +200,8 @@ static void on_error(struct redis_subscriptions *s, const char *error)
         return;
     }
     struct channel *channel = take_request(s);
+    if (strncmp(error, "MOVED ", 6) != 0)
+        log_warn("redis_error", LOG_STR("error", error), LOG_STR("channel", channel->name));
     channel->live = false;
     channel->refused = true;
     if (!channel->wanted)

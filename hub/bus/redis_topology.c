@@ -2,12 +2,14 @@
 
 #include <stdlib.h>
 
+#include "bus/redis_cluster.h"
 #include "bus/redis_sentinel.h"
 
 struct redis_topology {
     const struct redis_setup *setup;
     const struct redis_topology_events *events;
     void *ctx;
+    struct redis_cluster *cluster; /* NULL: there is one primary, which is */
     struct redis_primary *primary;
     struct redis_sentinel *sentinel; /* NULL: the primary is where the URL says */
 };
@@ -85,6 +87,10 @@ struct redis_topology *redis_topology_new(const struct redis_setup *setup, const
     t->setup = setup;
     t->events = events;
     t->ctx = ctx;
+    if (setup->url->shape == REDIS_CLUSTER) {
+        t->cluster = redis_cluster_new(setup, inbox, events, ctx);
+        return t;
+    }
     t->primary = redis_primary_new(setup, &primary_events, t);
     redis_primary_probe(t->primary, inbox);
     start(t);
@@ -94,32 +100,47 @@ struct redis_topology *redis_topology_new(const struct redis_setup *setup, const
 void redis_topology_free(struct redis_topology *t)
 {
     redis_sentinel_free(t->sentinel);
-    redis_primary_free(t->primary);
+    if (t->cluster != NULL)
+        redis_cluster_free(t->cluster);
+    else
+        redis_primary_free(t->primary);
     free(t);
 }
 
 void redis_topology_send(struct redis_topology *t, struct redis_op *op, const char *key)
 {
-    (void)key;
-    redis_primary_send(t->primary, op);
+    if (t->cluster != NULL)
+        redis_cluster_send(t->cluster, op, key);
+    else
+        redis_primary_send(t->primary, op);
 }
 
 void redis_topology_subscribe(struct redis_topology *t, const char *channel)
 {
-    redis_primary_subscribe(t->primary, channel);
+    if (t->cluster != NULL)
+        redis_cluster_subscribe(t->cluster, channel);
+    else
+        redis_primary_subscribe(t->primary, channel);
 }
 
 void redis_topology_unsubscribe(struct redis_topology *t, const char *channel)
 {
-    redis_primary_unsubscribe(t->primary, channel);
+    if (t->cluster != NULL)
+        redis_cluster_unsubscribe(t->cluster, channel);
+    else
+        redis_primary_unsubscribe(t->primary, channel);
 }
 
 uint64_t redis_topology_heard_ms(const struct redis_topology *t)
 {
-    return redis_primary_heard_ms(t->primary);
+    return t->cluster != NULL ? redis_cluster_heard_ms(t->cluster)
+                              : redis_primary_heard_ms(t->primary);
 }
 
 void redis_topology_flush(struct redis_topology *t)
 {
-    redis_primary_flush(t->primary);
+    if (t->cluster != NULL)
+        redis_cluster_flush(t->cluster);
+    else
+        redis_primary_flush(t->primary);
 }

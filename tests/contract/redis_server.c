@@ -22,7 +22,7 @@
 
 #define START_MS 10000
 
-static uint16_t free_port(void)
+uint16_t redis_server_free_port(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof(address);
@@ -115,7 +115,7 @@ void redis_server_start(struct redis_server *server)
 {
     assert_int_equal(server->pid, 0);
     if (server->port == 0)
-        server->port = free_port();
+        server->port = redis_server_free_port();
     if (server->folder[0] == '\0') {
         snprintf(server->folder, sizeof(server->folder), "/tmp/vinhub-contract-XXXXXX");
         assert_non_null(mkdtemp(server->folder));

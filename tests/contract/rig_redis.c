@@ -58,11 +58,16 @@ const struct rig_kind redis_kind = {
 
 void redis_rig_start(struct redis_rig *r, uint32_t lease_ms)
 {
+    redis_server_start(&r->server);
+    snprintf(r->url, sizeof(r->url), "redis://127.0.0.1:%u/0", r->server.port);
+    redis_rig_start_elsewhere(r, lease_ms);
+}
+
+void redis_rig_start_elsewhere(struct redis_rig *r, uint32_t lease_ms)
+{
     r->rig.kind = &redis_kind;
     log_configure(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT,
                   "contract"); /* what is broken on purpose is no news */
-    redis_server_start(&r->server);
-    snprintf(r->url, sizeof(r->url), "redis://127.0.0.1:%u/0", r->server.port);
     r->conf = (struct conf){.refs = 1};
     r->conf.node.lease_ms = lease_ms;
     r->conf.redis.url = r->url;

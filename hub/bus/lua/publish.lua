@@ -1,5 +1,5 @@
 -- Keeps publications and announces them, while owner and epoch match.
---   KEYS  session:{ID}, history:{ID}
+--   KEYS  session:{ID}, and where something is to be kept history:{ID}
 --   ARGV  node, epoch, publishing command, push channel, message ('' for none), history size, its time to live in ms,
 --         then id, opcode, time, payload of each publication that is to be kept
 -- Answers 1, 0 where the session is another's, -1 where it was announced but, for lack of memory, not kept.

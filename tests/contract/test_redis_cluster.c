@@ -1,0 +1,224 @@
+/* The bus's promises on three primaries of a Redis Cluster, and while slots move and primaries die.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "cases.h"
+#include "common/clock.h"
+#include "redis_cluster_servers.h"
+#include "rig_redis.h"
+
+#define LEASE_MS 2000
+
+static struct redis_rig r;
+static struct cluster_servers cluster;
+
+static void flush(const struct cluster_server *server)
+{
+    redis_server_ask(&server->server, "FLUSHALL");
+}
+
+static int before(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < PRIMARIES; i++)
+        flush(&cluster.primaries[i]);
+    return 0;
+}
+
+static int after(void **state)
+{
+    (void)state;
+    return 0;
+}
+
+static void start(bool replicated)
+{
+    cluster = (struct cluster_servers){0};
+    cluster_servers_start(&cluster, replicated);
+    r = (struct redis_rig){0};
+    redis_rig_start_elsewhere(&r, LEASE_MS);
+    snprintf(r.url, sizeof(r.url), "redis-cluster://127.0.0.1:1,127.0.0.1:%u",
+             cluster.primaries[0].server.port);
+    for (size_t i = 0; i < PRIMARIES; i++)
+        redis_server_await_age(&cluster.primaries[i].server, LEASE_MS / 1000 + 1);
+}
+
+static void stop(void)
+{
+    redis_rig_stop(&r);
+    cluster_servers_stop(&cluster);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    start(true);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    stop();
+    return 0;
+}
+
+static unsigned slot_of(const char *session)
+{
+    char command[128];
+    snprintf(command, sizeof(command), "CLUSTER KEYSLOT test:session:{%s}", session);
+    return (unsigned)strtoul(redis_server_ask(&cluster.primaries[0].server, command), NULL, 10);
+}
+
+/* A session whose slot is on that primary, "s:N". */
+static void session_on(size_t primary, char out[16])
+{
+    for (unsigned n = 0; n < 100; n++) {
+        snprintf(out, 16, "s:%u", n);
+        if (cluster_servers_of_slot(slot_of(out)) == primary)
+            return;
+    }
+    fail_msg("no session on primary %zu", primary);
+}
+
+struct stream {
+    struct peer *peer;
+    const char *session;
+    uint64_t epoch, offset;
+};
+
+static void publish_some(struct stream *stream, unsigned count)
+{
+    while (count-- > 0) {
+        struct publication *publication = publication_copy(OPCODE_TEXT, "x", 1);
+        publication->at = (struct position){stream->epoch, ++stream->offset};
+        stream->peer->bus->ops->publish(stream->peer->bus, stream->session, stream->offset,
+                                        stream->epoch, &publication, 1, 10000, 60000, true);
+        publication_unref(publication);
+    }
+    r.rig.kind->turn(&r.rig, 1);
+}
+
+static void assert_all_published(struct stream *stream)
+{
+    for (uint64_t tag = 1; tag <= stream->offset; tag++)
+        assert_int_equal(rig_wait(stream->peer, SEEN_PUBLISHED, tag)->status, STATUS_OK);
+    stream->peer->bus->ops->history(stream->peer->bus, stream->session, 9999,
+                                    (struct position){0, 0}, 10000);
+    assert_int_equal(rig_wait(stream->peer, SEEN_HISTORY, 9999)->len, stream->offset);
+}
+
+/* All arrived in order; what came while the subscription moved may be missing, and the
+ * subscription's coming back was told. */
+static void assert_heard_in_order(struct peer *peer, uint64_t last)
+{
+    uint64_t offset = 0;
+    while (offset < last) {
+        const struct seen *seen = rig_wait(peer, SEEN_PUSH, ENVELOPE_PUSH);
+        assert_true(seen->items[0].number > offset);
+        offset = seen->items[0].number;
+    }
+}
+
+static void a_slot_moves_while_its_session_publishes(void **state)
+{
+    (void)state;
+    char session[16];
+    session_on(1, session);
+    unsigned slot = slot_of(session);
+    struct peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
+    peer_subscribe(b, session);
+    struct stream stream = {a, session, peer_claim(a, session), 0};
+    for (unsigned i = 0; i < 10; i++)
+        publish_some(&stream, 10);
+    cluster_servers_begin_move(&cluster, slot, 1, 2);
+    for (unsigned i = 0; i < 10; i++)
+        publish_some(&stream, 10);
+    /* Between the two keys the server refuses what needs both. */
+    while (cluster_servers_move_key(&cluster, slot, 1, 2)) {
+        for (unsigned i = 0; i < 10; i++)
+            publish_some(&stream, 10);
+    }
+    cluster_servers_end_move(&cluster, slot, 1, 2);
+    for (unsigned i = 0; i < 10; i++)
+        publish_some(&stream, 10);
+    assert_all_published(&stream);
+    assert_string_equal(rig_wait(b, SEEN_SUBSCRIBED, 0)->session, session);
+    publish_some(&stream, 1);
+    assert_heard_in_order(b, stream.offset);
+    assert_null(rig_find(a, SEEN_DISCONNECTED, 0));
+}
+
+struct promoted {
+    struct peer *peer;
+    const char *session;
+    uint64_t tag, epoch;
+};
+
+static bool assertion_holds(void *ctx)
+{
+    struct promoted *p = ctx;
+    p->peer->bus->ops->assert_owner(p->peer->bus, p->session, ++p->tag, p->epoch, "u");
+    return rig_wait(p->peer, SEEN_ASSERTED, p->tag)->status == STATUS_OK;
+}
+
+static void fail_over(size_t dead, bool home)
+{
+    char session[16], other[16];
+    session_on(dead, session);
+    session_on((dead + 1) % PRIMARIES, other);
+    struct peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
+    peer_subscribe(b, session);
+    uint64_t epoch = peer_claim(a, session), other_epoch = peer_claim(a, other);
+    assert_int_equal(peer_publish(a, session, epoch, 1, "x", 10, true), STATUS_OK);
+    rig_wait(b, SEEN_PUSH, ENVELOPE_PUSH);
+
+    redis_server_kill(&cluster.primaries[dead].server);
+    rig_wait(a, SEEN_DISCONNECTED, 0);
+    rig_wait(a, SEEN_CONNECTED, 0);
+    rig_until(&r.rig, assertion_holds, &(struct promoted){a, session, 100, epoch});
+    if (!home)
+        assert_int_equal(peer_publish(a, other, other_epoch, 1, "x", 10, true), STATUS_OK);
+    assert_string_equal(rig_wait(b, SEEN_SUBSCRIBED, 0)->session, session);
+    assert_int_equal(peer_publish(a, session, epoch, 2, "x", 10, true), STATUS_OK);
+    assert_true(rig_wait(b, SEEN_PUSH, ENVELOPE_PUSH)->items[0].number == 2);
+    rig_settle(a);
+}
+
+static size_t home_primary(void)
+{
+    const char *slot = redis_server_ask(&cluster.primaries[0].server, "CLUSTER KEYSLOT test:nodes");
+    return cluster_servers_of_slot((unsigned)strtoul(slot, NULL, 10));
+}
+
+static void a_primary_dies_and_its_replica_takes_its_sessions(void **state)
+{
+    (void)state;
+    fail_over((home_primary() + 1) % PRIMARIES, false);
+}
+
+static void the_primary_with_the_nodes_dies(void **state)
+{
+    (void)state;
+    fail_over(home_primary(), true);
+}
+
+int main(void)
+{
+    start(false);
+    int failed = cases_run("bus_redis_cluster", &r.rig, before, after);
+    stop();
+#define CLUSTER(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        CLUSTER(a_slot_moves_while_its_session_publishes),
+        CLUSTER(a_primary_dies_and_its_replica_takes_its_sessions),
+        CLUSTER(the_primary_with_the_nodes_dies),
+    };
+    return failed + cmocka_run_group_tests_name("bus_redis_cluster_faults", tests, NULL, NULL);
+}
