@@ -1,5 +1,5 @@
 /*
- * Runs seeded histories of a cluster: sim [--seed N] [--count N] [-v]
+ * Runs seeded histories of a cluster: sim [--seed N] [--count N] [--failures N] [-v]
  *
  * Prints TAP. A failing seed is printed and replays exactly: sim --seed N --count 1 -v
  */
@@ -34,17 +34,19 @@ static struct conf *conf_new(void)
 int main(int argc, char **argv)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
-    uint64_t seed = 1, count = 2000;
+    uint64_t seed = 1, count = 2600, failures = 5;
     bool verbose = false;
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--seed") && i + 1 < argc)
             seed = strtoull(argv[++i], NULL, 10);
         else if (!strcmp(argv[i], "--count") && i + 1 < argc)
             count = strtoull(argv[++i], NULL, 10);
+        else if (!strcmp(argv[i], "--failures") && i + 1 < argc)
+            failures = strtoull(argv[++i], NULL, 10);
         else if (!strcmp(argv[i], "-v"))
             verbose = true;
         else {
-            fprintf(stderr, "usage: sim [--seed N] [--count N] [-v]\n");
+            fprintf(stderr, "usage: sim [--seed N] [--count N] [--failures N] [-v]\n");
             return 2;
         }
     }
@@ -61,7 +63,7 @@ int main(int argc, char **argv)
         commands += world->commands;
         if (world->failure) {
             printf("not ok - history of seed %" PRIu64 ": %s\n", seed + i, world->failure);
-            if (++failed == 5)
+            if (++failed == failures)
                 break;
         }
     }

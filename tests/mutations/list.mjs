@@ -1,0 +1,129 @@
+// Each takes one safeguard out of the protocol. The simulation must notice every one of them.
+// `from` must stand exactly once in the file.
+
+export const mutations = [
+    {
+        name: 'self-fencing',
+        file: 'hub/core/lease.c',
+        from: 'if (hub->conf->redis.on_loss == ON_LOSS_FENCE && hub->state != NODE_STOPPED)\n        fence(hub);',
+        to: '(void)fence;',
+    },
+    {
+        name: 'the epoch check on receive',
+        file: 'hub/core/history.c',
+        from: '    } else if (position_compare(at, session->at) <= 0) {\n        metric_drop(DROP_DUPLICATE, 1);\n    } else if (follows',
+        to: '    } else if (at.epoch == session->at.epoch && at.offset <= session->at.offset) {\n        metric_drop(DROP_DUPLICATE, 1);\n    } else if (follows',
+        also: [{
+            file: 'hub/core/hub.c',
+            from: 'if (envelope->epoch < (session->positioned ? session->at.epoch : session->epoch)) {',
+            to: 'if (false) {',
+        }],
+    },
+    {
+        name: 'the epoch in the claim',
+        file: 'tests/sim/store.c',
+        from: '!strcmp(record->owner, request->other) && record->epoch == request->dead_epoch;',
+        to: '!strcmp(record->owner, request->other);',
+    },
+    {
+        name: 'the owner check in the publish script',
+        file: 'tests/sim/store.c',
+        from: `    if (!holds(record, request)) {
+        request->status = STATUS_REFUSED;
+        return;
+    }
+    struct envelope_item items[512];`,
+        to: '    struct envelope_item items[512];',
+    },
+    {
+        name: 'NOT_OWNER',
+        file: 'hub/core/membership.c',
+        from: '        disown(hub, envelope);\n        return;',
+        to: '        (void)disown;\n        return;',
+    },
+    {
+        name: 'the number of the LEAVE',
+        file: 'hub/core/membership.c',
+        from: 'if (member && (member->life != envelope->life || envelope->number < member->number))',
+        to: 'if (member && member->life != envelope->life)',
+    },
+    {
+        name: 'the repeated LEAVE',
+        file: 'hub/core/membership.c',
+        from: '.number = ++hub->numbers, .epoch = session->epoch};\n    session_step_after(session, ASK_AGAIN_MS);',
+        to: '.number = ++hub->numbers, .epoch = session->epoch};',
+    },
+    {
+        name: 'the repeated JOIN',
+        file: 'hub/core/membership.c',
+        from: '    if (session->state == SESSION_JOINING)\n        session_step_after(session, ASK_AGAIN_MS);\n    else if (!session->count_changed)',
+        to: '    if (session->state != SESSION_JOINING && !session->count_changed)',
+    },
+    {
+        name: 'JOIN after a new subscription',
+        file: 'hub/core/ownership.c',
+        from: `    else if (session->state == SESSION_JOINING || session->state == SESSION_MEMBER)
+        membership_join(session);
+}
+
+void ownership_claim`,
+        to: '}\n\nvoid ownership_claim',
+    },
+    {
+        name: 'the compare in release',
+        file: 'tests/sim/store.c',
+        from: `    if (!holds(record, request)) {
+        request->status = STATUS_REFUSED;
+        return;
+    }
+    record->owner[0] = '\\0';`,
+        to: "    record->owner[0] = '\\0';",
+    },
+    {
+        name: 'the assertion after a reconnect',
+        file: 'hub/core/ownership.c',
+        from: '        if (session->state == SESSION_OWNER)\n            assert_owner(session);\n        else if',
+        to: '        if',
+        also: [{
+            file: 'hub/core/ownership.c',
+            from: '        if (session->state == SESSION_OWNER && !session->tag)\n            assert_owner(session);\n',
+            to: '        (void)assert_owner;\n',
+        }],
+    },
+    {
+        name: 'the gap fill',
+        file: 'hub/core/history.c',
+        from: '    } else if (follows(session->at, at) && (at.epoch == session->at.epoch || !session->doubt)) {',
+        to: '    } else if (true) {',
+    },
+    {
+        name: 'the lease in a TAKE',
+        file: 'hub/core/handover.c',
+        from: 'return session->accepted_epoch && epoch > session->accepted_epoch && session->accepted_run == session->hub->lease.runs;',
+        to: 'return session && epoch;',
+    },
+    {
+        name: 'a fresh reading before an owner is taken for dead',
+        file: 'hub/core/peers.c',
+        from: '        if (session->owner_since_ms < sent_ms)\n',
+        to: '',
+    },
+    {
+        name: 'the upstream closed before the release',
+        file: 'hub/core/ownership.c',
+        from: '    if (link_close(session))\n        return; /* ownership_upstream_gone follows */\n',
+        to: '    link_close(session);\n    session->link = LINK_NONE;\n',
+    },
+    {
+        name: 'what was told to a lost owner is not told again',
+        file: 'hub/core/commands.c',
+        from: '        if (!command->send_id) { /* once at most: nobody can say whether it went */',
+        to: '        if (false) {',
+    },
+    {
+        name: 'commands in the order of their numbers',
+        file: 'hub/core/commands.c',
+        from: 'item->time_ms > member->taken || !take(session, member, item)',
+        to: '!take(session, member, item)',
+    },
+];
