@@ -78,7 +78,7 @@ class Walk {
       return
     }
     if (entry.number <= this.number) this.problem(`#${entry.number} came after #${this.number}`)
-    if (this.position) this.missed(entry, 'before')
+    if (this.position) this.missed({ epoch: entry.epoch, offset: entry.offset - 1 }, 'before')
     this.position = { epoch: entry.epoch, offset: entry.offset }
     this.number = entry.number
     this.result.messages++

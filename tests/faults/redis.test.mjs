@@ -1,0 +1,148 @@
+// Contract section 9, what Redis does to the cluster: killed and empty, away, slow, asleep, closing connections.
+import assert from 'node:assert/strict'
+import { distribution } from '../lib/checker.mjs'
+import { test } from '../lib/runner.mjs'
+import { quiet, until } from '../lib/until.mjs'
+import { FULL, note, Rig, SLACK_MS } from './rig.mjs'
+
+const [SESSIONS, RATE] = FULL ? [200, 2000] : [30, 150]
+
+const stayed = (rig) => rig.urls.every((url) => rig.backend.of(url).all.length === 1)
+const hold = (ms) => quiet(() => false, ms, '')
+const readiness = (rig) => Promise.all(rig.hubs.map(async (hub) => (await hub.admin('/readyz')).status))
+
+test('Redis killed and restarted empty within a lease: nobody closed, no upstream closed, no push lost', async (t) => {
+  const rig = await Rig.start(t, { leaseMs: 3000 })
+  await rig.openSessions(SESSIONS)
+  rig.startLoad(RATE)
+  const epochs = new Map(await Promise.all(rig.sessions.map(async ({ vin }) => [vin, BigInt(await rig.redis.client.hget(`vinhub:session:{remoteWs:${vin}}`, 'epoch'))])))
+  for (let n = 0; n < 3; n++) {
+    await rig.redis.kill()
+    await hold(300)
+    await rig.redis.restart()
+    const since = performance.now()
+    await until(async () => (await rig.redis.client.keys('vinhub:session:*')).length === SESSIONS, 3000 + 1000 + SLACK_MS, 'all records to be back')
+    await until(async () => (await rig.redis.client.zcard('vinhub:nodes')) === 3, 3000 + 1000 + SLACK_MS, 'all nodes to be listed')
+    note(`all records back ${Math.round(performance.now() - since)} ms after the restart`)
+    await rig.untilHeard('pushes after the restart')
+    await hold(1000) // the lease goes on being renewed
+  }
+  await rig.settle()
+  assert.equal(rig.closedClients(), 0, 'clients closed')
+  assert.ok(stayed(rig), 'each upstream stayed')
+  for (const [vin, epoch] of epochs) {
+    assert.ok(BigInt(await rig.redis.client.hget(`vinhub:session:{remoteWs:${vin}}`, 'epoch')) >= epoch, `${vin}: the epoch does not go back`)
+  }
+  rig.judge({ lost: 0, gaps: 0 })
+})
+
+test('Redis away for 10 leases with fence: upstreams close in time, clients stay, all is back in lease + reconnect', async (t) => {
+  const leaseMs = 1000
+  const rig = await Rig.start(t, { leaseMs })
+  await rig.openSessions(SESSIONS)
+  rig.startLoad(RATE)
+  const since = performance.now()
+  await rig.redis.kill()
+  await until(() => rig.backend.upstreams.size === 0, leaseMs + SLACK_MS, 'the upstreams to be closed')
+  note(`upstreams closed: ${distribution(rig.urls.map((url) => rig.backend.of(url).all.at(-1).closedAt - since))}`)
+  await quiet(() => rig.backend.upstreams.size > 0, 10 * leaseMs - (performance.now() - since), 'an upstream without a lease')
+  assert.deepEqual(await readiness(rig), [503, 503, 503])
+  await rig.redis.restart()
+  const back = performance.now()
+  await rig.whole(leaseMs + 1000 + 1000 + SLACK_MS)
+  note(`upstreams back: ${distribution(rig.takeOverTimes(rig.urls, back))}`)
+  await rig.settle()
+  assert.equal(rig.closedClients(), 0, 'clients closed')
+  assert.deepEqual(await readiness(rig), [200, 200, 200])
+  rig.judge({ lost: Infinity })
+})
+
+test('Redis away for 10 leases with serve: owners serve their own clients, all members get what they missed', async (t) => {
+  const leaseMs = 1000
+  const rig = await Rig.start(t, { leaseMs, settings: { redis: { on_loss: 'serve' } }, services: { history: { size: 1000 } } })
+  await rig.openSessions(10)
+  const { session: { clients, url }, owner } = (await rig.owners())[0]
+  await rig.redis.kill()
+  const since = performance.now()
+  rig.startLoad(50)
+  await hold(2 * leaseMs)
+  const own = clients.find(({ node }) => node === owner)
+  const before = own.lastNumber
+  await until(() => own.lastNumber > before + 5, 5000, 'the owner to serve its own client')
+  assert.deepEqual(await readiness(rig), [200, 200, 200])
+  await hold(10 * leaseMs - (performance.now() - since))
+  assert.equal(rig.backend.of(url).all.length, 1)
+  await rig.redis.restart()
+  await rig.untilHeard('pushes at all members', leaseMs + 2000 + SLACK_MS)
+  await rig.settle()
+  assert.equal(rig.closedClients(), 0, 'clients closed')
+  assert.ok(stayed(rig), 'each upstream stayed')
+  rig.judge({ lost: Infinity })
+})
+
+test('CLIENT PAUSE for less than a lease: nothing closed, nothing lost', async (t) => {
+  const rig = await Rig.start(t, { leaseMs: 3000 })
+  await rig.openSessions(SESSIONS)
+  rig.startLoad(RATE)
+  for (let n = 0; n < 2; n++) {
+    await rig.redis.client.client('PAUSE', 1500, 'ALL')
+    await hold(1500)
+    await rig.untilHeard('pushes after the pause')
+  }
+  await rig.settle()
+  assert.equal(rig.closedClients(), 0, 'clients closed')
+  assert.ok(stayed(rig), 'each upstream stayed')
+  rig.judge({ lost: 0, gaps: 0 })
+})
+
+test('DEBUG SLEEP for two leases: upstreams close in time, clients stay, and all is back', async (t) => {
+  const leaseMs = 1000
+  const rig = await Rig.start(t, { leaseMs })
+  await rig.openSessions(SESSIONS)
+  rig.startLoad(RATE)
+  const since = performance.now()
+  // Debian's Redis lets a local connection debug it; where not, SIGSTOP does the same to the process.
+  const asleep = rig.redis.client.debug('SLEEP', '3').catch(() => rig.redis.child.signal('SIGSTOP'))
+  await until(() => rig.backend.upstreams.size === 0, leaseMs + SLACK_MS, 'the upstreams to be closed')
+  await quiet(() => rig.backend.upstreams.size > 0, 2900 - (performance.now() - since), 'an upstream without a lease')
+  rig.redis.child.signal('SIGCONT')
+  await asleep
+  await rig.whole(leaseMs + 2000 + SLACK_MS)
+  await rig.settle()
+  assert.equal(rig.closedClients(), 0, 'clients closed')
+  rig.judge({ lost: Infinity })
+})
+
+for (const type of ['pubsub', 'normal']) {
+  test(`CLIENT KILL TYPE ${type} again and again under load: gaps are filled from the history, no double`, async (t) => {
+    const rig = await Rig.start(t, { leaseMs: 3000 })
+    await rig.openSessions(SESSIONS)
+    rig.startLoad(RATE)
+    for (let n = 0; n < 8; n++) {
+      // The asking connection is of the type `normal` itself and is spared.
+      const killed = await rig.redis.client.client('KILL', 'TYPE', type, 'SKIPME', 'yes')
+      assert.ok(killed >= 3, `connections killed: ${killed}`)
+      await rig.untilHeard('pushes after the kill')
+      await hold(200)
+    }
+    await rig.settle()
+    assert.equal(rig.closedClients(), 0, 'clients closed')
+    assert.ok(stayed(rig), 'each upstream stayed')
+    rig.judge({ lost: 0, gaps: 0 })
+  })
+}
+
+test('Redis emptied by FLUSHALL under load: owners write their records back, nothing is lost', async (t) => {
+  const rig = await Rig.start(t, { leaseMs: 2000 })
+  await rig.openSessions(SESSIONS)
+  rig.startLoad(RATE)
+  for (let n = 0; n < 3; n++) {
+    await rig.redis.client.flushall()
+    await until(async () => (await rig.redis.client.keys('vinhub:session:*')).length === SESSIONS, 3000 + SLACK_MS, 'all records to be back')
+    await rig.untilHeard('pushes after the loss')
+    await hold(500)
+  }
+  await rig.settle()
+  assert.equal(rig.closedClients(), 0, 'clients closed')
+  rig.judge({ lost: Infinity })
+})

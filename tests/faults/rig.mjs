@@ -1,0 +1,137 @@
+// What the fault cases share: nodes on one Redis (through a proxy each, where asked for), a backend that
+// numbers its pushes, sessions with resuming clients on all nodes, and the judgement over their logs.
+import assert from 'node:assert/strict'
+import { checkAll, mostAtOnce } from '../lib/checker.mjs'
+import { service, SLACK_MS, startCluster, startHub } from '../lib/hub.mjs'
+import { LoggedBackend } from '../lib/logged-backend.mjs'
+import { RedisServer } from '../lib/redis.mjs'
+import { ResumeClient } from '../lib/resume-client.mjs'
+import { TcpProxy } from '../lib/tcp-proxy.mjs'
+import { until } from '../lib/until.mjs'
+
+export const FULL = process.env.FAULTS_FULL === '1'
+export const range = (count) => Array.from({ length: count }, (_, n) => n)
+export const note = (text) => console.log(`#   ${text}`)
+export const pageOf = (vin) => `/u/${vin}?remoteWs`
+export const upstreamOf = (vin) => `/base/u/${vin}`
+const LATE_MS = 20_000
+const SHOWN = 8
+
+export class Rig {
+  static async start(t, { nodes = 3, leaseMs = 1000, proxied = false, settings = {}, services = {}, atEnd = 'kill' } = {}) {
+    const rig = new Rig()
+    rig.t = t
+    rig.leaseMs = leaseMs
+    ;[rig.redis, rig.backend] = await Promise.all([RedisServer.start(t), LoggedBackend.start(t)])
+    const all = {
+      log: { level: 'warn' }, // VINHUB_LOG_LEVEL tells more
+      ...settings,
+      node: { lease: `${leaseMs}ms`, ...settings.node },
+      services: [service(rig.backend, { reconnect: { min: '50ms', max: '1s', timeout: '2s' }, ...services })],
+    }
+    rig.proxies = proxied ? await Promise.all(range(nodes).map(() => TcpProxy.start(t, rig.redis.port))) : []
+    rig.hubs = proxied
+      ? await Promise.all(rig.proxies.map((proxy, n) => startHub(t, { id: 'abc'[n], redis: proxy, settings: all, atEnd })))
+      : await startCluster(t, { redis: rig.redis, nodes, settings: all, atEnd })
+    rig.sessions = []
+    return rig
+  }
+
+  /** Opens sessions with clients on the nodes of these numbers, and waits until all are joined and connected. */
+  async openSessions(count, { homes = [0, 1, 2], first = 0 } = {}) {
+    const opened = range(count).map((n) => {
+      const vin = `V${first + n}`
+      // The first client of each session comes on another node, so that owners are spread.
+      const order = homes.map((_, k) => homes[(n + k) % homes.length])
+      return { vin, url: upstreamOf(vin), clients: order.map((home) => new ResumeClient(this.t, this.hubs, pageOf(vin), home)) }
+    })
+    this.sessions.push(...opened)
+    await this.whole()
+    await this.untilHeard('all clients to be joined')
+    return opened
+  }
+
+  get clients() { return this.sessions.flatMap(({ clients }) => clients) }
+  get urls() { return this.sessions.map(({ url }) => url) }
+
+  /** Waits until each session has one upstream and each client is in. */
+  async whole(ms = LATE_MS) {
+    await until(() => this.urls.every((url) => this.backend.counts.get(url) === 1), ms, () => {
+      const wrong = this.urls.filter((url) => this.backend.counts.get(url) !== 1)
+      return `one upstream each; ${wrong.length} are without, e.g. ${wrong.slice(0, 5)}`
+    })
+    await until(() => this.clients.every(({ joined }) => joined), ms, () => `all clients to be in; ${
+      this.clients.filter(({ joined }) => !joined).length} are not`)
+  }
+
+  /** Pushes on each session until each client has got a push that was made after this call. */
+  async untilHeard(what, ms = LATE_MS) {
+    const marks = new Map(this.urls.map((url) => [url, this.backend.of(url).sent.length]))
+    const behind = () => this.sessions.flatMap(({ url, clients }) => clients.filter(({ lastNumber }) => lastNumber < marks.get(url)))
+    let pushedAt = -Infinity
+    await until(() => {
+      if (performance.now() - pushedAt > 100 && this.backend.load === null) {
+        for (const url of this.urls) this.backend.pushNext(url)
+        pushedAt = performance.now()
+      }
+      return behind().length === 0
+    }, ms, () => `${what}: ${behind().length} clients got nothing new, e.g. ${behind().slice(0, 3).map(({ path, node }) => `${path} on ${node.id}`)}`)
+  }
+
+  startLoad(rate) { this.backend.startLoad(this.urls, rate) }
+
+  /** Stops the pushes and waits until all that was pushed last has arrived everywhere. */
+  async settle(ms = LATE_MS) {
+    this.backend.stopLoad()
+    await this.whole(ms)
+    await this.untilHeard('the end of the run', ms)
+    const last = new Map(this.urls.map((url) => [url, this.backend.of(url).sent.length - 1]))
+    await until(() => this.sessions.every(({ url, clients }) => clients.every(({ lastNumber }) => lastNumber >= last.get(url))), ms,
+      'the last pushes to arrive')
+  }
+
+  /** Judges both ends' logs. lost: how many pushes may be missing at a client; peak: upstreams a vin at once. */
+  judge({ lost = 0, gaps = Infinity, peak = 1 } = {}) {
+    const result = checkAll(this.sessions, this.backend)
+    const pushes = this.urls.reduce((sum, url) => sum + this.backend.of(url).sent.length, 0)
+    note(`${pushes} pushes, ${result.messages} deliveries, ${result.lost.length} missing, ${result.gaps} gaps announced, ${
+      result.resumes} resumes`)
+    assert.equal(result.problems.length, 0, `${result.problems.length} problems:\n${result.problems.slice(0, SHOWN).join('\n')}`)
+    assert.ok(result.lost.length <= lost, `${result.lost.length} pushes missing at a client: ${JSON.stringify(result.lost.slice(0, SHOWN))}`)
+    assert.ok(result.gaps <= gaps, `${result.gaps} gaps, e.g. ${JSON.stringify(result.announced.slice(0, SHOWN))}`)
+    assert.ok(mostAtOnce(this.backend).most <= peak, `two upstreams at once: ${JSON.stringify(mostAtOnce(this.backend))}`)
+    return result
+  }
+
+  /** No client was closed since the mark (a log length a client). */
+  closedClients() { return this.clients.filter((client) => client.ends().length > 0).length }
+
+  async owners() {
+    const names = await Promise.all(this.sessions.map(({ vin }) => this.redis.client.hget(`vinhub:session:{remoteWs:${vin}}`, 'owner')))
+    return this.sessions.map((session, n) => ({ session, owner: this.hubs.find(({ id }) => id === names[n]) }))
+  }
+
+  /** The node that owns most sessions, and which these are. */
+  async busiest() {
+    const owners = await this.owners()
+    const owned = this.hubs.map((hub) => ({ hub, sessions: owners.filter(({ owner }) => owner === hub).map(({ session }) => session) }))
+    return owned.reduce((most, entry) => (entry.sessions.length > most.sessions.length ? entry : most))
+  }
+
+  /** When the first upstream of each URL after `since` opened, as ms after it. */
+  takeOverTimes(urls, since) {
+    return urls.map((url) => (this.backend.of(url).all.find(({ openedAt }) => openedAt > since)?.openedAt ?? Infinity) - since)
+  }
+
+  /** How long after `since` each client got the first push that was made after that upstream had opened. */
+  recoveryTimes(sessions, since) {
+    return sessions.flatMap(({ url, clients }) => {
+      const { all, sent } = this.backend.of(url)
+      const next = all.find(({ openedAt }) => openedAt > since)
+      const first = sent.find(({ upstream }) => upstream === next)?.number ?? Infinity
+      return clients.map(({ log }) => (log.find(({ kind, number }) => kind === 'message' && number >= first)?.at ?? Infinity) - since)
+    })
+  }
+}
+
+export { SLACK_MS }
