@@ -79,15 +79,13 @@ void admin_post_publish(struct admin *admin, struct evhttp_request *req, const c
     enum opcode opcode = OPCODE_TEXT;
     size_t len = 0;
     void *payload = session ? payload_of(body, &opcode, &len, &why) : NULL;
-    char *id = session ? admin_session_id(session, strlen(session)) : NULL;
     if (!payload)
         admin_reply_error(req, 400, why);
-    else if (!id)
+    else if (!admin_is_session_id(session, strlen(session)))
         admin_reply_error(req, 404, "nobody has the session open");
     else
         hub_publish(admin->setup.hub, session, opcode, payload, len, on_published,
                     admin_call_new(admin, req, sizeof(struct admin_call)));
-    free(id);
     free(payload);
     json_decref(body);
 }

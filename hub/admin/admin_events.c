@@ -5,11 +5,12 @@
  * event. All streams together pass on a bounded number of messages a second, so that watching never
  * competes with pushing.
  *
- *   open     {"node", "session"?}                                          at once
- *   stats    {"time", "node", "nodes": [as /api/nodes] | null, "totals", "self"}    each second,
- * without ?session= message  {"epoch", "offset", "time", "encoding": "text" | "base64", "payload"}
- * with ?session=ID dropped  {"count"}                                                     before
- * the next message
+ *   open     at once: {"node", "session"}
+ *   stats    each second, without ?session=: {"time", "node", "nodes", "totals", "self"};
+ *            nodes as in /api/nodes, null while Redis does not answer
+ *   message  with ?session=ID: {"epoch", "offset", "time", "encoding", "payload"}; encoding as in
+ *            vinhub.v1; &history=N begins with about the last N that are kept
+ *   dropped  before the next message: {"count"}
  */
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
@@ -25,6 +26,7 @@
 
 enum {
     STREAMS_MAX = 16,
+    HISTORY_MAX = 200,
     OUTPUT_MAX = 1 << 20,     /* an empty output takes one message of any size */
     MESSAGES_A_SECOND = 4000, /* of all streams together */
     TICK_MS = 1000,
@@ -38,6 +40,7 @@ struct stream {
     char *session; /* NULL: stats */
     struct hub_tail *tail;
     uint64_t dropped;
+    uint64_t serial;
 };
 
 struct admin_events {
@@ -47,6 +50,7 @@ struct admin_events {
     size_t len;
     struct admin_call *asking; /* a listing of nodes is under way */
     uint64_t ticks;
+    uint64_t last_serial; /* of a stream */
     unsigned messages_left;
     bool ticking;
 };
@@ -252,46 +256,107 @@ static void stream_add(struct admin_events *events, struct stream *stream)
     }
 }
 
-/* The session that ?session= names; false where it names none that can be. */
-static bool session_asked(struct evhttp_request *req, char **out)
+/* What a stream is asked for. */
+struct wish {
+    char *session; /* NULL: stats */
+    uint64_t history;
+};
+
+/* False where it names a session that can't be. */
+static bool read_wish(struct evhttp_request *req, struct wish *out)
 {
     const char *text = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(req));
     struct evkeyvalq query = {0};
     bool good = evhttp_parse_query_str(text ? text : "", &query) == 0;
     const char *session = good ? evhttp_find_header(&query, "session") : NULL;
-    *out = session ? admin_session_id(session, strlen(session)) : NULL;
-    good = good && (!session || *out);
+    const char *history = good ? evhttp_find_header(&query, "history") : NULL;
+    good = good && (!session || admin_is_session_id(session, strlen(session)));
+    *out = (struct wish){.session = good && session ? strdup(session) : NULL,
+                         .history = history ? strtoull(history, NULL, 10) : 0};
+    if (out->history > HISTORY_MAX)
+        out->history = HISTORY_MAX;
     evhttp_clear_headers(&query);
     return good;
+}
+
+/* The record of the session that is to be followed from a while ago. */
+struct past_call {
+    struct admin_call call; /* first: freed with it */
+    uint64_t serial;        /* of the stream, which may be gone by then */
+    uint64_t history;
+};
+
+static struct stream *stream_of(const struct admin_events *events, uint64_t serial)
+{
+    struct stream *stream = events->streams;
+    while (stream && stream->serial != serial)
+        stream = stream->next;
+    return stream;
+}
+
+static void on_record(void *ctx, enum status status, const struct bus_row *rows, size_t len,
+                      const char *next)
+{
+    struct past_call *past = ctx;
+    struct admin *admin = past->call.admin;
+    struct stream *stream = admin ? stream_of(admin->events, past->serial) : NULL;
+    (void)next;
+    if (stream) {
+        struct position after = {0, 0};
+        if (status == STATUS_OK && len > 0) {
+            after.epoch = strtoull(admin_row_field(&rows[0], "epoch"), NULL, 10);
+            after.offset = strtoull(admin_row_field(&rows[0], "offset"), NULL, 10);
+            after.offset = after.offset > past->history ? after.offset - past->history : 0;
+        }
+        stream->tail = hub_tail_open(admin->setup.hub, stream->session, after, on_publication,
+                                     stream);
+    }
+    admin_call_end(&past->call);
+}
+
+static void follow_session(struct stream *stream, uint64_t history)
+{
+    struct admin *admin = stream->events->admin;
+    struct bus *bus = admin->setup.bus;
+    if (history == 0) {
+        struct position live = {0, 0};
+        stream->tail = hub_tail_open(admin->setup.hub, stream->session, live, on_publication,
+                                     stream);
+        return;
+    }
+    struct past_call *past = (void *)admin_call_new(admin, NULL, sizeof *past);
+    past->serial = stream->serial;
+    past->history = history;
+    bus->ops->list(bus, BUS_LIST_SESSION, stream->session, 1, on_record, past);
 }
 
 void admin_get_events(struct admin *admin, struct evhttp_request *req, const char *rest)
 {
     (void)rest;
     struct admin_events *events = admin->events;
-    char *session = NULL;
-    if (!session_asked(req, &session)) {
+    struct wish wish;
+    if (!read_wish(req, &wish)) {
         admin_reply_error(req, 404, "no such session");
         return;
     }
-    if (evhttp_request_get_command(req) == EVHTTP_REQ_HEAD) {
-        admin_reply_bytes(req, 200, "text/event-stream", "", 0);
-        free(session);
-        return;
-    }
-    if (events->len >= STREAMS_MAX) {
-        admin_reply_error(req, 503, "too many streams");
-        free(session);
+    bool head = evhttp_request_get_command(req) == EVHTTP_REQ_HEAD;
+    if (head || events->len >= STREAMS_MAX) {
+        free(wish.session);
+        if (head)
+            admin_reply_bytes(req, 200, "text/event-stream", "", 0);
+        else
+            admin_reply_error(req, 503, "too many streams");
         return;
     }
     struct stream *stream = calloc(1, sizeof *stream);
     if (!stream)
         abort();
-    *stream = (struct stream){.events = events, .req = req, .session = session};
+    *stream = (struct stream){
+        .events = events, .req = req, .session = wish.session, .serial = ++events->last_serial};
     stream_add(events, stream);
     stream_start(stream);
-    if (session)
-        stream->tail = hub_tail_open(admin->setup.hub, session, on_publication, stream);
+    if (stream->session)
+        follow_session(stream, wish.history);
 }
 
 struct admin_events *admin_events_new(struct admin *admin)

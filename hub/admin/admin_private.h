@@ -75,5 +75,6 @@ void admin_events_free(struct admin_events *events);
  * (raw ids hold %XX too; one with %25 has to come encoded). Returns a malloc'd string, NULL where
  * it can't be an id. */
 char *admin_session_id(const char *part, size_t len);
+bool admin_is_session_id(const char *text, size_t len);
 
 #endif

@@ -19,7 +19,7 @@ static bool is_escape(const char *text, const char *end)
 }
 
 /* service:key, as contract section 1 writes it. */
-static bool is_session_id(const char *text, size_t len)
+bool admin_is_session_id(const char *text, size_t len)
 {
     const char *colon = memchr(text, ':', len);
     if (!colon || len >= SESSION_ID_MAX || !text_is_name(text, (size_t)(colon - text)))
@@ -42,13 +42,14 @@ char *admin_session_id(const char *part, size_t len)
     size_t id_len = 0;
     if (!id)
         return NULL;
-    if (text_percent_decode(part, len, id, &id_len) == STATUS_OK && is_session_id(id, id_len)) {
+    if (text_percent_decode(part, len, id, &id_len) == STATUS_OK &&
+        admin_is_session_id(id, id_len)) {
         id[id_len] = '\0';
         return id;
     }
     memcpy(id, part, len);
     id[len] = '\0';
-    if (is_session_id(id, len))
+    if (admin_is_session_id(id, len))
         return id;
     free(id);
     return NULL;

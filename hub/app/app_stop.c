@@ -1,11 +1,11 @@
 /*
- * How a node stops.
+ * How a node stops. Each of these is a clean stop: exit code 0.
  *
- *   SIGTERM, SIGINT, POST /api/drain, DRAIN on the bus    drain: sessions are handed over, clients
- * closed over node.drain all gone                                              sign off from the
- * bus, end node.drain and some seconds over                      end without a sign-off: others
- * take over after a lease a second SIGTERM or SIGINT                            the same, at once
- * Each of them is a clean stop: exit code 0.
+ *   SIGTERM, SIGINT, POST /api/drain, DRAIN on the bus: sessions are handed over, clients closed
+ *     over node.drain.
+ *   All gone: sign off from the bus, end.
+ *   node.drain and some seconds over: end without a sign-off; others take over after a lease.
+ *   A second SIGTERM or SIGINT: the same, at once.
  */
 #include <stdio.h>
 

@@ -109,6 +109,8 @@ static void on_history(void *ctx, const char *id, uint64_t tag, enum status stat
                        size_t len, bool more)
 {
     struct session *session = find(ctx, id);
+    if (tail_on_history(ctx, tag, items, status == STATUS_OK ? len : 0))
+        return;
     if (!follower_on_history(ctx, tag, status, oldest, items, len, more) && session && session->recover_tag == tag)
         history_on_answer(session, status, oldest, items, len, more);
 }

@@ -99,12 +99,13 @@ void hub_close_session(struct hub *hub, const char *session_id);
 void hub_ask_drain(struct hub *hub, const char *node_id);
 
 /*
- * Follows the publications of a session without being its client (core/tail.h says what of them): fn runs for each, in order, from the
- * end of a turn, and may not call back into the hub. Closed before hub_free.
+ * Follows the publications of a session without being its client (core/tail.h says what of them): fn runs for each, in order, from
+ * within a later turn's events or its end, and may not call back into the hub. With an epoch in after, those that are kept of
+ * what follows that position come first. Closed before hub_free.
  */
 struct hub_tail;
 typedef void hub_tail_fn(void *ctx, const struct publication *publication);
-struct hub_tail *hub_tail_open(struct hub *hub, const char *session_id, hub_tail_fn *fn, void *ctx);
+struct hub_tail *hub_tail_open(struct hub *hub, const char *session_id, struct position after, hub_tail_fn *fn, void *ctx);
 void hub_tail_close(struct hub_tail *tail);
 
 struct hub_counts {

@@ -6,19 +6,29 @@
 #include "core/pubs.h"
 #include "core/session.h"
 
+#define KEPT_MAX 500 /* read of the history at most */
+#define HELD_MAX 500 /* held while it is read; an observer does without the rest */
+
 struct hub_tail {
     struct hub *hub;
     char *session;
     struct position at; /* of the last one told: a session that comes to this node may bring some again */
     hub_tail_fn *fn;
     void *ctx;
+    uint64_t history_tag; /* what is kept is being read: live ones are held meanwhile; 0: it is not */
+    struct pubs held;
     struct hub_tail *prev, *next;
 };
 
-static void tell(struct hub_tail *tail, const struct publication *publication)
+static void tell(struct hub_tail *tail, struct publication *publication)
 {
     if (position_compare(publication->at, tail->at) <= 0)
         return;
+    if (tail->history_tag) {
+        if (tail->held.len < HELD_MAX)
+            pubs_add(&tail->held, publication);
+        return;
+    }
     tail->at = publication->at;
     tail->fn(tail->ctx, publication);
 }
@@ -62,6 +72,24 @@ void tail_on_push(struct hub *hub, const struct envelope *envelope)
     }
 }
 
+bool tail_on_history(struct hub *hub, uint64_t tag, struct publication *const *publications, size_t len)
+{
+    struct hub_tail *tail;
+    DL_FOREACH (hub->tails, tail) {
+        if (tail->history_tag == tag)
+            break;
+    }
+    if (!tail)
+        return false;
+    tail->history_tag = 0;
+    for (size_t i = 0; i < len; i++)
+        tell(tail, publications[i]);
+    for (size_t i = 0; i < tail->held.len; i++)
+        tell(tail, tail->held.items[i]);
+    pubs_fini(&tail->held);
+    return true;
+}
+
 bool tail_wants(const struct hub *hub, const char *session_id)
 {
     const struct hub_tail *tail;
@@ -72,7 +100,7 @@ bool tail_wants(const struct hub *hub, const char *session_id)
     return false;
 }
 
-struct hub_tail *hub_tail_open(struct hub *hub, const char *session_id, hub_tail_fn *fn, void *ctx)
+struct hub_tail *hub_tail_open(struct hub *hub, const char *session_id, struct position after, hub_tail_fn *fn, void *ctx)
 {
     struct hub_tail *tail = calloc(1, sizeof *tail);
     char *session = strdup(session_id);
@@ -82,6 +110,11 @@ struct hub_tail *hub_tail_open(struct hub *hub, const char *session_id, hub_tail
         hub->bus->ops->subscribe(hub->bus, session_id);
     *tail = (struct hub_tail){.hub = hub, .session = session, .fn = fn, .ctx = ctx};
     DL_APPEND(hub->tails, tail);
+    if (after.epoch) {
+        tail->at = after;
+        tail->history_tag = hub_tag(hub);
+        hub->bus->ops->history(hub->bus, session_id, tail->history_tag, after, KEPT_MAX);
+    }
     return tail;
 }
 
@@ -91,6 +124,7 @@ void hub_tail_close(struct hub_tail *tail)
     DL_DELETE(hub->tails, tail);
     if (!tail_wants(hub, tail->session) && !session_find(hub, tail->session, strlen(tail->session)))
         hub->bus->ops->unsubscribe(hub->bus, tail->session);
+    pubs_fini(&tail->held);
     free(tail->session);
     free(tail);
 }

@@ -15,6 +15,8 @@
 void tail_batch(struct session *session, const struct pubs *batch);
 /* A message of a push channel whose session is not on this node. */
 void tail_on_push(struct hub *hub, const struct envelope *envelope);
+/* The answer to a reading of history; false where it was not asked for here. */
+bool tail_on_history(struct hub *hub, uint64_t tag, struct publication *const *publications, size_t len);
 /* Whether the push channel is to be heard when the session ends. */
 bool tail_wants(const struct hub *hub, const char *session_id);
 

@@ -176,6 +176,27 @@ test('a tail on a node that has no part in the session follows it and leaves it 
   await until(() => backend.upstreams.size === 0, SOON_MS, 'the upstream to end though it is followed')
 })
 
+test('a tail begins with what is kept, on any node, and goes on without a hole', async (t) => {
+  const [redis, backend] = await Promise.all([RedisServer.start(t), Backend.start(t)])
+  const hubs = await startCluster(t, { redis, nodes: 2, settings: { node: { lease: '1s' }, services: [service(backend)] } })
+  const browser = await Browser.open(t, hubs[0].url(PAGE))
+  await backend.one(UPSTREAM)
+  for (let i = 1; i <= 40; i++) backend.push(UPSTREAM, `push ${i}`)
+  await browser.got(40)
+  await until(async () => (await hubs[1].json(`/api/sessions/${ID}`)).offset === 40, SOON_MS, 'the record to say so')
+  const peers = hubs.map((hub) => stream(t, hub, `/api/events?session=${ID}&history=10`))
+  let pushed = 40
+  for (const peer of peers) {
+    await until(() => {
+      backend.push(UPSTREAM, `push ${++pushed}`)
+      return peer.events('message').length >= 30
+    }, SOON_MS, 'the past and the present')
+    const messages = peer.events('message')
+    assert.ok(messages[0].offset >= 31 && messages[0].offset <= 40, `begins at ${messages[0].offset}`)
+    messages.forEach(({ offset, payload }, i) => assert.deepEqual([offset, payload], [messages[0].offset + i, `push ${offset}`]))
+  }
+})
+
 test('SIGHUP takes what is good, says what changed, and leaves all as it is where the file is bad', async (t) => {
   const { hub } = await startOne(t)
   const text = readFileSync(hub.file, 'utf8')

@@ -6,6 +6,7 @@ import * as format from './format.js';
 
 const REFRESH_MS = 2000;
 const KEPT = 200; // messages in the page
+const PAST = 50; // of what is kept, to begin with
 const SHOWN = 4000; // characters of a message
 
 const FIELDS = [
@@ -51,7 +52,7 @@ export class Session {
         el('button', { type: 'button', onclick: () => this.messages.replaceChildren() }, 'Clear')), this.messages));
     this.#load();
     this.timer = setInterval(() => this.#load(), REFRESH_MS);
-    follow(`api/events?session=${encodeURIComponent(id)}`, (name, data) => this.#event(name, data),
+    follow(`api/events?session=${encodeURIComponent(id)}&history=${PAST}`, (name, data) => this.#event(name, data),
       (live, why) => setText(this.note, live ? 'Listening.' : `Not listening: ${why}`), this.stop.signal);
   }
 
@@ -90,10 +91,18 @@ export class Session {
     setText(this.hold, this.paused ? 'Go on' : 'Pause');
   }
 
+  /** A stream that is opened again begins with what is shown already. */
+  #isNew({ epoch, offset }) {
+    const last = this.last;
+    if (last && (epoch < last.epoch || (epoch === last.epoch && offset <= last.offset))) return false;
+    this.last = { epoch, offset };
+    return true;
+  }
+
   /** Messages of one frame are added at once; what would not be kept anyway is never built. */
   #event(name, data) {
     if (name === 'dropped') setText(this.note, `${format.exact(data.count)} messages were left out: too many to show.`);
-    if (name !== 'message' || this.paused) return;
+    if (name !== 'message' || this.paused || !this.#isNew(data)) return;
     this.waiting.push(data);
     if (this.waiting.length > KEPT) this.waiting.shift();
     this.frame ??= requestAnimationFrame(() => {
