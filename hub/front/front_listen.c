@@ -59,7 +59,7 @@ static int bind_socket(const struct addrinfo *info)
 
 static void print_bound(int fd, char *out, size_t len)
 {
-    struct sockaddr_storage bound;
+    struct sockaddr_storage bound = {0};
     socklen_t size = sizeof(bound);
     char host[INET6_ADDRSTRLEN], port[8];
     if (getsockname(fd, (struct sockaddr *)&bound, &size) != 0 ||
@@ -71,7 +71,7 @@ static void print_bound(int fd, char *out, size_t len)
 
 static void take(struct front *front, int fd, const struct sockaddr_storage *from)
 {
-    struct in6_addr peer;
+    struct in6_addr peer = {0};
     uint16_t port;
     if (from->ss_family == AF_INET6) {
         const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)from;
@@ -79,7 +79,6 @@ static void take(struct front *front, int fd, const struct sockaddr_storage *fro
         port = ntohs(v6->sin6_port);
     } else {
         const struct sockaddr_in *v4 = (const struct sockaddr_in *)from;
-        memset(&peer, 0, sizeof(peer));
         peer.s6_addr[10] = peer.s6_addr[11] = 0xff;
         memcpy(peer.s6_addr + 12, &v4->sin_addr, 4);
         port = ntohs(v4->sin_port);
@@ -103,7 +102,7 @@ static void on_connection(void *ctx)
 {
     struct front *front = ctx;
     for (int i = 0; i < ACCEPT_MAX; i++) {
-        struct sockaddr_storage from;
+        struct sockaddr_storage from = {0};
         socklen_t size = sizeof(from);
         int fd = accept4(front->listen_fd, (struct sockaddr *)&from, &size,
                          SOCK_NONBLOCK | SOCK_CLOEXEC);

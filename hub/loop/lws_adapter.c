@@ -206,7 +206,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 static void arm(struct lws_adapter *adapter, int after_ms)
 {
-    struct timeval after = {.tv_sec = after_ms / 1000, .tv_usec = (after_ms % 1000) * 1000};
+    struct timeval after = {.tv_sec = after_ms / 1000,
+                            .tv_usec = (suseconds_t)(after_ms % 1000) * 1000};
     evtimer_add(adapter->timer, &after);
 }
 
@@ -254,7 +255,7 @@ static struct lws_adapter *adapter_new(struct loop *loop)
     adapter->loop = loop;
     adapter->watches_len = (size_t)limit.rlim_cur;
     /* calloc of this size is untouched pages: memory is spent for descriptors that were in use. */
-    adapter->watches = calloc(adapter->watches_len, sizeof(*adapter->watches));
+    adapter->watches = calloc(adapter->watches_len, sizeof(struct watch *));
     adapter->timer = evtimer_new(loop_base(loop), on_timer, adapter);
     if (adapter->watches == NULL || adapter->timer == NULL) {
         adapter_free(adapter);

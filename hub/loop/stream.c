@@ -10,6 +10,10 @@
 #include "loop/loop_private.h"
 #include "loop/tls.h"
 
+/* lws hands the socket no more at once. Its default, 0, would cut each write into pieces of the
+ * read buffer's size. */
+#define WRITE_MAX 1048576
+
 /* --- the way out --- */
 
 static void update_reading(struct stream *stream)
@@ -219,8 +223,7 @@ static const struct lws_protocols protocols[] = {
     {.name = "stream",
      .callback = callback,
      .rx_buffer_size = 0, /* reads go through lws's own buffer, none is kept a connection */
-     .tx_packet_size = 1024 *
-                       1024}, /* 0 would cut each write into pieces of the read buffer's size */
+     .tx_packet_size = WRITE_MAX},
     LWS_PROTOCOL_LIST_TERM,
 };
 

@@ -128,13 +128,15 @@ static void retire(struct upstream *up, bool reset)
 static void reap(void *ctx)
 {
     struct upstreams *all = ctx;
-    while (all->ended.first != NULL) {
-        struct upstream *up = all->ended.first;
-        list_remove(&all->ended, up);
+    struct upstream *up = all->ended.first;
+    all->ended = (struct upstream_list){0};
+    while (up != NULL) {
+        struct upstream *next = up->next;
         ws_reader_fini(&up->reader);
         service_unref(up->service);
         free(up->url);
         free(up);
+        up = next;
     }
 }
 

@@ -95,7 +95,7 @@ static struct tls_context *trust_context(struct upstreams *all, const char *ca, 
         free(trust);
         return NULL;
     }
-    strcpy(trust->ca, ca);
+    memcpy(trust->ca, ca, strlen(ca) + 1);
     trust->next = all->trusts;
     all->trusts = trust;
     return trust->context;
