@@ -49,6 +49,16 @@ function checkAccounts({ gaps } = {}) {
   if (gaps === 0 && announced.length > 0) throw new Error(`${announced.length} gaps: ${announced.slice(0, 10).join(', ')}`)
 }
 
+const marks = () => watchers.map(({ closes }) => closes.length)
+
+/** Every close since these marks was the hub's "restarting, reconnect now": nobody was cut off. */
+function checkLetGo(before) {
+  const closes = watchers.flatMap((watcher, i) => watcher.closes.slice(before[i]))
+  const others = closes.filter((close) => !close.startsWith('1012'))
+  if (others.length > 0) throw new Error(`${others.length} of ${closes.length} closes were no 1012: ${others.slice(0, 5).join(', ')}`)
+  if (closes.length === 0) throw new Error('nobody was let go')
+}
+
 /** A new client through the load balancer: milliseconds until it is open. */
 async function dialAnew() {
   const began = performance.now()
@@ -111,18 +121,22 @@ test('scaled from 1 to 3, new clients land on all three', { timeout: 90_000 }, a
 })
 
 test('scaled from 3 to 2 under load, no push is lost', { timeout: 90_000 }, async () => {
+  const before = marks()
   await scale(2)
   await until(() => nodesInUse().size <= 2 && !nodesInUse().has(null), BACK_MS, 'all clients to be on two nodes')
   await allServed('with two nodes')
+  checkLetGo(before)
   checkAccounts({ gaps: 0 })
 })
 
 test('a rolling restart of all nodes loses no push', { timeout: 120_000 }, async () => {
+  const before = marks()
   for (const id of await hubs()) {
     await docker('restart', '-t', '30', id)
     await until(async () => await docker('inspect', '-f', '{{.State.Health.Status}}', id) === 'healthy', 30_000, `${id} to be healthy`)
     await allServed('after a restart')
   }
+  checkLetGo(before)
   checkAccounts({ gaps: 0 })
 })
 
@@ -166,7 +180,7 @@ test('a node cut off from Redis: new clients get another one, afterwards all goe
 })
 
 test('Redis restarted empty: clients stay and are served', { timeout: 90_000 }, async () => {
-  const before = watchers.map(({ closes }) => closes.length)
+  const before = marks()
   await compose('restart', '-t', '0', 'redis')
   await allServed('after the restart of Redis', 30_000)
   const closed = watchers.filter(({ closes }, i) => closes.length > before[i])
