@@ -1,10 +1,16 @@
 /*
- * The admin port: health, metrics, the HTTP API, server-sent events and the console (contract
- * section 10).
+ * The admin port: health, metrics, the HTTP API, server-sent events and the console.
  *
  * Speaks HTTP through libevent's evhttp on the hub's loop. It asks the hub and the bus and changes
  * nothing by itself. What it does in one turn is bounded: connections, streams, their output, rows
  * of a listing and bodies all have a limit, so that it never holds up pushes.
+ *
+ * Over contract section 10 the API has these parameters:
+ *   /api/sessions ?q= (a part of the id) &service= &owner= &state=; or &prefix= (of the key, in any
+ *     service: the first rows only). limit is at most 1000. A filtered answer may hold fewer rows
+ *     than asked for and still have a next.
+ *   /api/events ?session=ID &history=N: see admin_events.c
+ *   POST /api/drain {"node": ID}: another node
  */
 #ifndef VINHUB_ADMIN_ADMIN_H
 #define VINHUB_ADMIN_ADMIN_H
