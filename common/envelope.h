@@ -20,7 +20,8 @@
 /* Values travel between versions of the program: never renumber. */
 enum envelope_type {
     /* inbox of the owner, from a member */
-    ENVELOPE_JOIN = 1,     /* number, count: clients of the member; epoch: highest it has seen */
+    ENVELOPE_JOIN = 1,     /* number, count: clients of the member; epoch: highest it has seen; status: epoch at which the record names the
+                            * addressee; offset: last command confirmed */
     ENVELOPE_LEAVE = 2,    /* number */
     ENVELOPE_COMMANDS = 3, /* client messages: epoch; items: number (grows per member), time_ms (number of the one before it that is not confirmed, 0: it is the oldest),
                             * id (SEND id or 0), opcode, name (client id or ""), bytes */

@@ -53,6 +53,7 @@ void membership_send_join(struct session *session)
         .epoch = session->epoch,
         .count = session->clients_len,
         .offset = commands_confirmed(session),
+        .status = session->owner_epoch,
     };
     membership_tell(hub, slice_of(session->owner->id), &join);
 }
@@ -204,8 +205,9 @@ static void disown(struct hub *hub, const struct envelope *envelope)
         return;
     memcpy(id, envelope->session.at, envelope->session.len);
     id[envelope->session.len] = '\0';
-    if (envelope->epoch)
-        hub->bus->ops->release(hub->bus, id, 0, envelope->epoch, 10 * 60 * 1000);
+    uint64_t named_at = envelope->status ? envelope->status : envelope->epoch;
+    if (named_at)
+        hub->bus->ops->release(hub->bus, id, 0, named_at, 10 * 60 * 1000);
     tell_not_owner(hub, envelope->session, envelope->node, envelope->epoch);
 }
 
@@ -256,7 +258,7 @@ void membership_on_joined(struct session *session, const struct envelope *envelo
         peer_set_owner(session, session->owner);
         commands_owner_lost(session);
     }
-    session->epoch = envelope->epoch;
+    session->epoch = session->owner_epoch = envelope->epoch;
     bool entered = session->state == SESSION_JOINING;
     session_set_state(session, SESSION_MEMBER);
     if (envelope->url.len && (strlen(session->url) != envelope->url.len || memcmp(session->url, envelope->url.at, envelope->url.len) != 0)) {
@@ -305,8 +307,15 @@ void membership_on_not_owner(struct session *session, const struct envelope *env
         session_end(session);
     } else if (session->state == SESSION_JOINING || session->state == SESSION_MEMBER) {
         commands_owner_lost(session);
+        bool again = session->hub->now_ms - session->refused_ms < ASK_AGAIN_MS;
+        session->refused_ms = session->hub->now_ms;
         peer_set_owner(session, NULL);
-        ownership_claim(session);
+        if (!again) {
+            ownership_claim(session);
+            return;
+        }
+        session_set_state(session, SESSION_CLAIMING); /* the record goes on naming it: not as fast as the network goes */
+        session_step_after(session, ASK_AGAIN_MS / 4);
     }
 }
 

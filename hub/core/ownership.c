@@ -53,7 +53,7 @@ void ownership_claim(struct session *session)
     bool dead = session->owner_died;
     struct bus_claim claim = {
         .dead_owner = dead ? session->owner->id : NULL,
-        .dead_epoch = dead ? session->epoch : 0,
+        .dead_epoch = dead ? session->owner_epoch : 0,
         .seen_epoch = session->epoch,
         .upstream = session->redacted,
     };
@@ -109,6 +109,7 @@ static void join_or_claim(struct session *session, const char *owner, uint64_t e
         return;
     }
     peer_set_owner(session, peer_get(hub, owner, len));
+    session->owner_epoch = epoch;
     membership_join(session); /* should it be dead, the next reading of the nodes says so */
 }
 
@@ -188,6 +189,7 @@ void ownership_lost(struct session *session, struct peer *owner, uint64_t epoch)
     if (epoch > session->epoch)
         session->epoch = epoch;
     peer_set_owner(session, owner);
+    session->owner_epoch = epoch;
     if (!session_wanted(session))
         session_end(session);
     else if (owner)
@@ -309,6 +311,7 @@ static void announced_to_member(struct session *session, struct peer *owner, boo
     if (!moved)
         commands_owner_lost(session);
     peer_set_owner(session, owner);
+    session->owner_epoch = session->epoch;
     if (!owner)
         handover_named(session);
     else if (session_wanted(session))
@@ -338,6 +341,7 @@ void ownership_announced(struct session *session, struct slice owner, uint64_t e
             return; /* the answer under way says so, too */
         session->epoch = epoch; /* its publications count from here on; the answer brings the JOIN */
         peer_set_owner(session, peer_get(hub, owner.at, owner.len));
+        session->owner_epoch = epoch;
         return;
     case SESSION_FENCED:
         if (mine)

@@ -159,6 +159,8 @@ struct session {
 
     /* ownership */
     struct peer *owner;  /* NULL: this node, or nobody known */
+    uint64_t owner_epoch;    /* at which it was named; lower than epoch where the store lost writes */
+    uint64_t refused_ms;     /* when the named owner last said that it is not */
     uint64_t owner_since_ms; /* when this node learned of that owner, or of its epoch */
     uint64_t epoch;      /* highest seen */
     uint64_t tag;        /* of the one operation whose answer is awaited */

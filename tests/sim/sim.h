@@ -35,6 +35,7 @@ enum request_kind {
 };
 
 struct request {
+    unsigned refs;
     enum request_kind kind;
     struct sim_node *node;
     unsigned link; /* generation of the command link it went over */
@@ -154,7 +155,15 @@ struct sim_client {
     char last_marker[32];
 };
 
+/* What a broken connection still carried, per node: a beginning of it arrives, in order. */
+struct late {
+    unsigned life, generation;
+    uint64_t at_us;
+    bool lost;
+};
+
 struct world {
+    struct late late[NODES];
     uint64_t seed, now_us;
     struct rng rng;
     struct timers events; /* virtual microseconds */
@@ -171,6 +180,9 @@ struct world {
     size_t granted_len[SESSIONS];
     bool faults;
     bool quiet;      /* browsers say nothing more: what they said must arrive */
+    struct record before[SESSIONS];
+    bool rolls_back; /* this history has fail-overs that lose acknowledged writes */
+    uint64_t rolled_back_us;
     bool loses_data; /* this history has restarts of the store without data */
     uint64_t steps, deliveries, gaps, takeovers, commands;
     bool verbose;
@@ -208,6 +220,9 @@ void sub_cut(struct sim_node *node, bool deaf);
 void store_stop(struct world *world, bool lose_data);
 void store_start(struct world *world);
 void store_clear(struct store *store);
+void link_stall(struct sim_node *node, uint64_t for_us);
+void store_remember(struct world *world);  /* what a replica has */
+void store_roll_back(struct world *world); /* a fail-over to that replica */
 
 /* peers.c */
 extern const struct upstream_ops sim_upstream_ops;

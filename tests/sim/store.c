@@ -16,6 +16,11 @@ static struct store *store_of(const struct sim_node *node)
     return &node->world->store;
 }
 
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
 static uint64_t delay_us(struct world *world)
 {
     return chance(world, 5) ? between(world, 1000, 80000) : between(world, 50, 1500);
@@ -23,6 +28,8 @@ static uint64_t delay_us(struct world *world)
 
 static void request_free(struct request *request)
 {
+    if (--request->refs)
+        return;
     for (size_t i = 0; i < request->publications_len; i++)
         publication_unref(request->publications[i]);
     free(request->publications);
@@ -114,7 +121,7 @@ static bool publish_inbox(struct world *world, const char *id, const uint8_t *by
 static void note_grant(struct world *world, int session, const char *owner, uint64_t epoch)
 {
     for (size_t i = 0; i < world->granted_len[session]; i++)
-        if (world->granted[session][i].epoch == epoch && !world->loses_data)
+        if (world->granted[session][i].epoch == epoch && !world->loses_data && !world->rolls_back)
             world_fail(world, "%s: epoch %llu granted twice, to %s and %s", session_name(session), (unsigned long long)epoch,
                        world->granted[session][i].owner, owner);
     if (world->granted_len[session] < EPOCHS) {
@@ -129,11 +136,6 @@ static void announce(struct world *world, int session, const char *owner, uint64
     struct envelope grant = {
         .type = ENVELOPE_GRANT, .session = slice_of(session_name(session)), .node = slice_of(owner), .epoch = epoch, .number = moved};
     publish_channel(world, session, &grant);
-}
-
-static uint64_t larger(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
 }
 
 static uint64_t store_ms(const struct world *world)
@@ -252,6 +254,8 @@ static void apply_publish(struct world *world, struct request *request)
         request->status = STATUS_REFUSED;
         return;
     }
+    if (strcmp(record->owner, request->node->id) != 0 || record->epoch != request->epoch)
+        world_fail(world, "%s: the store took a publication of %s at %llu", request->session, request->node->id, (unsigned long long)request->epoch);
     struct envelope_item items[512];
     assert(request->publications_len <= 512);
     for (size_t i = 0; i < request->publications_len; i++) {
@@ -409,8 +413,15 @@ struct leg {
     struct world *world;
     struct sim_node *node;
     unsigned life, generation;
-    struct request *request; /* NULL once the request was given up: then only the store's side remains */
+    struct request *request;
+    bool late; /* its connection is gone, its answer will reach nobody */
 };
+
+static void leg_free(struct leg *leg)
+{
+    request_free(leg->request);
+    free(leg);
+}
 
 static void on_answer_turn(void *ctx)
 {
@@ -421,13 +432,16 @@ static void on_answer_turn(void *ctx)
         answer(bus, request);
         request_free(request);
     }
-    free(leg);
+    leg_free(leg);
 }
 
 static void on_answer(void *ctx)
 {
     struct leg *leg = ctx;
-    node_event(leg->node, leg->life, on_answer_turn, leg);
+    if (leg->node->life != leg->life || !leg->node->alive)
+        leg_free(leg);
+    else
+        node_event(leg->node, leg->life, on_answer_turn, leg);
 }
 
 static bool same_link(const struct leg *leg)
@@ -441,7 +455,24 @@ static void on_arrival(void *ctx)
     struct leg *leg = ctx;
     struct world *world = leg->world;
     if (!same_link(leg) || !world->store.up || leg->node->cut) {
-        free(leg); /* lost on the way: the node learns that its outcome is not known */
+        /* Mostly lost; now and then what an old connection carried is read by the store later, when a new one is in use already. */
+        struct late *late = &world->late[leg->node->index];
+        bool lost = late->life == leg->life && late->generation == leg->generation && late->lost;
+        if (world->store.up && leg->node->alive && !leg->late && !lost && chance(world, 60)) {
+            bool same = late->life == leg->life && late->generation == leg->generation;
+            uint64_t at = world->now_us + between(world, 100, 100000);
+            if (same && at <= late->at_us)
+                at = late->at_us + 1;
+            *late = (struct late){leg->life, leg->generation, at, false};
+            leg->late = true;
+            at_us(world, at, on_arrival, leg);
+            return;
+        }
+        if (!leg->late)
+            *late = (struct late){leg->life, leg->generation, late->at_us, true};
+        else if (world->store.up)
+            apply(world, leg->request);
+        leg_free(leg);
         return;
     }
     struct sim_bus *bus = leg->node->bus;
@@ -451,6 +482,13 @@ static void on_arrival(void *ctx)
         at = bus->from_store_us + 1;
     bus->from_store_us = at;
     at_us(world, at, on_answer, leg);
+}
+
+/* The network holds back what the node sends from now on; TCP delivers it in the end. */
+void link_stall(struct sim_node *node, uint64_t for_us)
+{
+    world_say(node->world, "the link of %s stalls", node->id);
+    node->bus->to_store_us = larger(node->bus->to_store_us, node->world->now_us + for_us);
 }
 
 static void bus_flush(struct bus *base)
@@ -465,7 +503,8 @@ static void bus_flush(struct bus *base)
         *bus->unanswered_end = request;
         bus->unanswered_end = &request->next;
         struct leg *leg = malloc(sizeof *leg);
-        *leg = (struct leg){world, node, node->life, bus->generation, request};
+        *leg = (struct leg){world, node, node->life, bus->generation, request, false};
+        request->refs++;
         uint64_t at = world->now_us + delay_us(world);
         if (at <= bus->to_store_us)
             at = bus->to_store_us + 1;
@@ -516,6 +555,7 @@ static struct request *request_new(struct bus *base, enum request_kind kind, con
 {
     struct sim_bus *bus = (struct sim_bus *)(void *)base;
     struct request *request = calloc(1, sizeof *request);
+    request->refs = 1;
     request->kind = kind;
     request->node = bus->node;
     request->tag = tag;
@@ -950,6 +990,32 @@ void store_stop(struct world *world, bool lose_data)
             break_links(&world->nodes[i]);
     if (lose_data)
         store_clear(&world->store);
+}
+
+static void copy_record(struct record *to, const struct record *from)
+{
+    for (size_t k = 0; k < to->history_len; k++)
+        publication_unref(to->history[k]);
+    *to = *from;
+    for (size_t k = 0; k < to->history_len; k++)
+        publication_ref(to->history[k]);
+}
+
+void store_remember(struct world *world)
+{
+    for (int i = 0; i < SESSIONS; i++)
+        copy_record(&world->before[i], &world->store.records[i]);
+}
+
+void store_roll_back(struct world *world)
+{
+    world_say(world, "the store fails over and has lost its latest writes");
+    for (int i = 0; i < SESSIONS; i++)
+        copy_record(&world->store.records[i], &world->before[i]);
+    for (int i = 0; i < NODES; i++)
+        if (world->nodes[i].alive)
+            break_links(&world->nodes[i]);
+    world->rolled_back_us = world->now_us;
 }
 
 void store_start(struct world *world)
