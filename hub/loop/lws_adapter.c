@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include "common/log.h"
 #include "loop/loop.h"
@@ -42,6 +43,8 @@ struct lws_adapter {
     struct event *timer;
     struct watch **watches; /* by descriptor */
     size_t watches_len;
+    bool context_is_new; /* lws_create_context is running */
+    int routes_fd;       /* of lws's netlink socket; -1: none */
 };
 
 /* What lws allots beside its own per-thread state. */
@@ -81,6 +84,18 @@ static struct watch *watch_find(struct lws_adapter *adapter, int fd)
     return fd >= 0 && (size_t)fd < adapter->watches_len ? adapter->watches[fd] : NULL;
 }
 
+/*
+ * At each change of the machine's addresses or routes lws walks all connections and closes those to
+ * which its own idea of the routing table (no policy routes, no IPv4 by way of an IPv6 socket, 255
+ * routes) knows no way. The kernel knows better: that socket is never read.
+ */
+static bool is_netlink(int fd)
+{
+    int domain = 0;
+    socklen_t size = sizeof(domain);
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_NETLINK;
+}
+
 static struct watch *watch_get(struct lws_adapter *adapter, int fd)
 {
     if (fd < 0 || (size_t)fd >= adapter->watches_len)
@@ -89,6 +104,8 @@ static struct watch *watch_get(struct lws_adapter *adapter, int fd)
     if (watch != NULL)
         return watch;
 
+    if (adapter->context_is_new && is_netlink(fd))
+        adapter->routes_fd = fd;
     watch = calloc(1, sizeof(*watch));
     if (watch == NULL)
         return NULL;
@@ -166,7 +183,7 @@ static void on_interest(struct lws *wsi, unsigned int flags)
 
     bool wanted = (flags & LWS_EV_START) != 0;
     struct watch *watch = wanted ? watch_get(adapter, fd) : watch_find(adapter, fd);
-    if (watch == NULL)
+    if (watch == NULL || fd == adapter->routes_fd)
         return;
     if (flags & LWS_EV_READ)
         watch_reading(watch, wanted);
@@ -253,6 +270,7 @@ static struct lws_adapter *adapter_new(struct loop *loop)
         return NULL;
     }
     adapter->loop = loop;
+    adapter->routes_fd = -1;
     adapter->watches_len = (size_t)limit.rlim_cur;
     /* calloc of this size is untouched pages: memory is spent for descriptors that were in use. */
     adapter->watches = calloc(adapter->watches_len, sizeof(struct watch *));
@@ -274,7 +292,9 @@ struct lws_context *loop_lws_create(struct loop *loop, struct lws_context_creati
     void *foreign_loops[1] = {adapter};
     info->event_lib_custom = &adapter_plugin;
     info->foreign_loops = foreign_loops;
+    adapter->context_is_new = true;
     struct lws_context *context = lws_create_context(info);
+    adapter->context_is_new = false;
     info->foreign_loops = NULL;
     if (context == NULL) {
         adapter_free(adapter);
