@@ -144,11 +144,18 @@ static bool starts_with(const char *text, const char *start)
     return strncmp(text, start, strlen(start)) == 0;
 }
 
+/* Up to Redis 6.2 an error within a script stands behind a dash in the script's own. */
+static bool is_error(const char *error, const char *name)
+{
+    const char *at = strstr(error, name);
+    return at != NULL && (at == error || at[-1] == '-');
+}
+
 /* Errors after which this server is of no use for now. */
 static bool ends_connection(const char *error)
 {
-    return starts_with(error, "READONLY") || starts_with(error, "LOADING") ||
-           starts_with(error, "MASTERDOWN") || starts_with(error, "NOAUTH");
+    return is_error(error, "READONLY ") || is_error(error, "LOADING ") ||
+           is_error(error, "MASTERDOWN ") || is_error(error, "NOAUTH ");
 }
 
 static void on_error(struct redis_lane *lane, struct redis_op *op, redisReply *reply)

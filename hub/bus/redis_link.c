@@ -18,7 +18,8 @@
 
 #define BACKOFF_MIN_MS     50
 #define BACKOFF_MAX_MS     1000
-#define STEADY_MS          5000        /* up for so long, the back-off starts over */
+#define RESOLVE_MS         5000 /* name servers are slow where they don't have the answer yet */
+#define STEADY_MS          5000 /* up for so long, the back-off starts over */
 #define READ_BYTES         (16 * 1024) /* what hiredis reads at once */
 #define READS_MAX          16 /* a turn, so that one busy connection does not hold up the others */
 #define REPLY_BYTES_MAX    (64 * 1024 * 1024) /* history answers are cut far below by their script */
@@ -361,7 +362,7 @@ static void on_timer(void *ctx)
         return;
     }
     link->state = LINK_RESOLVING;
-    loop_timer_start(link->timer, link->options.deadline_ms);
+    loop_timer_start(link->timer, RESOLVE_MS);
     redis_resolver_start(&link->resolver, link->host, link->port);
 }
 

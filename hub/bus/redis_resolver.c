@@ -55,7 +55,27 @@ static void on_answer(int error, struct evutil_addrinfo *found, void *ctx)
         add_address(resolver, at->ai_addr, (socklen_t)at->ai_addrlen);
     if (found != NULL)
         evutil_freeaddrinfo(found);
+    resolver->stale = resolver->len == 0;
     resolver->on_resolved(resolver->ctx);
+}
+
+/* Where the last asking failed, the name servers are read anew: they may be others by now. A
+ * missing resolv.conf is no reason to leave the hosts file unread. */
+static bool open_dns(struct redis_resolver *resolver)
+{
+    if (resolver->dns != NULL && resolver->stale) {
+        evdns_base_free(resolver->dns, 0);
+        resolver->dns = NULL;
+    }
+    resolver->stale = false;
+    if (resolver->dns != NULL)
+        return true;
+    resolver->dns = evdns_base_new(loop_base(resolver->loop), EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+    if (resolver->dns == NULL)
+        return false;
+    if (evdns_base_resolv_conf_parse(resolver->dns, DNS_OPTIONS_ALL, "/etc/resolv.conf") != 0)
+        evdns_base_load_hosts(resolver->dns, NULL);
+    return true;
 }
 
 void redis_resolver_start(struct redis_resolver *resolver, const char *host, uint16_t port)
@@ -67,11 +87,7 @@ void redis_resolver_start(struct redis_resolver *resolver, const char *host, uin
         resolver->on_resolved(resolver->ctx);
         return;
     }
-    if (resolver->dns == NULL)
-        resolver->dns = evdns_base_new(loop_base(resolver->loop),
-                                       EVDNS_BASE_INITIALIZE_NAMESERVERS |
-                                           EVDNS_BASE_DISABLE_WHEN_INACTIVE);
-    if (resolver->dns == NULL) {
+    if (!open_dns(resolver)) {
         resolver->on_resolved(resolver->ctx);
         return;
     }

@@ -6,6 +6,7 @@
 #define VINHUB_BUS_REDIS_RESOLVER_H
 
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -32,6 +33,7 @@ struct redis_resolver {
     uint16_t port;
     struct redis_address addresses[REDIS_ADDRESSES_MAX];
     size_t len; /* 0: no address was found */
+    bool stale; /* the name servers failed */
 };
 
 void redis_resolver_init(struct redis_resolver *resolver, struct loop *loop,
