@@ -26,6 +26,12 @@ static uint64_t now_ms(void *ctx)
     return clock_boot_ms();
 }
 
+static uint64_t now_us(void *ctx)
+{
+    (void)ctx;
+    return clock_boot_us();
+}
+
 static uint64_t unix_ms(void *ctx)
 {
     (void)ctx;
@@ -111,6 +117,7 @@ static void make_hub(struct app *app)
         .events_ctx = app,
         .now_ms = now_ms,
         .unix_ms = unix_ms,
+        .now_us = now_us,
     };
     app->hub = hub_new(&setup);
     front_attach(app->front, app->hub);

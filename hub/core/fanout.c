@@ -150,8 +150,13 @@ static void deliver(struct session *session, struct client *client, const struct
 
 static void observe(const struct session *session, const struct pubs *batch)
 {
-    for (size_t i = 0; i < batch->len; i++)
+    const struct hub *hub = session->hub;
+    uint64_t now_us = hub->setup.now_us ? hub->setup.now_us(hub->setup.clock_ctx) : 0;
+    for (size_t i = 0; i < batch->len; i++) {
         metric_observe(HISTOGRAM_FANOUT, session->clients_len);
+        if (now_us && batch->items[i]->received_us)
+            metric_observe(HISTOGRAM_PUSH_LATENCY, now_us - batch->items[i]->received_us);
+    }
 }
 
 static void flush_clients(struct session *session)
@@ -164,7 +169,6 @@ static void flush_clients(struct session *session)
     struct piece pieces[WIRE_FORMS][2] = {{{0}}};
     bool owned = session_is_owned(session);
     struct client *client, *next;
-    observe(session, &batch);
     if (hub->tails)
         tail_batch(session, &batch);
     DL_FOREACH_SAFE(session->clients, client, next) {
@@ -177,6 +181,7 @@ static void flush_clients(struct session *session)
         session->messages_out += batch.len;
         metric_add(METRIC_MESSAGES_OUT, batch.len);
     }
+    observe(session, &batch);
     for (size_t form = 0; form < WIRE_FORMS; form++)
         for (size_t deflated = 0; deflated < 2; deflated++)
             if (pieces[form][deflated].joined)

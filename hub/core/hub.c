@@ -360,35 +360,3 @@ void hub_count(const struct hub *hub, struct hub_counts *out)
         .messages_out = metric_get(METRIC_MESSAGES_OUT),
     };
 }
-
-/* The session with the smallest id above after. Linear: for people, not for the message path. */
-static const struct session *session_after(const struct hub *hub, const char *after)
-{
-    const struct session *best = NULL;
-    for (const struct session *session = hub->sessions; session; session = session->hh.next)
-        if ((!after || strcmp(session->id, after) > 0) && (!best || strcmp(session->id, best->id) < 0))
-            best = session;
-    return best;
-}
-
-void hub_sessions(const struct hub *hub, const char *after, size_t limit, void (*visit)(void *ctx, const struct session_view *view), void *ctx)
-{
-    const struct session *session;
-    while (limit-- && (session = session_after(hub, after))) {
-        struct session_view view = {
-            .id = session->id,
-            .state = session_state_word(session),
-            .reason = session->reason,
-            .owner = session_is_owned(session) ? hub->id : session->owner ? session->owner->id : "",
-            .owned = session_is_owned(session),
-            .epoch = session->epoch,
-            .offset = session->at.offset,
-            .clients = session->clients_len,
-            .members = session->members_len + (session->clients_len ? 1 : 0),
-            .since_ms = session->since_unix_ms,
-            .queued_bytes = session->out.bytes,
-        };
-        visit(ctx, &view);
-        after = session->id;
-    }
-}

@@ -52,6 +52,7 @@ struct hub_setup {
     /* The clock that the write paths ask (contract: no write after the lease): CLOCK_BOOTTIME ms, Unix ms. */
     uint64_t (*now_ms)(void *ctx);
     uint64_t (*unix_ms)(void *ctx);
+    uint64_t (*now_us)(void *ctx); /* for the latency histogram, of the clock of received_us; NULL: none is kept */
     void *clock_ctx;
 };
 
@@ -112,14 +113,5 @@ struct hub_counts {
     uint64_t clients, sessions, owned, upstreams, messages_in, messages_out;
 };
 void hub_count(const struct hub *hub, struct hub_counts *out);
-
-/* What this node knows of one of its sessions. Strings live as long as the session. */
-struct session_view {
-    const char *id, *state, *reason, *owner;
-    bool owned;
-    uint64_t epoch, offset, clients, members, since_ms, queued_bytes;
-};
-/* Visits the node's sessions in id order after `after` (NULL: from the start), at most limit. */
-void hub_sessions(const struct hub *hub, const char *after, size_t limit, void (*visit)(void *ctx, const struct session_view *view), void *ctx);
 
 #endif
