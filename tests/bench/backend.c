@@ -1,10 +1,10 @@
 /*
- * A process of the backend: takes any path that names a vehicle, answers the text `ping`, pushes, and
- * checks what clients send. Or, where the broker wants it so, it connects itself and publishes.
+ * A process of the backend: takes any path that names a vehicle, answers the text `ping`, pushes,
+ * and checks what clients send. Or, where the broker wants it so, it connects itself and publishes.
  *
- * A push goes to every connection of its vehicle. A connection that does not take all of it keeps the
- * rest, and its vehicle gets no further push until that is out: a push is never dropped, and numbers
- * have no holes.
+ * A push goes to every connection of its vehicle. A connection that does not take all of it keeps
+ * the rest, and its vehicle gets no further push until that is out: a push is never dropped, and
+ * numbers have no holes.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -44,9 +44,9 @@ static struct {
     uint8_t *frame; /* a push, ready but for its stamp */
     size_t frame_len, frame_head;
     uint32_t cursor;
-    uint64_t from_ns, made;     /* pushes since the rate began */
-    uint64_t passed;            /* vehicles passed in rounds */
-    enum phase paced;           /* the phase the rate began in */
+    uint64_t from_ns, made; /* pushes since the rate began */
+    uint64_t passed;        /* vehicles passed in rounds */
+    enum phase paced;       /* the phase the rate began in */
 } self;
 
 static void watch(struct upstream *upstream, int how, uint32_t events)
@@ -76,8 +76,8 @@ static void close_upstream(struct upstream *upstream)
 {
     if (upstream->vin != 0) {
         struct vehicle *vehicle = &self.shared->vehicles[upstream->vin];
-        *(upstream->prev == NULL ? &self.of_vin[upstream->vin] : &upstream->prev->next) =
-            upstream->next;
+        *(upstream->prev == NULL ? &self.of_vin[upstream->vin]
+                                 : &upstream->prev->next) = upstream->next;
         if (upstream->next != NULL)
             upstream->next->prev = upstream->prev;
         atomic_store(&vehicle->lost_ns, now_ns());
@@ -221,8 +221,8 @@ static uint64_t push_rounds(double rate)
     if (self.passed >= (uint64_t)self.options->rounds * self.options->vins)
         return now_ns() + 5000000;
     uint64_t due_ns = self.from_ns + (uint64_t)((double)self.made * 1e9 / rate);
-    for (uint64_t now = now_ns(); due_ns <= now && self.passed < (uint64_t)self.options->rounds *
-                                                                      self.options->vins;) {
+    for (uint64_t now = now_ns();
+         due_ns <= now && self.passed < (uint64_t)self.options->rounds * self.options->vins;) {
         uint32_t vin = next_vin();
         if (vin != 0)
             push(vin, 1);
@@ -394,7 +394,9 @@ static void publish_to(uint32_t vin)
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     size_t n = request_write(bytes, "bench", path, false);
-    if (fd < 0 || connect(fd, (const struct sockaddr *)&self.options->publish, sizeof(struct sockaddr_in)) != 0 ||
+    if (fd < 0 ||
+        connect(fd, (const struct sockaddr *)&self.options->publish, sizeof(struct sockaddr_in)) !=
+            0 ||
         send(fd, bytes, n, MSG_NOSIGNAL) != (ssize_t)n) {
         perror("publish");
         exit(1);
@@ -432,8 +434,7 @@ static void prepare(struct shared *shared, unsigned process)
         perror("backend process");
         exit(1);
     }
-    self.frame_head =
-        frame_head(self.frame, OP_TEXT, options->publish_path != NULL, options->size);
+    self.frame_head = frame_head(self.frame, OP_TEXT, options->publish_path != NULL, options->size);
     self.frame_len = self.frame_head + options->size;
     padding_write(self.frame + self.frame_head, options->size, 1);
     if (options->publish_path != NULL) {

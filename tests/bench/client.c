@@ -2,30 +2,30 @@
  * A process of browsers. Each is one socket and forty bytes; the process has one read buffer, and
  * what is left of a frame at its end is kept aside until the rest comes.
  *
- * Each push is checked: it names the vehicle the client watches, and its number is the one after the
- * last. The first push a client sees sets where its numbers begin.
+ * Each push is checked: it names the vehicle the client watches, and its number is the one after
+ * the last. The first push a client sees sets where its numbers begin.
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include <zlib.h>
 
+#include "inflate.h"
 #include "shared.h"
 #include "wire.h"
 
-#define BUFFER_BYTES    (256u << 10)
-#define INFLATED_BYTES  (1u << 20)
-#define EVENTS          512
-#define TRIES           20  /* to connect, for each client */
-#define SOURCE_PORTS    20000
-#define SCAN_MS         20  /* between two counts of clients that are behind */
-#define SLOW_RECEIVE    4096
-#define MESSAGE_MAX     65536
+#define BUFFER_BYTES (256u << 10)
+#define EVENTS       512
+#define TRIES        20 /* to connect, for each client */
+#define SOURCE_PORTS 20000
+#define SCAN_MS      20 /* between two counts of clients that are behind */
+#define SLOW_RECEIVE 4096
+#define MESSAGE_MAX  65536
 
 enum client_state { CLIENT_IDLE, CLIENT_CONNECTING, CLIENT_ASKED, CLIENT_OPEN, CLIENT_CLOSED };
 
@@ -51,9 +51,8 @@ static struct {
     uint64_t beats_from_ns, beats_due, sends_from_ns, sends_due;
     uint64_t scanned_ns;
     int epoll;
-    uint8_t *buffer, *inflated;
+    uint8_t *buffer;
     uint8_t message[WIRE_HEAD_MAX + MESSAGE_MAX];
-    z_stream inflater;
 } self;
 
 static unsigned number_of(const struct client *client)
@@ -182,28 +181,6 @@ static void closed(struct client *client, unsigned code)
     drop(client);
 }
 
-static bool inflate_frame(struct frame *frame)
-{
-    static const uint8_t tail[4] = {0, 0, 0xff, 0xff};
-    z_stream *stream = &self.inflater;
-    inflateReset(stream);
-    stream->next_in = frame->payload;
-    stream->avail_in = (uInt)frame->len;
-    stream->next_out = self.inflated;
-    stream->avail_out = INFLATED_BYTES;
-    int status = inflate(stream, Z_SYNC_FLUSH);
-    if (status == Z_OK || status == Z_BUF_ERROR) {
-        stream->next_in = (Bytef *)(uintptr_t)tail;
-        stream->avail_in = sizeof(tail);
-        status = inflate(stream, Z_SYNC_FLUSH);
-    }
-    if (status != Z_OK && status != Z_BUF_ERROR && status != Z_STREAM_END)
-        return false;
-    frame->payload = self.inflated;
-    frame->len = INFLATED_BYTES - stream->avail_out;
-    return true;
-}
-
 static void check_number(struct client *client, uint64_t number)
 {
     if (client->last == 0)
@@ -233,7 +210,7 @@ static void check_resumed(struct client *client, uint64_t now)
 static void on_push(struct client *client, struct frame *frame, uint64_t now, bool measure)
 {
     struct stamp stamp;
-    if (frame->rsv1 && !inflate_frame(frame)) {
+    if (frame->rsv1 && !inflate_message(&frame->payload, &frame->len)) {
         COUNT(self.counts->malformed, 1);
         return;
     }
@@ -281,8 +258,8 @@ static size_t on_frames(struct client *client, uint8_t *bytes, size_t len)
         else if (frame.opcode == OP_PING)
             answer_ping(client, &frame);
         else if (frame.opcode == OP_CLOSE)
-            closed(client, frame.len < 2 ? 1005u
-                                         : (unsigned)frame.payload[0] << 8 | frame.payload[1]);
+            closed(client,
+                   frame.len < 2 ? 1005u : (unsigned)frame.payload[0] << 8 | frame.payload[1]);
     }
     if (got < 0) {
         COUNT(self.counts->malformed, 1);
@@ -444,6 +421,8 @@ static int work(enum phase phase)
         send_messages();
     if (phase == PHASE_SETTLE || phase == PHASE_END)
         count_behind();
+    if (self.options->spin)
+        return 0;
     return sending ? 1 : phase == PHASE_CONNECT ? 2 : 5;
 }
 
@@ -467,10 +446,8 @@ static void prepare(struct shared *shared, unsigned process)
                options->client_processes;
     self.clients = calloc(self.len, sizeof(*self.clients));
     self.buffer = malloc(BUFFER_BYTES);
-    self.inflated = malloc(INFLATED_BYTES);
     self.epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (self.clients == NULL || self.buffer == NULL || self.inflated == NULL || self.epoll < 0 ||
-        inflateInit2(&self.inflater, -15) != Z_OK) {
+    if (self.clients == NULL || self.buffer == NULL || self.epoll < 0) {
         perror("client process");
         exit(1);
     }
@@ -495,6 +472,8 @@ void client_process(struct shared *shared, unsigned process)
             on_event(events[i].data.ptr, events[i].events);
         if (n > 0 && shared->options.in_flight > 0)
             wake_backend();
+        if (n == 0 && shared->options.spin)
+            sched_yield(); /* the backend has the same core */
     }
     /* Leaving resets all connections at once instead of closing them one after the other. */
     for (unsigned i = 0; i < self.len; i++)

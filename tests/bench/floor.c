@@ -1,10 +1,11 @@
 /*
  * The floor: a relay that does what every broker must, and nothing else. `floor LISTEN [BACKEND]`.
  *
- * It accepts clients, opens one upstream for each vehicle, and does one send() of the ready frame for
- * each push and client: frames of a server are not masked, so those of the upstream go on as they
- * came, and a client's go to the upstream as they came, too. No queues: a client that does not take a
- * frame is dropped. Without BACKEND it accepts and answers, which is the floor of a connect storm.
+ * It accepts clients, opens one upstream for each vehicle, and does one send() of the ready frame
+ * for each push and client: frames of a server are not masked, so those of the upstream go on as
+ * they came, and a client's go to the upstream as they came, too. No queues: a client that does not
+ * take a frame is dropped. Without BACKEND it accepts and answers, which is the floor of a connect
+ * storm.
  */
 #include <errno.h>
 #include <netinet/tcp.h>

@@ -2,8 +2,8 @@
  * Browsers and a backend for one measurement: `load --help`.
  *
  * Forks the processes, leads them through the phases, takes the processor time and memory of the
- * watched processes (the brokers) around the measured window, and prints one line of JSON. The order
- * of things is drawn in run().
+ * watched processes (the brokers) around the measured window, and prints one line of JSON. The
+ * order of things is drawn in run().
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -21,10 +21,10 @@
 #include "shared.h"
 #include "wire.h"
 
-#define POLL_NS      1000000
-#define EXIT_S       15
-#define PROGRESS_NS  5000000000u
-#define PROCESSES    (2 * PROCESSES_MAX)
+#define POLL_NS     1000000
+#define EXIT_S      15
+#define PROGRESS_NS 5000000000u
+#define PROCESSES   (2 * PROCESSES_MAX)
 
 struct sample {
     uint64_t at_ns, delivered, pushes;
@@ -132,7 +132,8 @@ static void end_children(void)
 
 static void tell_progress(void)
 {
-    static const char *const names[] = {"connect", "prime", "settle", "warm", "measure", "end", "exit"};
+    static const char *const names[] = {"connect", "prime", "settle", "warm",
+                                        "measure", "end",   "exit"};
     uint64_t now = now_ns();
     if (!run_state.options->progress || now - run_state.told_ns < PROGRESS_NS)
         return;
@@ -178,7 +179,8 @@ static bool upstreams_open(void)
 
 static bool all_primed(void)
 {
-    return CLIENTS(primed) + CLIENTS(failed) >= run_state.options->clients - run_state.options->slow;
+    return CLIENTS(primed) + CLIENTS(failed) >=
+           run_state.options->clients - run_state.options->slow;
 }
 
 static bool none_behind(void)
@@ -323,8 +325,8 @@ static void print_watched(void)
     printf(",\"watched\":[");
     for (unsigned i = 0; i < options->watched_len; i++)
         printf("%s{\"name\":\"%s\",\"cpu_ns\":%" PRIu64 ",\"connect_cpu_ns\":%" PRIu64
-               ",\"warm_cpu_ns\":%" PRIu64 ",\"total_cpu_ns\":%" PRIu64 ",\"rss\":[%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64
-               "]}",
+               ",\"warm_cpu_ns\":%" PRIu64 ",\"total_cpu_ns\":%" PRIu64 ",\"rss\":[%" PRIu64
+               ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 "]}",
                i == 0 ? "" : ",", options->watched_names[i],
                run_state.after.cpu_ns[i] - run_state.before.cpu_ns[i],
                run_state.opened.cpu_ns[i] - run_state.begin.cpu_ns[i],

@@ -17,10 +17,14 @@ struct row {
     const char *help;
 };
 
-#define ROW(name, kind, field, help) {name, kind, offsetof(struct options, field), help}
+#define ROW(name, kind, field, help)                      \
+    {                                                     \
+        name, kind, offsetof(struct options, field), help \
+    }
 
 static const struct row rows[] = {
-    ROW("connect", TARGETS, targets, "ADDRESS:PORT,... brokers; client I goes to I modulo their number"),
+    ROW("connect", TARGETS, targets,
+        "ADDRESS:PORT,... brokers; client I goes to I modulo their number"),
     ROW("path", TEXT, path, "path of a client, * stands for the vehicle (/u/*?remoteWs)"),
     ROW("clients", NUMBER, clients, "how many (1)"),
     ROW("vins", NUMBER, vins, "how many vehicles they watch (1)"),
@@ -31,6 +35,7 @@ static const struct row rows[] = {
     ROW("slow", NUMBER, slow, "how many of the clients never read (0)"),
     ROW("heartbeat-ms", NUMBER, heartbeat_ms, "each client sends `ping` this often (0: never)"),
     ROW("send-rate", REAL, send_rate, "messages a second from clients to the backend (0)"),
+    ROW("spin", FLAG, spin, "clients never sleep: a delivery wakes nobody"),
     ROW("deflate", FLAG, deflate, "clients ask for permessage-deflate"),
     ROW("listen", ADDRESS, listen, "ADDRESS:PORT of the backend"),
     ROW("own-addresses", FLAG, own_addresses, "each backend process listens on the next address"),
@@ -44,7 +49,8 @@ static const struct row rows[] = {
     ROW("burst", NUMBER, burst, "pushes of one vehicle at a time (1)"),
     ROW("warm-rate", REAL, warm_rate, "pushes a second before the window (0: the same)"),
     ROW("warm-burst", NUMBER, warm_burst, "and how many at a time (1)"),
-    ROW("in-flight", NUMBER, in_flight, "closed loop on one vehicle: pushes that some client lacks (0)"),
+    ROW("in-flight", NUMBER, in_flight,
+        "closed loop on one vehicle: pushes that some client lacks (0)"),
     ROW("rounds", NUMBER, rounds, "push this many times to each vehicle, then no more (0)"),
     ROW("prime", FLAG, prime, "push until each client has seen one before anything is measured"),
     ROW("prime-ms", NUMBER, prime_ms, "time for one push a vehicle meanwhile (100)"),
@@ -53,7 +59,8 @@ static const struct row rows[] = {
     ROW("after-ms", NUMBER, after_ms, "quiet time before memory is looked at once more (0)"),
     ROW("connect-s", REAL, connect_s, "longest time to connect (30)"),
     ROW("settle-s", REAL, settle_s, "longest time for what was pushed to arrive (10)"),
-    ROW("kill", NUMBER, kill_pid, "kill this process in the middle and wait for its vehicles' pushes"),
+    ROW("kill", NUMBER, kill_pid,
+        "kill this process in the middle and wait for its vehicles' pushes"),
     ROW("kill-target", NUMBER, kill_target, "which of the brokers that is (0)"),
     ROW("progress", FLAG, progress, "a line on stderr every few seconds"),
     ROW("watch", WATCHED, watched, "NAME=PID,... whose processor time and memory is taken"),
@@ -167,8 +174,9 @@ void load_options(struct options *options, int argc, char **argv)
                                 .connect_s = 30,
                                 .settle_s = 10};
     for (size_t i = 0; i < ROWS; i++)
-        table[i] = (struct option){rows[i].name, rows[i].kind == FLAG ? no_argument : required_argument,
-                                   NULL, (int)i + 256};
+        table[i] = (struct option){rows[i].name,
+                                   rows[i].kind == FLAG ? no_argument : required_argument, NULL,
+                                   (int)i + 256};
     table[ROWS] = (struct option){"help", no_argument, NULL, 'h'};
     for (int c; (c = getopt_long(argc, argv, "", table, NULL)) != -1;) {
         if (c < 256)

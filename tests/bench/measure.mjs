@@ -30,17 +30,20 @@ function cpuOf(report, field = 'cpu_ns') {
   return report.watched.filter(({ name }) => name !== 'redis').reduce((sum, each) => sum + each[field], 0)
 }
 
-/** Starts a broker, loads it, stops it. `mayLose`: a kill or a slow-client policy is part of the shape. */
-export async function measure(start, options, { mayLose = false } = {}) {
+/** Starts a broker, loads it, stops it. `mayLose`: a kill or a slow-client policy is part of the shape. `during` runs
+ * beside the load. */
+export async function measure(start, options, { mayLose = false, during } = {}) {
   const broker = await start()
   try {
     const extra = typeof options === 'function' ? options(broker) : options
+    const watched = during?.(broker)
     const { code, signal, out, err } = await runToEnd(LOAD_CORE, paths.load(), args(broker, extra), BOUND_S)
     let report
     try { report = JSON.parse(out) } catch { throw new Error(`load ended with ${code ?? signal}: ${err.trim() || 'no report'}`) }
     const redis = report.watched.find(({ name }) => name === 'redis')
     return {
       ...report,
+      during: await watched,
       faults: faultsOf(report, mayLose),
       cpuPerDelivery: report.delivered > 0 ? cpuOf(report) / report.delivered : NaN,
       redisPerDelivery: redis && report.delivered > 0 ? redis.cpu_ns / report.delivered : undefined,
@@ -50,6 +53,12 @@ export async function measure(start, options, { mayLose = false } = {}) {
     }
   } finally { await broker.stop() }
 }
+
+export const cpu = (result) => result.cpuPerDelivery
+
+/** All contenders with the same load. */
+export const withLoad = (contenders, options) =>
+  Object.fromEntries(Object.entries(contenders).map(([name, each]) => [name, { options, ...each }]))
 
 export function median(values) {
   const sorted = values.filter(Number.isFinite).sort((a, b) => a - b)

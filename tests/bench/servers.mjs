@@ -136,6 +136,6 @@ export async function hub({ nodes = 1, cluster = false, backends = 1, ...setting
   return {
     targets: hubs.map((each) => each.target), backend: ['--listen', backend(0)],
     watched: { ...Object.fromEntries(hubs.map((each, i) => [nodes > 1 ? `node${i + 1}` : 'server', each.pid])), ...(store ? { redis: store.pid } : {}) },
-    hubs, stop,
+    hubs, redisPort: store?.port, stop,
   }
 }

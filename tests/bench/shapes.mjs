@@ -1,22 +1,11 @@
 // The shapes that are measured. Each takes the bench ({runs, missing(), fault(), say()}) and returns
 // {title, columns, rows, figures}: rows for people, figures to be held against the goals.
+import { crossNode, redisCommands, takeover } from './cluster.mjs'
+import { count, kib, percent, times, us } from './format.mjs'
+import { cpu, interleave, median, middle, ratio, withLoad } from './measure.mjs'
 import { floor, hub, nchan, relay, wsFanout } from './servers.mjs'
-import { interleave, median, middle, ratio } from './measure.mjs'
-
-const us = (ns) => (Number.isFinite(ns) ? (ns / 1000).toFixed(ns < 10_000 ? 2 : 1) : '-')
-const times = (value) => (Number.isFinite(value) ? value.toFixed(2) : '-')
-const percent = (value) => (Number.isFinite(value) ? `${(value * 100).toFixed(1)} %` : '-')
-const count = (value) => (Number.isFinite(value) ? Math.round(value).toLocaleString('en') : '-')
-const kib = (bytes) => (Number.isFinite(bytes) ? (bytes / 1024).toFixed(2) : '-')
-const ms = (ns) => (Number.isFinite(ns) ? (ns / 1e6).toFixed(0) : '-')
 
 const PEERS = { 'nginx, nchan': { start: nchan }, 'ws, one upstream a vin': { start: wsFanout }, 'today\'s relay': { start: relay } }
-
-const cpu = (result) => result.cpuPerDelivery
-
-/** All contenders of `start` functions with the same load. */
-const withLoad = (contenders, options) =>
-  Object.fromEntries(Object.entries(contenders).map(([name, each]) => [name, { options, ...each }]))
 
 async function againstPeers(bench, title, options, figure, goal) {
   const results = await interleave(bench, withLoad({ floor: { start: floor }, vinhub: { start: hub }, ...PEERS }, options))
@@ -31,7 +20,7 @@ async function againstPeers(bench, title, options, figure, goal) {
 }
 
 const fanout = (bench) => againstPeers(bench, 'Fan-out, 1 vin x 1,000 clients, 200 bytes, 20 pushes/s',
-  { clients: 1000, vins: 1, rate: 20, prime: true, measureMs: 1500 }, 'CPU per delivery / floor: 1 x 1,000, fixed rate', 1.10)
+  { clients: 1000, vins: 1, rate: 20, prime: true }, 'CPU per delivery / floor: 1 x 1,000, fixed rate', 1.10)
 
 const fullSpeed = (bench) => againstPeers(bench, 'Full speed, 1 vin x 1,000 clients, closed loop, 32 pushes in flight',
   { clients: 1000, vins: 1, inFlight: 32, prime: true }, 'the same in closed loop, 32 in flight', 0.10)
@@ -42,22 +31,6 @@ const sessions = (bench) => againstPeers(bench, '1,000 vins x 2 clients, 20,000 
 const bursts = (bench) => againstPeers(bench, 'Bursts of 10, 1 vin x 1,000 clients, 50 pushes/s',
   { clients: 1000, vins: 1, rate: 50, burst: 10, prime: true }, 'CPU per delivery / floor: bursts of 10', 0.2)
 
-async function crossNode(bench) {
-  const options = { clients: 1000, vins: 1, rate: 20, inStages: true, prime: true, measureMs: 1500 }
-  const results = await interleave(bench, withLoad({
-    floor: { start: floor }, '2 nodes': { start: () => hub({ nodes: 2, cluster: true }) },
-    '2 nodes, no history': { start: () => hub({ nodes: 2, cluster: true, history: '{size: 0}' }) },
-  }, options))
-  return {
-    title: 'Across nodes, 1 vin, 2 nodes x 500 clients, 20 pushes/s (both nodes counted; Redis apart)',
-    columns: ['', 'CPU us a delivery', 'of the floor', 'Redis us a push', 'p50 us, owner', 'p50 us, member'],
-    rows: Object.entries(results).map(([name, list]) => [name, us(middle(list, cpu)), times(ratio(list, results.floor, cpu)),
-      us(middle(list, (r) => r.redisPerDelivery * r.delivered / r.pushes)), us(middle(list, (r) => r.latency.p50)), us(middle(list, (r) => r.latency_others.p50))]),
-    figures: [{ figure: 'CPU per delivery / floor: 2 nodes x 500, both counted', value: ratio(results['2 nodes'], results.floor, cpu), goal: 1.3, unit: '' }],
-    results,
-  }
-}
-
 async function memory(bench) {
   const load = { clients: 15000, vins: 100, prime: true, rate: 2000, burst: 10, measureMs: 1500, afterMs: 1500, connectS: 60 }
   const results = await interleave(bench, {
@@ -65,7 +38,7 @@ async function memory(bench) {
     'nginx, nchan': { start: nchan, options: load },
     'ws, one upstream a vin': { start: wsFanout, options: load },
     'today\'s relay (9,000)': { start: relay, options: { ...load, clients: 9000, rate: 200 } },
-  }, Math.min(bench.runs, 3))
+  }, 1)
   const perClient = (at) => (result) => (result.watched.reduce((sum, each) => sum + each.rss[at] - each.rss[0], 0)) / result.opened
   return {
     title: 'Memory of 15,000 clients on 100 vins: resident KiB a client',
@@ -129,11 +102,11 @@ async function growthClients(bench) {
   const sizes = [100, 1000, 5000, 15000]
   const contenders = {}
   for (const clients of sizes) {
-    const options = { clients, vins: 1, rate: 30000 / clients, prime: true, measureMs: 2000, connectS: 60 }
+    const options = { clients, vins: 1, rate: 30000 / clients, prime: true, measureMs: 1500, connectS: 60 }
     contenders[`floor ${clients}`] = { start: floor, options }
     contenders[`vinhub ${clients}`] = { start: hub, options }
   }
-  const results = await interleave(bench, contenders, Math.min(bench.runs, 3))
+  const results = await interleave(bench, contenders, Math.min(bench.runs, 2))
   const mine = sizes.map((size) => middle(results[`vinhub ${size}`], cpu))
   return {
     title: 'Growth: clients of 1 vin, 30,000 deliveries/s',
@@ -203,8 +176,8 @@ async function slowClients(bench) {
 
 async function heartbeats(bench) {
   const results = await interleave(bench, {
-    vinhub: { start: hub, options: { clients: 15000, vins: 100, heartbeatMs: 5000, warmMs: 1000, measureMs: 3000, connectS: 60 } },
-    floor: { start: floor, options: { clients: 15000, vins: 100, heartbeatMs: 5000, warmMs: 1000, measureMs: 3000, connectS: 60 } },
+    vinhub: { start: hub, options: { clients: 15000, vins: 100, heartbeatMs: 5000, warmMs: 500, measureMs: 2000, connectS: 60 } },
+    floor: { start: floor, options: { clients: 15000, vins: 100, heartbeatMs: 5000, warmMs: 500, measureMs: 2000, connectS: 60 } },
   }, Math.min(bench.runs, 3))
   const share = (result) => result.cpuShare
   return {
@@ -234,36 +207,7 @@ async function commands(bench) {
   }
 }
 
-async function takeover(bench) {
-  const kills = 10
-  const rows = []
-  const figures = []
-  const all = {}
-  for (const [lease, vins, goal] of [['3s', 200, 4000], ['500ms', 200, 1000], ['500ms', 2000, 1500]]) {
-    const many = vins > 200 ? Math.min(kills, 3) : kills
-    const start = () => hub({ nodes: 2, cluster: true, lease, history: '{size: 0}', heartbeat: '{text: ping, reply: pong, every: 5s, timeout: 15s}' })
-    const options = (broker) => ({ clients: 2 * vins, vins, rate: 10 * vins, inStages: true, prime: true, measureMs: 300, settleS: 15, kill: broker.hubs[0].pid, killTarget: 0 })
-    const results = []
-    for (let i = 0; i < many; i += 5) {
-      const turn = await Promise.all(Array.from({ length: Math.min(vins > 200 ? 1 : 5, many - i) }, () =>
-        interleave(bench, { takeover: { start, options, mayLose: true } }, 1)))
-      results.push(...turn.flatMap((each) => each.takeover ?? []))
-      if (vins > 200) i -= 4
-    }
-    const worst = Math.max(...results.map((r) => r.reopened.p99))
-    rows.push([lease, count(vins), results.length, ms(Math.min(...results.map((r) => r.reopened.p50))), ms(median(results.map((r) => r.reopened.p50))),
-      ms(median(results.map((r) => r.reopened.p99))), ms(worst), ms(Math.max(...results.map((r) => r.resumed.max)))])
-    figures.push({ figure: `take-over after SIGKILL, lease ${lease}, ${count(vins)} sessions, worst p99`, value: worst / 1e6, goal, unit: 'ms' })
-    all[`${lease} ${vins}`] = results
-  }
-  return {
-    title: 'Take-over after SIGKILL of the owner: from the kill to the new upstream, ms',
-    columns: ['lease', 'sessions', 'kills', 'best p50', 'median p50', 'median p99', 'worst p99', 'worst first push'],
-    rows, figures, results: all,
-  }
-}
-
 export const shapes = {
-  fanout, 'full-speed': fullSpeed, sessions, bursts, 'cross-node': crossNode, latency, storm, compression, slow: slowClients,
-  heartbeats, commands, memory, 'growth-clients': growthClients, 'growth-sessions': growthSessions, takeover,
+  fanout, 'full-speed': fullSpeed, sessions, bursts, 'cross-node': crossNode, redis: redisCommands, latency, storm, compression,
+  slow: slowClients, heartbeats, commands, memory, 'growth-clients': growthClients, 'growth-sessions': growthSessions, takeover,
 }

@@ -2,9 +2,9 @@
  * What the processes of one load run share: the options, the phase they are in, and what each of
  * them counts.
  *
- * The parent maps it before it forks. Each part has one writer: a process writes its own counts, the
- * parent the phase, backends the vehicles. Everything is read while it is written, so nothing here is
- * a decision that needs two fields to agree.
+ * The parent maps it before it forks. Each part has one writer: a process writes its own counts,
+ * the parent the phase, backends the vehicles. Everything is read while it is written, so nothing
+ * here is a decision that needs two fields to agree.
  */
 #ifndef BENCH_SHARED_H
 #define BENCH_SHARED_H
@@ -42,12 +42,13 @@ struct options {
     unsigned heartbeat_ms;
     unsigned group; /* clients in a row that watch the same vehicle */
     bool deflate, in_stages;
+    bool spin; /* clients never sleep, so that a delivery wakes nobody */
     /* backend */
     unsigned backend_processes, upstreams, burst, in_flight, prime_ms;
     struct sockaddr_in listen, publish;
     const char *publish_path; /* set: push as a client of this path instead of listening */
     double rate, send_rate;   /* messages a second, of all vehicles or clients together */
-    double warm_rate;         /* pushes a second before the window, in bursts of warm_burst; 0: as in it */
+    double warm_rate; /* pushes a second before the window, in bursts of warm_burst; 0: as in it */
     unsigned warm_burst;
     unsigned size;
     bool many_upstreams; /* an upstream for each client is what is expected */
@@ -89,10 +90,10 @@ struct vehicle {
 struct shared {
     struct options options;
     _Atomic int phase;
-    _Atomic unsigned stage;          /* clients of this and earlier targets may connect */
-    _Atomic uint32_t flight_base;    /* number of the last push before the closed loop */
-    _Atomic uint32_t flight_done;    /* pushes since then that each client has */
-    _Atomic bool asleep;             /* the backend waits to be woken */
+    _Atomic unsigned stage;       /* clients of this and earlier targets may connect */
+    _Atomic uint32_t flight_base; /* number of the last push before the closed loop */
+    _Atomic uint32_t flight_done; /* pushes since then that each client has */
+    _Atomic bool asleep;          /* the backend waits to be woken */
     _Atomic uint64_t killed_ns;
     int wake_fd;
     struct client_counts *clients;   /* one a client process */
@@ -109,9 +110,9 @@ static inline enum phase phase_of(const struct shared *shared)
 }
 
 /* For counters with one writer: an addition without a locked instruction. */
-#define COUNT(counter, n)                                                                        \
-    atomic_store_explicit(&(counter),                                                            \
-                          atomic_load_explicit(&(counter), memory_order_relaxed) + (n),          \
+#define COUNT(counter, n)                                                               \
+    atomic_store_explicit(&(counter),                                                   \
+                          atomic_load_explicit(&(counter), memory_order_relaxed) + (n), \
                           memory_order_relaxed)
 #define READ(counter) atomic_load_explicit(&(counter), memory_order_relaxed)
 

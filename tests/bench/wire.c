@@ -29,7 +29,7 @@ uint64_t now_ns(void)
 static void hex_write(uint8_t *out, uint64_t value, unsigned digits)
 {
     while (digits-- > 0) {
-        out[digits] = (uint8_t)"0123456789abcdef"[value & 15];
+        out[digits] = (uint8_t) "0123456789abcdef"[value & 15];
         value >>= 4;
     }
 }
@@ -238,7 +238,8 @@ int listen_on(const struct sockaddr_in *address, bool shared_port)
     set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     if (shared_port)
         set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
-    if (bind(fd, (const struct sockaddr *)address, sizeof(*address)) != 0 || listen(fd, 4096) != 0) {
+    if (bind(fd, (const struct sockaddr *)address, sizeof(*address)) != 0 ||
+        listen(fd, 4096) != 0) {
         int error = errno;
         close(fd);
         errno = error;

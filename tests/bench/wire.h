@@ -2,8 +2,8 @@
  * WebSocket as far as the bench needs it, on bare sockets and without any library: frames,
  * handshakes, sockets, and the stamp that each push carries.
  *
- * Masking is done with a mask of zero, so a masked frame's payload stands in it as it is; what comes
- * in may have any mask. Messages are never fragmented.
+ * Masking is done with a mask of zero, so a masked frame's payload stands in it as it is; what
+ * comes in may have any mask. Messages are never fragmented.
  */
 #ifndef BENCH_WIRE_H
 #define BENCH_WIRE_H
@@ -26,8 +26,8 @@ struct frame {
     size_t len, total;
 };
 
-/* Who sent a message, its number, and when it was sent (monotonic). It is the first STAMP_BYTES of a
- * payload, in hexadecimal digits. */
+/* Who sent a message, its number, and when it was sent (monotonic). It is the first STAMP_BYTES of
+ * a payload, in hexadecimal digits. */
 struct stamp {
     uint32_t id;
     uint64_t number, at_ns;
@@ -51,8 +51,8 @@ int frame_parse(uint8_t *bytes, size_t len, struct frame *frame);
 /* A client's request; returns its length. The key is always the same. */
 size_t request_write(char out[WIRE_REQUEST_MAX], const char *host, const char *path, bool deflate);
 
-/* The length of the answer's head when it is whole, 0 where more is needed, -1 where it refuses or is
- * wrong. */
+/* The length of the answer's head when it is whole, 0 where more is needed, -1 where it refuses or
+ * is wrong. */
 int answer_check(const char *bytes, size_t len);
 
 /* The answer to a whole request; returns its length, 0 where it is no handshake. The path of the
@@ -67,7 +67,8 @@ struct sockaddr_in address_of(const char *text);
 
 /* Non-blocking; -1 with errno. */
 int listen_on(const struct sockaddr_in *address, bool shared_port);
-/* Begins to connect, from `source` unless that is 0 (network order). receive_bytes 0: the default. */
+/* Begins to connect, from `source` unless that is 0 (network order). receive_bytes 0: the default.
+ */
 int connect_to(const struct sockaddr_in *address, in_addr_t source, int receive_bytes);
 /* Closes with a reset, which leaves nothing behind in the kernel. */
 void close_hard(int fd);

@@ -1,0 +1,104 @@
+// The shapes that need more than one node: what crosses nodes costs, what it asks of Redis, and how long
+// the vehicles of a killed node are without an upstream.
+import net from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { count, ms, times, us } from './format.mjs'
+import { cpu, interleave, median, middle, ratio, withLoad } from './measure.mjs'
+import { floor, hub } from './servers.mjs'
+
+export async function crossNode(bench) {
+  const options = { clients: 1000, vins: 1, rate: 20, inStages: true, prime: true, measureMs: 1500 }
+  const results = await interleave(bench, withLoad({
+    floor: { start: floor }, '2 nodes': { start: () => hub({ nodes: 2, cluster: true }) },
+    '2 nodes, no history': { start: () => hub({ nodes: 2, cluster: true, history: '{size: 0}' }) },
+  }, options))
+  return {
+    title: 'Across nodes, 1 vin, 2 nodes x 500 clients, 20 pushes/s (both nodes counted; Redis apart)',
+    columns: ['', 'CPU us a delivery', 'of the floor', 'Redis us a push', 'p50 us, owner', 'p50 us, member'],
+    rows: Object.entries(results).map(([name, list]) => [name, us(middle(list, cpu)), times(ratio(list, results.floor, cpu)),
+      us(middle(list, (r) => r.redisPerDelivery * r.delivered / r.pushes)), us(middle(list, (r) => r.latency.p50)), us(middle(list, (r) => r.latency_others.p50))]),
+    figures: [{ figure: 'CPU per delivery / floor: 2 nodes x 500, both counted', value: ratio(results['2 nodes'], results.floor, cpu), goal: 1.3, unit: '' }],
+    results,
+  }
+}
+
+/** Calls of each command so far, those that scripts make included. */
+function commandStats(port) {
+  return new Promise((resolve, reject) => {
+    const socket = net.connect(port, '127.0.0.1', () => socket.write('INFO commandstats\r\nQUIT\r\n'))
+    let text = ''
+    socket.setEncoding('utf8').on('data', (piece) => { text += piece })
+    socket.on('error', reject).on('close', () => resolve(Object.fromEntries(
+      [...text.matchAll(/^cmdstat_(\S+?):calls=(\d+)/gm)].map(([, name, calls]) => [name, Number(calls)]))))
+  })
+}
+
+const COUNT_FROM_MS = 2500
+const COUNT_FOR_MS = 1500
+
+/** What Redis is asked in a second, while the load runs. */
+async function commandsPerSecond({ redisPort }) {
+  await sleep(COUNT_FROM_MS)
+  const [from, before] = [performance.now(), await commandStats(redisPort)]
+  await sleep(COUNT_FOR_MS)
+  const after = await commandStats(redisPort)
+  const seconds = (performance.now() - from) / 1000
+  return Object.entries(after).filter(([name]) => !['info', 'quit'].includes(name))
+    .map(([name, calls]) => [name, (calls - (before[name] ?? 0)) / seconds]).filter(([, rate]) => rate > 0)
+}
+
+export async function redisCommands(bench) {
+  const load = { vins: 100, rate: 1000, prime: true, inStages: true, warmMs: 500, measureMs: 4000 }
+  const cluster = (nodes, history) => ({ start: () => hub({ nodes, cluster: true, ...(history ? {} : { history: '{size: 0}' }) }), during: commandsPerSecond })
+  const results = await interleave(bench, {
+    'nothing pushed, 2 nodes': { ...cluster(2, true), options: { ...load, rate: 0, clients: 200 } },
+    'watched on 1 node, no history': { ...cluster(1, false), options: { ...load, clients: 100 } },
+    'watched on 1 node': { ...cluster(1, true), options: { ...load, clients: 100 } },
+    'watched on 2 nodes, no history': { ...cluster(2, false), options: { ...load, clients: 200 } },
+    'watched on 2 nodes': { ...cluster(2, true), options: { ...load, clients: 200 } },
+    'full speed, 2 nodes': { ...cluster(2, true), options: { ...load, vins: 1, clients: 200, rate: 0, inFlight: 32 } },
+    'messages to another node': { ...cluster(2, true), options: { ...load, rate: 0, sendRate: 2000, clients: 200 } },
+  }, 1)
+  const idle = Object.fromEntries(results['nothing pushed, 2 nodes']?.[0].during ?? [])
+  const rows = Object.entries(results).map(([name, [result]]) => {
+    const events = name.startsWith('messages') ? result.latency_sent.count : result.pushes
+    const perSecond = events / result.window_ns * 1e9
+    const calls = perSecond > 0 ? result.during.map(([command, rate]) => [command, Math.max(0, rate - (idle[command] ?? 0)) / perSecond]) : result.during
+    const redis = result.watched.find((each) => each.name === 'redis')
+    return [name, perSecond > 0 ? count(perSecond) : '-', calls.filter(([, n]) => n >= 0.005).sort((a, b) => b[1] - a[1]).map(([command, n]) => `${command} ${n.toFixed(2)}`).join(', ') || 'none',
+      perSecond > 0 ? us(redis.cpu_ns / events) : `${us(redis.cpu_ns / result.window_ns * 1e9)} a second`]
+  })
+  return {
+    title: 'What Redis is asked, per push (or client message), those within scripts included; first line: per second, 2 nodes',
+    columns: ['', 'a second', 'commands', 'Redis CPU us'], rows, figures: [], results,
+  }
+}
+
+export async function takeover(bench) {
+  const kills = 10
+  const rows = []
+  const figures = []
+  const all = {}
+  for (const [lease, vins, goal] of [['3s', 200, 4000], ['500ms', 200, 1000], ['500ms', 2000, 1500]]) {
+    const many = vins > 200 ? Math.min(kills, 3) : kills
+    const start = () => hub({ nodes: 2, cluster: true, lease, history: '{size: 0}', heartbeat: '{text: ping, reply: pong, every: 5s, timeout: 15s}' })
+    const options = (broker) => ({ clients: 2 * vins, vins, rate: 10 * vins, inStages: true, prime: true, measureMs: 300, settleS: 15, kill: broker.hubs[0].pid, killTarget: 0 })
+    const results = []
+    for (let i = 0; i < many; i += 5) {
+      const turn = await Promise.all(Array.from({ length: Math.min(vins > 200 ? 1 : 5, many - i) }, () =>
+        interleave(bench, { takeover: { start, options, mayLose: true } }, 1)))
+      results.push(...turn.flatMap((each) => each.takeover ?? []))
+      if (vins > 200) i -= 4
+    }
+    const worst = Math.max(...results.map((r) => r.reopened.p99))
+    rows.push([lease, count(vins), results.length, ms(Math.min(...results.map((r) => r.reopened.p50))), ms(median(results.map((r) => r.reopened.p50))),
+      ms(median(results.map((r) => r.reopened.p99))), ms(worst), ms(Math.max(...results.map((r) => r.resumed.max)))])
+    figures.push({ figure: `take-over after SIGKILL, lease ${lease}, ${count(vins)} sessions, worst p99`, value: worst / 1e6, goal, unit: 'ms' })
+    all[`${lease} ${vins}`] = results
+  }
+  return {
+    title: 'Take-over after SIGKILL of the owner: from the kill to the new upstream, ms',
+    columns: ['lease', 'sessions', 'kills', 'best p50', 'median p50', 'median p99', 'worst p99', 'worst first push'],
+    rows, figures, results: all,
+  }
+}
