@@ -53,6 +53,7 @@ struct loop_timer {
     loop_fn *fn;
     void *ctx;
     uint64_t due_ms;
+    bool *dropped; /* while its callback waits for the start hooks: they may stop or free it */
 };
 
 /*
@@ -207,6 +208,7 @@ struct loop_watch {
     struct event *event;
     loop_fn *fn;
     void *ctx;
+    bool *freed; /* while its callback waits for the start hooks: they may free it */
 };
 
 static void on_ready(evutil_socket_t fd, short what, void *arg)
@@ -214,7 +216,12 @@ static void on_ready(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     struct loop_watch *watch = arg;
+    bool freed = false;
+    watch->freed = &freed;
     loop_enter(watch->loop);
+    if (freed)
+        return;
+    watch->freed = NULL;
     watch->fn(watch->ctx);
 }
 
@@ -238,6 +245,8 @@ void loop_watch_free(struct loop_watch *watch)
 {
     if (watch == NULL)
         return;
+    if (watch->freed != NULL)
+        *watch->freed = true;
     if (watch->event != NULL)
         event_free(watch->event);
     free(watch);
@@ -271,7 +280,12 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     struct loop_timer *timer = arg;
     uint64_t now_ms = clock_boot_ms();
     lag_note(&timer->loop->lag, now_ms, now_ms > timer->due_ms ? now_ms - timer->due_ms : 0);
+    bool dropped = false;
+    timer->dropped = &dropped;
     loop_enter(timer->loop);
+    if (dropped)
+        return;
+    timer->dropped = NULL;
     timer->fn(timer->ctx);
 }
 
@@ -289,10 +303,18 @@ struct loop_timer *loop_timer_new(struct loop *loop, loop_fn *fn, void *ctx)
     return timer;
 }
 
+static void drop(struct loop_timer *timer)
+{
+    if (timer->dropped != NULL)
+        *timer->dropped = true;
+    timer->dropped = NULL;
+}
+
 void loop_timer_free(struct loop_timer *timer)
 {
     if (timer == NULL)
         return;
+    drop(timer);
     event_free(timer->event);
     free(timer);
 }
@@ -301,12 +323,14 @@ void loop_timer_start(struct loop_timer *timer, uint64_t after_ms)
 {
     struct timeval after = {.tv_sec = (time_t)(after_ms / 1000),
                             .tv_usec = (suseconds_t)(after_ms % 1000 * 1000)};
+    drop(timer);
     timer->due_ms = clock_boot_ms() + after_ms;
     evtimer_add(timer->event, &after);
 }
 
 void loop_timer_stop(struct loop_timer *timer)
 {
+    drop(timer);
     evtimer_del(timer->event);
 }
 

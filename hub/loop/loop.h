@@ -33,7 +33,8 @@ typedef void loop_fn(void *ctx);
 void loop_at_turn_start(struct loop *loop, loop_fn *fn, void *ctx);
 void loop_at_turn_end(struct loop *loop, loop_fn *fn, void *ctx);
 /* Every callback that an adapter (lws, hiredis, evhttp, a timer, a signal) brings in calls this
- * first: it runs the start hooks once a turn and makes sure that the end hooks run. */
+ * first: it runs the start hooks once a turn and makes sure that the end hooks run. The hooks may
+ * end what the callback is for: who calls it looks again afterwards (timers and watches do). */
 void loop_enter(struct loop *loop);
 
 /* Calls fn while fd is readable (or writable). fd stays the caller's, who stops watching before

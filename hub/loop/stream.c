@@ -203,6 +203,8 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
     if (stream == NULL)
         return 0;
     loop_enter(stream->loop);
+    if (lws_get_opaque_user_data(wsi) == NULL)
+        return 0; /* what the start of the turn brought has detached it */
 
     /* The rest of lws's reasons does not concern a raw connection. */
     if (reason == LWS_CALLBACK_RAW_ADOPT)
