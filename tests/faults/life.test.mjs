@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict'
 import { Browser } from '../lib/browser.mjs'
 import { distribution } from '../lib/checker.mjs'
-import { rawSocket, handshakeText, closeCodeOf } from '../lib/net.mjs'
-import { ResumeClient } from '../lib/resume-client.mjs'
+import { service, startHub } from '../lib/hub.mjs'
+import { closeCodeOf, handshakeText, rawSocket } from '../lib/net.mjs'
 import { test } from '../lib/runner.mjs'
 import { quiet, until } from '../lib/until.mjs'
 import { note, pageOf, range, Rig, SLACK_MS } from './rig.mjs'
@@ -14,7 +14,7 @@ test('a client that comes where the session exists elsewhere joins it: no second
   const opened = await rig.openSessions(20, { homes: [0] })
   rig.startLoad(200)
   for (const home of [1, 2, 0]) {
-    for (const { vin, clients } of opened) clients.push(new ResumeClient(t, rig.hubs, pageOf(vin), home))
+    for (const session of opened) rig.addClient(session, home)
     await rig.whole()
     await rig.untilHeard('pushes at those who came')
   }
@@ -116,8 +116,6 @@ test('nodes that start under an id in use end with 1; the node that has it does 
   await rig.openSessions(6)
   rig.startLoad(60)
   const [hub] = rig.hubs
-  const { startHub } = await import('../lib/hub.mjs')
-  const { service } = await import('../lib/hub.mjs')
   const twins = await Promise.all(range(2).map(() => startHub(t, { id: hub.id, redis: rig.redis, ready: false,
     settings: { node: { lease: '1s' }, services: [service(rig.backend)] } })))
   twins.forEach((twin) => { twin.mayEnd = true })

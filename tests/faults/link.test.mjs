@@ -27,8 +27,9 @@ async function loseOwner(t, breakLink) {
   await hub.ready(LEASE_MS + 2000 + SLACK_MS)
   await rig.settle()
   assert.equal(rig.closedClients(), 0, 'clients closed')
-  rig.judge({ lost: Infinity })
-  return rig
+  const { torn } = rig.judge({ lost: Infinity, ownerLost: true })
+  const counted = await hub.metric('vinhub_dropped_total')
+  assert.ok(counted >= torn.size, `${torn.size} publications went to the node's own clients only, ${counted} are counted`)
 }
 
 test('an owner cut from Redis: its upstreams close within the lease, before another node opens one', (t) => loseOwner(t, (proxy) => proxy.cut()))

@@ -46,7 +46,7 @@ test('an owner stopped for 3 leases: after the new upstream is open nothing pass
       assert.deepEqual(log.filter(({ kind, number }) => kind === 'message' && forbidden.has(number)).map(({ text }) => text), [])
     }
   }
-  rig.judge({ lost: Infinity, peak: 2 })
+  rig.judge({ lost: Infinity, peak: 2, ownerLost: true })
 })
 
 test('an owner stopped for half a lease again and again: nothing is lost, doubled or closed', async (t) => {
@@ -67,8 +67,7 @@ test('an owner stopped for half a lease again and again: nothing is lost, double
 test('a member stopped for 3 leases catches up from the history: no double, no disorder', async (t) => {
   const rig = await Rig.start(t, { leaseMs: LEASE_MS })
   const opened = await rig.openSessions(10, { homes: [0] })
-  const { ResumeClient } = await import('../lib/resume-client.mjs')
-  for (const { vin, clients } of opened) clients.push(new ResumeClient(t, rig.hubs, `/u/${vin}?remoteWs`, 1))
+  for (const session of opened) rig.addClient(session, 1)
   await rig.whole()
   await rig.untilHeard('the members to be joined')
   rig.startLoad(100)

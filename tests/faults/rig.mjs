@@ -39,17 +39,18 @@ export class Rig {
 
   /** Opens sessions with clients on the nodes of these numbers, and waits until all are joined and connected. */
   async openSessions(count, { homes = [0, 1, 2], first = 0 } = {}) {
-    const opened = range(count).map((n) => {
-      const vin = `V${first + n}`
-      // The first client of each session comes on another node, so that owners are spread.
-      const order = homes.map((_, k) => homes[(n + k) % homes.length])
-      return { vin, url: upstreamOf(vin), clients: order.map((home) => new ResumeClient(this.t, this.hubs, pageOf(vin), home)) }
-    })
+    const opened = range(count).map((n) => ({ vin: `V${first + n}`, url: upstreamOf(`V${first + n}`), clients: [] }))
     this.sessions.push(...opened)
-    await this.whole()
+    // The first clients open the sessions, each on the next node, so that owners are spread.
+    for (const k of range(homes.length)) {
+      opened.forEach((session, n) => this.addClient(session, homes[(n + k) % homes.length]))
+      await this.whole()
+    }
     await this.untilHeard('all clients to be joined')
     return opened
   }
+
+  addClient(session, home) { session.clients.push(new ResumeClient(this.t, this.hubs, pageOf(session.vin), home)) }
 
   get clients() { return this.sessions.flatMap(({ clients }) => clients) }
   get urls() { return this.sessions.map(({ url }) => url) }
@@ -90,12 +91,12 @@ export class Rig {
       'the last pushes to arrive')
   }
 
-  /** Judges both ends' logs. lost: how many pushes may be missing at a client; peak: upstreams a vin at once. */
-  judge({ lost = 0, gaps = Infinity, peak = 1 } = {}) {
-    const result = checkAll(this.sessions, this.backend)
+  /** Judges both ends' logs. lost: how many pushes may be missing at a client; peak: upstreams a vin at once; ownerLost: see checker.mjs. */
+  judge({ lost = 0, gaps = Infinity, peak = 1, ownerLost = false } = {}) {
+    const result = checkAll(this.sessions, this.backend, { ownerLost })
     const pushes = this.urls.reduce((sum, url) => sum + this.backend.of(url).sent.length, 0)
     note(`${pushes} pushes, ${result.messages} deliveries, ${result.lost.length} missing, ${result.gaps} gaps announced, ${
-      result.resumes} resumes`)
+      result.resumes} resumes${ownerLost ? `, ${result.torn.size} positions gone with their owner` : ''}`)
     assert.equal(result.problems.length, 0, `${result.problems.length} problems:\n${result.problems.slice(0, SHOWN).join('\n')}`)
     assert.ok(result.lost.length <= lost, `${result.lost.length} pushes missing at a client: ${JSON.stringify(result.lost.slice(0, SHOWN))}`)
     assert.ok(result.gaps <= gaps, `${result.gaps} gaps, e.g. ${JSON.stringify(result.announced.slice(0, SHOWN))}`)

@@ -4,18 +4,23 @@
 /** Position order. */
 function compare(a, b) { return a.epoch - b.epoch || a.offset - b.offset }
 
-/** What any client of the session has seen at each position: epoch -> {last, texts: offset -> text}. */
+/**
+ * What any client of the session has seen at each position: epoch -> {last, texts: offset -> text,
+ * shared: the last offset that was seen on more than one node, nodes: offset -> node}.
+ */
 function gather(clients, problems) {
   const epochs = new Map()
   for (const { log } of clients) {
     for (const entry of log) {
       if (entry.kind !== 'message') continue
-      if (!epochs.has(entry.epoch)) epochs.set(entry.epoch, { last: 0, texts: new Map() })
+      if (!epochs.has(entry.epoch)) epochs.set(entry.epoch, { last: 0, shared: 0, texts: new Map(), nodes: new Map() })
       const epoch = epochs.get(entry.epoch)
       epoch.last = Math.max(epoch.last, entry.offset)
       const known = epoch.texts.get(entry.offset)
       if (known !== undefined && known !== entry.text) problems.push(`${where(entry)} is both ${known} and ${entry.text}`)
       epoch.texts.set(entry.offset, entry.text)
+      if (epoch.nodes.has(entry.offset) && epoch.nodes.get(entry.offset) !== entry.node) epoch.shared = Math.max(epoch.shared, entry.offset)
+      epoch.nodes.set(entry.offset, entry.node)
     }
   }
   return epochs
@@ -37,20 +42,27 @@ function between(epochs, from, to) {
 
 const covers = (gap, epoch, offset) => gap.epoch === epoch && gap.from <= offset && (gap.to === 0 || offset <= gap.to)
 
-function unannounced(epochs, from, to, gaps) {
-  const missing = []
+/**
+ * Positions in between that no gap names. An owner that is killed or cut off takes the end of its
+ * epoch with it: what only its own clients have got, beyond what any other node has, is `torn`.
+ */
+function unannounced(epochs, from, to, gaps, ownerLost) {
+  const [missing, torn] = [[], []]
   for (const { epoch, first, last } of between(epochs, from, to)) {
+    const { shared } = epochs.get(epoch) ?? { shared: Infinity }
     for (let offset = first; offset <= last; offset++) {
-      if (!gaps.some((gap) => covers(gap, epoch, offset))) missing.push(`${epoch}.${offset}`)
+      if (gaps.some((gap) => covers(gap, epoch, offset))) continue
+      const list = ownerLost && epoch < to.epoch && offset > shared ? torn : missing
+      list.push(`${epoch}.${offset}`)
     }
   }
-  return missing
+  return { missing, torn }
 }
 
 /** The walk along one client's log. */
 class Walk {
-  constructor(name, epochs, result) {
-    Object.assign(this, { name, epochs, result, position: null, number: -1, gaps: [] })
+  constructor(name, epochs, result, ownerLost) {
+    Object.assign(this, { name, epochs, result, ownerLost, position: null, number: -1, gaps: [] })
   }
 
   problem(text) { this.result.problems.push(`${this.name}: ${text}`) }
@@ -85,7 +97,8 @@ class Walk {
   }
 
   missed(to, when) {
-    const missing = unannounced(this.epochs, this.position, to, this.gaps)
+    const { missing, torn } = unannounced(this.epochs, this.position, to, this.gaps, this.ownerLost)
+    for (const position of torn) this.result.torn.add(position)
     if (missing.length > 0) this.problem(`${missing.length} not announced ${when} ${where(to)}: ${missing.slice(0, 5).join(' ')}`)
     this.result.unannounced += missing.length
     this.gaps = []
@@ -97,16 +110,20 @@ class Walk {
   }
 }
 
+function emptyResult() {
+  return { problems: [], lost: [], torn: new Set(), messages: 0, gaps: 0, announced: [], resumes: 0, unresumed: 0, unannounced: 0 }
+}
+
 /**
  * clients: [{log}] of one session; url: the upstream's; sent: what the backend pushed on it.
  * Result: problems (each breaks the contract), lost (numbers that a client never got although it was
- * there before), and counts.
+ * there before), and counts. ownerLost: owners were killed or cut off, see `torn`.
  */
-export function checkSession(clients, { url, sent }) {
-  const result = { problems: [], lost: [], messages: 0, gaps: 0, announced: [], resumes: 0, unresumed: 0, unannounced: 0 }
+export function checkSession(clients, { url, sent, ownerLost }) {
+  const result = emptyResult()
   const epochs = gather(clients, result.problems)
   clients.forEach(({ log }, index) => {
-    const walk = new Walk(`${url} client ${index}`, epochs, result)
+    const walk = new Walk(`${url} client ${index}`, epochs, result, ownerLost)
     const got = new Set()
     for (const entry of log) {
       if (entry.kind === 'welcome' || entry.kind === 'gap' || entry.kind === 'message') walk[entry.kind](entry)
@@ -121,12 +138,13 @@ export function checkSession(clients, { url, sent }) {
 }
 
 /** All sessions: the sums, and the first problems of each. */
-export function checkAll(sessions, backend) {
-  const total = { problems: [], lost: [], messages: 0, gaps: 0, announced: [], resumes: 0, unresumed: 0, unannounced: 0 }
+export function checkAll(sessions, backend, { ownerLost = false } = {}) {
+  const total = emptyResult()
   for (const { url, clients } of sessions) {
-    const result = checkSession(clients, { url, sent: backend.of(url).sent })
+    const result = checkSession(clients, { url, sent: backend.of(url).sent, ownerLost })
     for (const [name, value] of Object.entries(result)) {
-      if (Array.isArray(value)) total[name].push(...value.map((item) => (typeof item === 'object' ? { url, ...item } : item)))
+      if (value instanceof Set) for (const position of value) total[name].add(`${url} ${position}`)
+      else if (Array.isArray(value)) total[name].push(...value.map((item) => (typeof item === 'object' ? { url, ...item } : item)))
       else total[name] += value
     }
   }

@@ -43,9 +43,15 @@ export class ResumeClient {
 
   onEnd(socket, code) {
     if (socket !== this.socket) return
+    this.tries++
+    this.leave(code)
+  }
+
+  /** The socket is over; the next one is dialled after a moment. */
+  leave(code) {
     if (this.joined) this.log.push({ kind: 'end', code, at: performance.now() })
     this.joined = false
-    this.tries++
+    clearTimeout(this.retry)
     if (!this.stopped) this.retry = setTimeout(() => this.connect(), BACK_MS + Math.random() * BACK_JITTER_MS)
   }
 
@@ -73,7 +79,7 @@ export class ResumeClient {
 
   onPush(text, position, at) {
     const number = Number(text.slice(text.indexOf('#') + 1).split(' ')[0])
-    this.log.push({ kind: 'message', ...position, number, text, at })
+    this.log.push({ kind: 'message', ...position, number, text, node: this.node.id, at })
     this.position = position
     this.lastNumber = Math.max(this.lastNumber, number)
   }
@@ -93,20 +99,26 @@ export class ResumeClient {
 
   transmit(id, payload) { this.socket.send(JSON.stringify({ type: 'SEND', id, payload, encoding: 'text' })) }
 
-  /** Drops the socket; it comes back by itself, at its home first. */
-  goHome() {
-    this.tries = -1
-    this.socket.terminate()
-  }
+  /** Drops the socket and comes back at its home. */
+  goHome() { this.drop(0) }
 
-  /** Drops the socket; it comes back on the next node. */
-  moveOn() { this.socket.terminate() }
+  /** Drops the socket and comes back on the next node. */
+  moveOn() { this.drop(this.tries + 1) }
+
+  drop(tries) {
+    this.tries = tries
+    const { socket } = this
+    this.socket = null
+    socket?.terminate()
+    this.leave(null)
+  }
 
   stop() {
     this.stopped = true
     clearTimeout(this.retry)
-    this.socket.terminate()
+    this.socket?.terminate()
   }
 
-  ends() { return this.log.filter(({ kind }) => kind === 'end') }
+  /** The ends it did not bring about itself. */
+  ends() { return this.log.filter(({ kind, code }) => kind === 'end' && code !== null) }
 }
