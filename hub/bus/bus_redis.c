@@ -117,7 +117,6 @@ static void on_message(void *ctx, const char *channel, struct slice message)
         metric_drop(DROP_BUS_UNREADABLE, 1);
         return;
     }
-    metric_add(METRIC_BUS_RECEIVED, 1);
     bool push = strcmp(channel, b->inbox.text) != 0;
     b->bus.events->on_message(b->bus.events_ctx, &envelope, push);
     free(items);
@@ -135,14 +134,12 @@ static void on_subscribed(void *ctx, const char *channel)
 static void on_open(void *ctx)
 {
     struct bus_redis *b = ctx;
-    metric_set(METRIC_BUS_CONNECTED, 1);
     b->bus.events->on_connected(b->bus.events_ctx);
 }
 
 static void on_closed(void *ctx)
 {
     struct bus_redis *b = ctx;
-    metric_set(METRIC_BUS_CONNECTED, 0);
     b->bus.events->on_disconnected(b->bus.events_ctx);
 }
 

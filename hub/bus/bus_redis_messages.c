@@ -102,7 +102,6 @@ static void add_message(struct bus_redis *b, struct redis_op *op, const struct p
     if (envelope_encode(&envelope, &bytes, &bytes_len) != STATUS_OK)
         abort(); /* at most a few MiB */
     redis_request_add(&op->request, (struct slice){(const char *)bytes, bytes_len});
-    metric_add(METRIC_BUS_PUBLISHED, len);
     free(bytes);
     free(items);
 }

@@ -28,6 +28,8 @@ struct redis_lane {
     bool reloading;                /* lost is to be sent again once flight is empty */
     bool overtaken; /* an op got through after one that was lost: order can't be kept */
     bool wants_wait;
+    bool overflowed; /* an op was refused because too much waits: the connection goes at the end of
+                        the turn */
     size_t unanswered_bytes;
 };
 
@@ -96,8 +98,10 @@ static void lane_resend(struct redis_lane *lane)
         else
             lane_push(lane, op);
     }
-    while ((op = redis_op_list_take(&held)) != NULL)
+    while ((op = redis_op_list_take(&held)) != NULL) {
+        lane->unanswered_bytes -= op->request.len;
         lane_push(lane, op);
+    }
 }
 
 /* --- replies --- */
@@ -249,7 +253,7 @@ static void lane_abandon(struct redis_lane *lane)
     finish_all(&lane->lost);
     finish_all(&lane->flight);
     finish_all(&lane->held);
-    lane->reloading = lane->overtaken = lane->wants_wait = false;
+    lane->reloading = lane->overtaken = lane->wants_wait = lane->overflowed = false;
     lane->unanswered_bytes = 0;
     lane->closing = false;
     loop_timer_stop(lane->deadline);
@@ -307,19 +311,31 @@ bool redis_lane_open(const struct redis_lane *lane)
     return lane->open;
 }
 
+static void lane_hold(struct redis_lane *lane, struct redis_op *op)
+{
+    lane->unanswered_bytes += op->request.len;
+    redis_op_list_add(&lane->held, op);
+}
+
 void redis_lane_send(struct redis_lane *lane, struct redis_op *op)
 {
+    bool fits = lane->unanswered_bytes + op->request.len <= UNANSWERED_BYTES_MAX;
     op->replicated = op->replicated && lane->options.replicas > 0;
-    if (!lane->open || lane->unanswered_bytes + op->request.len > UNANSWERED_BYTES_MAX)
+    lane->overflowed = lane->overflowed || (lane->open && !fits);
+    if (!lane->open || lane->overflowed)
         redis_op_finish(op, STATUS_IO, NULL);
     else if (lane->reloading)
-        redis_op_list_add(&lane->held, op);
+        lane_hold(lane, op);
     else
         lane_push(lane, op);
 }
 
+/* A server that is so far behind is cut off: what was refused must not be overtaken by what comes
+ * later. */
 void redis_lane_flush(struct redis_lane *lane)
 {
+    if (lane->overflowed)
+        redis_link_cut(lane->link, "too much is unanswered");
     if (lane->wants_wait && lane->open)
         push_wait(lane);
     redis_link_flush(lane->link);

@@ -9,8 +9,8 @@
 #include "common/log.h"
 
 #define BATCH_CHANNELS 1000
-/* Requests that are not answered: one batch on its way, one behind it. */
-#define UNANSWERED_MAX (2 * BATCH_CHANNELS)
+/* Requests that are not answered: what a turn may send, a few milliseconds' work. */
+#define UNANSWERED_MAX (5 * BATCH_CHANNELS)
 
 struct channel {
     char *name;

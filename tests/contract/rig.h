@@ -15,7 +15,7 @@
 #include "bus/bus.h"
 
 #define RIG_PEERS   4
-#define RIG_WAIT_MS 10000
+#define RIG_WAIT_MS 30000
 
 enum seen_kind {
     SEEN_CONNECTED,

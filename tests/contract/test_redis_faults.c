@@ -338,8 +338,9 @@ static void what_waits_for_an_answer_is_bounded(void **state)
     /* Each carries its payload twice, for the history and for the channel: 64 MiB are 31 of them.
      */
     assert_in_range(metric_get(METRIC_BUS_COMMANDS) - before, 30, 32);
-    rig_wait(a, SEEN_PUBLISHED, 60);
+    r.rig.kind->turn(&r.rig, 1);
     assert_int_equal(count_seen(a, SEEN_PUBLISHED, STATUS_IO), 60);
+    assert_non_null(rig_find(a, SEEN_DISCONNECTED, 0));
 }
 
 /* --- replicas --- */
