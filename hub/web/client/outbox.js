@@ -1,0 +1,96 @@
+// Messages on their way to the hub, in the order of their ids. Each stays until it is acknowledged, refused,
+// given up, or its time is over; until then it is sent again on every new connection.
+
+/**
+ * Why a message was not acknowledged. code: 'timeout', 'closed', 'full', 'too_large', or the hub's ERROR code.
+ * sent: whether it was written to a connection, so that it may have gone upstream all the same.
+ */
+export class SendError extends Error {
+  constructor(code, message, sent) {
+    super(message);
+    this.name = 'SendError';
+    this.code = code;
+    this.sent = sent;
+  }
+}
+
+const sizeOf = (frame) => (typeof frame === 'string' ? new TextEncoder().encode(frame).length : frame.byteLength);
+
+export class Outbox {
+  #max;
+  #lastId = 0;
+  #entries = new Map();
+  #written = new Set(); // ids that were written to the connection there is
+
+  constructor(max) { this.#max = max; }
+
+  get size() { return this.#entries.size; }
+
+  /** frameOf(id) -> what is written. Returns a promise of the acknowledgement. */
+  add(frameOf, timeout) {
+    if (this.#entries.size >= this.#max) {
+      return Promise.reject(new SendError('full', `${this.#max} messages wait already`, false));
+    }
+    const id = ++this.#lastId;
+    return new Promise((resolve, reject) => {
+      const entry = { id, frame: frameOf(id), resolve, reject, sent: false, endsAt: Date.now() + timeout };
+      entry.timer = setTimeout(() => this.#expire(id), timeout);
+      this.#entries.set(id, entry);
+    });
+  }
+
+  /** A new connection: nothing was written to it yet. */
+  renew() { this.#written.clear(); }
+
+  #expire(id) { this.refuse(id, 'timeout', 'not acknowledged in time'); }
+
+  /**
+   * Writes what the connection has not had, oldest first. After a sleep the timers come late: what is too old
+   * by the clock on the wall does not go to a vehicle any more.
+   */
+  flush(write) {
+    for (const entry of [...this.#entries.values()]) {
+      if (this.#written.has(entry.id)) continue;
+      if (Date.now() > entry.endsAt) {
+        this.#expire(entry.id);
+        continue;
+      }
+      this.#written.add(entry.id);
+      entry.sent = true;
+      write(entry.frame, entry.id);
+    }
+  }
+
+  #take(id) {
+    const entry = this.#entries.get(id);
+    if (!entry) return null;
+    this.#entries.delete(id);
+    this.#written.delete(id);
+    clearTimeout(entry.timer);
+    return entry;
+  }
+
+  acknowledge(id) { this.#take(id)?.resolve(); }
+
+  refuse(id, code, message) {
+    const entry = this.#take(id);
+    entry?.reject(new SendError(code, message, entry.sent));
+  }
+
+  /**
+   * The connection ended because a message was too large. It was never acknowledged, so it is among those
+   * written, and none of them is larger: without it the others can pass.
+   */
+  refuseLargest(message) {
+    let largest = null;
+    for (const id of this.#written) {
+      const entry = this.#entries.get(id);
+      if (largest === null || sizeOf(entry.frame) > sizeOf(largest.frame)) largest = entry;
+    }
+    if (largest !== null) this.refuse(largest.id, 'too_large', message);
+  }
+
+  refuseAll(code, message) {
+    for (const id of [...this.#entries.keys()]) this.refuse(id, code, message);
+  }
+}

@@ -1,0 +1,371 @@
+// The browser's side of vinhub: one connection to one session that comes back by itself, on any node.
+//
+//   idle -> connecting -> open -> waiting -> connecting …     connect(), then by itself
+//   closed: close() was called. failed: the hub does not want us back; both are left by connect() alone.
+//
+// With the subprotocol `vinhub.v1` it resumes where it was and repeats what was not acknowledged; in raw mode
+// it is what today's pages are: payloads as they come, text heartbeats.
+
+import { Emitter } from './emitter.js';
+import { Heartbeat } from './heartbeat.js';
+import { Outbox, SendError } from './outbox.js';
+import { Backoff, ruleOf, saysTooLarge } from './retry.js';
+import { dataOf, decode, encodeSend, handshakeUrl, isAfter, payloadOf, PING, PROTOCOL } from './wire.js';
+
+export { SendError };
+
+const DEFAULTS = {
+  mode: 'v1',
+  token: null,
+  tokenIn: 'protocol',
+  maxRefusals: 3,
+  resume: null,
+  heartbeat: { every: 5000, timeout: 10_000, probe: 3000, text: 'ping', reply: 'pong' },
+  reconnect: { min: 1000, max: 15_000 },
+  connectTimeout: 10_000,
+  sendTimeout: 30_000,
+  maxPending: 1000,
+};
+const STABLE_MS = 5000;          // a connection that lived so long makes the back-off start over
+const RAW_ACCEPTED_MS = 1000;    // a refused token closes a raw connection well within it
+const SEND_TIMEOUT_MAX = 240_000; // the hub remembers ids for five minutes, then a repeat would go upstream twice
+const ABNORMAL = 1006;
+const READY_STATES = { connecting: 0, open: 1, waiting: 0, idle: 3, closed: 3, failed: 3 };
+
+const valueOf = (source, ...values) => (typeof source === 'function' ? source(...values) : source);
+const isOffline = () => globalThis.navigator?.onLine === false;
+const isHidden = () => globalThis.document?.visibilityState === 'hidden';
+
+function settings(options) {
+  const merged = { ...DEFAULTS, ...options };
+  for (const name of ['heartbeat', 'reconnect']) merged[name] = { ...DEFAULTS[name], ...options[name] };
+  if (merged.mode !== 'v1' && merged.mode !== 'raw') throw new TypeError('mode is v1 or raw');
+  if (merged.tokenIn !== 'protocol' && merged.tokenIn !== 'query') throw new TypeError('tokenIn is protocol or query');
+  return merged;
+}
+
+function positionOf(resume) {
+  const match = /^(\d{1,16})\.(\d{1,16})$/.exec(resume ?? '');
+  return match ? { epoch: Number(match[1]), offset: Number(match[2]) } : null;
+}
+
+export class VinhubClient {
+  #url;
+  #options;
+  #events = new Emitter();
+  #outbox;
+  #backoff;
+  #state = 'idle';
+  #socket = null;
+  #beat = null;
+  #turn = 0;          // of tries to connect; one that was overtaken stops at its next step
+  #place = 0;         // which of several URLs
+  #timer = null;      // of the next try, or of the one that runs
+  #notBefore = 0;     // what a close code asks for holds also where the page is shown again
+  #openedAt = 0;
+  #heard = false;     // something came on this connection
+  #refusals = 0;
+  #refusal = null;    // why the last token was refused
+  #position = null;
+  #client = null;
+  #node = null;
+  #upstream = null;
+  #unwatch = null;
+
+  constructor(url, options = {}) {
+    this.#url = url;
+    this.#options = settings(options);
+    this.#outbox = new Outbox(this.#options.maxPending);
+    this.#backoff = new Backoff(this.#options.reconnect);
+    this.#position = positionOf(this.#options.resume);
+    Object.freeze(this); // Vue leaves frozen objects alone: a proxy of this one could not reach its fields
+  }
+
+  get state() { return this.#state; }
+  get upstream() { return this.#upstream; }
+  get node() { return this.#node; }
+  get pending() { return this.#outbox.size; }
+  /** EPOCH.OFFSET of the last message, for `resume` after a reload; null where none is known. */
+  get position() { return this.#position && `${this.#position.epoch}.${this.#position.offset}`; }
+  /** As a WebSocket's: 0 also while it waits to reconnect, since messages are taken. */
+  get readyState() { return READY_STATES[this.#state]; }
+
+  on(name, fn) { return this.#events.on(name, fn); }
+  off(name, fn) { this.#events.off(name, fn); }
+
+  connect() {
+    if (this.readyState !== 3) return this;
+    this.#refusals = 0;
+    this.#notBefore = 0;
+    this.#backoff.reset();
+    this.#unwatch ??= this.#watch();
+    this.#dial();
+    return this;
+  }
+
+  close() {
+    if (this.#state === 'closed') return;
+    this.#finish('closed', { code: 1000, reason: 'closed by the page' });
+  }
+
+  /** Leaves the connection and makes a new one now. One at a time: while it is being made, nothing happens. */
+  reconnect() {
+    if (this.#state === 'open') {
+      this.#drop();
+      this.#dial();
+    } else if (this.#state === 'waiting') {
+      this.#dial();
+    } else {
+      this.connect();
+    }
+  }
+
+  /**
+   * v1: resolves when the upstream took the message. raw: when it was written. Rejects with a SendError. While
+   * there is no connection the message waits.
+   */
+  async send(data, { timeout = this.#options.sendTimeout } = {}) {
+    const payload = payloadOf(data);
+    if (this.#state === 'closed' || this.#state === 'failed') throw new SendError('closed', 'the client is closed', false);
+    const frameOf = this.#isRaw ? () => payload : (id) => encodeSend(id, payload);
+    const acknowledged = this.#outbox.add(frameOf, Math.min(timeout, SEND_TIMEOUT_MAX));
+    this.#flush();
+    return acknowledged;
+  }
+
+  get #isRaw() { return this.#options.mode === 'raw'; }
+
+  #set(state, details = {}) {
+    this.#state = state;
+    this.#events.emit('status', {
+      state, upstream: this.#upstream, node: this.#node, attempt: this.#backoff.tries, ...details,
+    });
+  }
+
+  // --- connecting ---
+
+  async #dial() {
+    const turn = ++this.#turn;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#lose(ABNORMAL, 'no connection in time'), this.#options.connectTimeout);
+    this.#set('connecting');
+    let target, token;
+    try {
+      [target, token] = await Promise.all([valueOf(this.#url), this.#askToken()]);
+    } catch (error) {
+      if (turn !== this.#turn) return;
+      this.#events.emit('error', { code: 'provider', message: String(error?.message ?? error) });
+      this.#lose(ABNORMAL, 'no token or address');
+      return;
+    }
+    if (turn === this.#turn) this.#open(Array.isArray(target) ? target[this.#place % target.length] : target, token);
+  }
+
+  #askToken() {
+    const { token } = this.#options;
+    return valueOf(token, { refused: this.#refusal !== null, reason: this.#refusal, refusals: this.#refusals });
+  }
+
+  #open(target, token) {
+    const protocols = this.#isRaw ? [] : [PROTOCOL];
+    const parameters = {};
+    if (token && this.#options.tokenIn === 'protocol') protocols.push('bearer', token);
+    else if (token) parameters.token = token;
+    if (!this.#isRaw && (this.#position || this.#client)) parameters.resume = this.#resumeToken();
+    let socket;
+    try {
+      const Socket = this.#options.WebSocket ?? globalThis.WebSocket;
+      socket = new Socket(handshakeUrl(target, parameters), protocols);
+    } catch (error) {
+      // A URL that can't be read, or a token that is none: the next try would be the same.
+      this.#finish('failed', { code: ABNORMAL, reason: String(error?.message ?? error) });
+      return;
+    }
+    this.#attach(socket);
+  }
+
+  #resumeToken() {
+    const { epoch, offset } = this.#position ?? { epoch: 0, offset: 0 };
+    return this.#client ? `${epoch}.${offset}.${this.#client}` : `${epoch}.${offset}`;
+  }
+
+  #attach(socket) {
+    this.#socket = socket;
+    this.#heard = false;
+    this.#openedAt = 0;
+    this.#outbox.renew();
+    socket.binaryType = 'arraybuffer';
+    socket.onopen = () => this.#onOpen(socket);
+    socket.onmessage = ({ data }) => this.#onData(data);
+    socket.onclose = ({ code, reason }) => this.#lose(code, reason);
+  }
+
+  #onOpen(socket) {
+    if (this.#isRaw) this.#begin({ resumed: false });
+    else if (socket.protocol !== PROTOCOL) this.#lose(ABNORMAL, `the server does not speak ${PROTOCOL}`);
+  }
+
+  /** The connection can be used: raw once it is open, v1 with its WELCOME. */
+  #begin(details) {
+    clearTimeout(this.#timer);
+    this.#openedAt = performance.now();
+    const { every, timeout, text } = this.#options.heartbeat;
+    this.#beat = new Heartbeat({
+      every, timeout,
+      ping: () => this.#socket.send(this.#isRaw ? text : PING),
+      lost: () => this.#lose(ABNORMAL, 'no heartbeat'),
+    });
+    this.#beat.start();
+    this.#flush();
+    this.#set('open', details);
+  }
+
+  #flush() {
+    if (this.#state !== 'open' && this.#openedAt === 0) return;
+    this.#outbox.flush((frame, id) => {
+      this.#socket.send(frame);
+      if (this.#isRaw) this.#outbox.acknowledge(id);
+    });
+  }
+
+  // --- what comes ---
+
+  #onData(data) {
+    this.#heard = true;
+    this.#beat?.heard();
+    if (!this.#isRaw) this.#onMessage(decode(data));
+    else if (data !== this.#options.heartbeat.reply) {
+      this.#events.emit('message', typeof data === 'string' ? data : new Uint8Array(data), {});
+    }
+  }
+
+  #onMessage(message) {
+    const { payload } = message ?? {};
+    switch (message?.type) {
+      case 'MESSAGE': this.#onPublication(message); break;
+      case 'WELCOME': this.#onWelcome(payload); break;
+      case 'GAP': this.#onGap(payload); break;
+      case 'ACK': this.#outbox.acknowledge(payload.id); break;
+      case 'STATUS': this.#onStatus(payload); break;
+      case 'ERROR': this.#onError(payload); break;
+      default: break; // PONG, and what later versions say
+    }
+  }
+
+  #onWelcome({ node, client, epoch, offset, resumed, upstream }) {
+    const before = this.#position;
+    this.#node = node;
+    this.#upstream = upstream;
+    this.#client = client;
+    this.#refusals = 0;
+    this.#refusal = null;
+    if (!resumed && epoch > 0) this.#position = { epoch, offset };
+    this.#begin({ resumed });
+    // The position was of no use to the hub: what came meanwhile is not known, so it counts as lost.
+    if (before && !resumed && !(before.epoch === epoch && before.offset === offset)) {
+      this.#events.emit('gap', { epoch: before.epoch, from: before.offset + 1, to: 0 });
+    }
+  }
+
+  #onPublication(message) {
+    const { epoch, offset, timestamp } = message;
+    const at = { epoch, offset };
+    if (this.#position && !isAfter(at, this.#position)) return;
+    this.#position = at;
+    this.#events.emit('message', dataOf(message), { epoch, offset, timestamp });
+  }
+
+  #onGap({ epoch, from, to }) {
+    const end = { epoch, offset: to };
+    if (to > 0 && (!this.#position || isAfter(end, this.#position))) this.#position = end;
+    this.#events.emit('gap', { epoch, from, to });
+  }
+
+  #onStatus({ upstream, reason }) {
+    this.#upstream = upstream;
+    this.#set(this.#state, reason === undefined ? {} : { reason });
+  }
+
+  #onError({ id, code, message }) {
+    if (id !== undefined) this.#outbox.refuse(id, code, message);
+    this.#events.emit('error', { id, code, message });
+  }
+
+  // --- ends ---
+
+  /** Lets go of the socket: it is heard no more. */
+  #drop() {
+    clearTimeout(this.#timer);
+    this.#turn++;
+    this.#beat?.stop();
+    this.#beat = null;
+    const socket = this.#socket;
+    this.#socket = null;
+    this.#openedAt = 0;
+    this.#upstream = null;
+    if (!socket) return;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close(1000);
+  }
+
+  /** The connection, or the try to get one, is over. */
+  #lose(code, reason) {
+    const lived = this.#openedAt === 0 ? 0 : performance.now() - this.#openedAt;
+    const accepted = this.#openedAt > 0 && (!this.#isRaw || this.#heard || lived > RAW_ACCEPTED_MS);
+    this.#drop();
+    if (lived > STABLE_MS) this.#backoff.reset();
+    if (accepted) this.#refusals = 0;
+    if (saysTooLarge(code)) this.#outbox.refuseLargest(reason);
+    this.#retry(code, reason, accepted);
+  }
+
+  #retry(code, reason, accepted) {
+    const rule = ruleOf(code);
+    if (rule.token) {
+      this.#refusal = reason;
+      this.#refusals += accepted ? 0 : 1; // one that ran out while it was in use was no bad one
+    } else if (accepted) {
+      this.#refusal = null;
+    }
+    if (rule.end || this.#refusals >= this.#options.maxRefusals) {
+      this.#events.emit('close', { code, reason });
+      this.#finish('failed', { code, reason });
+      return;
+    }
+    if (!rule.stay) this.#place++;
+    const atOnce = (rule.now || (rule.token && accepted)) && this.#backoff.tries === 0;
+    const pause = this.#backoff.next();
+    const wait = atOnce ? 0 : isOffline() ? this.#options.reconnect.max : Math.max(pause, rule.floor ?? 0);
+    this.#notBefore = performance.now() + (rule.floor ?? 0);
+    this.#timer = setTimeout(() => this.#dial(), wait);
+    this.#set('waiting', { code, reason, retryIn: Math.round(wait) });
+    this.#events.emit('close', { code, reason });
+  }
+
+  #finish(state, details) {
+    this.#drop();
+    this.#unwatch?.();
+    this.#unwatch = null;
+    this.#set(state, details);
+    this.#outbox.refuseAll('closed', details.reason);
+  }
+
+  // --- what the page and its network do ---
+
+  #watch() {
+    const heed = () => this.#heed();
+    const wake = () => { if (!isHidden()) heed(); };
+    const places = [
+      [globalThis.document, 'visibilitychange', wake], [globalThis.document, 'resume', heed],
+      [globalThis, 'pageshow', wake], [globalThis, 'online', heed], [globalThis, 'offline', heed],
+    ].filter(([target]) => typeof target?.addEventListener === 'function');
+    for (const [target, name, fn] of places) target.addEventListener(name, fn);
+    return () => { for (const [target, name, fn] of places) target.removeEventListener(name, fn); };
+  }
+
+  /** Something changed that no socket tells: is the connection still good, or is now the time to make one? */
+  #heed() {
+    if (this.#state === 'open') this.#beat.probe(this.#options.heartbeat.probe);
+    else if (this.#state === 'waiting' && !isOffline() && performance.now() >= this.#notBefore) this.#dial();
+  }
+}

@@ -1,0 +1,65 @@
+// The subprotocol vinhub.v1 (JSON): messages to and from the hub, and the URL of a handshake.
+
+export const PROTOCOL = 'vinhub.v1';
+export const PING = '{"type":"PING"}';
+
+const CHUNK = 0x8000; // arguments one call takes in every browser
+const SURROGATE = /\p{Surrogate}/u;
+
+function toBase64(bytes) {
+  let text = '';
+  for (let at = 0; at < bytes.length; at += CHUNK) text += String.fromCharCode(...bytes.subarray(at, at + CHUNK));
+  return btoa(text);
+}
+
+function fromBase64(text) {
+  const binary = atob(text);
+  const bytes = new Uint8Array(binary.length);
+  for (let at = 0; at < binary.length; at++) bytes[at] = binary.charCodeAt(at);
+  return bytes;
+}
+
+/** Half a surrogate pair has no UTF-8: U+FFFD takes its place, as WebSocket.send has it. */
+function wellFormed(text) {
+  return SURROGATE.test(text) ? new TextDecoder().decode(new TextEncoder().encode(text)) : text;
+}
+
+/** A string or a Uint8Array of its own: what the caller does to his buffer later changes nothing. */
+export function payloadOf(data) {
+  if (typeof data === 'string') return wellFormed(data);
+  if (data instanceof ArrayBuffer) return new Uint8Array(data.slice(0));
+  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
+  throw new TypeError('a message is a string, an ArrayBuffer or a view of one');
+}
+
+export function encodeSend(id, payload) {
+  const text = typeof payload === 'string';
+  return JSON.stringify({
+    type: 'SEND', id, encoding: text ? 'text' : 'base64', payload: text ? payload : toBase64(payload),
+  });
+}
+
+/** A message of the hub; null for what is none. */
+export function decode(text) {
+  let message;
+  try { message = JSON.parse(text); } catch { return null; }
+  return typeof message?.type === 'string' && message.payload !== undefined ? message : null;
+}
+
+export const dataOf = ({ encoding, payload }) => (encoding === 'base64' ? fromBase64(payload) : payload);
+
+/** Is position a behind position b? */
+export const isAfter = (a, b) => a.epoch > b.epoch || (a.epoch === b.epoch && a.offset > b.offset);
+
+/**
+ * The absolute ws: or wss: URL with more parameters. It is put together as text: the service is a query
+ * item without `=`, to which URLSearchParams would add one.
+ */
+export function handshakeUrl(url, parameters) {
+  const absolute = new URL(url, globalThis.location?.href);
+  absolute.protocol = absolute.protocol.replace(/^http/, 'ws');
+  absolute.hash = '';
+  const items = Object.entries(parameters).map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
+  if (items.length === 0) return absolute.href;
+  return absolute.href + (absolute.href.includes('?') ? '&' : '?') + items.join('&');
+}
