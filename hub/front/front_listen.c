@@ -47,7 +47,8 @@ static int bind_socket(const struct addrinfo *info)
         return -1;
     int on = 1, off = 0;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (info->ai_family == AF_INET6) /* "::" takes IPv4 too */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* what is accepted inherits it */
+    if (info->ai_family == AF_INET6)                           /* "::" takes IPv4 too */
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
     if (bind(fd, info->ai_addr, info->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
         return fd;
@@ -83,8 +84,6 @@ static void take(struct front *front, int fd, const struct sockaddr_storage *fro
         memcpy(peer.s6_addr + 12, &v4->sin_addr, 4);
         port = ntohs(v4->sin_port);
     }
-    int on = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     conn_new(front, fd, &peer, port);
 }
 

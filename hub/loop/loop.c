@@ -43,6 +43,7 @@ struct loop {
     struct signal_watch signals[SIGNALS_MAX];
     size_t signals_len;
     struct lag lag;
+    const void *entering; /* the timer or watch whose callback comes after the start hooks */
     bool in_turn;
     bool stopping;
 };
@@ -53,7 +54,6 @@ struct loop_timer {
     loop_fn *fn;
     void *ctx;
     uint64_t due_ms;
-    bool *dropped; /* while its callback waits for the start hooks: they may stop or free it */
 };
 
 /*
@@ -162,6 +162,22 @@ void loop_enter(struct loop *loop)
         loop->starts[i].fn(loop->starts[i].ctx);
 }
 
+/* False: the start hooks have freed or stopped what the callback is for. */
+static bool enter_for(struct loop *loop, const void *what)
+{
+    loop->entering = what;
+    loop_enter(loop);
+    bool alive = loop->entering == what;
+    loop->entering = NULL;
+    return alive;
+}
+
+static void forget(struct loop *loop, const void *what)
+{
+    if (loop->entering == what)
+        loop->entering = NULL;
+}
+
 /*
  * Runs the end hooks, then lets lws run its own due timers. Those may bring callbacks, which begin
  * a turn of their own: hence the rounds. Where they do not end, the loop is made to come back at
@@ -208,7 +224,6 @@ struct loop_watch {
     struct event *event;
     loop_fn *fn;
     void *ctx;
-    bool *freed; /* while its callback waits for the start hooks: they may free it */
 };
 
 static void on_ready(evutil_socket_t fd, short what, void *arg)
@@ -216,13 +231,8 @@ static void on_ready(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     struct loop_watch *watch = arg;
-    bool freed = false;
-    watch->freed = &freed;
-    loop_enter(watch->loop);
-    if (freed)
-        return;
-    watch->freed = NULL;
-    watch->fn(watch->ctx);
+    if (enter_for(watch->loop, watch))
+        watch->fn(watch->ctx);
 }
 
 struct loop_watch *loop_watch_new(struct loop *loop, int fd, enum loop_ready ready, loop_fn *fn,
@@ -245,8 +255,7 @@ void loop_watch_free(struct loop_watch *watch)
 {
     if (watch == NULL)
         return;
-    if (watch->freed != NULL)
-        *watch->freed = true;
+    forget(watch->loop, watch);
     if (watch->event != NULL)
         event_free(watch->event);
     free(watch);
@@ -280,13 +289,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     struct loop_timer *timer = arg;
     uint64_t now_ms = clock_boot_ms();
     lag_note(&timer->loop->lag, now_ms, now_ms > timer->due_ms ? now_ms - timer->due_ms : 0);
-    bool dropped = false;
-    timer->dropped = &dropped;
-    loop_enter(timer->loop);
-    if (dropped)
-        return;
-    timer->dropped = NULL;
-    timer->fn(timer->ctx);
+    if (enter_for(timer->loop, timer))
+        timer->fn(timer->ctx);
 }
 
 struct loop_timer *loop_timer_new(struct loop *loop, loop_fn *fn, void *ctx)
@@ -303,18 +307,11 @@ struct loop_timer *loop_timer_new(struct loop *loop, loop_fn *fn, void *ctx)
     return timer;
 }
 
-static void drop(struct loop_timer *timer)
-{
-    if (timer->dropped != NULL)
-        *timer->dropped = true;
-    timer->dropped = NULL;
-}
-
 void loop_timer_free(struct loop_timer *timer)
 {
     if (timer == NULL)
         return;
-    drop(timer);
+    forget(timer->loop, timer);
     event_free(timer->event);
     free(timer);
 }
@@ -323,14 +320,14 @@ void loop_timer_start(struct loop_timer *timer, uint64_t after_ms)
 {
     struct timeval after = {.tv_sec = (time_t)(after_ms / 1000),
                             .tv_usec = (suseconds_t)(after_ms % 1000 * 1000)};
-    drop(timer);
+    forget(timer->loop, timer);
     timer->due_ms = clock_boot_ms() + after_ms;
     evtimer_add(timer->event, &after);
 }
 
 void loop_timer_stop(struct loop_timer *timer)
 {
-    drop(timer);
+    forget(timer->loop, timer);
     evtimer_del(timer->event);
 }
 
