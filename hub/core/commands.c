@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "common/metrics.h"
 #include "core/follower.h"
+#include "core/lease.h"
 #include "core/membership.h"
 #include "core/ownership.h"
 #include "core/session.h"
@@ -96,6 +97,13 @@ static struct command *command_new(const void *payload, size_t len)
     return command;
 }
 
+/* What a member tells while its lease is not valid its owner may have forgotten by the time it asks for an answer. */
+static bool may_tell(const struct session *session)
+{
+    return session->state == SESSION_MEMBER && session->owner && session->hub->bus_connected && lease_valid(session->hub) &&
+           !session->out.handed_back;
+}
+
 static bool has_room(const struct session *session, size_t len)
 {
     return !session->out.list || session->out.bytes + len <= session->service->to_upstream.queue_bytes;
@@ -132,7 +140,9 @@ void commands_add(struct session *session, struct client *client, uint64_t send_
     struct hub *hub = session->hub;
     if (!send_id && send_straight(session, opcode, payload, len))
         return;
-    struct command *command = has_room(session, len) ? command_new(payload, len) : NULL;
+    /* While the upstream takes messages, a full queue stops the reading; what was read until then is still taken. */
+    bool room = has_room(session, len) || (session->status == UPSTREAM_CONNECTED && !client->paused);
+    struct command *command = room ? command_new(payload, len) : NULL;
     if (!command) {
         refuse(session, client, "queue full");
         return;
@@ -233,6 +243,10 @@ static void pump_upstream(struct session *session)
         done(session, command);
     }
     resume_clients(session);
+    if (!session->out.list && session->turned_away) {
+        session->turned_away = false;
+        membership_tell_status(session); /* there is room again */
+    }
 }
 
 /* Member: one message to the owner with as many as fit. */
@@ -272,9 +286,8 @@ void commands_pump(struct session *session)
     struct commands *out = &session->out;
     if (session->state == SESSION_OWNER) {
         pump_upstream(session);
-    } else if (session->state == SESSION_MEMBER && session->owner && session->hub->bus_connected && !out->handed_back) {
-        if (out->unsent && !session->dirty)
-            hub_mark_dirty(session); /* told at the end of the turn, all in one message */
+    } else if (out->unsent && may_tell(session)) {
+        hub_mark_dirty(session); /* told at the end of the turn, all in one message */
     }
 }
 
@@ -419,6 +432,7 @@ void commands_on_commands(struct hub *hub, struct session *session, const struct
         }
         if (item->time_ms > member->taken || !take(session, member, item)) {
             hand_back(session, member, member->taken + 1);
+            session->turned_away = true;
             break;
         }
     }
@@ -428,9 +442,8 @@ void commands_on_commands(struct hub *hub, struct session *session, const struct
 
 void commands_flush(struct session *session)
 {
-    if (session->state == SESSION_MEMBER)
-        while (session->out.unsent && !session->out.handed_back && session->owner && session->hub->bus_connected)
-            tell_owner(session);
+    while (session->out.unsent && may_tell(session))
+        tell_owner(session);
     if (!session->confirm_due)
         return;
     session->confirm_due = false;

@@ -236,7 +236,8 @@ static void flush_bus(struct session *session)
     }
     for (size_t i = 0; i < session->to_bus.len; i++)
         pubs_add(&session->unconfirmed, session->to_bus.items[i]);
-    if (hub->bus_connected)
+    /* After a reconnect what is not confirmed goes first, in one go with this: fanout_publish_again, once the record is asserted. */
+    if (hub->bus_connected && !ownership_asserting(session))
         publish(session, session->to_bus.items, session->to_bus.len, true);
     else
         forget_oldest_unconfirmed(session);
@@ -258,11 +259,13 @@ void fanout_publish_again(struct session *session)
         publish(session, session->unconfirmed.items, session->unconfirmed.len, true);
 }
 
-void fanout_append_ring(struct session *session)
+void fanout_append_ring(struct session *session, uint64_t younger_ms)
 {
+    uint64_t unix_ms = session->hub->setup.unix_ms(session->hub->setup.clock_ctx);
     for (uint32_t i = 0; i < session->ring.len; i++) {
         struct publication *publication = ring_at(&session->ring, i);
-        publish(session, &publication, 1, false);
+        if (unix_ms - publication->time_ms <= younger_ms)
+            publish(session, &publication, 1, false);
     }
 }
 

@@ -15,8 +15,8 @@ void fanout_place(struct session *session, struct publication *publication);
 void fanout_flush(struct session *session);
 /* What was not answered goes to the bus again, in order. */
 void fanout_publish_again(struct session *session);
-/* The store lost its data: the ring is appended there again. */
-void fanout_append_ring(struct session *session);
+/* The store may have lost what it had taken: what the ring has of the last younger_ms is appended there again. */
+void fanout_append_ring(struct session *session, uint64_t younger_ms);
 void fanout_on_published(struct session *session, uint64_t tag, enum status status);
 
 /* The frame of a publication in a client's form; made at most once. NULL when out of memory. Lives as long as the publication. */

@@ -16,9 +16,11 @@
 #include "core/queue.h"
 
 #define POSITION_WAIT_MS 1000 /* contract section 6: not known within 1 s */
+#define TOKEN_AHEAD_MS 2000   /* a token ahead of this node's position waits so long for it to catch up */
 #define READ_AGAIN_MS 500
 #define READ_TRIES 10
 #define READ_LIMIT 500
+#define EPOCH_SKEW_MS (60 * 60 * 1000u) /* how far other machines' clocks may be ahead */
 #define EPOCH_FLOOR 1000000000000u /* epochs are at least Unix ms: a smaller one was never given out */
 
 enum follower_wait { WAIT_POSITION, WAIT_HISTORY, WAIT_NOTHING };
@@ -30,6 +32,7 @@ struct follower {
     uint32_t replay;      /* raw clients: how many past publications */
     unsigned tries;
     bool has_token;
+    bool welcomed; /* at the token's position, before the session's was known */
     char id[V1_CLIENT_MAX + 1];
     uint64_t tag;         /* of the history read */
     struct pubs missed;
@@ -196,12 +199,12 @@ static void begin(struct client *client)
     struct follower *follower = of(client);
     session->waiting--;
     timer_stop(&session->hub->timers, &follower->timer);
-    bool resumed = follower->has_token && token_known(session, follower->at);
+    bool resumed = follower->has_token && (follower->welcomed || token_known(session, follower->at));
     if (resumed)
         queue_skip(client, follower->at);
     struct position at = resumed ? follower->at : session->positioned ? live_after(client) : (struct position){0, 0};
     follower->wait = WAIT_NOTHING;
-    if (client->protocol != CLIENT_RAW)
+    if (client->protocol != CLIENT_RAW && !follower->welcomed)
         welcome(client, at, resumed);
     if (client->state != CLIENT_CATCHING)
         return;
@@ -213,6 +216,21 @@ static void begin(struct client *client)
     } else {
         set_client_live(client);
     }
+}
+
+/*
+ * The owner has died, and nobody knows yet where the stream stands. What the client has is known: it is welcomed there, and what comes
+ * after that waits for the take-over. Returns false where the token was never given out.
+ */
+static bool welcome_at_token(struct client *client)
+{
+    struct follower *follower = of(client);
+    if (follower->welcomed || !follower->has_token || client->session->positioned || follower->at.epoch < EPOCH_FLOOR ||
+        follower->at.epoch > unix_ms(client->hub) + EPOCH_SKEW_MS)
+        return false;
+    follower->welcomed = true;
+    welcome(client, follower->at, true);
+    return true;
 }
 
 static bool ready(const struct session *session, const struct follower *follower)
@@ -244,7 +262,13 @@ static void on_follower_timer(struct timer *timer, uint64_t now_ms)
         return;
     }
     fanout_flush(client->session);
-    if (client->state == CLIENT_CATCHING && client->protocol_part && follower->wait == WAIT_POSITION) /* the flush may have begun it */
+    if (client->state != CLIENT_CATCHING || !client->protocol_part || follower->wait != WAIT_POSITION)
+        return; /* the flush has begun it */
+    struct session *session = client->session;
+    bool waits = welcome_at_token(client) || (follower->welcomed && !session->positioned);
+    if (waits)
+        timer_start(&client->hub->timers, &follower->timer, client->hub->now_ms + TOKEN_AHEAD_MS, on_follower_timer);
+    else
         begin(client);
 }
 

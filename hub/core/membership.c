@@ -70,6 +70,8 @@ void membership_count_changed(struct session *session)
 {
     if (session->state == SESSION_LEAVING) {
         membership_join(session);
+    } else if (session->state == SESSION_JOINING) {
+        session->count_changed = true; /* the JOIN under way has the old number */
     } else if (session->state == SESSION_MEMBER) {
         session->count_changed = true;
         if (!timer_armed(&session->step))

@@ -18,6 +18,7 @@
 #include "core/session.h"
 
 #define CLAIM_AGAIN_MS 250            /* the store is too young, or did not answer */
+#define LOST_WRITES_MS 10000          /* what a fail-over may have lost of acknowledged writes: replicas lag less than that */
 #define RECORD_KEPT_MS (10 * 60 * 1000u) /* of a released session, at least (design section 4) */
 
 void ownership_start(struct session *session)
@@ -402,6 +403,11 @@ static void assert_owner(struct session *session)
     record_session_soon(session);
 }
 
+bool ownership_asserting(const struct session *session)
+{
+    return session->state == SESSION_OWNER && session->tag && !session->reclaiming;
+}
+
 void ownership_on_connected(struct hub *hub)
 {
     struct session *session, *next;
@@ -425,7 +431,7 @@ void ownership_store_emptied(struct hub *hub)
         if (session->state == SESSION_OWNER && !session->tag)
             assert_owner(session);
         if (session->state == SESSION_OWNER)
-            fanout_append_ring(session);
+            fanout_append_ring(session, UINT64_MAX);
     }
 }
 
@@ -435,6 +441,7 @@ void ownership_on_asserted(struct session *session, uint64_t tag, enum status st
         return;
     session->tag = 0;
     if (status == STATUS_OK) {
+        fanout_append_ring(session, LOST_WRITES_MS);
         fanout_publish_again(session);
     } else if (status == STATUS_REFUSED) {
         metric_add(METRIC_SPLIT_OWNERS, 1);

@@ -208,6 +208,7 @@ struct session {
     uint64_t join_number;  /* lowest number of a JOIN (or LEAVE) whose answer counts */
     bool count_changed;    /* the owner knows another number of clients */
     bool confirm_due;
+    bool turned_away;      /* commands of a member were handed back though the upstream is open: the queue was full */
 
     struct timer record;
     bool dirty;            /* on hub->dirty */

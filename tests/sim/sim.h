@@ -64,6 +64,7 @@ struct request {
     char node_ids[NODES][CONF_NAME_MAX + 1];
     size_t nodes_len;
     struct request *next; /* unanswered, in order */
+    struct request *all_prev, *all_next; /* of the world */
 };
 
 struct record {
@@ -184,6 +185,7 @@ struct world {
     bool rolls_back; /* this history has fail-overs that lose acknowledged writes */
     uint64_t rolled_back_us;
     bool loses_data; /* this history has restarts of the store without data */
+    struct request *requests;
     uint64_t steps, deliveries, gaps, takeovers, commands;
     bool verbose;
     const char *failure;
@@ -220,6 +222,7 @@ void sub_cut(struct sim_node *node, bool deaf);
 void store_stop(struct world *world, bool lose_data);
 void store_start(struct world *world);
 void store_clear(struct store *store);
+void requests_free(struct world *world); /* those still on their way when all is over */
 void link_stall(struct sim_node *node, uint64_t for_us);
 void store_remember(struct world *world);  /* what a replica has */
 void store_roll_back(struct world *world); /* a fail-over to that replica */

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <utlist.h>
+
 #include "sim.h"
 
 #define LEASE(world) ((world)->conf->node.lease_ms)
@@ -30,6 +32,7 @@ static void request_free(struct request *request)
 {
     if (--request->refs)
         return;
+    DL_DELETE2(request->node->world->requests, request, all_prev, all_next);
     for (size_t i = 0; i < request->publications_len; i++)
         publication_unref(request->publications[i]);
     free(request->publications);
@@ -556,6 +559,7 @@ static struct request *request_new(struct bus *base, enum request_kind kind, con
     struct sim_bus *bus = (struct sim_bus *)(void *)base;
     struct request *request = calloc(1, sizeof *request);
     request->refs = 1;
+    DL_APPEND2(bus->node->world->requests, request, all_prev, all_next);
     request->kind = kind;
     request->node = bus->node;
     request->tag = tag;
@@ -969,6 +973,14 @@ void link_heal(struct sim_node *node)
         at_node(node, between(node->world, 100, 5000), try_connect, 0);
     if (!node->bus->sub_up)
         at_node(node, between(node->world, 100, 5000), try_subscribe, 0);
+}
+
+void requests_free(struct world *world)
+{
+    while (world->requests) {
+        world->requests->refs = 1;
+        request_free(world->requests);
+    }
 }
 
 void store_clear(struct store *store)

@@ -407,4 +407,5 @@ void world_run(struct world *world, uint64_t seed, bool verbose)
     memcpy(world->store.records, world->before, sizeof world->before);
     store_clear(&world->store);
     free_events(world);
+    requests_free(world);
 }
