@@ -16,17 +16,25 @@ async function killOwners(t, { leaseMs, kills, limitMs }) {
   await rig.openSessions(SESSIONS)
   rig.startLoad(RATE)
   const [takeOvers, recoveries] = [[], []]
+  let disturbed = 0
+  const fences = async (killed) => {
+    const counts = await Promise.all(rig.hubs.filter((hub) => hub !== killed).map((hub) => hub.metric('vinhub_fences_total')))
+    return counts.reduce((sum, count) => sum + count, 0)
+  }
   for (let n = 0; n < kills; n++) {
     const { hub, sessions } = await rig.busiest()
     const urls = sessions.map(({ url }) => url)
+    const fencesBefore = await fences(hub)
     const since = performance.now()
     await hub.kill()
     await until(() => rig.takeOverTimes(urls, since).every(Number.isFinite), leaseMs + 15_000, () => `kill ${n + 1}: a take-over of ${
       rig.takeOverTimes(urls, since).filter((time) => !Number.isFinite(time)).length} of ${urls.length}`)
     await rig.whole()
     await rig.untilHeard(`kill ${n + 1}: pushes again`)
-    takeOvers.push(...rig.takeOverTimes(urls, since))
-    recoveries.push(...rig.recoveryTimes(sessions, since))
+    if (await fences(hub) === fencesBefore) {
+      takeOvers.push(...rig.takeOverTimes(urls, since))
+      recoveries.push(...rig.recoveryTimes(sessions, since))
+    } else disturbed++
     if (n === kills - 1) break
     await hub.restart()
     for (const client of rig.clients) if (rig.hubs[client.home] === hub) client.goHome()
@@ -36,6 +44,8 @@ async function killOwners(t, { leaseMs, kills, limitMs }) {
   await rig.settle()
   const times = distribution(takeOvers)
   note(`${kills} owner kills, lease ${leaseMs} ms, ${SESSIONS} sessions, ${RATE} pushes/s`)
+  if (disturbed > 0) note(`${disturbed} kills do not count: another node got no processor for so long that its own lease ran out`)
+  assert.ok(disturbed <= kills / 2, `this machine is too busy to measure: ${disturbed} of ${kills} kills were disturbed`)
   note(`take-over: ${times}`)
   note(`a client's first push of the new upstream: ${distribution(recoveries)}`)
   rig.judge({ lost: Infinity, ownerLost: true })

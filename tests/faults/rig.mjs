@@ -92,19 +92,20 @@ export class Rig {
   }
 
   /** Judges both ends' logs. lost: how many pushes may be missing at a client; peak: upstreams a vin at once; ownerLost: see checker.mjs. */
-  judge({ lost = 0, gaps = Infinity, peak = 1, ownerLost = false } = {}) {
+  judge({ lost = 0, gaps = Infinity, peak = 1, unresumed = 0, ownerLost = false } = {}) {
     const result = checkAll(this.sessions, this.backend, { ownerLost })
     const pushes = this.urls.reduce((sum, url) => sum + this.backend.of(url).sent.length, 0)
     note(`${pushes} pushes, ${result.messages} deliveries, ${result.lost.length} missing, ${result.gaps} gaps announced, ${
       result.resumes} resumes${ownerLost ? `, ${result.torn.size} positions gone with their owner` : ''}`)
     assert.equal(result.problems.length, 0, `${result.problems.length} problems:\n${result.problems.slice(0, SHOWN).join('\n')}`)
     assert.ok(result.lost.length <= lost, `${result.lost.length} pushes missing at a client: ${JSON.stringify(result.lost.slice(0, SHOWN))}`)
+    assert.ok(result.unresumed.length <= unresumed, `${result.unresumed.length} not resumed:\n${result.unresumed.slice(0, SHOWN).join('\n')}`)
     assert.ok(result.gaps <= gaps, `${result.gaps} gaps, e.g. ${JSON.stringify(result.announced.slice(0, SHOWN))}`)
     assert.ok(mostAtOnce(this.backend).most <= peak, `two upstreams at once: ${JSON.stringify(mostAtOnce(this.backend))}`)
     return result
   }
 
-  /** No client was closed since the mark (a log length a client). */
+  /** How many clients were closed by somebody else than themselves. */
   closedClients() { return this.clients.filter((client) => client.ends().length > 0).length }
 
   async owners() {

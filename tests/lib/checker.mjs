@@ -68,13 +68,18 @@ class Walk {
   problem(text) { this.result.problems.push(`${this.name}: ${text}`) }
 
   welcome(entry) {
-    const { asked, resumed } = entry
+    const { resumed } = entry
+    const asked = entry.asked?.epoch ? entry.asked : null // 0.0 is no position to resume from
     if (asked && !resumed) {
-      this.result.unresumed++
-      this.problem(`asked for ${where(asked)} at ${entry.node} and was not resumed (told ${where(entry)})`)
+      this.result.unresumed.push(`${this.name} asked for ${where(asked)} at ${entry.node} and was told ${where(entry)}`)
     }
     if (resumed && asked && compare(asked, entry) !== 0) this.problem(`asked for ${where(asked)}, resumed at ${where(entry)}`)
-    if (!asked || !resumed) this.position = entry.epoch ? { epoch: entry.epoch, offset: entry.offset } : null
+    if (!asked || !resumed) {
+      // It begins anew where it is told, which may be before what an owner that is cut off had given it.
+      if (asked && compare(entry, asked) < 0) this.number = -1
+      this.position = entry.epoch ? { epoch: entry.epoch, offset: entry.offset } : null
+      this.gaps = []
+    }
     if (asked) this.result.resumes++
   }
 
@@ -111,13 +116,13 @@ class Walk {
 }
 
 function emptyResult() {
-  return { problems: [], lost: [], torn: new Set(), messages: 0, gaps: 0, announced: [], resumes: 0, unresumed: 0, unannounced: 0 }
+  return { problems: [], lost: [], torn: new Set(), messages: 0, gaps: 0, announced: [], resumes: 0, unresumed: [], unannounced: 0 }
 }
 
 /**
  * clients: [{log}] of one session; url: the upstream's; sent: what the backend pushed on it.
  * Result: problems (each breaks the contract), lost (numbers that a client never got although it was
- * there before), and counts. ownerLost: owners were killed or cut off, see `torn`.
+ * there before), unresumed (tokens that nobody could make anything of), and counts. ownerLost: owners were killed or cut off, see `torn`.
  */
 export function checkSession(clients, { url, sent, ownerLost }) {
   const result = emptyResult()
@@ -144,7 +149,7 @@ export function checkAll(sessions, backend, { ownerLost = false } = {}) {
     const result = checkSession(clients, { url, sent: backend.of(url).sent, ownerLost })
     for (const [name, value] of Object.entries(result)) {
       if (value instanceof Set) for (const position of value) total[name].add(`${url} ${position}`)
-      else if (Array.isArray(value)) total[name].push(...value.map((item) => (typeof item === 'object' ? { url, ...item } : item)))
+      else if (Array.isArray(value)) for (const item of value) total[name].push(typeof item === 'object' ? { url, ...item } : item)
       else total[name] += value
     }
   }

@@ -36,7 +36,7 @@ export class TcpProxy {
     forward(link.server, client)
     for (const socket of [client, link.server]) {
       socket.on('error', () => {})
-      socket.once('close', () => this.links.delete(link))
+      socket.once('close', () => { if (client.destroyed && link.server.destroyed) this.links.delete(link) })
     }
     if (this.mode === 'silent') hold(link)
   }
