@@ -3,18 +3,19 @@
 #include <assert.h>
 #include <errno.h>
 #include <hiredis/hiredis.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "bus/redis_resolver.h"
 #include "bus/redis_tls.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metrics.h"
 #include "common/rng.h"
+#include "loop/resolve.h"
 
 #define BACKOFF_MIN_MS     50
 #define BACKOFF_MAX_MS     1000
@@ -42,8 +43,10 @@ struct redis_link {
     char *host;
     uint16_t port;
     enum link_state state;
-    struct redis_resolver resolver;
-    size_t address; /* the one of the resolver's that is tried */
+    struct resolver *resolver;
+    struct resolve *query;     /* NULL: none is under way */
+    struct resolved addresses; /* of the latest one */
+    size_t address;            /* the one that is tried */
     redisContext *context;
     struct ssl_st *ssl;
     struct loop_watch *readable, *writable; /* NULL: not waited for */
@@ -83,7 +86,9 @@ static void link_want(struct redis_link *link, enum loop_ready ready, bool wante
 
 static void link_drop_connection(struct redis_link *link)
 {
-    redis_resolver_stop(&link->resolver);
+    if (link->query != NULL)
+        resolve_cancel(link->query);
+    link->query = NULL;
     loop_watch_free(link->readable);
     loop_watch_free(link->writable);
     link->readable = link->writable = NULL;
@@ -129,7 +134,7 @@ static void link_fail(struct redis_link *link, const char *why)
 /* An address did not lead to a connection: the next one, or the back-off. */
 static void link_next_address(struct redis_link *link, const char *why)
 {
-    if (link->state == LINK_RESOLVING || link->address + 1 >= link->resolver.len) {
+    if (link->state == LINK_RESOLVING || link->address + 1 >= link->addresses.len) {
         link_fail(link, why);
         return;
     }
@@ -323,17 +328,17 @@ static redisContext *wrap_socket(int fd)
 
 static void link_connect(struct redis_link *link)
 {
-    const struct redis_address *address = &link->resolver.addresses[link->address];
+    const struct sockaddr *address =
+        (const struct sockaddr *)&link->addresses.addresses[link->address];
     link->state = LINK_CONNECTING;
     loop_timer_start(link->timer, link->options.deadline_ms);
-    int fd = socket(address->at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         link_next_address(link, strerror(errno));
         return;
     }
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-    if (connect(fd, (const struct sockaddr *)&address->at, address->len) != 0 &&
-        errno != EINPROGRESS) {
+    if (connect(fd, address, link->addresses.sizes[link->address]) != 0 && errno != EINPROGRESS) {
         int error = errno;
         close(fd);
         link_next_address(link, strerror(error));
@@ -343,13 +348,15 @@ static void link_connect(struct redis_link *link)
     link_want(link, LOOP_WRITABLE, true);
 }
 
-static void on_resolved(void *ctx)
+static void on_resolved(void *ctx, const struct resolved *found, const char *why)
 {
     struct redis_link *link = ctx;
-    if (link->resolver.len == 0) {
-        link_fail(link, "the host has no address");
+    link->query = NULL;
+    if (why != NULL) {
+        link_fail(link, why);
         return;
     }
+    link->addresses = *found;
     link->address = 0;
     link_connect(link);
 }
@@ -363,7 +370,10 @@ static void on_timer(void *ctx)
     }
     link->state = LINK_RESOLVING;
     loop_timer_start(link->timer, RESOLVE_MS);
-    redis_resolver_start(&link->resolver, link->host, link->port);
+    enum status status = resolve_start(link->resolver, link->host, link->port, on_resolved, link,
+                                       &link->query);
+    if (status != STATUS_OK)
+        link_fail(link, status_name(status));
 }
 
 /* --- for the owner --- */
@@ -377,7 +387,8 @@ struct redis_link *redis_link_new(const struct redis_link_options *options,
     link->ctx = ctx;
     link->host = redis_copy_text("");
     link->timer = loop_timer_new(options->loop, on_timer, link);
-    redis_resolver_init(&link->resolver, options->loop, on_resolved, link);
+    if (link->timer == NULL || resolver_new(options->loop, &link->resolver) != STATUS_OK)
+        abort();
     uint64_t seed;
     rng_secure(&seed, sizeof(seed));
     rng_seed(&link->rng, seed);
@@ -387,7 +398,7 @@ struct redis_link *redis_link_new(const struct redis_link_options *options,
 void redis_link_free(struct redis_link *link)
 {
     link_drop_connection(link);
-    redis_resolver_fini(&link->resolver);
+    resolver_free(link->resolver);
     loop_timer_free(link->timer);
     free(link->host);
     free(link);

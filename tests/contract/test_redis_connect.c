@@ -11,8 +11,7 @@
 #include "bus/bus_redis.h"
 #include "rig_redis.h"
 
-#define LEASE_MS   1000
-#define TLS_BEHIND 1 /* the TLS port follows the plain one */
+#define LEASE_MS 1000
 
 static struct redis_rig r;
 
@@ -172,7 +171,7 @@ static void make_certificates(struct certificate *c)
 static void start_tls(const struct certificate *c, char port[8])
 {
     redis_server_kill(&r.server);
-    snprintf(port, 8, "%u", r.server.port + TLS_BEHIND);
+    snprintf(port, 8, "%u", redis_server_free_port());
     const char *const extra[] = {"--tls-port",         port,   "--tls-cert-file",    c->cert,
                                  "--tls-key-file",     c->key, "--tls-ca-cert-file", c->ca,
                                  "--tls-auth-clients", "no"};
