@@ -1,0 +1,288 @@
+// The front door: tokens, origins, limits, proxies, TLS on both sides, compression.
+import assert from 'node:assert/strict'
+import { generateKeyPairSync } from 'node:crypto'
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
+import https from 'node:https'
+import net from 'node:net'
+import { join } from 'node:path'
+import tls from 'node:tls'
+import { WebSocketServer } from 'ws'
+import { test } from '../lib/runner.mjs'
+import { Backend } from '../lib/backend.mjs'
+import { Browser } from '../lib/browser.mjs'
+import { Authority } from '../lib/certificates.mjs'
+import { runVinhub, scratch, service, SLACK_MS, startHub } from '../lib/hub.mjs'
+import { handshake, handshakeText, rawSocket } from '../lib/net.mjs'
+import { freePort } from '../lib/ports.mjs'
+import { inSeconds, token } from '../lib/tokens.mjs'
+import { until } from '../lib/until.mjs'
+
+const SECRET = '0123456789abcdef'.repeat(4)
+const LEEWAY_S = 5
+const PATH = '/admin/VIN1?remoteWs'
+
+async function start(t, settings = {}, serviceSettings = {}) {
+  const backend = await Backend.start(t)
+  const hub = await startHub(t, { settings: { services: [service(backend, serviceSettings)], ...settings } })
+  return { backend, hub }
+}
+
+/** Opens and says how it ended: '4001 reason', or 'open' where it can be used. */
+async function verdict(t, hub, path, options) {
+  const browser = Browser.dial(t, hub.url(path), options)
+  await browser.opened
+  browser.send('ping')
+  await until(() => browser.end || browser.received.length > 0, 5000, 'an end or an answer')
+  browser.socket.terminate()
+  return browser.end ? `${browser.end.code} ${browser.end.reason}` : 'open'
+}
+
+function withJwt(t, settings = {}) {
+  const secretFile = join(scratch(t), 'secret')
+  writeFileSync(secretFile, `${SECRET}\n`)
+  return start(t, { auth: { mode: 'jwt', secret_file: secretFile, ...settings.auth }, ...settings.more }, { session: '{user}:{vin}' })
+}
+
+const claims = (over = {}) => ({ sub: 'admin', vins: ['VIN*'], exp: inSeconds(60), aud: ['x', 'hub'], iss: 'me', ...over })
+const hs256 = (over) => token(claims(over), { key: SECRET })
+
+test('a token must be whole, in time and cover what the URL names', async (t) => {
+  const { hub } = await withJwt(t, { auth: { audience: 'hub', issuer: 'me' } })
+  const cases = [
+    ['a good one', hs256(), 'open'],
+    ['expired within the leeway', hs256({ exp: inSeconds(-2) }), 'open'],
+    ['expired', hs256({ exp: inSeconds(-LEEWAY_S - 1) }), /expired/],
+    ['without exp', hs256({ exp: undefined }), /exp/],
+    ['valid in a moment', hs256({ nbf: inSeconds(3) }), 'open'],
+    ['valid later', hs256({ nbf: inSeconds(LEEWAY_S + 5) }), /not valid yet/],
+    ['one audience', hs256({ aud: 'hub' }), 'open'],
+    ['another audience', hs256({ aud: 'other' }), /audience/],
+    ['another issuer', hs256({ iss: 'you' }), /issuer/],
+    ['another user', hs256({ sub: 'bob' }), /user/],
+    ['no user', hs256({ sub: undefined }), /user/],
+    ['this vin', hs256({ vins: ['VIN1'] }), 'open'],
+    ['all vins', hs256({ vins: ['*'] }), 'open'],
+    ['other vins', hs256({ vins: ['VIN', 'X*'] }), /vin/],
+    ['no vins', hs256({ vins: undefined }), /vin/],
+    ['this service', hs256({ services: ['a', 'remoteWs'] }), 'open'],
+    ['other services', hs256({ services: ['a'] }), /service/],
+    ['unsigned', token(claims(), { alg: 'none' }), /invalid/],
+    ['another algorithm', token(claims(), { alg: 'HS512', key: SECRET }), /invalid/],
+    ['another secret', token(claims(), { key: 'f'.repeat(64) }), /invalid/],
+    ['no token at all', 'a.b.c', /invalid/],
+  ]
+  for (const [name, value, expected] of cases) {
+    const got = await verdict(t, hub, `${PATH}&token=${value}`)
+    if (expected === 'open') assert.equal(got, 'open', name)
+    else assert.match(got, new RegExp(`^4001 .*${expected.source}`), name)
+  }
+  assert.equal(await verdict(t, hub, PATH), '4001 token missing')
+  assert.ok(!hub.lines.some((line) => line.includes(SECRET) || /eyJ[\w-]+\.eyJ/.test(line)), 'no token in the log')
+})
+
+test('the token comes from the subprotocol, the query or the cookie, in this order', async (t) => {
+  const { hub, backend } = await withJwt(t, { more: { origins: ['app.example'] } })
+  const foreign = hs256({ sub: 'bob' })
+  const cookie = (value) => ({ headers: { Cookie: `a=b; token=${value}; c=d` } })
+  assert.equal(await verdict(t, hub, PATH, { protocols: ['bearer', hs256()] }), 'open')
+  assert.equal(await verdict(t, hub, PATH, { protocols: ['vinhub.v1', 'bearer', foreign] }), '4001 token of another user')
+  assert.equal(await verdict(t, hub, `${PATH}&token=${hs256()}`, { protocols: ['bearer', foreign] }), '4001 token of another user')
+  assert.equal(await verdict(t, hub, PATH, cookie(hs256())), 'open')
+  assert.equal(await verdict(t, hub, `${PATH}&token=${foreign}`, cookie(hs256())), '4001 token of another user')
+  assert.ok(backend.upgrades.every(({ url }) => !url.includes('token')), 'no token reaches the backend')
+})
+
+test('a cookie counts only where origins are checked', async (t) => {
+  const { hub } = await withJwt(t)
+  assert.equal(await verdict(t, hub, PATH, { headers: { Cookie: `token=${hs256()}` } }), '4001 token missing')
+})
+
+test('the client is closed when its token expires', async (t) => {
+  const { hub } = await withJwt(t)
+  const lives = 2
+  const opened = performance.now()
+  const browser = await Browser.open(t, hub.url(`${PATH}&token=${hs256({ exp: inSeconds(lives - LEEWAY_S) })}`))
+  assert.equal((await browser.ended(lives * 1000 + 1000 + SLACK_MS)).code, 4001)
+  assert.ok(performance.now() - opened > (lives - 1) * 1000 - 50, 'not before')
+})
+
+for (const alg of ['RS256', 'ES256']) {
+  test(`${alg}: the public key verifies, and is no shared secret`, async (t) => {
+    const make = () => (alg === 'RS256' ? generateKeyPairSync('rsa', { modulusLength: 2048 }) : generateKeyPairSync('ec', { namedCurve: 'P-256' }))
+    const { publicKey, privateKey } = make()
+    const file = join(scratch(t), 'public.pem')
+    const pem = publicKey.export({ type: 'spki', format: 'pem' })
+    writeFileSync(file, pem)
+    const { hub } = await start(t, { auth: { mode: 'jwt', algorithm: alg, public_key_file: file } }, { session: '{user}:{vin}' })
+    const good = token(claims(), { alg, key: privateKey })
+    assert.equal(await verdict(t, hub, `${PATH}&token=${good}`), 'open')
+    assert.match(await verdict(t, hub, `${PATH}&token=${token(claims(), { alg, key: make().privateKey })}`), /^4001/)
+    assert.match(await verdict(t, hub, `${PATH}&token=${token(claims(), { key: pem })}`), /^4001/)
+    assert.match(await verdict(t, hub, `${PATH}&token=${good.slice(0, -8)}AAAAAAAA`), /^4001/)
+  })
+}
+
+test('origins: hosts, schemes, ports and hosts below', async (t) => {
+  const { hub } = await start(t, { origins: ['https://app.example', 'plain.example', '*.below.example', 'http://port.example:8080'] })
+  const cases = {
+    'https://app.example': 101, 'https://APP.example:8443': 101, 'http://app.example': 403,
+    'http://plain.example:1': 101, 'https://x.below.example': 101, 'https://below.example': 403, 'https://evilbelow.example': 403,
+    'http://port.example:8080': 101, 'http://port.example': 403, null: 403, 'https://other.example': 403,
+  }
+  for (const [Origin, status] of Object.entries(cases)) assert.equal((await handshake(hub.port, PATH, { Origin })).status, status, Origin)
+  assert.equal((await handshake(hub.port, PATH)).status, 101, 'no Origin header')
+  assert.match((await handshake(hub.port, PATH, { Origin: 'null' })).body, /^.+\n$/, 'a line that says why')
+})
+
+test('max and max_per_ip: 503 with Retry-After, and room again after one left', async (t) => {
+  const { hub } = await start(t, {
+    clients: { max: 3, max_per_ip: 2 }, listen: { trusted_proxies: ['127.0.0.0/8'] },
+  })
+  const from = (address) => ({ headers: { 'X-Forwarded-For': `203.0.113.99, ${address}` } })
+  const first = await Browser.open(t, hub.url(PATH), from('198.51.100.1'))
+  await Browser.open(t, hub.url(PATH), from('198.51.100.1'))
+  const refused = await handshake(hub.port, PATH, from('198.51.100.1').headers)
+  assert.equal(refused.status, 503)
+  assert.ok(Number(refused.headers['retry-after']) > 0)
+  await Browser.open(t, hub.url(PATH), from('198.51.100.2'))
+  assert.equal((await handshake(hub.port, PATH, from('198.51.100.3').headers)).status, 503, 'three are the most')
+  await first.close()
+  await until(async () => (await handshake(hub.port, PATH, from('198.51.100.1').headers)).status === 101, 3000, 'room again')
+  assert.ok(await hub.metric('vinhub_refused_total', 'per_ip') >= 1)
+  assert.ok(await hub.metric('vinhub_refused_total', 'full') >= 1)
+})
+
+test('the PROXY header is required, and says where a client comes from', async (t) => {
+  const { hub } = await start(t, { listen: { proxy_protocol: true }, clients: { max_per_ip: 1 } })
+  const v2 = (command, family, body) => Buffer.concat([Buffer.from('0d0a0d0a000d0a515549540a', 'hex'),
+    Buffer.from([0x20 | command, family, body.length >> 8, body.length & 255]), body])
+  const answerTo = async (header) => {
+    const peer = rawSocket(t, hub.port, Buffer.concat([Buffer.from(header), Buffer.from(handshakeText(PATH))]))
+    await until(() => peer.closed || peer.text().includes('\r\n\r\n'), 5000, 'an answer or an end')
+    return peer.text().slice(9, 12) || 'dropped'
+  }
+  assert.equal(await answerTo('PROXY TCP4 198.51.100.1 192.0.2.1 4711 443\r\n'), '101')
+  assert.equal(await answerTo('PROXY TCP4 198.51.100.1 192.0.2.1 4712 443\r\n'), '503', 'one of an address')
+  assert.equal(await answerTo(v2(1, 0x11, Buffer.from([198, 51, 100, 1, 192, 0, 2, 1, 1, 2, 3, 4]))), '503', 'version 2')
+  assert.equal(await answerTo('PROXY TCP6 2001:db8::1 2001:db8::2 1 2\r\n'), '101')
+  assert.equal(await answerTo(v2(1, 0x21, Buffer.alloc(36, 7))), '101')
+  assert.equal(await answerTo('PROXY UNKNOWN\r\n'), '101', 'the socket\'s own address')
+  assert.equal(await answerTo(v2(0, 0, Buffer.alloc(0))), '503', 'the socket\'s own address, again')
+  assert.equal(await answerTo(''), 'dropped')
+  assert.equal(await answerTo('PROXY TCP4 nonsense\r\n'), 'dropped')
+})
+
+test('TLS: certificates change with SIGHUP while clients stay, and a bad one changes nothing', async (t) => {
+  const authority = new Authority(t)
+  const [one, two] = [authority.issue('one'), authority.issue('two')]
+  const [cert, key] = [join(authority.folder, 'live.pem'), join(authority.folder, 'live.key')]
+  const install = (pair) => { copyFileSync(pair.cert, cert); copyFileSync(pair.key, key) }
+  install(one)
+  const { hub, backend } = await start(t, { listen: { tls_cert: cert, tls_key: key } })
+  const served = () => new Promise((resolve, reject) => {
+    const socket = tls.connect({ port: hub.port, host: '127.0.0.1', servername: 'localhost', ca: authority.ca }, () => {
+      resolve(socket.getPeerCertificate().subject.CN)
+      socket.destroy()
+    }).once('error', reject)
+  })
+  const browser = await Browser.open(t, `wss://localhost:${hub.port}${PATH}`, { ca: authority.ca })
+  await backend.one('/base/admin/VIN1')
+  const large = Buffer.alloc(1024 * 1024, 'tls')
+  backend.push('/base/admin/VIN1', large)
+  await browser.got(1)
+  assert.ok(browser.received[0].data.equals(large))
+  assert.equal(await served(), 'one')
+  install(two)
+  hub.child.signal('SIGHUP')
+  await until(async () => await served() === 'two', 5000, 'the new certificate')
+  writeFileSync(cert, 'no certificate')
+  hub.child.signal('SIGHUP')
+  await until(() => hub.lines.some((line) => line.includes('reload_refused')), 5000, 'a refusal')
+  assert.equal(await served(), 'two')
+  browser.send('ping')
+  await browser.got(2)
+  const plain = rawSocket(t, hub.port, handshakeText(PATH))
+  await until(() => plain.closed, 5000, 'a plain client to be dropped')
+  assert.doesNotMatch(plain.text(), /101/)
+})
+
+test('wss upstreams are verified: authority, name and dates are not to be talked out of', async (t) => {
+  const authority = new Authority(t)
+  const serve = async (pair) => {
+    const server = https.createServer({ cert: readFileSync(pair.cert), key: readFileSync(pair.key) }).on('tlsClientError', () => {})
+    new WebSocketServer({ server }).on('connection', (socket) => socket.on('message', (data, binary) => socket.send(data, { binary })))
+    const port = await freePort()
+    await new Promise((resolve) => { server.listen(port, '127.0.0.1', resolve) })
+    t.defer(() => { server.closeAllConnections(); server.close() })
+    return port
+  }
+  const good = await serve(authority.issue('good'))
+  const own = await serve(authority.issue('own', { signed: false }))
+  const elsewhere = await serve(authority.issue('elsewhere', { names: 'DNS:other.example' }))
+  const at = (name, port, more = {}) => ({ name, upstream: `wss://localhost:${port}/x`, tls_ca: authority.file, ...more })
+  const hub = await startHub(t, { settings: { services: [
+    at('good', good), at('address', good, { upstream: `wss://127.0.0.1:${good}/x` }), at('system', good, { tls_ca: '' }),
+    at('own', own), at('elsewhere', elsewhere),
+  ] } })
+  for (const name of ['good', 'address']) {
+    const browser = await Browser.open(t, hub.url(`/u/V?${name}`))
+    browser.send('through TLS')
+    await browser.got(1)
+  }
+  for (const name of ['system', 'own', 'elsewhere']) {
+    await Browser.open(t, hub.url(`/u/V?${name}`))
+    await until(async () => /certificate|mismatch/.test((await hub.json(`/api/sessions/${name}:V`)).reason ?? ''), 5000, `${name} to be refused`)
+  }
+})
+
+test('compression: agreed where wanted, both ways, and bounded after inflating', async (t) => {
+  const { hub, backend } = await start(t, { clients: { compression: true } })
+  const large = 'realistic JSON '.repeat(20_000)
+  for (const perMessageDeflate of [true, { serverMaxWindowBits: 10 }, { clientMaxWindowBits: 9 }, false]) {
+    const options = perMessageDeflate === true ? { threshold: 0 } : perMessageDeflate && { threshold: 0, ...perMessageDeflate }
+    const browser = await Browser.open(t, hub.url(PATH), { perMessageDeflate: options })
+    assert.equal(browser.socket.extensions.includes('deflate'), perMessageDeflate !== false && !perMessageDeflate.serverMaxWindowBits)
+    await backend.one('/base/admin/VIN1')
+    backend.push('/base/admin/VIN1', large)
+    backend.push('/base/admin/VIN1', 'small')
+    await browser.got(2)
+    assert.deepEqual(browser.texts(), [large, 'small'])
+    assert.equal(browser.socket._socket.bytesRead < large.length / 10, browser.socket.extensions.includes('deflate'))
+    const count = backend.messages.length
+    browser.send(large)
+    browser.send('')
+    browser.send('in two ', { fin: false })
+    browser.send('parts', { fin: true })
+    await until(() => backend.messages.length === count + 3, 5000, 'what was sent')
+    assert.deepEqual(backend.texts().slice(count), [large, '', 'in two parts'])
+    await browser.close()
+  }
+  const bomb = await Browser.open(t, hub.url(PATH), { perMessageDeflate: { threshold: 0 } })
+  bomb.send(Buffer.alloc(64 * 1024 * 1024))
+  assert.equal((await bomb.ended(10_000)).code, 4003)
+})
+
+test('a client that answers no PING is dropped, one that says anything is not', async (t) => {
+  const { hub } = await start(t, { clients: { ping: { every: '500ms', timeout: '500ms' } } })
+  const answers = await Browser.open(t, hub.url(PATH))
+  const talks = await Browser.open(t, hub.url(PATH), { autoPong: false })
+  const silent = await Browser.open(t, hub.url(PATH), { autoPong: false })
+  const began = performance.now()
+  const talking = setInterval(() => talks.send('ping'), 200)
+  t.defer(() => clearInterval(talking))
+  await silent.ended(1000 + 1000 + SLACK_MS)
+  assert.ok(performance.now() - began > 900, 'not before every and timeout are over')
+  await until(() => answers.pings >= 3, 5000, 'PINGs')
+  assert.equal(answers.end, null)
+  assert.equal(talks.end, null)
+})
+
+test('a port that is taken is named, and the exit code is 1', async (t) => {
+  const taken = net.createServer()
+  const port = await freePort()
+  await new Promise((resolve) => { taken.listen(port, '127.0.0.1', resolve) })
+  t.defer(() => taken.close())
+  const { code, err } = await runVinhub(['--service', 'a=127.0.0.1:1/', '--listen', `127.0.0.1:${port}`, '--admin', `127.0.0.1:${await freePort()}`])
+  assert.equal(code, 1)
+  assert.match(err, new RegExp(`127.0.0.1:${port}.*in use`))
+})
