@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include "common/clock.h"
+#include "common/log.h"
 #include "loop/loop_private.h"
 
 #define HOOKS_MAX   8
@@ -76,6 +77,15 @@ static struct event_base *base_new(void)
     return base;
 }
 
+/* What libevent has to say (a name server that does not answer) becomes a line like all others. */
+static void on_event_log(int severity, const char *text)
+{
+    if (severity >= EVENT_LOG_WARN)
+        log_warn("libevent", LOG_STR("text", text));
+    else if (severity == EVENT_LOG_MSG)
+        log_info("libevent", LOG_STR("text", text));
+}
+
 static void raise_descriptor_limit(void)
 {
     struct rlimit limit;
@@ -93,6 +103,7 @@ enum status loop_new(struct loop **out)
 
     raise_descriptor_limit();
     signal(SIGPIPE, SIG_IGN);
+    event_set_log_callback(on_event_log);
     loop->base = base_new();
     if (loop->base == NULL) {
         free(loop);
@@ -110,6 +121,10 @@ void loop_free(struct loop *loop)
         loop_lws_destroy(loop, loop_lws(loop));
     for (size_t i = 0; i < loop->signals_len; i++)
         event_free(loop->signals[i].event);
+    /* What libevent has put off (the end of cancelled name queries) frees its memory now. Nobody is
+     * left for the hooks. */
+    loop->starts_len = loop->ends_len = 0;
+    event_base_loop(loop->base, EVLOOP_NONBLOCK);
     event_base_free(loop->base);
     free(loop);
 }

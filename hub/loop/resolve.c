@@ -3,6 +3,7 @@
 #include <event2/dns.h>
 #include <event2/util.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@ struct resolver {
     struct evdns_base *base;
     struct timespec read_at[2]; /* when the files below were changed last, as far as is known */
     size_t queries;
+    bool closed; /* waits for the last answer to a cancelled query, and is freed then */
 };
 
 static const char *const files[2] = {"/etc/resolv.conf", "/etc/hosts"};
@@ -78,10 +80,13 @@ void resolver_free(struct resolver *resolver)
 {
     if (resolver == NULL)
         return;
-    /* Cancelled queries are called back here a last time. */
+    /* evdns calls back once more for each cancelled query, from the loop. */
     if (resolver->base != NULL)
         evdns_base_free(resolver->base, 1);
-    free(resolver);
+    resolver->base = NULL;
+    resolver->closed = true;
+    if (resolver->queries == 0)
+        free(resolver);
 }
 
 static void gather(const struct evutil_addrinfo *list, struct resolved *out)
@@ -98,8 +103,11 @@ static void gather(const struct evutil_addrinfo *list, struct resolved *out)
 static void on_result(int result, struct evutil_addrinfo *list, void *arg)
 {
     struct resolve *resolve = arg;
-    loop_enter(resolve->resolver->loop);
-    resolve->resolver->queries--;
+    struct resolver *resolver = resolve->resolver;
+    loop_enter(resolver->loop);
+    resolver->queries--;
+    if (resolver->closed && resolver->queries == 0)
+        free(resolver);
     if (resolve->out != NULL)
         *resolve->out = NULL;
 

@@ -30,7 +30,8 @@ struct resolved {
 typedef void resolve_fn(void *ctx, const struct resolved *result, const char *why);
 
 MUST_USE enum status resolver_new(struct loop *loop, struct resolver **out);
-/* Every query must be done or cancelled. */
+/* Every query must be done or cancelled. May be called from within a resolve_fn. Before loop_free.
+ */
 void resolver_free(struct resolver *resolver);
 
 /*
