@@ -37,6 +37,7 @@ static void connected_comes_once_and_first(struct rig *rig)
     struct peer *a = rig_peer_unconnected(rig, "a");
     assert_null(a->first);
     rig_wait(a, SEEN_CONNECTED, 0);
+    rig_hear(a);
     rig_settle(a);
     assert_int_equal(a->first->kind, SEEN_CONNECTED);
     assert_null(rig_find(a, SEEN_CONNECTED, 0));

@@ -230,11 +230,16 @@ static bool is_heard(void *ctx)
     return peer->bus->ops->heard_ms(peer->bus) > 0;
 }
 
+void rig_hear(struct peer *peer)
+{
+    rig_until(peer->rig, is_heard, peer);
+}
+
 struct peer *rig_peer(struct rig *rig, const char *id)
 {
     struct peer *peer = rig_peer_unconnected(rig, id);
     rig_wait(peer, SEEN_CONNECTED, 0);
-    rig_until(rig, is_heard, peer);
+    rig_hear(peer);
     return peer;
 }
 

@@ -92,6 +92,8 @@ struct rig {
 struct peer *rig_peer(struct rig *rig, const char *id);
 /* The same without waiting. */
 struct peer *rig_peer_unconnected(struct rig *rig, const char *id);
+/* Until the peer hears its inbox. */
+void rig_hear(struct peer *peer);
 void rig_remove(struct rig *rig, struct peer *peer);
 void rig_clear(struct rig *rig);
 
