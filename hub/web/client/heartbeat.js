@@ -6,6 +6,7 @@
 // nothing about the connection, so it pings anew, once, before it judges.
 
 const LATE_MS = 1000;
+const FRESH_MS = 1000; // what was heard so recently needs no asking
 
 export class Heartbeat {
   #options;
@@ -34,8 +35,10 @@ export class Heartbeat {
 
   /** Pings at once; the answer has to come within `ms`. */
   probe(ms) {
-    if (performance.now() - this.#heardAt < LATE_MS || (this.#waiting && this.#dueAt - performance.now() < ms)) return;
-    this.#ask(ms);
+    const now = performance.now();
+    const left = this.#dueAt - now;
+    const asked = this.#waiting && left >= 0 && left <= ms;
+    if (!asked && now - this.#heardAt > FRESH_MS) this.#ask(ms);
   }
 
   #arm(ms) {

@@ -30,6 +30,7 @@ const STABLE_MS = 5000;          // a connection that lived so long makes the ba
 const RAW_ACCEPTED_MS = 1000;    // a refused token closes a raw connection well within it
 const SEND_TIMEOUT_MAX = 240_000; // the hub remembers ids for five minutes, then a repeat would go upstream twice
 const ABNORMAL = 1006;
+const OPEN = 1;
 const READY_STATES = { connecting: 0, open: 1, waiting: 0, idle: 3, closed: 3, failed: 3 };
 
 const valueOf = (source, ...values) => (typeof source === 'function' ? source(...values) : source);
@@ -178,7 +179,7 @@ export class VinhubClient {
       socket = new Socket(handshakeUrl(target, parameters), protocols);
     } catch (error) {
       // A URL that can't be read, or a token that is none: the next try would be the same.
-      this.#finish('failed', { code: ABNORMAL, reason: String(error?.message ?? error) });
+      this.#fail(ABNORMAL, String(error?.message ?? error));
       return;
     }
     this.#attach(socket);
@@ -221,7 +222,7 @@ export class VinhubClient {
   }
 
   #flush() {
-    if (this.#state !== 'open' && this.#openedAt === 0) return;
+    if (this.#openedAt === 0 || this.#socket.readyState !== OPEN) return; // one that is closing swallows what it gets
     this.#outbox.flush((frame, id) => {
       this.#socket.send(frame);
       if (this.#isRaw) this.#outbox.acknowledge(id);
@@ -328,8 +329,7 @@ export class VinhubClient {
       this.#refusal = null;
     }
     if (rule.end || this.#refusals >= this.#options.maxRefusals) {
-      this.#events.emit('close', { code, reason });
-      this.#finish('failed', { code, reason });
+      this.#fail(code, reason);
       return;
     }
     if (!rule.stay) this.#place++;
@@ -339,6 +339,11 @@ export class VinhubClient {
     this.#notBefore = performance.now() + (rule.floor ?? 0);
     this.#timer = setTimeout(() => this.#dial(), wait);
     this.#set('waiting', { code, reason, retryIn: Math.round(wait) });
+    this.#events.emit('close', { code, reason });
+  }
+
+  #fail(code, reason) {
+    this.#finish('failed', { code, reason });
     this.#events.emit('close', { code, reason });
   }
 

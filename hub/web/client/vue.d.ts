@@ -1,0 +1,56 @@
+import type { CloseInfo, Gap, Meta, Options, Payload, SendError, Status, Url } from './vinhub.js';
+
+export interface MixinOptions extends Options {
+  /** Where initWebsocket() is called without one; a function gets the component as `this`. */
+  url?: Url | ((this: any) => Url);
+}
+
+export interface MessageEventLike extends Meta {
+  type: 'message';
+  data: string | Uint8Array;
+}
+
+/** What a component keeps as `websocket`. */
+export interface SocketLike {
+  readonly readyState: 0 | 1 | 3;
+  send(data: Payload): Promise<void>;
+  close(): void;
+}
+
+/** What the mixin gives to a component. */
+export interface WebsocketComponent {
+  websocket: SocketLike;
+  websocketStatus: Pick<Status, 'state' | 'upstream'> & Partial<Status>;
+  lockReconnect: boolean;
+  initWebsocket(url?: Url): void;
+  websocketOnmessage(event: MessageEventLike): void;
+  handleMessageArrived(data: string | Uint8Array, event: MessageEventLike): void;
+  start(): void;
+  reconnect(): void;
+  websocketSend(data: Payload): Promise<void>;
+}
+
+/** What a component may define for itself; each is found in lower case and in camel case too. */
+export interface WebsocketHooks {
+  websocketUrl?: Url | (() => Url);
+  websocketOptions?: Options | (() => Options);
+  websocketOnopen?(event: { type: 'open'; resumed: boolean }): void;
+  websocketOnclose?(event: { type: 'close' } & CloseInfo): void;
+  websocketOnerror?(event: { type: 'error' }): void;
+  handleGap?(gap: Gap): void;
+  handleSendFailed?(error: SendError, data: Payload): void;
+}
+
+export interface WebsocketMixin {
+  data(): Pick<WebsocketComponent, 'websocketStatus'>;
+  methods: Pick<WebsocketComponent,
+    'initWebsocket' | 'websocketOnmessage' | 'handleMessageArrived' | 'start' | 'reconnect' | 'websocketSend'>;
+  destroyed(): void;
+  beforeUnmount(): void;
+  unmounted(): void;
+}
+
+export function vinhubMixin(options?: MixinOptions): WebsocketMixin;
+
+declare const mixin: WebsocketMixin;
+export default mixin;

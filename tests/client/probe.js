@@ -1,0 +1,38 @@
+// In the page: a client whose every event is kept, for the test to look at.
+import { VinhubClient } from './client/vinhub.js';
+import mixin, { vinhubMixin } from './client/vue.js';
+
+function keep(client) {
+  const seen = { messages: [], metas: [], states: [], gaps: [], errors: [], closes: [], acks: [], refused: [] };
+  client.on('message', (data, meta) => {
+    seen.messages.push(typeof data === 'string' ? data : [...data]);
+    seen.metas.push(meta);
+  });
+  client.on('status', (status) => seen.states.push({ ...status, at: performance.now() }));
+  client.on('gap', (gap) => seen.gaps.push(gap));
+  client.on('error', (error) => seen.errors.push(error));
+  client.on('close', (end) => seen.closes.push(end));
+  window.client = client;
+  window.seen = seen;
+}
+
+/** options.tokens: what the token provider gives, one after another, the last one again and again. */
+window.startClient = (url, { tokens, ...options } = {}) => {
+  window.asked = [];
+  if (tokens) {
+    options.token = (context) => {
+      window.asked.push(context);
+      return Promise.resolve(tokens[Math.min(window.asked.length, tokens.length) - 1]);
+    };
+  }
+  keep(new VinhubClient(url, options));
+  window.client.connect();
+};
+
+/** Sends and keeps how it ended; does not wait for that. */
+window.send = (data, options) => {
+  window.client.send(data, options).then(
+    () => window.seen.acks.push(data), ({ code, sent }) => window.seen.refused.push({ code, sent }));
+};
+
+Object.assign(window, { mixin, vinhubMixin, ready: true });
