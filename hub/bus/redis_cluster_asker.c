@@ -113,6 +113,11 @@ void redis_cluster_asker_free(struct redis_cluster_asker *a)
     free(a);
 }
 
+void redis_cluster_ask_another(struct redis_cluster_asker *a)
+{
+    redis_link_cut(a->link, "another one is asked");
+}
+
 void redis_cluster_asker_learn(struct redis_cluster_asker *a, const char *host, uint16_t port)
 {
     struct redis_host learned = {.port = port};

@@ -21,6 +21,8 @@ struct redis_cluster_asker *redis_cluster_asker_new(const struct redis_link_opti
 void redis_cluster_asker_free(struct redis_cluster_asker *asker);
 /* Asks now, where the next asking is further away. */
 void redis_cluster_ask(struct redis_cluster_asker *asker);
+/* What this one knows is of no use: asks the next. */
+void redis_cluster_ask_another(struct redis_cluster_asker *asker);
 /* A server to turn to where those of the URL are all gone; the latest few are kept. */
 void redis_cluster_asker_learn(struct redis_cluster_asker *asker, const char *host, uint16_t port);
 
