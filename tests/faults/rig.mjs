@@ -16,6 +16,7 @@ export const pageOf = (vin) => `/u/${vin}?remoteWs`
 export const upstreamOf = (vin) => `/base/u/${vin}`
 const LATE_MS = 20_000
 const SHOWN = 8
+const RETOLD = 400
 
 export class Rig {
   static async start(t, { nodes = 3, leaseMs = 1000, proxied = false, settings = {}, services = {}, atEnd = 'kill' } = {}) {
@@ -91,18 +92,32 @@ export class Rig {
       'the last pushes to arrive')
   }
 
-  /** Judges both ends' logs. lost: how many pushes may be missing at a client; peak: upstreams a vin at once; ownerLost: see checker.mjs. */
-  judge({ lost = 0, gaps = Infinity, peak = 1, unresumed = 0, ownerLost = false } = {}) {
-    const result = checkAll(this.sessions, this.backend, { ownerLost })
+  /** Judges both ends' logs. lost: how many pushes may be missing at a client; peak: upstreams a vin at once; ownerLost, dataLost: see checker.mjs. */
+  judge({ lost = 0, gaps = Infinity, peak = 1, unresumed = 0, ownerLost = false, dataLost = false } = {}) {
+    const result = checkAll(this.sessions, this.backend, { ownerLost, dataLost })
     const pushes = this.urls.reduce((sum, url) => sum + this.backend.of(url).sent.length, 0)
     note(`${pushes} pushes, ${result.messages} deliveries, ${result.lost.length} missing, ${result.gaps} gaps announced, ${
       result.resumes} resumes${ownerLost ? `, ${result.torn.size} positions gone with their owner` : ''}`)
+    if (result.problems.length > 0) this.t.explain(() => this.retell(result.problems[0].split(' ')[0]))
     assert.equal(result.problems.length, 0, `${result.problems.length} problems:\n${result.problems.slice(0, SHOWN).join('\n')}`)
     assert.ok(result.lost.length <= lost, `${result.lost.length} pushes missing at a client: ${JSON.stringify(result.lost.slice(0, SHOWN))}`)
     assert.ok(result.unresumed.length <= unresumed, `${result.unresumed.length} not resumed:\n${result.unresumed.slice(0, SHOWN).join('\n')}`)
     assert.ok(result.gaps <= gaps, `${result.gaps} gaps, e.g. ${JSON.stringify(result.announced.slice(0, SHOWN))}`)
     assert.ok(mostAtOnce(this.backend).most <= peak, `two upstreams at once: ${JSON.stringify(mostAtOnce(this.backend))}`)
     return result
+  }
+
+  /** What the clients of a session were told, a line each, without most of the pushes in between. */
+  retell(url) {
+    const { clients } = this.sessions.find((session) => session.url === url)
+    const line = (entry) => {
+      const where = entry.epoch ? ` ${entry.epoch}.${entry.offset ?? `${entry.from}-${entry.to}`}` : ''
+      const asked = entry.kind === 'welcome' ? ` resumed ${entry.resumed} asked ${entry.asked && `${entry.asked.epoch}.${entry.asked.offset}`}` : ''
+      return `  ${Math.round(entry.at)} ${entry.node ?? ''} ${entry.kind}${where}${entry.number === undefined ? '' : ` #${entry.number}`}${asked}`
+    }
+    const told = clients.flatMap(({ log }, n) => [`client ${n} of ${url}:`, ...log.filter(({ kind }) => kind !== 'ack').map(line)])
+    const upstreams = this.backend.of(url).all.map(({ openedAt, closedAt }) => `  ${Math.round(openedAt)} to ${closedAt && Math.round(closedAt)}`)
+    return [...told.slice(-RETOLD), 'upstreams:', ...upstreams]
   }
 
   /** How many clients were closed by somebody else than themselves. */

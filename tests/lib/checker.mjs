@@ -45,13 +45,15 @@ const covers = (gap, epoch, offset) => gap.epoch === epoch && gap.from <= offset
 /**
  * Positions in between that no gap names. An owner that is killed or cut off takes the end of its
  * epoch with it: what only its own clients have got, beyond what any other node has, is `torn`.
+ * Where Redis lost its data, too, nobody knows which epochs there were after one whose end is named missing.
  */
-function unannounced(epochs, from, to, gaps, ownerLost) {
+function unannounced(epochs, from, to, gaps, { ownerLost, dataLost }) {
   const [missing, torn] = [[], []]
   for (const { epoch, first, last } of between(epochs, from, to)) {
     const { shared } = epochs.get(epoch) ?? { shared: Infinity }
     for (let offset = first; offset <= last; offset++) {
       if (gaps.some((gap) => covers(gap, epoch, offset))) continue
+      if (dataLost && epoch < to.epoch && gaps.some((gap) => gap.to === 0 && gap.epoch < epoch)) continue
       const list = ownerLost && epoch < to.epoch && offset > shared ? torn : missing
       list.push(`${epoch}.${offset}`)
     }
@@ -61,8 +63,8 @@ function unannounced(epochs, from, to, gaps, ownerLost) {
 
 /** The walk along one client's log. */
 class Walk {
-  constructor(name, epochs, result, ownerLost) {
-    Object.assign(this, { name, epochs, result, ownerLost, position: null, number: -1, gaps: [] })
+  constructor(name, epochs, result, losses) {
+    Object.assign(this, { name, epochs, result, losses, position: null, number: -1, gaps: [] })
   }
 
   problem(text) { this.result.problems.push(`${this.name}: ${text}`) }
@@ -102,7 +104,7 @@ class Walk {
   }
 
   missed(to, when) {
-    const { missing, torn } = unannounced(this.epochs, this.position, to, this.gaps, this.ownerLost)
+    const { missing, torn } = unannounced(this.epochs, this.position, to, this.gaps, this.losses)
     for (const position of torn) this.result.torn.add(position)
     if (missing.length > 0) this.problem(`${missing.length} not announced ${when} ${where(to)}: ${missing.slice(0, 5).join(' ')}`)
     this.result.unannounced += missing.length
@@ -122,13 +124,14 @@ function emptyResult() {
 /**
  * clients: [{log}] of one session; url: the upstream's; sent: what the backend pushed on it.
  * Result: problems (each breaks the contract), lost (numbers that a client never got although it was
- * there before), unresumed (tokens that nobody could make anything of), and counts. ownerLost: owners were killed or cut off, see `torn`.
+ * there before), unresumed (tokens that nobody could make anything of), and counts. losses: {ownerLost: owners were
+ * killed or cut off, dataLost: Redis restarted empty meanwhile}.
  */
-export function checkSession(clients, { url, sent, ownerLost }) {
+export function checkSession(clients, { url, sent, losses = {} }) {
   const result = emptyResult()
   const epochs = gather(clients, result.problems)
   clients.forEach(({ log }, index) => {
-    const walk = new Walk(`${url} client ${index}`, epochs, result, ownerLost)
+    const walk = new Walk(`${url} client ${index}`, epochs, result, losses)
     const got = new Set()
     for (const entry of log) {
       if (entry.kind === 'welcome' || entry.kind === 'gap' || entry.kind === 'message') walk[entry.kind](entry)
@@ -143,10 +146,10 @@ export function checkSession(clients, { url, sent, ownerLost }) {
 }
 
 /** All sessions: the sums, and the first problems of each. */
-export function checkAll(sessions, backend, { ownerLost = false } = {}) {
+export function checkAll(sessions, backend, losses) {
   const total = emptyResult()
   for (const { url, clients } of sessions) {
-    const result = checkSession(clients, { url, sent: backend.of(url).sent, ownerLost })
+    const result = checkSession(clients, { url, sent: backend.of(url).sent, losses })
     for (const [name, value] of Object.entries(result)) {
       if (value instanceof Set) for (const position of value) total[name].add(`${url} ${position}`)
       else if (Array.isArray(value)) for (const item of value) total[name].push(typeof item === 'object' ? { url, ...item } : item)

@@ -3,7 +3,8 @@
 // it is told, for checker.mjs.
 import WebSocket from 'ws'
 
-const BACK_MS = 30
+const BACK_MS = 30 // doubled with each try that fails
+const BACK_MAX_MS = 480
 const BACK_JITTER_MS = 40
 const OPEN_MS = 5000
 
@@ -20,6 +21,7 @@ export class ResumeClient {
     this.sends = 0
     this.unacknowledged = new Map()
     this.tries = 0
+    this.failures = 0
     this.stopped = false
     this.joined = false
     t.defer(() => this.stop())
@@ -50,10 +52,13 @@ export class ResumeClient {
   /** The socket is over; the next one is dialled after a moment. */
   leave(code) {
     if (this.joined) this.log.push({ kind: 'end', code, at: performance.now() })
+    this.failures = this.joined ? 0 : this.failures + 1
     this.joined = false
     clearTimeout(this.retry)
-    if (!this.stopped) this.retry = setTimeout(() => this.connect(), BACK_MS + Math.random() * BACK_JITTER_MS)
+    if (!this.stopped) this.retry = setTimeout(() => this.connect(), this.backMs() + Math.random() * BACK_JITTER_MS)
   }
+
+  backMs() { return Math.min(BACK_MAX_MS, BACK_MS * 2 ** this.failures) }
 
   onMessage(socket, { type, payload, epoch, offset }) {
     if (socket !== this.socket) return
