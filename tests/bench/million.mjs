@@ -1,7 +1,9 @@
 // As many open clients as are asked for on one machine: one Redis, and as many nodes as their
 // descriptors need. Then a push for every vehicle has to reach every client.
-import { readFileSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { count } from './format.mjs'
+import { availableMemory, fileMax, trackedRoom } from './limits.mjs'
 import { freePort, Process } from './processes.mjs'
 import { hubNode, paths, redis } from './servers.mjs'
 import { table } from './report.mjs'
@@ -17,29 +19,18 @@ const PUSHES_A_SECOND = 5_000
 const STARTED_AT_ONCE = 6
 
 const gib = (bytes) => `${(bytes / 2 ** 30).toFixed(1)} GiB`
-const count = (value) => Math.round(value).toLocaleString('en')
-
-function available() {
-  return Number(/MemAvailable:\s+(\d+)/.exec(readFileSync('/proc/meminfo', 'utf8'))[1]) * 1024
-}
-
-function limit(path) {
-  try { return Number(readFileSync(path, 'utf8').trim().split(/\s+/).pop()) } catch { return Infinity }
-}
 
 /** What stands against it, in words. */
 function obstacles({ clients, vins }) {
   const connections = clients + vins
   const need = connections * BYTES_A_CONNECTION + RESERVE
   const found = []
-  if (available() < need) found.push(`memory: ${gib(need)} are needed, ${gib(available())} are available`)
-  const tracked = limit('/proc/sys/net/netfilter/nf_conntrack_max')
-  if (tracked < connections * 1.05) {
-    found.push(`connection tracking: net.netfilter.nf_conntrack_max is ${count(tracked)}, ${count(connections * 1.05)} are needed`
-      + ` (sysctl -w net.netfilter.nf_conntrack_max=${Math.ceil(connections * 1.1)})`)
+  if (availableMemory() < need) found.push(`memory: ${gib(need)} are needed, ${gib(availableMemory())} are available`)
+  if (trackedRoom() < connections * 1.05) {
+    found.push(`connection tracking has room for ${count(trackedRoom())}, ${count(connections * 1.05)} are needed`
+      + ` (sysctl -w net.netfilter.nf_conntrack_max=${Math.ceil(connections * 1.2)}, and back afterwards)`)
   }
-  const files = limit('/proc/sys/fs/file-max')
-  if (files < connections * 2.1) found.push(`descriptors: fs.file-max is ${count(files)}, ${count(connections * 2.1)} are needed`)
+  if (fileMax() < connections * 2.1) found.push(`descriptors: fs.file-max is ${count(fileMax())}, ${count(connections * 2.1)} are needed`)
   return found
 }
 
@@ -70,11 +61,11 @@ function loadArgs(plan, store, backendPort, nodes) {
 
 /** Waits for the load tool; ends it where memory runs out or time is up. Returns the least memory that was available. */
 async function watchOver(load, began) {
-  let least = available()
+  let least = availableMemory()
   load.child.stderr.on('data', (text) => process.stderr.write(`  ${text}`))
   while (!load.exit) {
     await Promise.race([load.exited, sleep(1000)])
-    least = Math.min(least, available())
+    least = Math.min(least, availableMemory())
     if (least < STOP_BELOW) { load.child.kill('SIGKILL'); throw new Error(`memory runs out: ${gib(least)} left`) }
     if (performance.now() - began > BOUND_MS) { load.child.kill('SIGKILL'); throw new Error('not done within 30 minutes') }
   }
@@ -117,7 +108,7 @@ export async function million({ clients, perVin, perNode, holdMs, file }) {
     console.error(`bench million: this machine can't:\n${found.map((line) => `  ${line}\n`).join('')}  --clients chooses fewer`)
     return 2
   }
-  const before = available()
+  const before = availableMemory()
   const nodes = []
   let store
   try {
