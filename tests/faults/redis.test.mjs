@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { distribution } from '../lib/checker.mjs'
 import { test } from '../lib/runner.mjs'
 import { quiet, until } from '../lib/until.mjs'
-import { FULL, note, Rig, SLACK_MS } from './rig.mjs'
+import { FULL, note, range, Rig, SLACK_MS } from './rig.mjs'
 
 const [SESSIONS, RATE] = FULL ? [200, 2000] : [30, 150]
 
@@ -132,7 +132,67 @@ for (const type of ['pubsub', 'normal']) {
   })
 }
 
-test('Redis emptied by FLUSHALL under load: owners write their records back, nothing is lost', async (t) => {
+test('clients that are away while Redis restarts empty get all they missed, on whichever node they come back', async (t) => {
+  const rig = await Rig.start(t, { leaseMs: 3000 })
+  const opened = await rig.openSessions(SESSIONS)
+  rig.startLoad(RATE)
+  // Of each session one client stays, so that the owner does; the others leave and miss pushes before and after.
+  const away = opened.flatMap(({ clients }) => clients.slice(1))
+  for (const client of away) client.pause()
+  await hold(500)
+  await rig.redis.kill()
+  await hold(400)
+  await rig.redis.restart()
+  await hold(1500)
+  away.forEach((client, n) => client.comeBack(n))
+  await rig.settle()
+  assert.ok(stayed(rig), 'each upstream stayed')
+  rig.judge({ lost: 0, gaps: 0 })
+})
+
+test('SENDs while Redis closes connections and clients wander reach the backend exactly once, each client\'s in order', async (t) => {
+  const rig = await Rig.start(t, { leaseMs: 3000 })
+  await rig.openSessions(10)
+  rig.startLoad(50)
+  const sendAll = setInterval(() => rig.clients.forEach((client, who) => client.send(`${who}:${client.sends}`)), 20)
+  t.defer(() => clearInterval(sendAll))
+  let turn = 0
+  const wander = setInterval(() => rig.clients[turn++ % rig.clients.length].moveOn(), 50)
+  t.defer(() => clearInterval(wander))
+  for (const type of ['normal', 'pubsub', 'normal', 'pubsub', 'normal']) {
+    await rig.redis.client.client('KILL', 'TYPE', type, 'SKIPME', 'yes')
+    await hold(700)
+  }
+  clearInterval(wander)
+  clearInterval(sendAll)
+  await rig.whole()
+  await until(() => rig.clients.every(({ unacknowledged }) => unacknowledged.size === 0), 10_000, () => `all SENDs to be acknowledged; ${
+    rig.clients.filter(({ unacknowledged }) => unacknowledged.size > 0).length} clients wait`)
+  const byClient = rig.clients.map(() => [])
+  for (const { text } of rig.backend.messages) {
+    const [who, id] = text.split(':').map(Number)
+    byClient[who].push(id)
+  }
+  note(`${rig.backend.messages.length} SENDs`)
+  rig.clients.forEach((client, who) => assert.deepEqual(byClient[who], range(client.sends), `client ${who}: each once, in order`))
+  await rig.settle()
+  rig.judge({ lost: 0, gaps: 0 })
+})
+
+test('SIGTERM while Redis is away ends the node all the same, with 1012 for its clients', async (t) => {
+  const rig = await Rig.start(t, { leaseMs: 1000, nodes: 2, settings: { node: { drain: '500ms' } } })
+  await rig.openSessions(6, { homes: [0, 1] })
+  await rig.redis.kill()
+  const took = await rig.hubs[0].stop(500 + 2000 + 5000 + SLACK_MS)
+  note(`the stop took ${Math.round(took)} ms`)
+  const own = rig.clients.filter(({ home }) => home === 0)
+  assert.deepEqual([...new Set(own.flatMap((client) => client.ends().map(({ code }) => code)))], [1012])
+  await rig.redis.restart()
+  await rig.settle()
+  rig.judge({ lost: Infinity, ownerLost: true, dataLost: true, unresumed: Infinity })
+})
+
+test('Redis emptied by FLUSHALL under load: owners write their records back, clients stay', async (t) => {
   const rig = await Rig.start(t, { leaseMs: 2000 })
   await rig.openSessions(SESSIONS)
   rig.startLoad(RATE)

@@ -118,6 +118,18 @@ export class ResumeClient {
     this.leave(null)
   }
 
+  /** Leaves, to comeBack() later where it left off, the node counted from its home. */
+  pause() {
+    this.stopped = true
+    this.drop(this.tries)
+  }
+
+  comeBack(tries) {
+    this.stopped = false
+    this.tries = tries
+    this.connect()
+  }
+
   stop() {
     this.stopped = true
     clearTimeout(this.retry)
