@@ -9,8 +9,8 @@
 #include "bus/bus_memory_store.h"
 
 #define FORGET_LEASES 10
-#define FLUSH_ROUNDS_MAX \
-    1000 /* answers that cause questions that cause answers: the rest waits for the next turn */
+/* Answers that cause questions that cause answers: the rest waits for the next turn. */
+#define FLUSH_ROUNDS_MAX 1000
 
 struct memory_bus {
     struct bus bus; /* first */
