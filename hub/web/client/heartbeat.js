@@ -20,17 +20,22 @@ export class Heartbeat {
   constructor(options) { this.#options = options; }
 
   start() {
-    this.heard();
+    this.#heardAt = performance.now();
     this.#arm(this.#options.every);
   }
 
-  stop() { clearTimeout(this.#timer); }
+  stop() {
+    this.#waiting = false;
+    clearTimeout(this.#timer);
+  }
 
-  /** Something came: the connection lives. Called for each message, so it sets no timer. */
+  /** Something came: the connection lives. Called for each message, so a timer is set only for the answer to a ping. */
   heard() {
     this.#heardAt = performance.now();
+    if (!this.#waiting) return;
     this.#waiting = false;
     this.#spared = false;
+    this.#arm(this.#options.every);
   }
 
   /** Pings at once; the answer has to come within `ms`. */

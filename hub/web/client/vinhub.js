@@ -362,7 +362,7 @@ export class VinhubClient {
     const wake = () => { if (!isHidden()) heed(); };
     const places = [
       [globalThis.document, 'visibilitychange', wake], [globalThis.document, 'resume', heed],
-      [globalThis, 'pageshow', wake], [globalThis, 'online', heed], [globalThis, 'offline', heed],
+      [globalThis, 'pageshow', wake], [globalThis, 'online', () => this.#onOnline()], [globalThis, 'offline', heed],
     ].filter(([target]) => typeof target?.addEventListener === 'function');
     for (const [target, name, fn] of places) target.addEventListener(name, fn);
     return () => { for (const [target, name, fn] of places) target.removeEventListener(name, fn); };
@@ -372,5 +372,15 @@ export class VinhubClient {
   #heed() {
     if (this.#state === 'open') this.#beat.probe(this.#options.heartbeat.probe);
     else if (this.#state === 'waiting' && !isOffline() && performance.now() >= this.#notBefore) this.#dial();
+  }
+
+  /** A try from before the network came back may hang until its time is over. */
+  #onOnline() {
+    if (this.#state !== 'connecting') {
+      this.#heed();
+      return;
+    }
+    this.#drop();
+    this.#dial();
   }
 }
