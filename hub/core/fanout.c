@@ -264,6 +264,11 @@ void fanout_append_ring(struct session *session, uint64_t younger_ms)
     uint64_t unix_ms = session->hub->setup.unix_ms(session->hub->setup.clock_ctx);
     for (uint32_t i = 0; i < session->ring.len; i++) {
         struct publication *publication = ring_at(&session->ring, i);
+        /* What is not confirmed is published again: it must not be in the history without having been announced. */
+        if (session->unconfirmed.len && position_compare(publication->at, session->unconfirmed.items[0]->at) >= 0)
+            break;
+        if (session->to_bus.len && position_compare(publication->at, session->to_bus.items[0]->at) >= 0)
+            break;
         if (unix_ms - publication->time_ms <= younger_ms)
             publish(session, &publication, 1, false);
     }

@@ -77,6 +77,7 @@ void ownership_take(struct session *session, uint64_t epoch)
         metric_add(METRIC_TAKEOVERS, 1);
     session->tag = 0;
     session->accepted_epoch = 0;
+    session->release_sent = false;
     session->epoch = epoch;
     session->placed = 0;
     peer_set_owner(session, NULL);
@@ -139,15 +140,17 @@ void ownership_on_claimed(struct hub *hub, struct session *session, const char *
         return;
     }
     bool wanted = expected && session->state == SESSION_CLAIMING;
-    if (status == STATUS_OK && (!wanted || !session_wanted(session) || !lease_valid(hub))) {
-        if (!session || !session_is_owned(session) || session->epoch != epoch)
-            refuse_grant(hub, id, epoch);
-        if (wanted)
-            ownership_claim(session);
-        return;
-    }
+    bool taken = wanted && session_wanted(session) && lease_valid(hub);
+    if (status == STATUS_OK && !taken && (!session || !session_is_owned(session) || session->epoch != epoch))
+        refuse_grant(hub, id, epoch);
+    if (expected && session->state == SESSION_RELEASING)
+        ownership_send_release(session); /* an outbidding was under way when the last one left */
     if (!wanted)
         return;
+    if (status == STATUS_OK && !taken) {
+        ownership_claim(session); /* ends it, or waits for the lease */
+        return;
+    }
     if (status == STATUS_OK) {
         ownership_take(session, epoch);
     } else if (status == STATUS_REFUSED) {
@@ -203,7 +206,7 @@ void ownership_wanted(struct session *session)
 {
     if (session->state == SESSION_OWNER) {
         timer_stop(&session->hub->timers, &session->step);
-    } else if (session->state == SESSION_RELEASING && !session->tag) {
+    } else if (session->state == SESSION_RELEASING && !session->release_sent) {
         session_set_state(session, SESSION_OWNER);
         link_start(session); /* or, once it is closed to the end, by that */
     }
@@ -267,6 +270,7 @@ void ownership_send_release(struct session *session)
         return;
     }
     session->tag = hub_tag(hub);
+    session->release_sent = true;
     hub->bus->ops->release(hub->bus, session->id, session->tag, session->epoch, record_kept_ms(session));
 }
 
@@ -437,9 +441,13 @@ void ownership_store_emptied(struct hub *hub)
 
 void ownership_on_asserted(struct session *session, uint64_t tag, enum status status, const char *owner, uint64_t epoch)
 {
-    if (session->tag != tag || session->state != SESSION_OWNER)
+    if (session->tag != tag)
         return;
     session->tag = 0;
+    if (session->state == SESSION_RELEASING)
+        ownership_send_release(session);
+    if (session->state != SESSION_OWNER)
+        return;
     if (status == STATUS_OK) {
         fanout_append_ring(session, LOST_WRITES_MS);
         fanout_publish_again(session);

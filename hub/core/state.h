@@ -176,6 +176,7 @@ struct session {
     struct pubs batch;   /* of this turn, for the local clients */
     struct pubs to_bus;  /* of this turn, for the bus */
     struct pubs unconfirmed; /* published, not answered yet; oldest first */
+    bool release_sent;   /* at this epoch: whatever its answer, this epoch is over */
     bool reclaiming;     /* an owner that takes a higher epoch */
     struct ring ring;
     uint64_t publish_until_ms; /* to the bus in any case until then */

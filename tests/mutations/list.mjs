@@ -32,8 +32,8 @@ export const mutations = [
         request->status = STATUS_REFUSED;
         return;
     }
-    struct envelope_item items[512];`,
-        to: '    struct envelope_item items[512];',
+    if (strcmp(`,
+        to: '    if (strcmp(',
     },
     {
         name: 'NOT_OWNER',

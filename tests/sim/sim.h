@@ -217,6 +217,7 @@ void node_event(struct sim_node *node, unsigned life, event_fn *fn, void *ctx);
 struct sim_bus *sim_bus_new(struct sim_node *node);
 void sim_bus_free(struct sim_bus *bus);
 void link_cut(struct sim_node *node);    /* both links break; noticed some time later */
+void link_blink(struct sim_node *node);  /* the command link alone, noticed at once */
 void link_heal(struct sim_node *node);
 void sub_cut(struct sim_node *node, bool deaf);
 void store_stop(struct world *world, bool lose_data);

@@ -237,16 +237,20 @@ static void note_truth(struct world *world, int session, struct position at)
     }
 }
 
-static void keep(struct record *record, struct publication *publication, uint32_t size)
+/* Returns false where it is there already, or newer ones are. */
+static bool keep(struct record *record, struct publication *publication, uint32_t size)
 {
-    if (!size || (record->history_len && position_compare(record->history[record->history_len - 1]->at, publication->at) >= 0))
-        return;
+    if (!size)
+        return true;
+    if (record->history_len && position_compare(record->history[record->history_len - 1]->at, publication->at) >= 0)
+        return false;
     if (record->history_len == size) {
         publication_unref(record->history[0]);
         record->history_len--;
         memmove(record->history, record->history + 1, record->history_len * sizeof *record->history);
     }
     record->history[record->history_len++] = publication_ref(publication);
+    return true;
 }
 
 static void apply_publish(struct world *world, struct request *request)
@@ -260,10 +264,11 @@ static void apply_publish(struct world *world, struct request *request)
     if (strcmp(record->owner, request->node->id) != 0 || record->epoch != request->epoch)
         world_fail(world, "%s: the store took a publication of %s at %llu", request->session, request->node->id, (unsigned long long)request->epoch);
     struct envelope_item items[512];
+    bool news = false;
     assert(request->publications_len <= 512);
     for (size_t i = 0; i < request->publications_len; i++) {
         struct publication *publication = request->publications[i];
-        keep(record, publication, request->history_size);
+        news = keep(record, publication, request->history_size) || news;
         items[i] = (struct envelope_item){
             .kind = ITEM_PUBLICATION,
             .number = publication->at.offset,
@@ -281,7 +286,7 @@ static void apply_publish(struct world *world, struct request *request)
         .items = items,
         .items_len = request->publications_len,
     };
-    if (request->announce)
+    if (request->announce && news)
         publish_channel(world, session, &push);
 }
 
@@ -865,7 +870,7 @@ static void on_disconnected_turn(void *ctx)
         }
         bus->outgoing_end = &bus->outgoing;
         bus->bus.events->on_disconnected(bus->bus.events_ctx);
-        at_node(change->node, between(change->node->world, 1000, 300000), try_connect, 0);
+        at_node(change->node, chance(change->node->world, 50) ? 1000 : between(change->node->world, 1000, 300000), try_connect, 0);
     }
     free(change);
 }
@@ -964,6 +969,17 @@ void link_cut(struct sim_node *node)
     world_say(node->world, "node %s is cut off from the store", node->id);
     node->cut = true;
     break_links(node);
+}
+
+void link_blink(struct sim_node *node)
+{
+    struct sim_bus *bus = node->bus;
+    if (!bus->connected || !bus->link_up)
+        return;
+    world_say(node->world, "the command link of %s breaks", node->id);
+    bus->link_up = false;
+    bus->to_store_us = node->world->now_us; /* a new connection waits for nothing of the old one */
+    at_node(node, between(node->world, 100, 2000), on_disconnected, bus->generation);
 }
 
 void link_heal(struct sim_node *node)

@@ -209,6 +209,35 @@ static void break_something(struct world *world)
     }
 }
 
+static void on_blink(void *ctx)
+{
+    struct later *later = ctx;
+    struct sim_node *node = &later->world->nodes[later->index];
+    if (node->alive && node->life == later->life)
+        link_blink(node);
+    free(later);
+}
+
+static void on_return(void *ctx)
+{
+    struct later *later = ctx;
+    struct sim_client *client = &later->world->clients[later->index];
+    if (!client->open && later->world->nodes[later->life].alive)
+        client_start(later->world, later->index, (int)later->life);
+    free(later);
+}
+
+/* A page reloads while its node's link breaks: what the old connection carried of the leave may come after the new join. */
+static void reload_over_a_broken_link(struct world *world, int index)
+{
+    struct sim_client *client = &world->clients[index];
+    struct sim_node *node = client->node;
+    link_stall(node, between(world, 5000, 30000));
+    client_leave(client, 1001);
+    at_us(world, world->now_us + 1500, on_blink, later_new(world, node->index, node->life));
+    at_us(world, world->now_us + between(world, 3000, 12000), on_return, later_new(world, index, (unsigned)node->index));
+}
+
 /* The life of the browsers: they come, speak, go, and come back elsewhere. */
 static void browsers_live(struct world *world)
 {
@@ -219,7 +248,10 @@ static void browsers_live(struct world *world)
         if (world->nodes[node].alive)
             client_start(world, index, node);
     } else if (chance(world, 10) && world->faults) {
-        client_leave(client, 1001);
+        if (chance(world, 30))
+            reload_over_a_broken_link(world, index);
+        else
+            client_leave(client, 1001);
     } else if (!world->quiet) {
         client_says(client);
     }
