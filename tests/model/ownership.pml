@@ -23,8 +23,7 @@ mtype = {
 
 /* To a node. */
 mtype = {
-    granted, /* epoch: the reply to a claim */
-    handed   /* epoch: the TAKE of a hand-over, with TAKE_OPENS only */
+    granted /* epoch: the reply to a claim */
 };
 
 /* To Redis. */
@@ -44,7 +43,7 @@ byte epoch;
 
 /*
  * To whom each epoch was granted. Announced grants, refused claims, JOINED and TAKE all tell this, and it never
- * changes, so it needs no channel: a node may know of any grant at any time after it, or never.
+ * changes, so it needs no channel: a node may know of any grant at any time after it, again and again, or never.
  */
 byte grantee[EPOCHS + 1];
 
@@ -73,6 +72,7 @@ ltl owned { [](calm -> <>[]settled) }
 mtype mode[NODES + 1] = awake;
 bit claiming[NODES + 1]; /* waits for the reply to its claim */
 byte up[NODES + 1];      /* epoch under which it holds the upstream; 0: it does not */
+byte accepted[NODES + 1]; /* epoch whose owner's offer it accepted under this lease; 0: none */
 byte opened;             /* watched only: the epoch of the last upstream that was opened */
 #ifdef DEAD_WITHOUT_EPOCH
 byte dead[NODES + 1];    /* whom it takes for dead, whatever it learns of it later */
@@ -167,10 +167,13 @@ inline end_claim(n)
 inline fence(n)
 {
     up[n] = 0;
+#ifndef OLD_ACCEPT_COUNTS
+    accepted[n] = 0;
+#endif
     end_claim(n)
 }
 
-/* On a reply, or with TAKE_OPENS on a TAKE. */
+/* On the reply to a claim, or on a TAKE. */
 inline open_upstream(n)
 {
 #ifndef UPSTREAMS_ALONE
@@ -178,15 +181,38 @@ inline open_upstream(n)
 #endif
     opened = at;
     claiming[n] = 0;
+    accepted[n] = 0;
     up[n] = at;
     check_upstreams()
 }
 
-inline name_dead(n, e)
+inline send_claim(n, dead_owner, e)
 {
-    to_redis!!claim(n, grantee[e], e);
-    claiming[n] = 1
+    to_redis!!claim(n, dead_owner, e);
+    claiming[n] = 1;
+    accepted[n] = 0
 }
+
+#define may_open(n) (mode[n] == awake && !claiming[n] && !up[n])
+
+/* An owner's offer comes before its TAKE, so none of an older epoch comes to a node after a grant to that node. */
+#define granted_since(n, e) (e < 2 && grantee[2] == n || e < 3 && grantee[3] == n)
+#define may_accept(n, e)    (may_open(n) && epoch >= e && grantee[e] != n && !granted_since(n, e))
+
+/* It agreed to a hand-over that may have made this epoch, and has not lapsed or claimed since: a TAKE opens. */
+#ifdef TAKE_OPENS_ALWAYS
+#define awaits(n, e) true
+#else
+#define awaits(n, e) (accepted[n] > 0 && e > accepted[n])
+#endif
+#define may_take(n, e) (may_open(n) && epoch >= e && grantee[e] == n && awaits(n, e))
+
+/* JOINed by a member that takes it for the owner, and not so: it clears the record of the epoch that the member knows. */
+#ifdef CLEARS_WHAT_IT_AWAITS
+#define may_clear(n, e) (free(n) && grantee[e] == n)
+#else
+#define may_clear(n, e) (free(n) && grantee[e] == n && !awaits(n, e))
+#endif
 
 inline hand_over(n, successor)
 {
@@ -201,25 +227,24 @@ proctype node(byte n)
 {
     do
     /* --- what a node does --- */
-    :: d_step { free(n) && would_get(n) -> to_redis!!claim(n, 0, 0); claiming[n] = 1 }
+    :: d_step { free(n) && would_get(n) -> send_claim(n, 0, 0) }
     /* An owner it knows of is dead. Under which epoch, is what the node knew before it looked: what it learns while the
      * answer is on its way does not count. */
 #ifdef DEAD_WITHOUT_EPOCH
     :: d_step { free(n) && epoch > 0 && is_dead(epoch) -> dead[n] = grantee[epoch] }
-    :: d_step { free(n) && epoch > 0 && dead[n] == grantee[epoch] -> name_dead(n, epoch) }
+    :: d_step { free(n) && epoch > 0 && dead[n] == grantee[epoch] -> send_claim(n, grantee[epoch], epoch) }
 #else
-    :: d_step { free(n) && storm && is_dead(1) -> name_dead(n, 1) }
-    :: d_step { free(n) && storm && is_dead(2) -> name_dead(n, 2) }
-    :: d_step { free(n) && storm && is_dead(3) -> name_dead(n, 3) }
+    :: d_step { free(n) && storm && is_dead(1) -> send_claim(n, grantee[1], 1) }
+    :: d_step { free(n) && storm && is_dead(2) -> send_claim(n, grantee[2], 2) }
+    :: d_step { free(n) && storm && is_dead(3) -> send_claim(n, grantee[3], 3) }
 #endif
-    /* JOINed by a member that takes it for the owner, it clears the record of the epoch that the member knows. */
-    :: d_step { free(n) && storm && grantee[1] == n -> to_redis!!release(n, 0, 1) }
-    :: d_step { free(n) && storm && grantee[2] == n -> to_redis!!release(n, 0, 2) }
-    :: d_step { free(n) && storm && grantee[3] == n -> to_redis!!release(n, 0, 3) }
+    :: d_step { storm && may_clear(n, 1) -> to_redis!!release(n, 0, 1) }
+    :: d_step { storm && may_clear(n, 2) -> to_redis!!release(n, 0, 2) }
+    :: d_step { storm && may_clear(n, 3) -> to_redis!!release(n, 0, 3) }
 #ifdef LIVENESS
-    :: d_step { free(n) && calm && owner == n -> to_redis!!release(n, 0, epoch) }
+    :: d_step { calm && owner == n && may_clear(n, epoch) -> to_redis!!release(n, 0, epoch) }
 #ifndef NO_TAKE_OVER
-    :: d_step { free(n) && calm && owner > 0 && is_gone(owner) -> name_dead(n, epoch) }
+    :: d_step { free(n) && calm && owner > 0 && is_gone(owner) -> send_claim(n, grantee[epoch], epoch) }
 #endif
 #ifndef NO_TIMEOUT
     :: d_step { calm && mode[n] == awake && claiming[n] && len(to_redis) == 0 && len(in[n]) == 0 -> end_claim(n) }
@@ -229,7 +254,12 @@ proctype node(byte n)
     :: d_step { holds(n) && up[n] != epoch -> up[n] = 0 }
     /* The last client left: the upstream is closed to the end, then the record is released. */
     :: d_step { storm && holds(n) && nfull(to_redis) -> to_redis!!release(n, 0, up[n]); up[n] = 0 }
-    /* Hand-over to either of the others, in the same order. */
+    /* An offer comes, and at some time what may be a TAKE of a later epoch. */
+    :: d_step { storm && may_accept(n, 1) -> accepted[n] = 1 }
+    :: d_step { storm && may_accept(n, 2) -> accepted[n] = 2 }
+    :: d_step { may_take(n, 2) -> at = 2; open_upstream(n) }
+    :: d_step { may_take(n, 3) -> at = 3; open_upstream(n) }
+    /* Hand-over to either of the others, in the same order as a release. */
     :: d_step { storm && holds(n) && nfull(to_redis) -> hand_over(n, next(n)) }
     :: d_step { storm && holds(n) && nfull(to_redis) -> hand_over(n, next(next(n))) }
     :: d_step { mode[n] == awake && len(in[n]) > 0 -> take(n, 0); open_upstream(n) }
@@ -241,7 +271,7 @@ proctype node(byte n)
     /* Renewals do not get through, or it crashes; later they do, or a new life of its id has waited long enough. */
     :: d_step { storm && mode[n] == awake -> mode[n] = fenced; fence(n) }
     :: d_step { mode[n] == fenced && !is_gone(n) -> mode[n] = awake }
-    :: d_step { storm && mode[n] == awake -> mode[n] = asleep }
+    :: d_step { storm && mode[n] == awake -> mode[n] = asleep; accepted[n] = 0 /* as waking will, with no step between */ }
     /* On waking it fences before all else. */
     :: d_step {
         mode[n] == asleep ->
@@ -306,9 +336,6 @@ inline on_transfer()
     if
     :: owner == from && epoch == at && epoch < last_epoch && in_turn(who) ->
         grant(who)
-#ifdef TAKE_OPENS
-        ; tell(who, handed, epoch)
-#endif
     :: else -> skip
     fi
 }
@@ -343,7 +370,7 @@ inline settle_down(nodes)
     do
     :: i <= NODES ->
         if
-        :: is_gone(i) -> at2 = i; mode[at2] = fenced; up[at2] = 0; claiming[at2] = 0
+        :: is_gone(i) -> at2 = i; mode[at2] = fenced; up[at2] = 0; claiming[at2] = 0; accepted[at2] = 0
         :: else -> skip
         fi;
         i++
