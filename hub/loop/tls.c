@@ -1,6 +1,7 @@
 #include "loop/tls.h"
 
 #include <arpa/inet.h>
+#include <openssl/buffer.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
@@ -18,6 +19,9 @@ struct tls {
     bool ended;
     char why[160];
 };
+
+/* What a connection may keep of a buffer once it is empty; a memory BIO never shrinks by itself. */
+#define KEEP_BYTES 4096
 
 /* --- contexts --- */
 
@@ -102,6 +106,21 @@ void tls_context_free(struct tls_context *context)
 
 /* --- connections --- */
 
+static bool is_swollen(BIO *bio)
+{
+    BUF_MEM *memory = NULL;
+    BIO_get_mem_ptr(bio, &memory);
+    return memory != NULL && memory->max > KEEP_BYTES && BIO_pending(bio) == 0;
+}
+
+static BIO *memory_new(void)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    if (bio != NULL)
+        BIO_set_mem_eof_return(bio, -1); /* empty is not the end */
+    return bio;
+}
+
 /* The certificate must be for this host; a name also goes into the hello (SNI), an address must not
  * (RFC 6066). */
 static bool expect_host(SSL *ssl, const char *host)
@@ -121,8 +140,8 @@ struct tls *tls_new(struct tls_context *context, const char *host)
     if (tls == NULL)
         return NULL;
     tls->ssl = SSL_new(context->ssl);
-    tls->in = BIO_new(BIO_s_mem());
-    tls->out = BIO_new(BIO_s_mem());
+    tls->in = memory_new();
+    tls->out = memory_new();
     if (tls->ssl == NULL || tls->in == NULL || tls->out == NULL ||
         (host != NULL && !expect_host(tls->ssl, host))) {
         SSL_free(tls->ssl);
@@ -131,7 +150,6 @@ struct tls *tls_new(struct tls_context *context, const char *host)
         free(tls);
         return NULL;
     }
-    BIO_set_mem_eof_return(tls->in, -1); /* empty is not the end */
     SSL_set_bio(tls->ssl, tls->in, tls->out);
     if (host == NULL) {
         SSL_set_accept_state(tls->ssl);
@@ -194,6 +212,16 @@ enum status tls_feed(struct tls *tls, const uint8_t *bytes, size_t len)
     return STATUS_IO;
 }
 
+/* Where a record was cut off, it stays. */
+static void shrink_in(struct tls *tls)
+{
+    BIO *fresh = is_swollen(tls->in) ? memory_new() : NULL;
+    if (fresh == NULL)
+        return;
+    SSL_set0_rbio(tls->ssl, fresh);
+    tls->in = fresh;
+}
+
 size_t tls_read(struct tls *tls, uint8_t *out, size_t cap)
 {
     if (!tls_ready(tls) || tls->ended)
@@ -203,7 +231,9 @@ size_t tls_read(struct tls *tls, uint8_t *out, size_t cap)
     int result = SSL_read_ex(tls->ssl, out, cap, &n);
     if (result == 1)
         return n;
-    if (!wants_more(tls, result))
+    if (wants_more(tls, result))
+        shrink_in(tls);
+    else
         note_failure(tls);
     return 0;
 }
@@ -228,4 +258,9 @@ size_t tls_pending(struct tls *tls, const uint8_t **bytes)
 void tls_sent(struct tls *tls)
 {
     BIO_reset(tls->out);
+    BIO *fresh = is_swollen(tls->out) ? memory_new() : NULL;
+    if (fresh == NULL)
+        return;
+    SSL_set0_wbio(tls->ssl, fresh);
+    tls->out = fresh;
 }
