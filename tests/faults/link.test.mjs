@@ -37,7 +37,7 @@ test('an owner cut from Redis: its upstreams close within the lease, before anot
 test('an owner whose link goes silent: the same, and what it had written comes too late to count', (t) => loseOwner(t, (proxy) => proxy.silence()))
 
 test('a member cut from Redis for less than a lease fetches what it missed: all, in order, no double', async (t) => {
-  const rig = await Rig.start(t, { leaseMs: 3000, proxied: true })
+  const rig = await Rig.start(t, { leaseMs: 5000, proxied: true })
   await rig.openSessions(20)
   rig.startLoad(200)
   for (let n = 0; n < 6; n++) {
@@ -54,7 +54,7 @@ test('a member cut from Redis for less than a lease fetches what it missed: all,
 })
 
 test('a link that is silent for half a lease and then delivers everything at once: nothing lost or doubled', async (t) => {
-  const rig = await Rig.start(t, { leaseMs: 3000, proxied: true })
+  const rig = await Rig.start(t, { leaseMs: 5000, proxied: true })
   await rig.openSessions(20)
   rig.startLoad(200)
   for (let n = 0; n < 3; n++) {

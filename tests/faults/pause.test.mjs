@@ -50,7 +50,7 @@ test('an owner stopped for 3 leases: after the new upstream is open nothing pass
 })
 
 test('an owner stopped for half a lease again and again: nothing is lost, doubled or closed', async (t) => {
-  const rig = await Rig.start(t, { leaseMs: 3000 })
+  const rig = await Rig.start(t, { leaseMs: 5000 })
   await rig.openSessions(20)
   rig.startLoad(200)
   for (let n = 0; n < 6; n++) {
