@@ -140,6 +140,9 @@ test('a send whose acknowledgement is lost reaches the backend once', { timeout:
   assert.deepEqual(acks, all)
   assert.deepEqual(refused, [])
   assert.deepEqual(backend.texts(), all, 'each once, in order')
+  const sends = (await page.evaluate(() => window.written)).filter((text) => text.includes('SEND'))
+  assert.ok(sends.length > all.length, 'some were repeated')
+  assert.equal(new Set(sends).size, sends.length, 'none on the same connection')
 })
 
 test('a message that is too large is refused alone', { timeout: 120_000 }, async (t) => {

@@ -16,16 +16,29 @@ function keep(client) {
   window.seen = seen;
 }
 
+/** Keeps what is written, each with the number of its connection. */
+class Recorded extends WebSocket {
+  constructor(...args) {
+    super(...args);
+    this.number = ++window.connections;
+  }
+
+  send(data) {
+    window.written.push(`${this.number} ${data}`);
+    super.send(data);
+  }
+}
+
 /** options.tokens: what the token provider gives, one after another, the last one again and again. */
 window.startClient = (url, { tokens, ...options } = {}) => {
-  window.asked = [];
+  Object.assign(window, { asked: [], written: [], connections: 0 });
   if (tokens) {
     options.token = (context) => {
       window.asked.push(context);
       return Promise.resolve(tokens[Math.min(window.asked.length, tokens.length) - 1]);
     };
   }
-  keep(new VinhubClient(url, options));
+  keep(new VinhubClient(url, { WebSocket: Recorded, ...options }));
   window.client.connect();
 };
 
@@ -35,4 +48,4 @@ window.send = (data, options) => {
     () => window.seen.acks.push(data), ({ code, sent }) => window.seen.refused.push({ code, sent }));
 };
 
-Object.assign(window, { mixin, vinhubMixin, ready: true });
+Object.assign(window, { VinhubClient, mixin, vinhubMixin, ready: true });

@@ -78,3 +78,16 @@ for (const version of [2, 3]) {
     assert.deepEqual(await log(), before, 'nothing is called in a page that is gone')
   })
 }
+
+test('a client can be kept in the data of a component', { timeout: 120_000 }, async (t) => {
+  const page = await openPage(t)
+  await page.evaluate(defineMount)
+  const states = await page.evaluate(() => {
+    const vm = window.mount({ mixins: [], data: () => ({ client: new window.VinhubClient('ws://127.0.0.1:1/a') }) }, 3)
+    const before = vm.client.state
+    vm.client.connect()
+    vm.client.close()
+    return [before, vm.client.state]
+  })
+  assert.deepEqual(states, ['idle', 'closed'])
+})

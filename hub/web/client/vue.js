@@ -23,9 +23,9 @@ function call(vm, type, event) {
   if (name && !gone.has(vm)) vm[name]({ type, ...event });
 }
 
-/** What a component keeps as `websocket`. Frozen: neither Vue makes it reactive. */
+/** What a component keeps as `websocket`. Handlers that a page still sets on it are not called, and do no harm. */
 function socketOf(vm, client) {
-  return Object.freeze({
+  return {
     get readyState() { return client.readyState; },
     send(data) {
       const sent = client.send(data);
@@ -37,7 +37,7 @@ function socketOf(vm, client) {
       return sent;
     },
     close() { client.close(); },
-  });
+  };
 }
 
 function listen(vm, client) {
