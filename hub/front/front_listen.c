@@ -70,21 +70,21 @@ static void print_bound(int fd, char *out, size_t len)
     snprintf(out, len, bound.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
 }
 
-static void take(struct front *front, int fd, const struct sockaddr_storage *from)
+union peer {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+};
+
+static void take(struct front *front, int fd, const union peer *from)
 {
-    struct in6_addr peer = {0};
-    uint16_t port;
-    if (from->ss_family == AF_INET6) {
-        const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)from;
-        peer = v6->sin6_addr;
-        port = ntohs(v6->sin6_port);
-    } else {
-        const struct sockaddr_in *v4 = (const struct sockaddr_in *)from;
-        peer.s6_addr[10] = peer.s6_addr[11] = 0xff;
-        memcpy(peer.s6_addr + 12, &v4->sin_addr, 4);
-        port = ntohs(v4->sin_port);
+    if (from->any.sa_family == AF_INET6) {
+        conn_new(front, fd, &from->v6.sin6_addr, ntohs(from->v6.sin6_port));
+        return;
     }
-    conn_new(front, fd, &peer, port);
+    struct in6_addr mapped = {.s6_addr = {[10] = 0xff, [11] = 0xff}};
+    memcpy(mapped.s6_addr + 12, &from->v4.sin_addr, sizeof(from->v4.sin_addr));
+    conn_new(front, fd, &mapped, ntohs(from->v4.sin_port));
 }
 
 /* The oldest half-open handshakes make room: who means it is done within a round trip. */
@@ -101,10 +101,9 @@ static void on_connection(void *ctx)
 {
     struct front *front = ctx;
     for (int i = 0; i < ACCEPT_MAX; i++) {
-        struct sockaddr_storage from = {0};
+        union peer from = {.v6 = {0}};
         socklen_t size = sizeof(from);
-        int fd = accept4(front->listen_fd, (struct sockaddr *)&from, &size,
-                         SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int fd = accept4(front->listen_fd, &from.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             /* Descriptors are given lowest first: this number says how many are in use. */
             if (fd >= front->descriptors_max)
