@@ -1,25 +1,32 @@
 #include "accounting.h"
 
 #include <dirent.h>
-#include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 #include <unistd.h>
+
+/* The number at this place in the first line of a file; 0 where there is none. */
+static uint64_t number_in(const char *path, unsigned place)
+{
+    char line[256];
+    uint64_t number = 0;
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return 0;
+    char *at = fgets(line, sizeof(line), file);
+    for (unsigned i = 0; at != NULL && i <= place; i++)
+        number = strtoull(at, &at, 10);
+    fclose(file);
+    return number;
+}
 
 /* The first number of schedstat is time on a processor in ns, where utime and stime of stat are the
  * same in units of 10 ms. */
 static uint64_t of_thread(pid_t pid, const char *thread)
 {
     char path[320];
-    uint64_t ns = 0;
     snprintf(path, sizeof(path), "/proc/%d/task/%s/schedstat", pid, thread);
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return 0;
-    if (fscanf(file, "%" SCNu64, &ns) != 1)
-        ns = 0;
-    fclose(file);
-    return ns;
+    return number_in(path, 0);
 }
 
 uint64_t cpu_ns_of(pid_t pid)
@@ -40,13 +47,6 @@ uint64_t cpu_ns_of(pid_t pid)
 uint64_t rss_of(pid_t pid)
 {
     char path[64];
-    uint64_t size = 0, resident = 0;
     snprintf(path, sizeof(path), "/proc/%d/statm", pid);
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return 0;
-    if (fscanf(file, "%" SCNu64 " %" SCNu64, &size, &resident) != 2)
-        resident = 0;
-    fclose(file);
-    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+    return number_in(path, 1) * (uint64_t)sysconf(_SC_PAGESIZE);
 }

@@ -23,7 +23,7 @@
 #define EVENTS       512
 #define TRIES        20 /* to connect, for each client */
 #define SOURCE_PORTS 20000
-#define SCAN_MS      20 /* between two counts of clients that are behind */
+#define SCAN_NS      20000000u /* between two counts of clients that are behind */
 #define SLOW_RECEIVE 4096
 #define MESSAGE_MAX  65536
 
@@ -398,7 +398,7 @@ static void send_messages(void)
 static void count_behind(void)
 {
     uint64_t behind = 0, now = now_ns();
-    if (now - self.scanned_ns < SCAN_MS * 1000000u)
+    if (now - self.scanned_ns < SCAN_NS)
         return;
     self.scanned_ns = now;
     for (unsigned i = 0; i < self.len; i++) {

@@ -81,7 +81,7 @@ export async function takeover(bench) {
   const rows = []
   const figures = []
   const all = {}
-  for (const [lease, vins, goal] of [['3s', 200, 4000], ['500ms', 200, 1000], ['500ms', 2000, 1500]]) {
+  for (const [lease, vins, goal] of [['3s', 200, 4000], ['500ms', 200, 1000], ['500ms', 2000, 1000]]) {
     const many = vins > 200 ? Math.min(kills, 3) : kills
     const start = () => hub({ nodes: 2, cluster: true, lease, history: '{size: 0}', heartbeat: '{text: ping, reply: pong, every: 5s, timeout: 15s}' })
     const options = (broker) => ({ clients: 2 * vins, vins, rate: 10 * vins, inStages: true, prime: true, measureMs: 300, settleS: 15, kill: broker.hubs[0].pid, killTarget: 0 })

@@ -1,5 +1,6 @@
 /*
- * The floor: a relay that does what every broker must, and nothing else. `floor LISTEN [BACKEND]`.
+ * The floor: a relay that does what every broker must, and nothing else.
+ * `floor LISTEN [BACKEND [REDIS]]`, each ADDRESS:PORT.
  *
  * It accepts clients, opens one upstream for each vehicle, and does one send() of the ready frame
  * for each push and client: frames of a server are not masked, so those of the upstream go on as
@@ -23,7 +24,7 @@
 #define EVENTS       512
 #define VINS_MAX     (1u << 17)
 
-enum kind { LISTENER, NEW, CLIENT, UPSTREAM_ASKING, UPSTREAM };
+enum kind { LISTENER, NEW, CLIENT, UPSTREAM_ASKING, UPSTREAM, REDIS };
 
 struct peer {
     int fd;
@@ -38,6 +39,7 @@ static struct {
     int epoll;
     struct sockaddr_in backend;
     bool has_backend;
+    struct peer *redis; /* NULL: one node */
     struct peer *clients[VINS_MAX], *upstreams[VINS_MAX];
     uint8_t buffer[BUFFER_BYTES];
     char path[512];
@@ -78,6 +80,7 @@ static void peer_end(struct peer *peer)
 static void accept_all(const struct peer *listener)
 {
     int fd;
+    /* epoll keeps it. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
     while ((fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0)
         peer_new(fd, NEW, EPOLLIN);
 }
@@ -103,6 +106,92 @@ static void ask_upstream(struct peer *peer)
         peer_end(peer);
 }
 
+static void deliver(uint32_t vin, const uint8_t *frame, size_t len)
+{
+    struct peer *next;
+    for (struct peer *peer = self.clients[vin]; peer != NULL; peer = next) {
+        next = peer->next;
+        if (send(peer->fd, frame, len, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)len)
+            shutdown(peer->fd, SHUT_RDWR); /* its end comes as an event */
+    }
+}
+
+/* --- Redis --- */
+
+static void to_redis(uint32_t vin, const char *command, const uint8_t *frame, size_t len)
+{
+    static uint8_t out[BUFFER_BYTES];
+    if (len > BUFFER_BYTES / 2)
+        return;
+    int n = snprintf((char *)out, sizeof(out), "*%d\r\n$%zu\r\n%s\r\n$9\r\nV%08x\r\n",
+                     frame == NULL ? 2 : 3, strlen(command), command, vin);
+    size_t at = (size_t)n;
+    if (frame != NULL) {
+        at += (size_t)snprintf((char *)out + at, 32, "$%zu\r\n", len);
+        memcpy(out + at, frame, len);
+        out[at + len] = '\r';
+        out[at + len + 1] = '\n';
+        at += len + 2;
+    }
+    if (send(self.redis->fd, out, at, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)at) {
+        perror("floor: redis");
+        exit(1);
+    }
+}
+
+/* One line of an answer, e.g. `$204`; its number goes to *value. Returns its length with the end of
+ * the line, 0 where more is needed. */
+static size_t redis_line(const uint8_t *bytes, size_t len, size_t *value)
+{
+    const uint8_t *end = memchr(bytes, '\n', len);
+    if (end == NULL)
+        return 0;
+    *value = (size_t)strtoul((const char *)bytes + 1, NULL, 10);
+    return (size_t)(end - bytes) + 1;
+}
+
+/* A number, or an array of three of which the last may be a frame: `message`, channel, frame.
+ * Returns its length, 0 where more is needed. */
+static size_t redis_answer(uint8_t *bytes, size_t len)
+{
+    size_t value, at = redis_line(bytes, len, &value);
+    uint32_t vin = 0;
+    if (at == 0 || bytes[0] != '*')
+        return at;
+    for (int element = 0; element < 3; element++) {
+        size_t line = at < len ? redis_line(bytes + at, len - at, &value) : 0;
+        bool bulk = line > 0 && bytes[at] == '$';
+        if (line == 0 || (bulk && len - at - line < value + 2))
+            return 0;
+        at += line;
+        if (element == 1)
+            vin = vin_of_path((const char *)bytes + at) % VINS_MAX;
+        if (element == 2 && bulk)
+            deliver(vin, bytes + at, value);
+        at += bulk ? value + 2 : 0;
+    }
+    return at;
+}
+
+static ssize_t on_redis(uint8_t *bytes, size_t len)
+{
+    size_t at = 0, used;
+    while (at < len && (used = redis_answer(bytes + at, len - at)) > 0)
+        at += used;
+    return (ssize_t)at;
+}
+
+static void open_redis(const char *where)
+{
+    struct sockaddr_in address = address_of(where);
+    int fd = connect_to(&address, 0, 0);
+    self.redis = fd < 0 ? NULL : peer_new(fd, REDIS, EPOLLIN);
+    if (self.redis == NULL) {
+        perror("floor: redis");
+        exit(1);
+    }
+}
+
 /* --- what comes in; each returns how much is used up, -1: end the peer --- */
 
 static ssize_t on_request(struct peer *peer, uint8_t *bytes, size_t len)
@@ -123,6 +212,8 @@ static ssize_t on_request(struct peer *peer, uint8_t *bytes, size_t len)
     self.clients[peer->vin] = peer;
     if (self.has_backend && self.upstreams[peer->vin] == NULL)
         open_upstream(peer->vin);
+    if (!self.has_backend && self.redis != NULL && peer->next == NULL)
+        to_redis(peer->vin, "SUBSCRIBE", NULL, 0);
     return end + 4 - bytes;
 }
 
@@ -134,16 +225,6 @@ static ssize_t on_answer(struct peer *peer, uint8_t *bytes, size_t len)
     return head;
 }
 
-static void deliver(uint32_t vin, const uint8_t *frame, size_t len)
-{
-    struct peer *next;
-    for (struct peer *peer = self.clients[vin]; peer != NULL; peer = next) {
-        next = peer->next;
-        if (send(peer->fd, frame, len, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)len)
-            shutdown(peer->fd, SHUT_RDWR); /* its end comes as an event */
-    }
-}
-
 static ssize_t on_upstream(struct peer *peer, uint8_t *bytes, size_t len)
 {
     size_t at = 0;
@@ -151,6 +232,8 @@ static ssize_t on_upstream(struct peer *peer, uint8_t *bytes, size_t len)
     int got;
     while ((got = frame_parse(bytes + at, len - at, &frame)) == 1) {
         deliver(peer->vin, bytes + at, frame.total);
+        if (self.redis != NULL)
+            to_redis(peer->vin, "PUBLISH", bytes + at, frame.total);
         at += frame.total;
     }
     return got < 0 ? -1 : (ssize_t)at;
@@ -180,6 +263,7 @@ static ssize_t on_bytes(struct peer *peer, uint8_t *bytes, size_t len)
     case CLIENT: return on_client(peer, bytes, len);
     case UPSTREAM_ASKING: return on_answer(peer, bytes, len);
     case UPSTREAM: return on_upstream(peer, bytes, len);
+    case REDIS: return on_redis(bytes, len);
     case LISTENER: break;
     }
     return -1;
@@ -212,13 +296,13 @@ static void on_readable(struct peer *peer)
 int main(int argc, char **argv)
 {
     static struct epoll_event events[EVENTS];
-    if (argc < 2 || argc > 3) {
-        fprintf(stderr, "usage: floor LISTEN [BACKEND], each ADDRESS:PORT\n");
+    if (argc < 2 || argc > 4) {
+        fprintf(stderr, "usage: floor LISTEN [BACKEND|- [REDIS]], each ADDRESS:PORT\n");
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
     struct sockaddr_in address = address_of(argv[1]);
-    self.has_backend = argc == 3;
+    self.has_backend = argc >= 3 && strcmp(argv[2], "-") != 0;
     if (self.has_backend)
         self.backend = address_of(argv[2]);
     self.epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -227,6 +311,8 @@ int main(int argc, char **argv)
         perror("floor: listen");
         return 1;
     }
+    if (argc == 4)
+        open_redis(argv[3]);
     for (;;) {
         int n = epoll_wait(self.epoll, events, EVENTS, -1);
         for (int i = 0; i < n; i++) {

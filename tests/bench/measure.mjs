@@ -69,15 +69,15 @@ export function median(values) {
 
 /**
  * Runs each contender once, then each once more, and so on: what the machine does meanwhile hits all
- * of them alike. contenders: {name: {start, options, …}}. Returns {name: [result…]}; one that cannot run
+ * of them alike. contenders: {name: {start, options, turns, …}}, turns where fewer will do. Returns {name: [result…]}; one that cannot run
  * is told to `missing` and left out.
  */
 export async function interleave(bench, contenders, runs = bench.runs) {
   const results = {}
   const out = new Set()
   for (let run = 0; run < runs; run++) {
-    for (const [name, { start, options, ...how }] of Object.entries(contenders)) {
-      if (out.has(name)) continue
+    for (const [name, { start, options, turns = runs, ...how }] of Object.entries(contenders)) {
+      if (out.has(name) || run >= turns) continue
       try {
         const result = await measure(start, options, how)
         for (const fault of result.faults) bench.fault(`${name}: ${fault}`)

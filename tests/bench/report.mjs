@@ -21,7 +21,8 @@ const amount = (value, unit) => (Number.isFinite(value) ? `${value.toFixed(Math.
 export function figureTable(record) {
   const figures = Object.values(record.shapes).flatMap((shape) => shape.figures)
   return markdown(['figure', 'measured', 'goal', 'reached', 'best peer'], figures.map(({ figure, value, goal, unit, peer }) =>
-    [figure, amount(value, unit), `<= ${goal}${unit ? ` ${unit}` : ''}`, Number.isFinite(value) ? (value <= goal ? 'yes' : 'no') : '-',
+    [figure, amount(value, unit), goal === undefined ? '' : `<= ${goal}${unit ? ` ${unit}` : ''}`,
+      goal === undefined || !Number.isFinite(value) ? '' : value <= goal ? 'yes' : 'no',
       Number.isFinite(peer) ? amount(peer, unit) : '']))
 }
 

@@ -72,6 +72,23 @@ export async function redis({ core = SERVER_CORE } = {}) {
   return { port, pid: child.pid, stop: async () => { await child.stop('SIGKILL'); rmSync(folder, { recursive: true, force: true }) } }
 }
 
+/** Two floors and a bare PUBLISH between them: what crossing nodes costs at least. */
+export async function floorAcross() {
+  const [one, two, backendPort] = [await freePort(), await freePort(), await freePort()]
+  const store = await redis()
+  const children = [new Process(SERVER_CORE, paths.floor(), [local(one), local(backendPort), local(store.port)]),
+    new Process(SERVER_CORE, paths.floor(), [local(two), '-', local(store.port)])]
+  const stop = async () => { await Promise.all(children.map((child) => child.stop('SIGKILL'))); await store.stop() }
+  try {
+    await listening(children[0], one)
+    await listening(children[1], two)
+  } catch (error) { await stop(); throw error }
+  return {
+    targets: [local(one), local(two)], backend: ['--listen', local(backendPort)],
+    watched: { node1: children[0].pid, node2: children[1].pid, redis: store.pid }, stop,
+  }
+}
+
 function hubSettings({ id, port, adminPort, backend, redisPort, lease, history, slowClient, deflate, heartbeat, ping }) {
   return [
     `node: {id: ${id}, lease: ${lease ?? '3s'}, drain: 200ms}`,

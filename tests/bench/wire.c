@@ -216,7 +216,7 @@ struct sockaddr_in address_of(const char *text)
     if (len < sizeof(host)) {
         memcpy(host, text, len);
         host[len] = '\0';
-        address.sin_port = htons((uint16_t)atoi(colon + 1));
+        address.sin_port = htons((uint16_t)strtoul(colon + 1, NULL, 10));
     }
     if (len >= sizeof(host) || inet_pton(AF_INET, host, &address.sin_addr) != 1) {
         fprintf(stderr, "not an address and port: %s\n", text);
