@@ -142,7 +142,7 @@ static void memory_renew(struct bus *bus, uint64_t tag)
     own->score = unix_ms > own->score ? unix_ms : own->score + 1;
     forget_silent_nodes(m->store, unix_ms);
 
-    event->nodes = calloc(HASH_COUNT(m->store->nodes), sizeof(*event->nodes));
+    event->nodes = calloc(HASH_COUNT(m->store->nodes) + 1, sizeof(*event->nodes));
     if (event->nodes == NULL)
         abort();
     struct memory_node *node, *next;

@@ -139,7 +139,7 @@ static void list_sessions(struct bus_memory_store *store, const char *after, siz
 {
     size_t count = HASH_COUNT(store->sessions);
     struct page page = {.limit = limit < count ? limit : count};
-    page.sessions = claim_memory(page.limit, sizeof(*page.sessions));
+    page.sessions = claim_memory(page.limit, sizeof(struct memory_session *));
     struct memory_session *session, *next;
     HASH_ITER (hh, store->sessions, session, next) {
         bool listed = session->recorded && session->record_until_ms > now_ms &&
@@ -148,7 +148,7 @@ static void list_sessions(struct bus_memory_store *store, const char *after, siz
             page_offer(&page, session);
     }
     if (page.len > 0)
-        qsort(page.sessions, page.len, sizeof(*page.sessions), compare_ids);
+        qsort(page.sessions, page.len, sizeof(struct memory_session *), compare_ids);
     answer_sessions(&page, fn, ctx);
     free(page.sessions);
 }

@@ -49,6 +49,7 @@ struct memory_node *memory_node_get(struct bus_memory_store *store, const char *
 
 void memory_node_remove(struct bus_memory_store *store, struct memory_node *node)
 {
+    /* The analyzer does not follow uthash. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
     HASH_DEL(store->nodes, node);
     free((char *)node->record.host);
     free((char *)node->record.version);

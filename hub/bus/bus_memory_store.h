@@ -19,8 +19,8 @@
 #include "common/publication.h"
 #include "common/timer.h"
 
-#define MEMORY_RECORD_TTL_MS (30 * 60 * 1000)
-#define MEMORY_LISTED_MS     (60 * 60 * 1000)
+#define MEMORY_RECORD_TTL_MS (UINT64_C(30) * 60 * 1000)
+#define MEMORY_LISTED_MS     (UINT64_C(60) * 60 * 1000)
 
 struct memory_bus;
 

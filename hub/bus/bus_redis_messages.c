@@ -8,12 +8,12 @@
 #include "common/metrics.h"
 
 /* Redis cuts off a subscriber with 32 MiB before it, by default, so no message may come near. */
-#define PUBLICATION_BYTES_MAX (16 * 1024 * 1024)
+#define PUBLICATION_BYTES_MAX ((size_t)16 * 1024 * 1024)
 /* Payloads of one push, but for a single one that is larger. */
-#define MESSAGE_BYTES  (8 * 1024 * 1024)
+#define MESSAGE_BYTES  ((size_t)8 * 1024 * 1024)
 #define MESSAGE_ITEMS  4096
-#define TELL_BYTES_MAX (24 * 1024 * 1024)
-#define HISTORY_BYTES  (8 * 1024 * 1024) /* of one answer, then `more` */
+#define TELL_BYTES_MAX ((size_t)24 * 1024 * 1024)
+#define HISTORY_BYTES  ((size_t)8 * 1024 * 1024) /* of one answer, then `more` */
 
 /* --- publish --- */
 

@@ -4,8 +4,8 @@
 #include "bus/bus_redis_private.h"
 #include "common/clock.h"
 
-#define LISTED_MS     (60 * 60 * 1000)
-#define TRIM_EVERY_MS (60 * 1000)
+#define LISTED_MS     (UINT64_C(60) * 60 * 1000)
+#define TRIM_EVERY_MS (UINT64_C(60) * 1000)
 
 /* The three arguments that a script needs to announce a change of owner. */
 static void add_channel(const struct bus_redis *b, struct redis_op *op, const char *session)

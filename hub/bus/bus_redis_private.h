@@ -23,7 +23,7 @@
 #include "common/redis_url.h"
 #include "common/url.h"
 
-#define RECORD_TTL_MS (30 * 60 * 1000)
+#define RECORD_TTL_MS (UINT64_C(30) * 60 * 1000)
 #define KEY_MAX       (CONF_NAME_MAX + SESSION_ID_MAX + 16)
 
 struct redis_key {

@@ -121,9 +121,10 @@ void redis_cluster_ask_another(struct redis_cluster_asker *a)
 void redis_cluster_asker_learn(struct redis_cluster_asker *a, const char *host, uint16_t port)
 {
     struct redis_host learned = {.port = port};
-    if (strlen(host) >= sizeof(learned.name))
+    size_t len = strlen(host);
+    if (len >= sizeof(learned.name))
         return;
-    strcpy(learned.name, host);
+    memcpy(learned.name, host, len + 1);
     a->learned[a->learned_next] = learned;
     a->learned_next = (a->learned_next + 1) % LEARNED_MAX;
     if (a->learned_len < LEARNED_MAX)

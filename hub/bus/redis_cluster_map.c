@@ -6,7 +6,7 @@
 #include "common/clock.h"
 
 /* A server without a slot is kept while slots may be on their way to it. */
-#define ASKED_KEEP_MS 60000
+#define ASKED_KEEP_MS    60000
 #define REFRESH_PAUSE_MS 20 /* between two rounds, while a slot is on its way */
 
 static void finish_all(struct redis_op_list *list)
@@ -160,9 +160,10 @@ void cluster_on_slots(void *ctx, const struct redisReply *reply, const char *hos
         return;
     for (struct cluster_server *server = c->servers; server != NULL; server = server->next)
         server->mapped = false;
-    c->next = redis_claim_memory(REDIS_SLOTS, sizeof(*c->next));
+    c->next = redis_claim_memory(REDIS_SLOTS, sizeof(struct cluster_server *));
     bool good = redis_slots_read(reply, host, add_range, c);
-    bool same = c->mapped && memcmp(c->map, c->next, REDIS_SLOTS * sizeof(*c->map)) == 0;
+    bool same = c->mapped &&
+                memcmp(c->map, c->next, REDIS_SLOTS * sizeof(struct cluster_server *)) == 0;
     if (!good || (same && c->phase == PHASE_SETTLED)) {
         free(c->next);
         c->next = NULL;

@@ -9,7 +9,7 @@
 #include "common/log.h"
 #include "common/metrics.h"
 
-#define UNANSWERED_BYTES_MAX (64 * 1024 * 1024)
+#define UNANSWERED_BYTES_MAX ((size_t)64 * 1024 * 1024)
 #define TRIES_MAX            3 /* of an op whose script is not there, however often it is loaded */
 
 struct redis_lane {

@@ -17,14 +17,15 @@
 #include "common/rng.h"
 #include "loop/resolve.h"
 
-#define BACKOFF_MIN_MS     50
-#define BACKOFF_MAX_MS     1000
-#define RESOLVE_MS         5000 /* name servers are slow where they don't have the answer yet */
-#define STEADY_MS          5000 /* up for so long, the back-off starts over */
-#define READ_BYTES         (16 * 1024) /* what hiredis reads at once */
-#define READS_MAX          16 /* a turn, so that one busy connection does not hold up the others */
-#define REPLY_BYTES_MAX    (64 * 1024 * 1024) /* history answers are cut far below by their script */
-#define REPLY_ELEMENTS_MAX (4 * 1024 * 1024)
+#define BACKOFF_MIN_MS 50
+#define BACKOFF_MAX_MS 1000
+#define RESOLVE_MS     5000 /* name servers are slow where they don't have the answer yet */
+#define STEADY_MS      5000 /* up for so long, the back-off starts over */
+#define READ_BYTES     ((size_t)16 * 1024) /* what hiredis reads at once */
+#define READS_MAX      16 /* a turn, so that one busy connection does not hold up the others */
+#define REPLY_BYTES_MAX \
+    ((size_t)64 * 1024 * 1024) /* history answers are cut far below by their script */
+#define REPLY_ELEMENTS_MAX 4000000
 
 enum link_state {
     LINK_STOPPED, /* until it is started */

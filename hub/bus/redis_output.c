@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define REQUEST_BYTES 512
-#define CHUNK_BYTES   (64 * 1024)
+#define CHUNK_BYTES   ((size_t)64 * 1024)
 #define HEAD_MAX      24 /* a mark, 20 digits, CR LF and a terminator */
 
 void *redis_claim_memory(size_t count, size_t size)
@@ -60,6 +60,7 @@ void redis_request_add(struct redis_request *request, struct slice argument)
     char *at = request_reserve(request, argument.len + 2);
     if (argument.len > 0)
         memcpy(at, argument.at, argument.len);
+    /* A request has no terminator. NOLINTNEXTLINE(bugprone-not-null-terminated-result) */
     memcpy(at + argument.len, "\r\n", 2);
 }
 

@@ -10,7 +10,7 @@
 
 #define BATCH_CHANNELS 1000
 /* Requests that are not answered: what a turn may send, a few milliseconds' work. */
-#define UNANSWERED_MAX (5 * BATCH_CHANNELS)
+#define UNANSWERED_MAX ((size_t)5 * BATCH_CHANNELS)
 
 struct channel {
     char *name;
