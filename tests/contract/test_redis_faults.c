@@ -437,7 +437,8 @@ static bool b_is_forgotten(void *ctx)
     struct peer *a = ctx;
     static uint64_t tag = 100;
     a->bus->ops->renew(a->bus, ++tag);
-    return seen_item(rig_wait(a, SEEN_RENEWED, tag), "b") == NULL;
+    const struct seen *seen = rig_wait(a, SEEN_RENEWED, tag);
+    return seen->status == STATUS_OK && seen_item(seen, "b") == NULL;
 }
 
 static void a_silent_node_is_removed_after_ten_leases(void **state)
