@@ -42,9 +42,12 @@ static void close_due(struct hub *hub)
 static void release_rest(struct hub *hub)
 {
     struct session *session, *next;
-    HASH_ITER(hh, hub->sessions, session, next)
+    HASH_ITER(hh, hub->sessions, session, next) {
         if (session->state == SESSION_OWNER)
             ownership_release(session);
+        else
+            ownership_unwanted(session);
+    }
 }
 
 static void finish(struct hub *hub)
@@ -61,17 +64,15 @@ static void finish(struct hub *hub)
 static void on_drain_timer(struct timer *timer, uint64_t now_ms)
 {
     struct hub *hub = CONTAINER_OF(timer, struct hub, drain);
-    uint64_t drain_ms = hub->conf->node.drain_ms;
     if (!hub->drain_closing_ms && (!hand_overs_left(hub) || now_ms - hub->drain_started_ms >= HAND_OVER_MS)) {
         hub->drain_closing_ms = now_ms;
         hub->drain_clients = hub->clients;
     }
     if (hub->drain_closing_ms)
         close_due(hub);
-    bool late = hub->drain_closing_ms && now_ms - hub->drain_closing_ms >= drain_ms;
-    if (late && !hub->clients && !hub->partings)
+    if (drain_is_late(hub) && !hub->clients && !hub->partings)
         release_rest(hub);
-    bool forced = hub->drain_closing_ms && now_ms - hub->drain_closing_ms >= drain_ms + FORCED_MS;
+    bool forced = hub->drain_closing_ms && now_ms - hub->drain_closing_ms >= hub->conf->node.drain_ms + FORCED_MS;
     if (forced || (hub->drain_closing_ms && !hub->clients && !hub->sessions && !hub->partings))
         finish(hub);
     else

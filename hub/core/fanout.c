@@ -148,6 +148,22 @@ static void deliver(struct session *session, struct client *client, const struct
     }
 }
 
+/* In the place of publications that this client must not get any more. */
+static void announce_loss(struct client *client, const struct pubs *batch)
+{
+    if (client->protocol == CLIENT_RAW)
+        return;
+    for (size_t i = 0; i < batch->len && client->state != CLIENT_CLOSING; i++) {
+        const struct publication *lost = batch->items[i];
+        uint64_t to = is_gap_note(lost) ? gap_note_to(lost) : lost->at.offset;
+        struct publication *note = gap_note_new(lost->at.epoch, lost->at.offset, to);
+        queue_publication(client, note);
+        publication_unref(note);
+    }
+    if (!client->blocked)
+        queue_drain(client);
+}
+
 static void observe(const struct session *session, const struct pubs *batch)
 {
     const struct hub *hub = session->hub;
@@ -175,7 +191,8 @@ static void flush_clients(struct session *session)
         /* A node that was paused in the middle of this must not go on (contract section 9). */
         if (owned && !hub_may_write(hub)) {
             metric_drop(DROP_FENCED, batch.len);
-            break;
+            announce_loss(client, &batch);
+            continue;
         }
         deliver(session, client, &batch, pieces);
         session->messages_out += batch.len;

@@ -263,6 +263,22 @@ void history_owner_epoch(struct session *session)
     hub_mark_dirty(session);
 }
 
+void history_rewind(struct session *session)
+{
+    if (!session->batch.len)
+        return;
+    struct position first = session->batch.items[0]->at;
+    metric_drop(DROP_FENCED, session->batch.len);
+    session->at = (struct position){first.epoch, first.offset - 1};
+    session->doubt = true;
+    session->recovering = false;
+    session->recover_tag = 0;
+    timer_stop(&session->hub->timers, &session->recover);
+    pubs_clear(&session->batch);
+    pubs_clear(&session->held);
+    session->held_bytes = 0;
+}
+
 void ring_add(struct session *session, struct publication *publication)
 {
     struct ring *ring = &session->ring;

@@ -19,6 +19,8 @@ void history_late(struct session *session, struct publication *publication);
 void history_joined(struct session *session, struct position at);
 /* This node begins an epoch as the owner: local clients go on from its offset 1, after what they may have missed before. */
 void history_owner_epoch(struct session *session);
+/* What waits for the local clients must not reach them any more: their position goes back before it, so that it is read or announced. */
+void history_rewind(struct session *session);
 void history_on_answer(struct session *session, enum status status, struct position oldest, struct publication *const *publications, size_t len,
                        bool more);
 

@@ -91,7 +91,7 @@ void membership_send_leave(struct session *session)
 /* Its messages that still wait go first: a member with work left leaves when that is done. */
 void membership_leave(struct session *session)
 {
-    if (commands_waiting(session))
+    if (session_wanted(session))
         return;
     session_set_state(session, SESSION_LEAVING);
     session->join_number = session->hub->numbers + 1;

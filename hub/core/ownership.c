@@ -369,8 +369,7 @@ void ownership_fence_all(struct hub *hub)
     HASH_ITER(hh, hub->sessions, session, next) {
         if (!session_is_owned(session))
             continue;
-        metric_drop(DROP_FENCED, session->batch.len);
-        pubs_clear(&session->batch);
+        history_rewind(session);
         drop_owner_part(session);
         session_set_state(session, SESSION_FENCED);
         link_tell(session, UPSTREAM_DOWN, "node is cut off from Redis");
@@ -382,8 +381,10 @@ void ownership_lease_lapsed(struct hub *hub)
 {
     struct session *session, *next;
     HASH_ITER(hh, hub->sessions, session, next)
-        if (!session_is_owned(session))
+        if (!session_is_owned(session)) {
             commands_owner_lost(session);
+            session->tag = 0; /* a grant of before the lapse is none: another may have taken it from this node since */
+        }
 }
 
 void ownership_lease_back(struct hub *hub)

@@ -275,10 +275,16 @@ struct hub {
     bool drained;
 };
 
+/* The time of a drain is over: what messages of clients that have left still wait for is not waited for. */
+static inline bool drain_is_late(const struct hub *hub)
+{
+    return hub->drain_closing_ms && hub->now_ms - hub->drain_closing_ms >= hub->conf->node.drain_ms;
+}
+
 /* Somebody on this node still wants the session: a client, or a message of one that has left. */
 static inline bool session_wanted(const struct session *session)
 {
-    return session->clients_len || session->out.list;
+    return session->clients_len || (session->out.list && !drain_is_late(session->hub));
 }
 
 #define SCRATCH_BYTES (64u * 1024)
