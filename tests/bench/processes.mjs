@@ -1,7 +1,9 @@
 // Processes of the bench: pinned to a core, dead with the bench, ended by pid.
 import { spawn } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import net from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 export const SERVER_CORE = 0
@@ -58,9 +60,27 @@ export async function runToEnd(core, command, args, seconds) {
   return { code, signal, out: child.out, err: child.err }
 }
 
+const folders = new Set()
+
+/** A folder that is gone at the latest when the bench ends. */
+export function scratch() {
+  const folder = mkdtempSync(join(tmpdir(), 'vinhub-bench-'))
+  folders.add(folder)
+  return folder
+}
+
+export function discard(folder) {
+  rmSync(folder, { recursive: true, force: true })
+  folders.delete(folder)
+}
+
 /** Ends all that is left, as when the bench is interrupted. */
-export function killAll() { for (const child of running) child.child.kill('SIGKILL') }
-process.on('exit', killAll)
+function endAll() {
+  for (const child of running) child.child.kill('SIGKILL')
+  for (const folder of folders) discard(folder)
+}
+
+process.on('exit', endAll)
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(name, () => process.exit(1))
 
 /** pids of the direct children of a process */

@@ -1,12 +1,11 @@
 // The brokers that are measured. Each is started fresh for a run and has: targets (where browsers
 // connect), backend (where it expects the backend, or where the backend publishes), watched (pids by
 // name) and stop().
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { childrenOf, freePort, listening, Process, SERVER_CORE } from './processes.mjs'
+import { childrenOf, discard, freePort, listening, Process, scratch, SERVER_CORE } from './processes.mjs'
 
 const HERE = dirname(fileURLToPath(import.meta.url))
 const ROOT = resolve(HERE, '../..')
@@ -48,12 +47,12 @@ export const wsFanout = () => node('fanout.mjs', false)
 export async function nchan() {
   if (!NCHAN) throw new Error('nginx has no nchan module (apt-get install libnginx-mod-nchan)')
   const port = await freePort()
-  const folder = mkdtempSync(join(tmpdir(), 'vinhub-bench-'))
+  const folder = scratch()
   const words = { MODULE: NCHAN, FILES, CONNECTIONS: FILES - 500, FOLDER: folder, PORT: port }
   const conf = readFileSync(join(HERE, 'peers/nchan.conf.in'), 'utf8').replace(/@(\w+)@/g, (_, word) => words[word])
   writeFileSync(join(folder, 'nginx.conf'), conf)
   const child = new Process(SERVER_CORE, 'nginx', ['-p', folder, '-c', join(folder, 'nginx.conf')])
-  const stop = async () => { await child.stop(); rmSync(folder, { recursive: true, force: true }) }
+  const stop = async () => { await child.stop(); discard(folder) }
   try { await listening(child, port) } catch (error) { await stop(); throw error }
   return {
     targets: [local(port)], backend: ['--publish', local(port), '--publish-path', '/publish/*'],
@@ -64,12 +63,12 @@ export async function nchan() {
 /** A redis-server without persistence. */
 export async function redis({ core = SERVER_CORE } = {}) {
   const port = await freePort()
-  const folder = mkdtempSync(join(tmpdir(), 'vinhub-bench-'))
+  const folder = scratch()
   const child = new Process(core, 'redis-server', ['--port', port, '--bind', '127.0.0.1', '--dir', folder, '--save', '',
     '--appendonly', 'no', '--maxmemory-policy', 'noeviction', '--maxclients', '2000', '--tcp-backlog', '1024',
     '--client-output-buffer-limit', 'pubsub 0 0 0'])
   await listening(child, port)
-  return { port, pid: child.pid, stop: async () => { await child.stop('SIGKILL'); rmSync(folder, { recursive: true, force: true }) } }
+  return { port, pid: child.pid, stop: async () => { await child.stop('SIGKILL'); discard(folder) } }
 }
 
 /** Two floors and a bare PUBLISH between them: what crossing nodes costs at least. */
@@ -127,11 +126,10 @@ let started = 0
 export async function hubNode(settings, { wait = true } = {}) {
   const [port, adminPort] = [await freePort(), await freePort()]
   const id = `bench${++started}`
-  const folder = mkdtempSync(join(tmpdir(), 'vinhub-bench-'))
-  mkdirSync(folder, { recursive: true })
+  const folder = scratch()
   writeFileSync(join(folder, 'vinhub.yaml'), hubSettings({ ...settings, id, port, adminPort }))
   const child = new Process(settings.core ?? SERVER_CORE, paths.hub(), ['-c', join(folder, 'vinhub.yaml'), '--log-level', 'warn'])
-  const stop = async () => { await child.stop('SIGKILL'); rmSync(folder, { recursive: true, force: true }) }
+  const stop = async () => { await child.stop('SIGKILL'); discard(folder) }
   const node = { pid: child.pid, target: local(port), adminPort, child, stop, ready: () => ready(child, adminPort) }
   if (wait) {
     try { await node.ready() } catch (error) { await stop(); throw error }
