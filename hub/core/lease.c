@@ -212,5 +212,7 @@ void lease_on_renewed(struct hub *hub, uint64_t tag, enum status status, bool pr
         }
     }
     peers_read(hub, lease->sent_ms, nodes, len);
-    lease_arm(hub, renew_every_ms(hub));
+    /* Timed from the sending: a store that answered slowly must not cost a second wait. */
+    uint64_t next_ms = lease->sent_ms + renew_every_ms(hub);
+    lease_arm(hub, next_ms > hub->now_ms ? next_ms - hub->now_ms : 0);
 }

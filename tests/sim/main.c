@@ -34,7 +34,7 @@ static struct conf *conf_new(void)
 int main(int argc, char **argv)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
-    uint64_t seed = 1, count = 2600, failures = 5;
+    uint64_t seed = 1, count = 2000, failures = 5;
     bool verbose = false;
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--seed") && i + 1 < argc)

@@ -478,8 +478,8 @@ static void on_arrival(void *ctx)
         }
         if (!leg->late)
             *late = (struct late){leg->life, leg->generation, late->at_us, true};
-        else if (world->store.up)
-            apply(world, leg->request);
+        else if (world->store.up && (leg->request->kind != REQUEST_PUBLISH || leg->request->history_size))
+            apply(world, leg->request); /* without a history nothing tells a late double from news: not promised then */
         leg_free(leg);
         return;
     }
