@@ -18,7 +18,7 @@ scripts/bench million [--clients N]      one Redis and as many nodes as N (1,000
 scripts/bench --readme                   puts the figures of the last full run into README.md
 
 shapes: ${Object.keys(shapes).join(', ')}
---json FILE   where results go (build/bench/results.json)
+--json FILE   where results go (build/bench/results.json; of some shapes only: build/bench/SHAPES.json)
 --runs N      turns of each contender (5)
 --realtime    goes before whatever else this machine does; for machines that are not idle
 --build DIR   the build folder (build)
@@ -74,10 +74,15 @@ if (values.help) {
   process.exit(0)
 }
 if (values.build) paths.build = resolve(values.build)
-const file = resolve(values.json ?? resolve(paths.build, 'bench/results.json'))
+// A run of some shapes does not take the place of the last full one.
+const some = positionals.length > 0 && !values.readme
+const file = resolve(values.json ?? resolve(paths.build, some ? `bench/${positionals.join('-')}.json` : 'bench/results.json'))
 if (values.readme) {
   if (!existsSync(file)) fail(`no results in ${file}: run scripts/bench first`)
-  writeReadme(resolve(ROOT, 'README.md'), JSON.parse(readFileSync(file, 'utf8')))
+  const record = JSON.parse(readFileSync(file, 'utf8'))
+  const lacking = Object.keys(shapes).filter((name) => !record.shapes[name])
+  if (lacking.length > 0) fail(`${file} is of a run that did not end; it lacks ${lacking.join(', ')}`)
+  writeReadme(resolve(ROOT, 'README.md'), record)
   process.exit(0)
 }
 if (!(Number(values.runs) >= 1)) fail('--runs: a number from 1')
@@ -86,7 +91,7 @@ if (values.realtime) useRealtime()
 mkdirSync(dirname(file), { recursive: true })
 if (positionals[0] === 'million') {
   const [clients, perVin, perNode, hold] = ['clients', 'per-vin', 'per-node', 'hold'].map((name) => Number(values[name]))
-  process.exit(await million({ clients, perVin, perNode, holdMs: hold * 1000, file: values.json ? file : resolve(dirname(file), 'million.json') }))
+  process.exit(await million({ clients, perVin, perNode, holdMs: hold * 1000, file }))
 }
 for (const name of positionals) if (!shapes[name]) fail(`no shape "${name}"; there are ${Object.keys(shapes).join(', ')}, million`)
 process.exit(await runShapes(positionals.length ? positionals : Object.keys(shapes), values, file))
