@@ -3,7 +3,13 @@
  *
  * Separate connections for commands and for subscriptions, each with a deadline for its answers and
  * jittered back-off; each subscription connection has its own probe. Scripts (lua/, one a file) are
- * loaded again where the server has lost them.
+ * loaded again where the server has lost them. A server that is more than 64 MiB behind is cut off.
+ *
+ * In a cluster the bus is connected while the primary with the nodes is. What was under way to
+ * another primary that goes is answered with STATUS_IO at once, and a disconnection is told
+ * together with the reconnection when that primary, or its successor, is there: then it has to be
+ * asserted what was held. An answer that is late holds back those of later calls, whatever server
+ * they went to.
  */
 #ifndef VINHUB_BUS_BUS_REDIS_H
 #define VINHUB_BUS_BUS_REDIS_H
