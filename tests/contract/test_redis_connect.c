@@ -1,14 +1,17 @@
 /* How the bus finds its server and proves who it is: names, addresses, databases, users, TLS. */
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "bus/bus_redis.h"
+#include "loop/loop.h"
 #include "rig_redis.h"
 
 #define LEASE_MS 1000
@@ -139,6 +142,79 @@ static void a_server_that_becomes_a_replica_is_left(void **state)
     rig_wait(a, SEEN_DISCONNECTED, 0);
 }
 
+/* --- what is no Redis --- */
+
+#define CALLERS_MAX 64
+
+/* Accepts, says its text to each caller, and never anything else. */
+struct stranger {
+    int listener;
+    struct loop_watch *watch;
+    const char *text;
+    int callers[CALLERS_MAX];
+    size_t len;
+};
+
+static void on_caller(void *ctx)
+{
+    struct stranger *stranger = ctx;
+    int fd = accept(stranger->listener, NULL, NULL);
+    if (fd < 0 || stranger->len == CALLERS_MAX) {
+        close(fd);
+        return;
+    }
+    stranger->callers[stranger->len++] = fd;
+    if (send(fd, stranger->text, strlen(stranger->text), MSG_NOSIGNAL) < 0)
+        fail_msg("the caller was gone at once");
+}
+
+static bool was_called_again(void *ctx)
+{
+    return ((const struct stranger *)ctx)->len >= 4;
+}
+
+static void assert_left_and_tried_again(const char *text)
+{
+    struct stranger stranger = {.text = text};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(address);
+    stranger.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    assert_int_equal(bind(stranger.listener, (struct sockaddr *)&address, len), 0);
+    assert_int_equal(listen(stranger.listener, CALLERS_MAX), 0);
+    assert_int_equal(getsockname(stranger.listener, (struct sockaddr *)&address, &len), 0);
+    stranger.watch = loop_watch_new(r.loop, stranger.listener, LOOP_READABLE, on_caller, &stranger);
+
+    snprintf(r.url, sizeof(r.url), "redis://127.0.0.1:%u", ntohs(address.sin_port));
+    struct peer *a = rig_peer_unconnected(&r.rig, "a");
+    rig_until(&r.rig, was_called_again, &stranger);
+    assert_null(rig_find(a, SEEN_CONNECTED, 0));
+    rig_remove(&r.rig, a);
+    loop_watch_free(stranger.watch);
+    for (size_t i = 0; i < stranger.len; i++)
+        close(stranger.callers[i]);
+    close(stranger.listener);
+}
+
+static void a_server_that_is_no_redis_is_left_and_tried_again(void **state)
+{
+    (void)state;
+    assert_left_and_tried_again("HTTP/1.1 400 Bad Request\r\n\r\n");
+    assert_left_and_tried_again("$-7\r\n");
+    assert_left_and_tried_again("*99999999999\r\n");
+    assert_left_and_tried_again("+PONG\r\n+OK\r\n+what\r\n");
+    assert_left_and_tried_again(
+        "*2\r\n*2\r\n*2\r\n*2\r\n*2\r\n*2\r\n*2\r\n*2\r\n*2\r\n*2\r\n*2\r\n*2\r\n");
+}
+
+static void a_server_that_accepts_and_is_silent_is_left_and_tried_again(void **state)
+{
+    (void)state;
+    r.conf.node.lease_ms = 500;
+    assert_left_and_tried_again("");
+    assert_left_and_tried_again("+PONG\r\n");
+    assert_left_and_tried_again("$5\r\nab");
+}
+
 /* --- TLS --- */
 
 struct certificate {
@@ -240,6 +316,8 @@ int main(void)
         CONNECT(a_wrong_password_does_not_connect_until_it_is_right),
         CONNECT(a_replica_is_no_server_until_it_is_promoted),
         CONNECT(a_server_that_becomes_a_replica_is_left),
+        CONNECT(a_server_that_is_no_redis_is_left_and_tried_again),
+        CONNECT(a_server_that_accepts_and_is_silent_is_left_and_tried_again),
         CONNECT(tls_wants_the_authority_and_the_host),
         CONNECT(what_can_not_be_used_is_said_at_the_start),
     };
