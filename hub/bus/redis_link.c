@@ -18,13 +18,16 @@
 #include "loop/resolve.h"
 
 #define BACKOFF_MIN_MS 50
-#define BACKOFF_MAX_MS 1000
-#define RESOLVE_MS     5000 /* name servers are slow where they don't have the answer yet */
-#define STEADY_MS      5000 /* up for so long, the back-off starts over */
-#define READ_BYTES     ((size_t)16 * 1024) /* what hiredis reads at once */
-#define READS_MAX      16 /* a turn, so that one busy connection does not hold up the others */
-#define REPLY_BYTES_MAX \
-    ((size_t)64 * 1024 * 1024) /* history answers are cut far below by their script */
+/* A quarter of the deadline, so that a server that was away for a moment is found while the lease
+ * runs, within these. */
+#define BACKOFF_MAX_FROM_MS 100
+#define BACKOFF_MAX_TO_MS   1000
+#define RESOLVE_MS          5000 /* name servers are slow where they don't have the answer yet */
+#define STEADY_MS           5000 /* up for so long, the back-off starts over */
+#define READ_BYTES          ((size_t)16 * 1024) /* what hiredis reads at once */
+#define READS_MAX           16 /* a turn, so that one busy connection does not hold up the others */
+/* History answers are cut far below by their script. */
+#define REPLY_BYTES_MAX    ((size_t)64 * 1024 * 1024)
 #define REPLY_ELEMENTS_MAX 4000000
 
 enum link_state {
@@ -103,10 +106,15 @@ static void link_drop_connection(struct redis_link *link)
 
 static uint64_t backoff_ms(struct redis_link *link)
 {
+    uint64_t max_ms = link->options.deadline_ms / 4;
+    if (max_ms < BACKOFF_MAX_FROM_MS)
+        max_ms = BACKOFF_MAX_FROM_MS;
+    if (max_ms > BACKOFF_MAX_TO_MS)
+        max_ms = BACKOFF_MAX_TO_MS;
     unsigned doublings = link->failures < 8 ? link->failures : 8;
     uint64_t limit_ms = (uint64_t)BACKOFF_MIN_MS << doublings;
-    if (limit_ms > BACKOFF_MAX_MS)
-        limit_ms = BACKOFF_MAX_MS;
+    if (limit_ms > max_ms)
+        limit_ms = max_ms;
     return limit_ms / 2 + rng_below(&link->rng, limit_ms / 2 + 1);
 }
 
