@@ -25,11 +25,6 @@ static void arm(struct session *session)
         timer_start(&session->hub->timers, &session->out.timer, session->hub->now_ms + EXPIRE_LOOK_MS, on_timer);
 }
 
-bool commands_waiting(const struct session *session)
-{
-    return session->out.list != NULL;
-}
-
 uint64_t commands_confirmed(const struct session *session)
 {
     const struct command *command;
@@ -153,7 +148,6 @@ void commands_add(struct session *session, struct client *client, uint64_t send_
     memcpy(command->sender, sender, strlen(sender) + 1);
     command->opcode = opcode;
     command->number = ++session->out.last_number;
-    command->queued_ms = hub->now_ms;
     uint32_t wait_ms = session->service->to_upstream.wait_ms;
     command->expires_ms = hub->now_ms + wait_ms + rng_below(&hub->rng, wait_ms / 2 + 1);
     append(session, command);
@@ -404,7 +398,6 @@ static bool take(struct session *session, struct member *member, const struct en
     command->opcode = item->opcode == OPCODE_BINARY ? OPCODE_BINARY : OPCODE_TEXT;
     if (item->name.len)
         memcpy(command->sender, item->name.at, item->name.len);
-    command->queued_ms = session->hub->now_ms;
     member->taken = item->number;
     append(session, command);
     return true;

@@ -17,7 +17,6 @@ void commands_add(struct session *session, struct client *client, uint64_t send_
 /* Sends what can be sent: owner's side to the upstream, member's side to the owner. */
 void commands_pump(struct session *session);
 void commands_client_gone(struct client *client);
-bool commands_waiting(const struct session *session);
 uint64_t commands_confirmed(const struct session *session);
 
 /* owner's side */

@@ -155,7 +155,7 @@ struct session *session_open(struct hub *hub, const struct target *target)
     session->url = url;
     session->redacted = redacted;
     session->opened_at_ms = hub->now_ms;
-    session->opened_unix_ms = session->since_unix_ms = hub->setup.unix_ms(hub->setup.clock_ctx);
+    session->since_unix_ms = hub->setup.unix_ms(hub->setup.clock_ctx);
     HASH_ADD_KEYPTR(hh, hub->sessions, session->id, strlen(session->id), session);
     metric_set(METRIC_SESSIONS, HASH_COUNT(hub->sessions));
     ownership_start(session);

@@ -95,7 +95,6 @@ struct command {
     char sender[33];       /* client id of a SEND, "" for raw */
     enum opcode opcode;
     bool told;             /* an owner may have it: whether it went upstream is known to that owner alone */
-    uint64_t queued_ms;
     uint64_t expires_ms;
     uint8_t *payload;
     size_t len;
@@ -216,7 +215,7 @@ struct session {
     struct session *dirty_next;
     struct session *owner_prev, *owner_next; /* of peer->sessions */
     struct session *dead_next;
-    uint64_t opened_unix_ms, opened_at_ms;
+    uint64_t opened_at_ms;
     uint64_t messages_in, messages_out;
     UT_hash_handle hh;
 };
@@ -249,7 +248,6 @@ struct hub {
     uint64_t now_ms;
     enum node_state state;
     bool bus_connected;
-    bool emptied;        /* the store lost its data: rings are appended again */
     struct lease lease;
     struct peer *peers;
     struct session *sessions;

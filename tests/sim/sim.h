@@ -152,7 +152,6 @@ struct sim_client {
     bool has_token;
     struct position token;
     uint64_t said, heard; /* commands sent; last number the backend got of this connection */
-    uint64_t last_push_id; /* raw clients: order of what they get */
     char last_marker[32];
 };
 
