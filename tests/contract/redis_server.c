@@ -37,21 +37,10 @@ uint16_t redis_server_free_port(void)
 static size_t server_arguments(const struct redis_server *server, const char *port,
                                const char **out)
 {
-    const char *const fixed[] = {"redis-server",
-                                 "--port",
-                                 port,
-                                 "--bind",
-                                 "127.0.0.1",
-                                 "--dir",
-                                 server->folder,
-                                 "--save",
-                                 "",
-                                 "--appendonly",
-                                 "no",
-                                 "--maxmemory-policy",
-                                 "noeviction",
-                                 "--enable-debug-command",
-                                 "yes"};
+    const char *const fixed[] = {
+        "redis-server", "--port", port, "--bind",       "127.0.0.1", "--dir",
+        server->folder, "--save", "",   "--appendonly", "no",        "--maxmemory-policy",
+        "noeviction"};
     size_t len = sizeof(fixed) / sizeof(fixed[0]);
     memcpy(out, fixed, sizeof(fixed));
     for (size_t i = 0; i < 16 && server->extra[i] != NULL; i++)
