@@ -56,8 +56,6 @@ static uint64_t fence_at_ms(const struct hub *hub)
 
 bool lease_valid(const struct hub *hub)
 {
-    if (!hub->bus->shared)
-        return hub->lease.until_ms != 0; /* alone there is nobody whom a late owner could meet */
     return hub->lease.until_ms && hub->now_ms < fence_at_ms(hub);
 }
 
