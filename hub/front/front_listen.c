@@ -40,19 +40,14 @@ static bool split_address(const char *address, char host[256], const char **port
     return **port != '\0';
 }
 
-/* What the kernel takes of a client's data before it has sent it: a slow client's queue is the hub's, which has a bound and a policy, not
- * megabytes of kernel memory. */
-#define UNSENT_BYTES (128 * 1024)
-
 static int bind_socket(const struct addrinfo *info)
 {
     int fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -1;
-    int on = 1, off = 0, unsent = UNSENT_BYTES;
+    int on = 1, off = 0;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* what is accepted inherits it */
-    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
     if (info->ai_family == AF_INET6)                           /* "::" takes IPv4 too */
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
     if (bind(fd, info->ai_addr, info->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
