@@ -46,6 +46,8 @@ enum envelope_type {
     /* push channel of a session */
     ENVELOPE_GRANT = 20, /* node: the owner from now on; epoch; number: 1 by a transfer, 0 by a claim. Made by these scripts */
     ENVELOPE_PUSH = 21,  /* node, epoch; items: kind PUBLICATION: number (offset), time_ms, opcode, bytes */
+    /* inbox, from a node that has just registered */
+    ENVELOPE_HELLO = 31, /* life: members of an older life under that id are gone */
     /* inbox, to itself */
     ENVELOPE_PROBE = 30, /* number: monotonic ms when it was sent */
 };

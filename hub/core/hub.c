@@ -196,6 +196,9 @@ static void on_message(void *ctx, const struct envelope *envelope, bool push)
         metric_drop(DROP_BUS_UNREADABLE, 1);
         return;
     }
+    peers_heard(hub, envelope);
+    if (session && session->state == SESSION_ENDED)
+        session = NULL;
     switch (envelope->type) {
     case ENVELOPE_JOIN: membership_on_join(hub, session, envelope); return;
     case ENVELOPE_LEAVE: membership_on_leave(hub, session, envelope); return;
@@ -209,10 +212,13 @@ static void on_message(void *ctx, const struct envelope *envelope, bool push)
         if (hub->setup.events && hub->setup.events->on_drain_asked)
             hub->setup.events->on_drain_asked(hub->setup.events_ctx);
         return;
+    case ENVELOPE_HELLO:
     case ENVELOPE_PROBE: return;
     default:
         if (session)
             on_session_message(session, envelope);
+        else if (envelope->type == ENVELOPE_JOINED || envelope->type == ENVELOPE_STATUS)
+            membership_stray(hub, envelope);
     }
 }
 

@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "common/metrics.h"
+#include "core/membership.h"
 #include "core/ownership.h"
 #include "core/peers.h"
 #include "core/record.h"
@@ -181,6 +182,16 @@ void lease_check(struct hub *hub, uint64_t now_ms)
         fence(hub);
 }
 
+static void say_hello(struct hub *hub, const struct bus_node *nodes, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        struct envelope hello = {.type = ENVELOPE_HELLO};
+        size_t id_len = strlen(nodes[i].id);
+        if (id_len && id_len <= CONF_NAME_MAX && strcmp(nodes[i].id, hub->id) != 0)
+            membership_tell(hub, slice_of(nodes[i].id), &hello);
+    }
+}
+
 void lease_on_renewed(struct hub *hub, uint64_t tag, enum status status, bool present, const struct bus_node *nodes, size_t len)
 {
     struct lease *lease = &hub->lease;
@@ -201,6 +212,8 @@ void lease_on_renewed(struct hub *hub, uint64_t tag, enum status status, bool pr
     if (first || hub->now_ms - lease->read_ms > length_ms / 2)
         peers_restart(hub);
     lease->read_ms = hub->now_ms;
+    if (first)
+        say_hello(hub, nodes, len);
     if (!present && !first)
         ownership_store_emptied(hub);
     if (lease_valid(hub)) {

@@ -98,6 +98,13 @@ void membership_leave(struct session *session)
     membership_send_leave(session);
 }
 
+void membership_stray(struct hub *hub, const struct envelope *envelope)
+{
+    struct envelope leave = {
+        .type = ENVELOPE_LEAVE, .session = envelope->session, .number = ++hub->numbers, .epoch = envelope->epoch};
+    membership_tell(hub, envelope->node, &leave);
+}
+
 struct member *membership_find(struct session *session, struct slice node)
 {
     struct member *member;

@@ -31,6 +31,9 @@ void membership_on_left(struct session *session, const struct envelope *envelope
 void membership_on_not_owner(struct session *session, const struct envelope *envelope);
 void membership_on_status(struct session *session, const struct envelope *envelope);
 
+/* Somebody takes this node for a member of a session it has no part in: a JOIN came late, over an old connection. It leaves again. */
+void membership_stray(struct hub *hub, const struct envelope *envelope);
+
 /* Tells a node; sender and life are filled in. */
 void membership_tell(struct hub *hub, struct slice node, struct envelope *envelope);
 /* True where the message comes from the node that the session takes for its owner. */

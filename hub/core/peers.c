@@ -100,6 +100,18 @@ void peers_read(struct hub *hub, uint64_t sent_ms, const struct bus_node *nodes,
     peers_trim(hub, false);
 }
 
+void peers_heard(struct hub *hub, const struct envelope *envelope)
+{
+    struct peer *peer = peer_find(hub, envelope->node.at, envelope->node.len);
+    struct member *member, *next;
+    if (!peer || envelope->life <= peer->life)
+        return;
+    peer->life = envelope->life;
+    DL_FOREACH_SAFE2(peer->members, member, next, peer_next)
+        if (member->life < peer->life)
+            membership_remove(member);
+}
+
 void peers_restart(struct hub *hub)
 {
     struct peer *peer, *next;

@@ -179,6 +179,7 @@ struct world {
     struct { uint64_t epoch; char owner[16]; } granted[SESSIONS][EPOCHS];
     size_t granted_len[SESSIONS];
     bool faults;
+    bool deserted;   /* all browsers have gone for good */
     bool quiet;      /* browsers say nothing more: what they said must arrive */
     struct record before[SESSIONS];
     bool rolls_back; /* this history has fail-overs that lose acknowledged writes */
@@ -226,6 +227,7 @@ void requests_free(struct world *world); /* those still on their way when all is
 void link_stall(struct sim_node *node, uint64_t for_us);
 void store_remember(struct world *world);  /* what a replica has */
 void store_roll_back(struct world *world); /* a fail-over to that replica */
+void store_repeat_stale(struct world *world, int session); /* a store that lies: a push of an epoch that is over */
 
 /* peers.c */
 extern const struct upstream_ops sim_upstream_ops;

@@ -1035,6 +1035,25 @@ void store_remember(struct world *world)
         copy_record(&world->before[i], &world->store.records[i]);
 }
 
+void store_repeat_stale(struct world *world, int session)
+{
+    size_t n = world->granted_len[session];
+    if (n < 2)
+        return;
+    const char text[] = "stale";
+    struct envelope_item item = {
+        .kind = ITEM_PUBLICATION, .number = between(world, 1, 60), .opcode = OPCODE_TEXT, .bytes = {text, sizeof text - 1}};
+    struct envelope push = {
+        .type = ENVELOPE_PUSH,
+        .session = slice_of(session_name(session)),
+        .node = slice_of(world->granted[session][n - 2].owner),
+        .epoch = world->granted[session][n - 2].epoch,
+        .items = &item,
+        .items_len = 1,
+    };
+    publish_channel(world, session, &push);
+}
+
 void store_roll_back(struct world *world)
 {
     world_say(world, "the store fails over and has lost its latest writes");
