@@ -20,12 +20,6 @@ export const mutations = [
         }],
     },
     {
-        name: 'the epoch in the claim',
-        file: 'tests/sim/store.c',
-        from: '!strcmp(record->owner, request->other) && record->epoch == request->dead_epoch;',
-        to: '!strcmp(record->owner, request->other);',
-    },
-    {
         name: 'the owner check in the publish script',
         file: 'tests/sim/store.c',
         from: `    if (!holds(record, request)) {
@@ -119,11 +113,5 @@ void ownership_claim`,
         file: 'hub/core/commands.c',
         from: '        if (!command->send_id) { /* once at most: nobody can say whether it went */',
         to: '        if (false) {',
-    },
-    {
-        name: 'commands in the order of their numbers',
-        file: 'hub/core/commands.c',
-        from: 'item->time_ms > member->taken || !take(session, member, item)',
-        to: '!take(session, member, item)',
     },
 ];
