@@ -152,6 +152,7 @@ void ownership_on_claimed(struct hub *hub, struct session *session, const char *
         return;
     }
     if (status == STATUS_OK) {
+        commands_owner_lost(session); /* a claim comes without a TAKE: what the last owner was told may have gone upstream */
         ownership_take(session, epoch);
     } else if (status == STATUS_REFUSED) {
         metric_add(METRIC_CLAIMS_REFUSED, 1);
