@@ -44,7 +44,8 @@ enum envelope_type {
     ENVELOPE_CLOSE = 17,   /* push channel: clients of the session are closed with 4006 */
     ENVELOPE_DRAIN = 18,   /* inbox: drain as on SIGTERM */
     /* push channel of a session */
-    ENVELOPE_GRANT = 20, /* node: the owner from now on; epoch; number: 1 by a transfer, 0 by a claim. Made by these scripts */
+    ENVELOPE_GRANT = 20, /* node: the owner from now on; epoch; number: the epoch it was handed over from,
+                          * 0 by a claim. Made by these scripts */
     ENVELOPE_PUSH = 21,  /* node, epoch; items: kind PUBLICATION: number (offset), time_ms, opcode, bytes */
     /* inbox, from a node that has just registered */
     ENVELOPE_HELLO = 31, /* life: members of an older life under that id are gone */

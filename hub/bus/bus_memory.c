@@ -69,12 +69,14 @@ static void announce(const struct memory_session *session, struct memory_message
     memory_message_unref(message);
 }
 
-static void announce_owner(const struct memory_session *session)
+/* from: the epoch it was handed over from, 0 by a claim */
+static void announce_owner(const struct memory_session *session, uint64_t from)
 {
     struct envelope grant = {.type = ENVELOPE_GRANT,
                              .session = slice_of(session->id),
                              .node = slice_of(session->owner),
-                             .epoch = session->epoch};
+                             .epoch = session->epoch,
+                             .number = from};
     struct memory_message *message = memory_message_encode(&grant, true);
     if (message != NULL)
         announce(session, message);
@@ -240,7 +242,7 @@ static void memory_claim(struct bus *bus, const char *id, uint64_t tag,
         memory_session_own(session, m->node, next_epoch(m, session->epoch, claim->seen_epoch),
                            "connecting", claim->upstream, now_ms, m->unix_ms());
         memory_session_settle(session);
-        announce_owner(session);
+        announce_owner(session, 0);
         status = STATUS_OK;
     }
     struct memory_event *event = answer(m, deliver_claimed, id, tag, status);
@@ -294,7 +296,7 @@ static void memory_transfer(struct bus *bus, const char *id, uint64_t tag, uint6
     session->record_until_ms = now_ms + MEMORY_RECORD_TTL_MS;
     memory_session_set_owner(session, to);
     memory_session_settle(session);
-    announce_owner(session);
+    announce_owner(session, epoch);
     answer(m, deliver_transferred, id, tag, STATUS_OK)->epoch = session->epoch;
 }
 
@@ -317,7 +319,7 @@ static void memory_assert_owner(struct bus *bus, const char *id, uint64_t tag, u
         memory_session_own(session, m->node, epoch, "connecting", upstream, now_ms, m->unix_ms());
         memory_session_settle(session);
         if (displaces)
-            announce_owner(session);
+            announce_owner(session, 0);
         status = STATUS_OK;
     } else if (owned_by(session, m->node, epoch)) {
         status = STATUS_OK;

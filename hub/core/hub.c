@@ -129,7 +129,7 @@ static void on_push(struct session *session, const struct envelope *envelope)
         metric_drop(DROP_STALE_EPOCH, envelope->items_len);
         return;
     }
-    ownership_announced(session, envelope->node, envelope->epoch, false);
+    ownership_announced(session, envelope->node, envelope->epoch, 0);
     bool late = session_is_owned(session) && envelope->epoch < session->epoch;
     if (session->state == SESSION_ENDED || (session_is_owned(session) && !late))
         return; /* the own publications come back to their owner */
@@ -157,7 +157,7 @@ static void on_channel(struct session *session, const struct envelope *envelope)
     case ENVELOPE_PUSH: on_push(session, envelope); return;
     case ENVELOPE_GRANT:
         history_epoch_begins(session, envelope->epoch);
-        ownership_announced(session, envelope->node, envelope->epoch, envelope->number == 1);
+        ownership_announced(session, envelope->node, envelope->epoch, envelope->number);
         return;
     case ENVELOPE_CLOSE: operators_on_close(session); return;
     default: metric_drop(DROP_BUS_UNREADABLE, 1); /* of a newer version */

@@ -310,11 +310,12 @@ void ownership_owner_died(struct session *session)
     }
 }
 
-static void announced_to_member(struct session *session, struct peer *owner, bool moved)
+/* handed_over: by the owner that this node knew, which told its successor what it had sent upstream. */
+static void announced_to_member(struct session *session, struct peer *owner, bool handed_over)
 {
     if (owner)
         session->accepted_epoch = 0;
-    if (!moved)
+    if (!handed_over)
         commands_owner_lost(session);
     peer_set_owner(session, owner);
     session->owner_epoch = session->epoch;
@@ -326,12 +327,12 @@ static void announced_to_member(struct session *session, struct peer *owner, boo
         session_end(session);
 }
 
-void ownership_announced(struct session *session, struct slice owner, uint64_t epoch, bool moved)
+void ownership_announced(struct session *session, struct slice owner, uint64_t epoch, uint64_t from)
 {
     struct hub *hub = session->hub;
     if (epoch <= session->epoch || !owner.len || owner.len > CONF_NAME_MAX)
         return;
-    bool mine = owner.len == strlen(hub->id) && !memcmp(owner.at, hub->id, owner.len);
+    bool mine = owner.len == strlen(hub->id) && !memcmp(owner.at, hub->id, owner.len), handed_over = from && from == session->epoch;
     switch (session->state) {
     case SESSION_OWNER:
     case SESSION_MOVING:
@@ -353,13 +354,13 @@ void ownership_announced(struct session *session, struct slice owner, uint64_t e
         if (mine)
             return;
         session->epoch = epoch;
-        announced_to_member(session, peer_get(hub, owner.at, owner.len), moved);
+        announced_to_member(session, peer_get(hub, owner.at, owner.len), false);
         return;
     case SESSION_JOINING:
     case SESSION_MEMBER:
     case SESSION_LEAVING:
         session->epoch = epoch;
-        announced_to_member(session, mine ? NULL : peer_get(hub, owner.at, owner.len), moved);
+        announced_to_member(session, mine ? NULL : peer_get(hub, owner.at, owner.len), handed_over);
         return;
     }
 }

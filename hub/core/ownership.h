@@ -23,8 +23,9 @@ void ownership_send_release(struct session *session);
 /* The upstream of a RELEASING session is closed to the end. */
 void ownership_upstream_gone(struct session *session);
 void ownership_owner_died(struct session *session);
-/* Another node says, or the announcement: owner holds it at epoch. Older ones are ignored. moved: by a hand-over. */
-void ownership_announced(struct session *session, struct slice owner, uint64_t epoch, bool moved);
+/* Another node says, or the announcement: owner holds it at epoch. Older ones are ignored. from: the epoch it was handed over from, 0: not by a
+ * hand-over, or not known. */
+void ownership_announced(struct session *session, struct slice owner, uint64_t epoch, uint64_t from);
 /* An owner takes an epoch above seen. */
 void ownership_outbid(struct session *session, uint64_t seen_epoch);
 

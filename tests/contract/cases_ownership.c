@@ -24,13 +24,15 @@ static void assert_refused(const struct seen *seen, const char *owner, uint64_t 
     assert_true(seen->epoch == epoch);
 }
 
-static void assert_grant(struct peer *peer, const char *owner, uint64_t epoch)
+/* from: the epoch it was handed over from, 0 by a claim */
+static void assert_grant(struct peer *peer, const char *owner, uint64_t epoch, uint64_t from)
 {
     const struct seen *seen = rig_wait(peer, SEEN_PUSH, 0);
     assert_int_equal(seen->tag, ENVELOPE_GRANT);
     assert_string_equal(seen->session, SESSION);
     assert_string_equal(seen->text, owner);
     assert_true(seen->epoch == epoch);
+    assert_true(seen->number == from);
 }
 
 static void the_first_claim_is_granted_and_later_ones_learn_the_winner(struct rig *rig)
@@ -101,10 +103,10 @@ static void a_grant_is_announced_and_a_refusal_is_not(struct rig *rig)
     struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
     peer_subscribe(b, SESSION);
     uint64_t first = peer_claim(a, SESSION);
-    assert_grant(b, "a", first);
+    assert_grant(b, "a", first, 0);
     claim(b, 1, &(struct bus_claim){.upstream = "u"});
     uint64_t second = peer_claim(a, SESSION);
-    assert_grant(b, "a", second);
+    assert_grant(b, "a", second, 0);
 }
 
 static void only_the_owner_at_its_epoch_releases(struct rig *rig)
@@ -177,7 +179,7 @@ static void a_session_is_transferred_by_its_owner_only(struct rig *rig)
     const struct seen *seen = rig_wait(a, SEEN_TRANSFERRED, 3);
     assert_int_equal(seen->status, STATUS_OK);
     assert_true(seen->epoch > epoch);
-    assert_grant(c, "b", seen->epoch);
+    assert_grant(c, "b", seen->epoch, epoch);
     assert_refused(claim(a, 4, &(struct bus_claim){.upstream = "u"}), "b", seen->epoch);
 }
 
@@ -226,7 +228,7 @@ static void a_lower_epoch_gives_way_and_its_owner_hears_of_it(struct rig *rig)
     uint64_t epoch = peer_claim(a, SESSION);
     peer_subscribe(a, SESSION);
     assert_int_equal(assert_owner(b, 1, epoch + 5)->status, STATUS_OK);
-    assert_grant(a, "b", epoch + 5);
+    assert_grant(a, "b", epoch + 5, 0);
     assert_int_equal(peer_publish(a, SESSION, epoch, 1, "x", 0, true), STATUS_REFUSED);
 }
 

@@ -134,10 +134,10 @@ static void note_grant(struct world *world, int session, const char *owner, uint
     world_say(world, "%s granted to %s at %llu", session_name(session), owner, (unsigned long long)epoch);
 }
 
-static void announce(struct world *world, int session, const char *owner, uint64_t epoch, bool moved)
+static void announce(struct world *world, int session, const char *owner, uint64_t epoch, uint64_t from)
 {
     struct envelope grant = {
-        .type = ENVELOPE_GRANT, .session = slice_of(session_name(session)), .node = slice_of(owner), .epoch = epoch, .number = moved};
+        .type = ENVELOPE_GRANT, .session = slice_of(session_name(session)), .node = slice_of(owner), .epoch = epoch, .number = from};
     publish_channel(world, session, &grant);
 }
 
@@ -173,7 +173,7 @@ static void apply_claim(struct world *world, struct request *request)
     memcpy(request->owner, record->owner, sizeof request->owner);
     request->answer_epoch = epoch;
     note_grant(world, session, record->owner, epoch);
-    announce(world, session, record->owner, epoch, false);
+    announce(world, session, record->owner, epoch, 0);
 }
 
 static bool holds(const struct record *record, const struct request *request)
@@ -204,7 +204,7 @@ static void apply_transfer(struct world *world, struct request *request)
     snprintf(record->owner, sizeof record->owner, "%s", request->other);
     request->answer_epoch = record->epoch;
     note_grant(world, session, record->owner, record->epoch);
-    announce(world, session, record->owner, record->epoch, true);
+    announce(world, session, record->owner, record->epoch, request->epoch);
 }
 
 static void apply_assert(struct world *world, struct request *request)

@@ -12,5 +12,5 @@ local granted = string.format('%.0f', math.max(tonumber(ARGV[5]) + 1, now))
 -- Allowed over maxmemory as a first write, and makes the next one allowed.
 redis.call('PEXPIRE', KEYS[1], ARGV[7])
 redis.call('HSET', KEYS[1], 'owner', ARGV[6], 'epoch', granted, 'state', 'moving')
-redis.call(ARGV[1], ARGV[2], cmsgpack.pack({1, 20, ARGV[3], ARGV[6], 0, 0, tonumber(granted)}))
+redis.call(ARGV[1], ARGV[2], cmsgpack.pack({1, 20, ARGV[3], ARGV[6], 0, tonumber(ARGV[5]), tonumber(granted)}))
 return granted
