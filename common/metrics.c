@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,6 +106,32 @@ static const struct histogram_row histogram_rows[HISTOGRAM_COUNT] = {
                           "Clients of this node that a publication went to.",
                           1,
                           {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000}},
+    [HISTOGRAM_CLIENT_QUEUE] = {"vinhub_client_queue_bytes",
+                                "Bytes in a client's queue, seen whenever something has to wait.",
+                                1,
+                                {256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304,
+                                 16777216}},
+    [HISTOGRAM_UPSTREAM_QUEUE] = {"vinhub_upstream_queue_bytes",
+                                  "Bytes in a session's queue of client messages, seen whenever "
+                                  "one has to wait.",
+                                  1,
+                                  {256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304,
+                                   16777216}},
+};
+
+static const struct metric_row service_rows[SERVICE_METRICS] = {
+    GAUGE(SERVICE_CLIENTS, "service_clients", "Browser sockets open on this node, by service."),
+    GAUGE(SERVICE_SESSIONS, "service_sessions", "Sessions on this node, by service."),
+    GAUGE(SERVICE_UPSTREAMS, "service_upstreams",
+          "Upstream sockets open on this node, by service."),
+    COUNTER(SERVICE_MESSAGES_IN, "service_messages_in",
+            "Messages received from upstreams, by service."),
+    COUNTER(SERVICE_MESSAGES_OUT, "service_messages_out",
+            "Messages written to clients, by service."),
+    COUNTER(SERVICE_CLIENT_MESSAGES_IN, "service_client_messages_in",
+            "Messages received from clients, by service."),
+    COUNTER(SERVICE_UPSTREAM_FAILURES, "service_upstream_failures",
+            "Upstream handshakes that failed and upstreams that were lost, by service."),
 };
 
 struct histogram_counts {
@@ -116,6 +143,15 @@ static uint64_t values[METRIC_COUNT];
 static uint64_t drops[DROP_REASONS];
 static uint64_t refusals[REFUSE_REASONS];
 static struct histogram_counts histograms[HISTOGRAM_COUNT];
+
+/* Slot 0 is that of all services beyond the others. */
+struct service_counts {
+    char name[65]; /* of a service: at most 64 bytes (contract section 1) */
+    int64_t values[SERVICE_METRICS];
+};
+static struct service_counts services[METRIC_SERVICES_MAX + 1] = {{.name = "other"}};
+static unsigned services_len = 1;
+static bool others_counted; /* slot 0 was given out */
 
 void metric_add(enum metric metric, uint64_t n)
 {
@@ -176,8 +212,33 @@ void metric_observe(enum histogram histogram, uint64_t value_us_or_count)
     histograms[histogram].sum += value_us_or_count;
 }
 
+unsigned metric_service(const char *name)
+{
+    for (unsigned slot = 1; slot < services_len; slot++)
+        if (strcmp(services[slot].name, name) == 0)
+            return slot;
+    if (services_len > METRIC_SERVICES_MAX || strcmp(services[0].name, name) == 0) {
+        others_counted = true;
+        return 0;
+    }
+    struct service_counts *fresh = &services[services_len];
+    int len = snprintf(fresh->name, sizeof(fresh->name), "%s", name);
+    assert(len < (int)sizeof(fresh->name));
+    return services_len++;
+}
+
+void metric_service_add(unsigned slot, enum service_metric metric, int64_t n)
+{
+    assert(slot < services_len && metric < SERVICE_METRICS);
+    services[slot].values[metric] += n;
+}
+
 void metrics_reset(void)
 {
+    memset(&services[1], 0, sizeof(services) - sizeof(services[0]));
+    memset(services[0].values, 0, sizeof(services[0].values));
+    services_len = 1;
+    others_counted = false;
     memset(values, 0, sizeof(values));
     memset(drops, 0, sizeof(drops));
     memset(refusals, 0, sizeof(refusals));
@@ -197,6 +258,16 @@ static void print_reasons(FILE *out, const char *name, const char *help, const c
         fprintf(out, "%s{reason=\"%s\"} %" PRIu64 "\n", name, reasons[i], counts[i]);
 }
 
+/* "other" comes with the first service that has no slot of its own. */
+static void print_service_row(FILE *out, enum service_metric metric)
+{
+    const struct metric_row *row = &service_rows[metric];
+    print_head(out, row->name, row->type, row->help);
+    for (unsigned slot = others_counted ? 0 : 1; slot < services_len; slot++)
+        fprintf(out, "%s{service=\"%s\"} %" PRId64 "\n", row->name, services[slot].name,
+                services[slot].values[metric]);
+}
+
 static void print_histogram(FILE *out, const struct histogram_row *row,
                             const struct histogram_counts *counts)
 {
@@ -206,7 +277,7 @@ static void print_histogram(FILE *out, const struct histogram_row *row,
     print_head(out, row->name, "histogram", row->help);
     for (; i < BUCKETS_MAX && row->bounds[i] != 0; i++) {
         total += counts->buckets[i];
-        fprintf(out, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", row->name,
+        fprintf(out, "%s_bucket{le=\"%.10g\"} %" PRIu64 "\n", row->name,
                 (double)row->bounds[i] * row->scale, total);
     }
     total += counts->buckets[i];
@@ -240,6 +311,8 @@ char *metrics_print(size_t *len)
                   DROP_REASONS);
     print_reasons(out, "vinhub_refused_total", "Handshakes refused, by reason.", refuse_names,
                   refusals, REFUSE_REASONS);
+    for (int i = 0; i < SERVICE_METRICS; i++)
+        print_service_row(out, (enum service_metric)i);
     for (size_t i = 0; i < HISTOGRAM_COUNT; i++)
         print_histogram(out, &histogram_rows[i], &histograms[i]);
     print_head(out, "vinhub_start_time_seconds", "gauge", "When the process started, Unix time.");

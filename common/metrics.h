@@ -3,7 +3,8 @@
  * Prometheus text.
  *
  * Counting is one addition. Gauges are set by whoever owns the number. Rows with a reason label
- * list their reasons in the enum below: the label's cardinality is fixed.
+ * list their reasons in the enum below: the label's cardinality is fixed. Rows with a service label
+ * have a slot a service, METRIC_SERVICES_MAX at most; all further services share one, "other".
  */
 #ifndef VINHUB_COMMON_METRICS_H
 #define VINHUB_COMMON_METRICS_H
@@ -78,10 +79,26 @@ enum refuse_reason {
 };
 
 enum histogram {
-    HISTOGRAM_PUSH_LATENCY, /* seconds from upstream frame in to the flush that wrote it */
-    HISTOGRAM_FANOUT,       /* clients a publication went to on this node */
+    HISTOGRAM_PUSH_LATENCY,   /* seconds from upstream frame in to the flush that wrote it */
+    HISTOGRAM_FANOUT,         /* clients a publication went to on this node */
+    HISTOGRAM_CLIENT_QUEUE,   /* bytes in a client's queue, each time something has to wait in it */
+    HISTOGRAM_UPSTREAM_QUEUE, /* the same for what waits for an upstream */
     HISTOGRAM_COUNT
 };
+
+/* One row each, one sample a service: "vinhub_service_clients{service="remoteWs"}". */
+enum service_metric {
+    SERVICE_CLIENTS,
+    SERVICE_SESSIONS,
+    SERVICE_UPSTREAMS, /* gauges to here */
+    SERVICE_MESSAGES_IN,
+    SERVICE_MESSAGES_OUT,
+    SERVICE_CLIENT_MESSAGES_IN,
+    SERVICE_UPSTREAM_FAILURES,
+    SERVICE_METRICS
+};
+
+#define METRIC_SERVICES_MAX 64
 
 void metric_add(enum metric metric, uint64_t n);
 void metric_set(enum metric metric, uint64_t value);
@@ -92,6 +109,11 @@ const char *metric_drop_name(enum drop_reason reason); /* the label: "slow_clien
 void metric_refuse(enum refuse_reason reason);
 uint64_t metric_refusals(enum refuse_reason reason);
 void metric_observe(enum histogram histogram, uint64_t value_us_or_count);
+/* The slot of a service, which lives as long as the process: what counts goes on where a service is
+ * removed and comes back. The slot of "other" where all are taken. */
+unsigned metric_service(const char *name);
+/* n may be below 0 for a gauge. */
+void metric_service_add(unsigned slot, enum service_metric metric, int64_t n);
 void metrics_reset(void); /* for tests */
 
 /* Prometheus text exposition, names vinhub_*. Returns a malloc'd string of *len bytes; the caller

@@ -10,6 +10,7 @@
 
 #include "admin/admin_address.h"
 #include "admin/admin_private.h"
+#include "common/metrics.h"
 
 enum { HEADERS_MAX = 16384 };
 
@@ -168,6 +169,13 @@ static void start_http(struct admin *admin, int fd)
                                                evhttp_bound_socket_get_listener(admin->socket));
 }
 
+/* So that each has its row in the metrics before its first client comes. */
+static void name_services(const struct conf *conf)
+{
+    for (size_t i = 0; i < conf->services_len; i++)
+        (void)metric_service(conf->services[i]->name);
+}
+
 enum status admin_new(const struct admin_setup *setup, struct admin **out)
 {
     if (!admin_may_listen(setup->conf))
@@ -183,6 +191,7 @@ enum status admin_new(const struct admin_setup *setup, struct admin **out)
         abort();
     admin->setup = *setup;
     admin->conf = conf_ref(setup->conf);
+    name_services(admin->conf);
     start_http(admin, fd);
     admin->events = admin_events_new(admin);
     *out = admin;
@@ -216,5 +225,6 @@ void admin_reload(struct admin *admin, struct conf *conf)
 {
     struct conf *before = admin->conf;
     admin->conf = conf_ref(conf);
+    name_services(conf);
     conf_unref(before);
 }

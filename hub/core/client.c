@@ -33,7 +33,6 @@ enum status client_open(struct hub *hub, struct client *client, const struct tar
     if (hub->conf->log.audit && target->user)
         client->user = strdup(target->user);
     follower_open(client, target);
-    metric_add(METRIC_ACCEPTED, 1);
     log_debug("client_opened", LOG_STR("session", session->id), LOG_U64("protocol", protocol));
     return STATUS_OK;
 }
@@ -109,7 +108,6 @@ void client_message(struct client *client, enum opcode opcode, const void *paylo
     }
     if (!client_spend(client))
         return;
-    metric_add(METRIC_CLIENT_MESSAGES_IN, 1);
     audit(client, len);
     commands_add(client->session, client, 0, "", opcode, payload, len);
 }

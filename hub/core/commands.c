@@ -110,6 +110,7 @@ static void append(struct session *session, struct command *command)
     DL_APPEND(out->list, command);
     out->bytes += command->len;
     out->len++;
+    metric_observe(HISTOGRAM_UPSTREAM_QUEUE, out->bytes);
     if (!out->unsent)
         out->unsent = command;
     arm(session);
@@ -133,6 +134,8 @@ void commands_add(struct session *session, struct client *client, uint64_t send_
                   size_t len)
 {
     struct hub *hub = session->hub;
+    metric_add(METRIC_CLIENT_MESSAGES_IN, 1);
+    metric_service_add(session->metrics, SERVICE_CLIENT_MESSAGES_IN, 1);
     if (!send_id && send_straight(session, opcode, payload, len))
         return;
     /* While the upstream takes messages, a full queue stops the reading; what was read until then is still taken. */

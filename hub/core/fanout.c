@@ -197,6 +197,7 @@ static void flush_clients(struct session *session)
         deliver(session, client, &batch, pieces);
         session->messages_out += batch.len;
         metric_add(METRIC_MESSAGES_OUT, batch.len);
+        metric_service_add(session->metrics, SERVICE_MESSAGES_OUT, (int64_t)batch.len);
     }
     observe(session, &batch);
     for (size_t form = 0; form < WIRE_FORMS; form++)

@@ -40,11 +40,10 @@ void link_tell(struct session *session, enum upstream_status status, const char 
 static void set_link(struct session *session, enum link_state state)
 {
     struct hub *hub = session->hub;
-    if (state == LINK_OPEN)
-        hub->upstreams++;
-    if (session->link == LINK_OPEN)
-        hub->upstreams--;
+    int change = (state == LINK_OPEN) - (session->link == LINK_OPEN);
+    hub->upstreams += (uint64_t)change;
     metric_set(METRIC_UPSTREAMS, hub->upstreams);
+    metric_service_add(session->metrics, SERVICE_UPSTREAMS, change);
     session->link = state;
     timer_stop(&hub->timers, &session->link_timer);
 }
@@ -75,7 +74,6 @@ void link_start(struct session *session)
     set_link(session, LINK_CONNECTING);
     if (!session->backoff_ms)
         link_tell(session, UPSTREAM_CONNECTING, "");
-    metric_add(METRIC_UPSTREAM_CONNECTS, 1);
     session->upstream = hub->setup.upstream_ops->open(hub->setup.upstream_ctx, session, session->service, session->url);
     assert(session->upstream);
 }
@@ -110,6 +108,7 @@ void hub_upstream_opened(struct session *session, struct upstream *upstream)
 {
     assert(session->upstream == upstream && session->link == LINK_CONNECTING);
     set_link(session, LINK_OPEN);
+    metric_add(METRIC_UPSTREAM_CONNECTS, 1);
     session->opened_ms = session->hub->now_ms;
     session->no_tcp_since_ms = 0;
     log_info("upstream_open", LOG_STR("session", session->id), LOG_U64("epoch", session->epoch));
@@ -121,6 +120,7 @@ void hub_upstream_message(struct session *session, struct upstream *upstream, st
 {
     assert(session->upstream == upstream);
     metric_add(METRIC_MESSAGES_IN, 1);
+    metric_service_add(session->metrics, SERVICE_MESSAGES_IN, 1);
     metric_add(METRIC_BYTES_IN, publication->len);
     fanout_place(session, publication);
 }
@@ -171,8 +171,10 @@ void hub_upstream_closed(struct session *session, struct upstream *upstream, con
     assert(session->upstream == upstream);
     bool asked = session->link == LINK_CLOSING;
     session->upstream = NULL;
-    if (!asked)
+    if (!asked) {
         metric_add(METRIC_UPSTREAM_FAILURES, 1);
+        metric_service_add(session->metrics, SERVICE_UPSTREAM_FAILURES, 1);
+    }
     log_info(asked ? "upstream_closed" : "upstream_lost", LOG_STR("session", session->id), LOG_STR("reason", end->reason),
              LOG_U64("http", end->http_status), LOG_U64("code", end->close_code),
              LOG_U64("open_ms", session->link == LINK_OPEN || asked ? session->hub->now_ms - session->opened_ms : 0));

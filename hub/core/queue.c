@@ -68,6 +68,7 @@ static void append(struct queue *queue, struct item item)
     reserve(queue, 1);
     *item_at(queue, queue->len++) = item;
     queue->bytes += item_bytes(&item);
+    metric_observe(HISTOGRAM_CLIENT_QUEUE, queue->bytes);
 }
 
 static void pop(struct queue *queue)

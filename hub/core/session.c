@@ -151,6 +151,7 @@ struct session *session_open(struct hub *hub, const struct target *target)
     }
     session->hub = hub;
     session->service = service_ref(target->service);
+    session->metrics = metric_service(session->service->name);
     session->id = id;
     session->url = url;
     session->redacted = redacted;
@@ -158,6 +159,7 @@ struct session *session_open(struct hub *hub, const struct target *target)
     session->since_unix_ms = hub->setup.unix_ms(hub->setup.clock_ctx);
     HASH_ADD_KEYPTR(hh, hub->sessions, session->id, strlen(session->id), session);
     metric_set(METRIC_SESSIONS, HASH_COUNT(hub->sessions));
+    metric_service_add(session->metrics, SERVICE_SESSIONS, 1);
     ownership_start(session);
     return session;
 }
@@ -169,6 +171,7 @@ void session_add_client(struct session *session, struct client *client)
     session->clients_len++;
     session->hub->clients++;
     metric_set(METRIC_CLIENTS, session->hub->clients);
+    metric_service_add(session->metrics, SERVICE_CLIENTS, 1);
     if (session->state == SESSION_OWNER || session->state == SESSION_RELEASING)
         ownership_wanted(session);
     else
@@ -183,6 +186,7 @@ void session_remove_client(struct session *session, struct client *client)
     session->clients_len--;
     session->hub->clients--;
     metric_set(METRIC_CLIENTS, session->hub->clients);
+    metric_service_add(session->metrics, SERVICE_CLIENTS, -1);
     record_session_soon(session);
     if (session->clients_len) {
         membership_count_changed(session);
@@ -206,6 +210,7 @@ void session_end(struct session *session)
         hub->bus->ops->unsubscribe(hub->bus, session->id);
     HASH_DEL(hub->sessions, session);
     metric_set(METRIC_SESSIONS, HASH_COUNT(hub->sessions));
+    metric_service_add(session->metrics, SERVICE_SESSIONS, -1);
     session->dead_next = hub->dead;
     hub->dead = session;
 }

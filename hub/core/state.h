@@ -148,6 +148,7 @@ struct move {
 struct session {
     struct hub *hub;
     struct service *service;
+    unsigned metrics;    /* slot of the service in what is counted */
     char *id;
     char *url;           /* of the upstream */
     char *redacted;      /* the same without query values */

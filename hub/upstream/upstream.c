@@ -150,8 +150,6 @@ void up_end(struct upstream *up, const struct upstream_end *end)
 {
     if (up->state == UP_ENDED)
         return;
-    if (!up->told_open)
-        metric_add(METRIC_UPSTREAM_FAILURES, 1);
     struct session *session = up->session;
     /* After a failure nobody waits for what the kernel still holds. */
     retire(up, end->kind == UPSTREAM_END_SILENT);

@@ -286,7 +286,6 @@ static void on_resolved(void *ctx, const struct resolved *result, const char *wh
 
 void try_begin(struct upstream *up)
 {
-    metric_add(METRIC_UPSTREAM_CONNECTS, 1);
     up_set_state(up, UP_RESOLVING);
     up->try = calloc(1, sizeof(*up->try));
     if (up->try == NULL)

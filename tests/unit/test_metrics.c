@@ -98,7 +98,7 @@ static void each_line_is_of_the_exposition_format(void **state)
             assert_true(end != value && *end == '\0');
         }
     }
-    assert_int_equal(families, METRIC_COUNT + HISTOGRAM_COUNT + 3);
+    assert_int_equal(families, METRIC_COUNT + SERVICE_METRICS + HISTOGRAM_COUNT + 3);
     free(text);
 }
 
@@ -127,6 +127,68 @@ static void histograms_are_cumulative_and_in_seconds(void **state)
     assert_line("vinhub_fanout_clients_sum 10001");
 }
 
+static void services_are_counted_apart(void **state)
+{
+    (void)state;
+    unsigned car = metric_service("car"), bus = metric_service("bus");
+    assert_int_equal(metric_service("car"), car);
+    assert_int_not_equal(car, bus);
+    metric_service_add(car, SERVICE_CLIENTS, 3);
+    metric_service_add(car, SERVICE_CLIENTS, -1);
+    metric_service_add(bus, SERVICE_MESSAGES_OUT, 7);
+    assert_line("vinhub_service_clients{service=\"car\"} 2");
+    assert_line("vinhub_service_clients{service=\"bus\"} 0");
+    assert_line("vinhub_service_messages_out_total{service=\"bus\"} 7");
+    assert_line("# TYPE vinhub_service_messages_out_total counter");
+}
+
+static size_t count_of(const char *part)
+{
+    size_t len, count = 0;
+    char *text = metrics_print(&len);
+    for (const char *at = text; (at = strstr(at, part)) != NULL; at++)
+        count++;
+    free(text);
+    return count;
+}
+
+static void services_beyond_the_bound_share_one_row(void **state)
+{
+    (void)state;
+    char name[16];
+    for (int i = 0; i < METRIC_SERVICES_MAX; i++) {
+        snprintf(name, sizeof(name), "s%d", i);
+        metric_service_add(metric_service(name), SERVICE_SESSIONS, 1);
+    }
+    assert_int_equal(count_of("\nvinhub_service_sessions{"), METRIC_SERVICES_MAX);
+    for (int i = 0; i < 1000; i++) {
+        snprintf(name, sizeof(name), "late%d", i);
+        metric_service_add(metric_service(name), SERVICE_SESSIONS, 1);
+    }
+    assert_int_equal(count_of("\nvinhub_service_sessions{"), METRIC_SERVICES_MAX + 1);
+    assert_line("vinhub_service_sessions{service=\"other\"} 1000");
+    assert_line("vinhub_service_sessions{service=\"s63\"} 1");
+}
+
+static void a_service_called_other_is_one_of_the_others(void **state)
+{
+    (void)state;
+    metric_service_add(metric_service("other"), SERVICE_CLIENTS, 2);
+    assert_int_equal(count_of("\nvinhub_service_clients{"), 1);
+    assert_line("vinhub_service_clients{service=\"other\"} 2");
+}
+
+static void queues_are_observed_in_bytes(void **state)
+{
+    (void)state;
+    metric_observe(HISTOGRAM_CLIENT_QUEUE, 300);
+    metric_observe(HISTOGRAM_UPSTREAM_QUEUE, 1 << 30);
+    assert_line("vinhub_client_queue_bytes_bucket{le=\"256\"} 0");
+    assert_line("vinhub_client_queue_bytes_bucket{le=\"1024\"} 1");
+    assert_line("vinhub_upstream_queue_bytes_bucket{le=\"16777216\"} 0");
+    assert_line("vinhub_upstream_queue_bytes_bucket{le=\"+Inf\"} 1");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -134,6 +196,10 @@ int main(void)
         cmocka_unit_test_setup(every_reason_is_printed_even_at_zero, set_up),
         cmocka_unit_test_setup(each_line_is_of_the_exposition_format, set_up),
         cmocka_unit_test_setup(histograms_are_cumulative_and_in_seconds, set_up),
+        cmocka_unit_test_setup(services_are_counted_apart, set_up),
+        cmocka_unit_test_setup(services_beyond_the_bound_share_one_row, set_up),
+        cmocka_unit_test_setup(a_service_called_other_is_one_of_the_others, set_up),
+        cmocka_unit_test_setup(queues_are_observed_in_bytes, set_up),
     };
     return cmocka_run_group_tests_name("metrics", tests, NULL, NULL);
 }
