@@ -219,7 +219,6 @@ test('a second SIGTERM ends a drain at once', async (t) => {
   hub.child.signal('SIGTERM')
   await until(async () => (await hub.admin('/readyz')).status === 503, SOON_MS, 'the drain')
   assert.equal(browser.end, null, 'clients are let go slowly')
-  hub.child.signal('SIGTERM')
-  const { code } = await hub.child.stop('SIGCONT', SOON_MS)
+  const { code } = await hub.child.stop('SIGTERM', SOON_MS)
   assert.equal(code, 0)
 })
