@@ -13,7 +13,7 @@
 #include "core/session.h"
 #include "core/state.h"
 
-enum status client_open(struct hub *hub, struct client *client, const struct target *target, enum client_protocol protocol, bool deflate)
+enum status client_open(struct hub *hub, struct client *client, const struct target *target, enum client_protocol protocol, unsigned window_bits)
 {
     memset(client, 0, sizeof *client);
     client->hub = hub;
@@ -22,7 +22,7 @@ enum status client_open(struct hub *hub, struct client *client, const struct tar
     if (!session)
         return STATUS_LIMIT;
     client->protocol = (uint8_t)protocol;
-    client->deflate = deflate;
+    client->window_bits = (uint8_t)window_bits;
     client->opened_ms = hub->now_ms;
     client->rate_tokens_milli = hub->conf->clients.rate_burst * 1000u;
     client->rate_at_ms = (uint32_t)hub->now_ms;

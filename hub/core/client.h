@@ -42,18 +42,18 @@ struct client {
     uint16_t pending;           /* own messages that wait for the upstream */
     uint8_t protocol;           /* enum client_protocol */
     uint8_t state;              /* enum client_state; one setter */
-    bool deflate;               /* permessage-deflate was negotiated */
+    uint8_t window_bits;        /* with permessage-deflate the client's window, 8 to 15; 0: nothing is deflated for it */
     bool blocked;               /* write said STATUS_AGAIN; client_writable is awaited */
     bool paused;                /* reading is stopped, for the upstream's sake */
 };
 
 /*
  * A handshake is complete: the client joins its session (made on demand). target is only read; client's memory is the front's and
- * stays in place until client_gone. deflate: whether permessage-deflate was agreed.
+ * stays in place until client_gone. window_bits: of permessage-deflate where it was agreed, the window the client inflates with, else 0.
  * STATUS_LIMIT: no more sessions or memory: the front closes with 1013.
  */
 MUST_USE enum status client_open(struct hub *hub, struct client *client, const struct target *target, enum client_protocol protocol,
-                                 bool deflate);
+                                 unsigned window_bits);
 /* One whole message, already checked (size, UTF-8, inflated). */
 void client_message(struct client *client, enum opcode opcode, const void *payload, size_t len);
 /* The socket took all that was buffered. */

@@ -19,6 +19,7 @@
 #define PUBLISH_BYTES (8u << 20)    /* payload in one call, but for a single larger one */
 #define UNCONFIRMED_COUNT 10000     /* kept for another try; beyond it the oldest are lost to other nodes, and counted */
 #define UNCONFIRMED_BYTES (16u << 20)
+#define WINDOW_BITS_MAX 15          /* what permessage-deflate has unless a client asks for less */
 
 static bool wants_bus(const struct session *session)
 {
@@ -39,10 +40,19 @@ void fanout_place(struct session *session, struct publication *publication)
     publication_unref(publication);
 }
 
+static size_t head_len(const uint8_t *frame)
+{
+    return frame[1] < 126 ? 2 : frame[1] == 126 ? 4 : 10;
+}
+
+/* An empty wire says that it does not pay, so that it is not tried for each client again. */
 static struct wire *deflate_frame(struct hub *hub, const uint8_t *frame, size_t len)
 {
-    size_t head = frame[1] < 126 ? 2 : frame[1] == 126 ? 4 : 10;
-    return hub->setup.client_ops->deflate(hub->setup.client_ctx, frame[0] & 0x0f, frame + head, len - head);
+    size_t head = head_len(frame);
+    struct wire *wire = NULL;
+    if (hub->setup.client_ops->deflate)
+        wire = hub->setup.client_ops->deflate(hub->setup.client_ctx, frame[0] & 0x0f, frame + head, len - head);
+    return wire ? wire : wire_new(0);
 }
 
 static struct wire *gap_frame(struct hub *hub, const struct publication *note, enum wire_form form)
@@ -52,29 +62,38 @@ static struct wire *gap_frame(struct hub *hub, const struct publication *note, e
     return v1_gap(form, hub->setup.unix_ms(hub->setup.clock_ctx), note->at.epoch, note->at.offset, gap_note_to(note));
 }
 
-const uint8_t *fanout_frame(struct hub *hub, struct publication *publication, enum wire_form form, bool deflated, size_t *len)
+static const uint8_t *plain_frame(struct hub *hub, struct publication *publication, enum wire_form form, size_t *len)
 {
     bool note = is_gap_note(publication);
-    if (form == WIRE_RAW && !deflated && !note)
+    if (form == WIRE_RAW && !note)
         return publication_frame(publication, len);
-    struct wire **slot = &publication->forms[form][deflated && !note];
-    if (!*slot && note) {
-        *slot = gap_frame(hub, publication, form);
-    } else if (!*slot && !deflated) {
-        *slot = v1_message(form, publication);
-    } else if (!*slot) {
-        size_t plain_len;
-        const uint8_t *plain = fanout_frame(hub, publication, form, false, &plain_len);
-        if (!plain)
-            return NULL;
-        *slot = hub->setup.client_ops->deflate ? deflate_frame(hub, plain, plain_len) : NULL;
-        if (!*slot) { /* it does not pay: the plain frame serves */
-            *len = plain_len;
-            return plain;
-        }
-    }
+    struct wire **slot = &publication->forms[form][0];
+    if (!*slot)
+        *slot = note ? gap_frame(hub, publication, form) : v1_message(form, publication);
     if (!*slot)
         return NULL;
+    *len = (*slot)->len;
+    return (*slot)->bytes;
+}
+
+/* One deflated frame serves all windows: of a message that is no larger than the window nothing lies outside it. */
+static bool may_deflate(const struct publication *publication, unsigned window_bits, const uint8_t *plain, size_t plain_len)
+{
+    if (!window_bits || is_gap_note(publication))
+        return false;
+    return window_bits == WINDOW_BITS_MAX || plain_len - head_len(plain) <= (size_t)1 << window_bits;
+}
+
+const uint8_t *fanout_frame(struct hub *hub, struct publication *publication, enum wire_form form, unsigned window_bits, size_t *len)
+{
+    const uint8_t *plain = plain_frame(hub, publication, form, len);
+    if (!plain || !may_deflate(publication, window_bits, plain, *len))
+        return plain;
+    struct wire **slot = &publication->forms[form][1];
+    if (!*slot)
+        *slot = deflate_frame(hub, plain, *len);
+    if (!*slot || !(*slot)->len)
+        return plain;
     *len = (*slot)->len;
     return (*slot)->bytes;
 }
@@ -87,17 +106,17 @@ struct piece {
     bool made;
 };
 
-static bool piece_make(struct session *session, const struct pubs *batch, enum wire_form form, bool deflated, struct piece *piece)
+static bool piece_make(struct session *session, const struct pubs *batch, enum wire_form form, unsigned window_bits, struct piece *piece)
 {
     struct hub *hub = session->hub;
     piece->made = true;
     if (batch->len == 1) {
-        piece->bytes = fanout_frame(hub, batch->items[0], form, deflated, &piece->len);
+        piece->bytes = fanout_frame(hub, batch->items[0], form, window_bits, &piece->len);
         return piece->bytes;
     }
     size_t total = 0, len;
     for (size_t i = 0; i < batch->len; i++) {
-        if (!fanout_frame(hub, batch->items[i], form, deflated, &len))
+        if (!fanout_frame(hub, batch->items[i], form, window_bits, &len))
             return false;
         total += len;
     }
@@ -105,7 +124,7 @@ static bool piece_make(struct session *session, const struct pubs *batch, enum w
     if (!piece->joined)
         return false;
     for (size_t i = 0; i < batch->len; i++) {
-        const uint8_t *frame = fanout_frame(hub, batch->items[i], form, deflated, &len);
+        const uint8_t *frame = fanout_frame(hub, batch->items[i], form, window_bits, &len);
         memcpy(piece->joined->bytes + piece->len, frame, len);
         piece->len += len;
     }
@@ -119,6 +138,16 @@ static void enqueue_all(struct client *client, const struct pubs *batch)
         queue_publication(client, batch->items[i]);
 }
 
+/* For a window that is smaller than the usual, which is rare: no piece is made that others could share. */
+static void deliver_singly(struct client *client, const struct pubs *batch)
+{
+    for (size_t i = 0; i < batch->len && client->state != CLIENT_CLOSING; i++) {
+        queue_publication(client, batch->items[i]);
+        if (!client->blocked)
+            queue_drain(client);
+    }
+}
+
 /* One write for all that is new; what the socket does not take waits in the client's queue. */
 static void deliver(struct session *session, struct client *client, const struct pubs *batch, struct piece pieces[WIRE_FORMS][2])
 {
@@ -130,9 +159,13 @@ static void deliver(struct session *session, struct client *client, const struct
         enqueue_all(client, batch);
         return;
     }
+    if (client->window_bits && client->window_bits < WINDOW_BITS_MAX) {
+        deliver_singly(client, batch);
+        return;
+    }
     enum wire_form form = client_form(client);
-    struct piece *piece = &pieces[form][client->deflate];
-    if (!piece->made && !piece_make(session, batch, form, client->deflate, piece))
+    struct piece *piece = &pieces[form][client->window_bits != 0];
+    if (!piece->made && !piece_make(session, batch, form, client->window_bits, piece))
         piece->bytes = NULL;
     if (!piece->bytes) {
         metric_drop(DROP_NO_MEMORY, batch->len);

@@ -77,8 +77,8 @@ struct client_ops {
     void (*close)(void *ctx, struct client *client, unsigned code, const char *reason);
     /* Stops or resumes reading from the client. */
     void (*pause)(void *ctx, struct client *client, bool paused);
-    /* Deflates a message once for all clients that negotiated it (server_no_context_takeover); a frame with RSV1.
-     * NULL where it does not pay or failed. */
+    /* Deflates a message once for all clients that negotiated it (server_no_context_takeover); a frame with RSV1. It refers back within the
+     * message alone, so that each window that holds the message inflates it. NULL where it does not pay or failed. */
     struct wire *(*deflate)(void *ctx, unsigned opcode, const uint8_t *payload, size_t len);
 };
 

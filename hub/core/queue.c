@@ -238,7 +238,7 @@ static const uint8_t *item_frame(struct client *client, const struct item *item,
         *len = item->wire->len;
         return item->wire->bytes;
     }
-    return fanout_frame(client->hub, item->publication, client_form(client), client->deflate, len);
+    return fanout_frame(client->hub, item->publication, client_form(client), client->window_bits, len);
 }
 
 /* Gathers frames into the scratch buffer; a frame larger than that goes alone and in place. Returns how many items. */

@@ -199,34 +199,38 @@ static bool closing_frames(struct conn *conn, const struct ws_rules *rules, uint
     return true;
 }
 
-/* Of several PINGs at once the last is answered, which section 5.5.3 allows: a flood costs one
- * write. */
-struct pong {
-    uint8_t payload[WS_CONTROL_MAX];
+/* The answers to the PINGs of one read, which leave together: a flood costs few writes. They are no
+ * longer than what was read, and from a socket that takes none nothing more is read. */
+struct pongs {
+    uint8_t frames[4096];
     size_t len;
-    bool due;
 };
 
-static void pong_write(struct conn *conn, struct pong *pong)
+static void pongs_write(struct conn *conn, struct pongs *pongs)
 {
-    if (pong->due && conn->state == CONN_OPEN)
-        write_control(conn, WS_PONG, pong->payload, pong->len);
-    pong->due = false;
+    if (pongs->len > 0 && conn->state == CONN_OPEN)
+        stream_write(&conn->stream, pongs->frames, pongs->len);
+    pongs->len = 0;
+}
+
+static void pongs_add(struct conn *conn, struct pongs *pongs, const struct ws_item *ping)
+{
+    if (sizeof(pongs->frames) - pongs->len < 2 + WS_CONTROL_MAX)
+        pongs_write(conn, pongs);
+    pongs->len += frame_header(pongs->frames + pongs->len, WS_PONG, false, ping->len);
+    memcpy(pongs->frames + pongs->len, ping->payload, ping->len);
+    pongs->len += ping->len;
 }
 
 /* False: drop the connection. */
-static bool on_item(struct conn *conn, const struct ws_item *item, struct pong *pong)
+static bool on_item(struct conn *conn, const struct ws_item *item, struct pongs *pongs)
 {
     switch (item->kind) {
     case WS_ITEM_MESSAGE: on_message(conn, item); break;
-    case WS_ITEM_PING:
-        memcpy(pong->payload, item->payload, item->len);
-        pong->len = item->len;
-        pong->due = true;
-        break;
+    case WS_ITEM_PING: pongs_add(conn, pongs, item); break;
     case WS_ITEM_PONG: break; /* heard_ms was set by the bytes */
     case WS_ITEM_CLOSE:
-        pong_write(conn, pong);
+        pongs_write(conn, pongs);
         on_close_frame(conn, item);
         return false;
     case WS_ITEM_BAD: on_bad_input(conn, item); break;
@@ -240,14 +244,15 @@ bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len)
                              .rsv1 = conn->deflate,
                              .message_max = conn->front->conf->clients.max_message_bytes,
                              .too_large = CLOSE_MESSAGE_TOO_LARGE};
-    struct pong pong = {.due = false};
+    struct pongs pongs;
+    pongs.len = 0; /* the frames need no zeros */
     struct ws_item item;
     while (conn->state == CONN_OPEN && !conn->paused &&
            ws_next(&conn->reader, &rules, &bytes, &len, &item)) {
-        if (!on_item(conn, &item, &pong))
+        if (!on_item(conn, &item, &pongs))
             return false;
     }
-    pong_write(conn, &pong);
+    pongs_write(conn, &pongs);
     if (conn->state == CONN_OPEN && conn->paused)
         hold(conn, bytes, len);
     return conn->state != CONN_CLOSING || closing_frames(conn, &rules, bytes, len);

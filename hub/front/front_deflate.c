@@ -2,7 +2,14 @@
  * permessage-deflate (RFC 7692), without context takeover in either direction: one deflater and one
  * inflater serve all connections, a publication is deflated once for all of them, and no connection
  * holds memory for it.
+ *
+ * A client may ask for a smaller window of what it is sent (server_max_window_bits). zlib's own
+ * answer would be a deflater a window size, and for 256 bytes none at all: its raw deflate silently
+ * takes a window of 512 where 8 bits are asked for. But a stream refers back within its message
+ * alone, so one that is no longer than the window needs no other stream, and a longer one goes
+ * plain.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
@@ -18,6 +25,7 @@ static const uint8_t tail[4] = {0x00, 0x00, 0xff,
 
 struct deflater {
     z_stream out, in;
+    bool ended;     /* the last of what was inflated was a final block */
     uint8_t *plain; /* of the message inflated last */
     size_t plain_cap;
 };
@@ -58,84 +66,127 @@ static struct http_text trim_part(struct http_text text)
     return item;
 }
 
-/* The part up to separator; *rest moves past it. */
-static struct http_text cut(struct http_text *rest, char separator)
+/* The part up to separator; *rest moves past it. *found: there was a separator. */
+static struct http_text cut(struct http_text *rest, char separator, bool *found)
 {
     const char *end = memchr(rest->at, separator, rest->len);
     struct http_text part = {rest->at, end == NULL ? rest->len : (size_t)(end - rest->at)};
     size_t taken = end == NULL ? rest->len : part.len + 1;
     rest->at += taken;
     rest->len -= taken;
+    *found = end != NULL;
     return trim_part(part);
+}
+
+/* A parameter's value without the quotes it may stand in. What is quoted must be a token, too (RFC
+ * 6455 section 9.1), so that no separator hides in it; nobody needs an escape for that. */
+static struct http_text unquoted(struct http_text value)
+{
+    if (value.len < 2 || value.at[0] != '"' || value.at[value.len - 1] != '"')
+        return value;
+    return (struct http_text){value.at + 1, value.len - 2};
+}
+
+/* Takes the next parameter of an extension. False: it is malformed. */
+static bool next_parameter(struct http_text *rest, struct http_text *name, struct http_text *value,
+                           bool *more)
+{
+    bool has_value;
+    struct http_text part = cut(rest, ';', more);
+    *name = cut(&part, '=', &has_value);
+    *value = unquoted(trim_part(part));
+    return http_text_is_token(*name) && has_value == (part.len > 0) &&
+           (!has_value || http_text_is_token(*value));
 }
 
 static bool window_bits(struct http_text value, unsigned *out)
 {
-    if (value.len >= 2 && value.at[0] == '"' && value.at[value.len - 1] == '"') {
-        value.at++;
-        value.len -= 2;
-    }
     if (value.len == 0 || value.len > 2 || value.at[0] == '0')
         return false;
-    *out = 0;
+    unsigned bits = 0;
     for (size_t i = 0; i < value.len; i++) {
         if (value.at[i] < '0' || value.at[i] > '9')
             return false;
-        *out = *out * 10 + (unsigned)(value.at[i] - '0');
+        bits = bits * 10 + (unsigned)(value.at[i] - '0');
     }
-    return *out >= 8 && *out <= 15;
+    if (bits < 8 || bits > 15)
+        return false;
+    *out = bits;
+    return true;
 }
 
-/*
- * An offer (section 7.1): each parameter at most once and well-formed. What we send is made with
- * the full window, so an offer that wants a smaller one is declined.
- */
-static bool offer_fits(struct http_text offer, bool *names_window)
+/* The parameters of section 7.1, in the order of the table below. */
+enum { SERVER_TAKEOVER, CLIENT_TAKEOVER, SERVER_BITS, CLIENT_BITS, UNKNOWN };
+
+/* An offer under examination. */
+struct offer {
+    unsigned seen; /* parameters, as bits */
+    unsigned server_bits, client_bits;
+    bool fits;
+};
+
+/* Each parameter at most once, known, and with a value that it may have. */
+static void take_parameter(struct offer *offer, struct http_text name, struct http_text value)
 {
-    unsigned seen = 0;
-    *names_window = false;
-    while (offer.len > 0) {
-        struct http_text value = cut(&offer, ';');
-        struct http_text name = cut(&value, '=');
-        static const char *const known[] = {"server_no_context_takeover",
-                                            "client_no_context_takeover", "server_max_window_bits",
-                                            "client_max_window_bits"};
-        size_t which = 0;
-        while (which < 4 && !http_text_is_word(name, known[which]))
-            which++;
-        if (which == 4 || (seen & 1U << which) != 0)
+    static const char *const known[] = {"server_no_context_takeover", "client_no_context_takeover",
+                                        "server_max_window_bits", "client_max_window_bits"};
+    unsigned which = SERVER_TAKEOVER;
+    while (which < UNKNOWN && !http_text_is_word(name, known[which]))
+        which++;
+    bool valid = which != UNKNOWN && (offer->seen & 1U << which) == 0;
+    if (which == SERVER_BITS)
+        valid = valid && window_bits(value, &offer->server_bits);
+    else if (which == CLIENT_BITS)
+        valid = valid && (value.len == 0 || window_bits(value, &offer->client_bits));
+    else
+        valid = valid && value.len == 0;
+    offer->seen |= 1U << which;
+    offer->fits = offer->fits && valid;
+}
+
+/* False: the extension is malformed. */
+static bool read_offer(struct http_text extension, struct offer *offer)
+{
+    *offer = (struct offer){.server_bits = DEFLATE_BITS_MAX};
+    bool more;
+    struct http_text name = cut(&extension, ';', &more), value;
+    if (!http_text_is_token(name))
+        return false;
+    offer->fits = http_text_is_word(name, "permessage-deflate");
+    while (more) {
+        if (!next_parameter(&extension, &name, &value, &more))
             return false;
-        seen |= 1U << which;
-        unsigned bits = 15;
-        if (which < 2 && value.len > 0)
-            return false;
-        if (which == 2 && (!window_bits(value, &bits) || bits != 15))
-            return false;
-        if (which == 3 && value.len > 0 && !window_bits(value, &bits))
-            return false;
-        *names_window = *names_window || which == 2;
+        take_parameter(offer, name, value);
     }
     return true;
 }
 
-const char *deflate_negotiate(const struct http_head *head)
+/* The client may keep its window: what it sends is inflated with the largest. */
+static void agree(const struct offer *offer, struct deflate_terms *out)
 {
+    static const char both[] =
+        "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+    out->window_bits = offer->server_bits;
+    bool named = (offer->seen & 1U << SERVER_BITS) != 0;
+    snprintf(out->answer, sizeof(out->answer), named ? "%s; server_max_window_bits=%u" : "%s", both,
+             offer->server_bits);
+}
+
+enum status deflate_negotiate(const struct http_head *head, struct deflate_terms *out)
+{
+    *out = (struct deflate_terms){0};
     size_t index = 0;
     struct http_text value, item;
     while (http_head_next(head, "sec-websocket-extensions", &index, &value)) {
         while (http_list_next(&value, &item)) {
-            struct http_text name = cut(&item, ';');
-            bool names_window;
-            if (!http_text_is_word(name, "permessage-deflate") || !offer_fits(item, &names_window))
-                continue;
-            return names_window ? "permessage-deflate; server_no_context_takeover; "
-                                  "client_no_context_takeover; "
-                                  "server_max_window_bits=15"
-                                : "permessage-deflate; server_no_context_takeover; "
-                                  "client_no_context_takeover";
+            struct offer offer;
+            if (!read_offer(item, &offer))
+                return STATUS_INVALID;
+            if (offer.fits && out->window_bits == 0)
+                agree(&offer, out);
         }
     }
-    return NULL;
+    return STATUS_OK;
 }
 
 /* --- messages --- */
@@ -169,7 +220,9 @@ struct wire *deflate_message(struct deflater *deflater, unsigned opcode, const u
     memmove(wire->bytes + frame_len, wire->bytes + 10, deflated);
     memcpy(wire->bytes, frame, frame_len);
     wire->len = frame_len + deflated;
-    return wire;
+    /* It lives as long as its publication, which the history may keep. */
+    struct wire *fitted = realloc(wire, sizeof(*wire) + wire->len);
+    return fitted == NULL ? wire : fitted;
 }
 
 static bool grow(struct deflater *deflater, size_t max)
@@ -204,6 +257,8 @@ static enum status run(struct deflater *deflater, const uint8_t *bytes, size_t l
         *have = deflater->plain_cap - in->avail_out;
         if (*have > max)
             return STATUS_LIMIT;
+        if (result == Z_OK || result == Z_STREAM_END)
+            deflater->ended = result == Z_STREAM_END;
         if (result == Z_STREAM_END &&
             inflateReset(in) != Z_OK) /* a final block may come before the end (section 7.2.3.4) */
             return STATUS_INVALID;
@@ -216,18 +271,31 @@ static enum status run(struct deflater *deflater, const uint8_t *bytes, size_t l
     }
 }
 
+/* What was cut off in the middle of a block would swallow the tail; zlib says so alone by this bit,
+ * which it sets between blocks. */
+static bool between_blocks(const z_stream *in)
+{
+    return (in->data_type & 128) != 0;
+}
+
 enum status inflate_message(struct deflater *deflater, const uint8_t *payload, size_t len,
                             size_t max, const uint8_t **out, size_t *out_len)
 {
     size_t have = 0;
     if (inflateReset(&deflater->in) != Z_OK)
         return STATUS_INVALID;
+    deflater->ended = len ==
+                      0; /* not even a block: some senders make no more of an empty message */
     enum status status = len == 0 ? STATUS_OK : run(deflater, payload, len, max, &have);
-    if (status == STATUS_OK)
+    /* Some end with a final block and no empty one for the tail. */
+    if (status == STATUS_OK && !deflater->ended) {
         status = run(deflater, tail, sizeof(tail), max, &have);
+        if (status == STATUS_OK && !between_blocks(&deflater->in))
+            status = STATUS_INVALID;
+    }
     if (status != STATUS_OK)
         return status;
-    *out = deflater->plain;
+    *out = have == 0 ? tail : deflater->plain; /* never NULL */
     *out_len = have;
     return STATUS_OK;
 }

@@ -2,6 +2,7 @@
  * The opening handshake (RFC 6455 section 4.2): reads the request, decides, and answers with 101 or
  * with a status and a line of text that says why.
  */
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +48,7 @@ struct request {
     struct in6_addr address;
     char protocol[PROTOCOL_MAX + 1]; /* the answer; "" for none */
     enum client_protocol kind;
-    const char *extension; /* the answer; NULL for none */
+    struct deflate_terms deflate;
     const char *forbidden; /* why the token is refused; NULL where it is not */
     uint64_t ends_ms;
 };
@@ -86,9 +87,17 @@ static void refuse(struct conn *conn, const struct refusal *refusal, const char 
 
 /* --- what is asked --- */
 
+/* 16 bytes in base64. */
 static bool key_is_valid(struct http_text key)
 {
-    return key.len == 24 && memcmp(key.at + 22, "==", 2) == 0;
+    if (key.len != 24 || memcmp(key.at + 22, "==", 2) != 0)
+        return false;
+    for (size_t i = 0; i < 22; i++) {
+        unsigned char c = (unsigned char)key.at[i];
+        if (!isalnum(c) && c != '+' && c != '/')
+            return false;
+    }
+    return true;
 }
 
 static bool check_upgrade(struct conn *conn, struct request *request)
@@ -199,7 +208,7 @@ static void write_answer(struct conn *conn, const struct request *request)
 {
     char accept[WS_ACCEPT_SIZE], text[768];
     ws_accept_key(request->key, accept);
-    bool named = request->protocol[0] != '\0';
+    bool named = request->protocol[0] != '\0', deflates = request->deflate.window_bits != 0;
     int len = snprintf(text, sizeof(text),
                        "HTTP/1.1 101 Switching Protocols\r\n"
                        "Upgrade: websocket\r\n"
@@ -207,10 +216,8 @@ static void write_answer(struct conn *conn, const struct request *request)
                        "Sec-WebSocket-Accept: %s\r\n"
                        "%s%s%s%s%s%s\r\n",
                        accept, named ? "Sec-WebSocket-Protocol: " : "", request->protocol,
-                       named ? "\r\n" : "",
-                       request->extension == NULL ? "" : "Sec-WebSocket-Extensions: ",
-                       request->extension == NULL ? "" : request->extension,
-                       request->extension == NULL ? "" : "\r\n");
+                       named ? "\r\n" : "", deflates ? "Sec-WebSocket-Extensions: " : "",
+                       request->deflate.answer, deflates ? "\r\n" : "");
     stream_write(&conn->stream, text, (size_t)len);
 }
 
@@ -229,7 +236,7 @@ static void open_client(struct conn *conn, const struct request *request,
     char address[INET6_ADDRSTRLEN];
     admit_print(&request->address, address);
     write_answer(conn, request);
-    conn->deflate = request->extension != NULL;
+    conn->deflate = request->deflate.window_bits != 0;
     conn_set_state(conn, CONN_OPEN);
     conn_enqueue(conn, QUEUE_QUIET);
     if (request->forbidden != NULL) {
@@ -240,8 +247,8 @@ static void open_client(struct conn *conn, const struct request *request,
     log_debug("client_opened", LOG_STR("session", target->session_id), LOG_STR("address", address));
 
     conn->told = true;
-    if (client_open(conn->front->hub, &conn->client, target, request->kind, conn->deflate) !=
-        STATUS_OK) {
+    if (client_open(conn->front->hub, &conn->client, target, request->kind,
+                    request->deflate.window_bits) != STATUS_OK) {
         conn->told = false;
         metric_refuse(REFUSE_FULL);
         conn_start_closing(conn, CLOSE_TRY_LATER, "try again later");
@@ -259,6 +266,11 @@ static void serve(struct conn *conn, struct request *request)
         refuse(conn, &bad_handshake, "Sec-WebSocket-Protocol is malformed");
         return;
     }
+    if (front->conf->clients.compression &&
+        deflate_negotiate(&request->head, &request->deflate) != STATUS_OK) {
+        refuse(conn, &bad_handshake, "Sec-WebSocket-Extensions is malformed");
+        return;
+    }
     struct url_options options = {.take_token = front->conf->auth.mode == AUTH_JWT,
                                   .take_resume = request->kind != CLIENT_RAW};
     struct target target;
@@ -272,8 +284,6 @@ static void serve(struct conn *conn, struct request *request)
     request->address = admit_client(front->admit, &conn->handshake->peer, &request->head);
     if (check_origin(conn, request) && check_capacity(conn, request)) {
         request->forbidden = auth_check(front->conf, &request->head, &target, &request->ends_ms);
-        if (front->conf->clients.compression)
-            request->extension = deflate_negotiate(&request->head);
         open_client(conn, request, &target);
     }
     target_fini(&target);

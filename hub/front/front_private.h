@@ -177,8 +177,17 @@ enum status proxy_parse(const uint8_t *bytes, size_t len, struct proxy_source *o
 
 struct deflater *deflater_new(void);
 void deflater_free(struct deflater *deflater);
-/* The answer to the first offer that is acceptable; NULL: none is. */
-const char *deflate_negotiate(const struct http_head *head);
+
+#define DEFLATE_BITS_MAX 15
+
+/* What was agreed with a client. */
+struct deflate_terms {
+    unsigned window_bits; /* of the window it inflates with, 8 to 15; 0: nothing is deflated */
+    char answer[112];     /* what Sec-WebSocket-Extensions answers */
+};
+/* Takes the first offer that is acceptable, if there is one. STATUS_INVALID: the header is no list
+ * of extensions, for which RFC 6455 (section 9.1) wants the handshake to fail. */
+MUST_USE enum status deflate_negotiate(const struct http_head *head, struct deflate_terms *out);
 /* A frame for every client that negotiated it; NULL where it does not pay. */
 struct wire *deflate_message(struct deflater *deflater, unsigned opcode, const uint8_t *payload,
                              size_t len);

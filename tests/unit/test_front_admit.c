@@ -177,41 +177,48 @@ static void refuses_other_beginnings(void **state)
 
 /* --- permessage-deflate --- */
 
+/* The answer: "" for none, "malformed". */
 static const char *negotiate(const char *offers)
 {
+    static struct deflate_terms terms;
     struct http_head head = {.len = 1};
     head.names[0] = (struct http_text){"Sec-WebSocket-Extensions", 24};
     head.values[0] = (struct http_text){offers, strlen(offers)};
-    return deflate_negotiate(&head);
+    return deflate_negotiate(&head, &terms) == STATUS_OK ? terms.answer : "malformed";
 }
 
 static void negotiates_the_first_offer_that_fits(void **state)
 {
     (void)state;
 #define BOTH "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
-    assert_string_equal(negotiate("permessage-deflate"), BOTH);
-    assert_string_equal(negotiate("permessage-deflate; client_max_window_bits"), BOTH);
-    assert_string_equal(
-        negotiate(
-            "x-other, permessage-deflate;client_max_window_bits=10; server_no_context_takeover"),
-        BOTH);
-    assert_string_equal(negotiate("permessage-deflate; server_max_window_bits=15"),
-                        BOTH "; server_max_window_bits=15");
-    assert_string_equal(
-        negotiate("permessage-deflate; server_max_window_bits=10, permessage-deflate"), BOTH);
-    assert_string_equal(negotiate("permessage-deflate; client_max_window_bits=\"9\""), BOTH);
-    static const char *const declined[] = {
-        "x-webkit-deflate-frame",
-        "permessage-deflate; server_max_window_bits=10",
-        "permessage-deflate; server_max_window_bits",
-        "permessage-deflate; unknown",
-        "permessage-deflate; client_max_window_bits=16",
-        "permessage-deflate; client_max_window_bits=08",
-        "permessage-deflate; server_no_context_takeover=1",
-        "permessage-deflate; client_max_window_bits; client_max_window_bits",
+    static const char *const rows[][2] = {
+        {"permessage-deflate", BOTH},
+        {"Permessage-Deflate", BOTH},
+        {"permessage-deflate; client_max_window_bits", BOTH},
+        {"x-other, permessage-deflate;client_max_window_bits=10; server_no_context_takeover", BOTH},
+        {"permessage-deflate; client_max_window_bits=\"9\"", BOTH},
+        {"permessage-deflate; server_max_window_bits=15", BOTH "; server_max_window_bits=15"},
+        {"permessage-deflate; server_max_window_bits=8", BOTH "; server_max_window_bits=8"},
+        {"permessage-deflate; server_max_window_bits=\"10\", permessage-deflate",
+         BOTH "; server_max_window_bits=10"},
+        {"permessage-deflate; server_max_window_bits=16, permessage-deflate", BOTH},
+        {"x-webkit-deflate-frame", ""},
+        {"permessage-deflate; server_max_window_bits", ""},
+        {"permessage-deflate; server_max_window_bits=7", ""},
+        {"permessage-deflate; unknown", ""},
+        {"permessage-deflate; client_max_window_bits=16", ""},
+        {"permessage-deflate; client_max_window_bits=08", ""},
+        {"permessage-deflate; server_no_context_takeover=1", ""},
+        {"permessage-deflate; client_max_window_bits; client_max_window_bits", ""},
+        {"permessage-deflate;", "malformed"},
+        {"permessage-deflate; client_max_window_bits=", "malformed"},
+        {"permessage-deflate; =9", "malformed"},
+        {"permessage-deflate; client_max_window_bits=\"9", "malformed"},
+        {"permessage-deflate, perm essage", "malformed"},
+        {"", ""},
     };
-    for (size_t i = 0; i < sizeof(declined) / sizeof(*declined); i++)
-        assert_null(negotiate(declined[i]));
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
+        assert_string_equal(negotiate(rows[i][0]), rows[i][1]);
 }
 
 /* The payload of an unmasked frame below 64 KiB. */
@@ -272,6 +279,7 @@ static void inflates_odd_but_legal_streams(void **state)
                                          0xff, 0xca, 0xc9, 0xc9, 0x07, 0x00};
     static const uint8_t stored[] = {0x00, 0x05, 0x00, 0xfa, 0xff, 0x48,
                                      0x65, 0x6c, 0x6c, 0x6f, 0x00};
+    static const uint8_t no_tail[] = {0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00};
     static const uint8_t nonsense[] = {0xff, 0xff, 0xff, 0xff};
     const uint8_t *plain;
     size_t len;
@@ -285,10 +293,35 @@ static void inflates_odd_but_legal_streams(void **state)
     assert_int_equal(inflate_message(deflater, stored, sizeof(stored), 100, &plain, &len),
                      STATUS_OK);
     assert_memory_equal(plain, "Hello", 5);
+    assert_int_equal(inflate_message(deflater, no_tail, sizeof(no_tail), 100, &plain, &len),
+                     STATUS_OK);
+    assert_memory_equal(plain, "Hello", 5);
     assert_int_equal(inflate_message(deflater, NULL, 0, 100, &plain, &len), STATUS_OK);
     assert_int_equal(len, 0);
     assert_int_equal(inflate_message(deflater, nonsense, sizeof(nonsense), 100, &plain, &len),
                      STATUS_INVALID);
+    deflater_free(deflater);
+}
+
+static void refuses_a_stream_that_is_cut_off(void **state)
+{
+    (void)state;
+    struct deflater *deflater = deflater_new();
+    uint8_t text[600];
+    struct rng rng;
+    rng_seed(&rng, 11);
+    for (size_t i = 0; i < sizeof(text); i++)
+        text[i] = (uint8_t)('a' + rng_below(&rng, 20));
+    struct wire *wire = deflate_message(deflater, 2, text, sizeof(text));
+    assert_non_null(wire);
+    wire->bytes[0] = 0xc1;
+    size_t packed_len, len;
+    const uint8_t *packed = payload_of(wire, &packed_len), *plain;
+    assert_int_equal(inflate_message(deflater, packed, packed_len, 1000, &plain, &len), STATUS_OK);
+    for (size_t cut = 1; cut < packed_len; cut++)
+        assert_int_equal(inflate_message(deflater, packed, cut, 1000, &plain, &len),
+                         STATUS_INVALID);
+    wire_unref(wire);
     deflater_free(deflater);
 }
 
@@ -303,6 +336,7 @@ int main(void)
         cmocka_unit_test(negotiates_the_first_offer_that_fits),
         cmocka_unit_test(inflates_what_it_deflated),
         cmocka_unit_test(does_not_deflate_where_it_does_not_pay),
+        cmocka_unit_test(refuses_a_stream_that_is_cut_off),
         cmocka_unit_test(inflates_odd_but_legal_streams),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
