@@ -3,7 +3,7 @@
  *
  * Every type has the same layout, so that a reader needs one table and no version ever breaks another:
  *   [version, type, session, node, life, number, epoch, offset, count, status, text, url, items]
- * with items an array of [kind, number, id, time_ms, opcode, name, bytes]. Fields are only added at the end;
+ * with items an array of [kind, number, id, time_ms or after, opcode, name, bytes]. Fields are only added at the end;
  * missing ones at the end read as zero or empty, further ones are ignored. Which type uses which field is said in the enum below.
  */
 #ifndef VINHUB_COMMON_ENVELOPE_H
@@ -23,14 +23,15 @@ enum envelope_type {
     ENVELOPE_JOIN = 1,     /* number, count: clients of the member; epoch: highest it has seen; status: epoch at which the record names the
                             * addressee; offset: last command confirmed */
     ENVELOPE_LEAVE = 2,    /* number */
-    ENVELOPE_COMMANDS = 3, /* client messages: epoch; items: number (grows per member), time_ms (number of the one before it that is not confirmed, 0: it is the oldest),
-                            * id (SEND id or 0), opcode, name (client id or ""), bytes */
+    ENVELOPE_COMMANDS = 3, /* client messages: epoch; number: grows with that of JOIN and LEAVE; items: number (grows per member), after (number of the one
+                            * before it that is not confirmed, 0: it is the oldest), id (SEND id or 0), opcode, name (client id or ""), bytes */
     /* inbox of a member, from the owner */
     ENVELOPE_JOINED = 4,    /* number (of the JOIN); epoch, offset; status, text: as STATUS; url: of the upstream */
     ENVELOPE_LEFT = 5,      /* number (of the LEAVE) */
     ENVELOPE_NOT_OWNER = 6, /* epoch: the highest this node has seen; the asker claims again */
     ENVELOPE_CONFIRM = 7,   /* epoch; number: commands up to it went upstream */
-    ENVELOPE_HANDBACK = 8,  /* epoch; number: commands from it on were not sent and are the member's again */
+    ENVELOPE_HANDBACK = 8,  /* epoch; number: commands from it on were not sent and are the member's again; offset: number of the last COMMANDS or
+                             * JOIN seen, older ones are not taken any more; 0: not said */
     ENVELOPE_STATUS = 9,    /* epoch; status: enum upstream_status; text: reason */
     /* hand-over, both inboxes */
     ENVELOPE_OFFER = 10,   /* epoch; url */
@@ -56,7 +57,7 @@ enum envelope_type {
 enum item_kind {
     ITEM_PUBLICATION = 0,
     ITEM_COMMAND = 1,
-    ITEM_MEMBER = 2, /* name: node; id: its life; number: last JOIN number; time_ms: last command number; opcode: unused; bytes: count as decimal text */
+    ITEM_MEMBER = 2, /* name: node; id: its life; number: last JOIN number; after: last command that went upstream; opcode: unused; bytes: count as decimal text */
     ITEM_SEND = 3,   /* name: client id; id: last SEND id that went upstream; time_ms: Unix time of it */
 };
 
@@ -69,7 +70,10 @@ struct envelope_item {
     enum item_kind kind;
     uint64_t number;
     uint64_t id;
-    uint64_t time_ms;
+    union {
+        uint64_t time_ms; /* PUBLICATION, SEND */
+        uint64_t after;   /* COMMAND, MEMBER: the number of a command */
+    };
     unsigned opcode;
     struct slice name;
     struct slice bytes;

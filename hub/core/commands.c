@@ -259,7 +259,7 @@ static void tell_owner(struct session *session)
         items[n] = (struct envelope_item){
             .kind = ITEM_COMMAND,
             .number = command->number,
-            .time_ms = command == out->list ? 0 : command->prev->number,
+            .after = command == out->list ? 0 : command->prev->number,
             .id = command->send_id,
             .opcode = (unsigned)command->opcode,
             .name = slice_of(command->sender),
@@ -426,7 +426,7 @@ void commands_on_commands(struct hub *hub, struct session *session, const struct
             member->confirm_due = session->confirm_due = true;
             continue;
         }
-        if (item->time_ms > member->taken || !take(session, member, item)) {
+        if (item->after > member->taken || !take(session, member, item)) {
             hand_back(session, member, member->taken + 1);
             session->turned_away = true;
             break;

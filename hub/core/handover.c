@@ -203,7 +203,7 @@ static void part(struct session *session, uint64_t epoch)
     size_t n = 0;
     DL_FOREACH(session->members, member)
         items[n++] = (struct envelope_item){
-            .kind = ITEM_MEMBER, .name = copy(member->peer->id), .id = member->life, .number = member->number, .time_ms = member->sent};
+            .kind = ITEM_MEMBER, .name = copy(member->peer->id), .id = member->life, .number = member->number, .after = member->sent};
     HASH_ITER(hh, session->last_sends, send, next)
         items[n++] = (struct envelope_item){.kind = ITEM_SEND, .name = copy(send->client), .id = send->id, .time_ms = send->at_unix_ms};
     *parting = (struct parting){.hub = hub, .session = id, .url = url, .epoch = epoch, .items = items, .items_len = n};
@@ -258,11 +258,11 @@ static void learn(struct session *session, const struct envelope *envelope)
         const struct envelope_item *item = &envelope->items[i];
         bool own = item->name.len == strlen(hub->id) && !memcmp(item->name.at, hub->id, item->name.len);
         if (item->kind == ITEM_MEMBER && own) {
-            commands_went_upstream(session, item->time_ms);
+            commands_went_upstream(session, item->after);
         } else if (item->kind == ITEM_MEMBER && item->name.len && item->name.len <= CONF_NAME_MAX) {
             struct member *member = membership_add(session, item->name, item->id);
-            if (item->time_ms > member->taken)
-                member->taken = member->sent = item->time_ms;
+            if (item->after > member->taken)
+                member->taken = member->sent = item->after;
         } else if (item->kind == ITEM_SEND && item->name.len && item->name.len <= 32) {
             char client[33] = {0};
             memcpy(client, item->name.at, item->name.len);
