@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "common/metrics.h"
 #include "core/follower.h"
+#include "core/last_sends.h"
 #include "core/lease.h"
 #include "core/membership.h"
 #include "core/ownership.h"
@@ -15,7 +16,6 @@
 #define EXPIRE_LOOK_MS 500     /* how exactly `wait` is kept */
 #define TELL_COUNT 1000        /* commands in one message to the owner */
 #define TELL_BYTES (1u << 20)  /* payload in it, but for a single larger one */
-#define LAST_SENDS 10000       /* clients of a session whose last SEND id is remembered */
 
 static void on_timer(struct timer *timer, uint64_t now_ms);
 
@@ -159,53 +159,16 @@ void commands_add(struct session *session, struct client *client, uint64_t send_
     commands_pump(session);
 }
 
-/* Owner: the last SEND of each client that went upstream. */
-
-static void forget_old_sends(struct session *session, uint64_t unix_ms)
+static bool went_before(const struct session *session, const struct command *command)
 {
-    struct last_send *send, *next;
-    HASH_ITER(hh, session->last_sends, send, next) { /* in the order of last use */
-        if (HASH_COUNT(session->last_sends) <= LAST_SENDS && unix_ms - send->at_unix_ms < SEND_MEMORY_MS)
-            break;
-        HASH_DEL(session->last_sends, send);
-        free(send);
-    }
-}
-
-void commands_remember(struct session *session, const char *client, uint64_t id, uint64_t at_unix_ms)
-{
-    struct last_send *send;
-    HASH_FIND_STR(session->last_sends, client, send);
-    if (send) {
-        HASH_DEL(session->last_sends, send);
-    } else {
-        send = calloc(1, sizeof *send);
-        if (!send)
-            abort();
-        memcpy(send->client, client, strlen(client) + 1);
-    }
-    send->id = id > send->id ? id : send->id;
-    send->at_unix_ms = at_unix_ms;
-    HASH_ADD_STR(session->last_sends, client, send);
-}
-
-static bool went_before(struct session *session, const struct command *command)
-{
-    if (!command->send_id)
-        return false;
-    struct last_send *send;
-    HASH_FIND_STR(session->last_sends, command->sender, send);
-    return send && command->send_id <= send->id;
+    return command->send_id && last_sends_covers(session, command->sender, command->send_id);
 }
 
 static void note_sent(struct session *session, const struct command *command)
 {
     struct hub *hub = session->hub;
-    if (!command->send_id)
-        return;
-    uint64_t unix_ms = hub->setup.unix_ms(hub->setup.clock_ctx);
-    forget_old_sends(session, unix_ms);
-    commands_remember(session, command->sender, command->send_id, unix_ms);
+    if (command->send_id)
+        last_sends_note(session, command->sender, command->send_id, hub->setup.unix_ms(hub->setup.clock_ctx));
 }
 
 static void done(struct session *session, struct command *command)
@@ -518,14 +481,10 @@ void commands_on_handback(struct session *session, const struct envelope *envelo
 
 void commands_fini(struct session *session)
 {
-    struct last_send *send, *next;
     timer_stop(&session->hub->timers, &session->out.timer);
     while (session->out.list) {
         metric_drop(DROP_UPSTREAM_QUEUE, 1);
         command_free(session, session->out.list);
     }
-    HASH_ITER(hh, session->last_sends, send, next) {
-        HASH_DEL(session->last_sends, send);
-        free(send);
-    }
+    last_sends_free(session);
 }

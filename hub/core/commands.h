@@ -26,7 +26,6 @@ void commands_member_gone(struct session *session, struct member *member);
 void commands_flush(struct session *session);        /* confirmations of this turn */
 /* The old owner says that own messages up to the number went upstream. */
 void commands_went_upstream(struct session *session, uint64_t number);
-void commands_remember(struct session *session, const char *client, uint64_t id, uint64_t at_unix_ms);
 void commands_on_commands(struct hub *hub, struct session *session, const struct envelope *envelope);
 
 /* member's side */

@@ -10,6 +10,7 @@
 #include "core/commands.h"
 #include "core/fanout.h"
 #include "core/follower.h"
+#include "core/last_sends.h"
 #include "core/lease.h"
 #include "core/link.h"
 #include "core/membership.h"
@@ -266,7 +267,7 @@ static void learn(struct session *session, const struct envelope *envelope)
         } else if (item->kind == ITEM_SEND && item->name.len && item->name.len <= 32) {
             char client[33] = {0};
             memcpy(client, item->name.at, item->name.len);
-            commands_remember(session, client, item->id, item->time_ms);
+            last_sends_learn(session, client, item->id, item->time_ms);
         }
     }
 }
