@@ -38,7 +38,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
             while (http_list_next(&rest, &item))
                 within(item, bytes, end);
         }
-        deflate_negotiate(&head);
+        struct deflate_terms terms;
+        if (deflate_negotiate(&head, &terms) == STATUS_OK)
+            assert(terms.window_bits <= DEFLATE_BITS_MAX);
     }
     free(bytes);
     return 0;
