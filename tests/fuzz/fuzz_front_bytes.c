@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "front/front_private.h"
+#include "fuzz.h"
 
 static void proxy(const uint8_t *data, size_t len)
 {
@@ -48,7 +49,6 @@ static void round_trip(struct deflater *deflater, const uint8_t *data, size_t le
     wire_unref(wire);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static struct deflater *deflater;

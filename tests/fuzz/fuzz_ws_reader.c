@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "common/text.h"
+#include "fuzz.h"
 #include "loop/ws_reader.h"
 
 #define ITEMS_MAX 4096
@@ -64,7 +65,6 @@ static void read_all(const uint8_t *data, size_t len, const struct ws_rules *rul
     free(copy);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     if (len < 2)

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+#include "fuzz.h"
 
 static int replay_file(const char *folder, const char *name)
 {
@@ -19,7 +19,7 @@ static int replay_file(const char *folder, const char *name)
     static uint8_t bytes[1 << 20];
     size_t len = fread(bytes, 1, sizeof(bytes), file);
     fclose(file);
-    uint8_t *exact = malloc(len + 1); /* so that a read past the end is seen */
+    uint8_t *exact = malloc(len); /* so that a read past the end is seen */
     memcpy(exact, bytes, len);
     LLVMFuzzerTestOneInput(exact, len);
     free(exact);

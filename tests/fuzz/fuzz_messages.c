@@ -1,0 +1,177 @@
+/*
+ * Messages in the hub's own forms: envelopes of the bus, and vinhub.v1 in JSON and msgpack, read
+ * and written. The first byte says which.
+ */
+#include <assert.h>
+#include <jansson.h>
+#include <msgpack.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/text.h"
+#include "common/v1.h"
+#include "fuzz.h"
+
+/* --- envelopes --- */
+
+static bool same_slice(struct slice a, struct slice b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.at, b.at, a.len) == 0);
+}
+
+static void same_envelope(const struct envelope *a, const struct envelope *b)
+{
+    assert(a->type == b->type && a->life == b->life && a->number == b->number &&
+           a->epoch == b->epoch && a->offset == b->offset && a->count == b->count &&
+           a->status == b->status && a->items_len == b->items_len);
+    assert(same_slice(a->session, b->session) && same_slice(a->node, b->node) &&
+           same_slice(a->text, b->text) && same_slice(a->url, b->url));
+    for (size_t i = 0; i < a->items_len; i++) {
+        const struct envelope_item *x = &a->items[i], *y = &b->items[i];
+        assert(x->kind == y->kind && x->number == y->number && x->id == y->id &&
+               x->time_ms == y->time_ms && x->opcode == y->opcode);
+        assert(same_slice(x->name, y->name) && same_slice(x->bytes, y->bytes));
+    }
+}
+
+/* What can be read is written so that it reads the same. */
+static void envelope(struct fuzz_input *input)
+{
+    struct slice bytes = fuzz_rest(input);
+    void *exact = fuzz_copy(bytes);
+    struct envelope first, second;
+    struct envelope_item *items = NULL, *again = NULL;
+    if (envelope_decode(exact, bytes.len, &first, &items) == STATUS_OK) {
+        uint8_t *encoded;
+        size_t encoded_len;
+        assert(envelope_encode(&first, &encoded, &encoded_len) == STATUS_OK);
+        assert(envelope_decode(encoded, encoded_len, &second, &again) == STATUS_OK);
+        same_envelope(&first, &second);
+        free(encoded);
+    }
+    free(items);
+    free(again);
+    free(exact);
+}
+
+/* --- what clients send --- */
+
+static void request_of(enum wire_form form, struct fuzz_input *input)
+{
+    enum opcode opcode = fuzz_below(input, 2) == 0 ? OPCODE_TEXT : OPCODE_BINARY;
+    struct slice bytes = fuzz_rest(input);
+    /* The front lets no text in that is no UTF-8. */
+    if (opcode == OPCODE_TEXT && !text_is_utf8(bytes.at, bytes.len))
+        return;
+    void *exact = fuzz_copy(bytes);
+    struct v1_request request = {0};
+    struct v1_mistake mistake = {0};
+    if (v1_decode(form, opcode, exact, bytes.len, &request, &mistake) == STATUS_OK) {
+        if (request.type == V1_SEND) {
+            assert(request.id >= 1 && (request.len == 0 || request.payload != NULL));
+            assert(form == WIRE_MSGPACK || request.id <= UINT64_C(1) << 53);
+            assert(request.opcode == OPCODE_BINARY || text_is_utf8(request.payload, request.len));
+        }
+        free(request.payload);
+    } else {
+        assert(mistake.code != NULL && mistake.why != NULL);
+        struct wire *wire = v1_error(form, 1, mistake.has_id ? &mistake.id : NULL, mistake.code,
+                                     mistake.why);
+        assert(wire != NULL);
+        wire_unref(wire);
+    }
+    free(exact);
+}
+
+static void json_request(struct fuzz_input *input)
+{
+    request_of(WIRE_JSON, input);
+}
+
+static void msgpack_request(struct fuzz_input *input)
+{
+    request_of(WIRE_MSGPACK, input);
+}
+
+static void resume_token(struct fuzz_input *input)
+{
+    char *text = fuzz_text(fuzz_rest(input));
+    struct position at;
+    char client[V1_CLIENT_MAX + 1];
+    if (v1_resume(text, &at, client) == STATUS_OK)
+        assert(client[0] == '\0' || text_is_name(client, strlen(client)));
+    free(text);
+}
+
+/* --- what they get --- */
+
+static struct slice payload_of(const struct wire *wire)
+{
+    size_t head = wire->bytes[1] < 126 ? 2 : wire->bytes[1] == 126 ? 4 : 10;
+    assert(wire->len >= head);
+    return (struct slice){(const char *)wire->bytes + head, wire->len - head};
+}
+
+/* Other readers understand it, and find the payload in it. */
+static void check_json(const struct wire *wire, struct slice payload, bool text)
+{
+    struct slice body = payload_of(wire);
+    json_t *root = json_loadb(body.at, body.len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
+    const json_t *shown = json_object_get(root, "payload");
+    assert(json_is_string(shown));
+    if (text)
+        assert(json_string_length(shown) == payload.len &&
+               memcmp(json_string_value(shown), payload.at, payload.len) == 0);
+    json_decref(root);
+}
+
+static void check_msgpack(const struct wire *wire, struct slice payload)
+{
+    struct slice body = payload_of(wire);
+    msgpack_unpacked unpacked;
+    msgpack_unpacked_init(&unpacked);
+    size_t used = 0;
+    assert(msgpack_unpack_next(&unpacked, body.at, body.len, &used) == MSGPACK_UNPACK_SUCCESS);
+    assert(used == body.len && unpacked.data.type == MSGPACK_OBJECT_MAP);
+    bool found = false;
+    for (uint32_t i = 0; i < unpacked.data.via.map.size; i++) {
+        const msgpack_object_kv *pair = &unpacked.data.via.map.ptr[i];
+        if (pair->key.via.str.size != 7 || memcmp(pair->key.via.str.ptr, "payload", 7) != 0)
+            continue;
+        assert(pair->val.via.bin.size == payload.len);
+        found = payload.len == 0 || memcmp(pair->val.via.bin.ptr, payload.at, payload.len) == 0;
+    }
+    assert(found);
+    msgpack_unpacked_destroy(&unpacked);
+}
+
+static void message(struct fuzz_input *input)
+{
+    bool text = fuzz_below(input, 2) == 0;
+    /* jansson knows no integers above. */
+    struct position at = {fuzz_number(input) / 2, fuzz_number(input) / 2};
+    uint64_t time_ms = fuzz_number(input) / 2;
+    struct slice payload = fuzz_rest(input);
+    if (text && !text_is_utf8(payload.at, payload.len))
+        return;
+    struct publication *publication = publication_copy(text ? OPCODE_TEXT : OPCODE_BINARY,
+                                                       payload.at, payload.len);
+    publication->at = at;
+    publication->time_ms = time_ms;
+    struct wire *json = v1_message(WIRE_JSON, publication),
+                *msgpack = v1_message(WIRE_MSGPACK, publication);
+    check_json(json, payload, text);
+    check_msgpack(msgpack, payload);
+    wire_unref(json);
+    wire_unref(msgpack);
+    publication_unref(publication);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    static void (*const parts[])(struct fuzz_input *) = {envelope, json_request, msgpack_request,
+                                                         resume_token, message};
+    struct fuzz_input input = {data, len};
+    parts[fuzz_below(&input, sizeof(parts) / sizeof(*parts))](&input);
+    return 0;
+}

@@ -1,0 +1,245 @@
+/*
+ * Short texts of strangers: request URLs and the templates they fill, Redis URLs, parameters of the
+ * admin port, durations and sizes, UTF-8. The first byte says which.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "admin/admin_address.h"
+#include "admin/admin_base64.h"
+#include "admin/admin_private.h"
+#include "common/redis_url.h"
+#include "common/text.h"
+#include "common/url.h"
+#include "common/url_template.h"
+#include "common/v1_form.h"
+#include "fuzz.h"
+
+static const char yaml[] = "services:\n"
+                           "  - {name: plain, upstream: 'ws://backend:28088/base'}\n"
+                           "  - {name: other, upstream: 'wss://backend:28088/x{path}{query}',"
+                           " session: '{path}'}\n"
+                           "  - {name: filled, session: '{user}:{vin}', upstream: "
+                           "'ws://backend:28088/{user}/{vin}/{service}?k={key}&{query}'}\n"
+                           "default_service: other\n";
+
+/* --- requests and templates --- */
+
+static bool is_clean(const char *text)
+{
+    for (; *text != '\0'; text++) {
+        if ((unsigned char)*text <= ' ' || *text == 0x7f || *text == '#')
+            return false;
+    }
+    return true;
+}
+
+/* Whatever a stranger asks for, the hub connects to the configured host, with one clean line. */
+static void check_upstream(const struct target *target)
+{
+    char *url = url_upstream(target);
+    struct url_parts parts;
+    assert(url != NULL && is_clean(url));
+    assert(url_split(url, &parts) == STATUS_OK);
+    assert(strcmp(parts.host, "backend") == 0 && parts.port == 28088);
+    char *redacted = url_redact(url);
+    assert(redacted != NULL && strncmp(url, redacted, strcspn(url, "?")) == 0);
+    free(redacted);
+    free(url);
+}
+
+static void check_part(const char *part)
+{
+    if (part == NULL)
+        return;
+    assert(*part != '\0' && strcmp(part, ".") != 0 && strcmp(part, "..") != 0);
+    assert(text_is_utf8(part, strlen(part)) && strpbrk(part, "/\\") == NULL);
+    for (; *part != '\0'; part++)
+        assert((unsigned char)*part >= ' ' && *part != 0x7f);
+}
+
+static bool try_request(const struct conf *conf, struct slice request, unsigned flags)
+{
+    const struct url_options options = {.take_token = (flags & 1) != 0,
+                                        .take_resume = (flags & 2) != 0};
+    char *exact = fuzz_copy(request);
+    struct target target;
+    const char *why = NULL;
+    enum status status = url_parse(conf, exact, request.len, &options, &target, &why);
+    free(exact);
+    if (status != STATUS_OK) {
+        assert(why != NULL && *why != '\0');
+        return false;
+    }
+    check_part(target.user);
+    check_part(target.vin);
+    assert(admin_is_session_id(target.session_id, strlen(target.session_id)));
+    assert((options.take_token || target.token == NULL) &&
+           (options.take_resume || target.resume == NULL));
+    check_upstream(&target);
+    target_fini(&target);
+    return true;
+}
+
+static void request(struct fuzz_input *input)
+{
+    static struct conf *conf;
+    if (conf == NULL)
+        conf = fuzz_conf(yaml);
+    unsigned flags = fuzz_byte(input);
+    struct slice text = fuzz_rest(input);
+    /* The same with and without a default service: one that is named has no other meaning. */
+    char *default_service = conf->default_service;
+    bool with = try_request(conf, text, flags);
+    conf->default_service = (char[]){""};
+    bool without = try_request(conf, text, flags);
+    conf->default_service = default_service;
+    assert(with || !without);
+}
+
+/* Templates are the operator's, requests a stranger's. */
+static void template_of(struct fuzz_input *input)
+{
+    char *upstream = fuzz_text(fuzz_slice(input)), *session = fuzz_text(fuzz_slice(input));
+    const char *why = NULL;
+    struct service service = {
+        .refs = 1, .name = (char[]){"plain"}, .upstream = upstream, .session = session};
+    struct service *services[] = {&service};
+    struct conf conf = {
+        .services = services, .services_len = 1, .default_service = (char[]){"plain"}};
+    if (url_template_check(upstream, &why) == STATUS_OK &&
+        url_template_check(session, &why) == STATUS_OK) {
+        struct slice text = fuzz_rest(input);
+        struct target target;
+        if (url_parse(&conf, text.at, text.len, &(struct url_options){0}, &target, &why) ==
+            STATUS_OK) {
+            char *url = url_upstream(&target);
+            char *redacted = url_redact(url);
+            assert(url != NULL && redacted != NULL);
+            free(redacted);
+            free(url);
+            target_fini(&target);
+        }
+        url_template_leaks_user(&service);
+    } else {
+        assert(why != NULL);
+    }
+    free(upstream);
+    free(session);
+}
+
+/* --- URLs of the configuration --- */
+
+static void redis_url(struct fuzz_input *input)
+{
+    char *text = fuzz_text(fuzz_rest(input));
+    struct redis_url url;
+    if (redis_url_parse(text, &url) == STATUS_OK) {
+        assert(url.hosts_len >= 1 && url.hosts_len <= REDIS_HOSTS_MAX);
+        redis_url_is_loopback(&url);
+        char *redacted = redis_url_redact(text);
+        struct redis_url shown;
+        assert(redacted != NULL && redis_url_parse(redacted, &shown) == STATUS_OK);
+        assert(url.password[0] == '\0' || strcmp(shown.password, "***") == 0);
+        free(redacted);
+    }
+    struct url_parts parts;
+    if (url_split(text, &parts) == STATUS_OK) {
+        assert(parts.host[0] != '\0' && parts.port > 0 && parts.path[0] == '/');
+        char *redacted = url_redact(text);
+        assert(redacted != NULL);
+        free(redacted);
+    }
+    free(text);
+}
+
+/* --- the admin port --- */
+
+static void session_id(struct fuzz_input *input)
+{
+    struct slice text = fuzz_rest(input);
+    char *exact = fuzz_copy(text);
+    char *id = admin_session_id(exact, text.len);
+    free(exact);
+    if (id == NULL)
+        return;
+    assert(strlen(id) < SESSION_ID_MAX && admin_is_session_id(id, strlen(id)));
+    char *again = admin_session_id(id, strlen(id));
+    assert(again != NULL);
+    free(again);
+    free(id);
+}
+
+/* The two readers of base64: what the strict one takes is the same to the other. */
+static void base64(struct fuzz_input *input)
+{
+    struct slice text = fuzz_rest(input);
+    char *exact = fuzz_copy(text);
+    uint8_t *strict = NULL;
+    size_t strict_len = 0, len = 0;
+    bool is_strict = v1_base64_decode(exact, text.len, &strict, &strict_len) == STATUS_OK;
+    uint8_t *bytes = admin_base64_decode(exact, text.len, &len);
+    if (is_strict) {
+        assert(bytes != NULL && len == strict_len);
+        assert(len == 0 || memcmp(bytes, strict, len) == 0);
+        size_t again_len;
+        char *again = admin_base64_encode(bytes, len, &again_len);
+        assert(again_len == text.len && memcmp(again, exact, text.len) == 0);
+        free(again);
+    }
+    free(strict);
+    free(bytes);
+    free(exact);
+}
+
+static void address(struct fuzz_input *input)
+{
+    char *text = fuzz_text(fuzz_rest(input));
+    char host[64];
+    if (admin_address_host(text, host, sizeof(host))) {
+        assert(strlen(host) < sizeof(host));
+        admin_host_is_loopback(host);
+    }
+    free(text);
+}
+
+/* --- values and UTF-8 --- */
+
+static void values(struct fuzz_input *input)
+{
+    char *text = fuzz_text(fuzz_rest(input)), printed[32];
+    uint32_t ms, ms_again;
+    size_t bytes, bytes_again;
+    if (text_duration(text, &ms) == STATUS_OK) {
+        text_duration_print(ms, printed);
+        assert(text_duration(printed, &ms_again) == STATUS_OK && ms == ms_again);
+    }
+    if (text_size(text, &bytes) == STATUS_OK) {
+        text_size_print(bytes, printed);
+        assert(text_size(printed, &bytes_again) == STATUS_OK && bytes == bytes_again);
+    }
+    free(text);
+}
+
+static void utf8(struct fuzz_input *input)
+{
+    unsigned step = 1 + fuzz_below(input, 16);
+    struct slice text = fuzz_rest(input);
+    char *exact = fuzz_copy(text);
+    uint32_t state = 0;
+    bool good = true;
+    for (size_t at = 0; good && at < text.len; at += step)
+        good = text_utf8_piece(&state, exact + at, text.len - at < step ? text.len - at : step);
+    assert(text_is_utf8(exact, text.len) == (good && state == 0));
+    free(exact);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    static void (*const parts[])(struct fuzz_input *) = {
+        request, template_of, redis_url, session_id, base64, address, values, utf8};
+    struct fuzz_input input = {data, len};
+    parts[fuzz_below(&input, sizeof(parts) / sizeof(*parts))](&input);
+    return 0;
+}

@@ -1,0 +1,199 @@
+/*
+ * Tokens: ones that are made up get nobody in, whatever their header says; of those that are signed
+ * the claims decide, and a second reading of the claims must come to the same.
+ *
+ * The clock stands, so that an input means the same for ever.
+ */
+#include <assert.h>
+#include <jansson.h>
+#include <jwt.h>
+#include <math.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/pem.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "front/front_private.h"
+#include "fuzz.h"
+
+#define NOW_MS UINT64_C(1700000000000)
+
+uint64_t clock_unix_ms(void)
+{
+    return NOW_MS;
+}
+
+uint64_t clock_boot_ms(void)
+{
+    return 1000;
+}
+
+uint64_t clock_boot_us(void)
+{
+    return 1000000;
+}
+
+static const char secret[] = "a secret that is in nobody's dictionary: 5up3r-s3cr3t-4nd-l0ng";
+static char *public_key; /* PEM */
+
+static struct service service = {.refs = 1, .name = (char[]){"svc"}};
+static const struct target target = {
+    .service = &service, .user = (char[]){"alice"}, .vin = (char[]){"VIN1"}};
+
+static void make_key(void)
+{
+    EVP_PKEY *key = EVP_RSA_gen(2048);
+    BIO *bio = BIO_new(BIO_s_mem());
+    char *text;
+    if (key == NULL || bio == NULL || PEM_write_bio_PUBKEY(bio, key) != 1)
+        abort();
+    long len = BIO_get_mem_data(bio, &text);
+    public_key = strndup(text, (size_t)len);
+    BIO_free(bio);
+    EVP_PKEY_free(key);
+}
+
+static struct conf conf_of(const char *algorithm, unsigned flags)
+{
+    static char audience[] = "vinhub", issuer[] = "https://issuer", none[] = "",
+                any[] = "https://a";
+    static char *origins[] = {any};
+    struct conf conf = {.origins = origins, .origins_len = (flags & 4) != 0};
+    conf.auth.mode = AUTH_JWT;
+    conf.auth.algorithm = (char *)(uintptr_t)algorithm;
+    conf.auth.secret = (char *)(uintptr_t)secret;
+    conf.auth.public_key = public_key;
+    conf.auth.audience = (flags & 1) != 0 ? audience : none;
+    conf.auth.issuer = (flags & 2) != 0 ? issuer : none;
+    return conf;
+}
+
+static const char *check(const struct conf *conf, const char *field, struct slice value,
+                         uint64_t *ends_ms)
+{
+    struct http_head head = {.len = 1};
+    head.names[0] = (struct http_text){field, strlen(field)};
+    head.values[0] = (struct http_text){value.at, value.len};
+    return auth_check(conf, &head, &target, ends_ms);
+}
+
+/* --- tokens that nobody signed --- */
+
+static void made_up(struct fuzz_input *input)
+{
+    static const char *const algorithms[] = {"HS256", "HS384", "HS512", "RS256", "ES256"};
+    static const char *const fields[] = {"Sec-WebSocket-Protocol", "Cookie"};
+    const char *algorithm = algorithms[fuzz_below(input, 5)];
+    struct conf conf = conf_of(algorithm, fuzz_byte(input));
+    const char *field = fields[fuzz_below(input, 2)];
+    struct slice value = fuzz_rest(input);
+    void *exact = fuzz_copy(value);
+    uint64_t ends_ms;
+    assert(check(&conf, field, (struct slice){exact, value.len}, &ends_ms) != NULL);
+    free(exact);
+}
+
+/* --- signed ones --- */
+
+static size_t base64url(const void *bytes, size_t len, char *out)
+{
+    int n = EVP_EncodeBlock((unsigned char *)out, bytes, (int)len);
+    while (n > 0 && out[n - 1] == '=')
+        n--;
+    for (int i = 0; i < n; i++)
+        out[i] = out[i] == '+' ? '-' : out[i] == '/' ? '_' : out[i];
+    out[n] = '\0';
+    return (size_t)n;
+}
+
+static char *sign(struct slice header, struct slice claims, const char *key)
+{
+    static const char lead[] = "bearer, ";
+    char *text = malloc(sizeof(lead) + (header.len + claims.len) * 2 + 128);
+    size_t start = sizeof(lead) - 1, len = start;
+    memcpy(text, lead, start);
+    len += base64url(header.at, header.len, text + len);
+    text[len++] = '.';
+    len += base64url(claims.at, claims.len, text + len);
+    unsigned char mac[EVP_MAX_MD_SIZE];
+    unsigned mac_len;
+    HMAC(EVP_sha256(), key, (int)strlen(key), (unsigned char *)text + start, len - start, mac,
+         &mac_len);
+    text[len++] = '.';
+    base64url(mac, mac_len, text + len);
+    return text;
+}
+
+static bool covers_vin(const json_t *vins)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach(vins, i, item)
+    {
+        const char *rule = json_string_value(item);
+        size_t len = json_string_length(item);
+        if (rule != NULL && len > 0 && rule[len - 1] == '*' && len - 1 <= strlen(target.vin) &&
+            memcmp(rule, target.vin, len - 1) == 0)
+            return true;
+        if (rule != NULL && len == strlen(target.vin) && memcmp(rule, target.vin, len) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void accepted(struct slice bytes, uint64_t ends_ms)
+{
+    char *text = fuzz_text(bytes);
+    json_t *claims = json_loads(text, 0, NULL);
+    double exp_s = json_number_value(json_object_get(claims, "exp"));
+    const char *sub = json_string_value(json_object_get(claims, "sub"));
+    assert(json_is_object(claims) && exp_s + 5 > (double)NOW_MS / 1000);
+    assert(sub != NULL && strcmp(sub, target.user) == 0);
+    assert(covers_vin(json_object_get(claims, "vins")));
+    assert(ends_ms == UINT64_MAX ||
+           fabs((double)ends_ms - 1000 - (exp_s * 1000 + 5000 - (double)NOW_MS)) < 10);
+    json_decref(claims);
+    free(text);
+}
+
+static void try_signed(struct slice header, struct slice claims, unsigned flags)
+{
+    struct conf conf = conf_of("HS256", flags);
+    char *token = sign(header, claims, secret);
+    uint64_t ends_ms;
+    if (check(&conf, "Sec-WebSocket-Protocol", slice_of(token), &ends_ms) == NULL)
+        accepted(claims, ends_ms);
+    free(token);
+
+    /* The public key is known to all: it is no secret to sign with. */
+    struct conf asymmetric = conf_of("RS256", 0);
+    token = sign(header, claims, public_key);
+    assert(check(&asymmetric, "Sec-WebSocket-Protocol", slice_of(token), &ends_ms) != NULL);
+    free(token);
+}
+
+static void signed_claims(struct fuzz_input *input)
+{
+    static const char header[] = "{\"alg\":\"HS256\",\"typ\":\"JWT\"}";
+    unsigned flags = fuzz_byte(input);
+    try_signed(slice_of(header), fuzz_rest(input), flags);
+}
+
+static void signed_header(struct fuzz_input *input)
+{
+    static const char claims[] = "{\"exp\":1700000100,\"sub\":\"alice\",\"vins\":[\"*\"]}";
+    try_signed(fuzz_rest(input), slice_of(claims), 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    static void (*const parts[])(struct fuzz_input *) = {made_up, signed_claims, signed_header};
+    if (public_key == NULL)
+        make_key();
+    struct fuzz_input input = {data, len};
+    parts[fuzz_below(&input, sizeof(parts) / sizeof(*parts))](&input);
+    return 0;
+}
