@@ -70,7 +70,9 @@ static void check_origin(const struct admit *admit, const struct http_head *head
         struct http_text host = origin;
         if (slashes != NULL)
             host = (struct http_text){slashes + 3, origin.len - (size_t)(slashes + 3 - origin.at)};
-        const char *colon = memchr(host.at, ':', host.len);
+        const char *bracket = memchr(host.at, ']', host.len),
+                   *from = bracket == NULL ? host.at : bracket,
+                   *colon = memchr(from, ':', host.len - (size_t)(from - host.at));
         if (colon != NULL)
             host.len = (size_t)(colon - host.at);
         assert(ends_with(host, "app.example") || ends_with(host, ".below.example") ||
