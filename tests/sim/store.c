@@ -891,7 +891,7 @@ static void try_connect(void *ctx)
     struct change *change = ctx;
     struct sim_node *node = change->node;
     if (node->alive && node->life == change->life && !node->bus->connected) {
-        if (reachable(node)) {
+        if (reachable(node) && !node->paused) {
             node->bus->link_up = true;
             at_node(node, delay_us(node->world), on_connected, node->bus->generation);
         } else {
@@ -910,6 +910,7 @@ static void sub_connect(struct sim_node *node)
     bus->deaf = false;
     bus->sub_generation++;
     node->world->store.inbox[node->index] = true;
+    memset(node->world->store.subscribed[node->index], 0, sizeof node->world->store.subscribed[0]);
     for (int i = 0; i < SESSIONS; i++)
         if (bus->wants[i])
             send_subscribe(bus, i);
@@ -920,7 +921,7 @@ static void try_subscribe(void *ctx)
     struct change *change = ctx;
     struct sim_node *node = change->node;
     if (node->alive && node->life == change->life && !node->bus->sub_up) {
-        if (reachable(node))
+        if (reachable(node) && !node->paused)
             sub_connect(node);
         else
             at_node(node, between(node->world, 20000, 300000), try_subscribe, 0);
