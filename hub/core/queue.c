@@ -215,15 +215,31 @@ struct position queue_first(const struct client *client)
     return (struct position){0, 0};
 }
 
+/* The part of a gap that begins up to there and ends after it; NULL where it ends before. */
+static struct publication *note_after(const struct publication *note, struct position upto)
+{
+    uint64_t to = gap_note_to(note);
+    if (note->at.epoch != upto.epoch || (to && to <= upto.offset))
+        return NULL;
+    return gap_note_new(upto.epoch, upto.offset + 1, to);
+}
+
 void queue_skip(struct client *client, struct position upto)
 {
     struct queue *queue = client->queue;
     for (size_t k = 0; queue && k < queue->len;) {
-        const struct publication *publication = item_at(queue, k)->publication;
-        if (publication && position_compare(publication->at, upto) <= 0)
-            remove_at(queue, k);
-        else
+        struct publication *publication = item_at(queue, k)->publication;
+        if (!publication || position_compare(publication->at, upto) > 0) {
             k++;
+            continue;
+        }
+        struct publication *rest = is_gap_note(publication) ? note_after(publication, upto) : NULL;
+        if (rest) {
+            item_at(queue, k++)->publication = rest;
+            publication_unref(publication);
+        } else {
+            remove_at(queue, k);
+        }
     }
 }
 
