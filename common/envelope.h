@@ -26,7 +26,8 @@ enum envelope_type {
     ENVELOPE_COMMANDS = 3, /* client messages: epoch; number: grows with that of JOIN and LEAVE; items: number (grows per member), after (number of the one
                             * before it that is not confirmed, 0: it is the oldest), id (SEND id or 0), opcode, name (client id or ""), bytes */
     /* inbox of a member, from the owner */
-    ENVELOPE_JOINED = 4,    /* number (of the JOIN); epoch, offset; status, text: as STATUS; url: of the upstream */
+    ENVELOPE_JOINED = 4,    /* number (of the JOIN); epoch, offset; count: how many of the last offsets may not be in the history yet; status, text: as
+                             * STATUS; url: of the upstream */
     ENVELOPE_LEFT = 5,      /* number (of the LEAVE) */
     ENVELOPE_NOT_OWNER = 6, /* epoch: the highest this node has seen; the asker claims again */
     ENVELOPE_CONFIRM = 7,   /* epoch; number: commands up to it went upstream */

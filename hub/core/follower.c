@@ -35,6 +35,7 @@ struct follower {
     bool welcomed; /* at the token's position, before the session's was known */
     char id[V1_CLIENT_MAX + 1];
     uint64_t tag;         /* of the history read */
+    uint64_t read_epoch;  /* of the session when it was asked for */
     struct pubs missed;
     struct timer timer;
     UT_hash_handle hh;
@@ -108,6 +109,7 @@ static void read_history(struct client *client)
     struct hub *hub = client->hub;
     follower->wait = WAIT_HISTORY;
     follower->tag = hub_tag(hub);
+    follower->read_epoch = client->session->at.epoch;
     HASH_ADD(hh, hub->readers, tag, sizeof follower->tag, follower);
     hub->bus->ops->history(hub->bus, client->session->id, follower->tag, follower->at, READ_LIMIT);
 }
@@ -164,7 +166,8 @@ bool follower_on_history(struct hub *hub, uint64_t tag, enum status status, stru
     struct position before = follower->at;
     for (size_t i = 0; status == STATUS_OK && i < len; i++)
         take_past(client, oldest, publications[i]);
-    if (status == STATUS_OK && more && position_compare(before, follower->at) < 0)
+    bool on = more && position_compare(before, follower->at) < 0, ended = client->session->at.epoch != follower->read_epoch;
+    if (status == STATUS_OK && (on || ended)) /* of an epoch that has ended since it may not have the end */
         read_history(client);
     else
         caught_up(client, status == STATUS_OK ? oldest : (struct position){0, 0});

@@ -215,13 +215,13 @@ void history_late(struct session *session, struct publication *publication)
     }
 }
 
-void history_joined(struct session *session, struct position at)
+void history_joined(struct session *session, struct position at, uint64_t on_the_way)
 {
     if (!session->positioned) {
         session->positioned = true;
-        session->at = at;
+        session->at = (struct position){at.epoch, on_the_way < at.offset ? at.offset - on_the_way : 0};
+        session->doubt = on_the_way != 0; /* they may have been announced before this node was listening */
         hub_mark_dirty(session);
-        return;
     }
     if (session->recovering) {
         if (position_compare(session->recover_to, at) < 0) {

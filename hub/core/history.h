@@ -15,8 +15,9 @@ void history_receive(struct session *session, struct publication *publication);
 void history_epoch_begins(struct session *session, uint64_t epoch);
 /* A publication of the epoch before the one that this node owns now. */
 void history_late(struct session *session, struct publication *publication);
-/* The owner says where its stream stands (JOINED). */
-void history_joined(struct session *session, struct position at);
+/* The owner says where its stream stands (JOINED), and how many of the last publications may not be in the history yet: at the first join the
+ * stream begins before those. */
+void history_joined(struct session *session, struct position at, uint64_t on_the_way);
 /* This node begins an epoch as the owner: local clients go on from its offset 1, after what they may have missed before. */
 void history_owner_epoch(struct session *session);
 /* What waits for the local clients must not reach them any more: their position goes back before it, so that it is read or announced. */

@@ -191,6 +191,15 @@ void membership_tell_status(struct session *session)
     }
 }
 
+/* Offsets given out that the store may not have, counted from the last one back. They come by on the push channel. */
+static uint64_t on_the_way(const struct session *session)
+{
+    const struct pubs *first = session->unconfirmed.len ? &session->unconfirmed : &session->to_bus;
+    if (!session->service->history.size || !first->len || first->items[0]->at.epoch != session->epoch)
+        return 0;
+    return session->placed - first->items[0]->at.offset + 1;
+}
+
 static void answer_joined(struct session *session, const struct envelope *join)
 {
     struct envelope joined = {
@@ -199,6 +208,7 @@ static void answer_joined(struct session *session, const struct envelope *join)
         .number = join->number,
         .epoch = session->epoch,
         .offset = session->placed,
+        .count = on_the_way(session),
         .status = session->status,
         .text = slice_of(session->reason),
         .url = slice_of(session->url),
@@ -281,7 +291,7 @@ void membership_on_joined(struct session *session, const struct envelope *envelo
             free(url);
         }
     }
-    history_joined(session, (struct position){envelope->epoch, envelope->offset});
+    history_joined(session, (struct position){envelope->epoch, envelope->offset}, envelope->count);
     membership_on_status(session, envelope);
     if (entered)
         commands_owner_ready(session);
