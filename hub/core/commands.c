@@ -231,9 +231,11 @@ static void tell_owner(struct session *session)
     }
     out->unsent = command;
     out->told_ms = session->hub->now_ms;
+    out->told_number = ++session->hub->numbers;
     struct envelope envelope = {
         .type = ENVELOPE_COMMANDS,
         .session = slice_of(session->id),
+        .number = out->told_number,
         .epoch = session->epoch,
         .items = items,
         .items_len = n,
@@ -305,7 +307,8 @@ void commands_client_gone(struct client *client)
 
 static void hand_back(struct session *session, struct member *member, uint64_t from)
 {
-    struct envelope envelope = {.type = ENVELOPE_HANDBACK, .session = slice_of(session->id), .epoch = session->epoch, .number = from};
+    struct envelope envelope = {
+        .type = ENVELOPE_HANDBACK, .session = slice_of(session->id), .number = from, .epoch = session->epoch, .offset = member->number};
     member->taken = from - 1;
     membership_tell(session->hub, slice_of(member->peer->id), &envelope);
 }
@@ -380,6 +383,11 @@ void commands_on_commands(struct hub *hub, struct session *session, const struct
         membership_tell(hub, envelope->node, &no);
         return;
     }
+    /* What comes late, over a connection that is none any more, may have been handed back since. */
+    if (envelope->number && envelope->number < member->number)
+        return;
+    if (envelope->number)
+        member->number = envelope->number;
     for (size_t i = 0; i < envelope->items_len; i++) {
         const struct envelope_item *item = &envelope->items[i];
         if (item->kind != ITEM_COMMAND)
@@ -468,6 +476,8 @@ void commands_on_handback(struct session *session, const struct envelope *envelo
 {
     if (!membership_from_owner(session, envelope) || envelope->epoch != session->epoch || session->state == SESSION_OWNER)
         return;
+    if (envelope->offset && envelope->offset < session->out.told_number)
+        return; /* what was told since is answered, too, and may go upstream */
     session->out.told_ms = session->hub->now_ms;
     session->out.handed_back = true;
     struct command *command;

@@ -251,19 +251,30 @@ void handover_named(struct session *session)
     session_step_after(session, NAMED_WAIT_MS);
 }
 
-/* What the old owner knew: members with their last commands, last SEND ids. Own commands up to the mark went upstream. */
+static void learn_member(struct session *session, const struct envelope_item *item, bool current)
+{
+    struct member *member = membership_find(session, item->name);
+    if (!member && current && !peers_outlived(session->hub, item->name, item->id))
+        member = membership_add(session, item->name, item->id);
+    if (member && member->life == item->id && item->after > member->taken)
+        member->taken = member->sent = item->after;
+}
+
+/*
+ * What the old owner knew: members with their last commands, last SEND ids. Own commands up to the mark went upstream. Of a hand-over that
+ * is not the last one, who was a member then does not count.
+ */
 static void learn(struct session *session, const struct envelope *envelope)
 {
     struct hub *hub = session->hub;
+    bool current = envelope->epoch == session->epoch;
     for (size_t i = 0; i < envelope->items_len; i++) {
         const struct envelope_item *item = &envelope->items[i];
         bool own = item->name.len == strlen(hub->id) && !memcmp(item->name.at, hub->id, item->name.len);
         if (item->kind == ITEM_MEMBER && own) {
             commands_went_upstream(session, item->after);
         } else if (item->kind == ITEM_MEMBER && item->name.len && item->name.len <= CONF_NAME_MAX) {
-            struct member *member = membership_add(session, item->name, item->id);
-            if (item->after > member->taken)
-                member->taken = member->sent = item->after;
+            learn_member(session, item, current);
         } else if (item->kind == ITEM_SEND && item->name.len && item->name.len <= 32) {
             char client[33] = {0};
             memcpy(client, item->name.at, item->name.len);

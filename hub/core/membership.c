@@ -238,6 +238,8 @@ static bool on_its_way(const struct session *session)
 
 void membership_on_join(struct hub *hub, struct session *session, const struct envelope *envelope)
 {
+    if (peers_outlived(hub, envelope->node, envelope->life))
+        return;
     if (session && session->state == SESSION_RELEASING)
         ownership_wanted(session);
     if (session && (on_its_way(session) || handover_awaited(session, envelope->epoch)))

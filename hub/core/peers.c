@@ -112,6 +112,12 @@ void peers_heard(struct hub *hub, const struct envelope *envelope)
             membership_remove(member);
 }
 
+bool peers_outlived(struct hub *hub, struct slice node, uint64_t life)
+{
+    const struct peer *peer = peer_find(hub, node.at, node.len);
+    return peer && life < peer->life;
+}
+
 void peers_restart(struct hub *hub)
 {
     struct peer *peer, *next;

@@ -18,6 +18,8 @@ void peers_read(struct hub *hub, uint64_t sent_ms, const struct bus_node *nodes,
 /* A message of that node came: what an older life under its id was a member of is left. A node that starts again under its id within a
  * lease may never be seen dead. */
 void peers_heard(struct hub *hub, const struct envelope *envelope);
+/* A later life under that id has spoken since. */
+bool peers_outlived(struct hub *hub, struct slice node, uint64_t life);
 /* Readings were interrupted: all watching starts anew. */
 void peers_restart(struct hub *hub);
 /* When the next node can be found dead by a reading; UINT64_MAX: none. */

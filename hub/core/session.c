@@ -156,6 +156,7 @@ struct session *session_open(struct hub *hub, const struct target *target)
     session->url = url;
     session->redacted = redacted;
     session->opened_at_ms = hub->now_ms;
+    session->out.last_number = hub->commands; /* an owner may remember the session that was here before */
     session->since_unix_ms = hub->setup.unix_ms(hub->setup.clock_ctx);
     HASH_ADD_KEYPTR(hh, hub->sessions, session->id, strlen(session->id), session);
     metric_set(METRIC_SESSIONS, HASH_COUNT(hub->sessions));
@@ -202,6 +203,8 @@ void session_end(struct session *session)
         return;
     link_reset(session);
     membership_remove_all(session);
+    if (session->out.last_number > hub->commands)
+        hub->commands = session->out.last_number;
     session_set_state(session, SESSION_ENDED);
     log_info("session_closed", LOG_STR("session", session->id), LOG_U64("duration_ms", hub->now_ms - session->opened_at_ms),
              LOG_U64("epoch", session->epoch), LOG_U64("offset", session->at.offset), LOG_U64("messages_in", session->messages_in),

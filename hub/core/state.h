@@ -77,7 +77,7 @@ struct member {
     struct session *session;
     struct peer *peer;
     uint64_t life;
-    uint64_t number;      /* of its last JOIN or LEAVE */
+    uint64_t number;      /* of its last JOIN, LEAVE or COMMANDS */
     uint64_t count;       /* its clients */
     uint64_t taken;       /* last command taken from it */
     uint64_t sent;        /* last command of it that went upstream */
@@ -107,6 +107,7 @@ struct commands {
     struct command *unsent; /* first that is not with the owner yet; NULL: all are */
     size_t bytes, len;
     uint64_t last_number;
+    uint64_t told_number;   /* of the last COMMANDS told: a HANDBACK that has not seen it is out of date */
     uint64_t told_ms;       /* when the owner was last told or last answered, while some are with it */
     bool handed_back;       /* the owner can't send now: wait for its STATUS, or a while */
     bool congested;         /* the upstream takes nothing for now */
@@ -256,7 +257,8 @@ struct hub {
     struct session *dirty;
     struct session *dead;
     uint64_t tags;       /* last one given out */
-    uint64_t numbers;    /* last JOIN or LEAVE number */
+    uint64_t numbers;    /* of the last JOIN, LEAVE or COMMANDS */
+    uint64_t commands;   /* highest number of a command in a session that is gone: a later one goes on from there */
     uint64_t clients, owned, upstreams;
     uint64_t started_unix_ms;
     uint32_t records_left; /* records that may be written within this lease */
