@@ -249,6 +249,8 @@ start_nginx()
     # As root nginx would hand over to a user who can't read here.
     [ "$(id -u)" != 0 ] || user='user root;'
     for ((i = 1; i <= $1; i++)); do write_servers "$i"; done
+    # Longer than the default of clients.ping, every and timeout, lets a client of a good node hear nothing.
+    echo 'proxy_read_timeout 50s;' >"$run/timeout.conf"
     sed -e "s|@USER@|$user|" -e "s|@RUN@|$run|g" -e "s|@LISTEN@|$bind:$lb_port|" \
         -e "s|@ADMIN_LISTEN@|127.0.0.1:$console_port|" -e "s|@ACCESS_LOG@|$run/access.log|" -e "s|@PAGE@|$2|" \
         -e "s|@EXTRA@|$root/docker/demo|" "$root/docker/nginx/nginx.conf.in" >"$run/nginx.conf"

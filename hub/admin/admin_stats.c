@@ -18,16 +18,20 @@ void admin_get_health(struct admin *admin, struct evhttp_request *req, const cha
         req, 200, json_pack("{s:s, s:s}", "status", "ok", "node", hub_node_id(admin->setup.hub)));
 }
 
+/* silence_ms: for how long a client that is served may hear nothing. What a load balancer may take
+ * for dead is silent for longer. */
 void admin_get_ready(struct admin *admin, struct evhttp_request *req, const char *rest)
 {
     (void)rest;
     const struct hub *hub = admin->setup.hub;
-    if (hub_ready(hub))
-        admin_reply_json(req, 200, json_pack("{s:s}", "state", node_state_name(hub_state(hub))));
-    else
-        admin_reply_json(req, 503,
-                         json_pack("{s:s, s:s}", "error", "not ready", "state",
-                                   node_state_name(hub_state(hub))));
+    bool ready = hub_ready(hub);
+    json_int_t silence_ms = (json_int_t)admin->conf->clients.ping_every_ms +
+                            (json_int_t)admin->conf->clients.ping_timeout_ms;
+    json_t *json = json_pack("{s:s, s:I}", "state", node_state_name(hub_state(hub)), "silence_ms",
+                             silence_ms);
+    if (!ready)
+        (void)json_object_set_new(json, "error", json_string("not ready"));
+    admin_reply_json(req, ready ? 200 : 503, json);
 }
 
 void admin_get_metrics(struct admin *admin, struct evhttp_request *req, const char *rest)
