@@ -140,6 +140,8 @@ static void on_bad_input(struct conn *conn, const struct ws_item *item)
     metric_drop(item->code == CLOSE_MESSAGE_TOO_LARGE ? DROP_TOO_LARGE : DROP_MALFORMED, 1);
     conn->deaf = true;
     client_close(&conn->client, item->code, item->why);
+    /* An answer could not be read any more (RFC 6455 section 7.1.7): this is the end of ours. */
+    stream_shut(&conn->stream);
 }
 
 static void bad_data(struct conn *conn, enum status status)
