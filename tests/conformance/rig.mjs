@@ -1,0 +1,131 @@
+// What the cases run against: two hubs (with compression and without) in front of an echo backend by npm `ws` and
+// one made of bytes; and the flows that most cases share.
+import assert from 'node:assert/strict'
+import { WebSocketServer } from 'ws'
+import { startHub } from '../lib/hub.mjs'
+import { freePort } from '../lib/ports.mjs'
+import { until } from '../lib/until.mjs'
+import { Peer, requestText } from './peer.mjs'
+import { RawBackend } from './raw-backend.mjs'
+import { TEXT, closeFrame, frame } from './wire.mjs'
+
+export const MAX_MESSAGE = 1024 * 1024
+export const UPSTREAM_MAX = 2 * 1024 * 1024
+
+async function startEcho(t) {
+  const wss = new WebSocketServer({ port: await freePort(), host: '127.0.0.1', maxPayload: 0, perMessageDeflate: false })
+  wss.on('connection', (socket) => {
+    socket.on('error', () => {})
+    socket.on('message', (data, binary) => socket.send(data, { binary }))
+  })
+  t.defer(() => {
+    for (const socket of wss.clients) socket.terminate()
+    wss.close()
+  })
+  return wss.options.port
+}
+
+export class Rig {
+  static async start(t) {
+    const rig = new Rig()
+    rig.raw = new RawBackend()
+    await rig.raw.listen(await freePort())
+    t.defer(() => rig.raw.stop())
+    const shared = { heartbeat: { every: '0s' }, linger: '200ms', upstream_max_message: `${UPSTREAM_MAX}`, slow_client: { queue: '8MiB' },
+      to_upstream: { queue: '8MiB' }, reconnect: { min: '20ms', max: '200ms' }, history: { size: 0 } }
+    const services = [{ name: 'echo', upstream: `ws://127.0.0.1:${await startEcho(t)}/base`, ...shared },
+      { name: 'raw', upstream: `ws://127.0.0.1:${rig.raw.port}/base`, ...shared }]
+    const clients = { max_message: `${MAX_MESSAGE}`, rate: { messages: 0 } }
+    const start = (compression) => startHub(t, { id: compression ? 'deflating' : 'plain',
+      settings: { services, clients: { ...clients, compression } } })
+    ;[rig.plain, rig.deflating] = await Promise.all([start(false), start(true)])
+    return rig
+  }
+
+  constructor() {
+    this.count = 0
+    this.peers = new Set()
+  }
+
+  /** A session of the case's own. */
+  vin() { return `C${++this.count}` }
+
+  /** A connection that sends these bytes first. hub: 'plain' or 'deflating'. */
+  dial(bytes, hub = 'plain') {
+    const peer = new Peer(this[hub].port, bytes)
+    this.peers.add(peer)
+    peer.socket.once('close', () => this.peers.delete(peer))
+    return peer
+  }
+
+  /** An open client. fields: more of the handshake; first: frames in the same packet as the handshake. */
+  async open(path, { hub, fields = [], first = [] } = {}) {
+    const peer = this.dial(Buffer.concat([Buffer.from(requestText(path, fields)), ...first]), hub)
+    await peer.answered()
+    assert.equal(peer.head.status, 101, `the handshake: ${peer.head.text}`)
+    return peer
+  }
+
+  /** Closes with 1000 and wants the hub to answer in kind and to end the connection. */
+  async farewell(peer) {
+    await peer.send(closeFrame(1000, 'done'))
+    await peer.ended()
+    assert.equal(peer.fault, null)
+    assert.deepEqual(peer.close, { code: 1000, reason: '' })
+    assert.equal(peer.end, 'fin')
+    peer.destroy()
+  }
+
+  /** These frames are one lawful conversation: the messages come back, the PINGs are answered. */
+  async echoes({ frames, messages = [], pongs = [], size, service = 'echo', user = 'u', hub, fields, inHandshake = false, check }) {
+    const path = `/${user}/${this.vin()}?${service}`
+    const peer = await this.open(path, { hub, fields, first: inHandshake ? frames : [] })
+    if (!inHandshake) await peer.send(frames, size)
+    await peer.when(() => peer.messages.length >= messages.length && peer.pongs.length >= pongs.length, 'echo')
+    await this.farewell(peer)
+    assertMessages(peer.messages, messages)
+    assert.deepEqual(peer.pongs, pongs.map((payload) => Buffer.from(payload)))
+    check?.(peer)
+  }
+
+  /**
+   * These frames break a rule: their client is closed with the code, and nothing of what was wrong has come to the
+   * backend, nor to the other client of the session, who stays. good: messages that came before and were right.
+   */
+  async refuses({ frames, code, good = [], size, hub, fields, first = [], inHandshake = false, open = false }) {
+    const path = `/u/${this.vin()}?echo`
+    const witness = await this.open(path)
+    const peer = await this.open(path, { hub, fields, first: inHandshake ? frames : [] })
+    for (const one of first) await peer.send(one)
+    await peer.when(() => peer.messages.length >= first.length, 'echo')
+    if (!inHandshake) await peer.send(frames, size)
+    await peer.when(() => peer.close !== null, 'a close frame')
+    assert.equal(peer.close.code, code, peer.close.reason)
+    assert.notEqual(peer.close.reason, '', 'a reason')
+    // As a client ought to, it answers; one that says no more (open) is cut off by the hub.
+    if (!open) await peer.send(closeFrame(code))
+    await peer.ended()
+    assert.equal(peer.fault, null)
+    await witness.send(frame(TEXT, 'the last'))
+    await witness.when(() => witness.messages.some(([, payload]) => payload.toString() === 'the last'), 'echo')
+    assertMessages(witness.messages, [...good, [TEXT, 'the last']])
+    await this.farewell(witness)
+    peer.destroy()
+  }
+
+  async stop() {
+    for (const peer of this.peers) peer.destroy()
+    for (const hub of [this.plain, this.deflating])
+      await until(async () => await hub.metric('vinhub_clients') === 0, 10_000, 'all clients to be gone')
+  }
+}
+
+export function assertMessages(have, want) {
+  assert.equal(have.length, want.length, `${have.length} messages instead of ${want.length}`)
+  want.forEach(([opcode, payload], at) => {
+    const bytes = Buffer.from(payload)
+    assert.equal(have[at][0], opcode, `the opcode of message ${at}`)
+    assert.ok(have[at][1].equals(bytes), `message ${at}: ${have[at][1].subarray(0, 60).toString('hex')} (${have[at][1].length}) ` +
+      `instead of ${bytes.subarray(0, 60).toString('hex')} (${bytes.length})`)
+  })
+}
