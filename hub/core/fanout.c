@@ -295,6 +295,14 @@ static void flush_bus(struct session *session)
     pubs_clear(&session->to_bus);
 }
 
+bool fanout_flush_far(struct session *session)
+{
+    if (!session->members_len || !session->to_bus.len)
+        return false;
+    flush_bus(session);
+    return true;
+}
+
 void fanout_flush(struct session *session)
 {
     if (session->batch.len)

@@ -13,6 +13,8 @@
 void fanout_place(struct session *session, struct publication *publication);
 /* Writes what the session has for its clients now, and hands the bus its part. */
 void fanout_flush(struct session *session);
+/* Hands the bus what other nodes wait for, ahead of fanout_flush. False: there is nothing. */
+bool fanout_flush_far(struct session *session);
 /* What was not answered goes to the bus again, in order. */
 void fanout_publish_again(struct session *session);
 /* The store may have lost what it had taken: what the ring has of the last younger_ms is appended there again. */

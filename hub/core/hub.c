@@ -293,8 +293,20 @@ bool hub_may_write(struct hub *hub)
     return lease_valid(hub) || hub->conf->redis.on_loss == ON_LOSS_SERVE;
 }
 
+/* What other nodes wait for leaves before the clients here are written to: its way is the longer one, and the time of all those writes
+ * would be added to it. */
+static void flush_far(struct hub *hub)
+{
+    bool any = false;
+    for (struct session *session = hub->dirty; session; session = session->dirty_next)
+        any = (session->state != SESSION_ENDED && fanout_flush_far(session)) || any;
+    if (any)
+        hub->bus->ops->flush(hub->bus);
+}
+
 void hub_flush(struct hub *hub)
 {
+    flush_far(hub);
     while (hub->dirty) {
         struct session *session = hub->dirty;
         hub->dirty = session->dirty_next;
