@@ -134,6 +134,7 @@ static void publish_part(struct bus_redis *b, const struct push *push, struct pu
     redis_request_number(&op->request, push->ttl_ms);
     for (size_t i = 0; i < kept; i++)
         add_kept(op, publications[i]);
+    op->announces = push->announce;
     op->ctx = parts;
     op->ctx_free = free_parts;
     parts->left++;

@@ -30,6 +30,7 @@ struct redis_op {
     bool ordered;
     bool scripted;   /* runs a script that the server may have lost */
     bool replicated; /* counts only after WAIT */
+    bool announces;  /* publishes: subscribers should have it before the answer is written */
     bool asking;     /* is sent behind ASKING, to a server that is about to get the slot */
     bool done;
     uint16_t slot; /* of a cluster */
