@@ -34,13 +34,20 @@ uint16_t redis_server_free_port(void)
     return ntohs(address.sin_port);
 }
 
+/* Another server that speaks the same: a Valkey, an older Redis. */
+static const char *program(void)
+{
+    const char *named = getenv("VINHUB_REDIS_SERVER");
+    return named != NULL && named[0] != '\0' ? named : "redis-server";
+}
+
 static size_t server_arguments(const struct redis_server *server, const char *port,
                                const char **out)
 {
-    const char *const fixed[] = {
-        "redis-server", "--port", port, "--bind",       "127.0.0.1", "--dir",
-        server->folder, "--save", "",   "--appendonly", "no",        "--maxmemory-policy",
-        "noeviction"};
+    const char *const fixed[] = {program(),   "--port",       port,           "--bind",
+                                 "127.0.0.1", "--dir",        server->folder, "--save",
+                                 "",          "--appendonly", "no",           "--maxmemory-policy",
+                                 "noeviction"};
     size_t len = sizeof(fixed) / sizeof(fixed[0]);
     memcpy(out, fixed, sizeof(fixed));
     for (size_t i = 0; i < 16 && server->extra[i] != NULL; i++)
@@ -63,7 +70,7 @@ static void write_sentinel(const struct redis_server *server, char *path, size_t
 static void run_server(const struct redis_server *server)
 {
     char port[8], path[96];
-    const char *arguments[33] = {"redis-server", path, "--sentinel"};
+    const char *arguments[33] = {program(), path, "--sentinel"};
     snprintf(port, sizeof(port), "%u", server->port);
     if (server->sentinel != NULL)
         write_sentinel(server, path, sizeof(path));
@@ -116,7 +123,7 @@ void redis_server_start(struct redis_server *server)
     uint64_t deadline_ms = clock_boot_ms() + START_MS;
     while (!answers(server)) {
         if (clock_boot_ms() > deadline_ms || waitpid(server->pid, NULL, WNOHANG) != 0)
-            fail_msg("redis-server did not come up on port %u", server->port);
+            fail_msg("%s did not come up on port %u", program(), server->port);
         poll(NULL, 0, 10);
     }
 }

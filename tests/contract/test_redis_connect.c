@@ -98,7 +98,8 @@ static void a_user_needs_only_the_hubs_keys_and_channels(void **state)
     redis_server_await_age(&r.server, 2);
     assert_string_equal(
         redis_server_ask(&r.server,
-                         "ACL SETUSER hub on >se:cret ~test:* &test:* +@all -@dangerous +info"),
+                         "ACL SETUSER hub on >se:cret ~test:* resetchannels &test:* +@all "
+                         "-@dangerous +info"),
         "OK");
     assert_string_equal(
         redis_server_ask(&r.server,

@@ -8,6 +8,8 @@ import { freePort } from './ports.mjs'
 import { deadline } from './until.mjs'
 
 const START_MS = 10_000
+// Another server that speaks the same: a Valkey, an older Redis.
+const PROGRAM = process.env.VINHUB_REDIS_SERVER || 'redis-server'
 
 export class RedisServer {
   static async start(t) {
@@ -29,9 +31,9 @@ export class RedisServer {
 
   /** Starts an empty server on the same port. */
   async restart() {
-    this.child = new Child('redis-server', ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.folder,
+    this.child = new Child(PROGRAM, ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.folder,
       '--save', '', '--appendonly', 'no', '--maxmemory-policy', 'noeviction'])
-    await deadline(this.client.ping(), START_MS, `redis-server to answer: ${this.child.out}`)
+    await deadline(this.client.ping(), START_MS, `${PROGRAM} to answer: ${this.child.out}`)
   }
 
   /** Watches a channel: the function returned says whether a message holding `text` came since. */
