@@ -67,6 +67,7 @@ struct upstream {
     struct timer timer;
     uint64_t heard_at_ms;
     uint64_t heartbeat_at_ms;
+    const char *fault;  /* what it sent against the rules; static. No more of it counts */
     uint8_t state;      /* enum upstream_state */
     bool told_open;     /* hub_upstream_opened was called */
     bool want_writable; /* send said STATUS_AGAIN */

@@ -133,6 +133,8 @@ void talk_deadline(struct upstream *up)
 {
     if (up->state == UP_OPEN)
         beat(up);
+    else if (up->fault != NULL)
+        up_end_plain(up, UPSTREAM_END_INVALID, up->fault);
     else
         up_end_plain(up, UPSTREAM_END_ASKED,
                      up->state == UP_CLOSING ? "close was not answered"
@@ -191,6 +193,11 @@ static void on_close_frame(struct upstream *up, const struct ws_item *item)
                    .kind = UPSTREAM_END_CLOSED, .close_code = item->code, .reason = reason});
 }
 
+/*
+ * The backend gets to read why: a socket closed over bytes that nobody has read resets the
+ * connection, and the close frame is lost with it. What still comes is thrown away until the
+ * backend closes too.
+ */
 static void on_bad_input(struct upstream *up, const struct ws_item *item)
 {
     metric_drop(item->code == CLOSE_TOO_BIG ? DROP_TOO_LARGE : DROP_MALFORMED, 1);
@@ -199,7 +206,10 @@ static void on_bad_input(struct upstream *up, const struct ws_item *item)
         return;
     }
     write_close(up, item->code, item->why);
-    up_end_plain(up, UPSTREAM_END_INVALID, item->why);
+    stream_shut(&up->stream);
+    up->fault = item->why;
+    up_set_state(up, UP_CLOSING);
+    up_deadline(up, up->all->now_ms + CLOSING_MS);
 }
 
 /* Each call into the core may end the upstream. */
@@ -209,7 +219,7 @@ void talk_bytes(struct upstream *up, uint8_t *bytes, size_t len)
                              .message_max = up->service->upstream_max_message_bytes,
                              .too_large = CLOSE_TOO_BIG};
     struct ws_item item;
-    while ((up->state == UP_OPEN || up->state == UP_CLOSING) &&
+    while ((up->state == UP_OPEN || up->state == UP_CLOSING) && up->fault == NULL &&
            ws_next(&up->reader, &rules, &bytes, &len, &item)) {
         switch (item.kind) {
         case WS_ITEM_MESSAGE: on_message(up, &item); break;
@@ -227,7 +237,9 @@ void talk_bytes(struct upstream *up, uint8_t *bytes, size_t len)
 
 void talk_lost(struct upstream *up)
 {
-    if (up->state == UP_CLOSING)
+    if (up->fault != NULL)
+        up_end_plain(up, UPSTREAM_END_INVALID, up->fault);
+    else if (up->state == UP_CLOSING)
         up_end_plain(up, UPSTREAM_END_ASKED, "closed");
     else
         up_end_plain(up, UPSTREAM_END_CLOSED, "connection lost without a close frame");
