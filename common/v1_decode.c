@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "common/text.h"
+#include "common/base64.h"
 #include "common/v1_form.h"
 
 #define JSON_ID_MAX      (UINT64_C(1) << 53) /* where a browser's numbers stop being exact */
@@ -151,7 +152,7 @@ static enum status read_payload(const struct v1_value *payload, bool base64, str
 {
     out->opcode = payload->kind == V1_BYTES || base64 ? OPCODE_BINARY : OPCODE_TEXT;
     if (payload->kind == V1_TEXT && base64) {
-        enum status status = v1_base64_decode(payload->at, payload->len, &out->payload, &out->len);
+        enum status status = base64_decode(payload->at, payload->len, &out->payload, &out->len);
         if (status == STATUS_INVALID)
             mistaken(mistake, "invalid_payload",
                      "base64 is of A-Z a-z 0-9 + / with padding and without line breaks");

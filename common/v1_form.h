@@ -70,14 +70,4 @@ enum v1_request_field v1_request_field(const char *name, size_t len);
 const char *v1_msgpack_read(const void *data, size_t len,
                             struct v1_value fields[V1_REQUEST_FIELDS]);
 
-/* Base64 of RFC 4648 section 4, with padding. */
-static inline size_t v1_base64_size(size_t len)
-{
-    return len / 3 * 4 + (len % 3 > 0 ? 4 : 0);
-}
-void v1_base64_encode(const uint8_t *bytes, size_t len, uint8_t *out);
-/* Strict: no line breaks, whole padding, no stray bits (section 3.5). *out is malloc'd and NULL
- * where nothing is in it. */
-MUST_USE enum status v1_base64_decode(const char *text, size_t len, uint8_t **out, size_t *out_len);
-
 #endif

@@ -3,6 +3,7 @@
  * bytes that need no escape are copied at once, others go through a table without a branch each,
  * since JSON within JSON has a quote every few bytes.
  */
+#include "common/base64.h"
 #include "common/v1_form.h"
 
 /* The byte behind the backslash, 0 where none is needed, 'u' for \u00XX (RFC 8259 section 7). */
@@ -107,8 +108,8 @@ static void put_base64(struct v1_out *out, const uint8_t *bytes, size_t len)
 {
     put_literal(out, "\"");
     if (out->at != NULL)
-        v1_base64_encode(bytes, len, out->at + out->len);
-    out->len += v1_base64_size(len);
+        base64_encode(bytes, len, out->at + out->len);
+    out->len += base64_size(len);
     put_literal(out, "\"");
 }
 

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "admin/admin_base64.h"
 #include "admin/admin_private.h"
+#include "common/base64.h"
 
 /* The body as a JSON object; replies 400 and returns NULL where it is none. An empty body is an
  * empty object. */
@@ -46,6 +46,15 @@ static void on_published(void *ctx, unsigned http_status, struct position at)
     admin_call_end(call);
 }
 
+static void *bytes_of(const json_t *base64, size_t *len)
+{
+    uint8_t *bytes = NULL;
+    if (base64_decode(json_string_value(base64), json_string_length(base64), &bytes, len) !=
+        STATUS_OK)
+        return NULL;
+    return bytes ? bytes : malloc(1); /* of no bytes */
+}
+
 /* The payload of a publish request; NULL with why where there is none. The caller frees. */
 static void *payload_of(const json_t *body, enum opcode *opcode, size_t *len, const char **why)
 {
@@ -57,7 +66,7 @@ static void *payload_of(const json_t *body, enum opcode *opcode, size_t *len, co
     if (base64) {
         *opcode = OPCODE_BINARY;
         *why = "data_base64 is not base64";
-        return admin_base64_decode(json_string_value(base64), json_string_length(base64), len);
+        return bytes_of(base64, len);
     }
     *opcode = OPCODE_TEXT;
     *len = json_string_length(text);

@@ -18,8 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "admin/admin_base64.h"
 #include "admin/admin_private.h"
+#include "common/base64.h"
 #include "common/clock.h"
 #include "common/metrics.h"
 #include "common/text.h"
@@ -114,6 +114,18 @@ static void on_closed(struct evhttp_connection *connection, void *ctx)
         evhttp_request_free(req);
 }
 
+static json_t *base64_json(const void *data, size_t len)
+{
+    size_t size = base64_size(len);
+    uint8_t *text = malloc(size + 1);
+    if (!text)
+        return json_string("");
+    base64_encode(data, len, text);
+    json_t *json = json_stringn_nocheck((const char *)text, size);
+    free(text);
+    return json;
+}
+
 static json_t *message_json(const struct publication *publication)
 {
     json_t *json = json_pack("{s:I, s:I, s:I}", "epoch", (json_int_t)publication->at.epoch,
@@ -121,13 +133,10 @@ static json_t *message_json(const struct publication *publication)
                              (json_int_t)publication->time_ms);
     const char *payload = (const char *)publication->payload;
     bool text = publication->opcode == OPCODE_TEXT && text_is_utf8(payload, publication->len);
-    size_t len = 0;
-    char *base64 = text ? NULL : admin_base64_encode(payload, publication->len, &len);
     (void)json_object_set_new(json, "encoding", json_string(text ? "text" : "base64"));
     (void)json_object_set_new(json, "payload",
                               text ? json_stringn_nocheck(payload, publication->len)
-                                   : json_stringn_nocheck(base64 ? base64 : "", len));
-    free(base64);
+                                   : base64_json(payload, publication->len));
     return json;
 }
 

@@ -1,10 +1,11 @@
-#include <stdlib.h>
+#include "common/base64.h"
 
-#include "common/v1_form.h"
+#include <stdbool.h>
+#include <stdlib.h>
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-void v1_base64_encode(const uint8_t *bytes, size_t len, uint8_t *out)
+void base64_encode(const uint8_t *bytes, size_t len, uint8_t *out)
 {
     size_t i = 0;
     for (; len - i >= 3; i += 3) {
@@ -50,7 +51,7 @@ static bool decode_group(const char text[4], size_t pad, uint8_t *out)
     return true;
 }
 
-enum status v1_base64_decode(const char *text, size_t len, uint8_t **out, size_t *out_len)
+enum status base64_decode(const char *text, size_t len, uint8_t **out, size_t *out_len)
 {
     if (len % 4 != 0)
         return STATUS_INVALID;
