@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "admin/admin_private.h"
+#include "common/record.h"
 #include "common/text.h"
 
 static const char *reason_of(int status)
@@ -40,7 +41,15 @@ void admin_reply_bytes(struct evhttp_request *req, int status, const char *mime,
     if (!evhttp_find_header(headers, "Cache-Control"))
         (void)evhttp_add_header(headers, "Cache-Control", "no-store");
     struct evbuffer *buffer = evbuffer_new();
-    if (!buffer || evbuffer_add(buffer, body, len) != 0)
+    if (!buffer)
+        abort();
+    /* libevent 2.1 would send the body after the head that says how long it is. */
+    bool head = evhttp_request_get_command(req) == EVHTTP_REQ_HEAD;
+    char size[24];
+    (void)snprintf(size, sizeof size, "%zu", len);
+    if (head)
+        (void)evhttp_add_header(headers, "Content-Length", size);
+    else if (evbuffer_add(buffer, body, len) != 0)
         abort();
     evhttp_send_reply(req, status, reason_of(status), buffer);
     evbuffer_free(buffer);
@@ -83,24 +92,10 @@ json_t *admin_json_text(const char *text, size_t len)
     return json;
 }
 
-/* The fields of contract section 11 that are words, whatever they look like. All others are numbers
- * where they read as one. */
-static bool is_word(const char *name)
-{
-    static const char *const words[] = {"host",  "version", "listen", "admin",
-                                        "state", "owner",   "reason", "upstream"};
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
-        if (strcmp(words[i], name) == 0)
-            return true;
-    }
-    return false;
-}
-
 static json_t *field_json(const struct bus_field *field)
 {
     size_t len = strlen(field->value);
-    bool digits = len > 0 && len <= 18 && strspn(field->value, "0123456789") == len;
-    if (!is_word(field->name) && digits)
+    if (record_is_number(field->name, field->value, len))
         return json_integer(strtoll(field->value, NULL, 10));
     return admin_json_text(field->value, len);
 }

@@ -7,6 +7,7 @@
 
 #include "common/clock.h"
 #include "common/envelope.h"
+#include "common/record.h"
 #include "common/rng.h"
 #include "ctl.h"
 #include "link.h"
@@ -47,23 +48,9 @@ static redisReply *run(struct source_redis *redis, size_t len, const char **word
     return reply;
 }
 
-/* The fields of contract section 11 that are words, whatever they look like. */
-static bool is_word(const char *name)
-{
-    static const char *const words[] = {"host",  "version", "listen", "admin",
-                                        "state", "owner",   "reason", "upstream"};
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
-        if (strcmp(words[i], name) == 0)
-            return true;
-    }
-    return false;
-}
-
 static json_t *value_json(const char *name, const redisReply *value)
 {
-    bool digits = value->len > 0 && value->len <= 18 &&
-                  strspn(value->str, "0123456789") == value->len;
-    if (!is_word(name) && digits)
+    if (record_is_number(name, value->str, value->len))
         return json_integer(strtoll(value->str, NULL, 10));
     json_t *text = json_stringn(value->str, value->len);
     return text ? text : json_string("?");

@@ -1,0 +1,15 @@
+/*
+ * The records for people (contract section 11), where they become JSON: which of their fields are
+ * words and which are numbers.
+ */
+#ifndef VINHUB_COMMON_RECORD_H
+#define VINHUB_COMMON_RECORD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* True where the value of that field is a number in JSON: it reads as one, and the field is none of
+ * those that are words whatever they look like, as a node called 7. */
+bool record_is_number(const char *field, const char *value, size_t len);
+
+#endif
