@@ -90,6 +90,8 @@ static void on_request(struct evhttp_request *req, void *ctx)
     const char *rest = NULL;
     const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(req));
     const struct route *route = route_of(path && *path ? path : "/", &rest);
+    if (!(route && route->flags & ROUTE_OPEN) && !admin_guard_token(admin, req))
+        return;
     if (!route) {
         admin_reply_error(req, 404, "no such path");
         return;
@@ -101,8 +103,6 @@ static void on_request(struct evhttp_request *req, void *ctx)
         refuse_method(route, req);
         return;
     }
-    if (!(route->flags & ROUTE_OPEN) && !admin_guard_token(admin, req))
-        return;
     bool post = evhttp_request_get_command(req) == EVHTTP_REQ_POST;
     if (post && !is_json(req))
         admin_reply_error(req, 415, "Content-Type must be application/json");

@@ -99,6 +99,38 @@ test('what is no request at all is answered in JSON, too', async (t) => {
   assert.equal(typeof large.json().error, 'string')
 })
 
+test('HEAD says what GET would, without the body', async (t) => {
+  const { hub } = await startOne(t)
+  for (const path of ['/healthz', '/readyz', '/api/nodes', '/', '/nope']) {
+    const get = await hub.admin(path)
+    const peer = rawSocket(t, hub.adminPort, `HEAD ${path} HTTP/1.1\r\n${HEAD}Connection: close\r\n\r\n`)
+    await until(() => peer.closed, SOON_MS, 'the answer')
+    const [head, body] = peer.text().split('\r\n\r\n')
+    assert.match(head, new RegExp(`^HTTP/1.1 ${get.status} `), path)
+    assert.equal(body, '', path)
+    const length = Number(/^Content-Length: (\d+)$/mi.exec(head)[1])
+    if (path !== '/api/nodes') assert.equal(length, get.body.length, path) // numbers there change
+  }
+})
+
+test('with a token nothing but health, readiness and the page is told without it', async (t) => {
+  const { hub } = await startOne(t, { admin: { token: 'open-sesame' } })
+  for (const path of ['/healthz', '/readyz', '/', '/console/console.js']) assert.equal((await hub.admin(path)).status, 200, path)
+  const paths = ['/metrics', '/websocket-stats', '/api/nodes', '/api/sessions', `/api/sessions/${ID}`, '/api/events', '/api/nope', '/nope']
+  for (const path of paths) {
+    for (const method of ['GET', 'HEAD', 'POST', 'DELETE']) {
+      const headers = { 'Content-Type': 'application/json' }
+      assert.equal((await hub.admin(path, { method, headers })).status, 401, `${method} ${path}`)
+    }
+    const wrong = await hub.admin(path, { headers: { Authorization: 'Bearer open-sesam' } })
+    assert.deepEqual([wrong.status, typeof wrong.json().error], [401, 'string'], path)
+  }
+  const headers = { Authorization: 'Bearer open-sesame' }
+  assert.equal((await hub.admin('/nope', { headers })).status, 404)
+  assert.equal((await hub.admin('/metrics', { headers, method: 'DELETE' })).status, 405)
+  assert.equal((await hub.admin('/metrics', { headers: { ...headers, Host: 'anywhere.example' } })).status, 200, 'any Host will do')
+})
+
 test('publish takes text and base64, and refuses what is neither', async (t) => {
   const { backend, hub } = await startOne(t)
   const browser = await Browser.open(t, hub.url(PAGE))
@@ -106,11 +138,12 @@ test('publish takes text and base64, and refuses what is neither', async (t) => 
   assert.deepEqual((await post(hub, '/api/publish', { session: ID, data: 'text ✓ \u0000' })).json().offset, 1)
   assert.deepEqual((await post(hub, '/api/publish', { session: ID, data_base64: 'AP8B' })).json().offset, 2)
   assert.deepEqual((await post(hub, '/api/publish', { session: ID, data: '' })).json().offset, 3)
-  await browser.got(3)
+  assert.deepEqual((await post(hub, '/api/publish', { session: ID, data_base64: '' })).json().offset, 4)
+  await browser.got(4)
   assert.deepEqual(browser.received.map(({ data, binary }) => [data.toString('hex'), binary]),
-    [[Buffer.from('text ✓ \u0000').toString('hex'), false], ['00ff01', true], ['', false]])
+    [[Buffer.from('text ✓ \u0000').toString('hex'), false], ['00ff01', true], ['', false], ['', true]])
   for (const body of ['', '[]', '{"session":1,"data":"x"}', { session: ID }, { session: ID, data: 1 }, { session: ID, data: 'x', data_base64: '' },
-    { session: ID, data_base64: 'A' }, { session: ID, data_base64: 'A=BC' }, '{"session":"a:b","data":"x"']) {
+    { session: ID, data_base64: 'A' }, { session: ID, data_base64: 'AP9=' }, { session: ID, data_base64: 'A=BC' }, '{"session":"a:b","data":"x"']) {
     assert.equal((await post(hub, '/api/publish', body)).status, 400, JSON.stringify(body))
   }
 })
