@@ -165,6 +165,17 @@ struct conf_where conf_service_origin(const struct conf_loader *loader, size_t s
                                                          : where[CONF_SERVICE_ITSELF];
 }
 
+const char *conf_service_key(const struct conf_loader *loader, size_t service, const char *key,
+                             char out[CONF_SERVICE_KEY_MAX])
+{
+    const char *name = loader->conf->services[service]->name;
+    if (*name != '\0')
+        snprintf(out, CONF_SERVICE_KEY_MAX, "services.%s.%s", name, key);
+    else
+        snprintf(out, CONF_SERVICE_KEY_MAX, "services[%zu].%s", service, key);
+    return out;
+}
+
 size_t conf_add_service(struct conf_loader *loader, struct conf_where where)
 {
     struct conf *conf = loader->conf;
@@ -237,9 +248,13 @@ static void assign_service(struct conf_loader *loader, const char *source, const
     if (index == conf->services_len)
         conf_add_service(loader, where);
     struct conf_where *origins = loader->service_where[index];
+    snprintf(key, sizeof(key), "services.%s.upstream", name);
+    if (origins[url_row - conf_service_rows].source == source) {
+        conf_mistake(loader, where, key, "a service may be there once");
+        return;
+    }
     conf_assign(loader, where, name_row, conf->services[index],
                 &origins[name_row - conf_service_rows], "services.name", name);
-    snprintf(key, sizeof(key), "services.%s.upstream", name);
     conf_assign(loader, where, url_row, conf->services[index],
                 &origins[url_row - conf_service_rows], key, equals + 1);
 }

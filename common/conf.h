@@ -28,6 +28,11 @@ struct conf_pair { /* an item of a map: a header, a canned reply */
     char *value;
 };
 
+/* Of what files held when they were read, so that a reload can tell a change from none. */
+struct conf_digest {
+    unsigned char sha256[32]; /* zeros: no file is named */
+};
+
 /* A backend and how the hub speaks to it. Reference counted: sessions outlive a reload. */
 struct service {
     unsigned refs;
@@ -38,6 +43,7 @@ struct service {
     struct conf_pair *headers;
     size_t headers_len;
     char *tls_ca;
+    struct conf_digest tls_ca_digest;
     struct {
         char *text;
         char *reply;
@@ -73,6 +79,7 @@ struct conf {
     struct {
         char *address; /* "host:port" */
         char *tls_cert, *tls_key;
+        struct conf_digest tls_digest; /* of what the two files hold */
         bool proxy_protocol;
         char **trusted_proxies; /* addresses or CIDR */
         size_t trusted_proxies_len;
@@ -165,5 +172,8 @@ char *conf_markdown(void);
 /* One line for each difference that a reload applies or that needs a restart; the caller frees with
  * conf_findings_fini. Values of secrets never show. */
 void conf_diff(const struct conf *before, const struct conf *after, struct conf_findings *changes);
+/* Gives after, which nobody else holds yet, the values of before that only a restart changes: what
+ * is in force is what a configuration says, also after a reload. */
+void conf_keep_fixed(const struct conf *before, struct conf *after);
 
 #endif

@@ -10,20 +10,6 @@
 #include "common/redis_url.h"
 #include "common/url.h"
 
-#define SERVICE_KEY_MAX (CONF_NAME_MAX + 64)
-
-/* "services.remoteWs.linger", by its place in the list where it has no name. */
-static const char *service_key(const struct conf_loader *loader, size_t index, const char *key,
-                               char out[SERVICE_KEY_MAX])
-{
-    const char *name = loader->conf->services[index]->name;
-    if (*name != '\0')
-        snprintf(out, SERVICE_KEY_MAX, "services.%s.%s", name, key);
-    else
-        snprintf(out, SERVICE_KEY_MAX, "services[%zu].%s", index, key);
-    return out;
-}
-
 /* Whether the service has that row from somewhere; a wrong value has been told of already. */
 static bool was_given(const struct conf_loader *loader, size_t index, const char *key)
 {
@@ -33,23 +19,24 @@ static bool was_given(const struct conf_loader *loader, size_t index, const char
 
 static void check_required(struct conf_loader *loader, size_t index)
 {
-    char key[SERVICE_KEY_MAX];
+    char key[CONF_SERVICE_KEY_MAX];
     if (!was_given(loader, index, "name"))
         conf_mistake(loader, conf_service_origin(loader, index, "name"),
-                     service_key(loader, index, "name", key), "each service needs a name");
+                     conf_service_key(loader, index, "name", key), "each service needs a name");
     if (!was_given(loader, index, "upstream"))
         conf_mistake(loader, conf_service_origin(loader, index, "upstream"),
-                     service_key(loader, index, "upstream", key),
+                     conf_service_key(loader, index, "upstream", key),
                      "each service needs the URL of its backend, as host:port/path");
 }
 
 static void check_unique(struct conf_loader *loader, size_t index)
 {
     const struct service *service = loader->conf->services[index];
+    char key[CONF_SERVICE_KEY_MAX];
     for (size_t i = 0; i < index; i++) {
         if (*service->name != '\0' && strcmp(loader->conf->services[i]->name, service->name) == 0) {
-            conf_mistake(loader, conf_service_origin(loader, index, "name"), "services.name",
-                         "a name may be there once (got \"%s\" again)", service->name);
+            conf_mistake(loader, conf_service_origin(loader, index, "name"),
+                         conf_service_key(loader, index, "name", key), "a name may be there once");
             return;
         }
     }
@@ -58,30 +45,30 @@ static void check_unique(struct conf_loader *loader, size_t index)
 static void check_times(struct conf_loader *loader, size_t index)
 {
     const struct service *service = loader->conf->services[index];
-    char key[SERVICE_KEY_MAX];
+    char key[CONF_SERVICE_KEY_MAX];
     if (service->reconnect.min_ms > service->reconnect.max_ms)
         conf_mistake(loader, conf_service_origin(loader, index, "reconnect.min"),
-                     service_key(loader, index, "reconnect.min", key),
+                     conf_service_key(loader, index, "reconnect.min", key),
                      "at most reconnect.max is allowed");
     if (service->heartbeat.every_ms >= service->heartbeat.timeout_ms)
         conf_warning(loader, conf_service_origin(loader, index, "heartbeat.timeout"),
-                     service_key(loader, index, "heartbeat.timeout", key),
+                     conf_service_key(loader, index, "heartbeat.timeout", key),
                      "not longer than heartbeat.every: a quiet upstream is reconnected before its "
                      "answer can come");
     if (service->replay > service->history.size)
         conf_warning(loader, conf_service_origin(loader, index, "replay"),
-                     service_key(loader, index, "replay", key),
+                     conf_service_key(loader, index, "replay", key),
                      "more than history.size: no more than that can be replayed");
 }
 
 /* Who opens a session first gives it the URL; the others then watch under that user's name. */
 static void check_leak(struct conf_loader *loader, size_t index)
 {
-    char key[SERVICE_KEY_MAX];
+    char key[CONF_SERVICE_KEY_MAX];
     if (loader->conf->auth.mode != AUTH_NONE &&
         url_template_leaks_user(loader->conf->services[index]))
         conf_warning(loader, conf_service_origin(loader, index, "session"),
-                     service_key(loader, index, "session", key),
+                     conf_service_key(loader, index, "session", key),
                      "the upstream URL names the user but the session key does not: all who watch "
                      "a vin share the upstream "
                      "of the first user; \"{user}:{vin}\" keeps users apart");

@@ -88,8 +88,21 @@ static EVP_PKEY *parse_public_key(const char *text)
 
 /* ---- certificates ---- */
 
+/* Of one text, or of two one after the other. */
+static void digest(const char *text, const char *more, struct conf_digest *out)
+{
+    EVP_MD_CTX *md = EVP_MD_CTX_new();
+    if (md == NULL || EVP_DigestInit_ex(md, EVP_sha256(), NULL) != 1 ||
+        EVP_DigestUpdate(md, text, strlen(text)) != 1 ||
+        EVP_DigestUpdate(md, more, strlen(more)) != 1 ||
+        EVP_DigestFinal_ex(md, out->sha256, NULL) != 1)
+        abort();
+    EVP_MD_CTX_free(md);
+}
+
+/* out may be NULL. */
 static void check_authorities(struct conf_loader *loader, struct conf_where where, const char *key,
-                              const char *path)
+                              const char *path, struct conf_digest *out)
 {
     if (*path == '\0')
         return;
@@ -100,6 +113,8 @@ static void check_authorities(struct conf_loader *loader, struct conf_where wher
     if (certificate == NULL)
         refuse(loader, where, key, "a PEM file with certificates", path, "there is none in it");
     X509_free(certificate);
+    if (out != NULL)
+        digest(text, "", out);
     free(text);
 }
 
@@ -126,7 +141,7 @@ static void check_pair(struct conf_loader *loader, const char *cert_text, const 
 
 static void check_listen(struct conf_loader *loader)
 {
-    const struct conf *conf = loader->conf;
+    struct conf *conf = loader->conf;
     bool has_cert = *conf->listen.tls_cert != '\0', has_key = *conf->listen.tls_key != '\0';
     if (!has_cert && !has_key)
         return;
@@ -140,8 +155,10 @@ static void check_listen(struct conf_loader *loader)
                            conf->listen.tls_cert);
     char *key = read_file(loader, conf_origin(loader, "listen.tls_key"), "listen.tls_key",
                           conf->listen.tls_key);
-    if (cert != NULL && key != NULL)
+    if (cert != NULL && key != NULL) {
         check_pair(loader, cert, key);
+        digest(cert, key, &conf->listen.tls_digest);
+    }
     if (key != NULL)
         OPENSSL_cleanse(key, strlen(key));
     free(cert);
@@ -228,10 +245,13 @@ void conf_check_keys(struct conf_loader *loader)
     const struct conf *conf = loader->conf;
     check_listen(loader);
     check_authorities(loader, conf_origin(loader, "redis.tls_ca"), "redis.tls_ca",
-                      conf->redis.tls_ca);
-    for (size_t i = 0; i < conf->services_len; i++)
-        check_authorities(loader, conf_service_origin(loader, i, "tls_ca"), "services.tls_ca",
-                          conf->services[i]->tls_ca);
+                      conf->redis.tls_ca, NULL);
+    for (size_t i = 0; i < conf->services_len; i++) {
+        char key[CONF_SERVICE_KEY_MAX];
+        check_authorities(loader, conf_service_origin(loader, i, "tls_ca"),
+                          conf_service_key(loader, i, "tls_ca", key), conf->services[i]->tls_ca,
+                          &conf->services[i]->tls_ca_digest);
+    }
 
     if (conf->auth.mode == AUTH_NONE)
         return;

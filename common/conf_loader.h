@@ -52,6 +52,12 @@ struct conf_where conf_origin(const struct conf_loader *loader, const char *key)
 struct conf_where conf_service_origin(const struct conf_loader *loader, size_t service,
                                       const char *key);
 
+#define CONF_SERVICE_KEY_MAX (CONF_NAME_MAX + 64)
+
+/* "services.remoteWs.linger", by its place in the list where it has no name. */
+const char *conf_service_key(const struct conf_loader *loader, size_t service, const char *key,
+                             char out[CONF_SERVICE_KEY_MAX]);
+
 /* Reads loader->file. False where it could not be read as YAML: to look at the whole makes no sense
  * then. */
 bool conf_read_yaml(struct conf_loader *loader);

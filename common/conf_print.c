@@ -168,6 +168,11 @@ static void compare_row(const struct conf_row *row, const char *prefix, const vo
     free(new);
 }
 
+static bool same_digest(const struct conf_digest *a, const struct conf_digest *b)
+{
+    return memcmp(a->sha256, b->sha256, sizeof(a->sha256)) == 0;
+}
+
 static void compare_services(const struct conf *before, const struct conf *after,
                              struct conf_findings *changes)
 {
@@ -182,6 +187,8 @@ static void compare_services(const struct conf *before, const struct conf *after
         snprintf(prefix, sizeof(prefix), "services.%s.", old->name);
         for (const struct conf_row *row = conf_service_rows; row->key != NULL; row++)
             compare_row(row, prefix, old, new, true, changes);
+        if (!same_digest(&old->tls_ca_digest, &new->tls_ca_digest))
+            add_change(changes, "%stls_ca: the authorities changed", prefix);
     }
     for (size_t i = 0; i < after->services_len; i++) {
         const char *name = after->services[i]->name;
@@ -200,9 +207,19 @@ void conf_diff(const struct conf *before, const struct conf *after, struct conf_
     *changes = (struct conf_findings){0};
     for (const struct conf_row *row = conf_rows; row->key != NULL; row++)
         compare_row(row, "", before, after, row->flags & CONF_RELOAD, changes);
+    if (!same_digest(&before->listen.tls_digest, &after->listen.tls_digest))
+        add_change(changes, "listen.tls_cert: the certificate or its key changed");
     if (!same_text(before->auth.secret, after->auth.secret))
         add_change(changes, "auth: the secret changed");
     if (!same_text(before->auth.public_key, after->auth.public_key))
         add_change(changes, "auth: the public key changed");
     compare_services(before, after, changes);
+}
+
+void conf_keep_fixed(const struct conf *before, struct conf *after)
+{
+    for (const struct conf_row *row = conf_rows; row->key != NULL; row++) {
+        if (!(row->flags & CONF_RELOAD))
+            conf_value_copy(row, after, before);
+    }
 }

@@ -35,7 +35,7 @@ const struct conf_row conf_rows[] = {
     {"listen.proxy_protocol", CONF_BOOL, 0, AT(listen.proxy_protocol), .standard = "false",
      .meaning = "Require the PROXY protocol header (v1, v2), believed from trusted_proxies (empty: "
                 "from every peer)."},
-    {"listen.trusted_proxies", CONF_LIST, 0, AT(listen.trusted_proxies),
+    {"listen.trusted_proxies", CONF_LIST, CONF_RELOAD, AT(listen.trusted_proxies),
      LEN(listen.trusted_proxies_len), .standard = "[]", .check = conf_is_network,
      .allowed = "an address or CIDR, as 10.0.0.0/8 or ::1",
      .meaning = "Proxies whose X-Forwarded-For counts: the rightmost address in it that is not "
@@ -90,7 +90,8 @@ const struct conf_row conf_rows[] = {
     {"clients.max", CONF_COUNT, CONF_RELOAD, AT(clients.max), .standard = "0", .max = 10000000,
      .meaning = "Clients on this node. 0: bounded by file descriptors."},
     {"clients.max_per_ip", CONF_COUNT, CONF_RELOAD, AT(clients.max_per_ip), .standard = "0",
-     .max = 10000000, .meaning = "Clients of one address on this node. 0: no limit."},
+     .max = 10000000,
+     .meaning = "Clients of one address (IPv6: of one /64) on this node. 0: no limit."},
     {"clients.compression", CONF_BOOL, CONF_RELOAD, AT(clients.compression), .standard = "false",
      .meaning = "Offer permessage-deflate to browsers."},
 

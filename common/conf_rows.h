@@ -68,6 +68,8 @@ MUST_USE enum status conf_value_set(const struct conf_row *row, void *base, cons
 MUST_USE enum status conf_value_add(const struct conf_row *row, void *base, const char *item);
 MUST_USE enum status conf_value_add_pair(const struct conf_row *row, void *base, const char *name,
                                          const char *value);
+/* Gives base the value that other has. */
+void conf_value_copy(const struct conf_row *row, void *base, const void *other);
 /* Makes a list or pairs empty; frees a text and leaves NULL. */
 void conf_value_clear(const struct conf_row *row, void *base);
 /* Writes the value as YAML flow text: what the file may hold. Secrets show only where reveal. */

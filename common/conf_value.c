@@ -228,6 +228,45 @@ void conf_values_clear(const struct conf_row *rows, void *base)
         conf_value_clear(row, base);
 }
 
+/* What a row has accepted before it accepts again. */
+static void copy_items(const struct conf_row *row, void *base, const void *other)
+{
+    const void *value = const_value_at(row, other);
+    conf_value_clear(row, base);
+    for (size_t i = 0; i < len_of(row, other); i++) {
+        enum status status;
+        if (row->kind == CONF_LIST) {
+            status = conf_value_add(row, base, (*(char **const *)value)[i]);
+        } else {
+            const struct conf_pair *pair = *(struct conf_pair *const *)value + i;
+            status = conf_value_add_pair(row, base, pair->name, pair->value);
+        }
+        assert(status == STATUS_OK);
+        (void)status;
+    }
+}
+
+void conf_value_copy(const struct conf_row *row, void *base, const void *other)
+{
+    void *to = value_at(row, base);
+    const void *from = const_value_at(row, other);
+    switch (row->kind) {
+    case CONF_TEXT: {
+        char *fresh = copy(*(char *const *)from);
+        free(*(char **)to);
+        *(char **)to = fresh;
+        break;
+    }
+    case CONF_BOOL: memcpy(to, from, sizeof(bool)); break;
+    case CONF_DURATION:
+    case CONF_COUNT: memcpy(to, from, sizeof(uint32_t)); break;
+    case CONF_SIZE: memcpy(to, from, sizeof(size_t)); break;
+    case CONF_CHOICE: memcpy(to, from, sizeof(unsigned)); break;
+    case CONF_LIST:
+    case CONF_PAIRS: copy_items(row, base, other); break;
+    }
+}
+
 /* ---- defaults ---- */
 
 /* Lists are empty by default; pairs stand in their row as YAML. */
@@ -398,7 +437,7 @@ void conf_value_allowed(const struct conf_row *row, FILE *out)
     case CONF_SIZE:
         text_size_print((size_t)row->min, low);
         text_size_print((size_t)row->max, high);
-        fprintf(out, "a size in bytes, KiB or MiB from %s to %s", low, high);
+        fprintf(out, "a size in bytes, KiB, MiB or GiB from %s to %s", low, high);
         break;
     case CONF_COUNT:
         fprintf(out, "a whole number from %" PRIu64 " to %" PRIu64, row->min, row->max);

@@ -441,11 +441,23 @@ static char *read_file(struct conf_loader *loader, size_t *out_len)
     return NULL;
 }
 
+/* The line of a problem. Where bytes can't be read as text, libyaml says the offset alone. */
+static size_t problem_line(const yaml_parser_t *parser)
+{
+    if (parser->error != YAML_READER_ERROR)
+        return parser->problem_mark.line + 1;
+    const unsigned char *text = parser->input.string.start, *end = parser->input.string.end;
+    size_t line = 1;
+    for (size_t i = 0; i < parser->problem_offset && text + i < end; i++)
+        line += text[i] == '\n';
+    return line;
+}
+
 static bool load_document(struct conf_loader *loader, yaml_parser_t *parser, yaml_document_t *out)
 {
     if (yaml_parser_load(parser, out) != 0)
         return true;
-    struct conf_where where = {loader->file, parser->problem_mark.line + 1};
+    struct conf_where where = {loader->file, problem_line(parser)};
     conf_mistake(loader, where, NULL, "this is no YAML: %s",
                  parser->problem == NULL ? "no memory" : parser->problem);
     return false;

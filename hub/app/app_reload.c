@@ -5,20 +5,21 @@
 #include "app/app_private.h"
 #include "common/log.h"
 
-static void log_findings(const struct conf_findings *findings, enum log_level level,
-                         const char *event)
+static void log_changes(const struct conf_findings *changes)
 {
-    for (size_t i = 0; i < findings->len; i++)
-        LOG_EVENT(level, event, LOG_STR("text", findings->lines[i]));
+    for (size_t i = 0; i < changes->len; i++)
+        log_info("reload_change", LOG_STR("text", changes->lines[i]));
+    log_info("reloaded", LOG_U64("changes", changes->len));
 }
 
-static void log_changes(const struct conf *before, const struct conf *after)
+/* What changed is said at whichever level says more. */
+static void take_log_level(const struct app *app, const struct conf *after,
+                           const struct conf_findings *changes)
 {
-    struct conf_findings changes = {0};
-    conf_diff(before, after, &changes);
-    log_findings(&changes, LOG_LEVEL_INFO, "reload_change");
-    log_info("reloaded", LOG_U64("changes", changes.len));
-    conf_findings_fini(&changes);
+    if (after->log.level < app->conf->log.level)
+        log_configure(after->log.level, after->log.format, app->node_id);
+    log_changes(changes);
+    log_configure(after->log.level, after->log.format, app->node_id);
 }
 
 /* The front comes first: it alone can still refuse (certificates, keys). Takes over the reference.
@@ -26,17 +27,32 @@ static void log_changes(const struct conf *before, const struct conf *after)
 static void apply(struct app *app, struct conf *after)
 {
     char why[512] = "";
-    if (front_reload(app->front, after, why, sizeof why) != STATUS_OK) {
+    struct conf_findings changes;
+    conf_diff(app->conf, after, &changes);
+    conf_keep_fixed(app->conf, after);
+    if (front_reload(app->front, after, why, sizeof why) == STATUS_OK) {
+        hub_reload(app->hub, after);
+        upstreams_reload(app->upstreams);
+        admin_reload(app->admin, after);
+        take_log_level(app, after, &changes);
+        conf_unref(app->conf);
+        app->conf = after;
+    } else {
         log_error("reload_refused", LOG_STR("text", why));
         conf_unref(after);
-        return;
     }
-    hub_reload(app->hub, after);
-    admin_reload(app->admin, after);
-    log_configure(after->log.level, after->log.format, app->node_id);
-    log_changes(app->conf, after);
-    conf_unref(app->conf);
-    app->conf = after;
+    conf_findings_fini(&changes);
+}
+
+/* Mistakes come first among them. */
+static void log_findings(const struct conf_findings *findings)
+{
+    for (size_t i = 0; i < findings->len; i++) {
+        if (i < findings->errors)
+            log_error("reload_refused", LOG_STR("text", findings->lines[i]));
+        else
+            log_warn("reload_warning", LOG_STR("text", findings->lines[i]));
+    }
 }
 
 void app_on_reload_signal(void *ctx)
@@ -45,8 +61,7 @@ void app_on_reload_signal(void *ctx)
     struct conf_findings findings = {0};
     struct conf *after = NULL;
     enum status status = conf_load(app->inputs->file, &app->inputs->overrides, &findings, &after);
-    log_findings(&findings, status == STATUS_OK ? LOG_LEVEL_WARN : LOG_LEVEL_ERROR,
-                 status == STATUS_OK ? "reload_warning" : "reload_refused");
+    log_findings(&findings);
     conf_findings_fini(&findings);
     if (status == STATUS_OK)
         apply(app, after);

@@ -241,6 +241,17 @@ enum status upstreams_new(struct loop *loop, struct upstreams **out)
     return STATUS_OK;
 }
 
+/* Connections keep what they have of it. */
+void upstreams_reload(struct upstreams *all)
+{
+    while (all->trusts != NULL) {
+        struct trust *trust = all->trusts;
+        all->trusts = trust->next;
+        tls_context_free(trust->context);
+        free(trust);
+    }
+}
+
 void upstreams_free(struct upstreams *all)
 {
     if (all == NULL)
@@ -254,12 +265,7 @@ void upstreams_free(struct upstreams *all)
     loop_timer_free(all->timer);
     loop_timer_free(all->pump);
     timers_fini(&all->timers);
-    while (all->trusts != NULL) {
-        struct trust *trust = all->trusts;
-        all->trusts = trust->next;
-        tls_context_free(trust->context);
-        free(trust);
-    }
+    upstreams_reload(all);
     free(all->scratch);
     free(all);
 }

@@ -348,7 +348,7 @@ static void a_mistake_names_file_line_key_and_what_is_allowed(void **state)
          ":1: redis.on_loss: one of fence, serve is wanted (got \"panic\")"},
         {"redis: {prefix: \"\"}\n" ONE_SERVICE, ":1: redis.prefix: a name"},
         {"clients: {max_message: 1MB}\n" ONE_SERVICE,
-         ":1: clients.max_message: a size in bytes, KiB or MiB"},
+         ":1: clients.max_message: a size in bytes, KiB, MiB or GiB"},
         {"clients: {max_message: 0}\n" ONE_SERVICE, ":1: clients.max_message: "},
         {"clients: {max_message: 2GiB}\n" ONE_SERVICE, ":1: clients.max_message: "},
         {"clients: {rate: {messages: 1, burst: 0}}\n" ONE_SERVICE,
@@ -374,6 +374,7 @@ static void a_mistake_names_file_line_key_and_what_is_allowed(void **state)
         {"node: \"a\n", "this is no YAML"},
         {"node: {lease: 3s\n", "this is no YAML"},
         {"\tnode: 1\n", ":1: this is no YAML"},
+        {ONE_SERVICE "\nnode:\n  id: a\xff\n", ":4: this is no YAML"},
         {ONE_SERVICE "---\nnode: {}\n", ":3: a file holds one YAML document"},
         {"node: {id: \"a\\0b\"}\n" ONE_SERVICE, ":1: node.id: "},
     };
@@ -394,7 +395,7 @@ static void a_service_is_checked_like_all_else(void **state)
         {"services:\n- name: \"\"\n  upstream: h:1/x\n", ":2: services[0].name: a name of"},
         {"services:\n- name: a b\n  upstream: h:1/x\n", ":2: services[0].name: a name of"},
         {"services:\n- {name: a, upstream: \"h:1/x\"}\n- {name: a, upstream: \"h:2/x\"}\n",
-         ":3: services.name: a name may be there once (got \"a\" again)"},
+         ":3: services.a.name: a name may be there once"},
         {"services: {a: {}}\n", "services: a list is wanted"},
         {"services:\n- a\n", ":2: services[0]: a map with name and upstream is wanted"},
         {ONE_SERVICE "services: []\n", ":2: services: a key may be there once"},
@@ -432,7 +433,7 @@ static void a_service_is_checked_like_all_else(void **state)
         {SERVICE("headers: {connection: x}"), ":4: services[0].headers: a header"},
         {SERVICE("headers: {A: x, a: y}"), ":4: services[0].headers: the header a is there twice"},
         {SERVICE("tls_ca: /nowhere"),
-         ":4: services.tls_ca: a readable file is wanted (got \"/nowhere\": No such file"},
+         ":4: services.a.tls_ca: a readable file is wanted (got \"/nowhere\": No such file"},
     };
     unsetenv("VINHUB_TEST_UNSET");
     for (size_t i = 0; i < LEN(cases); i++)
@@ -667,7 +668,7 @@ static void certificate_and_key_belong_together(void **state)
     snprintf(text, sizeof(text), SERVICE("tls_ca: %s"), write_file("ca.pem", pem_certificate));
     conf_unref(load_good(text, NULL));
     snprintf(text, sizeof(text), SERVICE("tls_ca: %s"), write_file("ca.pem", pem_key));
-    assert_mistake(text, "services.tls_ca: a PEM file with certificates is wanted");
+    assert_mistake(text, "services.a.tls_ca: a PEM file with certificates is wanted");
 }
 
 /* ---- what is told ---- */
@@ -751,6 +752,79 @@ static void a_reload_says_what_changed_and_what_needs_a_restart(void **state)
     conf_unref(before);
     conf_unref(same);
     conf_unref(after);
+}
+
+static void what_needs_a_restart_stays_as_it_is_in_force(void **state)
+{
+    (void)state;
+    struct conf *before = load_good("node: {id: one}\nadmin: {token: one, allow_open: true}\n"
+                                    "listen: {trusted_proxies: [10.0.0.0/8]}\n" ONE_SERVICE,
+                                    NULL);
+    struct conf *after = load_good("node: {id: two, lease: 4s}\nredis: {on_loss: serve, replicas: "
+                                   "2}\nlog: {format: json, audit: true}\nclients: {max: 7}\n"
+                                   "listen: {trusted_proxies: [\"::1\"]}\n" ONE_SERVICE,
+                                   NULL);
+    conf_keep_fixed(before, after);
+    assert_string_equal(after->node.id, "one");
+    assert_int_equal(after->node.lease_ms, 3000);
+    assert_string_equal(after->admin.token, "one");
+    assert_true(after->admin.allow_open);
+    assert_int_equal(after->redis.on_loss, ON_LOSS_FENCE);
+    assert_int_equal(after->redis.replicas, 0);
+    assert_int_equal(after->log.format, LOG_FORMAT_TEXT);
+    assert_false(after->log.audit);
+    assert_int_equal(after->clients.max, 7);
+    assert_string_equal(after->listen.trusted_proxies[0], "::1");
+    conf_diff(before, after, &findings);
+    assert_int_equal(findings.len, 2); /* the next reload compares with what is in force */
+    conf_findings_fini(&findings);
+    conf_unref(before);
+    conf_unref(after);
+}
+
+static void a_file_that_holds_another_certificate_is_a_change(void **state)
+{
+    (void)state;
+    char text[512];
+    snprintf(text, sizeof(text),
+             "listen: {tls_cert: %s, tls_key: %s}\n"
+             "services: [{name: a, upstream: \"wss://h:1/x\", tls_ca: %s}]\n",
+             write_file("cert.pem", pem_certificate), write_file("key.pem", pem_key),
+             write_file("ca.pem", pem_certificate));
+    struct conf *before = load_good(text, NULL), *same = load_good(text, NULL);
+    conf_diff(before, same, &findings);
+    assert_int_equal(findings.len, 0);
+    conf_findings_fini(&findings);
+
+    char more[4096];
+    snprintf(more, sizeof(more), "%s# renewed\n", pem_certificate);
+    write_file("cert.pem", more);
+    write_file("ca.pem", more);
+    struct conf *after = load_good(text, NULL);
+    conf_diff(before, after, &findings);
+    assert_int_equal(findings.len, 2);
+    assert_finding("listen.tls_cert: the certificate or its key changed");
+    assert_finding("services.a.tls_ca: the authorities changed");
+    conf_findings_fini(&findings);
+    conf_unref(before);
+    conf_unref(same);
+    conf_unref(after);
+}
+
+static void a_service_is_named_once_by_each_who_names_services(void **state)
+{
+    (void)state;
+    const char *services[] = {"a=h:1/x", "b=h:2/x", "a=h:3/x"};
+    struct conf_overrides overrides = {.services = services, .services_len = LEN(services)};
+    load_bad(NULL, &overrides, 1);
+    assert_finding("--service: services.a.upstream: a service may be there once");
+    conf_findings_fini(&findings);
+
+    overrides.services_len = 2;
+    setenv("VINHUB_SERVICES", "a=h:4/x", 1);
+    struct conf *conf = load_good(ONE_SERVICE, &overrides);
+    assert_string_equal(conf_service(conf, "a", 1)->upstream, "ws://h:1/x");
+    conf_unref(conf);
 }
 
 static void a_changed_secret_is_told_without_its_value(void **state)
@@ -912,6 +986,9 @@ int main(void)
         CASE(what_is_printed_reads_back_to_the_same_but_for_secrets),
         CASE(texts_of_any_kind_survive_printing),
         CASE(a_reload_says_what_changed_and_what_needs_a_restart),
+        CASE(what_needs_a_restart_stays_as_it_is_in_force),
+        CASE(a_file_that_holds_another_certificate_is_a_change),
+        CASE(a_service_is_named_once_by_each_who_names_services),
         CASE(a_changed_secret_is_told_without_its_value),
         CASE(the_table_for_people_has_a_row_for_each_key),
         CASE(sessions_keep_their_service_over_a_reload),
