@@ -154,7 +154,8 @@ enum status v1_resume(const char *token, struct position *at, char client[V1_CLI
     if (rest == NULL || *rest != '.')
         return STATUS_INVALID;
     rest = take_number(rest + 1, &found.offset);
-    if (rest == NULL || (*rest != '\0' && *rest != '.'))
+    /* The last number there is has no next one: it was never given out. */
+    if (rest == NULL || found.offset == UINT64_MAX || (*rest != '\0' && *rest != '.'))
         return STATUS_INVALID;
     if (*rest == '.') {
         rest++;

@@ -645,6 +645,7 @@ static void an_unreadable_resume_token_changes_nothing(void **state)
                                         "0x1.2",
                                         "18446744073709551616.1",
                                         "1.99999999999999999999",
+                                        "1.18446744073709551615",
                                         "1.2.0123456789abcdef0123456789abcdef0",
                                         "1.2.a b",
                                         "1.2.a/b"};
