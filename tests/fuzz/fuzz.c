@@ -1,6 +1,6 @@
 #include "fuzz.h"
 
-#include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,7 +98,21 @@ struct conf *fuzz_conf(const char *yaml)
     return conf;
 }
 
-__attribute__((constructor)) static void be_quiet(void)
+static bool talks;
+
+__attribute__((constructor)) static void set_log(void)
 {
-    log_configure(LOG_LEVEL_ERROR, LOG_FORMAT_JSON, "fuzz");
+    talks = getenv("FUZZ_LOG") != NULL;
+    log_configure(talks ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR, LOG_FORMAT_TEXT, "");
+}
+
+void fuzz_say(const char *format, ...)
+{
+    if (!talks)
+        return;
+    va_list args;
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
 }

@@ -42,4 +42,12 @@ struct conf *fuzz_conf(const char *yaml);
 /* A file in memory with that content: a name to open while the process lives. */
 const char *fuzz_file(const void *content, size_t len);
 
+/* A line of what the target does, with FUZZ_LOG alone. */
+PRINTF_LIKE(1, 2)
+void fuzz_say(const char *format, ...);
+
+/* The time, for a target that refers to it: the program's clocks then stand (clock.c). */
+extern uint64_t fuzz_now_ms;
+#define FUZZ_UNIX_MS UINT64_C(1700000000000)
+
 #endif

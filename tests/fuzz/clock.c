@@ -1,0 +1,21 @@
+/* The clocks of a target that says what time it is: an input means the same for ever. */
+#include "common/clock.h"
+
+#include "fuzz.h"
+
+uint64_t fuzz_now_ms;
+
+uint64_t clock_boot_ms(void)
+{
+    return fuzz_now_ms;
+}
+
+uint64_t clock_boot_us(void)
+{
+    return fuzz_now_ms * 1000;
+}
+
+uint64_t clock_unix_ms(void)
+{
+    return FUZZ_UNIX_MS + fuzz_now_ms;
+}

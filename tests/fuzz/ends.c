@@ -1,0 +1,442 @@
+#include "ends.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/text.h"
+#include "core/queue.h"
+
+#define CLOSE_MS   1000 /* ports.h: closed is told within it */
+#define TRY_MS     2000
+#define PUSH_BYTES 600
+#define NOTES      1024 /* what a queue holds of its own beyond its bound: a gap note for each epoch */
+
+struct end_client {
+    struct client client;  /* first: the core's pointer is ours */
+    struct end_node *node; /* NULL: not there */
+    unsigned session;
+    enum client_protocol protocol;
+    bool closing, busy, paused, welcomed;
+    struct position at; /* of the last MESSAGE or GAP */
+    uint64_t last_push; /* raw clients: number of the last push of a backend */
+    uint64_t sends, closing_ms;
+};
+
+static struct end_client clients[END_CLIENTS];
+static struct upstream *upstreams;
+static struct conf *conf;
+static bool lies;
+static uint64_t pushes; /* of all backends so far */
+
+const char *const end_session_ids[END_SESSIONS] = {"svc:v0", "svc:v1"};
+
+/* --- backends --- */
+
+static struct upstream *upstream_open(void *ctx, struct session *session, struct service *service,
+                                      const char *url)
+{
+    struct upstream *upstream = calloc(1, sizeof(*upstream));
+    assert(service != NULL && strncmp(url, "ws://backend:80/", 16) == 0);
+    *upstream = (struct upstream){.node = ctx,
+                                  .session = session,
+                                  .backend = url[strlen(url) - 1] == '0' ? 0 : 1,
+                                  .since_ms = fuzz_now_ms,
+                                  .next = upstreams};
+    upstreams = upstream;
+    return upstream;
+}
+
+static void upstream_free(struct upstream *upstream)
+{
+    struct upstream **at = &upstreams;
+    while (*at != upstream)
+        at = &(*at)->next;
+    *at = upstream->next;
+    free(upstream);
+}
+
+static enum status upstream_send(void *ctx, struct upstream *upstream, enum opcode opcode,
+                                 const void *payload, size_t len)
+{
+    assert(upstream->node == ctx && upstream->state == END_OPEN);
+    assert(len <= conf->clients.max_message_bytes);
+    assert(lies || opcode == OPCODE_BINARY || text_is_utf8(payload, len));
+    return upstream->busy ? STATUS_AGAIN : STATUS_OK;
+}
+
+static void upstream_close(void *ctx, struct upstream *upstream, unsigned code, const char *reason)
+{
+    assert(upstream->node == ctx && upstream->state != END_CLOSING && code >= 1000);
+    assert(reason != NULL && strlen(reason) <= 123);
+    upstream->state = END_CLOSING;
+    upstream->since_ms = fuzz_now_ms;
+}
+
+static void upstream_reset(void *ctx, struct upstream *upstream)
+{
+    assert(upstream->node == ctx);
+    upstream_free(upstream);
+}
+
+const struct upstream_ops end_upstream_ops = {
+    .open = upstream_open, .send = upstream_send, .close = upstream_close, .reset = upstream_reset};
+
+static void upstream_end(struct upstream *upstream, unsigned kind, unsigned status, unsigned code)
+{
+    struct session *session = upstream->session;
+    const struct upstream_end end = {.kind = (enum upstream_end_kind)kind,
+                                     .http_status = status,
+                                     .close_code = code,
+                                     .reason = "the input wants it"};
+    fuzz_say("upstream %p ends: %u", (void *)upstream, kind);
+    hub_upstream_closed(session, upstream, &end);
+    upstream_free(upstream);
+}
+
+/* A push carries its number, so that raw clients' order can be seen. */
+static void upstream_push(struct upstream *upstream, struct slice more, bool binary)
+{
+    char text[PUSH_BYTES];
+    int len = snprintf(text, sizeof(text), "push %" PRIu64 " ", ++pushes);
+    size_t room = sizeof(text) - (size_t)len, n = more.len < room ? more.len : room;
+    binary = binary || !text_is_utf8(more.at, n);
+    if (n > 0)
+        memcpy(text + len, more.at, n);
+    fuzz_say("upstream %p sends push %" PRIu64, (void *)upstream, pushes);
+    hub_upstream_message(
+        upstream->session, upstream,
+        publication_copy(binary ? OPCODE_BINARY : OPCODE_TEXT, text, (size_t)len + n));
+}
+
+static struct upstream *upstream_of(const struct end_node *node, unsigned skip)
+{
+    struct upstream *found = NULL;
+    for (struct upstream *up = upstreams; up != NULL; up = up->next) {
+        if (up->node == node && (found == NULL || skip-- > 0))
+            found = up;
+    }
+    return found;
+}
+
+void ends_upstream_step(struct fuzz_input *input, struct end_node *node)
+{
+    unsigned what = fuzz_byte(input);
+    struct upstream *upstream = upstream_of(node, what >> 6);
+    if (upstream == NULL)
+        return;
+    switch (what % 6) {
+    case 0:
+        if (upstream->state == END_OPENING) {
+            upstream->state = END_OPEN;
+            fuzz_say("upstream %p of backend %u is open", (void *)upstream, upstream->backend);
+            hub_upstream_opened(upstream->session, upstream);
+        }
+        break;
+    case 1:
+    case 2:
+        if (upstream->state != END_OPENING)
+            upstream_push(upstream, fuzz_slice(input), what % 6 == 2);
+        break;
+    case 3:
+        upstream->busy = !upstream->busy;
+        if (!upstream->busy && upstream->state == END_OPEN)
+            hub_upstream_writable(upstream->session, upstream);
+        break;
+    case 4:
+        upstream_end(upstream, fuzz_below(input, UPSTREAM_END_INVALID + 1), 400 + fuzz_byte(input),
+                     0);
+        break;
+    case 5:
+        upstream_end(upstream, UPSTREAM_END_CLOSED, 0, 1000 + (unsigned)fuzz_number(input) % 4000);
+        break;
+    }
+}
+
+const struct upstream *ends_upstreams(void)
+{
+    return upstreams;
+}
+
+/* --- what a browser sees --- */
+
+static uint64_t field(const char *text, const char *name)
+{
+    const char *at = strstr(text, name);
+    return at != NULL ? strtoull(at + strlen(name), NULL, 10) : 0;
+}
+
+static void read_json(struct end_client *client, const char *text)
+{
+    struct position at = {field(text, "\"epoch\":"), field(text, "\"offset\":")};
+    if (strstr(text, "\"type\":\"WELCOME\"") != NULL) {
+        assert(!client->welcomed);
+        client->welcomed = true;
+        client->at = at;
+    } else if (strstr(text, "\"type\":\"MESSAGE\"") != NULL) {
+        assert(client->welcomed && position_compare(at, client->at) > 0);
+        assert(lies || client->at.epoch == 0 ||
+               at.offset == (at.epoch == client->at.epoch ? client->at.offset + 1 : 1));
+        client->at = at;
+    } else if (strstr(text, "\"type\":\"GAP\"") != NULL) {
+        uint64_t from = field(text, "\"from\":"), to = field(text, "\"to\":");
+        assert(client->welcomed && (to == 0 || to >= from));
+        at.offset = from;
+        assert(position_compare(at, client->at) > 0);
+        /* to 0: the end of that epoch, wherever it was */
+        client->at.epoch = at.epoch;
+        client->at.offset = to != 0 ? to : UINT64_MAX;
+    }
+}
+
+static void read_raw(struct end_client *client, const char *text)
+{
+    uint64_t number = field(text, "push ");
+    if (strncmp(text, "push ", 5) != 0)
+        return;
+    assert(lies || number > client->last_push);
+    client->last_push = number;
+}
+
+/* Unmasked, final, whole: RFC 6455 section 5.2. */
+static size_t read_frame(struct end_client *client, const uint8_t *frame, size_t len)
+{
+    assert(len >= 2 && (frame[0] == 0x81 || frame[0] == 0x82) && frame[1] < 128);
+    size_t head = frame[1] < 126 ? 2 : frame[1] == 126 ? 4 : 10;
+    assert(len >= head);
+    size_t payload = frame[1];
+    if (head > 2) {
+        payload = 0;
+        for (size_t i = 2; i < head; i++)
+            payload = payload << 8 | frame[i];
+    }
+    assert(payload <= len - head);
+    const char *bytes = (const char *)frame + head;
+    assert(lies || frame[0] == 0x82 || text_is_utf8(bytes, payload));
+    char *text = strndup(bytes, payload);
+    fuzz_say("client %td gets %s", client - clients, text);
+    if (client->protocol == CLIENT_JSON)
+        read_json(client, text);
+    else if (client->protocol == CLIENT_RAW)
+        read_raw(client, text);
+    free(text);
+    return head + payload;
+}
+
+static struct end_client *of(struct client *client)
+{
+    return (struct end_client *)(void *)client;
+}
+
+static enum status client_write(void *ctx, struct client *base, const uint8_t *frames, size_t len)
+{
+    struct end_client *client = of(base);
+    assert(client->node == ctx && !client->closing && len > 0);
+    if (client->busy)
+        return STATUS_AGAIN;
+    for (size_t at = 0; at < len;)
+        at += read_frame(client, frames + at, len - at);
+    return STATUS_OK;
+}
+
+static void client_closed(void *ctx, struct client *base, unsigned code, const char *reason)
+{
+    struct end_client *client = of(base);
+    assert(client->node == ctx && !client->closing && code >= 1000 && strlen(reason) <= 123);
+    client->closing = true;
+    client->closing_ms = fuzz_now_ms;
+}
+
+static void client_paused(void *ctx, struct client *base, bool paused)
+{
+    struct end_client *client = of(base);
+    assert(client->node == ctx && client->paused != paused);
+    client->paused = paused;
+}
+
+const struct client_ops end_client_ops = {
+    .write = client_write, .close = client_closed, .pause = client_paused};
+
+/* --- what it does --- */
+
+static void client_join(struct end_client *client, struct fuzz_input *input, struct end_node *node)
+{
+    static const enum client_protocol protocols[] = {CLIENT_RAW, CLIENT_JSON, CLIENT_JSON,
+                                                     CLIENT_MSGPACK};
+    unsigned how = fuzz_byte(input);
+    struct position token = client->at;
+    if ((how & 0x30) == 0x30)
+        token = (struct position){fuzz_number(input), fuzz_number(input)};
+    memset(client, 0, sizeof(*client));
+    client->session = how & 1;
+    client->protocol = protocols[how >> 1 & 3];
+    char request[256];
+    int len = snprintf(request, sizeof(request), "/u/v%u?svc", client->session);
+    if (client->protocol == CLIENT_RAW && (how & 8) != 0)
+        len += snprintf(request + len, sizeof(request) - (size_t)len, "&replay=%u",
+                        (unsigned)fuzz_byte(input));
+    else if ((how & 0x10) != 0)
+        len += snprintf(request + len, sizeof(request) - (size_t)len,
+                        "&resume=%" PRIu64 ".%" PRIu64 ".c%u", token.epoch, token.offset,
+                        (unsigned)(how & 1));
+    struct target target;
+    const char *why;
+    const struct url_options options = {.take_resume = client->protocol != CLIENT_RAW};
+    if (url_parse(conf, request, (size_t)len, &options, &target, &why) != STATUS_OK)
+        return; /* its service is not in this configuration */
+    client->node = node;
+    fuzz_say("client %td joins: %s", client - clients, request);
+    if (client_open(node->hub, &client->client, &target, client->protocol, 0) != STATUS_OK)
+        client->node = NULL;
+    target_fini(&target);
+}
+
+static void client_send(struct end_client *client, struct fuzz_input *input)
+{
+    unsigned how = fuzz_byte(input);
+    struct slice bytes = fuzz_slice(input);
+    char text[512];
+    size_t len = bytes.len;
+    const void *payload = bytes.at;
+    bool as_text = (how & 1) == 0 && text_is_utf8(bytes.at, bytes.len);
+    if (client->protocol == CLIENT_JSON && (how & 2) != 0) {
+        len = (size_t)snprintf(text, sizeof(text),
+                               "{\"type\":\"SEND\",\"id\":%" PRIu64 ",\"payload\":\"x%u\"}",
+                               ++client->sends, how);
+        payload = text;
+        as_text = true;
+    }
+    if (!client->paused)
+        client_message(&client->client, as_text ? OPCODE_TEXT : OPCODE_BINARY, payload, len);
+}
+
+static void client_leave(struct end_client *client, unsigned code)
+{
+    fuzz_say("client %td leaves: %u", client - clients, code);
+    client_gone(&client->client, code, "");
+    client->node = NULL;
+}
+
+void ends_client_step(struct fuzz_input *input, struct end_node *node)
+{
+    unsigned what = fuzz_byte(input);
+    struct end_client *client = &clients[what % END_CLIENTS];
+    if (client->node == NULL) {
+        if (hub_ready(node->hub))
+            client_join(client, input, node);
+        return;
+    }
+    if (client->node != node)
+        return;
+    if (what < 128) {
+        if (!client->closing)
+            client_send(client, input);
+    } else if (what < 192) {
+        client->busy = !client->busy;
+        if (!client->busy && !client->closing)
+            client_writable(&client->client);
+    } else {
+        client_leave(client, 1000 + what);
+    }
+}
+
+/* --- time --- */
+
+void ends_time(struct end_node *node)
+{
+    for (size_t i = 0; i < END_CLIENTS; i++) {
+        struct end_client *client = &clients[i];
+        if (client->node == node && client->closing && fuzz_now_ms >= client->closing_ms + CLOSE_MS)
+            client_leave(client, 1006);
+    }
+    struct upstream *next;
+    for (struct upstream *up = upstreams; up != NULL; up = next) {
+        next = up->next;
+        if (up->node != node)
+            continue;
+        uint64_t waited_ms = fuzz_now_ms - up->since_ms;
+        bool tried = up->state == END_OPENING && waited_ms >= TRY_MS;
+        bool closed = up->state == END_CLOSING && waited_ms >= CLOSE_MS;
+        if (tried || closed) {
+            upstream_end(up, tried ? UPSTREAM_END_TIMEOUT : UPSTREAM_END_ASKED, 0, 0);
+            next = upstreams; /* what was told may have changed the list */
+        }
+    }
+}
+
+void ends_calm(struct end_node *node)
+{
+    for (size_t i = 0; i < END_CLIENTS; i++) {
+        struct end_client *client = &clients[i];
+        if (client->node != node || !client->busy)
+            continue;
+        client->busy = false;
+        if (!client->closing)
+            client_writable(&client->client);
+    }
+    for (struct upstream *up = upstreams; up != NULL; up = up->next) {
+        if (up->node != node || !up->busy)
+            continue;
+        up->busy = false;
+        if (up->state == END_OPEN)
+            hub_upstream_writable(up->session, up);
+    }
+}
+
+void ends_all_leave(struct end_node *node)
+{
+    for (size_t i = 0; i < END_CLIENTS; i++) {
+        if (clients[i].node == node)
+            client_leave(&clients[i], 1001);
+    }
+}
+
+void ends_node_died(const struct end_node *node)
+{
+    for (size_t i = 0; i < END_CLIENTS; i++) {
+        if (clients[i].node == node)
+            clients[i].node = NULL;
+    }
+    for (const struct upstream *up = upstreams; up != NULL; up = up->next)
+        assert(up->node != node);
+}
+
+/* --- bounds --- */
+
+void ends_check_bounds(const struct end_node *node)
+{
+    const struct service *service = conf->services[0];
+    /* One message is taken by an empty queue whatever its size; what is caught up with comes on
+     * top. */
+    size_t at_most = service->slow_client.queue_bytes + (service->history.size + 1) * PUSH_BYTES +
+                     NOTES;
+    for (size_t i = 0; i < END_CLIENTS; i++) {
+        const struct end_client *client = &clients[i];
+        if (client->node != node || client->client.state != CLIENT_LIVE)
+            continue;
+        assert(queue_bytes(&client->client) <= at_most);
+        const struct session *session = client->client.session;
+        assert(session->out.bytes <=
+               session->service->to_upstream.queue_bytes + conf->clients.max_message_bytes);
+    }
+}
+
+/* --- start and end --- */
+
+void ends_start(struct conf *with, bool may_lie)
+{
+    assert(upstreams == NULL);
+    memset(clients, 0, sizeof(clients));
+    conf = with;
+    lies = may_lie;
+    pushes = 0;
+}
+
+void ends_stop(void)
+{
+    for (size_t i = 0; i < END_CLIENTS; i++)
+        assert(clients[i].node == NULL);
+    assert(upstreams == NULL);
+}
