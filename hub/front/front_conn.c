@@ -112,6 +112,7 @@ void conn_start_closing(struct conn *conn, unsigned code, const char *reason)
     uint8_t payload[WS_CONTROL_MAX];
     write_control(conn, WS_CLOSE, payload, ws_close_payload(payload, code, reason));
     conn->close_code = (uint16_t)code;
+    conn->why = reason;
     conn_set_state(conn, CONN_CLOSING);
     conn_enqueue(conn, QUEUE_CLOSING);
     /* Nothing that waits is for the core any more, and the answer to the close frame must be seen.
@@ -242,9 +243,11 @@ static bool on_item(struct conn *conn, const struct ws_item *item, struct pongs 
 
 bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len)
 {
+    size_t message_max = conn->front->conf->clients.max_message_bytes;
     struct ws_rules rules = {.masked = true,
                              .rsv1 = conn->deflate,
-                             .message_max = conn->front->conf->clients.max_message_bytes,
+                             .message_max = message_max,
+                             .deflated_more = message_max / 8 + 64,
                              .too_large = CLOSE_MESSAGE_TOO_LARGE};
     struct pongs pongs;
     pongs.len = 0; /* the frames need no zeros */
@@ -313,7 +316,7 @@ static void on_gone(void *owner)
 static const struct stream_handler conn_handler = {
     .on_bytes = on_bytes, .on_writable = on_writable, .on_gone = on_gone};
 
-void conn_new(struct front *front, int fd, const struct in6_addr *peer, uint16_t peer_port)
+void conn_new(struct front *front, int fd, const struct in6_addr *peer)
 {
     struct conn *conn = calloc(1, sizeof(*conn));
     struct handshake *handshake = calloc(1, sizeof(*handshake));
@@ -323,8 +326,7 @@ void conn_new(struct front *front, int fd, const struct in6_addr *peer, uint16_t
         close(fd);
         return;
     }
-    handshake->peer = *peer;
-    handshake->peer_port = peer_port;
+    handshake->address = *peer;
     handshake->proxy_header = front->conf->listen.proxy_protocol;
     conn->front = front;
     conn->handshake = handshake;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "common/log.h"
 #include "common/url.h"
@@ -22,6 +23,7 @@ struct refusal {
     const char *phrase;
     enum refuse_reason reason;
     const char *fields; /* more header lines */
+    bool no_content;    /* as HEAD wants it */
 };
 
 static const struct refusal malformed = {400, "Bad Request", REFUSE_MALFORMED_URL, ""};
@@ -33,6 +35,9 @@ static const struct refusal wrong_method = {405, "Method Not Allowed", REFUSE_NO
 static const struct refusal long_url = {414, "URI Too Long", REFUSE_MALFORMED_URL, ""};
 static const struct refusal no_upgrade = {426, "Upgrade Required", REFUSE_NOT_UPGRADE,
                                           "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"};
+static const struct refusal no_upgrade_head = {
+    426, "Upgrade Required", REFUSE_NOT_UPGRADE,
+    "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n", true};
 static const struct refusal long_head = {431, "Request Header Fields Too Large", REFUSE_NOT_UPGRADE,
                                          ""};
 static const struct refusal full = {503, "Service Unavailable", REFUSE_FULL, "Retry-After: 5\r\n"};
@@ -45,7 +50,6 @@ static const struct refusal too_many = {503, "Service Unavailable", REFUSE_PER_I
 struct request {
     struct http_head head;
     struct http_text key;
-    struct in6_addr address;
     char protocol[PROTOCOL_MAX + 1]; /* the answer; "" for none */
     enum client_protocol kind;
     struct deflate_terms deflate;
@@ -71,10 +75,11 @@ static void refuse(struct conn *conn, const struct refusal *refusal, const char 
                        "Content-Type: text/plain; charset=utf-8\r\n"
                        "Content-Length: %zu\r\n"
                        "%s"
-                       "Connection: close\r\n\r\n%s\n",
-                       refusal->status, refusal->phrase, strlen(why) + 1, refusal->fields, why);
+                       "Connection: close\r\n\r\n%s%s",
+                       refusal->status, refusal->phrase, strlen(why) + 1, refusal->fields,
+                       refusal->no_content ? "" : why, refusal->no_content ? "" : "\n");
     char address[INET6_ADDRSTRLEN];
-    admit_print(&conn->handshake->peer, address);
+    admit_print(&conn->handshake->address, address);
     metric_refuse(refusal->reason);
     log_info("client_refused", LOG_U64("status", refusal->status), LOG_STR("reason", why),
              LOG_STR("address", address));
@@ -104,6 +109,10 @@ static bool check_upgrade(struct conn *conn, struct request *request)
 {
     const struct http_head *head = &request->head;
     struct http_text version;
+    if (http_text_is(head->start[0], "HEAD")) {
+        refuse(conn, &no_upgrade_head, "this port speaks WebSocket only");
+        return false;
+    }
     if (!http_text_is(head->start[0], "GET")) {
         refuse(conn, &wrong_method, "only GET is served here");
         return false;
@@ -131,6 +140,22 @@ static bool check_upgrade(struct conn *conn, struct request *request)
         return false;
     }
     return true;
+}
+
+/* The target may come as an http or https URI as well (RFC 6455 section 4.2.1); whom its authority
+ * names does not matter here. */
+static struct http_text path_of(struct http_text target)
+{
+    static const char *const schemes[] = {"http://", "https://"};
+    for (size_t i = 0; i < 2; i++) {
+        size_t len = strlen(schemes[i]);
+        if (target.len <= len || strncasecmp(target.at, schemes[i], len) != 0)
+            continue;
+        const char *slash = memchr(target.at + len, '/', target.len - len);
+        if (slash != NULL)
+            return (struct http_text){slash, target.len - (size_t)(slash - target.at)};
+    }
+    return target;
 }
 
 static void keep_protocol(struct request *request, struct http_text name)
@@ -169,16 +194,26 @@ static bool choose_protocol(struct request *request)
 
 static bool check_origin(struct conn *conn, const struct request *request)
 {
-    struct http_text origin;
+    struct http_text origin, other;
     size_t index = 0;
     bool has = http_head_next(&request->head, "origin", &index, &origin);
-    if (admit_origin(conn->front->admit, has ? &origin : NULL))
+    bool one = !has || !http_head_next(&request->head, "origin", &index, &other);
+    if (one && admit_origin(conn->front->admit, has ? &origin : NULL))
         return true;
     refuse(conn, &wrong_origin, "this Origin is not allowed here");
     return false;
 }
 
-static bool check_capacity(struct conn *conn, const struct request *request)
+/* Descriptors that are kept for upstreams of sessions owned here which have none yet: who is let in
+ * is not to find that there is none left for his. */
+static int upstreams_owed(const struct front *front)
+{
+    struct hub_counts counts;
+    hub_count(front->hub, &counts);
+    return counts.owned > counts.upstreams ? (int)(counts.owned - counts.upstreams) : 0;
+}
+
+static bool check_capacity(struct conn *conn)
 {
     struct front *front = conn->front;
     if (!hub_ready(front->hub)) {
@@ -190,12 +225,12 @@ static bool check_capacity(struct conn *conn, const struct request *request)
     /* The lowest free descriptor was given: its number says how many are in use. Half-open
      * handshakes make room (front_listen.c). */
     int used = stream_fd(&conn->stream) - (int)(front->connections - front->open);
-    if (used >= front->descriptors_max ||
+    if (used + upstreams_owed(front) >= front->descriptors_max ||
         (front->conf->clients.max > 0 && front->open >= front->conf->clients.max)) {
         refuse(conn, &full, "this node is full");
         return false;
     }
-    if (!admit_take_ip(front, conn, &request->address)) {
+    if (!admit_take_ip(front, conn, &conn->handshake->address)) {
         refuse(conn, &too_many, "too many connections of this address");
         return false;
     }
@@ -234,7 +269,7 @@ static void open_client(struct conn *conn, const struct request *request,
                         const struct target *target)
 {
     char address[INET6_ADDRSTRLEN];
-    admit_print(&request->address, address);
+    admit_print(&conn->handshake->address, address);
     write_answer(conn, request);
     conn->deflate = request->deflate.window_bits != 0;
     conn_set_state(conn, CONN_OPEN);
@@ -273,16 +308,15 @@ static void serve(struct conn *conn, struct request *request)
     }
     struct url_options options = {.take_token = front->conf->auth.mode == AUTH_JWT,
                                   .take_resume = request->kind != CLIENT_RAW};
+    struct http_text path = path_of(request->head.start[1]);
     struct target target;
     const char *why;
-    enum status status = url_parse(front->conf, request->head.start[1].at,
-                                   request->head.start[1].len, &options, &target, &why);
+    enum status status = url_parse(front->conf, path.at, path.len, &options, &target, &why);
     if (status != STATUS_OK) {
         refuse(conn, status == STATUS_NOT_FOUND ? &no_service : &malformed, why);
         return;
     }
-    request->address = admit_client(front->admit, &conn->handshake->peer, &request->head);
-    if (check_origin(conn, request) && check_capacity(conn, request)) {
+    if (check_origin(conn, request) && check_capacity(conn)) {
         request->forbidden = auth_check(front->conf, &request->head, &target, &request->ends_ms);
         open_client(conn, request, &target);
     }
@@ -307,8 +341,11 @@ static void serve_head(struct conn *conn, const char *bytes, size_t len)
         refuse(conn, &long_head, "the header is too large");
     else if (status != STATUS_OK)
         refuse(conn, &bad_handshake, "this is not an HTTP request");
-    else
+    else {
+        conn->handshake->address = admit_client(conn->front->admit, &conn->handshake->address,
+                                                &request.head);
         serve(conn, &request);
+    }
 }
 
 /* Keeps what came so far; it is no more than HEAD_MAX and a read. */
@@ -331,7 +368,7 @@ static bool keep(struct handshake *handshake, const uint8_t *bytes, size_t len)
 static void refuse_proxy(struct conn *conn)
 {
     char address[INET6_ADDRSTRLEN];
-    admit_print(&conn->handshake->peer, address);
+    admit_print(&conn->handshake->address, address);
     metric_refuse(REFUSE_PROXY_HEADER);
     log_info("client_refused", LOG_STR("reason", "no PROXY header"), LOG_STR("address", address));
 }
@@ -341,9 +378,8 @@ static void take_source(struct conn *conn, const struct proxy_source *source)
 {
     const struct admit *admit = conn->front->admit;
     struct handshake *handshake = conn->handshake;
-    if (source->known && (!admit_has_proxies(admit) || admit_trusted(admit, &handshake->peer))) {
-        handshake->peer = source->address;
-        handshake->peer_port = source->port;
+    if (source->known && (!admit_has_proxies(admit) || admit_trusted(admit, &handshake->address))) {
+        handshake->address = source->address;
     }
 }
 

@@ -328,8 +328,12 @@ static bool read_head(struct ws_reader *reader, const struct ws_rules *rules, ui
 static bool too_large(const struct ws_reader *reader, const struct ws_rules *rules,
                       const struct head *head)
 {
-    size_t before = reader->partial == NULL ? 0 : reader->partial->message_len;
-    return !is_control(head->opcode) && head->len > rules->message_max - before;
+    if (is_control(head->opcode))
+        return false;
+    const struct ws_partial *partial = reader->partial;
+    bool compressed = head->opcode == WS_CONTINUATION ? partial->message_compressed : head->rsv1;
+    size_t max = rules->message_max + (compressed ? rules->deflated_more : 0);
+    return head->len > max - (partial == NULL ? 0 : partial->message_len);
 }
 
 /* The usual case: the frame lies whole in the input and is a message, or a control frame, by

@@ -38,8 +38,9 @@ struct ws_reader {
 struct ws_rules {
     bool masked; /* frames must be masked (we are the server), or must not be (we are the client) */
     bool rsv1;   /* the first frame of a message may carry RSV1: permessage-deflate was agreed */
-    size_t message_max; /* bytes of a message's payload as they come */
-    unsigned too_large; /* the close code for a larger one */
+    size_t message_max;   /* bytes of a message's payload as they come */
+    size_t deflated_more; /* by how much a deflated one may be longer: noise grows */
+    unsigned too_large;   /* the close code for a larger one */
 };
 
 enum ws_item_kind { WS_ITEM_MESSAGE, WS_ITEM_PING, WS_ITEM_PONG, WS_ITEM_CLOSE, WS_ITEM_BAD };
