@@ -94,7 +94,7 @@ export class Rig {
    */
   async refuses({ frames, code, good = [], size, hub, fields, first = [], inHandshake = false, open = false }) {
     const path = `/u/${this.vin()}?echo`
-    const witness = await this.open(path)
+    const witness = await this.open(path, { hub })
     const peer = await this.open(path, { hub, fields, first: inHandshake ? frames : [] })
     for (const one of first) await peer.send(one)
     await peer.when(() => peer.messages.length >= first.length, 'echo')

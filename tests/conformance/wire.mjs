@@ -19,6 +19,14 @@ export function randomBytes(length) {
   return Buffer.from(Uint8Array.from({ length }, () => random(256)))
 }
 
+const WORDS = 'Grüße ★ 𝄞 '
+const WORDS_BYTES = Buffer.byteLength(WORDS)
+
+/** A text of so many bytes with characters of one to four of them. */
+export function textBytes(size) {
+  return Buffer.from(WORDS.repeat(size / WORDS_BYTES) + 'x'.repeat(size % WORDS_BYTES))
+}
+
 function lengthBytes(size, form) {
   if (form === 0) return Buffer.from([size])
   const bytes = Buffer.alloc(form === 16 ? 3 : 9)

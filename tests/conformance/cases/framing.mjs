@@ -1,18 +1,12 @@
 // Messages of all sizes around the borders of the length's forms, in one piece and cut up by TCP.
-import { BINARY, PING, TEXT, chop, closeFrame, frame, random, randomBytes } from '../wire.mjs'
+import { BINARY, PING, TEXT, chop, closeFrame, frame, random, randomBytes, textBytes } from '../wire.mjs'
 
 const SIZES = [0, 1, 2, 3, 124, 125, 126, 127, 128, 255, 256, 4096, 32767, 32768, 65534, 65535, 65536, 65537, 131072]
 const WAYS = [['whole', undefined], ['byte by byte', 1], ['cut at random', 'random'], ['in pieces of 997', 997]]
 const SLOW = 300 // no more bytes one by one than this, and the header of larger frames
 const KINDS = [['text', TEXT], ['binary', BINARY]]
 
-const WORDS = 'Grüße ★ 𝄞 '
-const WORDS_BYTES = Buffer.byteLength(WORDS)
-
-function payloadOf(opcode, size) {
-  if (opcode === BINARY) return randomBytes(size)
-  return Buffer.from(WORDS.repeat(size / WORDS_BYTES) + 'x'.repeat(size % WORDS_BYTES))
-}
+const payloadOf = (opcode, size) => (opcode === BINARY ? randomBytes(size) : textBytes(size))
 
 const sized = SIZES.flatMap((size) => KINDS.flatMap(([kind, opcode]) => WAYS
   .filter(([, piece]) => (piece === 1 ? size <= SLOW : piece === undefined || size > 2))
