@@ -14,7 +14,8 @@ import { shapes } from './shapes.mjs'
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../..')
 const HELP = `scripts/bench [SHAPE...] [option...]     all shapes (under 10 minutes) where none is named
 scripts/bench million [--clients N]      one Redis and as many nodes as N (1,000,000) clients need, under 30 minutes;
-                                         --per-vin (10), --per-node (16500), --hold (60 s idle before the push)
+                                         --per-vin (10), --per-node (16500), --hold (60 s idle before the
+                                         pushes), --rate (1000 pushes a second)
 scripts/bench --readme                   puts the figures of the last full run into README.md
 
 shapes: ${Object.keys(shapes).join(', ')}
@@ -28,6 +29,7 @@ const options = {
   help: { type: 'boolean' }, readme: { type: 'boolean' }, realtime: { type: 'boolean' }, json: { type: 'string' }, build: { type: 'string' },
   runs: { type: 'string', default: '5' }, clients: { type: 'string', default: '1000000' }, 'per-vin': { type: 'string', default: '10' },
   'per-node': { type: 'string', default: '16500' }, hold: { type: 'string', default: '60' },
+  rate: { type: 'string', default: '1000' },
 }
 
 function fail(text) {
@@ -90,8 +92,8 @@ for (const path of [paths.hub(), paths.floor(), paths.load()]) if (!existsSync(p
 if (values.realtime) useRealtime()
 mkdirSync(dirname(file), { recursive: true })
 if (positionals[0] === 'million') {
-  const [clients, perVin, perNode, hold] = ['clients', 'per-vin', 'per-node', 'hold'].map((name) => Number(values[name]))
-  process.exit(await million({ clients, perVin, perNode, holdMs: hold * 1000, file }))
+  const [clients, perVin, perNode, hold, rate] = ['clients', 'per-vin', 'per-node', 'hold', 'rate'].map((name) => Number(values[name]))
+  process.exit(await million({ clients, perVin, perNode, holdMs: hold * 1000, rate, file }))
 }
 for (const name of positionals) if (!shapes[name]) fail(`no shape "${name}"; there are ${Object.keys(shapes).join(', ')}, million`)
 process.exit(await runShapes(positionals.length ? positionals : Object.keys(shapes), values, file))

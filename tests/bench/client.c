@@ -23,7 +23,11 @@
 #define EVENTS       512
 #define TRIES        20 /* to connect, for each client */
 #define SOURCE_PORTS 20000
-#define SCAN_NS      20000000u /* between two counts of clients that are behind */
+/* Between two counts of clients that are behind: so that it costs little, but not for ever where
+ * the process was off the processor meanwhile. */
+#define SCAN_MIN_NS  20000000u
+#define SCAN_MAX_NS  300000000u
+#define SCAN_SHARE   1000 /* of the time is spent on counting, at most one part */
 #define SLOW_RECEIVE 4096
 #define MESSAGE_MAX  65536
 
@@ -49,7 +53,7 @@ static struct {
     unsigned next, connecting, stage; /* the next to connect; how many are on their way */
     unsigned beat_cursor, send_cursor;
     uint64_t beats_from_ns, beats_due, sends_from_ns, sends_due;
-    uint64_t scanned_ns;
+    uint64_t scan_at_ns;
     int epoll;
     uint8_t *buffer;
     uint8_t message[WIRE_HEAD_MAX + MESSAGE_MAX];
@@ -247,7 +251,9 @@ static void answer_ping(struct client *client, const struct frame *frame)
 static size_t on_frames(struct client *client, uint8_t *bytes, size_t len)
 {
     uint64_t now = now_ns();
-    bool measure = phase_of(self.shared) == PHASE_MEASURE;
+    enum phase phase = phase_of(self.shared);
+    /* The last pushes of a round are still on their way when the phase ends. */
+    bool measure = phase == PHASE_MEASURE || (phase == PHASE_END && self.options->rounds > 0);
     size_t at = 0;
     struct frame frame;
     int got = 0;
@@ -398,15 +404,18 @@ static void send_messages(void)
 static void count_behind(void)
 {
     uint64_t behind = 0, now = now_ns();
-    if (now - self.scanned_ns < SCAN_NS)
+    if (now < self.scan_at_ns)
         return;
-    self.scanned_ns = now;
     for (unsigned i = 0; i < self.len; i++) {
         const struct client *client = &self.clients[i];
         behind += client->state == CLIENT_OPEN && !client->slow &&
                   client->last != READ(self.shared->vehicles[client->vin].number);
     }
     atomic_store(&self.counts->behind, behind);
+    uint64_t end = now_ns(), rest = (end - now) * SCAN_SHARE;
+    if (rest < SCAN_MIN_NS)
+        rest = SCAN_MIN_NS;
+    self.scan_at_ns = end + (rest < SCAN_MAX_NS ? rest : SCAN_MAX_NS);
 }
 
 /* Returns how long the loop may sleep. */
@@ -466,6 +475,9 @@ void client_process(struct shared *shared, unsigned process)
 {
     static struct epoll_event events[EVENTS];
     prepare(shared, process);
+    errno = 0;
+    if (nice((int)shared->options.client_nice) == -1 && errno != 0)
+        perror("nice"); /* as it is, then */
     for (enum phase phase; (phase = phase_of(shared)) != PHASE_EXIT;) {
         int n = epoll_wait(self.epoll, events, EVENTS, work(phase));
         for (int i = 0; i < n; i++)

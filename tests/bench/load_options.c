@@ -35,6 +35,7 @@ static const struct row rows[] = {
     ROW("slow", NUMBER, slow, "how many of the clients never read (0)"),
     ROW("heartbeat-ms", NUMBER, heartbeat_ms, "each client sends `ping` this often (0: never)"),
     ROW("send-rate", REAL, send_rate, "messages a second from clients to the backend (0)"),
+    ROW("client-nice", NUMBER, client_nice, "clients stand back behind all else, 0 to 19 (0)"),
     ROW("spin", FLAG, spin, "clients never sleep: a delivery wakes nobody"),
     ROW("deflate", FLAG, deflate, "clients ask for permessage-deflate"),
     ROW("listen", ADDRESS, listen, "ADDRESS:PORT of the backend"),

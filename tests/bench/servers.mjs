@@ -88,7 +88,7 @@ export async function floorAcross() {
   }
 }
 
-function hubSettings({ id, port, adminPort, backend, redisPort, lease, history, slowClient, deflate, heartbeat, ping }) {
+function hubSettings({ id, port, adminPort, backend, redisPort, lease, history, slowClient, deflate, heartbeat, reconnect, ping }) {
   return [
     `node: {id: ${id}, lease: ${lease ?? '3s'}, drain: 200ms}`,
     `listen: {address: "${local(port)}"}`,
@@ -102,6 +102,7 @@ function hubSettings({ id, port, adminPort, backend, redisPort, lease, history, 
     `    upstream: "${backend}/base"`,
     ...(history ? [`    history: ${history}`] : []),
     ...(slowClient ? [`    slow_client: ${slowClient}`] : []),
+    ...(reconnect ? [`    reconnect: ${reconnect}`] : []),
     ...(heartbeat ? [`    heartbeat: ${heartbeat}`] : []),
     '',
   ].join('\n')

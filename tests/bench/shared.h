@@ -40,7 +40,8 @@ struct options {
     char target_names[TARGETS_MAX][32];
     const char *path; /* of a client; * stands for V and eight hexadecimal digits */
     unsigned heartbeat_ms;
-    unsigned group; /* clients in a row that watch the same vehicle */
+    unsigned client_nice; /* how much clients stand back behind the rest */
+    unsigned group;       /* clients in a row that watch the same vehicle */
     bool deflate, in_stages;
     bool spin; /* clients never sleep, so that a delivery wakes nobody */
     /* backend */
