@@ -32,8 +32,10 @@ static void take_conf(struct front *front, struct conf *conf)
         conf_unref(front->conf);
     front->conf = conf;
     front->queues[QUEUE_HANDSHAKE].wait_ms = HANDSHAKE_MS;
-    front->queues[QUEUE_QUIET].wait_ms = conf->clients.ping_every_ms;
-    front->queues[QUEUE_PINGED].wait_ms = conf->clients.ping_timeout_ms;
+    uint32_t every_ms = conf->clients.ping_every_ms, timeout_ms = conf->clients.ping_timeout_ms;
+    front->queues[QUEUE_QUIET].wait_ms = every_ms;
+    front->queues[QUEUE_PINGED].wait_ms = timeout_ms < every_ms ? timeout_ms : every_ms;
+    front->queues[QUEUE_ANSWERED].wait_ms = timeout_ms < every_ms ? every_ms - timeout_ms : 0;
     front->queues[QUEUE_CLOSING].wait_ms = CLOSING_MS;
 }
 

@@ -8,7 +8,10 @@
 #include <strings.h>
 #include <uthash.h>
 
+#include "common/conf_syntax.h"
 #include "front/front_private.h"
+
+#define ORIGIN_MAX 300U /* a host has at most 253 bytes */
 
 /* An address block; IPv4 in its mapped form (::ffff:0:0/96). */
 struct block {
@@ -173,16 +176,19 @@ struct in6_addr admit_client(const struct admit *admit, const struct in6_addr *p
         return client;
 
     /* From the left: what a trusted address follows is what that one vouches for, so the last that
-     * is not trusted counts. */
+     * is not trusted counts. Where all are, the request began at the first. */
     size_t index = 0;
+    bool first = true;
     struct http_text value, item;
     while (http_head_next(head, "x-forwarded-for", &index, &value)) {
         while (http_list_next(&value, &item)) {
             struct in6_addr address;
-            if (!parse_forwarded(item, &address))
+            bool read = parse_forwarded(item, &address);
+            if (!read)
                 client = *peer; /* what stands left of it is nobody's word */
-            else if (!admit_trusted(admit, &address))
+            else if (first || !admit_trusted(admit, &address))
                 client = address;
+            first = !read;
         }
     }
     return client;
@@ -241,7 +247,7 @@ static unsigned default_port(struct http_text scheme)
     return http_text_is_word(scheme, "http") || http_text_is_word(scheme, "ws") ? 80 : 0;
 }
 
-/* [scheme://]host[:port]; host may stand in brackets. */
+/* [scheme://]host[:port] that conf_is_origin takes; host may stand in brackets. */
 static struct origin parse_origin(struct http_text text)
 {
     struct origin origin = {.host = text};
@@ -287,16 +293,30 @@ static bool origin_fits(const struct origin *origin, const struct origin *rule)
     return same_word(tail, rule->host);
 }
 
+/* What a browser writes (RFC 6454 section 6.2), and not a rule or anything that merely ends like an
+ * origin. */
+static bool is_origin(struct http_text text)
+{
+    char copy[ORIGIN_MAX + 1];
+    if (text.len > ORIGIN_MAX || memchr(text.at, '\0', text.len) != NULL)
+        return false;
+    memcpy(copy, text.at, text.len);
+    copy[text.len] = '\0';
+    return strstr(copy, "://") != NULL && strchr(copy, '*') == NULL && conf_is_origin(copy);
+}
+
 bool admit_origin(const struct admit *admit, const struct http_text *text)
 {
     if (text == NULL || admit->origins_len == 0)
         return true;
-    bool opaque = http_text_is_word(*text, "null");
+    bool opaque = http_text_is(*text, "null");
+    if (!opaque && !is_origin(*text))
+        return false;
     struct origin origin = parse_origin(*text);
     for (size_t i = 0; i < admit->origins_len; i++) {
         struct http_text item = {admit->origins[i], strlen(admit->origins[i])};
-        if (opaque || http_text_is_word(item, "null")) {
-            if (opaque && http_text_is_word(item, "null"))
+        if (opaque || http_text_is(item, "null")) {
+            if (opaque && http_text_is(item, "null"))
                 return true;
             continue;
         }

@@ -95,7 +95,9 @@ static bool names_algorithm(const char *token, const char *algorithm)
     json_t *header = json_loadb((const char *)plain, (size_t)plain_len, JSON_DISABLE_EOF_CHECK,
                                 NULL);
     const char *named = json_string_value(json_object_get(header, "alg"));
-    bool same = named != NULL && strcmp(named, algorithm) == 0;
+    /* What a header calls critical must be understood (RFC 7515 section 4.1.11), and nothing is. */
+    bool same = named != NULL && strcmp(named, algorithm) == 0 &&
+                json_object_get(header, "crit") == NULL;
     json_decref(header);
     return same;
 }

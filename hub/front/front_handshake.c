@@ -23,7 +23,6 @@ struct refusal {
     const char *phrase;
     enum refuse_reason reason;
     const char *fields; /* more header lines */
-    bool no_content;    /* as HEAD wants it */
 };
 
 static const struct refusal malformed = {400, "Bad Request", REFUSE_MALFORMED_URL, ""};
@@ -35,9 +34,10 @@ static const struct refusal wrong_method = {405, "Method Not Allowed", REFUSE_NO
 static const struct refusal long_url = {414, "URI Too Long", REFUSE_MALFORMED_URL, ""};
 static const struct refusal no_upgrade = {426, "Upgrade Required", REFUSE_NOT_UPGRADE,
                                           "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"};
+/* The same for HEAD, whose answers have no content. */
 static const struct refusal no_upgrade_head = {
     426, "Upgrade Required", REFUSE_NOT_UPGRADE,
-    "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n", true};
+    "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"};
 static const struct refusal long_head = {431, "Request Header Fields Too Large", REFUSE_NOT_UPGRADE,
                                          ""};
 static const struct refusal full = {503, "Service Unavailable", REFUSE_FULL, "Retry-After: 5\r\n"};
@@ -70,6 +70,7 @@ void handshake_free(struct handshake *handshake)
 static void refuse(struct conn *conn, const struct refusal *refusal, const char *why)
 {
     char text[1024];
+    bool has_content = refusal != &no_upgrade_head;
     int len = snprintf(text, sizeof(text),
                        "HTTP/1.1 %u %s\r\n"
                        "Content-Type: text/plain; charset=utf-8\r\n"
@@ -77,7 +78,7 @@ static void refuse(struct conn *conn, const struct refusal *refusal, const char 
                        "%s"
                        "Connection: close\r\n\r\n%s%s",
                        refusal->status, refusal->phrase, strlen(why) + 1, refusal->fields,
-                       refusal->no_content ? "" : why, refusal->no_content ? "" : "\n");
+                       has_content ? why : "", has_content ? "\n" : "");
     char address[INET6_ADDRSTRLEN];
     admit_print(&conn->handshake->address, address);
     metric_refuse(refusal->reason);

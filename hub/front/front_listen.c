@@ -79,12 +79,12 @@ union peer {
 static void take(struct front *front, int fd, const union peer *from)
 {
     if (from->any.sa_family == AF_INET6) {
-        conn_new(front, fd, &from->v6.sin6_addr, ntohs(from->v6.sin6_port));
+        conn_new(front, fd, &from->v6.sin6_addr);
         return;
     }
     struct in6_addr mapped = {.s6_addr = {[10] = 0xff, [11] = 0xff}};
     memcpy(mapped.s6_addr + 12, &from->v4.sin_addr, sizeof(from->v4.sin_addr));
-    conn_new(front, fd, &mapped, ntohs(from->v4.sin_port));
+    conn_new(front, fd, &mapped);
 }
 
 /* The oldest half-open handshakes make room: who means it is done within a round trip. */

@@ -34,8 +34,9 @@ enum conn_state { CONN_HANDSHAKE, CONN_REFUSED, CONN_OPEN, CONN_CLOSING, CONN_GO
 enum queue_name {
     QUEUE_NONE,
     QUEUE_HANDSHAKE, /* half open */
-    QUEUE_QUIET,     /* open; a PING is due */
-    QUEUE_PINGED,    /* open; an answer is due */
+    QUEUE_QUIET,     /* open; its first PING is due */
+    QUEUE_PINGED,    /* open; an answer is due, or where that may take long the next PING */
+    QUEUE_ANSWERED,  /* open; the answer is here, the next PING is due */
     QUEUE_CLOSING,   /* refused or closing */
     QUEUES
 };
@@ -46,9 +47,9 @@ struct front;
 
 /* What only a handshake needs; freed with its end. */
 struct handshake {
-    struct in6_addr peer; /* of the socket, or what the PROXY header said; IPv4 mapped */
-    uint16_t peer_port;
-    char *bytes; /* of a head that came in several pieces */
+    struct in6_addr address; /* of the socket, then what the PROXY header and X-Forwarded-For say;
+                                IPv4 mapped */
+    char *bytes;             /* of a head that came in several pieces */
     size_t len, cap;
     bool proxy_header; /* is still to come */
 };
@@ -114,10 +115,11 @@ struct front {
 /* --- front_conn.c: the life of a connection --- */
 
 /* Takes over an accepted socket. */
-void conn_new(struct front *front, int fd, const struct in6_addr *peer, uint16_t peer_port);
+void conn_new(struct front *front, int fd, const struct in6_addr *peer);
 void conn_set_state(struct conn *conn, enum conn_state state);
 void conn_enqueue(struct conn *conn, enum queue_name queue);
-/* Sends a close frame and waits for its end. */
+/* Sends a close frame and waits for its end. reason: a static text, or NULL where it is the peer's
+ * close frame that is answered. */
 void conn_start_closing(struct conn *conn, unsigned code, const char *reason);
 /* Tells the core of the end, once. */
 void conn_tell_gone(struct conn *conn, unsigned code, const char *reason);
@@ -144,7 +146,8 @@ void admit_free(struct admit *admit);
 bool admit_origin(const struct admit *admit, const struct http_text *origin);
 bool admit_trusted(const struct admit *admit, const struct in6_addr *peer);
 bool admit_has_proxies(const struct admit *admit);
-/* The client's own address: the peer's, or of X-Forwarded-For the rightmost that is not trusted. */
+/* The client's own address: the peer's, or of X-Forwarded-For the rightmost that is not trusted;
+ * the leftmost where all are. */
 struct in6_addr admit_client(const struct admit *admit, const struct in6_addr *peer,
                              const struct http_head *head);
 /* Counts a client of this address; false: it has as many as allowed. */

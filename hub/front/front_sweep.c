@@ -26,13 +26,26 @@ static void ping(struct conn *conn)
     conn_enqueue(conn, QUEUE_PINGED);
 }
 
-/* The PING went out at due_ms less the time to answer it. */
+/* The last PING went out at due_ms less the wait of the queue. Where an answer may take longer than
+ * the time between two, PINGs before it are without one as well: the time runs from the first. */
+static bool is_silent(const struct conn *conn)
+{
+    uint32_t wait_ms = conn->front->queues[QUEUE_PINGED].wait_ms,
+             every_ms = conn->front->conf->clients.ping_every_ms;
+    int32_t unheard_ms = (int32_t)(conn->due_ms - wait_ms - conn->heard_ms);
+    if (unheard_ms <= 0 || every_ms == 0 || conn->paused || conn->held != NULL)
+        return false;
+    uint32_t before_ms = (uint32_t)unheard_ms / every_ms * every_ms;
+    return before_ms + wait_ms >= conn->front->conf->clients.ping_timeout_ms;
+}
+
 static void check_answer(struct conn *conn)
 {
-    uint32_t sent_ms = conn->due_ms - conn->front->queues[QUEUE_PINGED].wait_ms;
-    bool heard = (int32_t)(conn->heard_ms - sent_ms) >= 0;
-    if (heard || conn->paused || conn->held != NULL) {
-        conn_enqueue(conn, QUEUE_QUIET);
+    if (!is_silent(conn)) {
+        if (conn->front->queues[QUEUE_ANSWERED].wait_ms > 0)
+            conn_enqueue(conn, QUEUE_ANSWERED);
+        else
+            ping(conn);
         return;
     }
     conn->why = "ping timeout";
@@ -48,7 +61,8 @@ static void on_due(struct conn *conn)
         conn_enqueue(conn, QUEUE_CLOSING);
         stream_kill(&conn->stream, false);
         break;
-    case QUEUE_QUIET: ping(conn); break;
+    case QUEUE_QUIET:
+    case QUEUE_ANSWERED: ping(conn); break;
     case QUEUE_PINGED: check_answer(conn); break;
     case QUEUE_CLOSING:
         conn_enqueue(conn, QUEUE_CLOSING);

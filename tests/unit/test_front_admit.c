@@ -58,6 +58,17 @@ static void allows_listed_origins(void **state)
         {"https://port.example:8080", false},
         {"null", false},
         {"", false},
+        {"plain.example", false},
+        {"https://plain.example/", false},
+        {"https://*.below.example", false},
+        {"https://evil.example/.below.example", false},
+        {"https://evil.example\\.below.example", false},
+        {"https://evil.example#.below.example", false},
+        {"https://me@x.below.example", false},
+        {"https://.below.example", false},
+        {"x: ]y~//a.below.example", false},
+        {"https://app.example:84:43x", false},
+        {"https://plain.example, https://evil.example", false},
     };
     struct admit *admit = admit_of(NULL, 0, rules, 4);
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
@@ -92,6 +103,8 @@ static void believes_trusted_proxies_alone(void **state)
         {"2001:db8::9", "198.51.100.7, 2001:db8::8", "198.51.100.7"},
         {"10.1.1.1", "198.51.100.7, unknown", "10.1.1.1"},
         {"10.1.1.1", "", "10.1.1.1"},
+        {"10.1.1.1", "10.3.3.3, 10.2.2.2", "10.3.3.3"},
+        {"10.1.1.1", "unknown, 10.3.3.3, 10.2.2.2", "10.3.3.3"},
     };
     struct admit *admit = admit_of(proxies, 2, NULL, 0);
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {

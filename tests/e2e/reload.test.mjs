@@ -1,0 +1,172 @@
+// SIGHUP: what it applies to whom, what it leaves as it is, and what it says of both.
+import assert from 'node:assert/strict'
+import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import https from 'node:https'
+import { join } from 'node:path'
+import { WebSocketServer } from 'ws'
+import { test } from '../lib/runner.mjs'
+import { Backend } from '../lib/backend.mjs'
+import { Browser } from '../lib/browser.mjs'
+import { Authority } from '../lib/certificates.mjs'
+import { scratch, service, startHub, yaml } from '../lib/hub.mjs'
+import { handshake } from '../lib/net.mjs'
+import { freePort } from '../lib/ports.mjs'
+import { inSeconds, token } from '../lib/tokens.mjs'
+import { until } from '../lib/until.mjs'
+
+/** Sends SIGHUP and returns the lines it led to, up to the one that says how it ended. */
+async function reload(hub) {
+  const from = hub.lines.length
+  const ended = () => hub.lines.slice(from).some((line) => / (reloaded|reload_refused) /.test(line))
+  hub.child.signal('SIGHUP')
+  await until(ended, 5000, 'the reload')
+  return hub.lines.slice(from).join('\n')
+}
+
+/** Gives a hub another file, with its own ports, and reloads it. */
+function reloadWith(hub, settings) {
+  writeFileSync(hub.file, yaml({
+    node: { drain: '500ms' }, listen: { address: `127.0.0.1:${hub.port}` }, admin: { address: `127.0.0.1:${hub.adminPort}` }, ...settings,
+  }))
+  return reload(hub)
+}
+
+test('services come, go and change; what runs keeps what it was opened with', async (t) => {
+  const [backend, other] = [await Backend.start(t), await Backend.start(t)]
+  const at = (name, of, path) => service(of, { name, upstream: of.url(path), linger: '0s' })
+  const hub = await startHub(t, { settings: { services: [at('stays', backend, '/a'), at('goes', backend, '/b')] } })
+  const stays = await Browser.open(t, hub.url('/u/V?stays'))
+  const goes = await Browser.open(t, hub.url('/u/V?goes'))
+  const speaks = await Browser.open(t, hub.url('/u/V?goes'), { protocols: ['vinhub.v1'] })
+  await backend.one('/b/u/V')
+
+  const said = await reloadWith(hub, { services: [at('stays', other, '/moved'), at('comes', backend, '/c')] })
+  assert.match(said, /services\.goes: removed/)
+  assert.match(said, /services\.comes: added/)
+  assert.match(said, /services\.stays\.upstream: .*\/a.* -> .*\/moved/)
+  assert.deepEqual(await goes.ended(), { code: 1001, reason: 'service removed' })
+  assert.equal((await speaks.ended()).code, 1001)
+  await until(() => backend.open('/b/u/V').length === 0, 5000, 'the upstream of the removed service to close')
+  assert.equal((await handshake(hub.port, '/u/V?goes')).status, 404)
+  await until(() => hub.lines.some((line) => /client_closed .*code=1001 reason="service removed"/.test(line)), 2000, 'a line with the reason')
+
+  await Browser.open(t, hub.url('/u/V?comes'))
+  await backend.one('/c/u/V')
+  await Browser.open(t, hub.url('/u/V?stays'))
+  await Browser.open(t, hub.url('/u/NEW?stays'))
+  await other.one('/moved/u/NEW')
+  assert.equal(other.upgrades.length, 1, 'a session that is open stays where it is')
+  assert.equal(stays.end, null)
+  backend.push('/a/u/V', 'still here')
+  await stays.got(1)
+})
+
+test('limits, origins, replies and the log level count at once, for open clients too', async (t) => {
+  const backend = await Backend.start(t)
+  const services = [service(backend)]
+  const hub = await startHub(t, { settings: { services } })
+  const large = await Browser.open(t, hub.url('/u/V?remoteWs'))
+  const quick = await Browser.open(t, hub.url('/u/V?remoteWs'))
+  const said = await reloadWith(hub, {
+    services, origins: ['app.example'], default_service: 'remoteWs', log: { level: 'error' },
+    clients: { max: 2, max_message: '10', rate: { messages: 1, per: '1h', burst: 1 }, replies: { hello: 'you too' } },
+  })
+  for (const key of ['origins', 'default_service', 'log.level', 'clients.max', 'clients.max_message', 'clients.rate.burst', 'clients.replies']) {
+    assert.ok(said.includes(`${key}: `), `${key} in ${said}`)
+  }
+  const quietFrom = hub.lines.length
+  assert.equal((await handshake(hub.port, '/u/V')).status, 503, 'full')
+  assert.equal((await handshake(hub.port, '/u/V', { Origin: 'https://other.example' })).status, 403)
+  quick.send('hello')
+  await quick.got(1)
+  assert.equal(quick.received[0].text, 'you too')
+  for (const text of ['one', 'two', 'three']) quick.send(text)
+  assert.deepEqual(await quick.ended(), { code: 4002, reason: 'rate limit exceeded' })
+  large.send('elf bytes..')
+  assert.equal((await large.ended()).code, 4003)
+  assert.deepEqual(hub.lines.slice(quietFrom), [])
+})
+
+test('a file that is wrong or gone changes nothing and says so', async (t) => {
+  const backend = await Backend.start(t)
+  const hub = await startHub(t, { settings: { services: [service(backend)] } })
+  const browser = await Browser.open(t, hub.url('/u/V?remoteWs'))
+  const cases = [
+    [() => reloadWith(hub, { services: [] }), /reload_refused .*services: at least one/],
+    [() => reloadWith(hub, { services: [service(backend, { name: 'other' })], clients: { max: 'many' } }), /reload_refused .*:\d+: clients\.max: a whole number/],
+    [() => { writeFileSync(hub.file, 'services: [\n'); return reload(hub) }, /reload_refused .*no YAML/],
+    [() => { rmSync(hub.file); return reload(hub) }, /reload_refused .*can't be read/],
+  ]
+  for (const [attempt, expected] of cases) {
+    assert.match(await attempt(), expected)
+    assert.equal((await handshake(hub.port, '/u/V?remoteWs')).status, 101)
+    assert.equal((await handshake(hub.port, '/u/V?other')).status, 404)
+  }
+  assert.equal(browser.end, null)
+})
+
+test('what needs a restart is said, stays as it is, and is no change once it is taken back', async (t) => {
+  const backend = await Backend.start(t)
+  const services = [service(backend)]
+  const hub = await startHub(t, { settings: { services } })
+  const said = await reloadWith(hub, { services, node: { lease: '9s', drain: '1m' }, log: { format: 'json' } })
+  assert.match(said, /node\.lease: 3s -> 9s \(needs a restart\)/)
+  assert.match(said, /log\.format: text -> json \(needs a restart\)/)
+  assert.doesNotMatch(said, /^\{/m)
+  assert.match(await reloadWith(hub, { services }), / reloaded .*changes=0/)
+  await hub.stop(5000) // with the drain of 500 ms it was started with
+})
+
+test('auth: another key counts for who comes, and who is here stays until his token expires', async (t) => {
+  const backend = await Backend.start(t)
+  const secret = join(scratch(t), 'secret')
+  const [old, fresh] = ['o'.repeat(40), 'f'.repeat(40)]
+  writeFileSync(secret, old)
+  const settings = { services: [service(backend, { session: '{user}:{vin}' })], auth: { mode: 'jwt', secret_file: secret } }
+  const hub = await startHub(t, { settings })
+  const path = (key, exp = 60) => `/u/V?remoteWs&token=${token({ sub: 'u', vins: ['V'], exp: inSeconds(exp) }, { key })}`
+  const early = await Browser.open(t, hub.url(path(old, -2)))
+  writeFileSync(secret, fresh)
+  const said = await reload(hub)
+  assert.match(said, /auth: the secret changed/)
+  assert.ok(!said.includes(old) && !said.includes(fresh))
+  assert.equal(early.end, null)
+  assert.equal((await (await Browser.open(t, hub.url(path(old)))).ended()).code, 4001)
+  const late = await Browser.open(t, hub.url(path(fresh)))
+  assert.deepEqual(await early.ended(8000), { code: 4001, reason: 'token expired' })
+
+  writeFileSync(secret, '')
+  assert.match(await reload(hub), /reload_refused .*auth\.secret_file: a secret is wanted/)
+  assert.equal(late.end, null)
+  late.send('ping')
+  await late.got(1)
+})
+
+test('an exchanged certificate is named, and other authorities count for the next upstream', async (t) => {
+  const [mine, theirs] = [new Authority(t), new Authority(t)]
+  const folder = scratch(t)
+  const [cert, key, ca] = ['cert.pem', 'key.pem', 'ca.pem'].map((name) => join(folder, name))
+  const install = (pair) => { copyFileSync(pair.cert, cert); copyFileSync(pair.key, key) }
+  install(mine.issue('one'))
+  copyFileSync(theirs.file, ca)
+  const pair = mine.issue('backend')
+  const server = https.createServer({ cert: readFileSync(pair.cert), key: readFileSync(pair.key) }).on('tlsClientError', () => {})
+  new WebSocketServer({ server }).on('connection', (socket) => socket.send('trusted'))
+  const port = await freePort()
+  await new Promise((resolve) => { server.listen(port, '127.0.0.1', resolve) })
+  t.defer(() => { server.closeAllConnections(); server.close() })
+  const hub = await startHub(t, { settings: {
+    listen: { tls_cert: cert, tls_key: key },
+    services: [{ name: 'tls', upstream: `wss://localhost:${port}/`, tls_ca: ca, reconnect: { min: '100ms', max: '200ms' }, replay: 1 }],
+  } })
+  const browser = await Browser.open(t, `wss://localhost:${hub.port}/u/V?tls`, { ca: mine.ca })
+  await until(() => hub.lines.some((line) => /upstream_lost .*issuer/.test(line)), 5000, 'the backend to be refused')
+  assert.equal(browser.received.length, 0)
+
+  install(mine.issue('two'))
+  copyFileSync(mine.file, ca)
+  const said = await reload(hub)
+  assert.match(said, /listen\.tls_cert: the certificate or its key changed/)
+  assert.match(said, /services\.tls\.tls_ca: the authorities changed/)
+  await browser.got(1)
+})
