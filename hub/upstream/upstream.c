@@ -151,6 +151,10 @@ void up_end(struct upstream *up, const struct upstream_end *end)
     if (up->state == UP_ENDED)
         return;
     struct session *session = up->session;
+    /* That address takes connections and does not answer as it should: the next try is another's.
+     */
+    if ((up->state == UP_SECURING || up->state == UP_ASKING) && end->kind != UPSTREAM_END_ASKED)
+        up->all->turn++;
     /* After a failure nobody waits for what the kernel still holds. */
     retire(up, end->kind == UPSTREAM_END_SILENT);
     hub_upstream_closed(session, up, end);

@@ -43,8 +43,8 @@ struct
 try {
     struct resolve *query;
     struct resolved addresses;
-    size_t next; /* address */
-    int fd;      /* while TCP connects; -1 else */
+    size_t first, next; /* address: whose turn it is, and how many have had theirs */
+    int fd;             /* while TCP connects; -1 else */
     struct loop_watch *watch;
     uint64_t address_at_ms; /* when the next address has its turn */
     uint64_t give_up_at_ms;
@@ -94,6 +94,7 @@ struct upstreams {
     struct loop_timer *pump;
     struct upstream_list waiting, live, ended;
     size_t tries;
+    size_t turn; /* which address of a name is tried first; moves on with each failed handshake */
     uint64_t now_ms;
     uint64_t timer_at_ms; /* of the loop's timer; UINT64_MAX: not running */
     struct trust *trusts;

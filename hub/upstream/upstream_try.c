@@ -256,7 +256,7 @@ static void connect_next(struct upstream *up)
 {
     struct try *try = up->try;
     while (try->next < try->addresses.len) {
-        size_t i = try->next++;
+        size_t i = (try->first + try->next++) % try->addresses.len;
         give_time(up);
         if (connect_to(up, (const struct sockaddr *)&try->addresses.addresses[i],
                        try->addresses.sizes[i]))
@@ -280,6 +280,7 @@ static void on_resolved(void *ctx, const struct resolved *result, const char *wh
         return;
     }
     up->try->addresses = *result;
+    up->try->first = up->all->turn;
     up_set_state(up, UP_CONNECTING);
     connect_next(up);
 }
