@@ -45,7 +45,11 @@ export class Rig {
   constructor() {
     this.count = 0
     this.peers = new Set()
+    this.cleanups = []
   }
+
+  /** Runs fn after all cases. */
+  defer(fn) { this.cleanups.push(fn) }
 
   /** A session of the case's own. */
   vin() { return `C${++this.count}` }
@@ -115,8 +119,9 @@ export class Rig {
 
   async stop() {
     for (const peer of this.peers) peer.destroy()
+    for (const fn of this.cleanups) fn()
     for (const hub of [this.plain, this.deflating])
-      await until(async () => await hub.metric('vinhub_clients') === 0, 10_000, 'all clients to be gone')
+      await until(async () => await hub.metric('vinhub_clients') === 0, 60_000, 'all clients to be gone')
   }
 }
 

@@ -5,7 +5,7 @@ import { assertMessages, UPSTREAM_MAX } from '../rig.mjs'
 import { BINARY, CLOSE, CONTINUATION, PING, PONG, RSV1, TEXT, chop, closePayload, fragments, frame, randomBytes } from '../wire.mjs'
 import { until } from '../../lib/until.mjs'
 
-const WAIT_MS = 10_000
+const WAIT_MS = 60_000
 const M = { mask: false }
 const HELLO = Buffer.from([0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00])
 
