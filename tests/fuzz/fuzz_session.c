@@ -121,6 +121,11 @@ static void turn_end(struct node *node)
     hub_flush(node->end.hub);
     node->in_turn = false;
     ends_check_bounds(&node->end);
+    if (hub_state(node->end.hub) != NODE_STOPPED)
+        return;
+    /* Its drain is over: the process ends. */
+    node->bus->ops->sign_off(node->bus);
+    node_kill(node);
 }
 
 /* --- what must hold --- */
