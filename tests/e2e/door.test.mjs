@@ -69,6 +69,7 @@ test('a token must be whole, in time and cover what the URL names', async (t) =>
     ['unsigned', token(claims(), { alg: 'none' }), /invalid/],
     ['another algorithm', token(claims(), { alg: 'HS512', key: SECRET }), /invalid/],
     ['another secret', token(claims(), { key: 'f'.repeat(64) }), /invalid/],
+    ['something critical', token(claims(), { key: SECRET, head: { crit: ['b64'], b64: false } }), /invalid/],
     ['no token at all', 'a.b.c', /invalid/],
   ]
   for (const [name, value, expected] of cases) {
@@ -132,6 +133,9 @@ test('origins: hosts, schemes, ports and hosts below', async (t) => {
   for (const [Origin, status] of Object.entries(cases)) assert.equal((await handshake(hub.port, PATH, { Origin })).status, status, Origin)
   assert.equal((await handshake(hub.port, PATH)).status, 101, 'no Origin header')
   assert.match((await handshake(hub.port, PATH, { Origin: 'null' })).body, /^.+\n$/, 'a line that says why')
+  const twice = rawSocket(t, hub.port, handshakeText(PATH, 'Origin: https://app.example\r\nOrigin: https://other.example\r\n'))
+  await until(() => twice.text().includes('\r\n\r\n'), 5000, 'an answer')
+  assert.match(twice.text(), /^HTTP\/1.1 403 /, 'two Origin headers')
 })
 
 test('max and max_per_ip: 503 with Retry-After, and room again after one left', async (t) => {
@@ -150,6 +154,46 @@ test('max and max_per_ip: 503 with Retry-After, and room again after one left', 
   await until(async () => (await handshake(hub.port, PATH, from('198.51.100.1').headers)).status === 101, 3000, 'room again')
   assert.ok(await hub.metric('vinhub_refused_total', 'per_ip') >= 1)
   assert.ok(await hub.metric('vinhub_refused_total', 'full') >= 1)
+})
+
+test('a descriptor is left for the upstream of each client that is let in', async (t) => {
+  const backend = await Backend.start(t)
+  const hub = await startHub(t, { settings: { services: [service(backend)] }, descriptors: 400 })
+  const knock = async (vin) => {
+    const browser = Browser.dial(t, hub.url(`/admin/${vin}?remoteWs`))
+    return browser.opened.then(() => true, (error) => assert.match(error.message, /503/))
+  }
+  let clients = 0
+  while (await knock(`VIN${clients}`)) clients++
+  assert.ok(clients > 100, `${clients} clients with an upstream each`)
+  await until(() => backend.upstreams.size === clients, 5000, () => `an upstream for each of ${clients} (have ${backend.upstreams.size})`)
+  assert.ok(!hub.lines.some((line) => line.includes('upstream_lost')))
+
+  const shared = await startHub(t, { settings: { services: [service(backend)] }, descriptors: 400 })
+  let sharing = 0
+  while (sharing < 1.5 * clients && await Browser.dial(t, shared.url(PATH)).opened.then(() => true, () => false)) sharing++
+  assert.equal(sharing, Math.ceil(1.5 * clients), 'who shares an upstream needs one descriptor')
+})
+
+test('who sends more than the rate allows is closed with 4002; canned answers are free', async (t) => {
+  const { hub, backend } = await start(t, { clients: { rate: { messages: 10, per: '1s', burst: 20 } } })
+  const browser = await Browser.open(t, hub.url(PATH))
+  const other = await Browser.open(t, hub.url(PATH))
+  for (let i = 0; i < 50; i++) browser.send('ping')
+  for (let i = 0; i < 20; i++) browser.send(`m${i}`)
+  await until(() => backend.messages.length === 20, 5000, 'the burst')
+  await browser.got(50)
+  const emptied = performance.now()
+  await until(() => performance.now() - emptied > 1000, 3000, 'ten more to be allowed')
+  for (let i = 20; i < 30; i++) browser.send(`m${i}`)
+  await until(() => backend.messages.length === 30, 5000, 'ten more')
+  assert.equal(browser.end, null)
+  for (let i = 0; i < 100; i++) browser.send('too many')
+  assert.deepEqual(await browser.ended(), { code: 4002, reason: 'rate limit exceeded' })
+  assert.ok(backend.messages.length < 100)
+  assert.ok(await hub.metric('vinhub_dropped_total', 'rate') >= 1)
+  assert.equal(other.end, null)
+  await until(() => hub.lines.some((line) => /client_closed .*code=4002 reason="rate limit exceeded"/.test(line)), 2000, 'a line with the reason')
 })
 
 test('the PROXY header is required, and says where a client comes from', async (t) => {
@@ -208,9 +252,12 @@ test('TLS: certificates change with SIGHUP while clients stay, and a bad one cha
 
 test('wss upstreams are verified: authority, name and dates are not to be talked out of', async (t) => {
   const authority = new Authority(t)
+  const [servers, heard] = [[], new Set()] // heard: who was sent anything
   const serve = async (pair) => {
     const server = https.createServer({ cert: readFileSync(pair.cert), key: readFileSync(pair.key) }).on('tlsClientError', () => {})
+    server.on('secureConnection', (socket) => socket.on('data', () => { heard.add(server) }))
     new WebSocketServer({ server }).on('connection', (socket) => socket.on('message', (data, binary) => socket.send(data, { binary })))
+    servers.push(server)
     const port = await freePort()
     await new Promise((resolve) => { server.listen(port, '127.0.0.1', resolve) })
     t.defer(() => { server.closeAllConnections(); server.close() })
@@ -219,20 +266,23 @@ test('wss upstreams are verified: authority, name and dates are not to be talked
   const good = await serve(authority.issue('good'))
   const own = await serve(authority.issue('own', { signed: false }))
   const elsewhere = await serve(authority.issue('elsewhere', { names: 'DNS:other.example' }))
+  const expired = await serve(authority.issue('expired', { days: -1 }))
   const at = (name, port, more = {}) => ({ name, upstream: `wss://localhost:${port}/x`, tls_ca: authority.file, ...more })
   const hub = await startHub(t, { settings: { services: [
     at('good', good), at('address', good, { upstream: `wss://127.0.0.1:${good}/x` }), at('system', good, { tls_ca: '' }),
-    at('own', own), at('elsewhere', elsewhere),
+    at('own', own), at('elsewhere', elsewhere), at('expired', expired),
   ] } })
   for (const name of ['good', 'address']) {
     const browser = await Browser.open(t, hub.url(`/u/V?${name}`))
     browser.send('through TLS')
     await browser.got(1)
   }
-  for (const name of ['system', 'own', 'elsewhere']) {
-    await Browser.open(t, hub.url(`/u/V?${name}`))
-    await until(async () => /certificate|mismatch/.test((await hub.json(`/api/sessions/${name}:V`)).reason ?? ''), 5000, `${name} to be refused`)
+  for (const name of ['system', 'own', 'elsewhere', 'expired']) {
+    const browser = await Browser.open(t, hub.url(`/u/V?${name}`))
+    browser.send('not for them')
+    await until(async () => /certificate|mismatch|expired/.test((await hub.json(`/api/sessions/${name}:V`)).reason ?? ''), 5000, `${name} to be refused`)
   }
+  assert.deepEqual([...heard], [servers[0]], 'nothing was sent to whom the hub does not trust')
 })
 
 test('compression: agreed where wanted, both ways, and bounded after inflating', async (t) => {
@@ -276,6 +326,27 @@ test('a client that answers no PING is dropped, one that says anything is not', 
   await until(() => answers.pings >= 3, 5000, 'PINGs')
   assert.equal(answers.end, null)
   assert.equal(talks.end, null)
+})
+
+test('PINGs come each `every`, whether the answer may take shorter or longer', async (t) => {
+  for (const timeout of ['100ms', '10s']) {
+    const { hub } = await start(t, { clients: { ping: { every: '300ms', timeout } } })
+    const browser = await Browser.open(t, hub.url(PATH))
+    const from = performance.now()
+    await until(() => browser.pings >= 4, 2500 + SLACK_MS, `four PINGs with timeout ${timeout} (have ${browser.pings})`)
+    const took = performance.now() - from
+    assert.ok(took > 4 * 300 - 200 && took < 4 * 400 + SLACK_MS, `four PINGs in ${took} ms`)
+  }
+})
+
+test('where an answer may take longer than the next PING, its time runs from the first', async (t) => {
+  const { hub } = await start(t, { clients: { ping: { every: '200ms', timeout: '900ms' } } })
+  const began = performance.now()
+  const silent = await Browser.open(t, hub.url(PATH), { autoPong: false })
+  await silent.ended(200 + 1000 + 500 + SLACK_MS)
+  const took = performance.now() - began
+  assert.ok(took > 1000, `dropped after ${took} ms`)
+  await until(() => hub.lines.some((line) => /client_closed .*code=1006 reason="ping timeout"/.test(line)), 2000, 'a line with the reason')
 })
 
 test('a port that is taken is named, and the exit code is 1', async (t) => {

@@ -135,6 +135,8 @@ test('an unknown service is refused with 404, a plain GET with 426', async (t) =
     assertOneLine(answer, url)
     assert.equal(answer.headers.upgrade?.toLowerCase(), 'websocket', 'RFC 9110 15.5.22: 426 names what to upgrade to')
   }
+  const head = await request(hub.port, '/', { method: 'HEAD' })
+  assert.deepEqual([head.status, head.body], [426, ''])
   assert.equal(backend.upgrades.length, 0)
   assert.ok(await hub.metric('vinhub_refused_total') >= 5, 'refusals are counted')
 })

@@ -16,8 +16,8 @@ export class Authority {
 
   get ca() { return readFileSync(this.file) }
 
-  /** {cert, key}: files. `names` as subjectAltName; `signed: false` makes it vouch for itself. */
-  issue(name, { names = 'DNS:localhost,IP:127.0.0.1', signed = true } = {}) {
+  /** {cert, key}: files. `names` as subjectAltName; `signed: false` makes it vouch for itself; `days: -1`: its time is over. */
+  issue(name, { names = 'DNS:localhost,IP:127.0.0.1', signed = true, days = 2 } = {}) {
     const [cert, key] = [join(this.folder, `${name}.pem`), join(this.folder, `${name}.key`)]
     if (!signed) {
       openssl(this.folder, 'req', '-x509', ...KEY, '-keyout', key, '-out', cert, '-days', '2', '-subj', `/CN=${name}`,
@@ -27,7 +27,7 @@ export class Authority {
     openssl(this.folder, 'req', ...KEY, '-keyout', key, '-out', `${name}.csr`, '-subj', `/CN=${name}`)
     writeFileSync(join(this.folder, `${name}.ext`), `subjectAltName=${names}`)
     openssl(this.folder, 'x509', '-req', '-in', `${name}.csr`, '-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial',
-      '-days', '2', '-extfile', `${name}.ext`, '-out', cert)
+      '-days', String(days), '-extfile', `${name}.ext`, '-out', cert)
     return { cert, key }
   }
 }

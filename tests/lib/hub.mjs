@@ -93,11 +93,12 @@ export class Hub {
   get pid() { return this.child.pid }
   get lines() { return this.child.lines }
 
-  launch(t, args, env) {
+  launch(t, args, env, descriptors) {
     this.mayEnd = false
-    const child = new Child(VINHUB, args, { env: { ...SANITIZERS, ...env } })
+    const command = [...(descriptors ? ['prlimit', `--nofile=${descriptors}`] : []), VINHUB, ...args]
+    const child = new Child(command[0], command.slice(1), { env: { ...SANITIZERS, ...env } })
     this.child = child
-    this.relaunch = () => this.launch(t, args, env)
+    this.relaunch = () => this.launch(t, args, env, descriptors)
     child.exited.then((exit) => {
       const report = REPORT.exec(child.err)
       if (report) t.fail(new Error(`sanitizer report: ${child.err.slice(report.index, report.index + REPORT_SIZE)}`))
@@ -156,9 +157,10 @@ export class Hub {
 /**
  * Starts a hub and waits until it is ready.
  * options: settings (laid over the tests' own: loopback ports, a short drain), id, redis (a
- * RedisServer), args, env, ready: false (do not wait), atEnd: 'kill' (do not judge the stop).
+ * RedisServer), args, env, descriptors (how many files it may open), ready: false (do not wait), atEnd:
+ * 'kill' (do not judge the stop).
  */
-export async function startHub(t, { settings = {}, id, redis, args = [], env, ready = true, atEnd = 'stop' } = {}) {
+export async function startHub(t, { settings = {}, id, redis, args = [], env, descriptors, ready = true, atEnd = 'stop' } = {}) {
   const [port, adminPort] = [await freePort(), await freePort()]
   const hub = new Hub(port, adminPort)
   hub.id = id ?? 'hub'
@@ -170,7 +172,7 @@ export async function startHub(t, { settings = {}, id, redis, args = [], env, re
     admin: { address: `127.0.0.1:${adminPort}` },
     ...(redis ? { redis: { url: redis.url } } : {}),
   }, settings)))
-  hub.launch(t, ['-c', hub.file, ...args], env)
+  hub.launch(t, ['-c', hub.file, ...args], env, descriptors)
   watch(t, hub, atEnd)
   if (ready) await hub.ready()
   return hub

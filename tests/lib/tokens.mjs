@@ -4,8 +4,8 @@ import { createHmac, sign } from 'node:crypto'
 const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url')
 
 /** A token with these claims; alg 'none' has no signature, HS* takes a secret, RS256 and ES256 a private key. */
-export function token(claims, { alg = 'HS256', key } = {}) {
-  const signed = `${part({ alg, typ: 'JWT' })}.${part(claims)}`
+export function token(claims, { alg = 'HS256', key, head = {} } = {}) {
+  const signed = `${part({ alg, typ: 'JWT', ...head })}.${part(claims)}`
   if (alg === 'none') return `${signed}.`
   const signature = alg.startsWith('HS')
     ? createHmac(`sha${alg.slice(2)}`, key).update(signed).digest()
