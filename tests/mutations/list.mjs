@@ -1,5 +1,5 @@
-// Each takes one safeguard out of the protocol. The simulation must notice every one of them.
-// `from` must stand exactly once in the file.
+// Each takes one safeguard out of the protocol. The simulation must notice every one of them, by a check that fails.
+// `from` must stand exactly once in the file; spaces and line breaks count as one.
 
 export const mutations = [
     {
@@ -12,12 +12,18 @@ export const mutations = [
         name: 'the epoch check on receive',
         file: 'hub/core/history.c',
         from: '    } else if (position_compare(at, session->at) <= 0) {\n        metric_drop(DROP_DUPLICATE, 1);\n    } else if (follows',
-        to: '    } else if (at.epoch == session->at.epoch && at.offset <= session->at.offset) {\n        metric_drop(DROP_DUPLICATE, 1);\n    } else if (follows',
+        to: '    } else if (at.epoch == session->at.epoch && at.offset <= session->at.offset) {\n        metric_drop(DROP_DUPLICATE, 1);\n    } else if (at.epoch < session->at.epoch || follows',
         also: [{
             file: 'hub/core/hub.c',
             from: 'if (envelope->epoch < (session->positioned ? session->at.epoch : session->epoch)) {',
             to: 'if (false) {',
         }],
+    },
+    {
+        name: 'the epoch in the claim',
+        file: 'tests/sim/store.c',
+        from: ' && record->epoch == request->dead_epoch;',
+        to: ';',
     },
     {
         name: 'the owner check in the publish script',
@@ -107,6 +113,24 @@ void ownership_claim`,
         file: 'hub/core/ownership.c',
         from: '    if (link_close(session))\n        return; /* ownership_upstream_gone follows */\n',
         to: '    link_close(session);\n    session->link = LINK_NONE;\n',
+    },
+    {
+        name: 'commands in the order of their numbers',
+        file: 'hub/core/commands.c',
+        from: 'item->after > member->taken || ',
+        to: '',
+    },
+    {
+        name: 'the number of COMMANDS, by which late ones are known',
+        file: 'hub/core/commands.c',
+        from: 'if (envelope->number && envelope->number < member->number)\n        return;',
+        to: '',
+    },
+    {
+        name: 'the epoch that a hand-over comes from',
+        file: 'hub/core/ownership.c',
+        from: 'handed_over = from && from == session->epoch;',
+        to: 'handed_over = from != 0;',
     },
     {
         name: 'what was told to a lost owner is not told again',

@@ -1,7 +1,8 @@
 /*
- * Runs seeded histories of a cluster: sim [--seed N] [--count N] [--failures N] [-v]
+ * Runs histories of a cluster: sim [--case WORDS] [--seed N] [--count N] [--failures N] [-v]
  *
- * Prints TAP. A failing seed is printed and replays exactly: sim --seed N --count 1 -v
+ * Without --case or --seed all kept cases come first, then the seeded histories from 1 on. Prints TAP. A failing seed is printed and replays
+ * exactly: sim --seed N --count 1 -v; a case: sim --case "its name" -v
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -31,47 +32,93 @@ static struct conf *conf_new(void)
     return conf;
 }
 
-int main(int argc, char **argv)
+struct options {
+    uint64_t seed, count, failures;
+    const char *words; /* of a case's name */
+    bool seeds_alone, verbose;
+};
+
+static bool read_options(int argc, char **argv, struct options *options)
 {
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    uint64_t seed = 1, count = 2000, failures = 5;
-    bool verbose = false;
     for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--seed") && i + 1 < argc)
-            seed = strtoull(argv[++i], NULL, 10);
-        else if (!strcmp(argv[i], "--count") && i + 1 < argc)
-            count = strtoull(argv[++i], NULL, 10);
-        else if (!strcmp(argv[i], "--failures") && i + 1 < argc)
-            failures = strtoull(argv[++i], NULL, 10);
-        else if (!strcmp(argv[i], "-v"))
-            verbose = true;
-        else {
-            fprintf(stderr, "usage: sim [--seed N] [--count N] [--failures N] [-v]\n");
-            return 2;
+        bool more = i + 1 < argc;
+        if (!strcmp(argv[i], "--seed") && more) {
+            options->seed = strtoull(argv[++i], NULL, 10);
+            options->seeds_alone = true;
+        } else if (!strcmp(argv[i], "--count") && more) {
+            options->count = strtoull(argv[++i], NULL, 10);
+        } else if (!strcmp(argv[i], "--failures") && more) {
+            options->failures = strtoull(argv[++i], NULL, 10);
+        } else if (!strcmp(argv[i], "--case") && more) {
+            options->words = argv[++i];
+        } else if (!strcmp(argv[i], "-v")) {
+            options->verbose = true;
+        } else {
+            return false;
         }
     }
-    log_configure(verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR, LOG_FORMAT_TEXT, "sim");
-    struct world *world = calloc(1, sizeof *world);
-    world->conf = conf_new();
+    return true;
+}
+
+/* The number that failed. */
+static uint64_t run_cases(struct world *world, const struct options *options)
+{
+    uint64_t failed = 0;
+    for (size_t i = 0; i < cases_len && failed < options->failures; i++) {
+        const struct sim_case *one = &cases[i];
+        if (options->words && !strstr(one->name, options->words))
+            continue;
+        if (one->script)
+            world_script(world, one->script, one->history, options->verbose);
+        else
+            world_run(world, one->seed, options->verbose);
+        printf("%s - %s%s%s\n", world->failure ? "not ok" : "ok", one->name, world->failure ? ": " : "", world->failure ? world->failure : "");
+        failed += world->failure != NULL;
+    }
+    return failed;
+}
+
+static uint64_t run_seeds(struct world *world, const struct options *options)
+{
     uint64_t steps = 0, deliveries = 0, gaps = 0, takeovers = 0, commands = 0, failed = 0;
-    for (uint64_t i = 0; i < count; i++) {
-        world_run(world, seed + i, verbose);
+    for (uint64_t i = 0; i < options->count && failed < options->failures; i++) {
+        world_run(world, options->seed + i, options->verbose);
         steps += world->steps;
         deliveries += world->deliveries;
         gaps += world->gaps;
         takeovers += world->takeovers;
         commands += world->commands;
         if (world->failure) {
-            printf("not ok - history of seed %" PRIu64 ": %s\n", seed + i, world->failure);
-            if (++failed == failures)
-                break;
+            printf("not ok - history of seed %" PRIu64 ": %s\n", options->seed + i, world->failure);
+            failed++;
         }
     }
     printf("# %" PRIu64 " histories, %" PRIu64 " steps, %" PRIu64 " deliveries, %" PRIu64 " gaps announced, %" PRIu64 " take-overs, %" PRIu64
            " commands\n",
-           count, steps, deliveries, gaps, takeovers, commands);
+           options->count, steps, deliveries, gaps, takeovers, commands);
     if (!failed)
-        printf("ok - %" PRIu64 " seeded histories from %" PRIu64 " keep the promises\n", count, seed);
+        printf("ok - %" PRIu64 " seeded histories from %" PRIu64 " keep the promises\n", options->count, options->seed);
+    return failed;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {.seed = 1, .count = 2000, .failures = 5};
+    uint64_t failed = 0;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (!read_options(argc, argv, &options)) {
+        fprintf(stderr, "usage: sim [--case WORDS] [--seed N] [--count N] [--failures N] [-v]\n");
+        return 2;
+    }
+    log_configure(options.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR, LOG_FORMAT_TEXT, "sim");
+    struct world *world = calloc(1, sizeof *world);
+    if (!world)
+        abort();
+    world->conf = conf_new();
+    if (options.words || !options.seeds_alone)
+        failed += run_cases(world, &options);
+    if (!options.words && failed < options.failures)
+        failed += run_seeds(world, &options);
     conf_unref(world->conf);
     free(world);
     return failed ? 1 : 0;

@@ -194,3 +194,17 @@ void node_resume(struct sim_node *node)
     if (node->alive)
         node_turn(node, NULL, NULL);
 }
+
+static void on_drain(void *ctx)
+{
+    struct sim_node **node = ctx;
+    hub_drain((*node)->hub);
+    free(node);
+}
+
+void node_drain(struct sim_node *node)
+{
+    struct sim_node **which = malloc(sizeof *which);
+    *which = node;
+    node_event(node, node->life, on_drain, which);
+}

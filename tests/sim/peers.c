@@ -80,7 +80,7 @@ static struct upstream *upstream_open(void *ctx, struct session *session, struct
     *upstream = (struct upstream){
         .world = world, .node = node, .life = node->life, .session = session, .backend = vin ? atoi(vin + 2) : 0, .next = world->upstreams};
     world->upstreams = upstream;
-    if (world->backend_up[upstream->backend] && !chance(world, 5))
+    if (world->backend_up[upstream->backend] && (world->calm || !chance(world, 5)))
         upstream_later(upstream, EVENT_OPENED, between(world, 200, 20000), "");
     else
         upstream_later(upstream, EVENT_FAILED, between(world, 200, 20000), "");
@@ -108,6 +108,7 @@ static enum status upstream_send(void *ctx, struct upstream *upstream, enum opco
         if (number <= from->heard)
             world_fail(world, "client %u: message %" PRIu64 " reached the backend after %" PRIu64, client, number, from->heard);
         from->heard = number;
+        from->arrived++;
     }
     return STATUS_OK;
 }
@@ -323,7 +324,7 @@ static enum status client_write(void *ctx, struct client *base, const uint8_t *f
     if (client->busy)
         return STATUS_AGAIN;
     read_frames(client, frames, len);
-    if (!client->world->quiet && chance(client->world, 10)) {
+    if (!client->world->quiet && !client->world->calm && chance(client->world, 10)) {
         client->busy = true;
         client_later(client, on_writable, between(client->world, 100, chance(client->world, 10) ? 3000000 : 20000), 0);
     }
@@ -368,7 +369,7 @@ static void on_start_turn(void *ctx)
         abort();
     client->open = true;
     client->closing = client->busy = client->welcomed = false;
-    client->said = client->heard = 0;
+    client->said = client->heard = client->arrived = 0;
     client->at = (struct position){0, 0};
     client->last_marker[0] = '\0';
     if (client_open(client->node->hub, &client->client, &target, client->protocol ? CLIENT_JSON : CLIENT_RAW, false) != STATUS_OK)

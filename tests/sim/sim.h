@@ -123,6 +123,7 @@ struct sim_node {
     struct timer wake;
     struct waiting_event *pile, **pile_end; /* what came while it was paused */
     bool cut;           /* from the store, both links */
+    bool unheard;       /* no new connection for subscriptions for now */
 };
 
 enum sim_upstream_state { SIM_OPENING, SIM_OPEN, SIM_CLOSING, SIM_OVER };
@@ -151,7 +152,7 @@ struct sim_client {
     struct position at;
     bool has_token;
     struct position token;
-    uint64_t said, heard; /* commands sent; last number the backend got of this connection */
+    uint64_t said, heard, arrived; /* messages of this connection: sent; the last number that the backend got; how many it got */
     char last_marker[32];
 };
 
@@ -181,6 +182,10 @@ struct world {
     bool faults;
     bool deserted;   /* all browsers have gone for good */
     bool quiet;      /* browsers say nothing more: what they said must arrive */
+    bool calm;       /* a script: nothing breaks by chance */
+    bool arrives_late; /* in a calm world: what a broken connection still carried */
+    /* A script looks at each request before it goes out; it may hold up the link of its node. */
+    void (*spy)(struct world *world, struct request *request);
     struct record before[SESSIONS];
     bool rolls_back; /* this history has fail-overs that lose acknowledged writes */
     uint64_t rolled_back_us;
@@ -194,8 +199,22 @@ struct world {
     uint64_t highest_epoch[SESSIONS];
 };
 
+/* cases.c: histories that are written down, step by step, and seeds that once broke something. */
+struct sim_case {
+    const char *name;
+    void (*script)(struct world *world); /* NULL: the history of a seed */
+    uint32_t history;                    /* size; of a script only */
+    uint64_t seed;
+};
+extern const struct sim_case cases[];
+extern const size_t cases_len;
+
 /* world.c */
 void world_run(struct world *world, uint64_t seed, bool verbose);
+/* Nothing breaks, and nobody comes, goes or speaks, but by the script. */
+void world_script(struct world *world, void (*script)(struct world *world), uint32_t history, bool verbose);
+/* Time passes; the checks run after every step. Ends early where one fails. */
+void world_pass(struct world *world, uint64_t for_us);
 void world_fail(struct world *world, const char *format, ...) PRINTF_LIKE(2, 3);
 void world_say(struct world *world, const char *format, ...) PRINTF_LIKE(2, 3);
 void at_us(struct world *world, uint64_t when_us, event_fn *fn, void *ctx);
@@ -209,6 +228,7 @@ void node_start(struct world *world, int index);
 void node_crash(struct sim_node *node);
 void node_pause(struct sim_node *node);
 void node_resume(struct sim_node *node);
+void node_drain(struct sim_node *node);
 uint64_t node_now_ms(const struct sim_node *node);
 /* Runs fn as an event of the node's loop, or piles it up while it is paused; void where the life is over. */
 void node_event(struct sim_node *node, unsigned life, event_fn *fn, void *ctx);

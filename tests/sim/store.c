@@ -25,7 +25,7 @@ static uint64_t larger(uint64_t a, uint64_t b)
 
 static uint64_t delay_us(struct world *world)
 {
-    return chance(world, 5) ? between(world, 1000, 80000) : between(world, 50, 1500);
+    return chance(world, 5) && !world->calm ? between(world, 1000, 80000) : between(world, 50, 1500);
 }
 
 static void request_free(struct request *request)
@@ -466,7 +466,8 @@ static void on_arrival(void *ctx)
         /* Mostly lost; now and then what an old connection carried is read by the store later, when a new one is in use already. */
         struct late *late = &world->late[leg->node->index];
         bool lost = late->life == leg->life && late->generation == leg->generation && late->lost;
-        if (world->store.up && leg->node->alive && !leg->late && !lost && chance(world, 60)) {
+        bool arrives = world->calm ? world->arrives_late : leg->node->alive && chance(world, 60);
+        if (world->store.up && !leg->late && !lost && arrives) {
             bool same = late->life == leg->life && late->generation == leg->generation;
             uint64_t at = world->now_us + between(world, 100, 100000);
             if (same && at <= late->at_us)
@@ -513,6 +514,8 @@ static void bus_flush(struct bus *base)
         struct leg *leg = malloc(sizeof *leg);
         *leg = (struct leg){world, node, node->life, bus->generation, request, false};
         request->refs++;
+        if (world->spy)
+            world->spy(world, request);
         uint64_t at = world->now_us + delay_us(world);
         if (at <= bus->to_store_us)
             at = bus->to_store_us + 1;
@@ -921,7 +924,7 @@ static void try_subscribe(void *ctx)
     struct change *change = ctx;
     struct sim_node *node = change->node;
     if (node->alive && node->life == change->life && !node->bus->sub_up) {
-        if (reachable(node) && !node->paused)
+        if (reachable(node) && !node->paused && !node->unheard)
             sub_connect(node);
         else
             at_node(node, between(node->world, 20000, 300000), try_subscribe, 0);

@@ -144,13 +144,6 @@ static void on_backend_back(void *ctx)
     free(later);
 }
 
-static void drain_turn(void *ctx)
-{
-    struct later *later = ctx;
-    hub_drain(later->world->nodes[later->index].hub);
-    free(later);
-}
-
 static void break_something(struct world *world)
 {
     struct sim_node *node = any_node(world);
@@ -206,7 +199,7 @@ static void break_something(struct world *world)
     case 10:
     case 11:
         if (node->alive && !node->paused && hub_state(node->hub) == NODE_UP)
-            node_event(node, node->life, drain_turn, later_new(world, node->index, node->life));
+            node_drain(node);
         break;
     }
 }
@@ -310,8 +303,9 @@ static void check_epochs(struct world *world)
     }
 }
 
-static void run_until(struct world *world, uint64_t until_us)
+void world_pass(struct world *world, uint64_t for_us)
 {
+    uint64_t until_us = world->now_us + for_us;
     while (!world->failure && timers_next(&world->events) <= until_us) {
         uint64_t next = timers_next(&world->events);
         if (next > world->now_us)
@@ -415,7 +409,7 @@ static void free_events(struct world *world)
     timers_fini(&world->events);
 }
 
-void world_run(struct world *world, uint64_t seed, bool verbose)
+static void world_begin(struct world *world, uint64_t seed, bool verbose)
 {
     struct conf *conf = world->conf;
     memset(world, 0, sizeof *world);
@@ -426,10 +420,6 @@ void world_run(struct world *world, uint64_t seed, bool verbose)
     timers_init(&world->events);
     world->now_us = 100000000;
     world->store.up = true;
-    world->loses_data = seed % 4 == 0;
-    world->rolls_back = seed % 5 == 0;
-    conf->services[0]->history.size = seed % 3 == 0 ? 0 : seed % 3 == 1 ? 10 : 100;
-    world->faults = true;
     for (int i = 0; i < SESSIONS; i++)
         world->backend_up[i] = true;
     for (int i = 0; i < CLIENTS; i++) {
@@ -439,24 +429,10 @@ void world_run(struct world *world, uint64_t seed, bool verbose)
     }
     for (int i = 0; i < NODES; i++)
         node_start(world, i);
-    at_us(world, world->now_us + 1000, on_beat, world);
-    run_until(world, world->now_us + FAULTS_US);
-    mend_all(world);
-    run_until(world, world->now_us + SETTLE_US);
-    all_connect(world);
-    run_until(world, world->now_us + 4000000);
-    check_well(world);
-    world->quiet = true;
-    for (int i = 0; i < SESSIONS; i++)
-        backend_push(world, i, "marker-1");
-    run_until(world, world->now_us + 3000000);
-    check_commands(world);
-    char marker[32] = "marker-1";
-    check_markers(world, marker);
-    world->deserted = true;
-    all_leave(world);
-    run_until(world, world->now_us + 4000000);
-    check_left(world);
+}
+
+static void world_end(struct world *world)
+{
     for (int i = 0; i < NODES; i++)
         if (world->nodes[i].alive) {
             timer_stop(&world->events, &world->nodes[i].wake);
@@ -468,4 +444,41 @@ void world_run(struct world *world, uint64_t seed, bool verbose)
     store_clear(&world->store);
     free_events(world);
     requests_free(world);
+}
+
+void world_run(struct world *world, uint64_t seed, bool verbose)
+{
+    world_begin(world, seed, verbose);
+    world->loses_data = seed % 4 == 0;
+    world->rolls_back = seed % 5 == 0;
+    world->conf->services[0]->history.size = seed % 3 == 0 ? 0 : seed % 3 == 1 ? 10 : 100;
+    world->faults = true;
+    at_us(world, world->now_us + 1000, on_beat, world);
+    world_pass(world, FAULTS_US);
+    mend_all(world);
+    world_pass(world, SETTLE_US);
+    all_connect(world);
+    world_pass(world, 4000000);
+    check_well(world);
+    world->quiet = true;
+    for (int i = 0; i < SESSIONS; i++)
+        backend_push(world, i, "marker-1");
+    world_pass(world, 3000000);
+    check_commands(world);
+    char marker[32] = "marker-1";
+    check_markers(world, marker);
+    world->deserted = true;
+    all_leave(world);
+    world_pass(world, 4000000);
+    check_left(world);
+    world_end(world);
+}
+
+void world_script(struct world *world, void (*script)(struct world *world), uint32_t history, bool verbose)
+{
+    world_begin(world, 1, verbose);
+    world->calm = true;
+    world->conf->services[0]->history.size = history;
+    script(world);
+    world_end(world);
 }
