@@ -112,7 +112,12 @@ void ownership_claim`,
         name: 'the upstream closed before the release',
         file: 'hub/core/ownership.c',
         from: '    if (link_close(session))\n        return; /* ownership_upstream_gone follows */\n',
-        to: '    link_close(session);\n    session->link = LINK_NONE;\n',
+        to: 'link_close(session);',
+        also: [{
+            file: 'hub/core/ownership.c',
+            from: 'if (session->tag || session->link != LINK_NONE)',
+            to: 'if (session->tag)',
+        }],
     },
     {
         name: 'commands in the order of their numbers',

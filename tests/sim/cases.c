@@ -1,17 +1,19 @@
 /*
- * Histories written down step by step: each a way in which the protocol has been broken, or would be without one of its safeguards,
- * and too rare to be met by chance. And seeds whose histories once broke a promise.
+ * Histories written down step by step: each a way in which the protocol has been broken, or would
+ * be without one of its safeguards, and too rare to be met by chance. And seeds whose histories
+ * once broke a promise.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "sim.h"
 
-#define MS 1000u
-#define STEP_US MS       /* how finely conditions are looked at */
-#define SOON_US 5000000u /* all that must happen happens within this */
+#define MS       1000u
+#define STEP_US  MS       /* how finely conditions are looked at */
+#define SOON_US  5000000u /* all that must happen happens within this */
 #define LEASE_US 1000000u /* of main.c */
-#define FENCE_US 900000u  /* after the last renewal: over the margin, before anybody else's judgement */
+#define FENCE_US \
+    900000u /* after the last renewal: over the margin, before anybody else's judgement */
 
 typedef bool condition_fn(const struct world *world);
 
@@ -34,17 +36,14 @@ static void until(struct world *world, condition_fn *condition, const char *what
 /* Session 0 has the clients 0, 3 (raw), 6 and 9. */
 static bool has_owner(const struct world *world, int node)
 {
-    return world->store.records[0].there && !strcmp(world->store.records[0].owner, world->nodes[node].id) && upstreams_held(world, 0) == 1;
+    return world->store.records[0].there &&
+           !strcmp(world->store.records[0].owner, world->nodes[node].id) &&
+           upstreams_held(world, 0) == 1;
 }
 
 static bool n0_owns(const struct world *world)
 {
     return has_owner(world, 0);
-}
-
-static bool n1_owns(const struct world *world)
-{
-    return has_owner(world, 1);
 }
 
 static bool n2_owns(const struct world *world)
@@ -63,7 +62,8 @@ static bool all_heard(const struct world *world)
 static bool watchers_welcome(const struct world *world)
 {
     for (int i = 0; i < CLIENTS; i++)
-        if (world->clients[i].protocol && world->clients[i].connection && !(world->clients[i].open && world->clients[i].welcomed))
+        if (world->clients[i].protocol && world->clients[i].connection &&
+            !(world->clients[i].open && world->clients[i].welcomed))
             return false;
     return true;
 }
@@ -74,18 +74,6 @@ static bool watchers_up_to_date(const struct world *world)
         if (world->clients[i].open && strcmp(world->clients[i].last_marker, "marker-1") != 0)
             return false;
     return true;
-}
-
-static bool nobody_is_left(const struct world *world)
-{
-    for (int i = 0; i < NODES; i++) {
-        struct hub_counts counts = {0};
-        if (world->nodes[i].alive)
-            hub_count(world->nodes[i].hub, &counts);
-        if (counts.sessions)
-            return false;
-    }
-    return upstreams_held(world, 0) == 0;
 }
 
 static void everybody_gets_a_push(struct world *world)
@@ -231,19 +219,119 @@ static void a_command_arrives_late(struct world *world)
     link_blink(&world->nodes[1]);
     world_pass(world, 300 * MS); /* told again over the new connection, and handed back */
     world->backend_up[0] = true;
+    unhear(&world->nodes[1]); /* no confirmation reaches it */
     node_pause(&world->nodes[1]);
     world_pass(world, 3 * LEASE_US); /* the first copy arrives; n1 is found dead */
+    world->nodes[1].unheard = false;
     node_resume(&world->nodes[1]);
     until(world, all_heard, "the message goes upstream");
     world_pass(world, 2 * LEASE_US);
     nothing_was_lost(world);
 }
 
+/* A LEAVE that comes after the next JOIN. */
+
+static void n0_owns_n1_watches(struct world *world)
+{
+    all_up(world);
+    client_start(world, 0, 0);
+    until(world, n0_owns, "n0 owns the session");
+    client_start(world, 6, 1);
+    until(world, watchers_welcome, "n1 is a member");
+    world_pass(world, 3 * LEASE_US); /* what a new owner publishes in any case is over */
+}
+
+static void a_leave_arrives_late(struct world *world)
+{
+    n0_owns_n1_watches(world);
+    world->arrives_late = true;
+    link_stall(&world->nodes[1], 300 * MS);
+    client_leave(&world->clients[6], 1001);
+    world_pass(world, 5 * MS);
+    link_blink(&world->nodes[1]);
+    client_start(world, 6, 1);
+    world_pass(world, LEASE_US);
+    everybody_gets_a_push(world);
+}
+
+/* A release while the upstream closes. */
+
+static void hold_up_the_answer(struct world *world, struct request *request)
+{
+    if (request->kind != REQUEST_RELEASE)
+        return;
+    world->spy = NULL;
+    request->node->bus->from_store_us = world->now_us + 300 * MS;
+}
+
+static void a_backend_closes_slowly(struct world *world)
+{
+    all_up(world);
+    client_start(world, 0, 0);
+    until(world, n0_owns, "n0 owns the session");
+    world->closes_slowly = true;
+    world->spy = hold_up_the_answer;
+    client_leave(&world->clients[0], 1001);
+    world_pass(world, 600 * MS);     /* linger is over */
+    sub_cut(&world->nodes[0], true); /* it would hear of the next owner */
+    client_start(world, 6, 1);
+    world_pass(world, 3 * LEASE_US);
+    everybody_gets_a_push(world);
+}
+
+/* JOIN after a new subscription. */
+
+static void the_last_push_is_missed(struct world *world)
+{
+    n0_owns_n1_watches(world);
+    unhear(&world->nodes[1]);
+    backend_push(world, 0, "marker-1");
+    world_pass(world, 50 * MS);
+    world->nodes[1].unheard = false;
+    until(world, watchers_up_to_date, "the push that was missed reaches every client");
+}
+
 const struct sim_case cases[] = {
     {.name = "a claim that names a dead owner does not take what that owner has claimed anew",
-     .script = a_claim_names_an_epoch_that_is_over, .history = 10},
-    {.name = "a member's messages go upstream in the order of their numbers", .script = a_message_to_the_owner_is_lost, .history = 10},
-    {.name = "what was told to an owner is not told again by who has missed the next one", .script = a_member_misses_an_owner, .history = 10},
-    {.name = "what was handed back is not taken from an old connection", .script = a_command_arrives_late, .history = 10},
+     .script = a_claim_names_an_epoch_that_is_over,
+     .history = 10},
+    {.name = "a member's messages go upstream in the order of their numbers",
+     .script = a_message_to_the_owner_is_lost,
+     .history = 10},
+    {.name = "what was told to an owner is not told again by who has missed the next one",
+     .script = a_member_misses_an_owner,
+     .history = 10},
+    {.name = "a LEAVE that comes after the next JOIN does not count",
+     .script = a_leave_arrives_late,
+     .history = 0},
+    {.name = "a session is not released before its upstream is closed",
+     .script = a_backend_closes_slowly,
+     .history = 10},
+    {.name = "who was not listening asks where the stream stands",
+     .script = the_last_push_is_missed,
+     .history = 10},
+    {.name = "what was handed back is not taken from an old connection",
+     .script = a_command_arrives_late,
+     .history = 10},
+    {.name = "seed 371: a membership of the life before kept an upstream open", .seed = 371},
+    {.name = "seed 862: a membership of the life before kept an upstream open", .seed = 862},
+    {.name =
+         "seed 1860: a client that resumed ahead of its node was told of a gap before its position",
+     .seed = 1860},
+    {.name = "seed 4784: what the last owner had sent upstream was sent again after a TAKE that "
+             "never came",
+     .seed = 4784},
+    {.name = "seed 5914: a member that missed an owner told its messages twice", .seed = 5914},
+    {.name = "seed 11945: what the last owner had sent upstream was sent again after a TAKE that "
+             "never came",
+     .seed = 11945},
+    {.name = "seed 13612: a late TAKE brought back the life before of a member", .seed = 13612},
+    {.name = "seed 13937: the end of an epoch was taken for a double", .seed = 13937},
+    {.name = "seed 15184: what was handed back was taken from an old connection", .seed = 15184},
+    {.name = "seed 15240: a client that resumed was told of a gap before its position",
+     .seed = 15240},
+    {.name = "seed 25412: a late TAKE brought back the life before of a member", .seed = 25412},
+    {.name = "seed 100080: a client that resumed was told of a gap of an older epoch",
+     .seed = 100080},
 };
 const size_t cases_len = sizeof cases / sizeof cases[0];

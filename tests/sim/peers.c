@@ -125,7 +125,8 @@ static void upstream_close(void *ctx, struct upstream *upstream, unsigned code, 
         snprintf(text, sizeof text, "late %" PRIu64, ++upstream->number);
         upstream_later(upstream, EVENT_MESSAGE, between(world, 50, 3000), text);
     }
-    upstream_later(upstream, EVENT_CLOSED, chance(world, 5) ? 1000000 : between(world, 300, 20000), "");
+    bool slow = world->calm ? world->closes_slowly : chance(world, 5);
+    upstream_later(upstream, EVENT_CLOSED, slow ? 1000000 : between(world, 300, 20000), "");
 }
 
 static void upstream_reset(void *ctx, struct upstream *upstream)

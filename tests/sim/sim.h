@@ -184,6 +184,7 @@ struct world {
     bool quiet;      /* browsers say nothing more: what they said must arrive */
     bool calm;       /* a script: nothing breaks by chance */
     bool arrives_late; /* in a calm world: what a broken connection still carried */
+    bool closes_slowly; /* backends, in a calm world */
     /* A script looks at each request before it goes out; it may hold up the link of its node. */
     void (*spy)(struct world *world, struct request *request);
     struct record before[SESSIONS];
