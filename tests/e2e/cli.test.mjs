@@ -1,10 +1,12 @@
 // Contract sections 2 and 3: flags, configuration mistakes, precedence and exit codes.
 import assert from 'node:assert/strict'
 import net from 'node:net'
-import { writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from '../lib/runner.mjs'
-import { runVinhub, scratch, startHub, yaml } from '../lib/hub.mjs'
+import { Backend } from '../lib/backend.mjs'
+import { Browser } from '../lib/browser.mjs'
+import { runVinhub, scratch, startHub, startHubByFlags, VINHUB, yaml } from '../lib/hub.mjs'
 import { freePort } from '../lib/ports.mjs'
 
 const SERVICE = 'remoteWs=127.0.0.1:28088/base'
@@ -195,4 +197,35 @@ test('SIGTERM and SIGINT end an idle hub with 0', async (t) => {
     const { code } = await hub.child.stop(signal, 5000)
     assert.equal(code, 0, signal)
   }
+})
+
+// Everything that is mounted becomes read-only, then the program becomes nobody without a capability.
+const SHUT_IN = `
+  mount --make-rprivate /
+  while read -r _ place _; do mount -o remount,bind,ro "$place" 2>/dev/null; done < /proc/self/mounts
+  touch "$0" 2>/dev/null && exit 77
+  shift
+  exec setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all --ambient-caps=-all "$0" "$@"`
+
+test('an unprivileged user and a read-only file system are enough: it serves and writes nowhere', async (t) => {
+  const backend = await Backend.start(t)
+  const folder = scratch(t)
+  const program = join(folder, 'vinhub') // where anybody may run it
+  copyFileSync(VINHUB, program)
+  for (const path of [folder, program]) chmodSync(path, 0o755)
+  const [port, adminPort] = [await freePort(), await freePort()]
+  const hub = await startHubByFlags(t,
+    ['--service', `remoteWs=127.0.0.1:${backend.port}/base`, '--listen', `127.0.0.1:${port}`, '--admin', `127.0.0.1:${adminPort}`],
+    { port, adminPort, through: ['unshare', '--mount', 'sh', '-c', SHUT_IN, program] })
+  const status = readFileSync(`/proc/${hub.pid}/status`, 'utf8')
+  assert.match(status, /^Uid:\t65534\t65534\t65534\t65534$/m)
+  assert.match(status, /^CapEff:\t0+$/m)
+  const browser = await Browser.open(t, hub.url('/admin/VIN1?remoteWs'))
+  await backend.one('/base/admin/VIN1')
+  backend.push('/base/admin/VIN1', 'all the same')
+  await browser.got(1)
+  const open = readdirSync(`/proc/${hub.pid}/fd`).flatMap((fd) => {
+    try { return [readlinkSync(`/proc/${hub.pid}/fd/${fd}`)] } catch { return [] } // closed meanwhile
+  })
+  assert.deepEqual(open.filter((target) => target.startsWith('/') && !target.startsWith('/dev/')), [], 'no file stays open')
 })

@@ -158,7 +158,7 @@ test('max and max_per_ip: 503 with Retry-After, and room again after one left', 
 
 test('a descriptor is left for the upstream of each client that is let in', async (t) => {
   const backend = await Backend.start(t)
-  const hub = await startHub(t, { settings: { services: [service(backend)] }, descriptors: 400 })
+  const hub = await startHub(t, { settings: { services: [service(backend)] }, through: ['prlimit', '--nofile=400'] })
   const knock = async (vin) => {
     const browser = Browser.dial(t, hub.url(`/admin/${vin}?remoteWs`))
     return browser.opened.then(() => true, (error) => assert.match(error.message, /503/))
@@ -169,7 +169,7 @@ test('a descriptor is left for the upstream of each client that is let in', asyn
   await until(() => backend.upstreams.size === clients, 5000, () => `an upstream for each of ${clients} (have ${backend.upstreams.size})`)
   assert.ok(!hub.lines.some((line) => line.includes('upstream_lost')))
 
-  const shared = await startHub(t, { settings: { services: [service(backend)] }, descriptors: 400 })
+  const shared = await startHub(t, { settings: { services: [service(backend)] }, through: ['prlimit', '--nofile=400'] })
   let sharing = 0
   while (sharing < 1.5 * clients && await Browser.dial(t, shared.url(PATH)).opened.then(() => true, () => false)) sharing++
   assert.equal(sharing, Math.ceil(1.5 * clients), 'who shares an upstream needs one descriptor')

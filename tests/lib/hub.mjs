@@ -93,12 +93,12 @@ export class Hub {
   get pid() { return this.child.pid }
   get lines() { return this.child.lines }
 
-  launch(t, args, env, descriptors) {
+  launch(t, args, env, through = []) {
     this.mayEnd = false
-    const command = [...(descriptors ? ['prlimit', `--nofile=${descriptors}`] : []), VINHUB, ...args]
-    const child = new Child(command[0], command.slice(1), { env: { ...SANITIZERS, ...env } })
+    const [command, ...rest] = [...through, VINHUB, ...args]
+    const child = new Child(command, rest, { env: { ...SANITIZERS, ...env } })
     this.child = child
-    this.relaunch = () => this.launch(t, args, env, descriptors)
+    this.relaunch = () => this.launch(t, args, env, through)
     child.exited.then((exit) => {
       const report = REPORT.exec(child.err)
       if (report) t.fail(new Error(`sanitizer report: ${child.err.slice(report.index, report.index + REPORT_SIZE)}`))
@@ -157,10 +157,10 @@ export class Hub {
 /**
  * Starts a hub and waits until it is ready.
  * options: settings (laid over the tests' own: loopback ports, a short drain), id, redis (a
- * RedisServer), args, env, descriptors (how many files it may open), ready: false (do not wait), atEnd:
- * 'kill' (do not judge the stop).
+ * RedisServer), args, env, through (a command that becomes the hub, as `prlimit --nofile=400`), ready: false (do
+ * not wait), atEnd: 'kill' (do not judge the stop).
  */
-export async function startHub(t, { settings = {}, id, redis, args = [], env, descriptors, ready = true, atEnd = 'stop' } = {}) {
+export async function startHub(t, { settings = {}, id, redis, args = [], env, through, ready = true, atEnd = 'stop' } = {}) {
   const [port, adminPort] = [await freePort(), await freePort()]
   const hub = new Hub(port, adminPort)
   hub.id = id ?? 'hub'
@@ -172,17 +172,17 @@ export async function startHub(t, { settings = {}, id, redis, args = [], env, de
     admin: { address: `127.0.0.1:${adminPort}` },
     ...(redis ? { redis: { url: redis.url } } : {}),
   }, settings)))
-  hub.launch(t, ['-c', hub.file, ...args], env, descriptors)
+  hub.launch(t, ['-c', hub.file, ...args], env, through)
   watch(t, hub, atEnd)
   if (ready) await hub.ready()
   return hub
 }
 
 /** A hub from flags alone, as in the README. The caller names the ports the flags lead to. */
-export async function startHubByFlags(t, args, { port, adminPort, env }) {
+export async function startHubByFlags(t, args, { port, adminPort, env, through }) {
   const hub = new Hub(port, adminPort)
   hub.id = 'hub'
-  hub.launch(t, args, env)
+  hub.launch(t, args, env, through)
   watch(t, hub, 'stop')
   await hub.ready()
   return hub
