@@ -1,100 +1,25 @@
 /*
- * The reader of envelopes.
- *
- * msgpack-c's own unpacker allocates what an array claims to hold before it has seen a single
- * element, so five hostile bytes cost gigabytes. This one walks the input once, allocates for items
- * only what the input can hold, and copies no string.
+ * The reader of envelopes: allocates for items only what the input can hold, and copies no string.
  */
 #include "common/envelope.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
 
-#define ITEMS_MAX   65536
-#define NESTING_MAX 32 /* of fields that this version does not know */
+#include "common/msgpack_reader.h"
 
-struct cursor {
-    const uint8_t *at;
-    const uint8_t *end;
-};
+#define ITEMS_MAX 65536
 
-/* The first byte of each msgpack type that is read here (the msgpack specification, "formats"). */
-enum format {
-    FIXMAP = 0x80,
-    FIXARRAY = 0x90,
-    FIXSTR = 0xa0,
-    NIL = 0xc0,
-    NEVER_USED = 0xc1,
-    BIN8 = 0xc4,
-    BIN32 = 0xc6,
-    EXT8 = 0xc7,
-    EXT32 = 0xc9,
-    FLOAT32 = 0xca,
-    FLOAT64 = 0xcb,
-    UINT8 = 0xcc,
-    UINT64 = 0xcf,
-    INT8 = 0xd0,
-    INT64 = 0xd3,
-    FIXEXT1 = 0xd4,
-    FIXEXT16 = 0xd8,
-    STR8 = 0xd9,
-    STR32 = 0xdb,
-    ARRAY16 = 0xdc,
-    ARRAY32 = 0xdd,
-    MAP16 = 0xde,
-    MAP32 = 0xdf,
-    NEGATIVE = 0xe0,
-};
-
-static size_t left(const struct cursor *c)
+static bool take_u64(struct msgpack_cursor *c, uint64_t *out)
 {
-    return (size_t)(c->end - c->at);
-}
-
-static bool take_byte(struct cursor *c, uint8_t *out)
-{
-    if (c->at == c->end)
+    struct msgpack_value value;
+    if (!msgpack_take(c, &value) || value.kind != MSGPACK_NUMBER)
         return false;
-    *out = *c->at++;
+    *out = value.number;
     return true;
 }
 
-static bool take_big_endian(struct cursor *c, size_t width, uint64_t *out)
-{
-    if (left(c) < width)
-        return false;
-    uint64_t value = 0;
-    for (size_t i = 0; i < width; i++)
-        value = value << 8 | c->at[i];
-    c->at += width;
-    *out = value;
-    return true;
-}
-
-static bool take_u64(struct cursor *c, uint64_t *out)
-{
-    uint8_t first;
-    if (!take_byte(c, &first))
-        return false;
-    if (first < FIXMAP) {
-        *out = first;
-        return true;
-    }
-    if (first >= UINT8 && first <= UINT64)
-        return take_big_endian(c, (size_t)1 << (first - UINT8), out);
-
-    /* Some encoders write a positive number in a signed format. */
-    if (first < INT8 || first > INT64)
-        return false;
-    uint64_t value;
-    size_t width = (size_t)1 << (first - INT8);
-    if (!take_big_endian(c, width, &value) || value >> (8 * width - 1) != 0)
-        return false;
-    *out = value;
-    return true;
-}
-
-static bool take_unsigned(struct cursor *c, unsigned *out)
+static bool take_unsigned(struct msgpack_cursor *c, unsigned *out)
 {
     uint64_t value;
     if (!take_u64(c, &value) || value > UINT32_MAX)
@@ -103,125 +28,38 @@ static bool take_unsigned(struct cursor *c, unsigned *out)
     return true;
 }
 
-/* The length of a str or bin, whose body stands behind the cursor then. */
-static bool take_length(struct cursor *c, uint8_t first, uint64_t *len)
+static bool take_slice(struct msgpack_cursor *c, struct slice *out)
 {
-    if (first >= FIXSTR && first < NIL) {
-        *len = first & 0x1fU;
-        return true;
-    }
-    if (first >= STR8 && first <= STR32)
-        return take_big_endian(c, (size_t)1 << (first - STR8), len);
-    if (first >= BIN8 && first <= BIN32)
-        return take_big_endian(c, (size_t)1 << (first - BIN8), len);
-    return false;
-}
-
-static bool take_slice(struct cursor *c, struct slice *out)
-{
-    uint8_t first;
-    uint64_t len;
-    if (!take_byte(c, &first) || !take_length(c, first, &len) || len > left(c))
+    struct msgpack_value value;
+    if (!msgpack_take(c, &value) || (value.kind != MSGPACK_TEXT && value.kind != MSGPACK_BYTES))
         return false;
-    *out = (struct slice){len > 0 ? (const char *)c->at : NULL, (size_t)len};
-    c->at += len;
+    *out = (struct slice){value.len > 0 ? (const char *)value.at : NULL, value.len};
     return true;
 }
 
 /* Every element takes at least a byte, so a longer array than the rest of the input is refused
  * before anything is allocated for it. */
-static bool take_array(struct cursor *c, size_t *out)
+static bool take_array(struct msgpack_cursor *c, size_t *out)
 {
-    uint8_t first;
-    uint64_t len;
-    if (!take_byte(c, &first))
+    struct msgpack_value value;
+    if (!msgpack_take(c, &value) || value.kind != MSGPACK_ARRAY || value.number > msgpack_left(c))
         return false;
-    if (first >= FIXARRAY && first < FIXSTR)
-        len = first & 0x0fU;
-    else if ((first != ARRAY16 && first != ARRAY32) ||
-             !take_big_endian(c, first == ARRAY16 ? 2 : 4, &len))
-        return false;
-    if (len > left(c))
-        return false;
-    *out = (size_t)len;
+    *out = (size_t)value.number;
     return true;
 }
 
-static bool skip_bytes(struct cursor *c, uint64_t len)
+/* Of fields that this version does not know. */
+static bool skip_values(struct msgpack_cursor *c, size_t count)
 {
-    if (len > left(c))
-        return false;
-    c->at += len;
-    return true;
-}
-
-/* How many values an array or a map holds; false where first is neither. */
-static bool take_children(struct cursor *c, uint8_t first, uint64_t *children)
-{
-    bool map = first < FIXARRAY || first >= MAP16;
-    if (first >= FIXMAP && first < FIXSTR)
-        *children = first & 0x0fU;
-    else if (first < ARRAY16 || first > MAP32 ||
-             !take_big_endian(c, first == ARRAY16 || first == MAP16 ? 2 : 4, children))
-        return false;
-    *children *= map ? 2 : 1;
-    return true;
-}
-
-static bool skip_scalar(struct cursor *c, uint8_t first)
-{
-    uint64_t len;
-    if (first < FIXMAP || first >= NEGATIVE || (first >= NIL && first < BIN8))
-        return first != NEVER_USED;
-    if (first >= FLOAT32 && first <= FLOAT64)
-        return skip_bytes(c, first == FLOAT32 ? 4 : 8);
-    if (first >= UINT8 && first <= UINT64)
-        return skip_bytes(c, UINT64_C(1) << (first - UINT8));
-    if (first >= INT8 && first <= INT64)
-        return skip_bytes(c, UINT64_C(1) << (first - INT8));
-    if (first >= FIXEXT1 && first <= FIXEXT16)
-        return skip_bytes(c, (UINT64_C(1) << (first - FIXEXT1)) + 1);
-    if (first >= EXT8 && first <= EXT32)
-        return take_big_endian(c, (size_t)1 << (first - EXT8), &len) && skip_bytes(c, len + 1);
-    return take_length(c, first, &len) && skip_bytes(c, len);
-}
-
-/* Skips one value of any type, also nested, without recursion. */
-static bool skip_value(struct cursor *c)
-{
-    uint64_t open[NESTING_MAX] = {1};
-    size_t depth = 1;
-    while (depth > 0) {
-        if (open[depth - 1] == 0) {
-            depth--;
-            continue;
-        }
-        open[depth - 1]--;
-
-        uint8_t first;
-        if (!take_byte(c, &first))
-            return false;
-        bool nests = (first >= FIXMAP && first < FIXSTR) || (first >= ARRAY16 && first <= MAP32);
-        if (!nests) {
-            if (!skip_scalar(c, first))
-                return false;
-        } else if (depth == NESTING_MAX || !take_children(c, first, &open[depth++])) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool skip_values(struct cursor *c, size_t count)
-{
+    struct msgpack_value value;
     while (count-- > 0) {
-        if (!skip_value(c))
+        if (!msgpack_take_whole(c, &value))
             return false;
     }
     return true;
 }
 
-static bool take_kind(struct cursor *c, enum item_kind *out)
+static bool take_kind(struct msgpack_cursor *c, enum item_kind *out)
 {
     unsigned kind;
     if (!take_unsigned(c, &kind))
@@ -231,7 +69,7 @@ static bool take_kind(struct cursor *c, enum item_kind *out)
 }
 
 /* Fields come in a fixed order; one that is not there any more keeps its zero. */
-static bool take_item(struct cursor *c, struct envelope_item *item)
+static bool take_item(struct msgpack_cursor *c, struct envelope_item *item)
 {
     size_t fields;
     *item = (struct envelope_item){.kind = ITEM_PUBLICATION};
@@ -244,7 +82,8 @@ static bool take_item(struct cursor *c, struct envelope_item *item)
 #undef FIELD
 }
 
-static enum status take_items(struct cursor *c, struct envelope *e, struct envelope_item **items)
+static enum status take_items(struct msgpack_cursor *c, struct envelope *e,
+                              struct envelope_item **items)
 {
     size_t len;
     if (!take_array(c, &len) || len > ITEMS_MAX)
@@ -263,7 +102,7 @@ static enum status take_items(struct cursor *c, struct envelope *e, struct envel
     return STATUS_OK;
 }
 
-static bool take_head(struct cursor *c, struct envelope *e, size_t *fields_left)
+static bool take_head(struct msgpack_cursor *c, struct envelope *e, size_t *fields_left)
 {
     size_t fields;
     unsigned version;
@@ -284,7 +123,7 @@ static bool take_head(struct cursor *c, struct envelope *e, size_t *fields_left)
 enum status envelope_decode(const void *data, size_t len, struct envelope *out,
                             struct envelope_item **items)
 {
-    struct cursor c = {data, (const uint8_t *)data + len};
+    struct msgpack_cursor c = {data, (const uint8_t *)data + len};
     struct envelope e = {0};
     struct envelope_item *found = NULL;
     size_t fields;
