@@ -1,5 +1,6 @@
 #include <hiredis/hiredis.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "bus/bus_redis_private.h"
 #include "common/clock.h"
@@ -57,22 +58,29 @@ void bus_redis_flush_touched(struct bus_redis *b)
     trim_index(b, &index);
 }
 
+/* Nobody takes a session by a reply that names no epoch, or somebody else. */
+static enum status claimed_status(const struct redis_op *op, const char *owner, uint64_t epoch)
+{
+    const struct bus_redis *b = op->owner;
+    const struct redisReply *code = redis_reply_at(op->reply, 0);
+    if (op->status != STATUS_OK)
+        return op->status;
+    if (code == NULL || code->type != REDIS_REPLY_INTEGER)
+        return STATUS_IO;
+    if (code->integer <= 0)
+        return code->integer == 0 ? STATUS_REFUSED : STATUS_AGAIN;
+    return strcmp(owner, b->node) == 0 && epoch > 0 ? STATUS_OK : STATUS_IO;
+}
+
 static void on_claimed(struct redis_op *op)
 {
     struct bus_redis *b = op->owner;
-    enum status status = op->status;
-    const struct redisReply *code = redis_reply_at(op->reply, 0);
-    if (status == STATUS_OK && (code == NULL || code->type != REDIS_REPLY_INTEGER))
-        status = STATUS_IO;
-    if (status == STATUS_OK && code->integer < 0)
-        status = STATUS_AGAIN;
-    else if (status == STATUS_OK && code->integer == 0)
-        status = STATUS_REFUSED;
+    const char *owner = redis_reply_text(redis_reply_at(op->reply, 1));
+    uint64_t epoch = redis_reply_number(redis_reply_at(op->reply, 2));
+    enum status status = claimed_status(op, owner, epoch);
     if (status == STATUS_OK)
         touch_session(b, op->session);
-    b->bus.events->on_claimed(b->bus.events_ctx, op->session, op->tag, status,
-                              redis_reply_text(redis_reply_at(op->reply, 1)),
-                              redis_reply_number(redis_reply_at(op->reply, 2)));
+    b->bus.events->on_claimed(b->bus.events_ctx, op->session, op->tag, status, owner, epoch);
 }
 
 void bus_redis_claim(struct bus *bus, const char *session, uint64_t tag,
