@@ -81,6 +81,20 @@ void conf_findings_fini(struct conf_findings *findings)
     *findings = (struct conf_findings){0};
 }
 
+void conf_findings_add(struct conf_findings *findings, char *line)
+{
+    findings->lines = must(realloc(findings->lines, (findings->len + 1) * sizeof(char *)));
+    findings->lines[findings->len++] = line;
+}
+
+char *conf_format(const char *format, va_list args)
+{
+    char *text;
+    if (vasprintf(&text, format, args) < 0)
+        abort();
+    return text;
+}
+
 /* Takes text over. What was got may hold anything; a finding is one line. */
 static void add_finding(struct conf_loader *loader, struct conf_where where, const char *key,
                         const char *kind, char *text)
@@ -99,33 +113,26 @@ static void add_finding(struct conf_loader *loader, struct conf_where where, con
         if ((unsigned char)*c < ' ' || *c == 0x7f)
             *c = ' ';
     }
-    findings->lines = must(realloc(findings->lines, (findings->len + 1) * sizeof(char *)));
-    findings->lines[findings->len++] = finding;
+    conf_findings_add(findings, finding);
 }
 
 void conf_mistake(struct conf_loader *loader, struct conf_where where, const char *key,
                   const char *format, ...)
 {
-    char *text;
     va_list args;
     va_start(args, format);
-    if (vasprintf(&text, format, args) < 0)
-        abort();
+    add_finding(loader, where, key, "", conf_format(format, args));
     va_end(args);
-    add_finding(loader, where, key, "", text);
     loader->findings->errors++;
 }
 
 void conf_warning(struct conf_loader *loader, struct conf_where where, const char *key,
                   const char *format, ...)
 {
-    char *text;
     va_list args;
     va_start(args, format);
-    if (vasprintf(&text, format, args) < 0)
-        abort();
+    add_finding(loader, where, key, "warning: ", conf_format(format, args));
     va_end(args);
-    add_finding(loader, where, key, "warning: ", text);
 }
 
 void conf_refuse_value(struct conf_loader *loader, struct conf_where where,

@@ -136,17 +136,10 @@ char *conf_markdown(void)
 PRINTF_LIKE(2, 3)
 static void add_change(struct conf_findings *changes, const char *format, ...)
 {
-    char *text;
     va_list args;
     va_start(args, format);
-    if (vasprintf(&text, format, args) < 0)
-        abort();
+    conf_findings_add(changes, conf_format(format, args));
     va_end(args);
-    char **lines = realloc(changes->lines, (changes->len + 1) * sizeof(char *));
-    if (lines == NULL)
-        abort();
-    changes->lines = lines;
-    changes->lines[changes->len++] = text;
 }
 
 static void compare_row(const struct conf_row *row, const char *prefix, const void *before,

@@ -9,6 +9,7 @@
 #ifndef VINHUB_COMMON_CONF_ROWS_H
 #define VINHUB_COMMON_CONF_ROWS_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -81,6 +82,13 @@ void conf_value_allowed(const struct conf_row *row, FILE *out);
 /* Sets every row of base to its default. base is zeroed before. */
 void conf_values_default(const struct conf_row *rows, void *base);
 void conf_values_clear(const struct conf_row *rows, void *base);
+
+/* ---- lines of text (conf.c) ---- */
+
+/* Takes line over. */
+void conf_findings_add(struct conf_findings *findings, char *line);
+/* A malloc'd text, as printf makes it. */
+char *conf_format(const char *format, va_list args);
 
 /* A text as a double-quoted YAML scalar (which is JSON). */
 void conf_print_quoted(const char *text, FILE *out);
