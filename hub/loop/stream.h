@@ -1,7 +1,7 @@
 /*
  * A connected socket in lws's hands: bytes in, bytes out, with TLS over it where asked for.
  *
- * lws waits for the socket, reads it into its one buffer and keeps what could not be written at
+ * lws waits for the socket, reads it into its one buffer and keeps what the socket did not take at
  * once (its raw role). While it keeps something it does not read, and readable data would wake the
  * loop again and again: so reading stops then, and when all is out it goes first for one turn,
  * before the owner writes on.
@@ -43,6 +43,7 @@ struct stream {
     struct loop *loop;
     struct lws *wsi; /* NULL: closed, or not open yet */
     struct tls *tls; /* NULL: plain */
+    int fd;
     bool opening;
     bool stalled; /* lws keeps bytes */
     bool paused;  /* by the owner */
