@@ -298,6 +298,7 @@ static bool on_writable(void *owner)
 {
     struct conn *conn = owner;
     conn->heard_ms = conn->front->now_ms; /* it took something: a sign of life */
+    slow_caught_up(conn);
     if (!feed_held(conn))
         return false;
     if (conn->state == CONN_OPEN)
@@ -365,6 +366,7 @@ static enum status op_write(void *ctx, struct client *client, const uint8_t *fra
     if (stream_blocked(&conn->stream))
         return STATUS_AGAIN;
     stream_write(&conn->stream, frames, len);
+    slow_count(conn, len);
     return STATUS_OK;
 }
 

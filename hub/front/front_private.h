@@ -62,8 +62,21 @@ struct expiry {
 
 struct conn {
     struct client client; /* the core's; first, so that the one is the other */
-    struct front *front;
+    /* What each write looks at. */
+    uint32_t written;      /* bytes of frames, so far; this and the next three are front_slow.c's */
+    uint32_t checked;      /* the same when it was last looked at */
+    uint32_t behind_ms;    /* since when so much waits in the kernel */
+    uint32_t behind_taken; /* bytes that the peer had taken then */
+    uint8_t state;         /* enum conn_state */
+    uint8_t queue;         /* enum queue_name */
+    bool behind;           /* the two above hold */
+    bool slow;             /* the kernel keeps little for it */
+    bool told;             /* the core knows it: client_gone is owed */
+    bool paused;           /* by the core */
+    bool deaf;             /* its input can't be parsed any more */
+    bool deflate;          /* permessage-deflate was agreed */
     struct stream stream;
+    struct front *front;
     struct conn *prev, *next;
     struct handshake *handshake;
     struct ws_reader reader;
@@ -74,12 +87,6 @@ struct conn {
     uint32_t due_ms;     /* of its queue; low 32 bits */
     uint32_t heard_ms;   /* of the last byte from the peer; low 32 bits */
     uint16_t close_code; /* what was seen or sent; 0: nothing yet */
-    uint8_t state;       /* enum conn_state */
-    uint8_t queue;       /* enum queue_name */
-    bool told;           /* the core knows it: client_gone is owed */
-    bool paused;         /* by the core */
-    bool deaf;           /* its input can't be parsed any more */
-    bool deflate;        /* permessage-deflate was agreed */
     const char *why;     /* why we closed it; a static text or NULL */
 };
 
@@ -203,6 +210,21 @@ void inflate_done(struct deflater *deflater);
 
 void listen_stop(struct front *front);
 void listen_resume(void *front);
+
+/* --- front_slow.c --- */
+
+/* After so many bytes more it is looked at how many wait. */
+#define SLOW_CHECK_BYTES 65536U
+void slow_check(struct conn *conn);
+/* Counts what was written. */
+static inline void slow_count(struct conn *conn, size_t len)
+{
+    conn->written += (uint32_t)len;
+    if (conn->written - conn->checked >= SLOW_CHECK_BYTES)
+        slow_check(conn);
+}
+/* All that was written is out, or nearly. */
+void slow_caught_up(struct conn *conn);
 
 /* --- front_sweep.c --- */
 

@@ -1,5 +1,6 @@
 // Contract sections 3, 5 and 9: clients that do not read, and clients that do not answer PINGs.
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { test } from '../lib/runner.mjs'
 import { Backend } from '../lib/backend.mjs'
 import { Browser } from '../lib/browser.mjs'
@@ -109,6 +110,32 @@ test('a slow client holds nobody up, and memory stays bounded', async (t) => {
   const grown = hub.rss() - before
   assert.ok(grown < 48 * 1024 * 1024, `memory grew by ${grown}`)
   assert.equal(sleeper.end, null)
+})
+
+/** The most that the kernel keeps unsent of one connection of this port. */
+function keptByKernel(port) {
+  const lines = readFileSync('/proc/net/tcp', 'utf8').split('\n').slice(1).map((line) => line.trim().split(/\s+/))
+  return Math.max(...lines.filter(([, local]) => local && parseInt(local.split(':')[1], 16) === port).map((fields) => parseInt(fields[4], 16)))
+}
+
+test('of a client that stopped reading the kernel soon keeps no more, until it reads on', async (t) => {
+  const { backend, hub, reader, sleeper } = await start(t, 'drop_oldest')
+  let n = 0
+  const push = () => {
+    backend.push(UPSTREAM, `${n++}:`.padEnd(4096, '.'))
+    return reader.got(n)
+  }
+  await until(async () => {
+    await push()
+    return await hub.metric('vinhub_dropped_total') > 0
+  }, 30_000, 'the queue to overflow')
+  const kept = keptByKernel(hub.port)
+  assert.ok(kept > 0 && kept < 1.5 * 1024 * 1024, `the kernel keeps ${kept} bytes, of megabytes that it would`)
+  sleeper.readOn()
+  await until(() => numbers(sleeper).at(-1) === n - 1, 5000, 'what was kept for it')
+  for (let more = 0; more < 50; more++) await push()
+  await until(() => numbers(sleeper).at(-1) === n - 1, 5000, 'all that came afterwards')
+  assert.ok(sinceLastGap(numbers(sleeper)) >= 50, 'nothing was dropped any more')
 })
 
 test('a client that does not answer PINGs is dropped, one that only answers PINGs stays', async (t) => {
