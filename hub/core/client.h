@@ -28,23 +28,25 @@ enum client_state {
     CLIENT_GONE,     /* before client_open and after client_gone */
 };
 
+/* What a delivery looks at comes first: of many clients each line of memory that is fetched counts. */
 struct client {
-    struct hub *hub;
-    struct session *session;
-    struct client *prev, *next; /* in the session's list */
+    struct client *next, *prev; /* in the session's list */
     struct queue *queue;        /* NULL while the socket takes everything */
-    struct protocol_client *protocol_part; /* follower.c's; NULL for raw clients that want no replay */
-    char *user;                 /* for the audit log; NULL where that is off */
-    uint64_t received, sent;    /* messages, for the closing log line */
-    uint64_t opened_ms;
-    uint32_t rate_tokens_milli; /* token bucket, thousandths of a message */
-    uint32_t rate_at_ms;        /* low 32 bits of the time of the last refill */
+    uint64_t sent;              /* messages, for the closing log line */
     uint16_t pending;           /* own messages that wait for the upstream */
     uint8_t protocol;           /* enum client_protocol */
     uint8_t state;              /* enum client_state; one setter */
     uint8_t window_bits;        /* with permessage-deflate the client's window, 8 to 15; 0: nothing is deflated for it */
     bool blocked;               /* write said STATUS_AGAIN; client_writable is awaited */
     bool paused;                /* reading is stopped, for the upstream's sake */
+    struct hub *hub;
+    struct session *session;
+    struct protocol_client *protocol_part; /* follower.c's; NULL for raw clients that want no replay */
+    char *user;                 /* for the audit log; NULL where that is off */
+    uint64_t received;          /* messages, for the closing log line */
+    uint64_t opened_ms;
+    uint32_t rate_tokens_milli; /* token bucket, thousandths of a message */
+    uint32_t rate_at_ms;        /* low 32 bits of the time of the last refill */
 };
 
 /*

@@ -208,6 +208,38 @@ static void observe(const struct session *session, const struct pubs *batch)
     }
 }
 
+/* Two runners ahead of the loop over the clients: they ask memory for what a delivery to a client, or to its queue, will look at. It answers
+ * while the kernel is busy with the clients before; for slow clients, that cost nothing but memory, three waits of four fall away. */
+struct runners {
+    const struct client *far, *near;
+};
+
+static struct runners runners_start(const struct client *first)
+{
+    struct runners runners = {first, first};
+    for (int i = 0; i < 4 && runners.far; i++)
+        runners.far = runners.far->next;
+    for (int i = 0; i < 2 && runners.near; i++)
+        runners.near = runners.near->next;
+    return runners;
+}
+
+static void runners_step(struct runners *runners)
+{
+    const struct client *far = runners->far, *near = runners->near;
+    if (far) {
+        __builtin_prefetch(far->next);
+        __builtin_prefetch(far->queue);
+        __builtin_prefetch((const char *)far + 64);
+        __builtin_prefetch((const char *)far + 128); /* the front's part stands behind the core's */
+        runners->far = far->next;
+    }
+    if (near) {
+        queue_fetch_ahead(near);
+        runners->near = near->next;
+    }
+}
+
 static void flush_clients(struct session *session)
 {
     struct hub *hub = session->hub;
@@ -218,9 +250,11 @@ static void flush_clients(struct session *session)
     struct piece pieces[WIRE_FORMS][2] = {{{0}}};
     bool owned = session_is_owned(session);
     struct client *client, *next;
+    struct runners runners = runners_start(session->clients);
     if (hub->tails)
         tail_batch(session, &batch);
     DL_FOREACH_SAFE(session->clients, client, next) {
+        runners_step(&runners);
         /* A node that was paused in the middle of this must not go on (contract section 9). */
         if (owned && !hub_may_write(hub)) {
             metric_drop(DROP_FENCED, batch.len);

@@ -16,13 +16,13 @@ struct item {
 
 struct queue {
     struct item *items; /* a ring */
-    size_t head, len, cap;
+    size_t head, len, cap; /* cap is a power of two */
     size_t bytes;       /* payload bytes that wait */
 };
 
 static struct item *item_at(const struct queue *queue, size_t i)
 {
-    return &queue->items[(queue->head + i) % queue->cap];
+    return &queue->items[(queue->head + i) & (queue->cap - 1)];
 }
 
 static size_t item_bytes(const struct item *item)
@@ -76,14 +76,14 @@ static void pop(struct queue *queue)
     struct item *item = item_at(queue, 0);
     queue->bytes -= item_bytes(item);
     item_unref(item);
-    queue->head = (queue->head + 1) % queue->cap;
+    queue->head = (queue->head + 1) & (queue->cap - 1);
     queue->len--;
 }
 
 static void push_front(struct queue *queue, struct item item)
 {
     reserve(queue, 1);
-    queue->head = (queue->head + queue->cap - 1) % queue->cap;
+    queue->head = (queue->head + queue->cap - 1) & (queue->cap - 1);
     queue->len++;
     *item_at(queue, 0) = item;
     queue->bytes += item_bytes(&item);
@@ -95,7 +95,7 @@ static void remove_at(struct queue *queue, size_t k)
     struct item item = *item_at(queue, k);
     for (size_t i = k; i > 0; i--)
         *item_at(queue, i) = *item_at(queue, i - 1);
-    queue->head = (queue->head + 1) % queue->cap;
+    queue->head = (queue->head + 1) & (queue->cap - 1);
     queue->len--;
     queue->bytes -= item_bytes(&item);
     item_unref(&item);
@@ -241,6 +241,15 @@ void queue_skip(struct client *client, struct position upto)
             remove_at(queue, k);
         }
     }
+}
+
+void queue_fetch_ahead(const struct client *client)
+{
+    const struct queue *queue = client->queue;
+    if (!queue || !queue->cap)
+        return;
+    __builtin_prefetch(item_at(queue, 0));
+    __builtin_prefetch(item_at(queue, queue->len), 1);
 }
 
 size_t queue_bytes(const struct client *client)

@@ -22,6 +22,8 @@ void queue_skip(struct client *client, struct position upto);
 void queue_drain(struct client *client);
 /* Counts what is left as dropped and frees. */
 void queue_discard(struct client *client);
+/* Asks memory for what the next queue_publication will look at. */
+void queue_fetch_ahead(const struct client *client);
 size_t queue_bytes(const struct client *client);
 
 #endif
