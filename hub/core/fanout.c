@@ -346,8 +346,22 @@ void fanout_flush(struct session *session)
         follower_session_moved(session);
 }
 
+/* What was to go out in an epoch that is over can't any more. */
+static void drop_of_old_epochs(struct session *session)
+{
+    struct pubs *unconfirmed = &session->unconfirmed;
+    size_t n = 0;
+    while (n < unconfirmed->len && unconfirmed->items[n]->at.epoch < session->epoch)
+        n++;
+    if (n) {
+        metric_drop(DROP_STALE_EPOCH, n);
+        pubs_shift(unconfirmed, n);
+    }
+}
+
 void fanout_publish_again(struct session *session)
 {
+    drop_of_old_epochs(session);
     if (session->unconfirmed.len)
         publish(session, session->unconfirmed.items, session->unconfirmed.len, true);
 }
@@ -373,8 +387,8 @@ void fanout_on_published(struct session *session, uint64_t tag, enum status stat
     if (status == STATUS_IO || !tag)
         return; /* sent again after the reconnect */
     if (status == STATUS_REFUSED) {
-        if (session->state == SESSION_OWNER && unconfirmed->len)
-            ownership_lost(session, NULL, session->epoch);
+        if (unconfirmed->len)
+            ownership_refused(session); /* it waits: the assertion says whether it goes out again */
         return;
     }
     if (status == STATUS_NO_MEMORY)

@@ -410,6 +410,15 @@ static void assert_owner(struct session *session)
     record_session_soon(session);
 }
 
+/* The record may be another's, or just gone: data deleted by hand break no connection. Only the first takes the session away. */
+void ownership_refused(struct session *session)
+{
+    if (session->state != SESSION_OWNER || session->tag)
+        return;
+    assert_owner(session);
+    fanout_append_ring(session, UINT64_MAX);
+}
+
 bool ownership_asserting(const struct session *session)
 {
     return session->state == SESSION_OWNER && session->tag && !session->reclaiming;

@@ -41,6 +41,8 @@ void ownership_on_subscribed(struct session *session);
 void ownership_on_claimed(struct hub *hub, struct session *session, const char *id, uint64_t tag, enum status status, const char *owner,
                           uint64_t epoch);
 void ownership_on_released(struct session *session, uint64_t tag, enum status status);
+/* The store refused a publication. */
+void ownership_refused(struct session *session);
 /* An assertion is under way: nothing is published before its answer. */
 bool ownership_asserting(const struct session *session);
 void ownership_on_asserted(struct session *session, uint64_t tag, enum status status, const char *owner, uint64_t epoch);

@@ -91,6 +91,12 @@ void ownership_claim`,
         }],
     },
     {
+        name: 'the assertion after a refused publication',
+        file: 'hub/core/fanout.c',
+        from: 'ownership_refused(session);',
+        to: 'ownership_lost(session, NULL, session->epoch);',
+    },
+    {
         name: 'the gap fill',
         file: 'hub/core/history.c',
         from: '    } else if (follows(session->at, at) && (at.epoch == session->at.epoch || !session->doubt)) {',

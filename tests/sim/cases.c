@@ -291,6 +291,27 @@ static void the_last_push_is_missed(struct world *world)
     until(world, watchers_up_to_date, "the push that was missed reaches every client");
 }
 
+/* Data deleted by hand. */
+
+static bool one_upstream_ever(const struct world *world)
+{
+    return world->upstreams && !world->upstreams->next;
+}
+
+static void the_data_are_deleted(struct world *world)
+{
+    n0_owns_n1_watches(world);
+    for (int i = 0; i < 20; i++) {
+        if (i % 5 == 2)
+            store_clear(&world->store);
+        backend_push(world, 0, "push");
+        world_pass(world, 20 * MS);
+    }
+    everybody_gets_a_push(world);
+    expect(world, !world->gaps, "nobody missed a push");
+    expect(world, one_upstream_ever(world), "the owner kept its upstream");
+}
+
 const struct sim_case cases[] = {
     {.name = "a claim that names a dead owner does not take what that owner has claimed anew",
      .script = a_claim_names_an_epoch_that_is_over,
@@ -313,6 +334,7 @@ const struct sim_case cases[] = {
     {.name = "what was handed back is not taken from an old connection",
      .script = a_command_arrives_late,
      .history = 10},
+    {.name = "data deleted by hand cost no owner its session, and no member a push", .script = the_data_are_deleted, .history = 10},
     {.name = "seed 371: a membership of the life before kept an upstream open", .seed = 371},
     {.name = "seed 862: a membership of the life before kept an upstream open", .seed = 862},
     {.name =
