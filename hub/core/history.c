@@ -53,6 +53,12 @@ void stream_close(struct position *at, struct position oldest, struct position t
     *at = to;
 }
 
+/* Nothing is missing before it; where the subscription was interrupted, the end of the epoch before it may be. */
+static bool goes_on(const struct session *session, struct position at)
+{
+    return follows(session->at, at) && (at.epoch == session->at.epoch || !session->doubt);
+}
+
 static void accept_publication(void *ctx, struct publication *publication)
 {
     struct session *session = ctx;
@@ -179,7 +185,7 @@ void history_receive(struct session *session, struct publication *publication)
         hold(session, publication);
     } else if (position_compare(at, session->at) <= 0) {
         metric_drop(DROP_DUPLICATE, 1);
-    } else if (follows(session->at, at) && (at.epoch == session->at.epoch || !session->doubt)) {
+    } else if (goes_on(session, at)) {
         session->at = at;
         accept_publication(session, publication);
     } else {
@@ -207,7 +213,7 @@ void history_late(struct session *session, struct publication *publication)
 {
     if (!session->recovering || session->recover_tag || position_compare(publication->at, session->at) <= 0) {
         metric_drop(DROP_DUPLICATE, 1);
-    } else if (follows(session->at, publication->at)) {
+    } else if (goes_on(session, publication->at)) {
         session->at = publication->at;
         accept_publication(session, publication);
     } else {

@@ -11,8 +11,8 @@ export const mutations = [
     {
         name: 'the epoch check on receive',
         file: 'hub/core/history.c',
-        from: '    } else if (position_compare(at, session->at) <= 0) {\n        metric_drop(DROP_DUPLICATE, 1);\n    } else if (follows',
-        to: '    } else if (at.epoch == session->at.epoch && at.offset <= session->at.offset) {\n        metric_drop(DROP_DUPLICATE, 1);\n    } else if (at.epoch < session->at.epoch || follows',
+        from: '    } else if (position_compare(at, session->at) <= 0) {\n        metric_drop(DROP_DUPLICATE, 1);\n    } else if (goes_on',
+        to: '    } else if (at.epoch == session->at.epoch && at.offset <= session->at.offset) {\n        metric_drop(DROP_DUPLICATE, 1);\n    } else if (at.epoch < session->at.epoch || goes_on',
         also: [{
             file: 'hub/core/hub.c',
             from: 'if (envelope->epoch < (session->positioned ? session->at.epoch : session->epoch)) {',
@@ -50,13 +50,13 @@ export const mutations = [
     {
         name: 'the repeated LEAVE',
         file: 'hub/core/membership.c',
-        from: '.number = ++hub->numbers, .epoch = session->epoch};\n    session_step_after(session, ASK_AGAIN_MS);',
+        from: '.number = ++hub->numbers, .epoch = session->epoch};\n    session_ask_again(session);',
         to: '.number = ++hub->numbers, .epoch = session->epoch};',
     },
     {
         name: 'the repeated JOIN',
         file: 'hub/core/membership.c',
-        from: '    if (session->state == SESSION_JOINING)\n        session_step_after(session, ASK_AGAIN_MS);\n    else if (!session->count_changed)',
+        from: '    if (session->state == SESSION_JOINING)\n        session_ask_again(session);\n    else if (!session->count_changed)',
         to: '    if (session->state != SESSION_JOINING && !session->count_changed)',
     },
     {
@@ -99,8 +99,8 @@ void ownership_claim`,
     {
         name: 'the gap fill',
         file: 'hub/core/history.c',
-        from: '    } else if (follows(session->at, at) && (at.epoch == session->at.epoch || !session->doubt)) {',
-        to: '    } else if (true) {',
+        from: '} else if (goes_on(session, at)) {',
+        to: '} else if (true) {',
     },
     {
         name: 'the lease in a TAKE',

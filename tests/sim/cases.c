@@ -353,6 +353,8 @@ const struct sim_case cases[] = {
     {.name = "seed 15240: a client that resumed was told of a gap before its position",
      .seed = 15240},
     {.name = "seed 25412: a late TAKE brought back the life before of a member", .seed = 25412},
+    {.name = "seed 57000: a client that resumed was told of a gap of an older epoch", .seed = 57000},
+    {.name = "seed 58618: the end of an epoch was lost where two claims were granted in a row", .seed = 58618},
     {.name = "seed 100080: a client that resumed was told of a gap of an older epoch",
      .seed = 100080},
 };
