@@ -17,6 +17,7 @@
 
 #define POSITION_WAIT_MS 1000 /* contract section 6: not known within 1 s */
 #define TOKEN_AHEAD_MS 2000   /* a token ahead of this node's position waits so long for it to catch up */
+#define TOKEN_AHEAD_TIMES 10  /* and that often where the client was already welcomed there */
 #define READ_AGAIN_MS 500
 #define READ_TRIES 10
 #define READ_LIMIT 500
@@ -30,7 +31,7 @@ struct follower {
     enum follower_wait wait;
     struct position at;   /* where it stands while it catches up */
     uint32_t replay;      /* raw clients: how many past publications */
-    unsigned tries;
+    unsigned tries, waits;
     bool has_token;
     bool welcomed; /* at the token's position, before the session's was known */
     char id[V1_CLIENT_MAX + 1];
@@ -253,6 +254,12 @@ void follower_session_moved(struct session *session)
     }
 }
 
+/* The session stands before where the client was welcomed: after a fail-over that lost writes, until the next owner begins. */
+static bool still_behind(const struct session *session, struct follower *follower)
+{
+    return !session->positioned || (position_compare(session->at, follower->at) < 0 && ++follower->waits < TOKEN_AHEAD_TIMES);
+}
+
 static void on_follower_timer(struct timer *timer, uint64_t now_ms)
 {
     struct follower *follower = CONTAINER_OF(timer, struct follower, timer);
@@ -268,7 +275,7 @@ static void on_follower_timer(struct timer *timer, uint64_t now_ms)
     if (client->state != CLIENT_CATCHING || !client->protocol_part || follower->wait != WAIT_POSITION)
         return; /* the flush has begun it */
     struct session *session = client->session;
-    bool waits = welcome_at_token(client) || (follower->welcomed && !session->positioned);
+    bool waits = welcome_at_token(client) || (follower->welcomed && still_behind(session, follower));
     if (waits)
         timer_start(&client->hub->timers, &follower->timer, client->hub->now_ms + TOKEN_AHEAD_MS, on_follower_timer);
     else
