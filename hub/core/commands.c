@@ -13,16 +13,22 @@
 #include "core/ownership.h"
 #include "core/session.h"
 
-#define EXPIRE_LOOK_MS 500     /* how exactly `wait` is kept */
+#define LOOK_MS 500            /* how often the queue is looked at anyway: for answers that do not come */
+#define LOOK_LEAST_MS 20       /* how exactly `wait` is kept */
 #define TELL_COUNT 1000        /* commands in one message to the owner */
 #define TELL_BYTES (1u << 20)  /* payload in it, but for a single larger one */
 
 static void on_timer(struct timer *timer, uint64_t now_ms);
 
-static void arm(struct session *session)
+/* Looks at the queue when something in it expires (0: nothing does), or before that. */
+static void arm(struct session *session, uint64_t expires_ms)
 {
-    if (session->out.list && !timer_armed(&session->out.timer))
-        timer_start(&session->hub->timers, &session->out.timer, session->hub->now_ms + EXPIRE_LOOK_MS, on_timer);
+    struct timer *timer = &session->out.timer;
+    uint64_t now_ms = session->hub->now_ms, at_ms = now_ms + LOOK_MS;
+    if (expires_ms && expires_ms < at_ms)
+        at_ms = expires_ms > now_ms + LOOK_LEAST_MS ? expires_ms : now_ms + LOOK_LEAST_MS;
+    if (!timer_armed(timer) || timer->at_ms > at_ms)
+        timer_start(&session->hub->timers, timer, at_ms, on_timer);
 }
 
 uint64_t commands_confirmed(const struct session *session)
@@ -113,7 +119,7 @@ static void append(struct session *session, struct command *command)
     metric_observe(HISTOGRAM_UPSTREAM_QUEUE, out->bytes);
     if (!out->unsent)
         out->unsent = command;
-    arm(session);
+    arm(session, command->expires_ms);
 }
 
 /* Sends the one message without queueing it, where nothing waits before it. */
@@ -259,25 +265,32 @@ static void take_back(struct session *session)
     session->out.unsent = session->out.list;
 }
 
-static void expire(struct session *session)
+/* Returns when the next one will; 0: none. */
+static uint64_t expire(struct session *session)
 {
     struct command *command, *next;
+    uint64_t next_ms = 0;
     DL_FOREACH_SAFE(session->out.list, command, next) {
-        if (command->member || command->expires_ms > session->hub->now_ms)
+        if (command->member)
             continue;
+        if (command->expires_ms > session->hub->now_ms) {
+            next_ms = !next_ms || command->expires_ms < next_ms ? command->expires_ms : next_ms;
+            continue;
+        }
         struct client *client = command->client;
         command_free(session, command);
         refuse(session, client, "waited too long");
     }
     if (!session->out.list)
         ownership_unwanted(session);
+    return next_ms;
 }
 
 static void on_timer(struct timer *timer, uint64_t now_ms)
 {
     struct session *session = CONTAINER_OF(timer, struct session, out.timer);
     struct commands *out = &session->out;
-    expire(session);
+    uint64_t next_ms = expire(session);
     if (session->state == SESSION_ENDED)
         return;
     /* Nothing came back for a second: the message or its answer was lost, or nobody listens. The owner drops doubles by number. */
@@ -286,7 +299,8 @@ static void on_timer(struct timer *timer, uint64_t now_ms)
         take_back(session);
         commands_pump(session);
     }
-    arm(session);
+    if (out->list)
+        arm(session, next_ms);
 }
 
 void commands_client_gone(struct client *client)
