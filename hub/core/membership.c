@@ -40,7 +40,7 @@ void membership_send_join(struct session *session)
     struct hub *hub = session->hub;
     uint64_t number = ++hub->numbers;
     if (session->state == SESSION_JOINING)
-        session_step_after(session, ASK_AGAIN_MS);
+        session_ask_again(session);
     else if (!session->count_changed)
         return;
     session->count_changed = false;
@@ -62,6 +62,7 @@ void membership_join(struct session *session)
 {
     assert(session->owner);
     session_set_state(session, SESSION_JOINING);
+    session->asked = 0;
     session->join_number = session->hub->numbers + 1;
     membership_send_join(session);
 }
@@ -83,7 +84,7 @@ void membership_send_leave(struct session *session)
 {
     struct hub *hub = session->hub;
     struct envelope leave = {.type = ENVELOPE_LEAVE, .session = slice_of(session->id), .number = ++hub->numbers, .epoch = session->epoch};
-    session_step_after(session, ASK_AGAIN_MS);
+    session_ask_again(session);
     if (session->owner && hub->bus_connected)
         membership_tell(hub, slice_of(session->owner->id), &leave);
 }

@@ -69,6 +69,13 @@ void session_step_after(struct session *session, uint64_t after_ms)
     timer_start(&session->hub->timers, &session->step, session->hub->now_ms + after_ms, on_step);
 }
 
+void session_ask_again(struct session *session)
+{
+    if (session->asked < ASK_TIMES)
+        session->asked++;
+    session_step_after(session, session->asked > 2 ? (uint64_t)ASK_AGAIN_MS << (session->asked - 2) : ASK_AGAIN_MS);
+}
+
 void session_set_state(struct session *session, enum session_state state)
 {
     struct hub *hub = session->hub;
@@ -77,6 +84,7 @@ void session_set_state(struct session *session, enum session_state state)
     assert(next_states[session->state] & BIT(state));
     bool was_owned = session_is_owned(session);
     session->state = state;
+    session->asked = 0;
     timer_stop(&hub->timers, &session->step);
     if (was_owned != session_is_owned(session))
         hub->owned += was_owned ? (uint64_t)-1 : 1;

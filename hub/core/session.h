@@ -18,6 +18,8 @@ void session_remove_client(struct session *session, struct client *client);
 void session_set_state(struct session *session, enum session_state state);
 /* Runs what the state asks for after_ms from now. */
 void session_step_after(struct session *session, uint64_t after_ms);
+/* The same, later each time until the state changes. */
+void session_ask_again(struct session *session);
 /* True where an upstream may be open: the session counts as owned. */
 bool session_is_owned(const struct session *session);
 /* The word of contract section 1 for the records. */

@@ -31,19 +31,20 @@
 
 #define CONTAINER_OF(pointer, type, field) ((type *)(void *)((char *)(pointer)-offsetof(type, field)))
 
-#define ASK_AGAIN_MS 1000  /* a member that waits for an answer asks again each second (design section 4) */
+#define ASK_AGAIN_MS 1000  /* a member that waits for an answer asks again, from the second time on after twice as long */
+#define ASK_TIMES 4        /* and then as often: where all is late, what is asked again makes it later */
 #define SEND_MEMORY_MS (5 * 60 * 1000u) /* how long a last SEND id is remembered (contract section 6) */
 
 /* What a node is to a session. Each state says what ends it. */
 enum session_state {
     SESSION_SUBSCRIBING, /* until on_subscribed; the bus resubscribes by itself */
     SESSION_CLAIMING,    /* until on_claimed; asked again by the step timer */
-    SESSION_JOINING,     /* until JOINED; JOIN again each second, or the owner is dead */
+    SESSION_JOINING,     /* until JOINED; JOIN again after 1, 1, 2, 4, 4 ... s, or the owner is dead */
     SESSION_MEMBER,      /* until the last client leaves, the owner changes or dies */
     SESSION_OWNER,       /* until it is released, handed over, fenced or lost */
     SESSION_MOVING,      /* upstream closing for a hand-over, then the transfer; until on_transferred */
     SESSION_RELEASING,   /* upstream closing, then the release; until on_released */
-    SESSION_LEAVING,     /* LEAVE each second until LEFT or the owner is dead */
+    SESSION_LEAVING,     /* LEAVE as often until LEFT or the owner is dead */
     SESSION_FENCED,      /* was owner when the lease ran out; until the lease is back */
     SESSION_ENDED,       /* unsubscribed; freed at the end of the turn */
     SESSION_STATES
@@ -169,6 +170,7 @@ struct session {
     bool subscribed;
     bool owner_died;     /* the owner at this epoch was found dead: the claim names it */
     bool doubt;          /* the subscription was interrupted: the end of an epoch may have been missed */
+    uint8_t asked;       /* how often, in this state and without an answer */
     struct timer step;   /* of the state */
 
     /* stream */
