@@ -19,8 +19,9 @@ struct redis_lane {
     struct redis_link *link;
     struct loop_timer *deadline;
     bool open;
-    bool closing;                  /* ops are being finished because the connection is gone */
-    bool ticking;                  /* the deadline's timer is armed */
+    bool closing;         /* ops are being finished because the connection is gone */
+    bool ticking;         /* the deadline's timer is armed */
+    uint64_t progress_ms; /* the latest reply, or when there was first something to reply to */
     struct redis_op_list flight;   /* sent, in order */
     struct redis_op_list lost;     /* refused for a lost script, in order */
     struct redis_op_list held;     /* came after the first of those */
@@ -37,9 +38,9 @@ static void lane_push(struct redis_lane *lane, struct redis_op *op);
 
 /*
  * Redis writes to its clients in the opposite order to that in which they first had something to
- * get (clients_pending_write, a list with new ones at its head, up to Redis 8). With something cheap
- * ahead of it in the same write, a script's answer goes out after what the script published, not
- * before: the members, whose clients wait, are served before this node, for which nobody waits.
+ * get (clients_pending_write, a list with new ones at its head, up to Redis 8). With something
+ * cheap ahead of it in the same write, a script's answer goes out after what the script published,
+ * not before: the members, whose clients wait, are served before this node, for which nobody waits.
  */
 static void push_ahead(struct redis_lane *lane)
 {
@@ -61,7 +62,8 @@ static void lane_push(struct redis_lane *lane, struct redis_op *op)
         lane_push(lane, asking);
     }
     op->tries++;
-    op->sent_ms = clock_boot_ms();
+    if (lane->flight.first == NULL)
+        lane->progress_ms = clock_boot_ms();
     lane->wants_wait = lane->wants_wait || op->replicated;
     lane->unanswered_bytes += op->request.len;
     metric_add(METRIC_BUS_COMMANDS, 1);
@@ -78,7 +80,8 @@ static void on_deadline(void *ctx)
     lane->ticking = lane->flight.first != NULL;
     if (!lane->ticking)
         return;
-    uint64_t waited_ms = clock_boot_ms() - lane->flight.first->sent_ms;
+    /* A server with much to do is late, but answers: a new connection would only give it more. */
+    uint64_t waited_ms = clock_boot_ms() - lane->progress_ms;
     uint32_t limit_ms = lane->options.link.deadline_ms;
     if (waited_ms < limit_ms)
         loop_timer_start(lane->deadline, limit_ms - waited_ms);
@@ -205,6 +208,7 @@ static void on_reply(void *ctx, struct redisReply *reply)
         return;
     }
     lane->unanswered_bytes -= op->request.len;
+    lane->progress_ms = clock_boot_ms();
     if (reply->type == REDIS_REPLY_ERROR) {
         on_error(lane, op, reply);
     } else {

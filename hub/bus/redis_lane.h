@@ -1,10 +1,11 @@
 /*
  * The command connection to one server: a pipeline of ops, answered first in, first out.
  *
- * Each op has a deadline; the oldest one over it ends the whole connection, once. A lane is open
- * when the server has the scripts. What it has lost of them it gets again, and ops that it refused
- * for it are sent again in their order. What was under way when a connection ended is answered with
- * STATUS_IO: nothing is ever sent a second time on another connection.
+ * Replies have a deadline, counted from the one before: a connection that owes some and gives none
+ * for so long is ended, once. A lane is open when the server has the scripts. What it has lost of
+ * them it gets again, and ops that it refused for it are sent again in their order. What was under
+ * way when a connection ended is answered with STATUS_IO: nothing is ever sent a second time on
+ * another connection.
  */
 #ifndef VINHUB_BUS_REDIS_LANE_H
 #define VINHUB_BUS_REDIS_LANE_H

@@ -35,7 +35,6 @@ struct redis_op {
     bool done;
     uint16_t slot; /* of a cluster */
     unsigned tries;
-    uint64_t sent_ms;
     struct redis_request request;
     enum status status;
     struct redisReply *reply;

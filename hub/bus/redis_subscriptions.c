@@ -38,8 +38,8 @@ struct redis_subscriptions {
     struct channel *dirty_first, *dirty_last;
     struct request unanswered[UNANSWERED_MAX]; /* a ring, in the order of the answers */
     size_t start, len;
-    uint64_t progress_ms; /* the latest answer, or the request after which there was something to
-                             answer */
+    uint64_t progress_ms; /* the latest answer or message, or the request after which there was
+                             something to answer */
     struct loop_timer *deadline;
     bool ticking; /* the deadline's timer is armed */
 };
@@ -162,7 +162,6 @@ static struct channel *take_request(struct redis_subscriptions *s)
     struct channel *channel = s->unanswered[s->start].channel;
     s->start = (s->start + 1) % UNANSWERED_MAX;
     s->len--;
-    s->progress_ms = clock_boot_ms();
     channel->unanswered--;
     return channel;
 }
@@ -232,6 +231,7 @@ static void on_push(struct redis_subscriptions *s, const redisReply *reply)
 static void on_reply(void *ctx, struct redisReply *reply)
 {
     struct redis_subscriptions *s = ctx;
+    s->progress_ms = clock_boot_ms();
     if (reply->type == REDIS_REPLY_ERROR)
         on_error(s, reply->str);
     else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 3 &&

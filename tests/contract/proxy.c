@@ -16,10 +16,12 @@
 #include <cmocka.h>
 
 #define PAIRS_MAX 32
+#define CRAWL_MS  50
 
 struct proxy_shared {
     atomic_uint deafened; /* subscribers up to this number are deaf */
     atomic_uint subscribers;
+    atomic_uint crawl_bytes;
 };
 
 struct pair {
@@ -53,7 +55,11 @@ static void close_pair(struct pair *pair)
 static void pass(struct proxy_shared *shared, struct pair *pair, bool from_client)
 {
     char bytes[65536];
-    ssize_t len = recv(from_client ? pair->client : pair->server, bytes, sizeof(bytes), 0);
+    size_t most = from_client ? 0 : atomic_load(&shared->crawl_bytes);
+    ssize_t len = recv(from_client ? pair->client : pair->server, bytes,
+                       most > 0 ? most : sizeof(bytes), 0);
+    if (most > 0)
+        poll(NULL, 0, CRAWL_MS);
     if (len <= 0) {
         close_pair(pair);
         return;
@@ -128,6 +134,11 @@ void proxy_stop(struct proxy *proxy)
 void proxy_deafen(struct proxy *proxy)
 {
     atomic_store(&proxy->shared->deafened, atomic_load(&proxy->shared->subscribers));
+}
+
+void proxy_crawl(struct proxy *proxy, unsigned bytes)
+{
+    atomic_store(&proxy->shared->crawl_bytes, bytes);
 }
 
 unsigned proxy_subscribers(const struct proxy *proxy)

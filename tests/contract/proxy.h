@@ -1,6 +1,6 @@
 /*
  * A TCP proxy in front of a server, in a process of its own, that can go deaf: connections stay
- * open and nothing comes back on those over which channels were subscribed.
+ * open and nothing comes back on those over which channels were subscribed. Or it crawls.
  */
 #ifndef VINHUB_TESTS_CONTRACT_PROXY_H
 #define VINHUB_TESTS_CONTRACT_PROXY_H
@@ -21,6 +21,8 @@ void proxy_start(struct proxy *proxy, uint16_t to_port);
 void proxy_stop(struct proxy *proxy);
 /* Subscribers accepted so far go deaf; later ones hear. */
 void proxy_deafen(struct proxy *proxy);
+/* Of answers this many bytes are passed on at a time, with 50 ms in between; 0: all at once. */
+void proxy_crawl(struct proxy *proxy, unsigned bytes);
 /* How many connections have subscribed to something so far. */
 unsigned proxy_subscribers(const struct proxy *proxy);
 

@@ -162,6 +162,27 @@ static void a_server_that_slept_is_spoken_to_again(void **state)
     rig_wait(a, SEEN_PUSH, ENVELOPE_PUSH);
 }
 
+static void a_server_that_is_late_but_answers_keeps_its_connection(void **state)
+{
+    (void)state;
+    grow_up();
+    struct proxy proxy;
+    proxy_start(&proxy, r.server.port);
+    snprintf(r.url, sizeof(r.url), "redis://127.0.0.1:%u", proxy.port);
+    struct peer *a = rig_peer(&r.rig, "a");
+    uint64_t epoch = peer_claim(a, SESSION);
+    proxy_crawl(&proxy, 20);
+    uint64_t start_ms = clock_boot_ms();
+    for (uint64_t offset = 1; offset <= 200; offset++)
+        publish(a, offset, epoch, offset, "x", 1);
+    for (uint64_t tag = 1; tag <= 200; tag++)
+        assert_int_equal(rig_wait(a, SEEN_PUBLISHED, tag)->status, STATUS_OK);
+    assert_true(clock_boot_ms() - start_ms > LEASE_MS); /* the deadline is half of it */
+    assert_null(rig_find(a, SEEN_DISCONNECTED, 0));
+    rig_clear(&r.rig);
+    proxy_stop(&proxy);
+}
+
 static void a_killed_command_connection_comes_back(void **state)
 {
     (void)state;
@@ -462,6 +483,7 @@ int main(void)
         FAULT(a_young_server_grants_a_missing_record_to_its_holder_only),
         FAULT(what_was_under_way_is_answered_before_the_disconnection_is_told),
         FAULT(a_server_that_slept_is_spoken_to_again),
+        FAULT(a_server_that_is_late_but_answers_keeps_its_connection),
         FAULT(a_killed_command_connection_comes_back),
         FAULT(a_killed_subscription_connection_comes_back_without_a_disconnection),
         FAULT(a_deaf_subscription_connection_is_made_again),
