@@ -260,7 +260,7 @@ static uint64_t work(enum phase phase)
     if (phase != PHASE_PRIME && phase != PHASE_WARM && phase != PHASE_MEASURE)
         return now + 5000000;
     bool warming = phase == PHASE_WARM && options->warm_rate > 0;
-    bool goes_on = self.paced == PHASE_WARM && options->warm_rate <= 0;
+    bool goes_on = self.paced == PHASE_WARM && options->warm_rate <= 0 && options->rounds == 0;
     if (self.paced != phase && !(goes_on && phase == PHASE_MEASURE)) {
         self.from_ns = now;
         self.made = self.passed = 0;
