@@ -86,7 +86,7 @@ static const char *reply_to(const struct conf *conf, const void *payload, size_t
     return NULL;
 }
 
-static void audit(const struct client *client, size_t len)
+void client_audit(const struct client *client, size_t len)
 {
     if (client->hub->conf->log.audit)
         log_info("audit", LOG_STR("user", client->user ? client->user : ""), LOG_STR("session", client->session->id), LOG_U64("bytes", len));
@@ -108,7 +108,6 @@ void client_message(struct client *client, enum opcode opcode, const void *paylo
     }
     if (!client_spend(client))
         return;
-    audit(client, len);
     commands_add(client->session, client, 0, "", opcode, payload, len);
 }
 

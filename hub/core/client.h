@@ -64,6 +64,8 @@ void client_writable(struct client *client);
 void client_gone(struct client *client, unsigned code, const char *reason);
 /* Spends one message of its rate. Returns false where there is none left: it is being closed with 4002. */
 bool client_spend(struct client *client);
+/* A line for the audit log, where it is on: a message of this client goes upstream, or into the queue for it. */
+void client_audit(const struct client *client, size_t len);
 /* Frees what the core has for it, without a word to anybody; its session forgets it next. For client_gone and hub_free. */
 void client_let_go(struct client *client);
 /* The front (or the core) closes it with a code of contract section 7; counted and logged. No effect on a closing client. */

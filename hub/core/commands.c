@@ -142,8 +142,10 @@ void commands_add(struct session *session, struct client *client, uint64_t send_
     struct hub *hub = session->hub;
     metric_add(METRIC_CLIENT_MESSAGES_IN, 1);
     metric_service_add(session->metrics, SERVICE_CLIENT_MESSAGES_IN, 1);
-    if (!send_id && send_straight(session, opcode, payload, len))
+    if (!send_id && send_straight(session, opcode, payload, len)) {
+        client_audit(client, len);
         return;
+    }
     /* While the upstream takes messages, a full queue stops the reading; what was read until then is still taken. */
     bool room = has_room(session, len) || (session->status == UPSTREAM_CONNECTED && !client->paused);
     struct command *command = room ? command_new(payload, len) : NULL;
@@ -160,6 +162,8 @@ void commands_add(struct session *session, struct client *client, uint64_t send_
     uint32_t wait_ms = session->service->to_upstream.wait_ms;
     command->expires_ms = hub->now_ms + wait_ms + rng_below(&hub->rng, wait_ms / 2 + 1);
     append(session, command);
+    if (!send_id || !last_sends_covers(session, sender, send_id))
+        client_audit(client, len);
     if (session->status == UPSTREAM_CONNECTED && session->out.bytes > session->service->to_upstream.queue_bytes / 2)
         pause_client(session, client, true);
     commands_pump(session);

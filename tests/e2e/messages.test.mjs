@@ -191,3 +191,21 @@ test('an ill-formed or oversized message of the backend reaches no browser, and 
   assert.equal(page.received[0].data.length, 65536, 'a message of just the limit passes')
   await quiet(() => page.received.length > 1 || page.end, 200, 'anything else at the browser')
 })
+
+test('log.audit: a line with user, session and size for each message sent upstream, and never its content', async (t) => {
+  const backend = await Backend.start(t)
+  const hub = await startHub(t, { settings: { services: [service(backend)], log: { audit: true } } })
+  const raw = await Browser.open(t, hub.url('/admin/VIN1?remoteWs'))
+  const v1 = await Browser.open(t, hub.url('/other/VIN1?remoteWs'), { protocols: ['vinhub.v1'] })
+  raw.send('ping')
+  raw.send('nine byte')
+  await until(() => backend.messages.length === 1, 5000, 'the raw message')
+  for (const payload of ['seventeen bytes..', 'the same id again']) v1.send(JSON.stringify({ type: 'SEND', id: 1, payload }))
+  await until(() => backend.messages.length === 2, 5000, 'the SEND')
+  await until(() => v1.texts().filter((text) => text.includes('"ACK"')).length === 2, 5000, 'two ACKs')
+  const lines = hub.lines.filter((line) => line.includes(' audit '))
+  assert.deepEqual(lines.map((line) => line.replace(/.* (user=.*)/, '$1')), [
+    'user=admin session=remoteWs:VIN1 bytes=9', 'user=other session=remoteWs:VIN1 bytes=17',
+  ])
+  assert.ok(!hub.lines.some((line) => /nine byte|seventeen/.test(line)))
+})
