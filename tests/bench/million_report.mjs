@@ -23,13 +23,16 @@ function memoryRows(plan, memory) {
   ]
 }
 
+const PHASES = ['connect', 'prime', 'settle', 'warm', 'measure', 'end']
+
 function cpuRows(report, nodes, store, loadCpu) {
+  const until = (phase) => PHASES.slice(0, PHASES.indexOf(phase) + 1).reduce((last, name) => loadCpu[name] ?? last, 0)
   const line = (field, load) => `${seconds(sum(nodes, (node) => node[field]))}, ${seconds(store[field])}, ${seconds(load)}`
-  const idle = [sum(nodes, (node) => node.warm_cpu_ns), store.warm_cpu_ns, loadCpu.warm - (loadCpu.settle ?? loadCpu.prime)]
+  const idle = [sum(nodes, (node) => node.warm_cpu_ns), store.warm_cpu_ns, until('warm') - until('settle')]
   return [
-    ['CPU to connect: nodes, Redis, clients and backend', line('connect_cpu_ns', loadCpu.connect)],
+    ['CPU to connect: nodes, Redis, clients and backend', line('connect_cpu_ns', until('connect'))],
     ['idle with heartbeats, of a core: the same', idle.map((ns) => share(ns, report.warm_ns)).join(', ')],
-    ['CPU of the pushes: the same', line('cpu_ns', (loadCpu.end ?? loadCpu.measure) - loadCpu.warm)],
+    ['CPU of the pushes: the same', line('cpu_ns', until('end') - until('warm'))],
   ]
 }
 
