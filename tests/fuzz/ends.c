@@ -39,6 +39,7 @@ static struct upstream *upstream_open(void *ctx, struct session *session, struct
                                       const char *url)
 {
     struct upstream *upstream = calloc(1, sizeof(*upstream));
+    assert(session->epoch > 0); /* nobody opens one without a grant */
     assert(service != NULL && strncmp(url, "ws://backend:80/", 16) == 0);
     *upstream = (struct upstream){.node = ctx,
                                   .session = session,
