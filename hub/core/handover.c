@@ -323,5 +323,6 @@ void handover_on_take(struct hub *hub, struct session *session, const struct env
     }
     ownership_take(session, envelope->epoch);
     learn(session, envelope);
+    membership_expect(session);
     answer_taken(hub, envelope);
 }

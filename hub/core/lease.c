@@ -13,6 +13,7 @@
 
 #define RENEW_AT_MOST_MS 500 /* design section 4: every lease/4, at most every 500 ms */
 #define FENCE_MARGIN_MS 100  /* at least; lease/8 where that is more */
+#define HELLO_LEASES 2       /* who hears nothing for so long has lost its sessions, and with them their members */
 #define FIRST_HEARING_MS 20  /* a starting node asks again this soon while its inbox has not been heard */
 
 static const char *const state_names[] = {"starting", "up", "draining", "fenced", "stopped"};
@@ -213,6 +214,8 @@ void lease_on_renewed(struct hub *hub, uint64_t tag, enum status status, bool pr
         peers_restart(hub);
     lease->read_ms = hub->now_ms;
     if (first)
+        lease->hello_until_ms = hub->now_ms + HELLO_LEASES * (uint64_t)length_ms;
+    if (hub->now_ms < lease->hello_until_ms)
         say_hello(hub, nodes, len);
     if (!present && !first)
         ownership_store_emptied(hub);

@@ -16,6 +16,7 @@
 #include "core/record.h"
 #include "core/session.h"
 
+#define ROLL_CALL_LEASES 20 /* a membership that only one side believes in ends after that */
 #define COUNT_AGAIN_MS 1000 /* a changed number of clients is told this late, so that many changes are one message */
 
 void membership_tell(struct hub *hub, struct slice node, struct envelope *envelope)
@@ -33,6 +34,21 @@ bool membership_from_owner(const struct session *session, const struct envelope 
 {
     return session->owner && strlen(session->owner->id) == envelope->node.len &&
            !memcmp(session->owner->id, envelope->node.at, envelope->node.len);
+}
+
+static uint64_t roll_call_ms(const struct session *session)
+{
+    return ROLL_CALL_LEASES * (uint64_t)session->hub->conf->node.lease_ms;
+}
+
+void membership_step(struct session *session)
+{
+    if (session->state == SESSION_MEMBER && session->hub->now_ms - session->owner_heard_ms >= 3 * roll_call_ms(session))
+        membership_join(session); /* it may have forgotten this node */
+    else
+        membership_send_join(session);
+    if (session->state == SESSION_MEMBER)
+        session_step_after(session, roll_call_ms(session));
 }
 
 void membership_send_join(struct session *session)
@@ -75,7 +91,7 @@ void membership_count_changed(struct session *session)
         session->count_changed = true; /* the JOIN under way has the old number */
     } else if (session->state == SESSION_MEMBER) {
         session->count_changed = true;
-        if (!timer_armed(&session->step))
+        if (!timer_armed(&session->step) || session->step.at_ms > session->hub->now_ms + COUNT_AGAIN_MS)
             session_step_after(session, COUNT_AGAIN_MS);
     }
 }
@@ -115,6 +131,47 @@ struct member *membership_find(struct session *session, struct slice node)
     return NULL;
 }
 
+static void tell_status(struct session *session, const struct member *member)
+{
+    struct envelope status = {
+        .type = ENVELOPE_STATUS,
+        .session = slice_of(session->id),
+        .epoch = session->epoch,
+        .status = session->status,
+        .text = slice_of(session->reason),
+    };
+    membership_tell(session->hub, slice_of(member->peer->id), &status);
+}
+
+static void call_roll_after(struct session *session, uint64_t after_ms);
+
+/* Who is no member answers with LEAVE; who was named by the last owner and has not come since is none. */
+static void on_roll_call(struct timer *timer, uint64_t now_ms)
+{
+    struct session *session = CONTAINER_OF(timer, struct session, roll);
+    struct member *member, *next;
+    (void)now_ms;
+    DL_FOREACH_SAFE(session->members, member, next) {
+        if (member->heard_ms)
+            tell_status(session, member);
+        else
+            membership_remove(member);
+    }
+    if (session->members)
+        call_roll_after(session, roll_call_ms(session));
+}
+
+static void call_roll_after(struct session *session, uint64_t after_ms)
+{
+    timer_start(&session->hub->timers, &session->roll, session->hub->now_ms + after_ms, on_roll_call);
+}
+
+void membership_expect(struct session *session)
+{
+    if (session->members)
+        call_roll_after(session, 2 * (uint64_t)session->hub->conf->node.lease_ms);
+}
+
 struct member *membership_add(struct session *session, struct slice node, uint64_t life)
 {
     struct member *member = membership_find(session, node);
@@ -135,6 +192,8 @@ struct member *membership_add(struct session *session, struct slice node, uint64
     DL_APPEND(session->members, member);
     DL_APPEND2(member->peer->members, member, peer_prev, peer_next);
     session->members_len++;
+    if (!timer_armed(&session->roll))
+        call_roll_after(session, roll_call_ms(session));
     record_session_soon(session);
     return member;
 }
@@ -159,6 +218,7 @@ void membership_remove(struct member *member)
 
 void membership_remove_all(struct session *session)
 {
+    timer_stop(&session->hub->timers, &session->roll);
     while (session->members)
         member_free(session->members);
 }
@@ -180,16 +240,8 @@ void membership_dismiss_all(struct session *session)
 void membership_tell_status(struct session *session)
 {
     struct member *member;
-    DL_FOREACH(session->members, member) {
-        struct envelope status = {
-            .type = ENVELOPE_STATUS,
-            .session = slice_of(session->id),
-            .epoch = session->epoch,
-            .status = session->status,
-            .text = slice_of(session->reason),
-        };
-        membership_tell(session->hub, slice_of(member->peer->id), &status);
-    }
+    DL_FOREACH(session->members, member)
+        tell_status(session, member);
 }
 
 /* Offsets given out that the store may not have, counted from the last one back. They come by on the push channel. */
@@ -298,8 +350,7 @@ void membership_on_joined(struct session *session, const struct envelope *envelo
     membership_on_status(session, envelope);
     if (entered)
         commands_owner_ready(session);
-    if (session->count_changed)
-        session_step_after(session, COUNT_AGAIN_MS);
+    session_step_after(session, session->count_changed ? COUNT_AGAIN_MS : roll_call_ms(session));
     if (!session->clients_len)
         membership_leave(session);
 }
@@ -347,6 +398,7 @@ void membership_on_status(struct session *session, const struct envelope *envelo
         return;
     if (session->state != SESSION_MEMBER && session->state != SESSION_JOINING)
         return;
+    session->owner_heard_ms = session->hub->now_ms;
     char reason[sizeof session->reason];
     snprintf(reason, sizeof reason, "%.*s", (int)(envelope->text.len < sizeof reason ? envelope->text.len : sizeof reason - 1),
              envelope->text.at ? envelope->text.at : "");

@@ -11,6 +11,7 @@
 /* member's side */
 void membership_join(struct session *session);       /* state JOINING; JOIN is sent */
 void membership_send_join(struct session *session);  /* JOIN as the state asks */
+void membership_step(struct session *session);       /* the time of JOINING or MEMBER has come */
 void membership_leave(struct session *session);      /* state LEAVING; LEAVE is sent */
 void membership_send_leave(struct session *session);
 void membership_count_changed(struct session *session);
@@ -22,6 +23,8 @@ void membership_dismiss_all(struct session *session); /* the same, and tells the
 void membership_tell_status(struct session *session);
 struct member *membership_find(struct session *session, struct slice node);
 struct member *membership_add(struct session *session, struct slice node, uint64_t life);
+/* The members that the last owner named have two leases to come. */
+void membership_expect(struct session *session);
 
 /* messages; session is NULL where this node has no part in it */
 void membership_on_join(struct hub *hub, struct session *session, const struct envelope *envelope);

@@ -52,7 +52,7 @@ static void on_step(struct timer *timer, uint64_t now_ms)
     switch (session->state) {
     case SESSION_CLAIMING: ownership_claim(session); break;
     case SESSION_JOINING:
-    case SESSION_MEMBER: membership_send_join(session); break;
+    case SESSION_MEMBER: membership_step(session); break;
     case SESSION_LEAVING: membership_send_leave(session); break;
     case SESSION_OWNER: ownership_release(session); break; /* linger has passed */
     case SESSION_RELEASING: ownership_send_release(session); break;

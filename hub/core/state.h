@@ -82,7 +82,7 @@ struct member {
     uint64_t count;       /* its clients */
     uint64_t taken;       /* last command taken from it */
     uint64_t sent;        /* last command of it that went upstream */
-    uint64_t heard_ms;    /* when its last JOIN came */
+    uint64_t heard_ms;    /* when its last JOIN came; 0: it has not come, the last owner named it */
     bool confirm_due;
     struct member *prev, *next;           /* in the session */
     struct member *peer_prev, *peer_next; /* of the peer */
@@ -205,12 +205,14 @@ struct session {
     struct timer link_timer; /* back-off, or linger */
     struct member *members;
     uint32_t members_len;
+    struct timer roll;   /* asks members now and then whether they are */
     struct last_send *last_sends;
     struct move move;
     uint64_t accepted_epoch; /* successor: of the offer this node has accepted; 0: none */
     uint64_t accepted_run;   /* lease.runs then: a TAKE counts only within the same run */
     struct commands out;
     uint64_t join_number;  /* lowest number of a JOIN (or LEAVE) whose answer counts */
+    uint64_t owner_heard_ms; /* when the owner last said something, as a member */
     bool count_changed;    /* the owner knows another number of clients */
     bool confirm_due;
     bool turned_away;      /* commands of a member were handed back though the upstream is open: the queue was full */
@@ -236,6 +238,7 @@ struct lease {
     bool lapsed;     /* it ran out, and that has been acted upon */
     uint64_t runs;   /* how often the lease began: differs where it has lapsed meanwhile */
     bool registered; /* a renewal was sent: the own entry is ours */
+    uint64_t hello_until_ms; /* other nodes are told of this life until then */
     struct timer timer;
 };
 

@@ -291,6 +291,35 @@ static void the_last_push_is_missed(struct world *world)
     until(world, watchers_up_to_date, "the push that was missed reaches every client");
 }
 
+/* A member that leaves while it is handed over. */
+
+static void leave_with_the_transfer(struct world *world, struct request *request)
+{
+    if (request->kind != REQUEST_TRANSFER)
+        return;
+    world->spy = NULL;
+    link_stall(&world->nodes[2], 100 * MS); /* its LEAVE comes when the TAKE has named it */
+    client_leave(&world->clients[6], 1001);
+}
+
+static bool n1_owns(const struct world *world)
+{
+    return has_owner(world, 1);
+}
+
+static void a_member_leaves_in_between(struct world *world)
+{
+    n0_owns_n1_speaks(world);
+    client_start(world, 6, 2);
+    until(world, watchers_welcome, "n2 is a member");
+    world->spy = leave_with_the_transfer;
+    node_drain(&world->nodes[0]);
+    until(world, n1_owns, "n1 has taken over");
+    client_leave(&world->clients[3], 1001);
+    world_pass(world, 5 * LEASE_US);
+    expect(world, !world_keeps(world), "nothing is kept for who is gone");
+}
+
 /* Data deleted by hand. */
 
 static bool one_upstream_ever(const struct world *world)
@@ -334,7 +363,12 @@ const struct sim_case cases[] = {
     {.name = "what was handed back is not taken from an old connection",
      .script = a_command_arrives_late,
      .history = 10},
-    {.name = "data deleted by hand cost no owner its session, and no member a push", .script = the_data_are_deleted, .history = 10},
+    {.name = "who leaves while the session is handed over keeps nothing open",
+     .script = a_member_leaves_in_between,
+     .history = 10},
+    {.name = "data deleted by hand cost no owner its session, and no member a push",
+     .script = the_data_are_deleted,
+     .history = 10},
     {.name = "seed 371: a membership of the life before kept an upstream open", .seed = 371},
     {.name = "seed 862: a membership of the life before kept an upstream open", .seed = 862},
     {.name =
@@ -353,8 +387,10 @@ const struct sim_case cases[] = {
     {.name = "seed 15240: a client that resumed was told of a gap before its position",
      .seed = 15240},
     {.name = "seed 25412: a late TAKE brought back the life before of a member", .seed = 25412},
-    {.name = "seed 57000: a client that resumed was told of a gap of an older epoch", .seed = 57000},
-    {.name = "seed 58618: the end of an epoch was lost where two claims were granted in a row", .seed = 58618},
+    {.name = "seed 57000: a client that resumed was told of a gap of an older epoch",
+     .seed = 57000},
+    {.name = "seed 58618: the end of an epoch was lost where two claims were granted in a row",
+     .seed = 58618},
     {.name = "seed 100080: a client that resumed was told of a gap of an older epoch",
      .seed = 100080},
 };
