@@ -64,7 +64,9 @@ static void finish(struct hub *hub)
 static void on_drain_timer(struct timer *timer, uint64_t now_ms)
 {
     struct hub *hub = CONTAINER_OF(timer, struct hub, drain);
-    if (!hub->drain_closing_ms && (!hand_overs_left(hub) || now_ms - hub->drain_started_ms >= HAND_OVER_MS)) {
+    /* Without a lease nothing can be handed over or released, and nothing needs to be: others take it for that of a dead node. */
+    bool alone = !lease_valid(hub);
+    if (!hub->drain_closing_ms && (alone || !hand_overs_left(hub) || now_ms - hub->drain_started_ms >= HAND_OVER_MS)) {
         hub->drain_closing_ms = now_ms;
         hub->drain_clients = hub->clients;
     }
@@ -73,7 +75,8 @@ static void on_drain_timer(struct timer *timer, uint64_t now_ms)
     if (drain_is_late(hub) && !hub->clients && !hub->partings)
         release_rest(hub);
     bool forced = hub->drain_closing_ms && now_ms - hub->drain_closing_ms >= hub->conf->node.drain_ms + FORCED_MS;
-    if (forced || (hub->drain_closing_ms && !hub->clients && !hub->sessions && !hub->partings))
+    bool settled = alone || (!hub->sessions && !hub->partings);
+    if (forced || (hub->drain_closing_ms && !hub->clients && settled))
         finish(hub);
     else
         timer_start(&hub->timers, &hub->drain, now_ms + LOOK_MS, on_drain_timer);

@@ -186,7 +186,7 @@ test('SIGTERM while Redis is away ends the node all the same, with 1012 for its 
   const rig = await Rig.start(t, { leaseMs: 1000, nodes: 2, settings: { node: { drain: '500ms' } } })
   await rig.openSessions(6, { homes: [0, 1] })
   await rig.redis.kill()
-  const took = await rig.hubs[0].stop(500 + 2000 + 5000 + SLACK_MS)
+  const took = await rig.hubs[0].stop(500 + 1000 + SLACK_MS) // drain, or the lease, whichever is later
   note(`the stop took ${Math.round(took)} ms`)
   const own = rig.clients.filter(({ home }) => home === 0)
   assert.deepEqual([...new Set(own.flatMap((client) => client.ends().map(({ code }) => code)))], [1012])
@@ -207,5 +207,5 @@ test('Redis emptied by FLUSHALL under load: owners write their records back, cli
   }
   await rig.settle()
   assert.equal(rig.closedClients(), 0, 'clients closed')
-  rig.judge({ lost: Infinity, ownerLost: true })
+  rig.judge({ lost: 0, gaps: 0 })
 })
