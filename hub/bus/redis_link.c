@@ -25,7 +25,9 @@
 #define RESOLVE_MS          5000 /* name servers are slow where they don't have the answer yet */
 #define STEADY_MS           5000 /* up for so long, the back-off starts over */
 #define READ_BYTES          ((size_t)16 * 1024) /* what hiredis reads at once */
-#define READS_MAX           16 /* a turn, so that one busy connection does not hold up the others */
+#define WRITE_BYTES         ((size_t)64 * 1024) /* what it gets at once, at least, where there is so much \
+                                                 */
+#define READS_MAX 16 /* a turn, so that one busy connection does not hold up the others */
 /* History answers are cut far below by their script. */
 #define REPLY_BYTES_MAX    ((size_t)64 * 1024 * 1024)
 #define REPLY_ELEMENTS_MAX 4000000
@@ -213,16 +215,18 @@ static void link_read(struct redis_link *link)
     }
 }
 
+/* Gives hiredis what leaves in one write. False: there is nothing. */
 static bool link_feed(struct redis_link *link)
 {
-    struct redis_chunk *chunk = redis_output_take(&link->output);
-    if (chunk == NULL)
-        return false;
-    int result = redisAppendFormattedCommand(link->context, chunk->bytes, chunk->len);
-    free(chunk);
-    if (result != REDIS_OK)
-        abort(); /* out of memory for what was in memory a moment ago */
-    return true;
+    size_t fed = 0;
+    struct redis_chunk *chunk;
+    while (fed < WRITE_BYTES && (chunk = redis_output_take(&link->output)) != NULL) {
+        if (redisAppendFormattedCommand(link->context, chunk->bytes, chunk->len) != REDIS_OK)
+            abort(); /* out of memory for what was in memory a moment ago */
+        fed += chunk->len;
+        free(chunk);
+    }
+    return fed > 0;
 }
 
 static void link_write(struct redis_link *link)
