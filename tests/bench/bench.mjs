@@ -1,6 +1,6 @@
 // The bench: see --help. Runs shapes one after the other, prints a table for each and one of all
 // figures against their goals, and writes everything to a JSON file.
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 import { dirname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -63,8 +63,9 @@ async function runShapes(names, values, file) {
     record.shapes[name] = { ...shape, ...notes, seconds: (performance.now() - from) / 1000, results }
     faults += notes.faults.length
     console.log(`\n${table(shape)}`)
-    writeFileSync(file, `${JSON.stringify(record, null, 1)}\n`)
+    writeFileSync(`${file}.part`, `${JSON.stringify(record, null, 1)}\n`)
   }
+  renameSync(`${file}.part`, file) // a run that does not end leaves the last one that did
   console.log(`\n${figureTable(record)}`)
   console.log(`\n${names.length} shapes in ${Math.round((performance.now() - began) / 1000)} s; ${file}${faults ? `; ${faults} FAULTS` : ''}`)
   return faults === 0 ? 0 : 1

@@ -1,6 +1,7 @@
 /*
  * The floor: a relay that does what every broker must, and nothing else.
- * `floor LISTEN [BACKEND [REDIS]]`, each ADDRESS:PORT.
+ * `floor LISTEN [BACKEND|- [REDIS [SCRIPT]]]`, each ADDRESS:PORT, SCRIPT the SHA-1 of the hub's
+ * script that saves and publishes, as Redis has it loaded: without, it is a bare PUBLISH.
  *
  * It accepts clients, opens one upstream for each vehicle, and does one send() of the ready frame
  * for each push and client: frames of a server are not masked, so those of the upstream go on as
@@ -40,6 +41,8 @@ static struct {
     struct sockaddr_in backend;
     bool has_backend;
     struct peer *redis; /* NULL: one node */
+    const char *script; /* NULL: PUBLISH */
+    uint64_t published[VINS_MAX];
     struct peer *clients[VINS_MAX], *upstreams[VINS_MAX];
     uint8_t buffer[BUFFER_BYTES];
     char path[512];
@@ -77,6 +80,88 @@ static void peer_end(struct peer *peer)
     free(peer);
 }
 
+/* --- to Redis --- */
+
+static void redis_send(const uint8_t *bytes, size_t len)
+{
+    if (send(self.redis->fd, bytes, len, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)len) {
+        perror("floor: redis");
+        exit(1);
+    }
+}
+
+static size_t add_bytes(uint8_t *out, size_t at, const void *bytes, size_t len)
+{
+    at += (size_t)snprintf((char *)out + at, 32, "$%zu\r\n", len);
+    memcpy(out + at, bytes, len);
+    out[at + len] = '\r';
+    out[at + len + 1] = '\n';
+    return at + len + 2;
+}
+
+static size_t add_text(uint8_t *out, size_t at, const char *text)
+{
+    return add_bytes(out, at, text, strlen(text));
+}
+
+static void redis_subscribe(uint32_t vin)
+{
+    char out[128];
+    int n = snprintf(out, sizeof(out), "*2\r\n$9\r\nSUBSCRIBE\r\n$9\r\nV%08x\r\n", vin);
+    redis_send((uint8_t *)out, (size_t)n);
+}
+
+/* Writes the record that the script looks at. */
+static void redis_own(uint32_t vin)
+{
+    char out[192];
+    int n = snprintf(out, sizeof(out),
+                     "*6\r\n$4\r\nHSET\r\n$11\r\ns{%08x}\r\n$5\r\nowner\r\n$5\r\n"
+                     "floor\r\n$5\r\nepoch\r\n$1\r\n1\r\n",
+                     vin);
+    redis_send((uint8_t *)out, (size_t)n);
+}
+
+/* The hub's script with a history of 100, for five minutes. */
+static size_t add_script(uint8_t *out, uint32_t vin, const uint8_t *frame, size_t len)
+{
+    char record[24], history[24], channel[24], id[32];
+    snprintf(record, sizeof(record), "s{%08x}", vin);
+    snprintf(history, sizeof(history), "h{%08x}", vin);
+    snprintf(channel, sizeof(channel), "V%08x", vin);
+    snprintf(id, sizeof(id), "1-%llu", (unsigned long long)++self.published[vin]);
+    const char *const before[] = {"EVALSHA", self.script, "2",       record, history,
+                                  "floor",   "1",         "PUBLISH", channel};
+    const char *const behind[] = {"100", "300000", id, "1", "1700000000000"};
+    size_t at = (size_t)sprintf((char *)out, "*16\r\n");
+    for (size_t i = 0; i < sizeof(before) / sizeof(*before); i++)
+        at = add_text(out, at, before[i]);
+    at = add_bytes(out, at, frame, len);
+    for (size_t i = 0; i < sizeof(behind) / sizeof(*behind); i++)
+        at = add_text(out, at, behind[i]);
+    return add_bytes(out, at, frame, len);
+}
+
+static void redis_publish(uint32_t vin, const uint8_t *frame, size_t len)
+{
+    static uint8_t out[BUFFER_BYTES];
+    char channel[24];
+    size_t at;
+    if (len > BUFFER_BYTES / 4)
+        return;
+    if (self.script != NULL) {
+        at = add_script(out, vin, frame, len);
+    } else {
+        snprintf(channel, sizeof(channel), "V%08x", vin);
+        at = (size_t)sprintf((char *)out, "*3\r\n$7\r\nPUBLISH\r\n");
+        at = add_text(out, at, channel);
+        at = add_bytes(out, at, frame, len);
+    }
+    redis_send(out, at);
+}
+
+/* --- clients and upstreams --- */
+
 static void accept_all(const struct peer *listener)
 {
     int fd;
@@ -93,6 +178,8 @@ static void open_upstream(uint32_t vin)
         return;
     peer->vin = vin;
     self.upstreams[vin] = peer;
+    if (self.script != NULL)
+        redis_own(vin);
 }
 
 static void ask_upstream(struct peer *peer)
@@ -116,28 +203,7 @@ static void deliver(uint32_t vin, const uint8_t *frame, size_t len)
     }
 }
 
-/* --- Redis --- */
-
-static void to_redis(uint32_t vin, const char *command, const uint8_t *frame, size_t len)
-{
-    static uint8_t out[BUFFER_BYTES];
-    if (len > BUFFER_BYTES / 2)
-        return;
-    int n = snprintf((char *)out, sizeof(out), "*%d\r\n$%zu\r\n%s\r\n$9\r\nV%08x\r\n",
-                     frame == NULL ? 2 : 3, strlen(command), command, vin);
-    size_t at = (size_t)n;
-    if (frame != NULL) {
-        at += (size_t)snprintf((char *)out + at, 32, "$%zu\r\n", len);
-        memcpy(out + at, frame, len);
-        out[at + len] = '\r';
-        out[at + len + 1] = '\n';
-        at += len + 2;
-    }
-    if (send(self.redis->fd, out, at, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)at) {
-        perror("floor: redis");
-        exit(1);
-    }
-}
+/* --- from Redis --- */
 
 /* One line of an answer, e.g. `$204`; its number goes to *value. Returns its length with the end of
  * the line, 0 where more is needed. */
@@ -213,7 +279,7 @@ static ssize_t on_request(struct peer *peer, uint8_t *bytes, size_t len)
     if (self.has_backend && self.upstreams[peer->vin] == NULL)
         open_upstream(peer->vin);
     if (!self.has_backend && self.redis != NULL && peer->next == NULL)
-        to_redis(peer->vin, "SUBSCRIBE", NULL, 0);
+        redis_subscribe(peer->vin);
     return end + 4 - bytes;
 }
 
@@ -233,7 +299,7 @@ static ssize_t on_upstream(struct peer *peer, uint8_t *bytes, size_t len)
     while ((got = frame_parse(bytes + at, len - at, &frame)) == 1) {
         deliver(peer->vin, bytes + at, frame.total);
         if (self.redis != NULL)
-            to_redis(peer->vin, "PUBLISH", bytes + at, frame.total);
+            redis_publish(peer->vin, bytes + at, frame.total);
         at += frame.total;
     }
     return got < 0 ? -1 : (ssize_t)at;
@@ -296,8 +362,8 @@ static void on_readable(struct peer *peer)
 int main(int argc, char **argv)
 {
     static struct epoll_event events[EVENTS];
-    if (argc < 2 || argc > 4) {
-        fprintf(stderr, "usage: floor LISTEN [BACKEND|- [REDIS]], each ADDRESS:PORT\n");
+    if (argc < 2 || argc > 5) {
+        fprintf(stderr, "usage: floor LISTEN [BACKEND|- [REDIS [SCRIPT]]]\n");
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
@@ -311,8 +377,10 @@ int main(int argc, char **argv)
         perror("floor: listen");
         return 1;
     }
-    if (argc == 4)
+    if (argc >= 4)
         open_redis(argv[3]);
+    if (argc == 5)
+        self.script = argv[4];
     for (;;) {
         int n = epoll_wait(self.epoll, events, EVENTS, -1);
         for (int i = 0; i < n; i++) {

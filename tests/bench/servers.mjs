@@ -1,7 +1,10 @@
 // The brokers that are measured. Each is started fresh for a run and has: targets (where browsers
 // connect), backend (where it expects the backend, or where the backend publishes), watched (pids by
 // name) and stop().
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import net from 'node:net'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -71,11 +74,22 @@ export async function redis({ core = SERVER_CORE } = {}) {
   return { port, pid: child.pid, stop: async () => { await child.stop('SIGKILL'); discard(folder) } }
 }
 
-/** Two floors and a bare PUBLISH between them: what crossing nodes costs at least. */
-export async function floorAcross() {
+/** Has Redis load the hub's script that saves and publishes; returns its name there. */
+async function loadScript(port) {
+  const text = readFileSync(join(ROOT, 'hub/bus/lua/publish.lua'))
+  const socket = net.connect(port, '127.0.0.1')
+  socket.write(Buffer.concat([Buffer.from(`*3\r\n$6\r\nSCRIPT\r\n$4\r\nLOAD\r\n$${text.length}\r\n`), text, Buffer.from('\r\n')]))
+  await once(socket, 'data')
+  socket.destroy()
+  return createHash('sha1').update(text).digest('hex')
+}
+
+/** Two floors and a bare PUBLISH between them, or the hub's script: what crossing nodes costs at least. */
+export async function floorAcross({ script = false } = {}) {
   const [one, two, backendPort] = [await freePort(), await freePort(), await freePort()]
   const store = await redis()
-  const children = [new Process(SERVER_CORE, paths.floor(), [local(one), local(backendPort), local(store.port)]),
+  const how = script ? [await loadScript(store.port)] : []
+  const children = [new Process(SERVER_CORE, paths.floor(), [local(one), local(backendPort), local(store.port), ...how]),
     new Process(SERVER_CORE, paths.floor(), [local(two), '-', local(store.port)])]
   const stop = async () => { await Promise.all(children.map((child) => child.stop('SIGKILL'))); await store.stop() }
   try {
