@@ -6,6 +6,7 @@ import { dirname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { million } from './million.mjs'
+import { inOwnNetwork } from './network.mjs'
 import { useRealtime } from './processes.mjs'
 import { figureTable, table, writeReadme } from './report.mjs'
 import { paths } from './servers.mjs'
@@ -97,4 +98,6 @@ if (positionals[0] === 'million') {
   process.exit(await million({ clients, perVin, perNode, holdMs: hold * 1000, rate, file }))
 }
 for (const name of positionals) if (!shapes[name]) fail(`no shape "${name}"; there are ${Object.keys(shapes).join(', ')}, million`)
+const noNetwork = await inOwnNetwork()
+if (noNetwork) console.error(`in the machine's own network, whose firewall may track connections: ${noNetwork}`)
 process.exit(await runShapes(positionals.length ? positionals : Object.keys(shapes), values, file))

@@ -2,7 +2,7 @@
 // {title, columns, rows, figures}: rows for people, figures to be held against the goals.
 import { crossNode, redisCommands, takeover } from './cluster.mjs'
 import { count, kib, percent, times, us } from './format.mjs'
-import { trackedRoom } from './limits.mjs'
+import { trackedRoom } from './network.mjs'
 import { cpu, interleave, median, middle, ratio, withLoad } from './measure.mjs'
 import { floor, floorAcross, hub, nchan, relay, wsFanout } from './servers.mjs'
 
@@ -131,9 +131,10 @@ const PER_NODE = 9100
 
 /** A process has 20,000 descriptors, a session takes two: more than 9,500 are several nodes, each for itself. */
 async function growthSessions(bench) {
-  const room = Math.floor(trackedRoom() / 2.1 / PER_NODE)
+  const tracked = await trackedRoom()
+  const room = Math.floor(tracked / 2.1 / PER_NODE)
   const nodes = Math.max(2, Math.min(11, room))
-  if (room < 11) bench.missing(`100,100 sessions: the firewall's connection tracking has room for ${count(trackedRoom())} connections; ${count(nodes * PER_NODE)} instead`)
+  if (room < 11) bench.missing(`100,100 sessions: the firewall's connection tracking has room for ${count(tracked)} connections; ${count(nodes * PER_NODE)} instead`)
   const sizes = [[10, 1], [100, 1], [1000, 1], [9500, 1], [nodes * PER_NODE, nodes]]
   const contenders = {}
   const rare = { lease: '30s', heartbeat: '{text: ping, reply: pong, every: 2m, timeout: 5m}', ping: '{every: 2m, timeout: 1m}' }
