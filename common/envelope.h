@@ -1,10 +1,11 @@
 /*
  * What nodes tell each other: one message on an inbox or push channel, as a msgpack array.
  *
- * Every type has the same layout, so that a reader needs one table and no version ever breaks another:
- *   [version, type, session, node, life, number, epoch, offset, count, status, text, url, items]
- * with items an array of [kind, number, id, time_ms or after, opcode, name, bytes]. Fields are only added at the end;
- * missing ones at the end read as zero or empty, further ones are ignored. Which type uses which field is said in the enum below.
+ * Every type has the same layout, so that a reader needs one table and no version ever breaks
+ * another: [version, type, session, node, life, number, epoch, offset, count, status, text, url,
+ * items] with items an array of [kind, number, id, time_ms or after, opcode, name, bytes]. Fields
+ * are only added at the end; missing ones at the end read as zero or empty, further ones are
+ * ignored. Which type uses which field is said in the enum below.
  */
 #ifndef VINHUB_COMMON_ENVELOPE_H
 #define VINHUB_COMMON_ENVELOPE_H
@@ -20,35 +21,42 @@
 /* Values travel between versions of the program: never renumber. */
 enum envelope_type {
     /* inbox of the owner, from a member */
-    ENVELOPE_JOIN = 1,     /* number, count: clients of the member; epoch: highest it has seen; status: epoch at which the record names the
-                            * addressee; offset: last command confirmed */
-    ENVELOPE_LEAVE = 2,    /* number */
-    ENVELOPE_COMMANDS = 3, /* client messages: epoch; number: grows with that of JOIN and LEAVE; items: number (grows per member), after (number of the one
-                            * before it that is not confirmed, 0: it is the oldest), id (SEND id or 0), opcode, name (client id or ""), bytes */
+    ENVELOPE_JOIN =
+        1, /* number, count: clients of the member; epoch: highest it has seen; status: epoch at
+            * which the record names the addressee; offset: last command confirmed */
+    ENVELOPE_LEAVE = 2, /* number */
+    ENVELOPE_COMMANDS =
+        3, /* client messages: epoch; number: grows with that of JOIN and LEAVE; items: number
+            * (grows per member), after (number of the one before it that is not confirmed, 0: it is
+            * the oldest), id (SEND id or 0), opcode, name (client id or ""), bytes */
     /* inbox of a member, from the owner */
-    ENVELOPE_JOINED = 4,    /* number (of the JOIN); epoch, offset; count: how many of the last offsets may not be in the history yet; status, text: as
-                             * STATUS; url: of the upstream */
+    ENVELOPE_JOINED =
+        4, /* number (of the JOIN); epoch, offset; count: how many of the last offsets may not be in
+            * the history yet; status, text: as STATUS; url: of the upstream */
     ENVELOPE_LEFT = 5,      /* number (of the LEAVE) */
     ENVELOPE_NOT_OWNER = 6, /* epoch: the highest this node has seen; the asker claims again */
     ENVELOPE_CONFIRM = 7,   /* epoch; number: commands up to it went upstream */
-    ENVELOPE_HANDBACK = 8,  /* epoch; number: commands from it on were not sent and are the member's again; offset: number of the last COMMANDS or
-                             * JOIN seen, older ones are not taken any more; 0: not said */
+    ENVELOPE_HANDBACK = 8,  /* epoch; number: commands from it on were not sent and are the member's
+                             * again; offset: number of the last COMMANDS or  JOIN seen, older ones
+                             * are not taken any more; 0: not said */
     ENVELOPE_STATUS = 9,    /* epoch; status: enum upstream_status; text: reason */
     /* hand-over, both inboxes */
     ENVELOPE_OFFER = 10,   /* epoch; url */
     ENVELOPE_ACCEPT = 11,  /* epoch */
     ENVELOPE_DECLINE = 12, /* epoch */
-    ENVELOPE_TAKE = 13,    /* epoch: the new one; url; items: members (kind MEMBER), last SEND ids (kind SEND) */
-    ENVELOPE_TAKEN = 14,   /* epoch */
+    ENVELOPE_TAKE =
+        13, /* epoch: the new one; url; items: members (kind MEMBER), last SEND ids (kind SEND) */
+    ENVELOPE_TAKEN = 14, /* epoch */
     /* operators */
     ENVELOPE_PUBLISH = 15, /* to the owner: number (of the request); items: one, opcode and bytes */
     ENVELOPE_PUBLISHED = 16, /* answer: number; epoch, offset; status: 0 or an HTTP status */
-    ENVELOPE_CLOSE = 17,   /* push channel: clients of the session are closed with 4006 */
-    ENVELOPE_DRAIN = 18,   /* inbox: drain as on SIGTERM */
+    ENVELOPE_CLOSE = 17,     /* push channel: clients of the session are closed with 4006 */
+    ENVELOPE_DRAIN = 18,     /* inbox: drain as on SIGTERM */
     /* push channel of a session */
-    ENVELOPE_GRANT = 20, /* node: the owner from now on; epoch; number: the epoch it was handed over from,
-                          * 0 by a claim. Made by these scripts */
-    ENVELOPE_PUSH = 21,  /* node, epoch; items: kind PUBLICATION: number (offset), time_ms, opcode, bytes */
+    ENVELOPE_GRANT = 20, /* node: the owner from now on; epoch; number: the epoch it was handed over
+                          * from, 0 by a claim. Made by these scripts */
+    ENVELOPE_PUSH =
+        21, /* node, epoch; items: kind PUBLICATION: number (offset), time_ms, opcode, bytes */
     /* inbox, from a node that has just registered */
     ENVELOPE_HELLO = 31, /* life: members of an older life under that id are gone */
     /* inbox, to itself */
@@ -58,8 +66,10 @@ enum envelope_type {
 enum item_kind {
     ITEM_PUBLICATION = 0,
     ITEM_COMMAND = 1,
-    ITEM_MEMBER = 2, /* name: node; id: its life; number: last JOIN number; after: last command that went upstream; opcode: unused; bytes: count as decimal text */
-    ITEM_SEND = 3,   /* name: client id; id: last SEND id that went upstream; time_ms: Unix time of it */
+    ITEM_MEMBER = 2, /* name: node; id: its life; number: last JOIN number; after: last command that
+                        went upstream; opcode: unused; bytes: count as decimal text */
+    ITEM_SEND =
+        3, /* name: client id; id: last SEND id that went upstream; time_ms: Unix time of it */
 };
 
 struct slice {
@@ -80,12 +90,14 @@ struct envelope_item {
     struct slice bytes;
 };
 
-/* A message. Slices and items belong to whoever made it; a decoded one points into its input and its scratch. */
+/* A message. Slices and items belong to whoever made it; a decoded one points into its input and
+ * its scratch. */
 struct envelope {
     unsigned type; /* enum envelope_type, or one that a newer version knows */
     struct slice session;
     struct slice node; /* the sender, or what the type says */
-    uint64_t life;     /* of the sender: its start, so that a later life under the same id is told apart */
+    uint64_t
+        life; /* of the sender: its start, so that a later life under the same id is told apart */
     uint64_t number;
     uint64_t epoch;
     uint64_t offset;
@@ -98,13 +110,16 @@ struct envelope {
 };
 
 /* Encodes into a malloc'd buffer the caller frees. STATUS_NO_MEMORY only. */
-MUST_USE enum status envelope_encode(const struct envelope *envelope, uint8_t **out, size_t *out_len);
+MUST_USE enum status envelope_encode(const struct envelope *envelope, uint8_t **out,
+                                     size_t *out_len);
 
 /*
- * Decodes. STATUS_INVALID: not a message, another layout, trailing bytes, or more than 65,536 items. *items is the
- * item array that out points to, malloc'd (NULL where there are none), freed by the caller; strings point into data.
+ * Decodes. STATUS_INVALID: not a message, another layout, trailing bytes, or more than 65,536
+ * items. *items is the item array that out points to, malloc'd (NULL where there are none), freed
+ * by the caller; strings point into data.
  */
-MUST_USE enum status envelope_decode(const void *data, size_t len, struct envelope *out, struct envelope_item **items);
+MUST_USE enum status envelope_decode(const void *data, size_t len, struct envelope *out,
+                                     struct envelope_item **items);
 
 static inline struct slice slice_of(const char *text)
 {

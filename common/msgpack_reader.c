@@ -61,13 +61,13 @@ static bool take_sized(struct msgpack_cursor *c, enum msgpack_kind kind, unsigne
 }
 
 /* Some encoders write a positive number in a signed format. */
-static bool take_number(struct msgpack_cursor *c, size_t width, bool has_sign,
+static bool take_number(struct msgpack_cursor *c, unsigned log_width, bool has_sign,
                         struct msgpack_value *out)
 {
     *out = (struct msgpack_value){.kind = MSGPACK_NUMBER};
-    if (!take_big_endian(c, width, &out->number))
+    if (!take_big_endian(c, (size_t)1 << log_width, &out->number))
         return false;
-    if (has_sign && out->number >> (8 * width - 1) != 0)
+    if (has_sign && out->number >> ((8U << log_width) - 1) != 0)
         out->kind = MSGPACK_OTHER;
     return true;
 }
@@ -108,9 +108,9 @@ bool msgpack_take(struct msgpack_cursor *c, struct msgpack_value *out)
     if (first <= FLOAT64)
         return take_bytes(c, MSGPACK_OTHER, first == FLOAT32 ? 4 : 8, out);
     if (first <= UINT64)
-        return take_number(c, (size_t)1 << (first - UINT8), false, out);
+        return take_number(c, (unsigned)(first - UINT8), false, out);
     if (first <= INT64)
-        return take_number(c, (size_t)1 << (first - INT8), true, out);
+        return take_number(c, (unsigned)(first - INT8), true, out);
     if (first <= FIXEXT16)
         return take_bytes(c, MSGPACK_OTHER, (UINT64_C(1) << (first - FIXEXT1)) + 1, out);
     if (first <= STR32)

@@ -1,13 +1,16 @@
 /*
- * The subprotocols vinhub.v1 (JSON text) and vinhub.v1.msgpack: messages to and from protocol clients, contract section 6.
+ * The subprotocols vinhub.v1 (JSON text) and vinhub.v1.msgpack: messages to and from protocol
+ * clients, contract section 6.
  *
- * Pure encoding and decoding. Each encoder makes one ready WebSocket frame (text for JSON, binary for msgpack) in one
- * allocation; NULL means out of memory. Strings given to an encoder are valid UTF-8. The keys stand in the order of the contract,
- * and every message has a payload: that of PONG is empty.
+ * Pure encoding and decoding. Each encoder makes one ready WebSocket frame (text for JSON, binary
+ * for msgpack) in one allocation; NULL means out of memory. Strings given to an encoder are valid
+ * UTF-8. The keys stand in the order of the contract, and every message has a payload: that of PONG
+ * is empty.
  *
- * encoding has the same value in both forms and names the kind of message: "text", or "base64" for a binary one. In
- * msgpack a binary payload is a bin, the bytes themselves, with nothing left to decode: the type of the value says so. The same holds
- * for a SEND: a bin is sent as a binary message, with encoding "base64" or without; a str with "base64" is decoded first.
+ * encoding has the same value in both forms and names the kind of message: "text", or "base64" for
+ * a binary one. In msgpack a binary payload is a bin, the bytes themselves, with nothing left to
+ * decode: the type of the value says so. The same holds for a SEND: a bin is sent as a binary
+ * message, with encoding "base64" or without; a str with "base64" is decoded first.
  */
 #ifndef VINHUB_COMMON_V1_H
 #define VINHUB_COMMON_V1_H
@@ -26,24 +29,29 @@ struct v1_welcome {
     const char *upstream; /* connected, connecting, down */
 };
 
-/* form is WIRE_JSON or WIRE_MSGPACK; unix_ms becomes the timestamp. The caller owns the reference. */
+/* form is WIRE_JSON or WIRE_MSGPACK; unix_ms becomes the timestamp. The caller owns the reference.
+ */
 struct wire *v1_welcome(enum wire_form form, uint64_t unix_ms, const struct v1_welcome *welcome);
-/* A publication as MESSAGE: its time_ms is the timestamp; text payloads as JSON string, binary ones as base64; in msgpack str or bin.
- * NULL also for a payload over 4 GiB, which msgpack can't hold. */
+/* A publication as MESSAGE: its time_ms is the timestamp; text payloads as JSON string, binary ones
+ * as base64; in msgpack str or bin. NULL also for a payload over 4 GiB, which msgpack can't hold.
+ */
 struct wire *v1_message(enum wire_form form, const struct publication *publication);
-struct wire *v1_status(enum wire_form form, uint64_t unix_ms, const char *upstream, const char *reason); /* reason may be NULL */
-struct wire *v1_gap(enum wire_form form, uint64_t unix_ms, uint64_t epoch, uint64_t from, uint64_t to);
+struct wire *v1_status(enum wire_form form, uint64_t unix_ms, const char *upstream,
+                       const char *reason); /* reason may be NULL */
+struct wire *v1_gap(enum wire_form form, uint64_t unix_ms, uint64_t epoch, uint64_t from,
+                    uint64_t to);
 struct wire *v1_ack(enum wire_form form, uint64_t unix_ms, uint64_t id);
-struct wire *v1_error(enum wire_form form, uint64_t unix_ms, const uint64_t *id, const char *code, const char *message); /* id may be NULL */
+struct wire *v1_error(enum wire_form form, uint64_t unix_ms, const uint64_t *id, const char *code,
+                      const char *message); /* id may be NULL */
 struct wire *v1_pong(enum wire_form form, uint64_t unix_ms);
 
 enum v1_request_type { V1_SEND, V1_PING };
 
 struct v1_request {
     enum v1_request_type type;
-    uint64_t id;         /* of a SEND */
-    enum opcode opcode;  /* of its payload: text, or binary for encoding base64 / msgpack bin */
-    uint8_t *payload;    /* malloc'd, the caller frees; NULL only where len is 0 */
+    uint64_t id;        /* of a SEND */
+    enum opcode opcode; /* of its payload: text, or binary for encoding base64 / msgpack bin */
+    uint8_t *payload;   /* malloc'd, the caller frees; NULL only where len is 0 */
     size_t len;
 };
 
@@ -56,17 +64,19 @@ struct v1_mistake {
 };
 
 /*
- * Reads a client's message that came with opcode. Fields without a meaning are ignored; a field that is there twice, nesting over
- * 16 and, in JSON, more than 256 values are mistakes, so that reading costs memory in proportion to the size alone.
- * ids are 1 to 2^53 in JSON, where a browser's numbers are exact, and 1 to 2^64-1 in msgpack.
- * STATUS_INVALID: *mistake is filled. STATUS_NO_MEMORY: nothing is.
+ * Reads a client's message that came with opcode. Fields without a meaning are ignored; a field
+ * that is there twice, nesting over 16 and, in JSON, more than 256 values are mistakes, so that
+ * reading costs memory in proportion to the size alone. ids are 1 to 2^53 in JSON, where a
+ * browser's numbers are exact, and 1 to 2^64-1 in msgpack. STATUS_INVALID: *mistake is filled.
+ * STATUS_NO_MEMORY: nothing is.
  */
-MUST_USE enum status v1_decode(enum wire_form form, enum opcode opcode, const void *data, size_t len, struct v1_request *out,
-                               struct v1_mistake *mistake);
+MUST_USE enum status v1_decode(enum wire_form form, enum opcode opcode, const void *data,
+                               size_t len, struct v1_request *out, struct v1_mistake *mistake);
 
-/* A resume token: EPOCH.OFFSET or EPOCH.OFFSET.CLIENT. client gets the rest, a name, or "". STATUS_INVALID where unreadable.
- * 0.0, what a WELCOME says that knows no position, is readable. */
+/* A resume token: EPOCH.OFFSET or EPOCH.OFFSET.CLIENT. client gets the rest, a name, or "".
+ * STATUS_INVALID where unreadable. 0.0, what a WELCOME says that knows no position, is readable. */
 #define V1_CLIENT_MAX 32
-MUST_USE enum status v1_resume(const char *token, struct position *at, char client[V1_CLIENT_MAX + 1]);
+MUST_USE enum status v1_resume(const char *token, struct position *at,
+                               char client[V1_CLIENT_MAX + 1]);
 
 #endif

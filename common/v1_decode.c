@@ -5,8 +5,8 @@
 
 #include <jansson.h>
 
-#include "common/text.h"
 #include "common/base64.h"
+#include "common/text.h"
 #include "common/v1_form.h"
 
 #define JSON_ID_MAX      (UINT64_C(1) << 53) /* where a browser's numbers stop being exact */

@@ -369,7 +369,9 @@ static void a_request_has_at_most_8_kib(void **state)
     struct target target;
     const char *why;
     int len = snprintf(request, sizeof(request), "/a/V?remoteWs&x=");
-    memset(request + len, 'y', sizeof(request) - 1 - (size_t)len); /* the last byte stays 0: strict string checks read up to it */
+    memset(request + len, 'y',
+           sizeof(request) - 1 -
+               (size_t)len); /* the last byte stays 0: strict string checks read up to it */
     assert_int_equal(url_parse(&conf, request, URL_REQUEST_MAX, &no_options, &target, &why),
                      STATUS_OK);
     target_fini(&target);
