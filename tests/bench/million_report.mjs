@@ -26,7 +26,7 @@ function memoryRows(plan, memory) {
 const PHASES = ['connect', 'prime', 'settle', 'warm', 'measure', 'end']
 
 function cpuRows(report, nodes, store, loadCpu) {
-  const until = (phase) => PHASES.slice(0, PHASES.indexOf(phase) + 1).reduce((last, name) => loadCpu[name] ?? last, 0)
+  const until = (phase) => PHASES.slice(0, PHASES.indexOf(phase) + 1).reduce((most, name) => Math.max(most, loadCpu[name] ?? 0), 0)
   const line = (field, load) => `${seconds(sum(nodes, (node) => node[field]))}, ${seconds(store[field])}, ${seconds(load)}`
   const idle = [sum(nodes, (node) => node.warm_cpu_ns), store.warm_cpu_ns, until('warm') - until('settle')]
   return [
