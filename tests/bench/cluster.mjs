@@ -1,9 +1,9 @@
 // The shapes that need more than one node: what crosses nodes costs, what it asks of Redis, and how long
 // the vehicles of a killed node are without an upstream.
-import net from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { count, ms, times, us } from './format.mjs'
 import { cpu, interleave, median, middle, ratio, withLoad } from './measure.mjs'
+import { callsBetween, commandStats, countLife } from './life.mjs'
 import { floor, hub } from './servers.mjs'
 
 export async function crossNode(bench) {
@@ -22,21 +22,10 @@ export async function crossNode(bench) {
   }
 }
 
-/** Calls of each command so far, those that scripts make included. */
-function commandStats(port) {
-  return new Promise((resolve, reject) => {
-    const socket = net.connect(port, '127.0.0.1', () => socket.write('INFO commandstats\r\nQUIT\r\n'))
-    let text = ''
-    socket.setEncoding('utf8').on('data', (piece) => { text += piece })
-    socket.on('error', reject).on('close', () => resolve(Object.fromEntries(
-      [...text.matchAll(/^cmdstat_(\S+?):calls=(\d+)/gm)].map(([, name, calls]) => [name, Number(calls)]))))
-  })
-}
-
 // A new owner publishes for two leases in any case, and writes its sessions' records in that time.
 const LEASE = '500ms'
-const COUNT_FROM_MS = 3500
-const COUNT_FOR_MS = 1500
+const COUNT_FROM_MS = 2500
+const COUNT_FOR_MS = 1000
 
 /** What Redis is asked in a second, while the load runs. */
 async function commandsPerSecond({ redisPort }) {
@@ -45,12 +34,14 @@ async function commandsPerSecond({ redisPort }) {
   await sleep(COUNT_FOR_MS)
   const after = await commandStats(redisPort)
   const seconds = (performance.now() - from) / 1000
-  return Object.entries(after).filter(([name]) => !['info', 'quit'].includes(name))
-    .map(([name, calls]) => [name, (calls - (before[name] ?? 0)) / seconds]).filter(([, rate]) => rate > 0)
+  return callsBetween(before, after).map(([name, calls]) => [name, calls / seconds])
 }
 
+const inWords = (calls) => calls.filter(([, n]) => n >= 0.005).sort((a, b) => b[1] - a[1])
+  .map(([command, n]) => `${command} ${n.toFixed(2)}`).join(', ') || 'none'
+
 export async function redisCommands(bench) {
-  const load = { vins: 100, rate: 1000, prime: true, inStages: true, warmMs: 500, measureMs: 5000 }
+  const load = { vins: 100, rate: 1000, prime: true, inStages: true, warmMs: 500, measureMs: 3500 }
   const cluster = (nodes, history) => ({ start: () => hub({ nodes, cluster: true, lease: LEASE, ...(history ? {} : { history: '{size: 0}' }) }), during: commandsPerSecond })
   const results = await interleave(bench, {
     'nothing pushed, 2 nodes': { ...cluster(2, true), options: { ...load, rate: 0, clients: 200 } },
@@ -67,11 +58,14 @@ export async function redisCommands(bench) {
     const perSecond = events / result.window_ns * 1e9
     const calls = perSecond > 0 ? result.during.map(([command, rate]) => [command, Math.max(0, rate - (idle[command] ?? 0)) / perSecond]) : result.during
     const redis = result.watched.find((each) => each.name === 'redis')
-    return [name, perSecond > 0 ? count(perSecond) : '-', calls.filter(([, n]) => n >= 0.005).sort((a, b) => b[1] - a[1]).map(([command, n]) => `${command} ${n.toFixed(2)}`).join(', ') || 'none',
+    return [name, perSecond > 0 ? count(perSecond) : '-', inWords(calls),
       perSecond > 0 ? us(redis.cpu_ns / events) : `${us(redis.cpu_ns / result.window_ns * 1e9)} a second`]
   })
+  try {
+    for (const [step, calls] of await countLife()) rows.push([step, '-', inWords(calls), ''])
+  } catch (error) { bench.missing(`the life of a session: ${error.message}`) }
   return {
-    title: 'What Redis is asked, per push (or client message), those within scripts included; first line: per second, 2 nodes, lease 500 ms',
+    title: 'What Redis is asked, those within scripts included: per push (or client message), then per session and step of its life; first line: per second, 2 nodes, lease 500 ms',
     columns: ['', 'a second', 'commands', 'Redis CPU us'], rows, figures: [], results,
   }
 }

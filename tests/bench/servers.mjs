@@ -102,7 +102,7 @@ export async function floorAcross({ script = false } = {}) {
   }
 }
 
-function hubSettings({ id, port, adminPort, backend, redisPort, lease, history, slowClient, deflate, heartbeat, reconnect, ping }) {
+function hubSettings({ id, port, adminPort, backend, redisPort, lease, history, slowClient, deflate, heartbeat, reconnect, ping, linger }) {
   return [
     `node: {id: ${id}, lease: ${lease ?? '3s'}, drain: 200ms}`,
     `listen: {address: "${local(port)}"}`,
@@ -117,6 +117,7 @@ function hubSettings({ id, port, adminPort, backend, redisPort, lease, history, 
     ...(history ? [`    history: ${history}`] : []),
     ...(slowClient ? [`    slow_client: ${slowClient}`] : []),
     ...(reconnect ? [`    reconnect: ${reconnect}`] : []),
+    ...(linger ? [`    linger: ${linger}`] : []),
     ...(heartbeat ? [`    heartbeat: ${heartbeat}`] : []),
     '',
   ].join('\n')
