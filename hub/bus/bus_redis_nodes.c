@@ -100,15 +100,26 @@ static void read_nodes(struct bus_redis *b, const struct redisReply *list, struc
     }
 }
 
+/* The script has just written this node's entry, so a list without it is none of its answers. */
+static bool is_renewal(const struct bus_redis *b, const struct redisReply *list)
+{
+    size_t len = list != NULL && list->type == REDIS_REPLY_ARRAY ? list->elements / 2 : 0;
+    for (size_t i = 0; i < len; i++) {
+        if (strcmp(redis_reply_text(list->element[2 * i]), b->node) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void on_renewed(struct redis_op *op)
 {
     struct bus_redis *b = op->owner;
-    if (op->status != STATUS_OK) {
+    const struct redisReply *list = redis_reply_at(op->reply, 1);
+    if (op->status != STATUS_OK || !is_renewal(b, list)) {
         b->bus.events->on_renewed(b->bus.events_ctx, op->tag, STATUS_IO, false, NULL, 0);
         return;
     }
-    const struct redisReply *list = redis_reply_at(op->reply, 1);
-    size_t len = list != NULL && list->type == REDIS_REPLY_ARRAY ? list->elements / 2 : 0;
+    size_t len = list->elements / 2;
     struct bus_node *nodes = redis_claim_memory(len, sizeof(*nodes));
     read_nodes(b, list, nodes, len);
     bool present = redis_reply_number(redis_reply_at(op->reply, 0)) == 1;

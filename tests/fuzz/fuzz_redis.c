@@ -16,7 +16,8 @@
 
 enum { STEPS_MAX = 300 };
 
-#define END_MS 60000 /* longer than any deadline */
+#define END_MS   60000 /* longer than any deadline */
+#define LEASE_MS 1000
 
 static const char *const shapes[] = {"redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0",
                                      "redis-sentinel://127.0.0.1:1,127.0.0.1:2/master",
@@ -94,6 +95,8 @@ static void turn_end(void)
 {
     hub_flush(node.hub);
     ends_check_bounds(&node);
+    /* Only what names this node renews its lease. */
+    assert(!hub_ready(node.hub) || fuzz_now_ms - wire_renewed_ms() <= LEASE_MS);
 }
 
 /* Time goes on in small steps; where the server is well, it answers. */

@@ -101,6 +101,7 @@ struct redis_link {
 
 static struct redis_link *links;
 static const char *node;
+static uint64_t renewed_ms;
 
 static void link_clear(struct redis_link *link)
 {
@@ -238,6 +239,25 @@ uint64_t redis_link_up_ms(const struct redis_link *link)
     return link->up_ms;
 }
 
+static bool is_renewal(const redisReply *reply)
+{
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2 ||
+        reply->element[1]->type != REDIS_REPLY_ARRAY)
+        return false;
+    const redisReply *list = reply->element[1];
+    for (size_t i = 0; i < list->elements; i++) {
+        const redisReply *id = list->element[i];
+        if (id->type == REDIS_REPLY_STRING && strcmp(id->str, node) == 0)
+            return true;
+    }
+    return false;
+}
+
+uint64_t wire_renewed_ms(void)
+{
+    return renewed_ms;
+}
+
 /* As redis_link.c does it. */
 static void link_feed(struct redis_link *link, const struct resp *bytes)
 {
@@ -253,6 +273,8 @@ static void link_feed(struct redis_link *link, const struct resp *bytes)
         }
         if (reply == NULL)
             return;
+        if (is_renewal(reply))
+            renewed_ms = fuzz_now_ms;
         link->events->on_reply(link->ctx, reply);
     }
 }
@@ -601,6 +623,7 @@ void wire_start(const char *own_node)
 {
     node = own_node;
     epoch = 0;
+    renewed_ms = 0;
 }
 
 void wire_stop(void)

@@ -32,6 +32,8 @@ void wire_answer_one(struct fuzz_input *input);
 void wire_babble(struct fuzz_input *input);
 /* A message on a channel that is, or may be, subscribed. */
 void wire_push(struct fuzz_input *input);
+/* When an answer came last that can be one to a renewal: it names the node. */
+uint64_t wire_renewed_ms(void);
 /* All connections are gone. */
 void wire_cut_all(void);
 
