@@ -58,7 +58,7 @@ enum envelope_type {
     ENVELOPE_PUSH =
         21, /* node, epoch; items: kind PUBLICATION: number (offset), time_ms, opcode, bytes */
     /* inbox, from a node that has just registered */
-    ENVELOPE_HELLO = 31, /* life: members of an older life under that id are gone */
+    ENVELOPE_HELLO = 31, /* life: members of an older life under that id are gone; number: random, of the process */
     /* inbox, to itself */
     ENVELOPE_PROBE = 30, /* number: monotonic ms when it was sent */
 };

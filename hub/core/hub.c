@@ -212,7 +212,7 @@ static void on_message(void *ctx, const struct envelope *envelope, bool push)
         if (hub->setup.events && hub->setup.events->on_drain_asked)
             hub->setup.events->on_drain_asked(hub->setup.events_ctx);
         return;
-    case ENVELOPE_HELLO:
+    case ENVELOPE_HELLO: lease_on_hello(hub, envelope); return;
     case ENVELOPE_PROBE: return;
     default:
         if (session)

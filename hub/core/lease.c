@@ -183,14 +183,28 @@ void lease_check(struct hub *hub, uint64_t now_ms)
         fence(hub);
 }
 
+/* To itself, too: see lease_on_hello. */
 static void say_hello(struct hub *hub, const struct bus_node *nodes, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
-        struct envelope hello = {.type = ENVELOPE_HELLO};
+        struct envelope hello = {.type = ENVELOPE_HELLO, .number = hub->setup.seed};
         size_t id_len = strlen(nodes[i].id);
-        if (id_len && id_len <= CONF_NAME_MAX && strcmp(nodes[i].id, hub->id) != 0)
+        if (id_len && id_len <= CONF_NAME_MAX)
             membership_tell(hub, slice_of(nodes[i].id), &hello);
     }
+}
+
+void lease_on_hello(struct hub *hub, const struct envelope *hello)
+{
+    struct lease *lease = &hub->lease;
+    bool own_id = strlen(hub->id) == hello->node.len && !memcmp(hub->id, hello->node.at, hello->node.len);
+    if (!own_id || !hello->number || hello->number == hub->setup.seed)
+        return;
+    bool later = hello->life < hub->setup.life || (hello->life == hub->setup.life && hello->number < hub->setup.seed);
+    bool again = lease->twin == hello->number; /* a single one may be late, of a life that is over */
+    lease->twin = hello->number;
+    if (later && again && hub->setup.events && hub->setup.events->on_id_in_use)
+        hub->setup.events->on_id_in_use(hub->setup.events_ctx);
 }
 
 void lease_on_renewed(struct hub *hub, uint64_t tag, enum status status, bool present, const struct bus_node *nodes, size_t len)

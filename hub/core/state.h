@@ -238,6 +238,7 @@ struct lease {
     bool lapsed;     /* it ran out, and that has been acted upon */
     uint64_t runs;   /* how often the lease began: differs where it has lapsed meanwhile */
     bool registered; /* a renewal was sent: the own entry is ours */
+    uint64_t twin;           /* another process that said HELLO under this id: its random number */
     uint64_t hello_until_ms; /* other nodes are told of this life until then */
     struct timer timer;
 };

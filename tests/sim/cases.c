@@ -13,7 +13,7 @@
 #define SOON_US  5000000u /* all that must happen happens within this */
 #define LEASE_US 1000000u /* of main.c */
 #define FENCE_US \
-    900000u /* after the last renewal: over the margin, before anybody else's judgement */
+    890000u /* after a renewal was sent: over the margin, before anybody else's judgement */
 
 typedef bool condition_fn(const struct world *world);
 
@@ -114,6 +114,11 @@ static void nothing_was_lost(struct world *world)
     expect(world, client->arrived == client->said, "every message arrived");
 }
 
+static bool spy_is_gone(const struct world *world)
+{
+    return !world->spy;
+}
+
 static void unhear(struct sim_node *node)
 {
     node->unheard = true;
@@ -130,11 +135,6 @@ static void hold_up_the_claim(struct world *world, struct request *request)
     link_stall(request->node, 500 * MS);
 }
 
-static bool claim_is_held_up(const struct world *world)
-{
-    return !world->spy;
-}
-
 static void a_claim_names_an_epoch_that_is_over(struct world *world)
 {
     all_up(world);
@@ -144,7 +144,7 @@ static void a_claim_names_an_epoch_that_is_over(struct world *world)
     until(world, watchers_welcome, "n1 is a member");
     world->spy = hold_up_the_claim;
     node_pause(&world->nodes[0]);
-    until(world, claim_is_held_up, "n1 finds n0 dead and claims");
+    until(world, spy_is_gone, "n1 finds n0 dead and claims");
     node_resume(&world->nodes[0]);
     until(world, n0_owns, "n0 has claimed anew");
     sub_cut(&world->nodes[0], true); /* it would hear that it is none any more */
@@ -184,15 +184,25 @@ static void let_n1_hear_the_transfer(struct world *world, struct request *reques
     link_stall(request->node, 400 * MS); /* n1 has time to connect */
 }
 
+static void until_n0_renews(struct world *world, struct request *request)
+{
+    if (request->kind == REQUEST_RENEW && request->node->index == 0)
+        world->spy = NULL;
+}
+
 static void a_member_misses_an_owner(struct world *world)
 {
     n0_owns_n1_speaks(world);
     client_start(world, 6, 2);
     until(world, watchers_welcome, "n2 is a member");
+    world->spy = until_n0_renews;
+    until(world, spy_is_gone, "n0 renews its lease");
+    uint64_t renewed_us = world->now_us;
+    world_pass(world, 10 * MS);
     link_stall(&world->nodes[0], 10 * LEASE_US); /* its confirmation goes nowhere */
     say(world);
     until(world, all_heard, "the message goes upstream");
-    world_pass(world, FENCE_US);
+    world_pass(world, renewed_us + FENCE_US - world->now_us);
     unhear(&world->nodes[1]);
     link_blink(&world->nodes[0]);
     until(world, n0_owns, "n0 was fenced and has claimed anew");

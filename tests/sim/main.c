@@ -2,7 +2,7 @@
  * Runs histories of a cluster: sim [--case WORDS] [--seed N] [--count N] [--failures N] [-v]
  *
  * Without --case or --seed all kept cases come first, then the seeded histories from 1 on. Prints TAP. A failing seed is printed and replays
- * exactly: sim --seed N --count 1 -v; a case: sim --case "its name" -v
+ * exactly: sim --seed N --count 1 -v; a case: sim --case "its name" -v, with other delays by --seed N
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -69,7 +69,7 @@ static uint64_t run_cases(struct world *world, const struct options *options)
         if (options->words && !strstr(one->name, options->words))
             continue;
         if (one->script)
-            world_script(world, one->script, one->history, options->verbose);
+            world_script(world, one->script, one->history, options->seed, options->verbose);
         else
             world_run(world, one->seed, options->verbose);
         printf("%s - %s%s%s\n", world->failure ? "not ok" : "ok", one->name, world->failure ? ": " : "", world->failure ? world->failure : "");

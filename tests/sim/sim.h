@@ -213,7 +213,7 @@ extern const size_t cases_len;
 /* world.c */
 void world_run(struct world *world, uint64_t seed, bool verbose);
 /* Nothing breaks, and nobody comes, goes or speaks, but by the script. */
-void world_script(struct world *world, void (*script)(struct world *world), uint32_t history, bool verbose);
+void world_script(struct world *world, void (*script)(struct world *world), uint32_t history, uint64_t seed, bool verbose);
 /* Some node has some session. */
 bool world_keeps(const struct world *world);
 /* Time passes; the checks run after every step. Ends early where one fails. */

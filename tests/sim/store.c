@@ -873,7 +873,7 @@ static void on_disconnected_turn(void *ctx)
         }
         bus->outgoing_end = &bus->outgoing;
         bus->bus.events->on_disconnected(bus->bus.events_ctx);
-        at_node(change->node, chance(change->node->world, 50) ? 1000 : between(change->node->world, 1000, 300000), try_connect, 0);
+        at_node(change->node, change->node->world->calm || chance(change->node->world, 50) ? 1000 : between(change->node->world, 1000, 300000), try_connect, 0);
     }
     free(change);
 }

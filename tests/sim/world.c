@@ -487,9 +487,9 @@ void world_run(struct world *world, uint64_t seed, bool verbose)
     world_end(world);
 }
 
-void world_script(struct world *world, void (*script)(struct world *world), uint32_t history, bool verbose)
+void world_script(struct world *world, void (*script)(struct world *world), uint32_t history, uint64_t seed, bool verbose)
 {
-    world_begin(world, 1, verbose);
+    world_begin(world, seed, verbose);
     world->calm = true;
     world->conf->services[0]->history.size = history;
     script(world);
