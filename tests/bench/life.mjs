@@ -7,7 +7,8 @@ import { WebSocket, WebSocketServer } from 'ws'
 import { hub } from './servers.mjs'
 
 const SESSIONS = 100
-const LEASE_MS = 1000
+const LEASE_MS = 500
+const RECORD_MS = 1.5 * LEASE_MS // what has changed is written into its record within a lease
 const QUIET_MS = 150 // how long nothing but renewals may be asked before a step is taken to be over
 const STEP_MS = 10_000
 
@@ -39,6 +40,7 @@ async function idleRate(port, ms) {
 async function countStep(port, idle, step) {
   const [from, before] = [performance.now(), await commandStats(port)]
   await step()
+  await sleep(RECORD_MS)
   const busy = (calls, ms) => calls.some(([name, n]) => n > 3 + 2 * ms * (idle[name] ?? 0))
   let last = await commandStats(port)
   for (;;) {
@@ -74,13 +76,12 @@ export async function countLife() {
   const redis = cluster.redisPort
   try {
     const idle = await idleRate(redis, 2 * LEASE_MS)
-    const rows = [['an idle node with a lease of 1 s, a second', Object.entries(idle).map(([name, rate]) => [name, rate * 1000 / 2])]]
+    const rows = [['an idle node with a lease of 500 ms, a second', Object.entries(idle).map(([name, rate]) => [name, rate * 1000 / 2])]]
     const step = async (name, run) => { let result; rows.push([name, await countStep(redis, idle, async () => { result = await run() })]); return result }
     const owners = await step('first client of a session', () => openAll(one))
-    await step('its record, within a lease', () => sleep(2.5 * LEASE_MS))
     const members = await step('first client on another node', () => openAll(two))
     const more = await step('one more client there', () => openAll(two))
-    await closeAll(more)
+    await step('one client of several leaves', () => closeAll(more))
     await step('the last client there leaves', () => closeAll(members))
     await step('the last client of all leaves', () => closeAll(owners))
     return rows
