@@ -28,8 +28,9 @@ async function loseOwner(t, breakLink) {
   await rig.settle()
   assert.equal(rig.closedClients(), 0, 'clients closed')
   const { torn } = rig.judge({ lost: Infinity, ownerLost: true })
-  const counted = await hub.metric('vinhub_dropped_total')
-  assert.ok(counted >= torn.size, `${torn.size} publications went to the node's own clients only, ${counted} are counted`)
+  // Where the machine is busy, another node's lease may run out, too.
+  const counted = (await Promise.all(rig.hubs.map((each) => each.metric('vinhub_dropped_total')))).reduce((sum, one) => sum + one, 0)
+  assert.ok(counted >= torn.size, `${torn.size} publications went to their node's own clients only, ${counted} are counted`)
 }
 
 test('an owner cut from Redis: its upstreams close within the lease, before another node opens one', (t) => loseOwner(t, (proxy) => proxy.cut()))
