@@ -42,6 +42,14 @@ function parse() {
   try { return parseArgs({ options, allowPositionals: true }) } catch (error) { return fail(error.message) }
 }
 
+/** A shape that throws is a fault of its own: the other shapes of a run of ten minutes are not lost for it. */
+async function runShape(name, bench) {
+  try { return await shapes[name](bench) } catch (error) {
+    bench.fault(`${name}: ${error.stack}`)
+    return { title: `${name}: failed`, columns: [''], rows: [], figures: [] }
+  }
+}
+
 /** What a shape may say while it runs. */
 function reporter(runs, record) {
   return {
@@ -60,7 +68,7 @@ async function runShapes(names, values, file) {
     const from = performance.now()
     const notes = { missing: [], faults: [] }
     console.error(`${name} ...`)
-    const { results, ...shape } = await shapes[name](reporter(record.runs, notes))
+    const { results, ...shape } = await runShape(name, reporter(record.runs, notes))
     record.shapes[name] = { ...shape, ...notes, seconds: (performance.now() - from) / 1000, results }
     faults += notes.faults.length
     console.log(`\n${table(shape)}`)
