@@ -384,8 +384,12 @@ void fanout_append_ring(struct session *session, uint64_t younger_ms)
 void fanout_on_published(struct session *session, uint64_t tag, enum status status)
 {
     struct pubs *unconfirmed = &session->unconfirmed;
-    if (status == STATUS_IO || !tag)
-        return; /* sent again after the reconnect */
+    if (!tag)
+        return;
+    if (status == STATUS_IO) { /* sent again once the record is asserted: after the reconnect, or a while */
+        ownership_doubt(session);
+        return;
+    }
     if (status == STATUS_REFUSED) {
         if (unconfirmed->len)
             ownership_refused(session); /* it waits: the assertion says whether it goes out again */

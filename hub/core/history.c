@@ -223,9 +223,11 @@ void history_late(struct session *session, struct publication *publication)
 
 void history_joined(struct session *session, struct position at, uint64_t on_the_way)
 {
+    /* What is on the way may not be in the history yet: it comes by on the push channel, or JOINED is asked for again. */
+    at.offset = on_the_way < at.offset ? at.offset - on_the_way : 0;
     if (!session->positioned) {
         session->positioned = true;
-        session->at = (struct position){at.epoch, on_the_way < at.offset ? at.offset - on_the_way : 0};
+        session->at = at;
         session->doubt = on_the_way != 0; /* they may have been announced before this node was listening */
         hub_mark_dirty(session);
     }
@@ -237,7 +239,7 @@ void history_joined(struct session *session, struct position at, uint64_t on_the
         return;
     }
     if (position_compare(at, session->at) <= 0) {
-        session->doubt = false;
+        session->doubt = on_the_way != 0;
     } else if (at.epoch > session->at.epoch && session->doubt) {
         recover(session, at);
     } else if (!timer_armed(&session->recover) || position_compare(session->recover_to, at) < 0) {

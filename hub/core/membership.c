@@ -350,7 +350,9 @@ void membership_on_joined(struct session *session, const struct envelope *envelo
     membership_on_status(session, envelope);
     if (entered)
         commands_owner_ready(session);
-    session_step_after(session, session->count_changed ? COUNT_AGAIN_MS : roll_call_ms(session));
+    /* What was on the way may have passed before this node listened. */
+    bool soon = session->count_changed || envelope->count;
+    session_step_after(session, soon ? COUNT_AGAIN_MS : roll_call_ms(session));
     if (!session->clients_len)
         membership_leave(session);
 }

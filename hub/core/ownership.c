@@ -184,6 +184,8 @@ static void drop_owner_part(struct session *session)
     pubs_clear(&session->to_bus);
     ring_clear(session);
     session->reclaiming = false;
+    session->unproven = false;
+    timer_stop(&session->hub->timers, &session->prove);
     session->tag = 0;
 }
 
@@ -421,7 +423,25 @@ void ownership_refused(struct session *session)
 
 bool ownership_asserting(const struct session *session)
 {
-    return session->state == SESSION_OWNER && session->tag && !session->reclaiming;
+    return session->state == SESSION_OWNER && (session->unproven || (session->tag && !session->reclaiming));
+}
+
+static void on_prove(struct timer *timer, uint64_t now_ms)
+{
+    struct session *session = CONTAINER_OF(timer, struct session, prove);
+    if (session->state == SESSION_OWNER && session->hub->bus_connected && !session->tag)
+        assert_owner(session);
+    else if (session_is_owned(session))
+        timer_start(&session->hub->timers, timer, now_ms + ASK_AGAIN_MS, on_prove);
+}
+
+/* A part of the store may be away while the bus is connected, and come back without a word: a Cluster whose primary died. */
+void ownership_doubt(struct session *session)
+{
+    if (session->state != SESSION_OWNER)
+        return;
+    session->unproven = true;
+    timer_start(&session->hub->timers, &session->prove, session->hub->now_ms + ASK_AGAIN_MS, on_prove);
 }
 
 void ownership_on_connected(struct hub *hub)
@@ -461,8 +481,12 @@ void ownership_on_asserted(struct session *session, uint64_t tag, enum status st
     if (session->state != SESSION_OWNER)
         return;
     if (status == STATUS_OK) {
+        session->unproven = false;
+        timer_stop(&session->hub->timers, &session->prove);
         fanout_append_ring(session, LOST_WRITES_MS);
         fanout_publish_again(session);
+    } else if (status == STATUS_IO) {
+        ownership_doubt(session);
     } else if (status == STATUS_REFUSED) {
         metric_add(METRIC_SPLIT_OWNERS, 1);
         bool named = owner && *owner && strcmp(owner, session->hub->id) != 0;

@@ -43,8 +43,10 @@ void ownership_on_claimed(struct hub *hub, struct session *session, const char *
 void ownership_on_released(struct session *session, uint64_t tag, enum status status);
 /* The store refused a publication. */
 void ownership_refused(struct session *session);
-/* An assertion is under way: nothing is published before its answer. */
+/* An assertion is under way or due: nothing is published before its answer. */
 bool ownership_asserting(const struct session *session);
+/* An operation of an owner has STATUS_IO for an answer: the record is asserted after a while, if not after a reconnect before that. */
+void ownership_doubt(struct session *session);
 void ownership_on_asserted(struct session *session, uint64_t tag, enum status status, const char *owner, uint64_t epoch);
 
 #endif

@@ -127,6 +127,7 @@ static void session_free(struct session *session)
     timer_stop(&hub->timers, &session->recover);
     timer_stop(&hub->timers, &session->link_timer);
     timer_stop(&hub->timers, &session->record);
+    timer_stop(&hub->timers, &session->prove);
     handover_forget(session);
     commands_fini(session);
     peer_set_owner(session, NULL);

@@ -182,6 +182,8 @@ struct session {
     struct pubs unconfirmed; /* published, not answered yet; oldest first */
     bool release_sent;   /* at this epoch: whatever its answer, this epoch is over */
     bool reclaiming;     /* an owner that takes a higher epoch */
+    bool unproven;       /* owner: an answer was no answer, though the bus is connected; until the record is asserted */
+    struct timer prove;
     struct ring ring;
     uint64_t publish_until_ms; /* to the bus in any case until then */
 
