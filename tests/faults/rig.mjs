@@ -19,11 +19,12 @@ const SHOWN = 8
 const RETOLD = 400
 
 export class Rig {
-  static async start(t, { nodes = 3, leaseMs = 1000, proxied = false, settings = {}, services = {}, atEnd = 'kill' } = {}) {
+  static async start(t, { nodes = 3, leaseMs = 1000, proxied = false, settings = {}, services = {}, atEnd = 'kill',
+    redis = RedisServer.start(t) } = {}) {
     const rig = new Rig()
     rig.t = t
     rig.leaseMs = leaseMs
-    ;[rig.redis, rig.backend] = await Promise.all([RedisServer.start(t), LoggedBackend.start(t)])
+    ;[rig.redis, rig.backend] = await Promise.all([redis, LoggedBackend.start(t)])
     const all = {
       log: { level: 'warn' }, // VINHUB_LOG_LEVEL tells more
       ...settings,

@@ -9,7 +9,7 @@ import { deadline } from './until.mjs'
 
 const START_MS = 10_000
 // Another server that speaks the same: a Valkey, an older Redis.
-const PROGRAM = process.env.VINHUB_REDIS_SERVER || 'redis-server'
+export const PROGRAM = process.env.VINHUB_REDIS_SERVER || 'redis-server'
 
 export class RedisServer {
   static async start(t) {
