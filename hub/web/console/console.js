@@ -10,6 +10,7 @@ import { Sessions } from './sessions.js';
 const cluster = new Cluster();
 const main = document.getElementById('main');
 const link = document.getElementById('link');
+const store = document.getElementById('store');
 let view = null;
 
 function viewOf(hash) {
@@ -37,8 +38,10 @@ function onState(live, why) {
 function onEvent(name, data) {
   if (name !== 'stats') return;
   cluster.update(data);
-  const store = cluster.shared ? (cluster.storeAnswers ? 'Redis answers' : 'Redis does not answer') : 'one node, bus in memory';
-  setText(document.getElementById('asked'), `Seen by ${cluster.asked} · ${store}`);
+  store.hidden = false;
+  store.dataset.state = cluster.storeAnswers ? 'live' : 'lost';
+  setText(store, !cluster.shared ? 'no Redis' : cluster.storeAnswers ? 'Redis' : 'Redis does not answer');
+  setText(document.getElementById('asked'), `Seen by ${cluster.asked}`);
   view.update();
 }
 

@@ -14,11 +14,11 @@ const TILES = [
 ];
 
 const COLUMNS = [
-  { title: 'Node', of: (node) => node.id, class: 'id' },
+  { title: 'Node', of: (node) => node.id, class: 'id', link: true },
   { title: 'State', of: (node) => node.state, badge: true },
   { title: 'Clients', of: (node) => format.exact(node.clients), number: true },
   { title: 'Sessions', of: (node) => format.exact(node.sessions), number: true, wide: true },
-  { title: 'Upstreams', of: (node) => format.exact(node.upstreams), number: true },
+  { title: 'Upstreams', of: (node) => format.exact(node.upstreams), number: true, wide: true },
   { title: 'In / s', of: (node) => format.rate(node.in_rate), number: true },
   { title: 'Out / s', of: (node) => format.rate(node.out_rate), number: true },
   { title: 'Memory', of: (node) => format.bytes(node.rss), number: true, wide: true },
@@ -47,13 +47,15 @@ class NodeRow {
     this.cells = COLUMNS.map((column) => el('td', { class: cellClass(column) }));
     this.badge = el('span', { class: 'badge' });
     this.cells[COLUMNS.findIndex((column) => column.badge)].append(this.badge);
+    this.cells[COLUMNS.findIndex((column) => column.link)].append(
+      el('a', { href: `#/sessions?owner=${encodeURIComponent(id)}`, title: 'The sessions it owns' }, id));
     this.button = el('button', { class: 'quiet', 'aria-label': `Drain ${id}`, onclick: () => drain(id) }, 'Drain');
     this.element = el('tr', { 'data-node': id }, ...this.cells, el('td', { class: 'number' }, this.button));
   }
 
   update(node, now) {
     COLUMNS.forEach((column, i) => {
-      if (!column.badge) setText(this.cells[i], column.of(node, now));
+      if (!column.badge && !column.link) setText(this.cells[i], column.of(node, now));
     });
     setText(this.badge, node.state);
     this.badge.dataset.state = node.state;

@@ -10,9 +10,11 @@ const PAST = 50; // of what is kept, to begin with
 const SHOWN = 4000; // characters of a message
 
 const FIELDS = [
-  ['state', 'State'], ['owner', 'Owner'], ['reason', 'Reason'], ['upstream', 'Upstream'], ['clients', 'Clients'],
-  ['members', 'Nodes'], ['epoch', 'Epoch'], ['offset', 'Offset'], ['since', 'Since'],
+  ['state', 'State'], ['since', 'Since'], ['owner', 'Owner'], ['members', 'Nodes with clients'], ['clients', 'Clients'], ['epoch', 'Epoch'],
+  ['offset', 'Offset'], ['upstream', 'Upstream'], ['reason', 'Reason'],
 ];
+
+const WIDE = new Set(['reason', 'upstream']);
 
 function show(field, session, now) {
   const value = session[field];
@@ -41,12 +43,15 @@ export class Session {
     this.waiting = []; // messages until the next frame is painted
     this.stop = new AbortController();
     this.values = Object.fromEntries(FIELDS.map(([field]) => [field, el('dd', { 'data-field': field }, '–')]));
+    this.badge = el('span', { class: 'badge' });
+    this.owner = el('a');
+    this.values.state.replaceChildren(this.badge);
     this.messages = el('ol', { class: 'messages', reversed: true, 'aria-label': 'Messages, newest first' });
     this.note = el('p', { class: 'note', role: 'status' }, 'No message yet.');
     this.hold = el('button', { type: 'button', 'aria-pressed': 'false', onclick: () => this.#toggle() }, 'Pause');
     this.element = el('div', { class: 'session' },
       el('h1', {}, id),
-      el('dl', { class: 'fields' }, ...FIELDS.flatMap(([field, title]) => [el('dt', {}, title), this.values[field]])),
+      el('dl', { class: 'fields' }, ...FIELDS.map(([field, title]) => el('div', { class: `field ${WIDE.has(field) ? 'whole' : ''}` }, el('dt', {}, title), this.values[field]))),
       this.#publishForm(),
       el('section', {}, el('div', { class: 'bar' }, el('h2', {}, 'Messages'), this.note, this.hold,
         el('button', { type: 'button', onclick: () => this.messages.replaceChildren() }, 'Clear')), this.messages));
@@ -116,10 +121,27 @@ export class Session {
   async #load() {
     try {
       const session = await get(sessionPath(this.id), this.stop.signal);
-      for (const [field] of FIELDS) setText(this.values[field], show(field, session, this.cluster.time || Date.now()));
+      for (const [field] of FIELDS) {
+        if (field !== 'state' && field !== 'owner') setText(this.values[field], show(field, session, this.cluster.time || Date.now()));
+      }
+      this.#showState(session.owner ? session.state ?? '–' : 'released');
+      this.#showOwner(session.owner ?? '');
     } catch (error) {
-      if (!this.stop.signal.aborted) setText(this.values.state, error.message);
+      if (!this.stop.signal.aborted) this.#showState(error.message);
     }
+  }
+
+  #showState(state) {
+    setText(this.badge, state);
+    this.badge.dataset.state = state;
+  }
+
+  #showOwner(owner) {
+    if (owner === this.shownOwner) return;
+    this.shownOwner = owner;
+    setText(this.owner, owner);
+    this.owner.href = `#/sessions?owner=${encodeURIComponent(owner)}`;
+    this.values.owner.replaceChildren(owner ? this.owner : '–');
   }
 
   update() {}
