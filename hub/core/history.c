@@ -223,23 +223,27 @@ void history_late(struct session *session, struct publication *publication)
 
 void history_joined(struct session *session, struct position at, uint64_t on_the_way)
 {
-    /* What is on the way may not be in the history yet: it comes by on the push channel, or JOINED is asked for again. */
-    at.offset = on_the_way < at.offset ? at.offset - on_the_way : 0;
     if (!session->positioned) {
         session->positioned = true;
-        session->at = at;
+        session->at = (struct position){at.epoch, on_the_way < at.offset ? at.offset - on_the_way : 0};
         session->doubt = on_the_way != 0; /* they may have been announced before this node was listening */
         hub_mark_dirty(session);
     }
+    /* What is on its way was announced before this node listened, and is in the history by now, or will be heard: it is no gap yet. */
+    bool look = on_the_way && position_compare(at, session->at) > 0;
+    at.offset -= on_the_way < at.offset ? on_the_way : at.offset;
     if (session->recovering) {
         if (position_compare(session->recover_to, at) < 0) {
             session->doubt = session->doubt || session->recover_to.epoch != at.epoch;
             session->recover_to = at;
         }
+        session->doubt = session->doubt || look;
         return;
     }
-    if (position_compare(at, session->at) <= 0) {
-        session->doubt = on_the_way != 0;
+    if (look) {
+        recover(session, position_compare(at, session->at) > 0 ? at : session->at);
+    } else if (position_compare(at, session->at) <= 0) {
+        session->doubt = false;
     } else if (at.epoch > session->at.epoch && session->doubt) {
         recover(session, at);
     } else if (!timer_armed(&session->recover) || position_compare(session->recover_to, at) < 0) {
