@@ -94,6 +94,35 @@ static void update_reading(struct conn *conn)
     stream_pause(&conn->stream, conn->paused || conn->held != NULL);
 }
 
+/* What a connection is told while its own bytes are read leaves together at the end of that: PONGs
+ * and the answers to heartbeats, so that a flood of them costs few writes. */
+static void gather_flush(struct conn *conn)
+{
+    struct gather *gather = &conn->front->gather;
+    if (gather->conn != conn || gather->len == 0)
+        return;
+    size_t len = gather->len;
+    gather->len = 0;
+    stream_write(&conn->stream, gather->bytes, len);
+}
+
+static void conn_write(struct conn *conn, const uint8_t *bytes, size_t len)
+{
+    struct gather *gather = &conn->front->gather;
+    if (gather->conn != conn) {
+        stream_write(&conn->stream, bytes, len);
+        return;
+    }
+    if (len > sizeof(gather->bytes) - gather->len)
+        gather_flush(conn);
+    if (len > sizeof(gather->bytes)) {
+        stream_write(&conn->stream, bytes, len);
+        return;
+    }
+    memcpy(gather->bytes + gather->len, bytes, len);
+    gather->len += len;
+}
+
 static void write_control(struct conn *conn, enum ws_opcode opcode, const uint8_t *payload,
                           size_t len)
 {
@@ -102,7 +131,7 @@ static void write_control(struct conn *conn, enum ws_opcode opcode, const uint8_
     size_t head = frame_header(frame, opcode, false, len);
     if (len > 0)
         memcpy(frame + head, payload, len);
-    stream_write(&conn->stream, frame, head + len);
+    conn_write(conn, frame, head + len);
 }
 
 void conn_start_closing(struct conn *conn, unsigned code, const char *reason)
@@ -142,6 +171,7 @@ static void on_bad_input(struct conn *conn, const struct ws_item *item)
     conn->deaf = true;
     client_close(&conn->client, item->code, item->why);
     /* An answer could not be read any more (RFC 6455 section 7.1.7): this is the end of ours. */
+    gather_flush(conn);
     stream_shut(&conn->stream);
 }
 
@@ -202,46 +232,23 @@ static bool closing_frames(struct conn *conn, const struct ws_rules *rules, uint
     return true;
 }
 
-/* The answers to the PINGs of one read, which leave together: a flood costs few writes. They are no
- * longer than what was read, and from a socket that takes none nothing more is read. */
-struct pongs {
-    uint8_t frames[4096];
-    size_t len;
-};
-
-static void pongs_write(struct conn *conn, struct pongs *pongs)
-{
-    if (pongs->len > 0 && conn->state == CONN_OPEN)
-        stream_write(&conn->stream, pongs->frames, pongs->len);
-    pongs->len = 0;
-}
-
-static void pongs_add(struct conn *conn, struct pongs *pongs, const struct ws_item *ping)
-{
-    if (sizeof(pongs->frames) - pongs->len < 2 + WS_CONTROL_MAX)
-        pongs_write(conn, pongs);
-    pongs->len += frame_header(pongs->frames + pongs->len, WS_PONG, false, ping->len);
-    memcpy(pongs->frames + pongs->len, ping->payload, ping->len);
-    pongs->len += ping->len;
-}
-
 /* False: drop the connection. */
-static bool on_item(struct conn *conn, const struct ws_item *item, struct pongs *pongs)
+static bool on_item(struct conn *conn, const struct ws_item *item)
 {
     switch (item->kind) {
     case WS_ITEM_MESSAGE: on_message(conn, item); break;
-    case WS_ITEM_PING: pongs_add(conn, pongs, item); break;
+    case WS_ITEM_PING:
+        if (conn->state == CONN_OPEN)
+            write_control(conn, WS_PONG, item->payload, item->len);
+        break;
     case WS_ITEM_PONG: break; /* heard_ms was set by the bytes */
-    case WS_ITEM_CLOSE:
-        pongs_write(conn, pongs);
-        on_close_frame(conn, item);
-        return false;
+    case WS_ITEM_CLOSE: on_close_frame(conn, item); return false;
     case WS_ITEM_BAD: on_bad_input(conn, item); break;
     }
     return true;
 }
 
-bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len)
+static bool read_frames(struct conn *conn, uint8_t *bytes, size_t len)
 {
     size_t message_max = conn->front->conf->clients.max_message_bytes;
     struct ws_rules rules = {.masked = true,
@@ -249,18 +256,26 @@ bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len)
                              .message_max = message_max,
                              .deflated_more = message_max / 8 + 64,
                              .too_large = CLOSE_MESSAGE_TOO_LARGE};
-    struct pongs pongs;
-    pongs.len = 0; /* the frames need no zeros */
     struct ws_item item;
     while (conn->state == CONN_OPEN && !conn->paused &&
            ws_next(&conn->reader, &rules, &bytes, &len, &item)) {
-        if (!on_item(conn, &item, &pongs))
+        if (!on_item(conn, &item))
             return false;
     }
-    pongs_write(conn, &pongs);
     if (conn->state == CONN_OPEN && conn->paused)
         hold(conn, bytes, len);
     return conn->state != CONN_CLOSING || closing_frames(conn, &rules, bytes, len);
+}
+
+bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len)
+{
+    struct gather *gather = &conn->front->gather;
+    assert(gather->conn == NULL && gather->len == 0);
+    gather->conn = conn;
+    bool alive = read_frames(conn, bytes, len);
+    gather_flush(conn);
+    gather->conn = NULL;
+    return alive;
 }
 
 static bool on_bytes(void *owner, uint8_t *bytes, size_t len)
@@ -365,7 +380,7 @@ static enum status op_write(void *ctx, struct client *client, const uint8_t *fra
         return STATUS_OK; /* told by client_gone soon */
     if (stream_blocked(&conn->stream))
         return STATUS_AGAIN;
-    stream_write(&conn->stream, frames, len);
+    conn_write(conn, frames, len);
     slow_count(conn, len);
     return STATUS_OK;
 }

@@ -97,6 +97,13 @@ struct conn_queue {
 
 struct admit;
 
+/* Frames for the connection that is being read. */
+struct gather {
+    struct conn *conn; /* NULL: none is */
+    size_t len;
+    uint8_t bytes[16384];
+};
+
 struct front {
     struct loop *loop;
     struct hub *hub;
@@ -104,6 +111,7 @@ struct front {
     struct admit *admit;
     struct tls_context *tls; /* NULL: plain */
     struct deflater *deflater;
+    struct gather gather;
     struct timers expiries;
     struct ip_entry *ips; /* uthash */
     struct conn_queue queues[QUEUES];
