@@ -15,13 +15,17 @@ struct tls_context {
 
 struct tls {
     SSL *ssl;
-    BIO *in, *out; /* of the SSL object */
+    BIO *in, *out;          /* of the SSL object */
+    bool in_lean, out_lean; /* what the handshake needed was given back */
     bool ended;
     char why[160];
 };
 
-/* What a connection may keep of a buffer once it is empty; a memory BIO never shrinks by itself. */
+/* What a connection may keep of a buffer once it is empty; a memory BIO never shrinks by itself.
+ * What the handshake has grown it to is given back in any case: an idle client is 2 KiB smaller by
+ * that. */
 #define KEEP_BYTES 4096
+#define LEAN_BYTES 256
 
 /* --- contexts --- */
 
@@ -106,11 +110,11 @@ void tls_context_free(struct tls_context *context)
 
 /* --- connections --- */
 
-static bool is_swollen(BIO *bio)
+static bool is_swollen(BIO *bio, size_t keep)
 {
     BUF_MEM *memory = NULL;
     BIO_get_mem_ptr(bio, &memory);
-    return memory != NULL && memory->max > KEEP_BYTES && BIO_pending(bio) == 0;
+    return memory != NULL && memory->max > keep && BIO_pending(bio) == 0;
 }
 
 static BIO *memory_new(void)
@@ -215,7 +219,8 @@ enum status tls_feed(struct tls *tls, const uint8_t *bytes, size_t len)
 /* Where a record was cut off, it stays. */
 static void shrink_in(struct tls *tls)
 {
-    BIO *fresh = is_swollen(tls->in) ? memory_new() : NULL;
+    BIO *fresh = is_swollen(tls->in, tls->in_lean ? KEEP_BYTES : LEAN_BYTES) ? memory_new() : NULL;
+    tls->in_lean = true; /* only asked once the handshake is done */
     if (fresh == NULL)
         return;
     SSL_set0_rbio(tls->ssl, fresh);
@@ -258,7 +263,11 @@ size_t tls_pending(struct tls *tls, const uint8_t **bytes)
 void tls_sent(struct tls *tls)
 {
     BIO_reset(tls->out);
-    BIO *fresh = is_swollen(tls->out) ? memory_new() : NULL;
+    bool done = tls_ready(tls);
+    BIO *fresh = is_swollen(tls->out, done && !tls->out_lean ? LEAN_BYTES : KEEP_BYTES)
+                     ? memory_new()
+                     : NULL;
+    tls->out_lean = done;
     if (fresh == NULL)
         return;
     SSL_set0_wbio(tls->ssl, fresh);
