@@ -122,7 +122,7 @@ const refuse = [
   ['two keys', 400, ask([['Sec-WebSocket-Key', KEY]])],
   ['no Host', 400, ask([], without('Host'))],
   ['two Hosts', 400, ask([['Host', 'b']])],
-  ...['POST', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'CONNECT', 'TRACE', 'PATCH', 'get', 'GETT', 'G'].map((method) => [`method ${method}`, 405, ask([], { method }), { allow: 'GET' }]),
+  ...['POST', 'PUT', 'DELETE', 'OPTIONS', 'CONNECT', 'TRACE', 'PATCH', 'get', 'GETT', 'G'].map((method) => [`method ${method}`, 405, ask([], { method }), { allow: 'GET' }]),
   ...['HTTP/1.0', 'HTTP/0.9', 'HTTP/2.0', 'HTTP/1.1 ', 'HTTP/1.10', 'http/1.1', 'HTTP', 'HTTP/1.1 extra', ''].map((version) => [`version of HTTP "${version}"`, 400, ask([], { version })]),
   ['an unknown service', 404, ask([], {}, '/u/V?other')],
   ['no service', 404, ask([], {}, '/u/V')],
@@ -158,6 +158,17 @@ const refuse = [
   ...(text.length < 400 ? [{ name: `refused with ${status}: ${name}, byte by byte`, run: (rig) => refused(rig, text, status, fields, { size: 1 }) }] : []),
 ])
 
+const head = {
+  name: 'refused with 426: HEAD, which gets no content',
+  async run(rig) {
+    const peer = rig.dial(ask([], { method: 'HEAD' }))
+    await peer.ended()
+    assert.equal(peer.head.status, 426)
+    assert.equal(peer.field('sec-websocket-version'), '13')
+    assert.equal(peer.head.text, '')
+  },
+}
+
 const notRead = {
   name: 'frames behind a refused handshake go nowhere',
   async run(rig) {
@@ -173,4 +184,4 @@ const notRead = {
   },
 }
 
-export const cases = [...accept, ...PROTOCOLS, ...refuse, notRead]
+export const cases = [...accept, ...PROTOCOLS, ...refuse, head, notRead]
