@@ -1,7 +1,14 @@
 // A browser that speaks vinhub.v1 as a good one does: it remembers its position and its unacknowledged
 // SENDs, and when its socket ends it comes back, on any node, and resumes. It writes down everything
-// it is told, for checker.mjs.
+// it is told, for checker.mjs. Every other one speaks JSON, the rest msgpack.
+import { decode, encode } from '@msgpack/msgpack'
 import WebSocket from 'ws'
+
+const FORMS = [
+  { protocol: 'vinhub.v1', decode: JSON.parse, encode: JSON.stringify },
+  { protocol: 'vinhub.v1.msgpack', decode, encode },
+]
+let clients = 0
 
 const BACK_MS = 30 // doubled with each try that fails
 const BACK_MAX_MS = 480
@@ -11,6 +18,7 @@ const OPEN_MS = 5000
 export class ResumeClient {
   /** hubs: all nodes; home: the one it prefers while it answers. path: with the service, e.g. /u/V1?remoteWs */
   constructor(t, hubs, path, home = 0) {
+    this.form = FORMS[clients++ % FORMS.length]
     this.hubs = hubs
     this.path = path
     this.home = home
@@ -34,12 +42,12 @@ export class ResumeClient {
     const token = this.id === null ? '' : `&resume=${this.position.epoch}.${this.position.offset}.${this.id}`
     this.asked = token ? { ...this.position } : null
     this.node = this.hub
-    const socket = new WebSocket(this.node.url(this.path + token), ['vinhub.v1'], {
+    const socket = new WebSocket(this.node.url(this.path + token), [this.form.protocol], {
       perMessageDeflate: false, maxPayload: 0, handshakeTimeout: OPEN_MS,
     })
     this.socket = socket
     socket.on('error', () => {})
-    socket.on('message', (data) => this.onMessage(socket, JSON.parse(data)))
+    socket.on('message', (data) => this.onMessage(socket, this.form.decode(data)))
     socket.once('close', (code) => this.onEnd(socket, code))
   }
 
@@ -102,7 +110,7 @@ export class ResumeClient {
     return id
   }
 
-  transmit(id, payload) { this.socket.send(JSON.stringify({ type: 'SEND', id, payload, encoding: 'text' })) }
+  transmit(id, payload) { this.socket.send(this.form.encode({ type: 'SEND', id, payload, encoding: 'text' })) }
 
   /** Drops the socket and comes back at its home. */
   goHome() { this.drop(0) }
