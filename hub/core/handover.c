@@ -273,7 +273,7 @@ static void learn(struct session *session, const struct envelope *envelope)
         bool own = item->name.len == strlen(hub->id) && !memcmp(item->name.at, hub->id, item->name.len);
         if (item->kind == ITEM_MEMBER && own) {
             commands_went_upstream(session, item->after);
-        } else if (item->kind == ITEM_MEMBER && item->name.len && item->name.len <= CONF_NAME_MAX) {
+        } else if (item->kind == ITEM_MEMBER && peer_is_name(item->name)) {
             learn_member(session, item, current);
         } else if (item->kind == ITEM_SEND && item->name.len && item->name.len <= 32) {
             char client[33] = {0};

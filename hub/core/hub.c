@@ -184,7 +184,7 @@ static void on_message(void *ctx, const struct envelope *envelope, bool push)
 {
     struct hub *hub = ctx;
     struct session *session = envelope->session.len ? session_find(hub, envelope->session.at, envelope->session.len) : NULL;
-    bool from_node = envelope->node.len && envelope->node.len <= CONF_NAME_MAX;
+    bool from_node = peer_is_name(envelope->node);
     if (push) {
         if (session)
             on_channel(session, envelope);

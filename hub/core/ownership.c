@@ -332,7 +332,7 @@ static void announced_to_member(struct session *session, struct peer *owner, boo
 void ownership_announced(struct session *session, struct slice owner, uint64_t epoch, uint64_t from)
 {
     struct hub *hub = session->hub;
-    if (epoch <= session->epoch || !owner.len || owner.len > CONF_NAME_MAX)
+    if (epoch <= session->epoch || !peer_is_name(owner))
         return;
     bool mine = owner.len == strlen(hub->id) && !memcmp(owner.at, hub->id, owner.len), handed_over = from && from == session->epoch;
     switch (session->state) {

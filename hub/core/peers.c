@@ -5,8 +5,14 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/text.h"
 #include "core/membership.h"
 #include "core/ownership.h"
+
+bool peer_is_name(struct slice name)
+{
+    return text_is_name(name.at, name.len);
+}
 
 struct peer *peer_find(struct hub *hub, const char *id, size_t len)
 {

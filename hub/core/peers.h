@@ -9,6 +9,8 @@
 
 #include "core/state.h"
 
+/* What a message calls a node may be anything. */
+bool peer_is_name(struct slice name);
 /* The peer of that id, made when it is not known yet; then it is watched from now on. Never NULL, never this node. */
 struct peer *peer_get(struct hub *hub, const char *id, size_t len);
 struct peer *peer_find(struct hub *hub, const char *id, size_t len);

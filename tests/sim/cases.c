@@ -330,6 +330,74 @@ static void a_member_leaves_in_between(struct world *world)
     expect(world, !world_keeps(world), "nothing is kept for who is gone");
 }
 
+/* Somebody else writes to the store. */
+
+static struct slice any_name(struct world *world)
+{
+    static const char *const names[] = {"n0", "n1", "n2", "nobody", "", "\0\0", "n0\0x"};
+    static const size_t lens[] = {2, 2, 2, 6, 0, 2, 4};
+    size_t i = between(world, 0, sizeof lens / sizeof lens[0] - 1);
+    return (struct slice){names[i], lens[i]};
+}
+
+static uint64_t any_number(struct world *world)
+{
+    switch (between(world, 0, 5)) {
+    case 0: return 0;
+    case 1: return UINT64_MAX - between(world, 0, 1);
+    case 2: return world->store.records[0].epoch;
+    case 3: return world->store.records[0].epoch + between(world, 0, 2) - 1;
+    case 4: return between(world, 1, 20);
+    default: return world->now_us + between(world, 0, 1000);
+    }
+}
+
+static void lie(struct world *world)
+{
+    struct envelope_item items[3];
+    for (int i = 0; i < 3; i++)
+        items[i] = (struct envelope_item){.kind = (enum item_kind)between(world, 0, 4),
+                                          .number = any_number(world),
+                                          .id = any_number(world),
+                                          .time_ms = any_number(world),
+                                          .opcode = (unsigned)between(world, 0, 3),
+                                          .name = any_name(world),
+                                          .bytes = any_name(world)};
+    struct envelope envelope = {.type = (unsigned)between(world, 0, 33),
+                                .session = slice_of(session_name(0)),
+                                .node = any_name(world),
+                                .life = any_number(world),
+                                .number = any_number(world),
+                                .epoch = any_number(world),
+                                .offset = any_number(world),
+                                .count = any_number(world),
+                                .status = any_number(world),
+                                .text = any_name(world),
+                                .url = any_name(world),
+                                .items = items,
+                                .items_len = between(world, 0, 3)};
+    store_lie(world, (int)between(world, 0, NODES - 1), &envelope);
+}
+
+static void a_liar_writes_to_the_store(struct world *world)
+{
+    all_up(world);
+    world->lied_to = true;
+    for (int i = 0; i < 4000; i++) {
+        int index = (int)between(world, 0, CLIENTS - 1) / SESSIONS * SESSIONS;
+        struct sim_client *client = &world->clients[index];
+        if (!client->open && chance(world, 20))
+            client_start(world, index, (int)between(world, 0, NODES - 1));
+        else if (client->open && chance(world, 2))
+            client_leave(client, 1001);
+        else if (client->open && chance(world, 20))
+            client_says(client);
+        lie(world);
+        backend_push(world, 0, "push");
+        world_pass(world, between(world, 1, 10 * MS));
+    }
+}
+
 /* Data deleted by hand. */
 
 static bool one_upstream_ever(const struct world *world)
@@ -376,6 +444,7 @@ const struct sim_case cases[] = {
     {.name = "who leaves while the session is handed over keeps nothing open",
      .script = a_member_leaves_in_between,
      .history = 10},
+    {.name = "lies on the bus crash nobody", .script = a_liar_writes_to_the_store, .history = 10},
     {.name = "data deleted by hand cost no owner its session, and no member a push",
      .script = the_data_are_deleted,
      .history = 10},

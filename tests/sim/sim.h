@@ -183,6 +183,7 @@ struct world {
     bool deserted;   /* all browsers have gone for good */
     bool quiet;      /* browsers say nothing more: what they said must arrive */
     bool calm;       /* a script: nothing breaks by chance */
+    bool lied_to;    /* nothing is promised any more, but that no node crashes */
     bool arrives_late; /* in a calm world: what a broken connection still carried */
     bool closes_slowly; /* backends, in a calm world */
     /* A script looks at each request before it goes out; it may hold up the link of its node. */
@@ -250,6 +251,8 @@ void requests_free(struct world *world); /* those still on their way when all is
 void link_stall(struct sim_node *node, uint64_t for_us);
 void store_remember(struct world *world);  /* what a replica has */
 void store_roll_back(struct world *world); /* a fail-over to that replica */
+/* Somebody else who can write to the store says that to a node, and maybe to all who follow the session. */
+void store_lie(struct world *world, int node, const struct envelope *envelope);
 void store_repeat_stale(struct world *world, int session); /* a store that lies: a push of an epoch that is over */
 
 /* peers.c */

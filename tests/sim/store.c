@@ -1058,6 +1058,19 @@ void store_repeat_stale(struct world *world, int session)
     publish_channel(world, session, &push);
 }
 
+void store_lie(struct world *world, int node, const struct envelope *envelope)
+{
+    uint8_t *bytes;
+    size_t len;
+    if (envelope_encode(envelope, &bytes, &len) != STATUS_OK)
+        abort();
+    publish_inbox(world, world->nodes[node].id, bytes, len);
+    free(bytes);
+    for (int i = 0; i < SESSIONS; i++)
+        if (envelope->session.at == session_name(i) && chance(world, 30))
+            publish_channel(world, i, envelope);
+}
+
 void store_roll_back(struct world *world)
 {
     world_say(world, "the store fails over and has lost its latest writes");

@@ -60,7 +60,7 @@ void world_say(struct world *world, const char *format, ...)
 void world_fail(struct world *world, const char *format, ...)
 {
     va_list args;
-    if (world->failure)
+    if (world->failure || world->lied_to)
         return;
     va_start(args, format);
     vsnprintf(world->failure_text, sizeof world->failure_text, format, args);
