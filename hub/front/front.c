@@ -108,7 +108,11 @@ enum status front_reload(struct front *front, struct conf *conf, char *why, size
     front->tls = tls;
     admit_free(front->admit);
     front->admit = admit;
+    bool other_pings = front->conf->clients.ping_every_ms != conf->clients.ping_every_ms ||
+                       front->conf->clients.ping_timeout_ms != conf->clients.ping_timeout_ms;
     take_conf(front, conf);
+    if (other_pings)
+        sweep_restart_pings(front);
     return STATUS_OK;
 }
 

@@ -242,5 +242,8 @@ void conn_forget_expiry(struct conn *conn);
 /* Makes sure that the heads of the queues are looked after. */
 void sweep_arm(struct front *front);
 void sweep_run(void *front);
+/* After a change of the times of PINGs: each open connection gets the next one after the new
+ * `every`. */
+void sweep_restart_pings(struct front *front);
 
 #endif

@@ -12,6 +12,13 @@
 /* Connections of one queue looked at in one go; the rest follows in the next turn. */
 #define SLICE 512
 
+/* Without PINGs who is open stays where he is. */
+static bool is_off(const struct front *front, enum queue_name name)
+{
+    return front->conf->clients.ping_every_ms == 0 &&
+           (name == QUEUE_QUIET || name == QUEUE_PINGED || name == QUEUE_ANSWERED);
+}
+
 static bool is_due(const struct front *front, const struct conn *conn)
 {
     return (int32_t)(front->now_ms - conn->due_ms) >= 0;
@@ -109,8 +116,8 @@ void sweep_run(void *ctx)
     timers_run(&front->expiries, clock_boot_ms());
     for (enum queue_name name = QUEUE_HANDSHAKE; name < QUEUES; name++) {
         struct conn_queue *queue = &front->queues[name];
-        if (queue->wait_ms == 0)
-            continue; /* PINGs are switched off */
+        if (is_off(front, name))
+            continue;
         for (int i = 0; i < SLICE && queue->first != NULL && is_due(front, queue->first); i++)
             on_due(queue->first);
     }
@@ -124,7 +131,7 @@ void sweep_arm(struct front *front)
     uint32_t wait_ms = UINT32_MAX;
     for (enum queue_name name = QUEUE_HANDSHAKE; name < QUEUES; name++) {
         const struct conn *first = front->queues[name].first;
-        if (first == NULL || front->queues[name].wait_ms == 0)
+        if (first == NULL || is_off(front, name))
             continue;
         int32_t left = (int32_t)(first->due_ms - front->now_ms);
         uint32_t left_ms = left > (int32_t)COARSE_MS ? (uint32_t)left : COARSE_MS;
@@ -139,4 +146,18 @@ void sweep_arm(struct front *front)
         wait_ms = CLOSING_MS;
     front->sweep_armed = true;
     loop_timer_start(front->sweep_timer, wait_ms);
+}
+
+/* A deadline of the old times would be misread by the new ones, and out of order in its queue. */
+void sweep_restart_pings(struct front *front)
+{
+    static const enum queue_name names[] = {QUEUE_QUIET, QUEUE_PINGED, QUEUE_ANSWERED};
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        struct conn *last = front->queues[names[i]].last, *conn = NULL;
+        while (conn != last) {
+            conn = front->queues[names[i]].first;
+            conn_enqueue(conn, QUEUE_QUIET);
+        }
+    }
+    sweep_arm(front);
 }

@@ -87,6 +87,33 @@ test('limits, origins, replies and the log level count at once, for open clients
   assert.deepEqual(hub.lines.slice(quietFrom), [])
 })
 
+test('PINGs go on whatever their times become, stop at 0 and start again', async (t) => {
+  const backend = await Backend.start(t)
+  const services = [service(backend)]
+  const ping = (every, timeout) => ({ services, clients: { ping: { every, timeout } } })
+  const hub = await startHub(t, { settings: ping('500ms', '100ms') })
+  const browser = await Browser.open(t, hub.url('/u/V?remoteWs'))
+  const more = (count) => {
+    const from = browser.pings
+    return until(() => browser.pings >= from + count, 6000, `${count} more PINGs`)
+  }
+  const passed = (ms) => {
+    const from = performance.now()
+    return until(() => performance.now() - from > ms, ms + 2000, 'the time to pass')
+  }
+  await more(1)
+  await passed(200) // answered, and waiting for the next
+  await reloadWith(hub, ping('400ms', '5s'))
+  await more(3)
+  await reloadWith(hub, ping('0', '5s'))
+  const before = browser.pings
+  await passed(1500)
+  assert.ok(browser.pings <= before + 1, 'none without `every`')
+  await reloadWith(hub, ping('400ms', '200ms'))
+  await more(3)
+  assert.equal(browser.end, null)
+})
+
 test('a file that is wrong or gone changes nothing and says so', async (t) => {
   const backend = await Backend.start(t)
   const hub = await startHub(t, { settings: { services: [service(backend)] } })
