@@ -1,6 +1,7 @@
 // Contract section 9, what Redis does to the cluster: killed and empty, away, slow, asleep, closing connections.
 import assert from 'node:assert/strict'
 import { distribution } from '../lib/checker.mjs'
+import { RedisServer } from '../lib/redis.mjs'
 import { test } from '../lib/runner.mjs'
 import { quiet, until } from '../lib/until.mjs'
 import { FULL, note, range, Rig, SLACK_MS } from './rig.mjs'
@@ -208,4 +209,31 @@ test('Redis emptied by FLUSHALL under load: owners write their records back, cli
   await rig.settle()
   assert.equal(rig.closedClients(), 0, 'clients closed')
   rig.judge({ lost: 0, gaps: 0 })
+})
+
+/** A server with one replica that follows it. */
+async function withReplica(t) {
+  const [redis, replica] = await Promise.all([RedisServer.start(t), RedisServer.start(t)])
+  await replica.client.replicaof('127.0.0.1', redis.port)
+  await until(async () => (await redis.client.info('replication')).includes('state=online'), 15_000, 'the replica to follow')
+  return { redis, replica }
+}
+
+test('redis.replicas: while the replica is stopped nothing is renewed; upstreams close within the lease and are back after it', async (t) => {
+  const leaseMs = 2000
+  const { redis, replica } = await withReplica(t)
+  const rig = await Rig.start(t, { leaseMs, redis, settings: { redis: { replicas: 1 } } })
+  await rig.openSessions(10)
+  rig.startLoad(100)
+  await rig.untilHeard('pushes')
+  const since = performance.now()
+  replica.child.signal('SIGSTOP')
+  await until(() => rig.urls.every((url) => (rig.backend.counts.get(url) ?? 0) === 0), leaseMs + SLACK_MS, 'the upstreams to close')
+  note(`upstreams closed at most ${Math.round(performance.now() - since)} ms after the replica stopped`)
+  assert.deepEqual([...new Set(await readiness(rig))], [503])
+  replica.child.signal('SIGCONT')
+  await rig.whole(leaseMs + 2000 + SLACK_MS)
+  await rig.settle()
+  assert.equal(rig.closedClients(), 0, 'clients closed')
+  rig.judge({ lost: Infinity, ownerLost: true })
 })
