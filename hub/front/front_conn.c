@@ -12,6 +12,10 @@
 #include "core/hub.h"
 #include "front/front_private.h"
 
+/* Messages and control frames of one connection in one turn: one read holds thousands of small
+ * ones, and the others wait for their turn meanwhile. */
+#define ITEMS_MAX 256
+
 static const char *const state_names[] = {"handshake", "refused", "open", "closing", "gone"};
 
 /* Where each state may lead, as bits. */
@@ -257,13 +261,16 @@ static bool read_frames(struct conn *conn, uint8_t *bytes, size_t len)
                              .deflated_more = message_max / 8 + 64,
                              .too_large = CLOSE_MESSAGE_TOO_LARGE};
     struct ws_item item;
-    while (conn->state == CONN_OPEN && !conn->paused &&
+    unsigned items = 0;
+    while (conn->state == CONN_OPEN && !conn->paused && items++ < ITEMS_MAX &&
            ws_next(&conn->reader, &rules, &bytes, &len, &item)) {
         if (!on_item(conn, &item))
             return false;
     }
-    if (conn->state == CONN_OPEN && conn->paused)
+    if (conn->state == CONN_OPEN && (conn->paused || items > ITEMS_MAX))
         hold(conn, bytes, len);
+    if (conn->held != NULL && !conn->paused)
+        stream_wake(&conn->stream);
     return conn->state != CONN_CLOSING || closing_frames(conn, &rules, bytes, len);
 }
 
