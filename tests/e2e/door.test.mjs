@@ -101,10 +101,12 @@ test('a cookie counts only where origins are checked', async (t) => {
 test('the client is closed when its token expires', async (t) => {
   const { hub } = await withJwt(t)
   const lives = 2
-  const opened = performance.now()
-  const browser = await Browser.open(t, hub.url(`${PATH}&token=${hs256({ exp: inSeconds(lives - LEEWAY_S) })}`))
-  assert.equal((await browser.ended(lives * 1000 + 1000 + SLACK_MS)).code, 4001)
-  assert.ok(performance.now() - opened > (lives - 1) * 1000 - 50, 'not before')
+  for (const exp of [lives, lives - LEEWAY_S]) { // the second one is taken within the leeway only, and lasts as long as that
+    const opened = performance.now()
+    const browser = await Browser.open(t, hub.url(`${PATH}&token=${hs256({ exp: inSeconds(exp) })}`))
+    assert.equal((await browser.ended(lives * 1000 + 1000 + SLACK_MS)).code, 4001)
+    assert.ok(performance.now() - opened > (lives - 1) * 1000 - 50, 'not before')
+  }
 })
 
 for (const alg of ['RS256', 'ES256']) {
