@@ -109,12 +109,6 @@ void ownership_claim`,
         to: 'return session && epoch;',
     },
     {
-        name: 'a fresh reading before an owner is taken for dead',
-        file: 'hub/core/peers.c',
-        from: '        if (session->owner_since_ms < sent_ms)\n',
-        to: '',
-    },
-    {
         name: 'the upstream closed before the release',
         file: 'hub/core/ownership.c',
         from: '    if (link_close(session))\n        return; /* ownership_upstream_gone follows */\n',
