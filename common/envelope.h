@@ -22,24 +22,27 @@
 enum envelope_type {
     /* inbox of the owner, from a member */
     ENVELOPE_JOIN =
-        1, /* number, count: clients of the member; epoch: highest it has seen; status: epoch at
-            * which the record names the addressee; offset: last command confirmed */
+        /* Number, count: clients of the member; epoch: highest it has seen; status: epoch at which
+           the record names the addressee; offset: last command confirmed */
+    1,
     ENVELOPE_LEAVE = 2, /* number */
     ENVELOPE_COMMANDS =
-        3, /* client messages: epoch; number: grows with that of JOIN and LEAVE; items: number
-            * (grows per member), after (number of the one before it that is not confirmed, 0: it is
-            * the oldest), id (SEND id or 0), opcode, name (client id or ""), bytes */
+        /* Client messages: epoch; number: grows with that of JOIN and LEAVE; items: number (grows
+           per member), after (number of the one before it that is not confirmed, 0: it is the
+           oldest), id (SEND id or 0), opcode, name (client id or ""), bytes */
+    3,
     /* inbox of a member, from the owner */
     ENVELOPE_JOINED =
-        4, /* number (of the JOIN); epoch, offset; count: how many of the last offsets may not be in
-            * the history yet; status, text: as STATUS; url: of the upstream */
+        /* Number (of the JOIN); epoch, offset; count: how many of the last offsets may not be in
+           the history yet; status, text: as STATUS; url: of the upstream */
+    4,
     ENVELOPE_LEFT = 5,      /* number (of the LEAVE) */
     ENVELOPE_NOT_OWNER = 6, /* epoch: the highest this node has seen; the asker claims again */
     ENVELOPE_CONFIRM = 7,   /* epoch; number: commands up to it went upstream */
-    ENVELOPE_HANDBACK = 8,  /* epoch; number: commands from it on were not sent and are the member's
-                             * again; offset: number of the last COMMANDS or  JOIN seen, older ones
-                             * are not taken any more; 0: not said */
-    ENVELOPE_STATUS = 9,    /* epoch; status: enum upstream_status; text: reason */
+    /* Epoch; number: commands from it on were not sent and are the member's again; offset: number
+       of the last COMMANDS or JOIN seen, older ones are not taken any more; 0: not said */
+    ENVELOPE_HANDBACK = 8,
+    ENVELOPE_STATUS = 9, /* epoch; status: enum upstream_status; text: reason */
     /* hand-over, both inboxes */
     ENVELOPE_OFFER = 10,   /* epoch; url */
     ENVELOPE_ACCEPT = 11,  /* epoch */
@@ -53,12 +56,14 @@ enum envelope_type {
     ENVELOPE_CLOSE = 17,     /* push channel: clients of the session are closed with 4006 */
     ENVELOPE_DRAIN = 18,     /* inbox: drain as on SIGTERM */
     /* push channel of a session */
-    ENVELOPE_GRANT = 20, /* node: the owner from now on; epoch; number: the epoch it was handed over
-                          * from, 0 by a claim. Made by these scripts */
+    /* Node: the owner from now on; epoch; number: the epoch it was handed over from, 0 by a claim.
+       Made by these scripts */
+    ENVELOPE_GRANT = 20,
     ENVELOPE_PUSH =
         21, /* node, epoch; items: kind PUBLICATION: number (offset), time_ms, opcode, bytes */
     /* inbox, from a node that has just registered */
-    ENVELOPE_HELLO = 31, /* life: members of an older life under that id are gone; number: random, of the process */
+    /* Life: members of an older life under that id are gone; number: random, of the process */
+    ENVELOPE_HELLO = 31,
     /* inbox, to itself */
     ENVELOPE_PROBE = 30, /* number: monotonic ms when it was sent */
 };
@@ -66,8 +71,9 @@ enum envelope_type {
 enum item_kind {
     ITEM_PUBLICATION = 0,
     ITEM_COMMAND = 1,
-    ITEM_MEMBER = 2, /* name: node; id: its life; number: last JOIN number; after: last command that
-                        went upstream; opcode: unused; bytes: count as decimal text */
+    /* Name: node; id: its life; number: last JOIN number; after: last command that went upstream;
+       opcode: unused; bytes: count as decimal text */
+    ITEM_MEMBER = 2,
     ITEM_SEND =
         3, /* name: client id; id: last SEND id that went upstream; time_ms: Unix time of it */
 };
@@ -96,8 +102,8 @@ struct envelope {
     unsigned type; /* enum envelope_type, or one that a newer version knows */
     struct slice session;
     struct slice node; /* the sender, or what the type says */
-    uint64_t
-        life; /* of the sender: its start, so that a later life under the same id is told apart */
+    /* Of the sender: its start, so that a later life under the same id is told apart */
+    uint64_t life;
     uint64_t number;
     uint64_t epoch;
     uint64_t offset;

@@ -25,9 +25,9 @@
 #define RESOLVE_MS          5000 /* name servers are slow where they don't have the answer yet */
 #define STEADY_MS           5000 /* up for so long, the back-off starts over */
 #define READ_BYTES          ((size_t)16 * 1024) /* what hiredis reads at once */
-#define WRITE_BYTES         ((size_t)64 * 1024) /* what it gets at once, at least, where there is so much \
-                                                 */
-#define READS_MAX 16 /* a turn, so that one busy connection does not hold up the others */
+/* What it gets at once, at least, where there is so much */
+#define WRITE_BYTES ((size_t)64 * 1024)
+#define READS_MAX   16 /* a turn, so that one busy connection does not hold up the others */
 /* History answers are cut far below by their script. */
 #define REPLY_BYTES_MAX    ((size_t)64 * 1024 * 1024)
 #define REPLY_ELEMENTS_MAX 4000000
@@ -60,8 +60,8 @@ struct redis_link {
     struct redis_output output;
     unsigned greetings; /* replies to AUTH and SELECT that are still to come */
     unsigned failures;  /* since it was steady */
-    uint64_t
-        connections; /* made so far: tells a callback whether its connection is still this one */
+    /* Made so far: tells a callback whether its connection is still this one */
+    uint64_t connections;
     uint64_t up_ms;
     struct rng rng;
 };

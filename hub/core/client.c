@@ -13,7 +13,8 @@
 #include "core/session.h"
 #include "core/state.h"
 
-enum status client_open(struct hub *hub, struct client *client, const struct target *target, enum client_protocol protocol, unsigned window_bits)
+enum status client_open(struct hub *hub, struct client *client, const struct target *target,
+                        enum client_protocol protocol, unsigned window_bits)
 {
     memset(client, 0, sizeof *client);
     client->hub = hub;
@@ -44,7 +45,8 @@ bool client_spend(struct client *client)
     uint64_t messages = conf->clients.rate_messages, per_ms = conf->clients.rate_per_ms;
     if (!messages || !per_ms)
         return true;
-    uint64_t burst_milli = (uint64_t)(conf->clients.rate_burst ? conf->clients.rate_burst : messages) * 1000;
+    uint64_t burst_milli =
+        (uint64_t)(conf->clients.rate_burst ? conf->clients.rate_burst : messages) * 1000;
     uint32_t now = (uint32_t)client->hub->now_ms;
     uint64_t gained = (uint64_t)(uint32_t)(now - client->rate_at_ms) * messages * 1000 / per_ms;
     uint64_t tokens = client->rate_tokens_milli + gained;
@@ -89,7 +91,8 @@ static const char *reply_to(const struct conf *conf, const void *payload, size_t
 void client_audit(const struct client *client, size_t len)
 {
     if (client->hub->conf->log.audit)
-        log_info("audit", LOG_STR("user", client->user ? client->user : ""), LOG_STR("session", client->session->id), LOG_U64("bytes", len));
+        log_info("audit", LOG_STR("user", client->user ? client->user : ""),
+                 LOG_STR("session", client->session->id), LOG_U64("bytes", len));
 }
 
 void client_message(struct client *client, enum opcode opcode, const void *payload, size_t len)
@@ -140,8 +143,10 @@ void client_gone(struct client *client, unsigned code, const char *reason)
     if (!session)
         return; /* the hub is gone, or it never came in */
     client_let_go(client);
-    log_info("client_closed", LOG_STR("session", session->id), LOG_STR("user", client->user), LOG_U64("code", code), LOG_STR("reason", reason),
-             LOG_U64("duration_ms", client->hub->now_ms - client->opened_ms), LOG_U64("received", client->received), LOG_U64("sent", client->sent));
+    log_info("client_closed", LOG_STR("session", session->id), LOG_STR("user", client->user),
+             LOG_U64("code", code), LOG_STR("reason", reason),
+             LOG_U64("duration_ms", client->hub->now_ms - client->opened_ms),
+             LOG_U64("received", client->received), LOG_U64("sent", client->sent));
     free(client->user);
     client->user = NULL;
     session_remove_client(session, client);

@@ -13,10 +13,10 @@
 #include "core/ownership.h"
 #include "core/session.h"
 
-#define LOOK_MS 500            /* how often the queue is looked at anyway: for answers that do not come */
-#define LOOK_LEAST_MS 20       /* how exactly `wait` is kept */
-#define TELL_COUNT 1000        /* commands in one message to the owner */
-#define TELL_BYTES (1u << 20)  /* payload in it, but for a single larger one */
+#define LOOK_MS       500 /* how often the queue is looked at anyway: for answers that do not come */
+#define LOOK_LEAST_MS 20  /* how exactly `wait` is kept */
+#define TELL_COUNT    1000       /* commands in one message to the owner */
+#define TELL_BYTES    (1u << 20) /* payload in it, but for a single larger one */
 
 static void on_timer(struct timer *timer, uint64_t now_ms);
 
@@ -34,7 +34,7 @@ static void arm(struct session *session, uint64_t expires_ms)
 uint64_t commands_confirmed(const struct session *session)
 {
     const struct command *command;
-    DL_FOREACH(session->out.list, command)
+    DL_FOREACH (session->out.list, command)
         if (!command->member)
             return command->number - 1;
     return session->out.last_number;
@@ -54,7 +54,8 @@ static void command_free(struct session *session, struct command *command)
     free(command);
 }
 
-/* Reading stops for clients that fill the queue of an upstream (or owner) that takes nothing, and goes on at half of that. */
+/* Reading stops for clients that fill the queue of an upstream (or owner) that takes nothing, and
+ * goes on at half of that. */
 static void pause_client(struct session *session, struct client *client, bool paused)
 {
     if (client->paused == paused || client->state == CLIENT_CLOSING)
@@ -69,7 +70,7 @@ static void resume_clients(struct session *session)
     struct client *client;
     if (!session->paused_len || session->out.bytes > session->service->to_upstream.queue_bytes / 4)
         return;
-    DL_FOREACH(session->clients, client)
+    DL_FOREACH (session->clients, client)
         pause_client(session, client, false);
 }
 
@@ -98,16 +99,18 @@ static struct command *command_new(const void *payload, size_t len)
     return command;
 }
 
-/* What a member tells while its lease is not valid its owner may have forgotten by the time it asks for an answer. */
+/* What a member tells while its lease is not valid its owner may have forgotten by the time it asks
+ * for an answer. */
 static bool may_tell(const struct session *session)
 {
-    return session->state == SESSION_MEMBER && session->owner && session->hub->bus_connected && lease_valid(session->hub) &&
-           !session->out.handed_back;
+    return session->state == SESSION_MEMBER && session->owner && session->hub->bus_connected &&
+           lease_valid(session->hub) && !session->out.handed_back;
 }
 
 static bool has_room(const struct session *session, size_t len)
 {
-    return !session->out.list || session->out.bytes + len <= session->service->to_upstream.queue_bytes;
+    return !session->out.list ||
+           session->out.bytes + len <= session->service->to_upstream.queue_bytes;
 }
 
 static void append(struct session *session, struct command *command)
@@ -123,12 +126,15 @@ static void append(struct session *session, struct command *command)
 }
 
 /* Sends the one message without queueing it, where nothing waits before it. */
-static bool send_straight(struct session *session, enum opcode opcode, const void *payload, size_t len)
+static bool send_straight(struct session *session, enum opcode opcode, const void *payload,
+                          size_t len)
 {
     struct hub *hub = session->hub;
-    if (session->out.list || session->state != SESSION_OWNER || session->link != LINK_OPEN || session->out.congested || !hub_may_write(hub))
+    if (session->out.list || session->state != SESSION_OWNER || session->link != LINK_OPEN ||
+        session->out.congested || !hub_may_write(hub))
         return false;
-    if (hub->setup.upstream_ops->send(hub->setup.upstream_ctx, session->upstream, opcode, payload, len) != STATUS_OK) {
+    if (hub->setup.upstream_ops->send(hub->setup.upstream_ctx, session->upstream, opcode, payload,
+                                      len) != STATUS_OK) {
         session->out.congested = true;
         return false;
     }
@@ -136,8 +142,8 @@ static bool send_straight(struct session *session, enum opcode opcode, const voi
     return true;
 }
 
-void commands_add(struct session *session, struct client *client, uint64_t send_id, const char *sender, enum opcode opcode, const void *payload,
-                  size_t len)
+void commands_add(struct session *session, struct client *client, uint64_t send_id,
+                  const char *sender, enum opcode opcode, const void *payload, size_t len)
 {
     struct hub *hub = session->hub;
     metric_add(METRIC_CLIENT_MESSAGES_IN, 1);
@@ -146,8 +152,10 @@ void commands_add(struct session *session, struct client *client, uint64_t send_
         client_audit(client, len);
         return;
     }
-    /* While the upstream takes messages, a full queue stops the reading; what was read until then is still taken. */
-    bool room = has_room(session, len) || (session->status == UPSTREAM_CONNECTED && !client->paused);
+    /* While the upstream takes messages, a full queue stops the reading; what was read until then
+     * is still taken. */
+    bool room = has_room(session, len) ||
+                (session->status == UPSTREAM_CONNECTED && !client->paused);
     struct command *command = room ? command_new(payload, len) : NULL;
     if (!command) {
         refuse(session, client, "queue full");
@@ -164,7 +172,8 @@ void commands_add(struct session *session, struct client *client, uint64_t send_
     append(session, command);
     if (!send_id || !last_sends_covers(session, sender, send_id))
         client_audit(client, len);
-    if (session->status == UPSTREAM_CONNECTED && session->out.bytes > session->service->to_upstream.queue_bytes / 2)
+    if (session->status == UPSTREAM_CONNECTED &&
+        session->out.bytes > session->service->to_upstream.queue_bytes / 2)
         pause_client(session, client, true);
     commands_pump(session);
 }
@@ -178,7 +187,8 @@ static void note_sent(struct session *session, const struct command *command)
 {
     struct hub *hub = session->hub;
     if (command->send_id)
-        last_sends_note(session, command->sender, command->send_id, hub->setup.unix_ms(hub->setup.clock_ctx));
+        last_sends_note(session, command->sender, command->send_id,
+                        hub->setup.unix_ms(hub->setup.clock_ctx));
 }
 
 static void done(struct session *session, struct command *command)
@@ -202,8 +212,9 @@ static void pump_upstream(struct session *session)
         if (!hub_may_write(hub))
             return;
         if (!went_before(session, command)) {
-            if (hub->setup.upstream_ops->send(hub->setup.upstream_ctx, session->upstream, command->opcode, command->payload, command->len) !=
-                STATUS_OK) {
+            if (hub->setup.upstream_ops->send(hub->setup.upstream_ctx, session->upstream,
+                                              command->opcode, command->payload,
+                                              command->len) != STATUS_OK) {
                 session->out.congested = true;
                 return;
             }
@@ -226,7 +237,8 @@ static void tell_owner(struct session *session)
     struct envelope_item items[TELL_COUNT];
     size_t n = 0, bytes = 0;
     struct command *command = out->unsent;
-    for (; command && n < TELL_COUNT && (!n || bytes + command->len <= TELL_BYTES); command = command->next, n++) {
+    for (; command && n < TELL_COUNT && (!n || bytes + command->len <= TELL_BYTES);
+         command = command->next, n++) {
         bytes += command->len;
         command->told = true;
         items[n] = (struct envelope_item){
@@ -274,7 +286,7 @@ static uint64_t expire(struct session *session)
 {
     struct command *command, *next;
     uint64_t next_ms = 0;
-    DL_FOREACH_SAFE(session->out.list, command, next) {
+    DL_FOREACH_SAFE (session->out.list, command, next) {
         if (command->member)
             continue;
         if (command->expires_ms > session->hub->now_ms) {
@@ -297,7 +309,8 @@ static void on_timer(struct timer *timer, uint64_t now_ms)
     uint64_t next_ms = expire(session);
     if (session->state == SESSION_ENDED)
         return;
-    /* Nothing came back for a second: the message or its answer was lost, or nobody listens. The owner drops doubles by number. */
+    /* Nothing came back for a second: the message or its answer was lost, or nobody listens. The
+     * owner drops doubles by number. */
     if (session->state == SESSION_MEMBER && out->list && now_ms - out->told_ms >= ASK_AGAIN_MS) {
         out->handed_back = false;
         take_back(session);
@@ -315,7 +328,7 @@ void commands_client_gone(struct client *client)
     client->paused = false;
     if (!client->pending || !client->session)
         return;
-    DL_FOREACH(client->session->out.list, command)
+    DL_FOREACH (client->session->out.list, command)
         if (command->client == client)
             command->client = NULL;
     client->pending = 0;
@@ -325,8 +338,11 @@ void commands_client_gone(struct client *client)
 
 static void hand_back(struct session *session, struct member *member, uint64_t from)
 {
-    struct envelope envelope = {
-        .type = ENVELOPE_HANDBACK, .session = slice_of(session->id), .number = from, .epoch = session->epoch, .offset = member->number};
+    struct envelope envelope = {.type = ENVELOPE_HANDBACK,
+                                .session = slice_of(session->id),
+                                .number = from,
+                                .epoch = session->epoch,
+                                .offset = member->number};
     member->taken = from - 1;
     membership_tell(session->hub, slice_of(member->peer->id), &envelope);
 }
@@ -336,7 +352,7 @@ static uint64_t drop_of(struct session *session, const struct member *member)
 {
     struct command *command, *next;
     uint64_t first = 0;
-    DL_FOREACH_SAFE(session->out.list, command, next) {
+    DL_FOREACH_SAFE (session->out.list, command, next) {
         if (command->member != member)
             continue;
         if (!first)
@@ -350,7 +366,7 @@ void commands_link_down(struct session *session)
 {
     struct member *member;
     session->out.congested = false;
-    DL_FOREACH(session->members, member) {
+    DL_FOREACH (session->members, member) {
         uint64_t first = drop_of(session, member);
         if (first)
             hand_back(session, member, first);
@@ -365,7 +381,7 @@ void commands_member_gone(struct session *session, struct member *member)
 void commands_owner_changed(struct session *session)
 {
     struct command *command;
-    DL_FOREACH(session->out.list, command)
+    DL_FOREACH (session->out.list, command)
         command->told = false;
     session->out.handed_back = false;
     session->out.congested = false;
@@ -397,7 +413,8 @@ void commands_on_commands(struct hub *hub, struct session *session, const struct
     if (!member || member->life != envelope->life) {
         if (session && session_is_owned(session))
             return; /* its JOIN comes, or a new owner: it asks again */
-        struct envelope no = {.type = ENVELOPE_NOT_OWNER, .session = envelope->session, .epoch = envelope->epoch};
+        struct envelope no = {
+            .type = ENVELOPE_NOT_OWNER, .session = envelope->session, .epoch = envelope->epoch};
         membership_tell(hub, envelope->node, &no);
         return;
     }
@@ -410,7 +427,8 @@ void commands_on_commands(struct hub *hub, struct session *session, const struct
         const struct envelope_item *item = &envelope->items[i];
         if (item->kind != ITEM_COMMAND)
             continue;
-        if (item->number <= member->taken) { /* seen: its confirmation was lost or is still to come */
+        if (item->number <= member->taken) {
+            /* Seen: its confirmation was lost or is still to come */
             metric_drop(DROP_DUPLICATE, 1);
             member->confirm_due = session->confirm_due = true;
             continue;
@@ -433,12 +451,14 @@ void commands_flush(struct session *session)
         return;
     session->confirm_due = false;
     struct member *member;
-    DL_FOREACH(session->members, member) {
+    DL_FOREACH (session->members, member) {
         if (!member->confirm_due)
             continue;
         member->confirm_due = false;
-        struct envelope confirm = {
-            .type = ENVELOPE_CONFIRM, .session = slice_of(session->id), .epoch = session->epoch, .number = member->sent};
+        struct envelope confirm = {.type = ENVELOPE_CONFIRM,
+                                   .session = slice_of(session->id),
+                                   .epoch = session->epoch,
+                                   .number = member->sent};
         membership_tell(session->hub, slice_of(member->peer->id), &confirm);
     }
 }
@@ -456,7 +476,7 @@ void commands_owner_lost(struct session *session)
 {
     struct commands *out = &session->out;
     struct command *command, *next;
-    DL_FOREACH_SAFE(out->list, command, next) {
+    DL_FOREACH_SAFE (out->list, command, next) {
         if (!command->told || command->member)
             continue;
         command->told = false;
@@ -481,7 +501,8 @@ void commands_went_upstream(struct session *session, uint64_t number)
 
 void commands_on_confirm(struct session *session, const struct envelope *envelope)
 {
-    if (!membership_from_owner(session, envelope) || envelope->epoch != session->epoch || session->state == SESSION_OWNER)
+    if (!membership_from_owner(session, envelope) || envelope->epoch != session->epoch ||
+        session->state == SESSION_OWNER)
         return;
     session->out.told_ms = session->hub->now_ms;
     commands_went_upstream(session, envelope->number);
@@ -492,14 +513,15 @@ void commands_on_confirm(struct session *session, const struct envelope *envelop
 
 void commands_on_handback(struct session *session, const struct envelope *envelope)
 {
-    if (!membership_from_owner(session, envelope) || envelope->epoch != session->epoch || session->state == SESSION_OWNER)
+    if (!membership_from_owner(session, envelope) || envelope->epoch != session->epoch ||
+        session->state == SESSION_OWNER)
         return;
     if (envelope->offset && envelope->offset < session->out.told_number)
         return; /* what was told since is answered, too, and may go upstream */
     session->out.told_ms = session->hub->now_ms;
     session->out.handed_back = true;
     struct command *command;
-    DL_FOREACH(session->out.list, command)
+    DL_FOREACH (session->out.list, command)
         if (command->number >= envelope->number)
             break;
     session->out.unsent = command;

@@ -1,5 +1,6 @@
 /*
- * Letting go: on SIGTERM sessions are handed over first, then clients are closed with 1012, spread over node.drain.
+ * Letting go: on SIGTERM sessions are handed over first, then clients are closed with 1012, spread
+ * over node.drain.
  */
 #ifndef VINHUB_CORE_DRAIN_H
 #define VINHUB_CORE_DRAIN_H

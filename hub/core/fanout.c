@@ -15,11 +15,12 @@
 #include "core/session.h"
 #include "core/tail.h"
 
-#define PUBLISH_COUNT 500           /* publications in one call of the script */
-#define PUBLISH_BYTES (8u << 20)    /* payload in one call, but for a single larger one */
-#define UNCONFIRMED_COUNT 10000     /* kept for another try; beyond it the oldest are lost to other nodes, and counted */
+#define PUBLISH_COUNT 500        /* publications in one call of the script */
+#define PUBLISH_BYTES (8u << 20) /* payload in one call, but for a single larger one */
+/* Kept for another try; beyond it the oldest are lost to other nodes, and counted */
+#define UNCONFIRMED_COUNT 10000
 #define UNCONFIRMED_BYTES (16u << 20)
-#define WINDOW_BITS_MAX 15          /* what permessage-deflate has unless a client asks for less */
+#define WINDOW_BITS_MAX   15 /* what permessage-deflate has unless a client asks for less */
 
 static bool wants_bus(const struct session *session)
 {
@@ -51,7 +52,8 @@ static struct wire *deflate_frame(struct hub *hub, const uint8_t *frame, size_t 
     size_t head = head_len(frame);
     struct wire *wire = NULL;
     if (hub->setup.client_ops->deflate)
-        wire = hub->setup.client_ops->deflate(hub->setup.client_ctx, frame[0] & 0x0f, frame + head, len - head);
+        wire = hub->setup.client_ops->deflate(hub->setup.client_ctx, frame[0] & 0x0f, frame + head,
+                                              len - head);
     return wire ? wire : wire_new(0);
 }
 
@@ -59,10 +61,12 @@ static struct wire *gap_frame(struct hub *hub, const struct publication *note, e
 {
     if (form == WIRE_RAW)
         return wire_new(0); /* raw clients have no word for it */
-    return v1_gap(form, hub->setup.unix_ms(hub->setup.clock_ctx), note->at.epoch, note->at.offset, gap_note_to(note));
+    return v1_gap(form, hub->setup.unix_ms(hub->setup.clock_ctx), note->at.epoch, note->at.offset,
+                  gap_note_to(note));
 }
 
-static const uint8_t *plain_frame(struct hub *hub, struct publication *publication, enum wire_form form, size_t *len)
+static const uint8_t *plain_frame(struct hub *hub, struct publication *publication,
+                                  enum wire_form form, size_t *len)
 {
     bool note = is_gap_note(publication);
     if (form == WIRE_RAW && !note)
@@ -76,15 +80,19 @@ static const uint8_t *plain_frame(struct hub *hub, struct publication *publicati
     return (*slot)->bytes;
 }
 
-/* One deflated frame serves all windows: of a message that is no larger than the window nothing lies outside it. */
-static bool may_deflate(const struct publication *publication, unsigned window_bits, const uint8_t *plain, size_t plain_len)
+/* One deflated frame serves all windows: of a message that is no larger than the window nothing
+ * lies outside it. */
+static bool may_deflate(const struct publication *publication, unsigned window_bits,
+                        const uint8_t *plain, size_t plain_len)
 {
     if (!window_bits || is_gap_note(publication))
         return false;
-    return window_bits == WINDOW_BITS_MAX || plain_len - head_len(plain) <= (size_t)1 << window_bits;
+    return window_bits == WINDOW_BITS_MAX || plain_len - head_len(plain) <= (size_t)1
+                                                                                << window_bits;
 }
 
-const uint8_t *fanout_frame(struct hub *hub, struct publication *publication, enum wire_form form, unsigned window_bits, size_t *len)
+const uint8_t *fanout_frame(struct hub *hub, struct publication *publication, enum wire_form form,
+                            unsigned window_bits, size_t *len)
 {
     const uint8_t *plain = plain_frame(hub, publication, form, len);
     if (!plain || !may_deflate(publication, window_bits, plain, *len))
@@ -106,7 +114,8 @@ struct piece {
     bool made;
 };
 
-static bool piece_make(struct session *session, const struct pubs *batch, enum wire_form form, unsigned window_bits, struct piece *piece)
+static bool piece_make(struct session *session, const struct pubs *batch, enum wire_form form,
+                       unsigned window_bits, struct piece *piece)
 {
     struct hub *hub = session->hub;
     piece->made = true;
@@ -138,7 +147,8 @@ static void enqueue_all(struct client *client, const struct pubs *batch)
         queue_publication(client, batch->items[i]);
 }
 
-/* For a window that is smaller than the usual, which is rare: no piece is made that others could share. */
+/* For a window that is smaller than the usual, which is rare: no piece is made that others could
+ * share. */
 static void deliver_singly(struct client *client, const struct pubs *batch)
 {
     for (size_t i = 0; i < batch->len && client->state != CLIENT_CLOSING; i++) {
@@ -149,7 +159,8 @@ static void deliver_singly(struct client *client, const struct pubs *batch)
 }
 
 /* One write for all that is new; what the socket does not take waits in the client's queue. */
-static void deliver(struct session *session, struct client *client, const struct pubs *batch, struct piece pieces[WIRE_FORMS][2])
+static void deliver(struct session *session, struct client *client, const struct pubs *batch,
+                    struct piece pieces[WIRE_FORMS][2])
 {
     struct hub *hub = session->hub;
     if (client->state == CLIENT_CLOSING)
@@ -175,7 +186,8 @@ static void deliver(struct session *session, struct client *client, const struct
     if (!piece->len)
         return;
     metric_add(METRIC_BYTES_OUT, piece->len);
-    if (hub->setup.client_ops->write(hub->setup.client_ctx, client, piece->bytes, piece->len) != STATUS_OK) {
+    if (hub->setup.client_ops->write(hub->setup.client_ctx, client, piece->bytes, piece->len) !=
+        STATUS_OK) {
         client->blocked = true;
         enqueue_all(client, batch);
     }
@@ -208,8 +220,9 @@ static void observe(const struct session *session, const struct pubs *batch)
     }
 }
 
-/* Two runners ahead of the loop over the clients: they ask memory for what a delivery to a client, or to its queue, will look at. It answers
- * while the kernel is busy with the clients before; for slow clients, that cost nothing but memory, three waits of four fall away. */
+/* Two runners ahead of the loop over the clients: they ask memory for what a delivery to a client,
+ * or to its queue, will look at. It answers while the kernel is busy with the clients before; for
+ * slow clients, that cost nothing but memory, three waits of four fall away. */
 struct runners {
     const struct client *far, *near;
 };
@@ -253,7 +266,7 @@ static void flush_clients(struct session *session)
     struct runners runners = runners_start(session->clients);
     if (hub->tails)
         tail_batch(session, &batch);
-    DL_FOREACH_SAFE(session->clients, client, next) {
+    DL_FOREACH_SAFE (session->clients, client, next) {
         runners_step(&runners);
         /* A node that was paused in the middle of this must not go on (contract section 9). */
         if (owned && !hub_may_write(hub)) {
@@ -284,7 +297,8 @@ static void forget_oldest_unconfirmed(struct session *session)
     for (size_t i = 0; i < session->unconfirmed.len; i++)
         bytes += session->unconfirmed.items[i]->len;
     size_t n = 0;
-    while (session->unconfirmed.len - n > UNCONFIRMED_COUNT || (bytes > UNCONFIRMED_BYTES && session->unconfirmed.len - n > 1))
+    while (session->unconfirmed.len - n > UNCONFIRMED_COUNT ||
+           (bytes > UNCONFIRMED_BYTES && session->unconfirmed.len - n > 1))
         bytes -= session->unconfirmed.items[n++]->len;
     if (n) {
         metric_drop(DROP_GAP, n);
@@ -292,18 +306,22 @@ static void forget_oldest_unconfirmed(struct session *session)
     }
 }
 
-/* One script call for each run of publications within the bounds; the tag is the last offset of the run. */
-static void publish(struct session *session, struct publication *const *items, size_t len, bool announce)
+/* One script call for each run of publications within the bounds; the tag is the last offset of the
+ * run. */
+static void publish(struct session *session, struct publication *const *items, size_t len,
+                    bool announce)
 {
     struct hub *hub = session->hub;
     const struct service *service = session->service;
     for (size_t from = 0; from < len;) {
         size_t n = 0, bytes = 0;
-        while (from + n < len && n < PUBLISH_COUNT && (!n || bytes + items[from + n]->len <= PUBLISH_BYTES) &&
+        while (from + n < len && n < PUBLISH_COUNT &&
+               (!n || bytes + items[from + n]->len <= PUBLISH_BYTES) &&
                items[from + n]->at.epoch == items[from]->at.epoch)
             bytes += items[from + n++]->len;
-        hub->bus->ops->publish(hub->bus, session->id, announce ? items[from + n - 1]->at.offset : 0, items[from]->at.epoch, items + from, n,
-                               service->history.size, service->history.ttl_ms, announce);
+        hub->bus->ops->publish(hub->bus, session->id, announce ? items[from + n - 1]->at.offset : 0,
+                               items[from]->at.epoch, items + from, n, service->history.size,
+                               service->history.ttl_ms, announce);
         metric_add(METRIC_BUS_PUBLISHED, n);
         from += n;
     }
@@ -321,7 +339,8 @@ static void flush_bus(struct session *session)
     }
     for (size_t i = 0; i < session->to_bus.len; i++)
         pubs_add(&session->unconfirmed, session->to_bus.items[i]);
-    /* After a reconnect what is not confirmed goes first, in one go with this: fanout_publish_again, once the record is asserted. */
+    /* After a reconnect what is not confirmed goes first, in one go with this:
+     * fanout_publish_again, once the record is asserted. */
     if (hub->bus_connected && !ownership_asserting(session))
         publish(session, session->to_bus.items, session->to_bus.len, true);
     else
@@ -371,10 +390,13 @@ void fanout_append_ring(struct session *session, uint64_t younger_ms)
     uint64_t unix_ms = session->hub->setup.unix_ms(session->hub->setup.clock_ctx);
     for (uint32_t i = 0; i < session->ring.len; i++) {
         struct publication *publication = ring_at(&session->ring, i);
-        /* What is not confirmed is published again: it must not be in the history without having been announced. */
-        if (session->unconfirmed.len && position_compare(publication->at, session->unconfirmed.items[0]->at) >= 0)
+        /* What is not confirmed is published again: it must not be in the history without having
+         * been announced. */
+        if (session->unconfirmed.len &&
+            position_compare(publication->at, session->unconfirmed.items[0]->at) >= 0)
             break;
-        if (session->to_bus.len && position_compare(publication->at, session->to_bus.items[0]->at) >= 0)
+        if (session->to_bus.len &&
+            position_compare(publication->at, session->to_bus.items[0]->at) >= 0)
             break;
         if (unix_ms - publication->time_ms <= younger_ms)
             publish(session, &publication, 1, false);
@@ -386,7 +408,8 @@ void fanout_on_published(struct session *session, uint64_t tag, enum status stat
     struct pubs *unconfirmed = &session->unconfirmed;
     if (!tag)
         return;
-    if (status == STATUS_IO) { /* sent again once the record is asserted: after the reconnect, or a while */
+    if (status == STATUS_IO) {
+        /* Sent again once the record is asserted: after the reconnect, or a while */
         ownership_doubt(session);
         return;
     }

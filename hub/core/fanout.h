@@ -1,8 +1,9 @@
 /*
  * From a publication to the sockets of this node and to the bus.
  *
- * A publication is placed (owner) or received (member) at any time of a turn; at its end each session with
- * something new writes all of it to each client in one write: made once for each wire form that a client needs.
+ * A publication is placed (owner) or received (member) at any time of a turn; at its end each
+ * session with something new writes all of it to each client in one write: made once for each wire
+ * form that a client needs.
  */
 #ifndef VINHUB_CORE_FANOUT_H
 #define VINHUB_CORE_FANOUT_H
@@ -17,16 +18,20 @@ void fanout_flush(struct session *session);
 bool fanout_flush_far(struct session *session);
 /* What was not answered goes to the bus again, in order. */
 void fanout_publish_again(struct session *session);
-/* The store may have lost what it had taken: what the ring has of the last younger_ms is appended there again. */
+/* The store may have lost what it had taken: what the ring has of the last younger_ms is appended
+ * there again. */
 void fanout_append_ring(struct session *session, uint64_t younger_ms);
 void fanout_on_published(struct session *session, uint64_t tag, enum status status);
 
-/* The frame of a publication in a client's form, made at most once; deflated where that pays and the window (0: none) holds the whole
- * message. NULL when out of memory. Lives as long as the publication. */
-const uint8_t *fanout_frame(struct hub *hub, struct publication *publication, enum wire_form form, unsigned window_bits, size_t *len);
+/* The frame of a publication in a client's form, made at most once; deflated where that pays and
+ * the window (0: none) holds the whole message. NULL when out of memory. Lives as long as the
+ * publication. */
+const uint8_t *fanout_frame(struct hub *hub, struct publication *publication, enum wire_form form,
+                            unsigned window_bits, size_t *len);
 static inline enum wire_form client_form(const struct client *client)
 {
-    return (enum wire_form)client->protocol; /* CLIENT_RAW, CLIENT_JSON, CLIENT_MSGPACK in the same order */
+    return (enum wire_form)
+        client->protocol; /* CLIENT_RAW, CLIENT_JSON, CLIENT_MSGPACK in the same order */
 }
 
 #endif

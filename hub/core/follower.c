@@ -16,27 +16,29 @@
 #include "core/queue.h"
 
 #define POSITION_WAIT_MS 1000 /* contract section 6: not known within 1 s */
-#define TOKEN_AHEAD_MS 2000   /* a token ahead of this node's position waits so long for it to catch up */
-#define TOKEN_AHEAD_TIMES 10  /* and that often where the client was already welcomed there */
-#define READ_AGAIN_MS 500
-#define READ_TRIES 10
-#define READ_LIMIT 500
-#define EPOCH_SKEW_MS (60 * 60 * 1000u) /* how far other machines' clocks may be ahead */
-#define EPOCH_FLOOR 1000000000000u /* epochs are at least Unix ms: a smaller one was never given out */
+/* A token ahead of this node's position waits so long for it to catch up */
+#define TOKEN_AHEAD_MS    2000
+#define TOKEN_AHEAD_TIMES 10 /* and that often where the client was already welcomed there */
+#define READ_AGAIN_MS     500
+#define READ_TRIES        10
+#define READ_LIMIT        500
+#define EPOCH_SKEW_MS     (60 * 60 * 1000u) /* how far other machines' clocks may be ahead */
+/* Epochs are at least Unix ms: a smaller one was never given out */
+#define EPOCH_FLOOR 1000000000000u
 
 enum follower_wait { WAIT_POSITION, WAIT_HISTORY, WAIT_NOTHING };
 
 struct follower {
     struct client *client;
     enum follower_wait wait;
-    struct position at;   /* where it stands while it catches up */
-    uint32_t replay;      /* raw clients: how many past publications */
+    struct position at; /* where it stands while it catches up */
+    uint32_t replay;    /* raw clients: how many past publications */
     unsigned tries, waits;
     bool has_token;
     bool welcomed; /* at the token's position, before the session's was known */
     char id[V1_CLIENT_MAX + 1];
-    uint64_t tag;         /* of the history read */
-    uint64_t read_epoch;  /* of the session when it was asked for */
+    uint64_t tag;        /* of the history read */
+    uint64_t read_epoch; /* of the session when it was asked for */
     struct pubs missed;
     struct timer timer;
     UT_hash_handle hh;
@@ -77,14 +79,16 @@ static void missed_gap(void *ctx, uint64_t epoch, uint64_t from, uint64_t to)
     publication_unref(note);
 }
 
-/* The position after which the client's live publications come: those that already wait in its queue count. */
+/* The position after which the client's live publications come: those that already wait in its
+ * queue count. */
 static struct position live_after(const struct client *client)
 {
     struct position first = queue_first(client);
     return first.epoch ? (struct position){first.epoch, first.offset - 1} : client->session->at;
 }
 
-/* All that can be had is there: the rest up to where live begins is a gap, and the client goes live. */
+/* All that can be had is there: the rest up to where live begins is a gap, and the client goes
+ * live. */
 static void caught_up(struct client *client, struct position oldest)
 {
     struct follower *follower = of(client);
@@ -116,12 +120,14 @@ static void read_history(struct client *client)
 }
 
 /* Takes one publication of the past where it is before what waits live. */
-static void take_past(struct client *client, struct position oldest, struct publication *publication)
+static void take_past(struct client *client, struct position oldest,
+                      struct publication *publication)
 {
     struct follower *follower = of(client);
     struct position live = queue_first(client);
     struct stream_sink sink = {missed_publication, missed_gap, follower};
-    if (live.epoch ? position_compare(publication->at, live) >= 0 : position_compare(publication->at, client->session->at) > 0)
+    if (live.epoch ? position_compare(publication->at, live) >= 0
+                   : position_compare(publication->at, client->session->at) > 0)
         return;
     if (client->protocol != CLIENT_RAW) {
         stream_step(&follower->at, oldest, publication, &sink);
@@ -135,8 +141,10 @@ static void catch_up(struct client *client)
 {
     struct session *session = client->session;
     struct follower *follower = of(client);
-    if (follower->replay ? session->ring.len >= follower->replay : ring_covers(session, follower->at)) {
-        struct position oldest = session->ring.len ? ring_at(&session->ring, 0)->at : (struct position){0, 0};
+    if (follower->replay ? session->ring.len >= follower->replay
+                         : ring_covers(session, follower->at)) {
+        struct position oldest = session->ring.len ? ring_at(&session->ring, 0)->at
+                                                   : (struct position){0, 0};
         for (uint32_t i = 0; i < session->ring.len; i++)
             take_past(client, oldest, ring_at(&session->ring, i));
         caught_up(client, oldest);
@@ -147,8 +155,8 @@ static void catch_up(struct client *client)
     }
 }
 
-bool follower_on_history(struct hub *hub, uint64_t tag, enum status status, struct position oldest, struct publication *const *publications,
-                         size_t len, bool more)
+bool follower_on_history(struct hub *hub, uint64_t tag, enum status status, struct position oldest,
+                         struct publication *const *publications, size_t len, bool more)
 {
     struct follower *follower = NULL;
     HASH_FIND(hh, hub->readers, &tag, sizeof tag, follower);
@@ -167,8 +175,10 @@ bool follower_on_history(struct hub *hub, uint64_t tag, enum status status, stru
     struct position before = follower->at;
     for (size_t i = 0; status == STATUS_OK && i < len; i++)
         take_past(client, oldest, publications[i]);
-    bool on = more && position_compare(before, follower->at) < 0, ended = client->session->at.epoch != follower->read_epoch;
-    if (status == STATUS_OK && (on || ended)) /* of an epoch that has ended since it may not have the end */
+    bool on = more && position_compare(before, follower->at) < 0,
+         ended = client->session->at.epoch != follower->read_epoch;
+    if (status == STATUS_OK &&
+        (on || ended)) /* of an epoch that has ended since it may not have the end */
         read_history(client);
     else
         caught_up(client, status == STATUS_OK ? oldest : (struct position){0, 0});
@@ -190,10 +200,12 @@ static void welcome(struct client *client, struct position at, bool resumed)
     queue_wire(client, v1_welcome(client_form(client), unix_ms(hub), &message));
 }
 
-/* May the token be of this session's stream? One from before what is kept may; one that was never given out may not. */
+/* May the token be of this session's stream? One from before what is kept may; one that was never
+ * given out may not. */
 static bool token_known(const struct session *session, struct position token)
 {
-    return session->positioned && token.epoch >= EPOCH_FLOOR && position_compare(token, session->at) <= 0;
+    return session->positioned && token.epoch >= EPOCH_FLOOR &&
+           position_compare(token, session->at) <= 0;
 }
 
 /* The position is known (or final: will not be): WELCOME, then what was missed, then live. */
@@ -203,10 +215,13 @@ static void begin(struct client *client)
     struct follower *follower = of(client);
     session->waiting--;
     timer_stop(&session->hub->timers, &follower->timer);
-    bool resumed = follower->has_token && (follower->welcomed || token_known(session, follower->at));
+    bool resumed = follower->has_token &&
+                   (follower->welcomed || token_known(session, follower->at));
     if (resumed)
         queue_skip(client, follower->at);
-    struct position at = resumed ? follower->at : session->positioned ? live_after(client) : (struct position){0, 0};
+    struct position at = resumed               ? follower->at
+                         : session->positioned ? live_after(client)
+                                               : (struct position){0, 0};
     follower->wait = WAIT_NOTHING;
     if (client->protocol != CLIENT_RAW && !follower->welcomed)
         welcome(client, at, resumed);
@@ -223,13 +238,15 @@ static void begin(struct client *client)
 }
 
 /*
- * The owner has died, and nobody knows yet where the stream stands. What the client has is known: it is welcomed there, and what comes
- * after that waits for the take-over. Returns false where the token was never given out.
+ * The owner has died, and nobody knows yet where the stream stands. What the client has is known:
+ * it is welcomed there, and what comes after that waits for the take-over. Returns false where the
+ * token was never given out.
  */
 static bool welcome_at_token(struct client *client)
 {
     struct follower *follower = of(client);
-    if (follower->welcomed || !follower->has_token || client->session->positioned || follower->at.epoch < EPOCH_FLOOR ||
+    if (follower->welcomed || !follower->has_token || client->session->positioned ||
+        follower->at.epoch < EPOCH_FLOOR ||
         follower->at.epoch > unix_ms(client->hub) + EPOCH_SKEW_MS)
         return false;
     follower->welcomed = true;
@@ -239,7 +256,8 @@ static bool welcome_at_token(struct client *client)
 
 static bool ready(const struct session *session, const struct follower *follower)
 {
-    return session->positioned && !session->recovering && (!follower->has_token || position_compare(follower->at, session->at) <= 0);
+    return session->positioned && !session->recovering &&
+           (!follower->has_token || position_compare(follower->at, session->at) <= 0);
 }
 
 void follower_session_moved(struct session *session)
@@ -247,17 +265,20 @@ void follower_session_moved(struct session *session)
     struct client *client, *next;
     if (session->batch.len)
         return;
-    DL_FOREACH_SAFE(session->clients, client, next) {
+    DL_FOREACH_SAFE (session->clients, client, next) {
         struct follower *follower = of(client);
-        if (follower && follower->wait == WAIT_POSITION && client->state == CLIENT_CATCHING && ready(session, follower))
+        if (follower && follower->wait == WAIT_POSITION && client->state == CLIENT_CATCHING &&
+            ready(session, follower))
             begin(client);
     }
 }
 
-/* The session stands before where the client was welcomed: after a fail-over that lost writes, until the next owner begins. */
+/* The session stands before where the client was welcomed: after a fail-over that lost writes,
+ * until the next owner begins. */
 static bool still_behind(const struct session *session, struct follower *follower)
 {
-    return !session->positioned || (position_compare(session->at, follower->at) < 0 && ++follower->waits < TOKEN_AHEAD_TIMES);
+    return !session->positioned || (position_compare(session->at, follower->at) < 0 &&
+                                    ++follower->waits < TOKEN_AHEAD_TIMES);
 }
 
 static void on_follower_timer(struct timer *timer, uint64_t now_ms)
@@ -272,12 +293,15 @@ static void on_follower_timer(struct timer *timer, uint64_t now_ms)
         return;
     }
     fanout_flush(client->session);
-    if (client->state != CLIENT_CATCHING || !client->protocol_part || follower->wait != WAIT_POSITION)
+    if (client->state != CLIENT_CATCHING || !client->protocol_part ||
+        follower->wait != WAIT_POSITION)
         return; /* the flush has begun it */
     struct session *session = client->session;
-    bool waits = welcome_at_token(client) || (follower->welcomed && still_behind(session, follower));
+    bool waits = welcome_at_token(client) ||
+                 (follower->welcomed && still_behind(session, follower));
     if (waits)
-        timer_start(&client->hub->timers, &follower->timer, client->hub->now_ms + TOKEN_AHEAD_MS, on_follower_timer);
+        timer_start(&client->hub->timers, &follower->timer, client->hub->now_ms + TOKEN_AHEAD_MS,
+                    on_follower_timer);
     else
         begin(client);
 }
@@ -311,7 +335,8 @@ void follower_open(struct client *client, const struct target *target)
     if (!follower->id[0])
         make_id(follower->id);
     session->waiting++;
-    timer_start(&session->hub->timers, &follower->timer, session->hub->now_ms + POSITION_WAIT_MS, on_follower_timer);
+    timer_start(&session->hub->timers, &follower->timer, session->hub->now_ms + POSITION_WAIT_MS,
+                on_follower_timer);
     hub_mark_dirty(session); /* looks at the end of the turn */
 }
 
@@ -330,7 +355,8 @@ void follower_gone(struct client *client)
     client->protocol_part = NULL;
 }
 
-static void send_error(struct client *client, const uint64_t *id, const char *code, const char *message)
+static void send_error(struct client *client, const uint64_t *id, const char *code,
+                       const char *message)
 {
     queue_wire(client, v1_error(client_form(client), unix_ms(client->hub), id, code, message));
 }
@@ -351,7 +377,8 @@ void follower_message(struct client *client, enum opcode opcode, const void *pay
         if (!request.id)
             send_error(client, &request.id, "bad_id", "id must be a number from 1 on");
         else
-            commands_add(client->session, client, request.id, of(client)->id, request.opcode, request.payload, request.len);
+            commands_add(client->session, client, request.id, of(client)->id, request.opcode,
+                         request.payload, request.len);
         break;
     }
     free(request.payload);
@@ -367,13 +394,15 @@ void follower_status(struct session *session)
 {
     struct client *client, *next;
     struct wire *wires[WIRE_FORMS] = {NULL};
-    DL_FOREACH_SAFE(session->clients, client, next) {
+    DL_FOREACH_SAFE (session->clients, client, next) {
         struct follower *follower = of(client);
-        if (client->protocol == CLIENT_RAW || !follower || follower->wait == WAIT_POSITION || client->state == CLIENT_CLOSING)
+        if (client->protocol == CLIENT_RAW || !follower || follower->wait == WAIT_POSITION ||
+            client->state == CLIENT_CLOSING)
             continue;
         struct wire **wire = &wires[client_form(client)];
         if (!*wire)
-            *wire = v1_status(client_form(client), unix_ms(session->hub), upstream_status_name(session->status),
+            *wire = v1_status(client_form(client), unix_ms(session->hub),
+                              upstream_status_name(session->status),
                               session->reason[0] ? session->reason : NULL);
         queue_wire(client, *wire ? wire_ref(*wire) : NULL);
     }

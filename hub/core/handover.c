@@ -18,12 +18,12 @@
 #include "core/peers.h"
 #include "core/session.h"
 
-#define OFFER_ANSWER_MS 1000
+#define OFFER_ANSWER_MS      1000
 #define UNREACHABLE_EVERY_MS 60000
-#define NAMED_WAIT_MS 500 /* TAKE follows the announcement by another way */
-#define TAKE_AGAIN_MS 500
-#define TAKE_TRIES 20
-#define RECORD_KEPT_MS (10 * 60 * 1000u)
+#define NAMED_WAIT_MS        500 /* TAKE follows the announcement by another way */
+#define TAKE_AGAIN_MS        500
+#define TAKE_TRIES           20
+#define RECORD_KEPT_MS       (10 * 60 * 1000u)
 
 /* A TAKE on its way: outlives the session, which may have no clients here any more. */
 struct parting {
@@ -57,21 +57,25 @@ static void offer(struct session *session)
     session->move.at_ms = hub->now_ms;
     snprintf(session->move.to, sizeof session->move.to, "%s", member->peer->id);
     timer_start(&hub->timers, &session->move.timer, hub->now_ms + OFFER_ANSWER_MS, on_offer_timer);
-    struct envelope envelope = {
-        .type = ENVELOPE_OFFER, .session = slice_of(session->id), .epoch = session->epoch, .url = slice_of(session->url)};
+    struct envelope envelope = {.type = ENVELOPE_OFFER,
+                                .session = slice_of(session->id),
+                                .epoch = session->epoch,
+                                .url = slice_of(session->url)};
     membership_tell(hub, slice_of(session->move.to), &envelope);
 }
 
 void handover_consider(struct session *session)
 {
-    if (session->hub->state == NODE_DRAINING && session->state == SESSION_OWNER && session->members_len && session->move.step == MOVE_NONE)
+    if (session->hub->state == NODE_DRAINING && session->state == SESSION_OWNER &&
+        session->members_len && session->move.step == MOVE_NONE)
         offer(session);
 }
 
 void handover_unreachable(struct session *session)
 {
     struct move *move = &session->move;
-    if (!session->members_len || move->step != MOVE_NONE || (move->at_ms && session->hub->now_ms - move->at_ms < UNREACHABLE_EVERY_MS))
+    if (!session->members_len || move->step != MOVE_NONE ||
+        (move->at_ms && session->hub->now_ms - move->at_ms < UNREACHABLE_EVERY_MS))
         return;
     offer(session);
 }
@@ -84,19 +88,23 @@ void handover_forget(struct session *session)
 
 bool handover_expects(const struct session *session, struct slice owner)
 {
-    return session->move.step == MOVE_TRANSFERRING && strlen(session->move.to) == owner.len && !memcmp(session->move.to, owner.at, owner.len);
+    return session->move.step == MOVE_TRANSFERRING && strlen(session->move.to) == owner.len &&
+           !memcmp(session->move.to, owner.at, owner.len);
 }
 
 void handover_on_offer(struct hub *hub, struct session *session, const struct envelope *envelope)
 {
-    bool accept = session && (session->state == SESSION_MEMBER || session->state == SESSION_JOINING) && session->clients_len &&
-                  (hub->state == NODE_UP) && lease_valid(hub) && membership_from_owner(session, envelope) && envelope->epoch == session->epoch;
+    bool accept = session &&
+                  (session->state == SESSION_MEMBER || session->state == SESSION_JOINING) &&
+                  session->clients_len && (hub->state == NODE_UP) && lease_valid(hub) &&
+                  membership_from_owner(session, envelope) && envelope->epoch == session->epoch;
     if (accept) {
         session->accepted_epoch = envelope->epoch;
         session->accepted_run = hub->lease.runs;
     }
-    struct envelope answer = {
-        .type = accept ? ENVELOPE_ACCEPT : ENVELOPE_DECLINE, .session = envelope->session, .epoch = envelope->epoch};
+    struct envelope answer = {.type = accept ? ENVELOPE_ACCEPT : ENVELOPE_DECLINE,
+                              .session = envelope->session,
+                              .epoch = envelope->epoch};
     membership_tell(hub, envelope->node, &answer);
 }
 
@@ -112,14 +120,16 @@ static void start_move(struct session *session)
 void handover_on_answer(struct session *session, const struct envelope *envelope)
 {
     struct move *move = &session->move;
-    if (move->step != MOVE_OFFERED || session->state != SESSION_OWNER || envelope->epoch != session->epoch ||
-        strlen(move->to) != envelope->node.len || memcmp(move->to, envelope->node.at, envelope->node.len) != 0)
+    if (move->step != MOVE_OFFERED || session->state != SESSION_OWNER ||
+        envelope->epoch != session->epoch || strlen(move->to) != envelope->node.len ||
+        memcmp(move->to, envelope->node.at, envelope->node.len) != 0)
         return;
     if (envelope->type == ENVELOPE_ACCEPT) {
         start_move(session);
         return;
     }
-    move->step = MOVE_NONE; /* the timer asks the next one, so that decliners are not asked in a circle */
+    /* The timer asks the next one, so that decliners are not asked in a circle */
+    move->step = MOVE_NONE;
 }
 
 void handover_upstream_gone(struct session *session)
@@ -202,18 +212,26 @@ static void part(struct session *session, uint64_t epoch)
     struct member *member;
     struct last_send *send, *next;
     size_t n = 0;
-    DL_FOREACH(session->members, member)
-        items[n++] = (struct envelope_item){
-            .kind = ITEM_MEMBER, .name = copy(member->peer->id), .id = member->life, .number = member->number, .after = member->sent};
-    HASH_ITER(hh, session->last_sends, send, next)
-        items[n++] = (struct envelope_item){.kind = ITEM_SEND, .name = copy(send->client), .id = send->id, .time_ms = send->at_unix_ms};
-    *parting = (struct parting){.hub = hub, .session = id, .url = url, .epoch = epoch, .items = items, .items_len = n};
+    DL_FOREACH (session->members, member)
+        items[n++] = (struct envelope_item){.kind = ITEM_MEMBER,
+                                            .name = copy(member->peer->id),
+                                            .id = member->life,
+                                            .number = member->number,
+                                            .after = member->sent};
+    HASH_ITER (hh, session->last_sends, send, next)
+        items[n++] = (struct envelope_item){.kind = ITEM_SEND,
+                                            .name = copy(send->client),
+                                            .id = send->id,
+                                            .time_ms = send->at_unix_ms};
+    *parting = (struct parting){
+        .hub = hub, .session = id, .url = url, .epoch = epoch, .items = items, .items_len = n};
     memcpy(parting->to, session->move.to, sizeof parting->to);
     DL_APPEND(hub->partings, parting);
     send_take(parting);
 }
 
-void handover_on_transferred(struct session *session, uint64_t tag, enum status status, uint64_t epoch)
+void handover_on_transferred(struct session *session, uint64_t tag, enum status status,
+                             uint64_t epoch)
 {
     struct hub *hub = session->hub;
     if (session->tag != tag || session->state != SESSION_MOVING)
@@ -224,7 +242,8 @@ void handover_on_transferred(struct session *session, uint64_t tag, enum status 
         return;
     }
     metric_add(METRIC_HANDOVERS, 1);
-    log_info("session_moved", LOG_STR("session", session->id), LOG_STR("to", session->move.to), LOG_U64("epoch", epoch));
+    log_info("session_moved", LOG_STR("session", session->id), LOG_STR("to", session->move.to),
+             LOG_U64("epoch", epoch));
     part(session, epoch);
     ownership_lost(session, peer_get(hub, session->move.to, strlen(session->move.to)), epoch);
 }
@@ -232,8 +251,9 @@ void handover_on_transferred(struct session *session, uint64_t tag, enum status 
 void handover_on_taken(struct hub *hub, const struct envelope *envelope)
 {
     struct parting *parting, *next;
-    DL_FOREACH_SAFE(hub->partings, parting, next)
-        if (parting->epoch <= envelope->epoch && strlen(parting->session) == envelope->session.len &&
+    DL_FOREACH_SAFE (hub->partings, parting, next)
+        if (parting->epoch <= envelope->epoch &&
+            strlen(parting->session) == envelope->session.len &&
             !memcmp(parting->session, envelope->session.at, envelope->session.len))
             parting_free(parting);
 }
@@ -242,7 +262,8 @@ void handover_on_taken(struct hub *hub, const struct envelope *envelope)
 
 bool handover_awaited(const struct session *session, uint64_t epoch)
 {
-    return session->accepted_epoch && epoch > session->accepted_epoch && session->accepted_run == session->hub->lease.runs;
+    return session->accepted_epoch && epoch > session->accepted_epoch &&
+           session->accepted_run == session->hub->lease.runs;
 }
 
 void handover_named(struct session *session)
@@ -261,8 +282,9 @@ static void learn_member(struct session *session, const struct envelope_item *it
 }
 
 /*
- * What the old owner knew: members with their last commands, last SEND ids. Own commands up to the mark went upstream. Of a hand-over that
- * is not the last one, who was a member then does not count.
+ * What the old owner knew: members with their last commands, last SEND ids. Own commands up to the
+ * mark went upstream. Of a hand-over that is not the last one, who was a member then does not
+ * count.
  */
 static void learn(struct session *session, const struct envelope *envelope)
 {
@@ -270,7 +292,8 @@ static void learn(struct session *session, const struct envelope *envelope)
     bool current = envelope->epoch == session->epoch;
     for (size_t i = 0; i < envelope->items_len; i++) {
         const struct envelope_item *item = &envelope->items[i];
-        bool own = item->name.len == strlen(hub->id) && !memcmp(item->name.at, hub->id, item->name.len);
+        bool own = item->name.len == strlen(hub->id) &&
+                   !memcmp(item->name.at, hub->id, item->name.len);
         if (item->kind == ITEM_MEMBER && own) {
             commands_went_upstream(session, item->after);
         } else if (item->kind == ITEM_MEMBER && peer_is_name(item->name)) {
@@ -285,7 +308,8 @@ static void learn(struct session *session, const struct envelope *envelope)
 
 static void answer_taken(struct hub *hub, const struct envelope *envelope)
 {
-    struct envelope taken = {.type = ENVELOPE_TAKEN, .session = envelope->session, .epoch = envelope->epoch};
+    struct envelope taken = {
+        .type = ENVELOPE_TAKEN, .session = envelope->session, .epoch = envelope->epoch};
     membership_tell(hub, envelope->node, &taken);
 }
 
@@ -314,11 +338,13 @@ void handover_on_take(struct hub *hub, struct session *session, const struct env
         answer_taken(hub, envelope);
         return;
     }
-    bool waits = session->state == SESSION_JOINING || session->state == SESSION_MEMBER || (session->state == SESSION_CLAIMING && !session->tag);
+    bool waits = session->state == SESSION_JOINING || session->state == SESSION_MEMBER ||
+                 (session->state == SESSION_CLAIMING && !session->tag);
     if (!waits || !lease_valid(hub))
         return; /* it is sent again */
     if (!handover_awaited(session, envelope->epoch)) {
-        ownership_claim(session); /* the lease lapsed since: only the store can say whose it is by now */
+        /* The lease lapsed since: only the store can say whose it is by now */
+        ownership_claim(session);
         return;
     }
     ownership_take(session, envelope->epoch);

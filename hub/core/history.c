@@ -9,25 +9,30 @@
 #include "core/pubs.h"
 #include "core/session.h"
 
-#define JOINED_AHEAD_MS 200  /* JOINED and pushes may travel different connections (design section 4) */
-#define SETTLE_MS 500        /* a new owner waits so long for its own announcement on the channel */
-#define FETCH_AGAIN_MS 1000
-#define FETCH_LIMIT 500      /* publications asked for at once */
-#define HELD_BYTES (4u << 20) /* live publications held while a gap is fetched; over it the oldest are fetched again later */
+/* JOINED and pushes may travel different connections (design section 4) */
+#define JOINED_AHEAD_MS 200
+#define SETTLE_MS       500 /* a new owner waits so long for its own announcement on the channel */
+#define FETCH_AGAIN_MS  1000
+#define FETCH_LIMIT     500 /* publications asked for at once */
+/* Live publications held while a gap is fetched; over it the oldest are fetched again later */
+#define HELD_BYTES (4u << 20)
 #define RING_BYTES (1u << 20) /* of one session */
 
 static bool follows(struct position before, struct position at)
 {
-    return at.epoch == before.epoch ? at.offset == before.offset + 1 : at.epoch > before.epoch && at.offset == 1;
+    return at.epoch == before.epoch ? at.offset == before.offset + 1
+                                    : at.epoch > before.epoch && at.offset == 1;
 }
 
 /* Is the end of at's epoch certainly in the history, where that begins at oldest? */
 static bool keeps_end(struct position at, struct position oldest)
 {
-    return oldest.epoch && (position_compare(oldest, at) <= 0 || (oldest.epoch == at.epoch && oldest.offset == at.offset + 1));
+    return oldest.epoch && (position_compare(oldest, at) <= 0 ||
+                            (oldest.epoch == at.epoch && oldest.offset == at.offset + 1));
 }
 
-void stream_step(struct position *at, struct position oldest, struct publication *publication, const struct stream_sink *sink)
+void stream_step(struct position *at, struct position oldest, struct publication *publication,
+                 const struct stream_sink *sink)
 {
     struct position to = publication->at;
     if (position_compare(to, *at) <= 0)
@@ -38,7 +43,8 @@ void stream_step(struct position *at, struct position oldest, struct publication
     sink->publication(sink->ctx, publication);
 }
 
-void stream_close(struct position *at, struct position oldest, struct position to, const struct stream_sink *sink)
+void stream_close(struct position *at, struct position oldest, struct position to,
+                  const struct stream_sink *sink)
 {
     if (position_compare(*at, to) >= 0)
         return;
@@ -53,7 +59,8 @@ void stream_close(struct position *at, struct position oldest, struct position t
     *at = to;
 }
 
-/* Nothing is missing before it; where the subscription was interrupted, the end of the epoch before it may be. */
+/* Nothing is missing before it; where the subscription was interrupted, the end of the epoch before
+ * it may be. */
 static bool goes_on(const struct session *session, struct position at)
 {
     return follows(session->at, at) && (at.epoch == session->at.epoch || !session->doubt);
@@ -102,7 +109,8 @@ static void fetch(struct session *session)
     hub->bus->ops->history(hub->bus, session->id, session->recover_tag, session->at, FETCH_LIMIT);
 }
 
-/* The history has given what it has: the rest up to recover_to is a gap; then what was held, which may show the next one. */
+/* The history has given what it has: the rest up to recover_to is a gap; then what was held, which
+ * may show the next one. */
 static void recovered(struct session *session, struct position oldest)
 {
     struct stream_sink sink = session_sink(session);
@@ -118,7 +126,8 @@ static void recovered(struct session *session, struct position oldest)
     for (; n < held.len; n++)
         history_receive(session, held.items[n]);
     pubs_fini(&held);
-    if (session->state == SESSION_OWNER && !session->recovering && session->at.epoch < session->epoch)
+    if (session->state == SESSION_OWNER && !session->recovering &&
+        session->at.epoch < session->epoch)
         session->at = (struct position){session->epoch, 0};
 }
 
@@ -151,13 +160,14 @@ static void on_recover_timer(struct timer *timer, uint64_t now_ms)
         recover(session, session->recover_to);
 }
 
-void history_on_answer(struct session *session, enum status status, struct position oldest, struct publication *const *publications, size_t len,
-                       bool more)
+void history_on_answer(struct session *session, enum status status, struct position oldest,
+                       struct publication *const *publications, size_t len, bool more)
 {
     if (!session->recovering)
         return;
     if (status != STATUS_OK) {
-        timer_start(&session->hub->timers, &session->recover, session->hub->now_ms + FETCH_AGAIN_MS, on_recover_timer);
+        timer_start(&session->hub->timers, &session->recover, session->hub->now_ms + FETCH_AGAIN_MS,
+                    on_recover_timer);
         return;
     }
     struct stream_sink sink = session_sink(session);
@@ -167,7 +177,8 @@ void history_on_answer(struct session *session, enum status status, struct posit
             stream_step(&session->at, oldest, publications[i], &sink);
     metric_add(METRIC_GAP_FILLS, len);
     if ((more && position_compare(before, session->at) < 0) || session->doubt) {
-        session->doubt = false; /* the subscription was interrupted, or the epoch ended, after this was asked for */
+        /* The subscription was interrupted, or the epoch ended, after this was asked for */
+        session->doubt = false;
         fetch(session);
     } else {
         recovered(session, oldest);
@@ -199,7 +210,8 @@ void history_epoch_begins(struct session *session, uint64_t epoch)
     struct position start = {epoch, 0};
     if (!session->positioned || position_compare(session->at, start) >= 0)
         return;
-    if (session->recovering && !session->recover_tag && session_is_owned(session) && epoch == session->epoch && !session->doubt) {
+    if (session->recovering && !session->recover_tag && session_is_owned(session) &&
+        epoch == session->epoch && !session->doubt) {
         timer_stop(&session->hub->timers, &session->recover);
         session->at = start; /* nothing was missed: the end of the old epoch has come by */
         recovered(session, start);
@@ -211,7 +223,8 @@ void history_epoch_begins(struct session *session, uint64_t epoch)
 
 void history_late(struct session *session, struct publication *publication)
 {
-    if (!session->recovering || session->recover_tag || position_compare(publication->at, session->at) <= 0) {
+    if (!session->recovering || session->recover_tag ||
+        position_compare(publication->at, session->at) <= 0) {
         metric_drop(DROP_DUPLICATE, 1);
     } else if (goes_on(session, publication->at)) {
         session->at = publication->at;
@@ -225,11 +238,14 @@ void history_joined(struct session *session, struct position at, uint64_t on_the
 {
     if (!session->positioned) {
         session->positioned = true;
-        session->at = (struct position){at.epoch, on_the_way < at.offset ? at.offset - on_the_way : 0};
-        session->doubt = on_the_way != 0; /* they may have been announced before this node was listening */
+        session->at = (struct position){at.epoch,
+                                        on_the_way < at.offset ? at.offset - on_the_way : 0};
+        /* They may have been announced before this node was listening */
+        session->doubt = on_the_way != 0;
         hub_mark_dirty(session);
     }
-    /* What is on its way was announced before this node listened, and is in the history by now, or will be heard: it is no gap yet. */
+    /* What is on its way was announced before this node listened, and is in the history by now, or
+     * will be heard: it is no gap yet. */
     bool look = on_the_way && position_compare(at, session->at) > 0;
     at.offset -= on_the_way < at.offset ? on_the_way : at.offset;
     if (session->recovering) {
@@ -248,7 +264,8 @@ void history_joined(struct session *session, struct position at, uint64_t on_the
         recover(session, at);
     } else if (!timer_armed(&session->recover) || position_compare(session->recover_to, at) < 0) {
         session->recover_to = at;
-        timer_start(&session->hub->timers, &session->recover, session->hub->now_ms + JOINED_AHEAD_MS, on_recover_timer);
+        timer_start(&session->hub->timers, &session->recover,
+                    session->hub->now_ms + JOINED_AHEAD_MS, on_recover_timer);
     }
 }
 
@@ -260,12 +277,15 @@ void history_owner_epoch(struct session *session)
         session->doubt = true;
         return;
     }
-    if (session->positioned && session->hub->bus->shared && session->clients_len && position_compare(session->at, start) < 0) {
-        /* Pushes of the old epoch may still be on their way; the own announcement comes behind them. */
+    if (session->positioned && session->hub->bus->shared && session->clients_len &&
+        position_compare(session->at, start) < 0) {
+        /* Pushes of the old epoch may still be on their way; the own announcement comes behind
+         * them. */
         session->recovering = true;
         session->recover_tag = 0;
         session->recover_to = start;
-        timer_start(&session->hub->timers, &session->recover, session->hub->now_ms + SETTLE_MS, on_recover_timer);
+        timer_start(&session->hub->timers, &session->recover, session->hub->now_ms + SETTLE_MS,
+                    on_recover_timer);
         return;
     }
     session->recovering = false;

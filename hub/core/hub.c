@@ -60,7 +60,8 @@ static void on_disconnected(void *ctx)
     metric_set(METRIC_BUS_CONNECTED, 0);
 }
 
-static void on_renewed(void *ctx, uint64_t tag, enum status status, bool present, const struct bus_node *nodes, size_t len)
+static void on_renewed(void *ctx, uint64_t tag, enum status status, bool present,
+                       const struct bus_node *nodes, size_t len)
 {
     lease_on_renewed(ctx, tag, status, present, nodes, len);
 }
@@ -72,7 +73,8 @@ static void on_subscribed(void *ctx, const char *id)
         ownership_on_subscribed(session);
 }
 
-static void on_claimed(void *ctx, const char *id, uint64_t tag, enum status status, const char *owner, uint64_t epoch)
+static void on_claimed(void *ctx, const char *id, uint64_t tag, enum status status,
+                       const char *owner, uint64_t epoch)
 {
     ownership_on_claimed(ctx, find(ctx, id), id, tag, status, owner ? owner : "", epoch);
 }
@@ -84,14 +86,16 @@ static void on_released(void *ctx, const char *id, uint64_t tag, enum status sta
         ownership_on_released(session, tag, status);
 }
 
-static void on_transferred(void *ctx, const char *id, uint64_t tag, enum status status, uint64_t epoch)
+static void on_transferred(void *ctx, const char *id, uint64_t tag, enum status status,
+                           uint64_t epoch)
 {
     struct session *session = find(ctx, id);
     if (session)
         handover_on_transferred(session, tag, status, epoch);
 }
 
-static void on_asserted(void *ctx, const char *id, uint64_t tag, enum status status, const char *owner, uint64_t epoch)
+static void on_asserted(void *ctx, const char *id, uint64_t tag, enum status status,
+                        const char *owner, uint64_t epoch)
 {
     struct session *session = find(ctx, id);
     if (session)
@@ -105,13 +109,15 @@ static void on_published(void *ctx, const char *id, uint64_t tag, enum status st
         fanout_on_published(session, tag, status);
 }
 
-static void on_history(void *ctx, const char *id, uint64_t tag, enum status status, struct position oldest, struct publication *const *items,
-                       size_t len, bool more)
+static void on_history(void *ctx, const char *id, uint64_t tag, enum status status,
+                       struct position oldest, struct publication *const *items, size_t len,
+                       bool more)
 {
     struct session *session = find(ctx, id);
     if (tail_on_history(ctx, tag, items, status == STATUS_OK ? len : 0))
         return;
-    if (!follower_on_history(ctx, tag, status, oldest, items, len, more) && session && session->recover_tag == tag)
+    if (!follower_on_history(ctx, tag, status, oldest, items, len, more) && session &&
+        session->recover_tag == tag)
         history_on_answer(session, status, oldest, items, len, more);
 }
 
@@ -124,7 +130,8 @@ static void on_push(struct session *session, const struct envelope *envelope)
 {
     if (session->state == SESSION_ENDED)
         return;
-    /* The channel is in the order of the store, but answers and inbox may run ahead of it: what counts is where the stream stands. */
+    /* The channel is in the order of the store, but answers and inbox may run ahead of it: what
+     * counts is where the stream stands. */
     if (envelope->epoch < (session->positioned ? session->at.epoch : session->epoch)) {
         metric_drop(DROP_STALE_EPOCH, envelope->items_len);
         return;
@@ -136,8 +143,9 @@ static void on_push(struct session *session, const struct envelope *envelope)
     metric_add(METRIC_BUS_RECEIVED, envelope->items_len);
     for (size_t i = 0; i < envelope->items_len; i++) {
         const struct envelope_item *item = &envelope->items[i];
-        struct publication *publication =
-            publication_copy(item->opcode == OPCODE_BINARY ? OPCODE_BINARY : OPCODE_TEXT, item->bytes.at, item->bytes.len);
+        struct publication *publication = publication_copy(
+            item->opcode == OPCODE_BINARY ? OPCODE_BINARY : OPCODE_TEXT, item->bytes.at,
+            item->bytes.len);
         if (!publication || !item->number) {
             metric_drop(publication ? DROP_BUS_UNREADABLE : DROP_NO_MEMORY, 1);
             if (publication)
@@ -183,7 +191,9 @@ static void on_session_message(struct session *session, const struct envelope *e
 static void on_message(void *ctx, const struct envelope *envelope, bool push)
 {
     struct hub *hub = ctx;
-    struct session *session = envelope->session.len ? session_find(hub, envelope->session.at, envelope->session.len) : NULL;
+    struct session *session = envelope->session.len
+                                  ? session_find(hub, envelope->session.at, envelope->session.len)
+                                  : NULL;
     bool from_node = peer_is_name(envelope->node);
     if (push) {
         if (session)
@@ -293,8 +303,8 @@ bool hub_may_write(struct hub *hub)
     return lease_valid(hub) || hub->conf->redis.on_loss == ON_LOSS_SERVE;
 }
 
-/* What other nodes wait for leaves before the clients here are written to: its way is the longer one, and the time of all those writes
- * would be added to it. */
+/* What other nodes wait for leaves before the clients here are written to: its way is the longer
+ * one, and the time of all those writes would be added to it. */
 static void flush_far(struct hub *hub)
 {
     bool any = false;
@@ -331,10 +341,10 @@ void hub_reload(struct hub *hub, struct conf *conf)
     struct client *client, *next_client;
     struct conf *before = hub->conf;
     hub->conf = conf_ref(conf);
-    HASH_ITER(hh, hub->sessions, session, next) {
+    HASH_ITER (hh, hub->sessions, session, next) {
         if (conf_service(conf, session->service->name, strlen(session->service->name)))
             continue;
-        DL_FOREACH_SAFE(session->clients, client, next_client)
+        DL_FOREACH_SAFE (session->clients, client, next_client)
             client_close(client, CLOSE_GOING_AWAY, "service removed");
     }
     conf_unref(before);

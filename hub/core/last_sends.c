@@ -21,8 +21,9 @@ bool last_sends_covers(const struct session *session, const char *client, uint64
 static void forget_old(struct session *session, uint64_t unix_ms)
 {
     struct last_send *send, *next;
-    HASH_ITER(hh, session->last_sends, send, next) { /* in the order of last use */
-        if (HASH_COUNT(session->last_sends) <= LAST_SENDS && unix_ms - send->at_unix_ms < SEND_MEMORY_MS)
+    HASH_ITER (hh, session->last_sends, send, next) { /* in the order of last use */
+        if (HASH_COUNT(session->last_sends) <= LAST_SENDS &&
+            unix_ms - send->at_unix_ms < SEND_MEMORY_MS)
             break;
         HASH_DEL(session->last_sends, send);
         free(send);
@@ -54,7 +55,7 @@ void last_sends_note(struct session *session, const char *client, uint64_t id, u
 void last_sends_free(struct session *session)
 {
     struct last_send *send, *next;
-    HASH_ITER(hh, session->last_sends, send, next) {
+    HASH_ITER (hh, session->last_sends, send, next) {
         HASH_DEL(session->last_sends, send);
         free(send);
     }

@@ -12,9 +12,11 @@
 #include "core/record.h"
 
 #define RENEW_AT_MOST_MS 500 /* design section 4: every lease/4, at most every 500 ms */
-#define FENCE_MARGIN_MS 100  /* at least; lease/8 where that is more */
-#define HELLO_LEASES 2       /* who hears nothing for so long has lost its sessions, and with them their members */
-#define FIRST_HEARING_MS 20  /* a starting node asks again this soon while its inbox has not been heard */
+#define FENCE_MARGIN_MS  100 /* at least; lease/8 where that is more */
+/* Who hears nothing for so long has lost its sessions, and with them their members */
+#define HELLO_LEASES 2
+/* A starting node asks again this soon while its inbox has not been heard */
+#define FIRST_HEARING_MS 20
 
 static const char *const state_names[] = {"starting", "up", "draining", "fenced", "stopped"};
 
@@ -63,7 +65,8 @@ bool lease_valid(const struct hub *hub)
 
 static void on_timer(struct timer *timer, uint64_t now_ms);
 
-/* The next renewal; earlier where a node can be found dead by it. Also wakes the loop to fence in time. */
+/* The next renewal; earlier where a node can be found dead by it. Also wakes the loop to fence in
+ * time. */
 static void lease_arm(struct hub *hub, uint64_t after_ms)
 {
     uint64_t at_ms = hub->now_ms + after_ms, deadline = peers_next_deadline(hub);
@@ -85,7 +88,8 @@ static void lease_renew(struct hub *hub)
 }
 
 /* A start waits while its id is still renewed by another life (contract section 9). */
-static void on_own_entry(void *ctx, enum status status, const struct bus_row *rows, size_t len, const char *next)
+static void on_own_entry(void *ctx, enum status status, const struct bus_row *rows, size_t len,
+                         const char *next)
 {
     struct hub *hub = ctx;
     struct lease *lease = &hub->lease;
@@ -113,7 +117,8 @@ static void on_own_entry(void *ctx, enum status status, const struct bus_row *ro
     }
     if (!score || hub->now_ms - lease->watch_changed_ms >= longest_ms) {
         lease_renew(hub);
-    } else if (lease->watch_changed_ms > lease->watch_start_ms && hub->now_ms - lease->watch_start_ms >= 2 * longest_ms) {
+    } else if (lease->watch_changed_ms > lease->watch_start_ms &&
+               hub->now_ms - lease->watch_start_ms >= 2 * longest_ms) {
         if (hub->setup.events && hub->setup.events->on_id_in_use)
             hub->setup.events->on_id_in_use(hub->setup.events_ctx);
     }
@@ -197,17 +202,21 @@ static void say_hello(struct hub *hub, const struct bus_node *nodes, size_t len)
 void lease_on_hello(struct hub *hub, const struct envelope *hello)
 {
     struct lease *lease = &hub->lease;
-    bool own_id = strlen(hub->id) == hello->node.len && !memcmp(hub->id, hello->node.at, hello->node.len);
+    bool own_id = strlen(hub->id) == hello->node.len &&
+                  !memcmp(hub->id, hello->node.at, hello->node.len);
     if (!own_id || !hello->number || hello->number == hub->setup.seed)
         return;
-    bool later = hello->life < hub->setup.life || (hello->life == hub->setup.life && hello->number < hub->setup.seed);
-    bool again = lease->twin == hello->number; /* a single one may be late, of a life that is over */
+    bool later = hello->life < hub->setup.life ||
+                 (hello->life == hub->setup.life && hello->number < hub->setup.seed);
+    /* A single one may be late, of a life that is over */
+    bool again = lease->twin == hello->number;
     lease->twin = hello->number;
     if (later && again && hub->setup.events && hub->setup.events->on_id_in_use)
         hub->setup.events->on_id_in_use(hub->setup.events_ctx);
 }
 
-void lease_on_renewed(struct hub *hub, uint64_t tag, enum status status, bool present, const struct bus_node *nodes, size_t len)
+void lease_on_renewed(struct hub *hub, uint64_t tag, enum status status, bool present,
+                      const struct bus_node *nodes, size_t len)
 {
     struct lease *lease = &hub->lease;
     if (tag != lease->tag)

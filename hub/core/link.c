@@ -16,8 +16,8 @@
 #include "core/record.h"
 #include "core/session.h"
 
-#define REFUSED_MAX_MS 60000u  /* back-off after an HTTP refusal (contract section 5) */
-#define NO_LEASE_AGAIN_MS 200u /* looks again whether an upstream may be opened */
+#define REFUSED_MAX_MS    60000u /* back-off after an HTTP refusal (contract section 5) */
+#define NO_LEASE_AGAIN_MS 200u   /* looks again whether an upstream may be opened */
 
 const char *upstream_status_name(enum upstream_status status)
 {
@@ -59,7 +59,8 @@ static void on_link_timer(struct timer *timer, uint64_t now_ms)
 static void wait_and_try(struct session *session, uint64_t after_ms)
 {
     set_link(session, LINK_WAITING);
-    timer_start(&session->hub->timers, &session->link_timer, session->hub->now_ms + after_ms, on_link_timer);
+    timer_start(&session->hub->timers, &session->link_timer, session->hub->now_ms + after_ms,
+                on_link_timer);
 }
 
 void link_start(struct session *session)
@@ -74,7 +75,8 @@ void link_start(struct session *session)
     set_link(session, LINK_CONNECTING);
     if (!session->backoff_ms)
         link_tell(session, UPSTREAM_CONNECTING, "");
-    session->upstream = hub->setup.upstream_ops->open(hub->setup.upstream_ctx, session, session->service, session->url);
+    session->upstream = hub->setup.upstream_ops->open(hub->setup.upstream_ctx, session,
+                                                      session->service, session->url);
     assert(session->upstream);
 }
 
@@ -116,7 +118,8 @@ void hub_upstream_opened(struct session *session, struct upstream *upstream)
     commands_pump(session);
 }
 
-void hub_upstream_message(struct session *session, struct upstream *upstream, struct publication *publication)
+void hub_upstream_message(struct session *session, struct upstream *upstream,
+                          struct publication *publication)
 {
     assert(session->upstream == upstream);
     metric_add(METRIC_MESSAGES_IN, 1);
@@ -132,14 +135,19 @@ void hub_upstream_writable(struct session *session, struct upstream *upstream)
     commands_pump(session);
 }
 
-/* The wait before the next try: from min to max with jitter, longer after a refusal, anew after a connection that lasted. */
+/* The wait before the next try: from min to max with jitter, longer after a refusal, anew after a
+ * connection that lasted. */
 static uint64_t next_backoff_ms(struct session *session, const struct upstream_end *end)
 {
     const struct service *service = session->service;
-    uint64_t max_ms = end->kind == UPSTREAM_END_REFUSED && REFUSED_MAX_MS > service->reconnect.max_ms ? REFUSED_MAX_MS
-                                                                                                         : service->reconnect.max_ms;
-    bool lasted = session->link == LINK_OPEN && session->hub->now_ms - session->opened_ms >= service->reconnect.max_ms;
-    uint64_t base_ms = session->backoff_ms && !lasted ? (uint64_t)session->backoff_ms * 2 : service->reconnect.min_ms;
+    uint64_t max_ms = end->kind == UPSTREAM_END_REFUSED &&
+                              REFUSED_MAX_MS > service->reconnect.max_ms
+                          ? REFUSED_MAX_MS
+                          : service->reconnect.max_ms;
+    bool lasted = session->link == LINK_OPEN &&
+                  session->hub->now_ms - session->opened_ms >= service->reconnect.max_ms;
+    uint64_t base_ms = session->backoff_ms && !lasted ? (uint64_t)session->backoff_ms * 2
+                                                      : service->reconnect.min_ms;
     if (base_ms > max_ms)
         base_ms = max_ms;
     session->backoff_ms = base_ms ? (uint32_t)base_ms : 1;
@@ -162,11 +170,13 @@ static void retry(struct session *session, const struct upstream_end *end)
     commands_link_down(session);
     wait_and_try(session, wait_ms);
     link_tell(session, UPSTREAM_DOWN, end->reason);
-    if (session->no_tcp_since_ms && session->hub->now_ms - session->no_tcp_since_ms >= 3ull * session->service->reconnect.max_ms)
+    if (session->no_tcp_since_ms && session->hub->now_ms - session->no_tcp_since_ms >=
+                                        3ull * session->service->reconnect.max_ms)
         handover_unreachable(session);
 }
 
-void hub_upstream_closed(struct session *session, struct upstream *upstream, const struct upstream_end *end)
+void hub_upstream_closed(struct session *session, struct upstream *upstream,
+                         const struct upstream_end *end)
 {
     assert(session->upstream == upstream);
     bool asked = session->link == LINK_CLOSING;
@@ -175,9 +185,12 @@ void hub_upstream_closed(struct session *session, struct upstream *upstream, con
         metric_add(METRIC_UPSTREAM_FAILURES, 1);
         metric_service_add(session->metrics, SERVICE_UPSTREAM_FAILURES, 1);
     }
-    log_info(asked ? "upstream_closed" : "upstream_lost", LOG_STR("session", session->id), LOG_STR("reason", end->reason),
-             LOG_U64("http", end->http_status), LOG_U64("code", end->close_code),
-             LOG_U64("open_ms", session->link == LINK_OPEN || asked ? session->hub->now_ms - session->opened_ms : 0));
+    log_info(asked ? "upstream_closed" : "upstream_lost", LOG_STR("session", session->id),
+             LOG_STR("reason", end->reason), LOG_U64("http", end->http_status),
+             LOG_U64("code", end->close_code),
+             LOG_U64("open_ms", session->link == LINK_OPEN || asked
+                                    ? session->hub->now_ms - session->opened_ms
+                                    : 0));
     switch (session->state) {
     case SESSION_OWNER:
         if (asked) { /* a client came back while it was closing */

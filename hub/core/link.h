@@ -1,5 +1,6 @@
 /*
- * The owner's link to the backend: open, retry with back-off, close; and what members and clients are told of it.
+ * The owner's link to the backend: open, retry with back-off, close; and what members and clients
+ * are told of it.
  *
  * The socket side (upstream_ops) makes one try each; when to try again is decided here.
  */

@@ -17,7 +17,8 @@
 #include "core/session.h"
 
 #define ROLL_CALL_LEASES 20 /* a membership that only one side believes in ends after that */
-#define COUNT_AGAIN_MS 1000 /* a changed number of clients is told this late, so that many changes are one message */
+/* A changed number of clients is told this late, so that many changes are one message */
+#define COUNT_AGAIN_MS 1000
 
 void membership_tell(struct hub *hub, struct slice node, struct envelope *envelope)
 {
@@ -43,7 +44,8 @@ static uint64_t roll_call_ms(const struct session *session)
 
 void membership_step(struct session *session)
 {
-    if (session->state == SESSION_MEMBER && session->hub->now_ms - session->owner_heard_ms >= 3 * roll_call_ms(session))
+    if (session->state == SESSION_MEMBER &&
+        session->hub->now_ms - session->owner_heard_ms >= 3 * roll_call_ms(session))
         membership_join(session); /* it may have forgotten this node */
     else
         membership_send_join(session);
@@ -91,7 +93,8 @@ void membership_count_changed(struct session *session)
         session->count_changed = true; /* the JOIN under way has the old number */
     } else if (session->state == SESSION_MEMBER) {
         session->count_changed = true;
-        if (!timer_armed(&session->step) || session->step.at_ms > session->hub->now_ms + COUNT_AGAIN_MS)
+        if (!timer_armed(&session->step) ||
+            session->step.at_ms > session->hub->now_ms + COUNT_AGAIN_MS)
             session_step_after(session, COUNT_AGAIN_MS);
     }
 }
@@ -99,7 +102,10 @@ void membership_count_changed(struct session *session)
 void membership_send_leave(struct session *session)
 {
     struct hub *hub = session->hub;
-    struct envelope leave = {.type = ENVELOPE_LEAVE, .session = slice_of(session->id), .number = ++hub->numbers, .epoch = session->epoch};
+    struct envelope leave = {.type = ENVELOPE_LEAVE,
+                             .session = slice_of(session->id),
+                             .number = ++hub->numbers,
+                             .epoch = session->epoch};
     session_ask_again(session);
     if (session->owner && hub->bus_connected)
         membership_tell(hub, slice_of(session->owner->id), &leave);
@@ -117,15 +123,17 @@ void membership_leave(struct session *session)
 
 void membership_stray(struct hub *hub, const struct envelope *envelope)
 {
-    struct envelope leave = {
-        .type = ENVELOPE_LEAVE, .session = envelope->session, .number = ++hub->numbers, .epoch = envelope->epoch};
+    struct envelope leave = {.type = ENVELOPE_LEAVE,
+                             .session = envelope->session,
+                             .number = ++hub->numbers,
+                             .epoch = envelope->epoch};
     membership_tell(hub, envelope->node, &leave);
 }
 
 struct member *membership_find(struct session *session, struct slice node)
 {
     struct member *member;
-    DL_FOREACH(session->members, member)
+    DL_FOREACH (session->members, member)
         if (strlen(member->peer->id) == node.len && !memcmp(member->peer->id, node.at, node.len))
             return member;
     return NULL;
@@ -145,13 +153,14 @@ static void tell_status(struct session *session, const struct member *member)
 
 static void call_roll_after(struct session *session, uint64_t after_ms);
 
-/* Who is no member answers with LEAVE; who was named by the last owner and has not come since is none. */
+/* Who is no member answers with LEAVE; who was named by the last owner and has not come since is
+ * none. */
 static void on_roll_call(struct timer *timer, uint64_t now_ms)
 {
     struct session *session = CONTAINER_OF(timer, struct session, roll);
     struct member *member, *next;
     (void)now_ms;
-    DL_FOREACH_SAFE(session->members, member, next) {
+    DL_FOREACH_SAFE (session->members, member, next) {
         if (member->heard_ms)
             tell_status(session, member);
         else
@@ -163,7 +172,8 @@ static void on_roll_call(struct timer *timer, uint64_t now_ms)
 
 static void call_roll_after(struct session *session, uint64_t after_ms)
 {
-    timer_start(&session->hub->timers, &session->roll, session->hub->now_ms + after_ms, on_roll_call);
+    timer_start(&session->hub->timers, &session->roll, session->hub->now_ms + after_ms,
+                on_roll_call);
 }
 
 void membership_expect(struct session *session)
@@ -232,7 +242,8 @@ static void tell_not_owner(struct hub *hub, struct slice session, struct slice n
 void membership_dismiss_all(struct session *session)
 {
     while (session->members) {
-        tell_not_owner(session->hub, slice_of(session->id), slice_of(session->members->peer->id), session->epoch);
+        tell_not_owner(session->hub, slice_of(session->id), slice_of(session->members->peer->id),
+                       session->epoch);
         member_free(session->members);
     }
 }
@@ -240,15 +251,17 @@ void membership_dismiss_all(struct session *session)
 void membership_tell_status(struct session *session)
 {
     struct member *member;
-    DL_FOREACH(session->members, member)
+    DL_FOREACH (session->members, member)
         tell_status(session, member);
 }
 
-/* Offsets given out that the store may not have, counted from the last one back. They come by on the push channel. */
+/* Offsets given out that the store may not have, counted from the last one back. They come by on
+ * the push channel. */
 static uint64_t on_the_way(const struct session *session)
 {
     const struct pubs *first = session->unconfirmed.len ? &session->unconfirmed : &session->to_bus;
-    if (!session->service->history.size || !first->len || first->items[0]->at.epoch != session->epoch)
+    if (!session->service->history.size || !first->len ||
+        first->items[0]->at.epoch != session->epoch)
         return 0;
     return session->placed - first->items[0]->at.offset + 1;
 }
@@ -285,8 +298,9 @@ static void disown(struct hub *hub, const struct envelope *envelope)
 
 static bool on_its_way(const struct session *session)
 {
-    return session->state == SESSION_SUBSCRIBING || session->state == SESSION_CLAIMING || session->state == SESSION_RELEASING ||
-           session->state == SESSION_MOVING || session->state == SESSION_FENCED;
+    return session->state == SESSION_SUBSCRIBING || session->state == SESSION_CLAIMING ||
+           session->state == SESSION_RELEASING || session->state == SESSION_MOVING ||
+           session->state == SESSION_FENCED;
 }
 
 void membership_on_join(struct hub *hub, struct session *session, const struct envelope *envelope)
@@ -328,15 +342,18 @@ void membership_on_joined(struct session *session, const struct envelope *envelo
         return;
     if (envelope->number < session->join_number)
         return;
-    if (session->epoch != envelope->epoch) { /* it began anew: what was thought of it, and what it had, was of an older epoch */
+    if (session->epoch != envelope->epoch) {
+        /* It began anew: what was thought of it, and what it had, was of an older epoch */
         peer_set_owner(session, session->owner);
         commands_owner_lost(session);
     }
     session->epoch = session->owner_epoch = envelope->epoch;
     bool entered = session->state == SESSION_JOINING;
     session_set_state(session, SESSION_MEMBER);
-    if (envelope->url.len && (strlen(session->url) != envelope->url.len || memcmp(session->url, envelope->url.at, envelope->url.len) != 0)) {
-        char *url = strndup(envelope->url.at, envelope->url.len), *redacted = url ? url_redact(url) : NULL;
+    if (envelope->url.len && (strlen(session->url) != envelope->url.len ||
+                              memcmp(session->url, envelope->url.at, envelope->url.len) != 0)) {
+        char *url = strndup(envelope->url.at, envelope->url.len),
+             *redacted = url ? url_redact(url) : NULL;
         if (redacted) {
             free(session->url);
             free(session->redacted);
@@ -364,7 +381,8 @@ void membership_on_leave(struct hub *hub, struct session *session, const struct 
         return;
     if (member)
         membership_remove(member);
-    struct envelope left = {.type = ENVELOPE_LEFT, .session = envelope->session, .number = envelope->number};
+    struct envelope left = {
+        .type = ENVELOPE_LEFT, .session = envelope->session, .number = envelope->number};
     membership_tell(hub, envelope->node, &left);
 }
 
@@ -389,7 +407,9 @@ void membership_on_not_owner(struct session *session, const struct envelope *env
             ownership_claim(session);
             return;
         }
-        session_set_state(session, SESSION_CLAIMING); /* the record goes on naming it: not as fast as the network goes */
+        session_set_state(
+            session,
+            SESSION_CLAIMING); /* the record goes on naming it: not as fast as the network goes */
         session_step_after(session, ASK_AGAIN_MS / 4);
     }
 }
@@ -402,9 +422,12 @@ void membership_on_status(struct session *session, const struct envelope *envelo
         return;
     session->owner_heard_ms = session->hub->now_ms;
     char reason[sizeof session->reason];
-    snprintf(reason, sizeof reason, "%.*s", (int)(envelope->text.len < sizeof reason ? envelope->text.len : sizeof reason - 1),
+    snprintf(reason, sizeof reason, "%.*s",
+             (int)(envelope->text.len < sizeof reason ? envelope->text.len : sizeof reason - 1),
              envelope->text.at ? envelope->text.at : "");
-    enum upstream_status status = envelope->status <= UPSTREAM_CONNECTED ? (enum upstream_status)envelope->status : UPSTREAM_DOWN;
+    enum upstream_status status = envelope->status <= UPSTREAM_CONNECTED
+                                      ? (enum upstream_status)envelope->status
+                                      : UPSTREAM_DOWN;
     link_tell(session, status, reason);
     if (status == UPSTREAM_CONNECTED)
         commands_owner_ready(session);

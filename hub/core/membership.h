@@ -1,7 +1,8 @@
 /*
  * Membership: the nodes that have clients of a session, and its owner (design section 4, Join).
  *
- * The member asks again each second until it is answered; numbers that grow keep late messages from undoing newer ones.
+ * The member asks again each second until it is answered; numbers that grow keep late messages from
+ * undoing newer ones.
  */
 #ifndef VINHUB_CORE_MEMBERSHIP_H
 #define VINHUB_CORE_MEMBERSHIP_H
@@ -9,10 +10,10 @@
 #include "core/state.h"
 
 /* member's side */
-void membership_join(struct session *session);       /* state JOINING; JOIN is sent */
-void membership_send_join(struct session *session);  /* JOIN as the state asks */
-void membership_step(struct session *session);       /* the time of JOINING or MEMBER has come */
-void membership_leave(struct session *session);      /* state LEAVING; LEAVE is sent */
+void membership_join(struct session *session);      /* state JOINING; JOIN is sent */
+void membership_send_join(struct session *session); /* JOIN as the state asks */
+void membership_step(struct session *session);      /* the time of JOINING or MEMBER has come */
+void membership_leave(struct session *session);     /* state LEAVING; LEAVE is sent */
 void membership_send_leave(struct session *session);
 void membership_count_changed(struct session *session);
 
@@ -34,7 +35,8 @@ void membership_on_left(struct session *session, const struct envelope *envelope
 void membership_on_not_owner(struct session *session, const struct envelope *envelope);
 void membership_on_status(struct session *session, const struct envelope *envelope);
 
-/* Somebody takes this node for a member of a session it has no part in: a JOIN came late, over an old connection. It leaves again. */
+/* Somebody takes this node for a member of a session it has no part in: a JOIN came late, over an
+ * old connection. It leaves again. */
 void membership_stray(struct hub *hub, const struct envelope *envelope);
 
 /* Tells a node; sender and life are filled in. */

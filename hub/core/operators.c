@@ -60,7 +60,8 @@ static void tell_publish(struct publish_request *request, const char *owner)
 }
 
 /* The record names the owner. ctx is the number: the request may be over by now. */
-static void on_record(void *ctx, enum status status, const struct bus_row *rows, size_t len, const char *next)
+static void on_record(void *ctx, enum status status, const struct bus_row *rows, size_t len,
+                      const char *next)
 {
     struct publish_request *key = ctx, *request = NULL;
     struct hub *hub = key->hub;
@@ -96,7 +97,8 @@ static void ask_owner(struct publish_request *request, const struct session *ses
     hub->bus->ops->list(hub->bus, BUS_LIST_SESSION, request->session, 1, on_record, key);
 }
 
-void hub_publish(struct hub *hub, const char *session_id, enum opcode opcode, const void *payload, size_t len, hub_published_fn *done, void *ctx)
+void hub_publish(struct hub *hub, const char *session_id, enum opcode opcode, const void *payload,
+                 size_t len, hub_published_fn *done, void *ctx)
 {
     struct session *session = session_find(hub, session_id, strlen(session_id));
     struct publication *publication = publication_copy(opcode, payload, len);
@@ -104,7 +106,8 @@ void hub_publish(struct hub *hub, const char *session_id, enum opcode opcode, co
         done(ctx, 503, (struct position){0, 0});
         return;
     }
-    if (session && session->state == SESSION_OWNER && hub_may_write(hub) && session->state == SESSION_OWNER) {
+    if (session && session->state == SESSION_OWNER && hub_may_write(hub) &&
+        session->state == SESSION_OWNER) {
         fanout_place(session, publication);
         done(ctx, 200, (struct position){session->epoch, session->placed});
         return;
@@ -118,8 +121,12 @@ void hub_publish(struct hub *hub, const char *session_id, enum opcode opcode, co
     char *id = strdup(session_id);
     if (!request || !id)
         abort();
-    *request = (struct publish_request){
-        .hub = hub, .number = hub_tag(hub), .session = id, .publication = publication, .done = done, .ctx = ctx};
+    *request = (struct publish_request){.hub = hub,
+                                        .number = hub_tag(hub),
+                                        .session = id,
+                                        .publication = publication,
+                                        .done = done,
+                                        .ctx = ctx};
     HASH_ADD(hh, hub->requests, number, sizeof request->number, request);
     timer_start(&hub->timers, &request->timer, hub->now_ms + ANSWER_MS, on_timer);
     ask_owner(request, session);
@@ -127,12 +134,17 @@ void hub_publish(struct hub *hub, const char *session_id, enum opcode opcode, co
 
 void operators_on_publish(struct hub *hub, struct session *session, const struct envelope *envelope)
 {
-    struct envelope answer = {.type = ENVELOPE_PUBLISHED, .session = envelope->session, .number = envelope->number, .status = 503};
-    bool owner = session && session->state == SESSION_OWNER && hub_may_write(hub) && session->state == SESSION_OWNER;
+    struct envelope answer = {.type = ENVELOPE_PUBLISHED,
+                              .session = envelope->session,
+                              .number = envelope->number,
+                              .status = 503};
+    bool owner = session && session->state == SESSION_OWNER && hub_may_write(hub) &&
+                 session->state == SESSION_OWNER;
     if (owner && envelope->items_len == 1) {
         const struct envelope_item *item = &envelope->items[0];
-        struct publication *publication =
-            publication_copy(item->opcode == OPCODE_BINARY ? OPCODE_BINARY : OPCODE_TEXT, item->bytes.at, item->bytes.len);
+        struct publication *publication = publication_copy(
+            item->opcode == OPCODE_BINARY ? OPCODE_BINARY : OPCODE_TEXT, item->bytes.at,
+            item->bytes.len);
         if (publication) {
             fanout_place(session, publication);
             answer.status = 200;
@@ -148,7 +160,8 @@ void operators_on_published(struct hub *hub, const struct envelope *envelope)
     struct publish_request *request = NULL;
     HASH_FIND(hh, hub->requests, &envelope->number, sizeof envelope->number, request);
     if (request)
-        finish(request, envelope->status == 200 ? 200 : 503, (struct position){envelope->epoch, envelope->offset});
+        finish(request, envelope->status == 200 ? 200 : 503,
+               (struct position){envelope->epoch, envelope->offset});
 }
 
 void operators_on_told(struct hub *hub, uint64_t tag, enum status status)
@@ -161,27 +174,30 @@ void operators_on_told(struct hub *hub, uint64_t tag, enum status status)
 
 void hub_close_session(struct hub *hub, const char *session_id)
 {
-    struct envelope envelope = {
-        .type = ENVELOPE_CLOSE, .session = slice_of(session_id), .node = slice_of(hub->id), .life = hub->setup.life};
+    struct envelope envelope = {.type = ENVELOPE_CLOSE,
+                                .session = slice_of(session_id),
+                                .node = slice_of(hub->id),
+                                .life = hub->setup.life};
     hub->bus->ops->shout(hub->bus, session_id, &envelope);
 }
 
 void operators_on_close(struct session *session)
 {
     struct client *client, *next;
-    DL_FOREACH_SAFE(session->clients, client, next)
+    DL_FOREACH_SAFE (session->clients, client, next)
         client_close(client, CLOSE_BY_OPERATOR, "closed by an operator");
 }
 
 void hub_ask_drain(struct hub *hub, const char *node_id)
 {
-    struct envelope envelope = {.type = ENVELOPE_DRAIN, .node = slice_of(hub->id), .life = hub->setup.life};
+    struct envelope envelope = {
+        .type = ENVELOPE_DRAIN, .node = slice_of(hub->id), .life = hub->setup.life};
     hub->bus->ops->tell(hub->bus, node_id, &envelope, 0);
 }
 
 void operators_free_all(struct hub *hub)
 {
     struct publish_request *request, *next;
-    HASH_ITER(hh, hub->requests, request, next)
+    HASH_ITER (hh, hub->requests, request, next)
         finish(request, 503, (struct position){0, 0});
 }

@@ -17,8 +17,9 @@
 #include "core/record.h"
 #include "core/session.h"
 
-#define CLAIM_AGAIN_MS 250            /* the store is too young, or did not answer */
-#define LOST_WRITES_MS 10000          /* what a fail-over may have lost of acknowledged writes: replicas lag less than that */
+#define CLAIM_AGAIN_MS 250 /* the store is too young, or did not answer */
+/* What a fail-over may have lost of acknowledged writes: replicas lag less than that */
+#define LOST_WRITES_MS 10000
 #define RECORD_KEPT_MS (10 * 60 * 1000u) /* of a released session, at least (design section 4) */
 
 void ownership_start(struct session *session)
@@ -115,7 +116,8 @@ static void join_or_claim(struct session *session, const char *owner, uint64_t e
     membership_join(session); /* should it be dead, the next reading of the nodes says so */
 }
 
-static void on_outbid(struct session *session, enum status status, const char *owner, uint64_t epoch)
+static void on_outbid(struct session *session, enum status status, const char *owner,
+                      uint64_t epoch)
 {
     session->reclaiming = false;
     if (status == STATUS_OK) {
@@ -129,8 +131,8 @@ static void on_outbid(struct session *session, enum status status, const char *o
     }
 }
 
-void ownership_on_claimed(struct hub *hub, struct session *session, const char *id, uint64_t tag, enum status status, const char *owner,
-                          uint64_t epoch)
+void ownership_on_claimed(struct hub *hub, struct session *session, const char *id, uint64_t tag,
+                          enum status status, const char *owner, uint64_t epoch)
 {
     bool expected = session && session->tag == tag;
     if (expected)
@@ -141,7 +143,8 @@ void ownership_on_claimed(struct hub *hub, struct session *session, const char *
     }
     bool wanted = expected && session->state == SESSION_CLAIMING;
     bool taken = wanted && session_wanted(session) && lease_valid(hub);
-    if (status == STATUS_OK && !taken && (!session || !session_is_owned(session) || session->epoch != epoch))
+    if (status == STATUS_OK && !taken &&
+        (!session || !session_is_owned(session) || session->epoch != epoch))
         refuse_grant(hub, id, epoch);
     if (expected && session->state == SESSION_RELEASING)
         ownership_send_release(session); /* an outbidding was under way when the last one left */
@@ -152,7 +155,8 @@ void ownership_on_claimed(struct hub *hub, struct session *session, const char *
         return;
     }
     if (status == STATUS_OK) {
-        commands_owner_lost(session); /* a claim comes without a TAKE: what the last owner was told may have gone upstream */
+        /* A claim comes without a TAKE: what the last owner was told may have gone upstream */
+        commands_owner_lost(session);
         ownership_take(session, epoch);
     } else if (status == STATUS_REFUSED) {
         metric_add(METRIC_CLAIMS_REFUSED, 1);
@@ -166,13 +170,15 @@ void ownership_outbid(struct session *session, uint64_t seen_epoch)
 {
     if (session->tag || seen_epoch <= session->epoch)
         return;
-    struct bus_claim claim = {.seen_epoch = seen_epoch, .holds = true, .upstream = session->redacted};
+    struct bus_claim claim = {
+        .seen_epoch = seen_epoch, .holds = true, .upstream = session->redacted};
     session->reclaiming = true;
     session->tag = hub_tag(session->hub);
     session->hub->bus->ops->claim(session->hub->bus, session->id, session->tag, &claim);
 }
 
-/* Everything that only an owner has goes; what was to be published and is not certain to be, is counted. */
+/* Everything that only an owner has goes; what was to be published and is not certain to be, is
+ * counted. */
 static void drop_owner_part(struct session *session)
 {
     link_reset(session);
@@ -191,7 +197,8 @@ static void drop_owner_part(struct session *session)
 
 void ownership_lost(struct session *session, struct peer *owner, uint64_t epoch)
 {
-    log_info("session_lost", LOG_STR("session", session->id), LOG_STR("owner", owner ? owner->id : ""), LOG_U64("epoch", epoch));
+    log_info("session_lost", LOG_STR("session", session->id),
+             LOG_STR("owner", owner ? owner->id : ""), LOG_U64("epoch", epoch));
     drop_owner_part(session);
     if (epoch > session->epoch)
         session->epoch = epoch;
@@ -274,7 +281,8 @@ void ownership_send_release(struct session *session)
     }
     session->tag = hub_tag(hub);
     session->release_sent = true;
-    hub->bus->ops->release(hub->bus, session->id, session->tag, session->epoch, record_kept_ms(session));
+    hub->bus->ops->release(hub->bus, session->id, session->tag, session->epoch,
+                           record_kept_ms(session));
 }
 
 void ownership_on_released(struct session *session, uint64_t tag, enum status status)
@@ -312,7 +320,8 @@ void ownership_owner_died(struct session *session)
     }
 }
 
-/* handed_over: by the owner that this node knew, which told its successor what it had sent upstream. */
+/* handed_over: by the owner that this node knew, which told its successor what it had sent
+ * upstream. */
 static void announced_to_member(struct session *session, struct peer *owner, bool handed_over)
 {
     if (owner)
@@ -334,12 +343,14 @@ void ownership_announced(struct session *session, struct slice owner, uint64_t e
     struct hub *hub = session->hub;
     if (epoch <= session->epoch || !peer_is_name(owner))
         return;
-    bool mine = owner.len == strlen(hub->id) && !memcmp(owner.at, hub->id, owner.len), handed_over = from && from == session->epoch;
+    bool mine = owner.len == strlen(hub->id) && !memcmp(owner.at, hub->id, owner.len),
+         handed_over = from && from == session->epoch;
     switch (session->state) {
     case SESSION_OWNER:
     case SESSION_MOVING:
     case SESSION_RELEASING:
-        if (!mine && !handover_expects(session, owner)) /* what this node asked for comes as an answer, too */
+        if (!mine && !handover_expects(
+                         session, owner)) /* what this node asked for comes as an answer, too */
             ownership_lost(session, peer_get(hub, owner.at, owner.len), epoch);
         return;
     case SESSION_SUBSCRIBING:
@@ -348,7 +359,8 @@ void ownership_announced(struct session *session, struct slice owner, uint64_t e
     case SESSION_CLAIMING:
         if (mine)
             return; /* the answer under way says so, too */
-        session->epoch = epoch; /* its publications count from here on; the answer brings the JOIN */
+        /* Its publications count from here on; the answer brings the JOIN */
+        session->epoch = epoch;
         peer_set_owner(session, peer_get(hub, owner.at, owner.len));
         session->owner_epoch = epoch;
         return;
@@ -370,7 +382,7 @@ void ownership_announced(struct session *session, struct slice owner, uint64_t e
 void ownership_fence_all(struct hub *hub)
 {
     struct session *session, *next;
-    HASH_ITER(hh, hub->sessions, session, next) {
+    HASH_ITER (hh, hub->sessions, session, next) {
         if (!session_is_owned(session))
             continue;
         history_rewind(session);
@@ -384,17 +396,19 @@ void ownership_fence_all(struct hub *hub)
 void ownership_lease_lapsed(struct hub *hub)
 {
     struct session *session, *next;
-    HASH_ITER(hh, hub->sessions, session, next)
+    HASH_ITER (hh, hub->sessions, session, next)
         if (!session_is_owned(session)) {
             commands_owner_lost(session);
-            session->tag = 0; /* a grant of before the lapse is none: another may have taken it from this node since */
+            /* A grant of before the lapse is none: another may have taken it from this node since
+             */
+            session->tag = 0;
         }
 }
 
 void ownership_lease_back(struct hub *hub)
 {
     struct session *session, *next;
-    HASH_ITER(hh, hub->sessions, session, next) {
+    HASH_ITER (hh, hub->sessions, session, next) {
         if (session->state == SESSION_FENCED || session->state == SESSION_CLAIMING) {
             ownership_claim(session);
         } else if (session->state == SESSION_JOINING || session->state == SESSION_MEMBER) {
@@ -408,11 +422,13 @@ static void assert_owner(struct session *session)
     struct hub *hub = session->hub;
     session->reclaiming = false;
     session->tag = hub_tag(hub);
-    hub->bus->ops->assert_owner(hub->bus, session->id, session->tag, session->epoch, session->redacted);
+    hub->bus->ops->assert_owner(hub->bus, session->id, session->tag, session->epoch,
+                                session->redacted);
     record_session_soon(session);
 }
 
-/* The record may be another's, or just gone: data deleted by hand break no connection. Only the first takes the session away. */
+/* The record may be another's, or just gone: data deleted by hand break no connection. Only the
+ * first takes the session away. */
 void ownership_refused(struct session *session)
 {
     if (session->state != SESSION_OWNER || session->tag)
@@ -423,7 +439,8 @@ void ownership_refused(struct session *session)
 
 bool ownership_asserting(const struct session *session)
 {
-    return session->state == SESSION_OWNER && (session->unproven || (session->tag && !session->reclaiming));
+    return session->state == SESSION_OWNER &&
+           (session->unproven || (session->tag && !session->reclaiming));
 }
 
 static void on_prove(struct timer *timer, uint64_t now_ms)
@@ -435,19 +452,21 @@ static void on_prove(struct timer *timer, uint64_t now_ms)
         timer_start(&session->hub->timers, timer, now_ms + ASK_AGAIN_MS, on_prove);
 }
 
-/* A part of the store may be away while the bus is connected, and come back without a word: a Cluster whose primary died. */
+/* A part of the store may be away while the bus is connected, and come back without a word: a
+ * Cluster whose primary died. */
 void ownership_doubt(struct session *session)
 {
     if (session->state != SESSION_OWNER)
         return;
     session->unproven = true;
-    timer_start(&session->hub->timers, &session->prove, session->hub->now_ms + ASK_AGAIN_MS, on_prove);
+    timer_start(&session->hub->timers, &session->prove, session->hub->now_ms + ASK_AGAIN_MS,
+                on_prove);
 }
 
 void ownership_on_connected(struct hub *hub)
 {
     struct session *session, *next;
-    HASH_ITER(hh, hub->sessions, session, next) {
+    HASH_ITER (hh, hub->sessions, session, next) {
         if (session->state == SESSION_OWNER)
             assert_owner(session);
         else if (session->state == SESSION_JOINING || session->state == SESSION_MEMBER)
@@ -463,7 +482,7 @@ void ownership_store_emptied(struct hub *hub)
 {
     struct session *session, *next;
     log_warn("store_emptied", LOG_U64("sessions", hub->owned));
-    HASH_ITER(hh, hub->sessions, session, next) {
+    HASH_ITER (hh, hub->sessions, session, next) {
         if (session->state == SESSION_OWNER && !session->tag)
             assert_owner(session);
         if (session->state == SESSION_OWNER)
@@ -471,7 +490,8 @@ void ownership_store_emptied(struct hub *hub)
     }
 }
 
-void ownership_on_asserted(struct session *session, uint64_t tag, enum status status, const char *owner, uint64_t epoch)
+void ownership_on_asserted(struct session *session, uint64_t tag, enum status status,
+                           const char *owner, uint64_t epoch)
 {
     if (session->tag != tag)
         return;

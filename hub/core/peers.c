@@ -65,8 +65,9 @@ static void peer_saw(struct hub *hub, struct peer *peer, uint64_t score)
 }
 
 /*
- * What it was found dead by was read at sent_ms. Only what was known before that is concerned: it may have come back since, with a
- * new lease, and own or join something anew. The list changes under the walk: a session that takes over leaves it.
+ * What it was found dead by was read at sent_ms. Only what was known before that is concerned: it
+ * may have come back since, with a new lease, and own or join something anew. The list changes
+ * under the walk: a session that takes over leaves it.
  */
 static void peer_is_dead(struct peer *peer, uint64_t sent_ms)
 {
@@ -76,11 +77,11 @@ static void peer_is_dead(struct peer *peer, uint64_t sent_ms)
         log_warn("node_dead", LOG_STR("peer", peer->id), LOG_U64("score", peer->score));
     peer->dead = true;
     DL_FOREACH_SAFE2(peer->members, member, next_member, peer_next)
-        if (member->heard_ms < sent_ms)
-            membership_remove(member);
+    if (member->heard_ms < sent_ms)
+        membership_remove(member);
     DL_FOREACH_SAFE2(peer->sessions, session, next, owner_next)
-        if (session->owner_since_ms < sent_ms)
-            ownership_owner_died(session);
+    if (session->owner_since_ms < sent_ms)
+        ownership_owner_died(session);
 }
 
 void peers_read(struct hub *hub, uint64_t sent_ms, const struct bus_node *nodes, size_t len)
@@ -96,7 +97,7 @@ void peers_read(struct hub *hub, uint64_t sent_ms, const struct bus_node *nodes,
         peer_saw(hub, peer, nodes[i].score);
         peer->listed = true;
     }
-    HASH_ITER(hh, hub->peers, peer, next) {
+    HASH_ITER (hh, hub->peers, peer, next) {
         if (!peer->listed)
             peer_saw(hub, peer, 0);
         peer->listed = false;
@@ -114,8 +115,8 @@ void peers_heard(struct hub *hub, const struct envelope *envelope)
         return;
     peer->life = envelope->life;
     DL_FOREACH_SAFE2(peer->members, member, next, peer_next)
-        if (member->life < peer->life)
-            membership_remove(member);
+    if (member->life < peer->life)
+        membership_remove(member);
 }
 
 bool peers_outlived(struct hub *hub, struct slice node, uint64_t life)
@@ -127,7 +128,7 @@ bool peers_outlived(struct hub *hub, struct slice node, uint64_t life)
 void peers_restart(struct hub *hub)
 {
     struct peer *peer, *next;
-    HASH_ITER(hh, hub->peers, peer, next) {
+    HASH_ITER (hh, hub->peers, peer, next) {
         peer->since_ms = hub->now_ms;
         peer->dead = false;
     }
@@ -145,7 +146,7 @@ uint64_t peers_next_deadline(const struct hub *hub)
 void peers_trim(struct hub *hub, bool all)
 {
     struct peer *peer, *next;
-    HASH_ITER(hh, hub->peers, peer, next) {
+    HASH_ITER (hh, hub->peers, peer, next) {
         if (!all && (peer->score || peer->sessions || peer->members || !peer->dead))
             continue;
         HASH_DEL(hub->peers, peer);

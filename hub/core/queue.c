@@ -15,9 +15,9 @@ struct item {
 };
 
 struct queue {
-    struct item *items; /* a ring */
+    struct item *items;    /* a ring */
     size_t head, len, cap; /* cap is a power of two */
-    size_t bytes;       /* payload bytes that wait */
+    size_t bytes;          /* payload bytes that wait */
 };
 
 static struct item *item_at(const struct queue *queue, size_t i)
@@ -111,8 +111,10 @@ static bool is_note_at(const struct queue *queue, size_t k)
 static void note_instead(struct queue *queue, size_t k)
 {
     struct position where = item_at(queue, k)->publication->at;
-    struct publication *before = k && is_note_at(queue, k - 1) ? item_at(queue, k - 1)->publication : NULL;
-    if (before && before->refs == 1 && before->at.epoch == where.epoch && gap_note_to(before) + 1 == where.offset) {
+    struct publication *before = k && is_note_at(queue, k - 1) ? item_at(queue, k - 1)->publication
+                                                               : NULL;
+    if (before && before->refs == 1 && before->at.epoch == where.epoch &&
+        gap_note_to(before) + 1 == where.offset) {
         gap_note_extend(before, where.offset);
         remove_at(queue, k);
         return;
@@ -124,7 +126,8 @@ static void note_instead(struct queue *queue, size_t k)
     queue->bytes += item_bytes(item);
 }
 
-/* Drops the oldest item that is not a note; a protocol client keeps a note of it. Returns false where only notes are left. */
+/* Drops the oldest item that is not a note; a protocol client keeps a note of it. Returns false
+ * where only notes are left. */
 static bool drop_oldest(struct client *client, struct queue *queue)
 {
     size_t k = 0;
@@ -184,7 +187,8 @@ void queue_wire(struct client *client, struct wire *wire)
         return;
     }
     bool direct = !client->blocked && (!client->queue || client->state == CLIENT_CATCHING);
-    if (direct && hub->setup.client_ops->write(hub->setup.client_ctx, client, wire->bytes, wire->len) == STATUS_OK) {
+    if (direct && hub->setup.client_ops->write(hub->setup.client_ctx, client, wire->bytes,
+                                               wire->len) == STATUS_OK) {
         wire_unref(wire);
         return;
     }
@@ -263,10 +267,12 @@ static const uint8_t *item_frame(struct client *client, const struct item *item,
         *len = item->wire->len;
         return item->wire->bytes;
     }
-    return fanout_frame(client->hub, item->publication, client_form(client), client->window_bits, len);
+    return fanout_frame(client->hub, item->publication, client_form(client), client->window_bits,
+                        len);
 }
 
-/* Gathers frames into the scratch buffer; a frame larger than that goes alone and in place. Returns how many items. */
+/* Gathers frames into the scratch buffer; a frame larger than that goes alone and in place. Returns
+ * how many items. */
 static size_t gather(struct client *client, const uint8_t **out, size_t *out_len)
 {
     struct queue *queue = client->queue;
@@ -309,7 +315,8 @@ void queue_drain(struct client *client)
             client_close(client, CLOSE_TRY_LATER, "out of memory");
             return;
         }
-        if (len && hub->setup.client_ops->write(hub->setup.client_ctx, client, frames, len) != STATUS_OK) {
+        if (len &&
+            hub->setup.client_ops->write(hub->setup.client_ctx, client, frames, len) != STATUS_OK) {
             client->blocked = true;
             return;
         }

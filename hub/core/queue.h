@@ -1,8 +1,9 @@
 /*
  * The bounded queue of a client: what its socket has not taken yet.
  *
- * Holds references to publications and ready frames of its own (WELCOME, ACK, replies). At the bound the service's
- * slow_client policy decides; what it drops for a protocol client becomes a gap note at that place.
+ * Holds references to publications and ready frames of its own (WELCOME, ACK, replies). At the
+ * bound the service's slow_client policy decides; what it drops for a protocol client becomes a gap
+ * note at that place.
  */
 #ifndef VINHUB_CORE_QUEUE_H
 #define VINHUB_CORE_QUEUE_H
@@ -10,9 +11,11 @@
 #include "core/state.h"
 
 void queue_publication(struct client *client, struct publication *publication);
-/* Sends a frame that is this client's alone, in order with the rest. Takes over the reference; NULL closes the client (out of memory). */
+/* Sends a frame that is this client's alone, in order with the rest. Takes over the reference; NULL
+ * closes the client (out of memory). */
 void queue_wire(struct client *client, struct wire *wire);
-/* What a catching client missed, oldest first, goes before what waits. Without policy: it is bounded by the history. */
+/* What a catching client missed, oldest first, goes before what waits. Without policy: it is
+ * bounded by the history. */
 void queue_put_first(struct client *client, const struct pubs *missed);
 /* The first publication that waits; {0,0}: none. */
 struct position queue_first(const struct client *client);

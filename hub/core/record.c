@@ -3,8 +3,9 @@
 #include "common/metrics.h"
 #include "core/session.h"
 
-#define REFRESH_MS (10 * 60 * 1000u) /* each owned session at least this often: the record lives 30 minutes */
-#define RECORDS_A_LEASE 1000u        /* contract section 11 */
+/* Each owned session at least this often: the record lives 30 minutes */
+#define REFRESH_MS      (10 * 60 * 1000u)
+#define RECORDS_A_LEASE 1000u /* contract section 11 */
 
 void record_node(struct hub *hub)
 {
@@ -32,7 +33,8 @@ static void on_record_timer(struct timer *timer, uint64_t now_ms);
 
 static void arm(struct session *session, uint64_t after_ms)
 {
-    timer_start(&session->hub->timers, &session->record, session->hub->now_ms + after_ms, on_record_timer);
+    timer_start(&session->hub->timers, &session->record, session->hub->now_ms + after_ms,
+                on_record_timer);
 }
 
 /* So many sessions may change at once that the rest waits for the next lease. */
@@ -49,7 +51,7 @@ static uint64_t all_clients(const struct session *session)
 {
     uint64_t clients = session->clients_len;
     const struct member *member;
-    DL_FOREACH(session->members, member)
+    DL_FOREACH (session->members, member)
         clients += member->count;
     return clients;
 }

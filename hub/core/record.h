@@ -1,5 +1,6 @@
 /*
- * The records for people in the store: nodes and sessions, contract section 11. Written seldom, and never by a push alone.
+ * The records for people in the store: nodes and sessions, contract section 11. Written seldom, and
+ * never by a push alone.
  */
 #ifndef VINHUB_CORE_RECORD_H
 #define VINHUB_CORE_RECORD_H

@@ -19,7 +19,8 @@
 #include "core/tail.h"
 
 static const char *const state_names[SESSION_STATES] = {
-    "subscribing", "claiming", "joining", "member", "owner", "moving", "releasing", "leaving", "fenced", "ended",
+    "subscribing", "claiming",  "joining", "member", "owner",
+    "moving",      "releasing", "leaving", "fenced", "ended",
 };
 
 #define BIT(state) (1u << (state))
@@ -27,13 +28,16 @@ static const char *const state_names[SESSION_STATES] = {
 static const unsigned next_states[SESSION_STATES] = {
     [SESSION_SUBSCRIBING] = BIT(SESSION_CLAIMING) | BIT(SESSION_OWNER) | BIT(SESSION_ENDED),
     [SESSION_CLAIMING] = BIT(SESSION_JOINING) | BIT(SESSION_OWNER) | BIT(SESSION_ENDED),
-    [SESSION_JOINING] = BIT(SESSION_MEMBER) | BIT(SESSION_CLAIMING) | BIT(SESSION_OWNER) | BIT(SESSION_LEAVING) | BIT(SESSION_ENDED),
-    [SESSION_MEMBER] = BIT(SESSION_JOINING) | BIT(SESSION_CLAIMING) | BIT(SESSION_OWNER) | BIT(SESSION_LEAVING) | BIT(SESSION_ENDED),
-    [SESSION_OWNER] = BIT(SESSION_MOVING) | BIT(SESSION_RELEASING) | BIT(SESSION_FENCED) | BIT(SESSION_JOINING) | BIT(SESSION_CLAIMING) |
-                      BIT(SESSION_ENDED),
-    [SESSION_MOVING] = BIT(SESSION_OWNER) | BIT(SESSION_JOINING) | BIT(SESSION_CLAIMING) | BIT(SESSION_FENCED) | BIT(SESSION_LEAVING) |
-                       BIT(SESSION_ENDED),
-    [SESSION_RELEASING] = BIT(SESSION_OWNER) | BIT(SESSION_CLAIMING) | BIT(SESSION_JOINING) | BIT(SESSION_FENCED) | BIT(SESSION_ENDED),
+    [SESSION_JOINING] = BIT(SESSION_MEMBER) | BIT(SESSION_CLAIMING) | BIT(SESSION_OWNER) |
+                        BIT(SESSION_LEAVING) | BIT(SESSION_ENDED),
+    [SESSION_MEMBER] = BIT(SESSION_JOINING) | BIT(SESSION_CLAIMING) | BIT(SESSION_OWNER) |
+                       BIT(SESSION_LEAVING) | BIT(SESSION_ENDED),
+    [SESSION_OWNER] = BIT(SESSION_MOVING) | BIT(SESSION_RELEASING) | BIT(SESSION_FENCED) |
+                      BIT(SESSION_JOINING) | BIT(SESSION_CLAIMING) | BIT(SESSION_ENDED),
+    [SESSION_MOVING] = BIT(SESSION_OWNER) | BIT(SESSION_JOINING) | BIT(SESSION_CLAIMING) |
+                       BIT(SESSION_FENCED) | BIT(SESSION_LEAVING) | BIT(SESSION_ENDED),
+    [SESSION_RELEASING] = BIT(SESSION_OWNER) | BIT(SESSION_CLAIMING) | BIT(SESSION_JOINING) |
+                          BIT(SESSION_FENCED) | BIT(SESSION_ENDED),
     [SESSION_LEAVING] = BIT(SESSION_JOINING) | BIT(SESSION_CLAIMING) | BIT(SESSION_ENDED),
     [SESSION_FENCED] = BIT(SESSION_CLAIMING) | BIT(SESSION_JOINING) | BIT(SESSION_ENDED),
     [SESSION_ENDED] = 0,
@@ -41,7 +45,8 @@ static const unsigned next_states[SESSION_STATES] = {
 
 bool session_is_owned(const struct session *session)
 {
-    return session->state == SESSION_OWNER || session->state == SESSION_MOVING || session->state == SESSION_RELEASING;
+    return session->state == SESSION_OWNER || session->state == SESSION_MOVING ||
+           session->state == SESSION_RELEASING;
 }
 
 /* What a state does when its time has come. */
@@ -73,7 +78,8 @@ void session_ask_again(struct session *session)
 {
     if (session->asked < ASK_TIMES)
         session->asked++;
-    session_step_after(session, session->asked > 2 ? (uint64_t)ASK_AGAIN_MS << (session->asked - 2) : ASK_AGAIN_MS);
+    session_step_after(session, session->asked > 2 ? (uint64_t)ASK_AGAIN_MS << (session->asked - 2)
+                                                   : ASK_AGAIN_MS);
 }
 
 void session_set_state(struct session *session, enum session_state state)
@@ -90,7 +96,8 @@ void session_set_state(struct session *session, enum session_state state)
         hub->owned += was_owned ? (uint64_t)-1 : 1;
     session->since_unix_ms = hub->setup.unix_ms(hub->setup.clock_ctx);
     record_session_soon(session);
-    log_debug("session_state", LOG_STR("session", session->id), LOG_STR("state", state_names[state]), LOG_U64("epoch", session->epoch));
+    log_debug("session_state", LOG_STR("session", session->id),
+              LOG_STR("state", state_names[state]), LOG_U64("epoch", session->epoch));
 }
 
 const char *session_state_word(const struct session *session)
@@ -98,7 +105,9 @@ const char *session_state_word(const struct session *session)
     if (session->state == SESSION_MOVING)
         return "moving";
     if (session->state != SESSION_OWNER && session->state != SESSION_RELEASING)
-        return session->state == SESSION_MEMBER ? (session->status == UPSTREAM_CONNECTED ? "connected" : "waiting") : "claiming";
+        return session->state == SESSION_MEMBER
+                   ? (session->status == UPSTREAM_CONNECTED ? "connected" : "waiting")
+                   : "claiming";
     if (!session->clients_len && !session->members_len)
         return "lingering";
     switch (session->link) {
@@ -165,7 +174,8 @@ struct session *session_open(struct hub *hub, const struct target *target)
     session->url = url;
     session->redacted = redacted;
     session->opened_at_ms = hub->now_ms;
-    session->out.last_number = hub->commands; /* an owner may remember the session that was here before */
+    /* An owner may remember the session that was here before */
+    session->out.last_number = hub->commands;
     session->since_unix_ms = hub->setup.unix_ms(hub->setup.clock_ctx);
     HASH_ADD_KEYPTR(hh, hub->sessions, session->id, strlen(session->id), session);
     metric_set(METRIC_SESSIONS, HASH_COUNT(hub->sessions));
@@ -215,8 +225,10 @@ void session_end(struct session *session)
     if (session->out.last_number > hub->commands)
         hub->commands = session->out.last_number;
     session_set_state(session, SESSION_ENDED);
-    log_info("session_closed", LOG_STR("session", session->id), LOG_U64("duration_ms", hub->now_ms - session->opened_at_ms),
-             LOG_U64("epoch", session->epoch), LOG_U64("offset", session->at.offset), LOG_U64("messages_in", session->messages_in),
+    log_info("session_closed", LOG_STR("session", session->id),
+             LOG_U64("duration_ms", hub->now_ms - session->opened_at_ms),
+             LOG_U64("epoch", session->epoch), LOG_U64("offset", session->at.offset),
+             LOG_U64("messages_in", session->messages_in),
              LOG_U64("messages_out", session->messages_out));
     if (!tail_wants(hub, session->id))
         hub->bus->ops->unsubscribe(hub->bus, session->id);
@@ -240,7 +252,7 @@ void session_reap(struct hub *hub)
 void session_free_all(struct hub *hub)
 {
     struct session *session, *next;
-    HASH_ITER(hh, hub->sessions, session, next) {
+    HASH_ITER (hh, hub->sessions, session, next) {
         while (session->clients) {
             struct client *client = session->clients;
             client_let_go(client);

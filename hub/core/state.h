@@ -29,24 +29,27 @@
 #include <uthash.h>
 #include <utlist.h>
 
-#define CONTAINER_OF(pointer, type, field) ((type *)(void *)((char *)(pointer)-offsetof(type, field)))
+#define CONTAINER_OF(pointer, type, field) \
+    ((type *)(void *)((char *)(pointer)-offsetof(type, field)))
 
-#define ASK_AGAIN_MS 1000  /* a member that waits for an answer asks again, from the second time on after twice as long */
-#define ASK_TIMES 4        /* and then as often: where all is late, what is asked again makes it later */
-#define SEND_MEMORY_MS (5 * 60 * 1000u) /* how long a last SEND id is remembered (contract section 6) */
+/* A member that waits for an answer asks again, from the second time on after twice as long */
+#define ASK_AGAIN_MS 1000
+#define ASK_TIMES    4 /* and then as often: where all is late, what is asked again makes it later */
+/* How long a last SEND id is remembered (contract section 6) */
+#define SEND_MEMORY_MS (5 * 60 * 1000u)
 
 /* What a node is to a session. Each state says what ends it. */
 enum session_state {
     SESSION_SUBSCRIBING, /* until on_subscribed; the bus resubscribes by itself */
     SESSION_CLAIMING,    /* until on_claimed; asked again by the step timer */
-    SESSION_JOINING,     /* until JOINED; JOIN again after 1, 1, 2, 4, 4 ... s, or the owner is dead */
-    SESSION_MEMBER,      /* until the last client leaves, the owner changes or dies */
-    SESSION_OWNER,       /* until it is released, handed over, fenced or lost */
-    SESSION_MOVING,      /* upstream closing for a hand-over, then the transfer; until on_transferred */
-    SESSION_RELEASING,   /* upstream closing, then the release; until on_released */
-    SESSION_LEAVING,     /* LEAVE as often until LEFT or the owner is dead */
-    SESSION_FENCED,      /* was owner when the lease ran out; until the lease is back */
-    SESSION_ENDED,       /* unsubscribed; freed at the end of the turn */
+    SESSION_JOINING, /* until JOINED; JOIN again after 1, 1, 2, 4, 4 ... s, or the owner is dead */
+    SESSION_MEMBER,  /* until the last client leaves, the owner changes or dies */
+    SESSION_OWNER,   /* until it is released, handed over, fenced or lost */
+    SESSION_MOVING,  /* upstream closing for a hand-over, then the transfer; until on_transferred */
+    SESSION_RELEASING, /* upstream closing, then the release; until on_released */
+    SESSION_LEAVING,   /* LEAVE as often until LEFT or the owner is dead */
+    SESSION_FENCED,    /* was owner when the lease ran out; until the lease is back */
+    SESSION_ENDED,     /* unsubscribed; freed at the end of the turn */
     SESSION_STATES
 };
 
@@ -55,19 +58,20 @@ enum link_state {
     LINK_WAITING,    /* until the back-off timer */
     LINK_CONNECTING, /* until opened or closed is told (reconnect.timeout) */
     LINK_OPEN,
-    LINK_CLOSING,    /* until closed is told (1 s) */
+    LINK_CLOSING, /* until closed is told (1 s) */
     LINK_STATES
 };
 
-/* Another node, or the name of one. Referenced by pointer from sessions and members: kept while any is left. */
+/* Another node, or the name of one. Referenced by pointer from sessions and members: kept while any
+ * is left. */
 struct peer {
     char id[CONF_NAME_MAX + 1];
-    uint64_t score;       /* its last renewal as seen; 0: not listed */
-    uint64_t since_ms;    /* from when on the score has been seen unchanged, own clock */
-    uint32_t lease_ms;    /* 0: not known */
-    uint64_t life;        /* the latest it has spoken in; 0: not heard */
+    uint64_t score;    /* its last renewal as seen; 0: not listed */
+    uint64_t since_ms; /* from when on the score has been seen unchanged, own clock */
+    uint32_t lease_ms; /* 0: not known */
+    uint64_t life;     /* the latest it has spoken in; 0: not heard */
     bool dead;
-    bool listed;          /* in the reading at hand */
+    bool listed;              /* in the reading at hand */
     struct member *members;   /* memberships of that node in sessions owned here */
     struct session *sessions; /* sessions that it owns and this node has part in */
     UT_hash_handle hh;
@@ -78,11 +82,11 @@ struct member {
     struct session *session;
     struct peer *peer;
     uint64_t life;
-    uint64_t number;      /* of its last JOIN, LEAVE or COMMANDS */
-    uint64_t count;       /* its clients */
-    uint64_t taken;       /* last command taken from it */
-    uint64_t sent;        /* last command of it that went upstream */
-    uint64_t heard_ms;    /* when its last JOIN came; 0: it has not come, the last owner named it */
+    uint64_t number;   /* of its last JOIN, LEAVE or COMMANDS */
+    uint64_t count;    /* its clients */
+    uint64_t taken;    /* last command taken from it */
+    uint64_t sent;     /* last command of it that went upstream */
+    uint64_t heard_ms; /* when its last JOIN came; 0: it has not come, the last owner named it */
     bool confirm_due;
     struct member *prev, *next;           /* in the session */
     struct member *peer_prev, *peer_next; /* of the peer */
@@ -90,13 +94,13 @@ struct member {
 
 /* A client message on its way upstream. */
 struct command {
-    uint64_t number;       /* grows per session and node; of the member's counting where member is set */
+    uint64_t number; /* grows per session and node; of the member's counting where member is set */
     struct client *client; /* NULL: gone, or of another node */
     struct member *member; /* of another node */
     uint64_t send_id;      /* 0: raw */
     char sender[33];       /* client id of a SEND, "" for raw */
     enum opcode opcode;
-    bool told;             /* an owner may have it: whether it went upstream is known to that owner alone */
+    bool told; /* an owner may have it: whether it went upstream is known to that owner alone */
     uint64_t expires_ms;
     uint8_t *payload;
     size_t len;
@@ -108,11 +112,12 @@ struct commands {
     struct command *unsent; /* first that is not with the owner yet; NULL: all are */
     size_t bytes, len;
     uint64_t last_number;
-    uint64_t told_number;   /* of the last COMMANDS told: a HANDBACK that has not seen it is out of date */
-    uint64_t told_ms;       /* when the owner was last told or last answered, while some are with it */
-    bool handed_back;       /* the owner can't send now: wait for its STATUS, or a while */
-    bool congested;         /* the upstream takes nothing for now */
-    struct timer timer;     /* asks again, and expires */
+    /* Of the last COMMANDS told: a HANDBACK that has not seen it is out of date */
+    uint64_t told_number;
+    uint64_t told_ms;   /* when the owner was last told or last answered, while some are with it */
+    bool handed_back;   /* the owner can't send now: wait for its STATUS, or a while */
+    bool congested;     /* the upstream takes nothing for now */
+    struct timer timer; /* asks again, and expires */
 };
 
 /* The last SEND of a protocol client that went upstream. */
@@ -150,10 +155,10 @@ struct move {
 struct session {
     struct hub *hub;
     struct service *service;
-    unsigned metrics;    /* slot of the service in what is counted */
+    unsigned metrics; /* slot of the service in what is counted */
     char *id;
-    char *url;           /* of the upstream */
-    char *redacted;      /* the same without query values */
+    char *url;      /* of the upstream */
+    char *redacted; /* the same without query values */
     enum session_state state;
     uint64_t since_unix_ms; /* of the state for people */
     struct client *clients;
@@ -161,28 +166,29 @@ struct session {
     uint32_t paused_len; /* clients that are not read from for now */
 
     /* ownership */
-    struct peer *owner;  /* NULL: this node, or nobody known */
-    uint64_t owner_epoch;    /* at which it was named; lower than epoch where the store lost writes */
-    uint64_t refused_ms;     /* when the named owner last said that it is not */
+    struct peer *owner;   /* NULL: this node, or nobody known */
+    uint64_t owner_epoch; /* at which it was named; lower than epoch where the store lost writes */
+    uint64_t refused_ms;  /* when the named owner last said that it is not */
     uint64_t owner_since_ms; /* when this node learned of that owner, or of its epoch */
-    uint64_t epoch;      /* highest seen */
-    uint64_t tag;        /* of the one operation whose answer is awaited */
+    uint64_t epoch;          /* highest seen */
+    uint64_t tag;            /* of the one operation whose answer is awaited */
     bool subscribed;
-    bool owner_died;     /* the owner at this epoch was found dead: the claim names it */
-    bool doubt;          /* the subscription was interrupted: the end of an epoch may have been missed */
-    uint8_t asked;       /* how often, in this state and without an answer */
-    struct timer step;   /* of the state */
+    bool owner_died; /* the owner at this epoch was found dead: the claim names it */
+    bool doubt;    /* the subscription was interrupted: the end of an epoch may have been missed */
+    uint8_t asked; /* how often, in this state and without an answer */
+    struct timer step; /* of the state */
 
     /* stream */
-    struct position at;  /* last publication accepted for the local clients */
-    uint64_t placed;     /* owner: last offset given out in this epoch */
+    struct position at; /* last publication accepted for the local clients */
+    uint64_t placed;    /* owner: last offset given out in this epoch */
     bool positioned;
-    struct pubs batch;   /* of this turn, for the local clients */
-    struct pubs to_bus;  /* of this turn, for the bus */
+    struct pubs batch;       /* of this turn, for the local clients */
+    struct pubs to_bus;      /* of this turn, for the bus */
     struct pubs unconfirmed; /* published, not answered yet; oldest first */
-    bool release_sent;   /* at this epoch: whatever its answer, this epoch is over */
-    bool reclaiming;     /* an owner that takes a higher epoch */
-    bool unproven;       /* owner: an answer was no answer, though the bus is connected; until the record is asserted */
+    bool release_sent;       /* at this epoch: whatever its answer, this epoch is over */
+    bool reclaiming;         /* an owner that takes a higher epoch */
+    /* Owner: an answer was no answer, though the bus is connected; until the record is asserted */
+    bool unproven;
     struct timer prove;
     struct ring ring;
     uint64_t publish_until_ms; /* to the bus in any case until then */
@@ -194,7 +200,7 @@ struct session {
     struct pubs held;
     size_t held_bytes;
     struct timer recover;
-    uint32_t waiting;    /* protocol clients that have no WELCOME yet */
+    uint32_t waiting; /* protocol clients that have no WELCOME yet */
 
     /* upstream, owner's side */
     enum link_state link;
@@ -207,20 +213,21 @@ struct session {
     struct timer link_timer; /* back-off, or linger */
     struct member *members;
     uint32_t members_len;
-    struct timer roll;   /* asks members now and then whether they are */
+    struct timer roll; /* asks members now and then whether they are */
     struct last_send *last_sends;
     struct move move;
     uint64_t accepted_epoch; /* successor: of the offer this node has accepted; 0: none */
     uint64_t accepted_run;   /* lease.runs then: a TAKE counts only within the same run */
     struct commands out;
-    uint64_t join_number;  /* lowest number of a JOIN (or LEAVE) whose answer counts */
+    uint64_t join_number;    /* lowest number of a JOIN (or LEAVE) whose answer counts */
     uint64_t owner_heard_ms; /* when the owner last said something, as a member */
-    bool count_changed;    /* the owner knows another number of clients */
+    bool count_changed;      /* the owner knows another number of clients */
     bool confirm_due;
-    bool turned_away;      /* commands of a member were handed back though the upstream is open: the queue was full */
+    /* Commands of a member were handed back though the upstream is open: the queue was full */
+    bool turned_away;
 
     struct timer record;
-    bool dirty;            /* on hub->dirty */
+    bool dirty; /* on hub->dirty */
     struct session *dirty_next;
     struct session *owner_prev, *owner_next; /* of peer->sessions */
     struct session *dead_next;
@@ -230,16 +237,16 @@ struct session {
 };
 
 struct lease {
-    uint64_t until_ms; /* 0: none yet */
-    uint64_t sent_ms;  /* of the renewal under way */
-    uint64_t tag;      /* 0: none under way */
-    uint64_t read_ms;  /* when the last answer came */
+    uint64_t until_ms;       /* 0: none yet */
+    uint64_t sent_ms;        /* of the renewal under way */
+    uint64_t tag;            /* 0: none under way */
+    uint64_t read_ms;        /* when the last answer came */
     uint64_t watch_start_ms; /* of the own id at start */
     uint64_t watch_score, watch_changed_ms;
     bool listing;
-    bool lapsed;     /* it ran out, and that has been acted upon */
-    uint64_t runs;   /* how often the lease began: differs where it has lapsed meanwhile */
-    bool registered; /* a renewal was sent: the own entry is ours */
+    bool lapsed;             /* it ran out, and that has been acted upon */
+    uint64_t runs;           /* how often the lease began: differs where it has lapsed meanwhile */
+    bool registered;         /* a renewal was sent: the own entry is ours */
     uint64_t twin;           /* another process that said HELLO under this id: its random number */
     uint64_t hello_until_ms; /* other nodes are told of this life until then */
     struct timer timer;
@@ -264,9 +271,10 @@ struct hub {
     struct session *sessions;
     struct session *dirty;
     struct session *dead;
-    uint64_t tags;       /* last one given out */
-    uint64_t numbers;    /* of the last JOIN, LEAVE or COMMANDS */
-    uint64_t commands;   /* highest number of a command in a session that is gone: a later one goes on from there */
+    uint64_t tags;    /* last one given out */
+    uint64_t numbers; /* of the last JOIN, LEAVE or COMMANDS */
+    /* Highest number of a command in a session that is gone: a later one goes on from there */
+    uint64_t commands;
     uint64_t clients, owned, upstreams;
     uint64_t started_unix_ms;
     uint32_t records_left; /* records that may be written within this lease */
@@ -275,7 +283,7 @@ struct hub {
     struct hub_tail *tails;
     struct parting *partings;
     struct follower *readers; /* by the tag of their history read */
-    uint8_t *scratch;    /* frames gathered for one write */
+    uint8_t *scratch;         /* frames gathered for one write */
     /* drain */
     struct timer drain;
     uint64_t drain_started_ms;
@@ -285,7 +293,8 @@ struct hub {
     bool drained;
 };
 
-/* The time of a drain is over: what messages of clients that have left still wait for is not waited for. */
+/* The time of a drain is over: what messages of clients that have left still wait for is not waited
+ * for. */
 static inline bool drain_is_late(const struct hub *hub)
 {
     return hub->drain_closing_ms && hub->now_ms - hub->drain_closing_ms >= hub->conf->node.drain_ms;

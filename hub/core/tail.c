@@ -12,10 +12,12 @@
 struct hub_tail {
     struct hub *hub;
     char *session;
-    struct position at; /* of the last one told: a session that comes to this node may bring some again */
+    /* Of the last one told: a session that comes to this node may bring some again */
+    struct position at;
     hub_tail_fn *fn;
     void *ctx;
-    uint64_t history_tag; /* what is kept is being read: live ones are held meanwhile; 0: it is not */
+    /* What is kept is being read: live ones are held meanwhile; 0: it is not */
+    uint64_t history_tag;
     struct pubs held;
     struct hub_tail *prev, *next;
 };
@@ -72,7 +74,8 @@ void tail_on_push(struct hub *hub, const struct envelope *envelope)
     }
 }
 
-bool tail_on_history(struct hub *hub, uint64_t tag, struct publication *const *publications, size_t len)
+bool tail_on_history(struct hub *hub, uint64_t tag, struct publication *const *publications,
+                     size_t len)
 {
     struct hub_tail *tail;
     DL_FOREACH (hub->tails, tail) {
@@ -100,7 +103,8 @@ bool tail_wants(const struct hub *hub, const char *session_id)
     return false;
 }
 
-struct hub_tail *hub_tail_open(struct hub *hub, const char *session_id, struct position after, hub_tail_fn *fn, void *ctx)
+struct hub_tail *hub_tail_open(struct hub *hub, const char *session_id, struct position after,
+                               hub_tail_fn *fn, void *ctx)
 {
     struct hub_tail *tail = calloc(1, sizeof *tail);
     char *session = strdup(session_id);

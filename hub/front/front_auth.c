@@ -207,7 +207,7 @@ const char *auth_check(const struct conf *conf, const struct http_head *head,
     const char *wrong = claims_wrong(conf, claims, target, now_s);
     double left_s = json_number_value(json_object_get(claims, "exp")) - now_s;
     if (left_s <= 0)
-        left_s += LEEWAY_S; /* taken for the leeway's sake, it lasts as long as that */
+        left_s += LEEWAY_S;            /* taken for the leeway's sake, it lasts as long as that */
     if (wrong == NULL && left_s < 1e9) /* thirty years are for ever */
         *ends_ms = clock_boot_ms() + (uint64_t)(left_s * 1000.0);
     json_decref(claims);

@@ -1,8 +1,9 @@
 /*
  * Runs histories of a cluster: sim [--case WORDS] [--seed N] [--count N] [--failures N] [-v]
  *
- * Without --case or --seed all kept cases come first, then the seeded histories from 1 on. Prints TAP. A failing seed is printed and replays
- * exactly: sim --seed N --count 1 -v; a case: sim --case "its name" -v, with other delays by --seed N
+ * Without --case or --seed all kept cases come first, then the seeded histories from 1 on. Prints
+ * TAP. A failing seed is printed and replays exactly: sim --seed N --count 1 -v; a case: sim --case
+ * "its name" -v, with other delays by --seed N
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,7 +16,8 @@
 static struct conf *conf_new(void)
 {
     const char *services[] = {"svc=backend:80/s{path}"};
-    struct conf_overrides overrides = {.services = services, .services_len = 1, .redis_url = "redis://127.0.0.1:1/0"};
+    struct conf_overrides overrides = {
+        .services = services, .services_len = 1, .redis_url = "redis://127.0.0.1:1/0"};
     struct conf_findings findings = {0};
     struct conf *conf = NULL;
     if (conf_load(NULL, &overrides, &findings, &conf) != STATUS_OK) {
@@ -72,7 +74,8 @@ static uint64_t run_cases(struct world *world, const struct options *options)
             world_script(world, one->script, one->history, options->seed, options->verbose);
         else
             world_run(world, one->seed, options->verbose);
-        printf("%s - %s%s%s\n", world->failure ? "not ok" : "ok", one->name, world->failure ? ": " : "", world->failure ? world->failure : "");
+        printf("%s - %s%s%s\n", world->failure ? "not ok" : "ok", one->name,
+               world->failure ? ": " : "", world->failure ? world->failure : "");
         failed += world->failure != NULL;
     }
     return failed;
@@ -93,11 +96,12 @@ static uint64_t run_seeds(struct world *world, const struct options *options)
             failed++;
         }
     }
-    printf("# %" PRIu64 " histories, %" PRIu64 " steps, %" PRIu64 " deliveries, %" PRIu64 " gaps announced, %" PRIu64 " take-overs, %" PRIu64
-           " commands\n",
+    printf("# %" PRIu64 " histories, %" PRIu64 " steps, %" PRIu64 " deliveries, %" PRIu64
+           " gaps announced, %" PRIu64 " take-overs, %" PRIu64 " commands\n",
            options->count, steps, deliveries, gaps, takeovers, commands);
     if (!failed)
-        printf("ok - %" PRIu64 " seeded histories from %" PRIu64 " keep the promises\n", options->count, options->seed);
+        printf("ok - %" PRIu64 " seeded histories from %" PRIu64 " keep the promises\n",
+               options->count, options->seed);
     return failed;
 }
 

@@ -38,7 +38,8 @@ static void node_arm(struct sim_node *node)
     if (at_ms == UINT64_MAX)
         return;
     uint64_t after_us = at_ms > clock_ms ? (at_ms - clock_ms) * 1000 : 0;
-    timer_start(&world->events, &node->wake, world->now_us + after_us + between(world, 50, 1500), on_wake);
+    timer_start(&world->events, &node->wake, world->now_us + after_us + between(world, 50, 1500),
+                on_wake);
 }
 
 struct flush_later {
@@ -79,7 +80,8 @@ static void node_turn(struct sim_node *node, event_fn *fn, void *ctx)
 
 static void on_wake(struct timer *timer, uint64_t now_us)
 {
-    struct sim_node *node = (struct sim_node *)(void *)((char *)timer - offsetof(struct sim_node, wake));
+    struct sim_node *node = (struct sim_node *)(void *)((char *)timer -
+                                                        offsetof(struct sim_node, wake));
     (void)now_us;
     if (node->alive && !node->paused)
         node_turn(node, NULL, NULL);

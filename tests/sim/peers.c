@@ -57,7 +57,8 @@ static void on_upstream_event(void *ctx)
     node_event(event->upstream->node, event->upstream->life, on_upstream_turn, event);
 }
 
-static void upstream_later(struct upstream *upstream, enum upstream_event_kind kind, uint64_t after_us, const char *text)
+static void upstream_later(struct upstream *upstream, enum upstream_event_kind kind,
+                           uint64_t after_us, const char *text)
 {
     struct upstream_event *event = calloc(1, sizeof *event);
     event->upstream = upstream;
@@ -70,15 +71,20 @@ static void upstream_later(struct upstream *upstream, enum upstream_event_kind k
     at_us(upstream->world, at, on_upstream_event, event);
 }
 
-static struct upstream *upstream_open(void *ctx, struct session *session, struct service *service, const char *url)
+static struct upstream *upstream_open(void *ctx, struct session *session, struct service *service,
+                                      const char *url)
 {
     struct sim_node *node = ctx;
     struct world *world = node->world;
     struct upstream *upstream = calloc(1, sizeof *upstream);
     (void)service;
     const char *vin = strrchr(url, '/');
-    *upstream = (struct upstream){
-        .world = world, .node = node, .life = node->life, .session = session, .backend = vin ? atoi(vin + 2) : 0, .next = world->upstreams};
+    *upstream = (struct upstream){.world = world,
+                                  .node = node,
+                                  .life = node->life,
+                                  .session = session,
+                                  .backend = vin ? atoi(vin + 2) : 0,
+                                  .next = world->upstreams};
     world->upstreams = upstream;
     if (world->backend_up[upstream->backend] && (world->calm || !chance(world, 5)))
         upstream_later(upstream, EVENT_OPENED, between(world, 200, 20000), "");
@@ -87,7 +93,8 @@ static struct upstream *upstream_open(void *ctx, struct session *session, struct
     return upstream;
 }
 
-static enum status upstream_send(void *ctx, struct upstream *upstream, enum opcode opcode, const void *payload, size_t len)
+static enum status upstream_send(void *ctx, struct upstream *upstream, enum opcode opcode,
+                                 const void *payload, size_t len)
 {
     struct sim_node *node = ctx;
     struct world *world = node->world;
@@ -106,7 +113,8 @@ static enum status upstream_send(void *ctx, struct upstream *upstream, enum opco
     struct sim_client *from = &world->clients[client % CLIENTS];
     if (from->connection == connection) {
         if (number <= from->heard)
-            world_fail(world, "client %u: message %" PRIu64 " reached the backend after %" PRIu64, client, number, from->heard);
+            world_fail(world, "client %u: message %" PRIu64 " reached the backend after %" PRIu64,
+                       client, number, from->heard);
         from->heard = number;
         from->arrived++;
     }
@@ -120,7 +128,8 @@ static void upstream_close(void *ctx, struct upstream *upstream, unsigned code, 
     (void)code;
     (void)reason;
     upstream->state = SIM_CLOSING;
-    for (uint64_t i = between(world, 0, 2); i > 0; i--) { /* what was on its way before the backend saw the close */
+    for (uint64_t i = between(world, 0, 2); i > 0; i--) {
+        /* What was on its way before the backend saw the close */
         char text[96];
         snprintf(text, sizeof text, "late %" PRIu64, ++upstream->number);
         upstream_later(upstream, EVENT_MESSAGE, between(world, 50, 3000), text);
@@ -179,8 +188,10 @@ int upstreams_held(const struct world *world, int session)
 {
     int held = 0;
     for (const struct upstream *upstream = world->upstreams; upstream; upstream = upstream->next)
-        held += upstream->backend == session && (upstream->state == SIM_OPEN || upstream->state == SIM_CLOSING) && upstream->node->alive &&
-                upstream->life == upstream->node->life && !upstream->node->paused;
+        held += upstream->backend == session &&
+                (upstream->state == SIM_OPEN || upstream->state == SIM_CLOSING) &&
+                upstream->node->alive && upstream->life == upstream->node->life &&
+                !upstream->node->paused;
     return held;
 }
 
@@ -241,14 +252,20 @@ static void check_order(struct sim_client *client, struct position at)
     struct position last = client->at;
     int index = (int)(client - world->clients);
     if (position_compare(at, last) <= 0) {
-        world_fail(world, "client %d on %s got %" PRIu64 ".%" PRIu64 " after %" PRIu64 ".%" PRIu64, index, client->node->id, at.epoch, at.offset,
-                   last.epoch, last.offset);
+        world_fail(world, "client %d on %s got %" PRIu64 ".%" PRIu64 " after %" PRIu64 ".%" PRIu64,
+                   index, client->node->id, at.epoch, at.offset, last.epoch, last.offset);
     } else if (at.epoch == last.epoch ? at.offset != last.offset + 1 : at.offset != 1) {
-        world_fail(world, "client %d on %s: silent gap between %" PRIu64 ".%" PRIu64 " and %" PRIu64 ".%" PRIu64, index, client->node->id,
-                   last.epoch, last.offset, at.epoch, at.offset);
-    } else if (at.epoch != last.epoch && !world->rolls_back && !world->loses_data && known_end(world, client->session, last.epoch) > last.offset) {
-        world_fail(world, "client %d on %s: end of epoch %" PRIu64 " lost silently: %" PRIu64 " of %" PRIu64, index, client->node->id, last.epoch,
-                   last.offset, known_end(world, client->session, last.epoch));
+        world_fail(world,
+                   "client %d on %s: silent gap between %" PRIu64 ".%" PRIu64 " and %" PRIu64
+                   ".%" PRIu64,
+                   index, client->node->id, last.epoch, last.offset, at.epoch, at.offset);
+    } else if (at.epoch != last.epoch && !world->rolls_back && !world->loses_data &&
+               known_end(world, client->session, last.epoch) > last.offset) {
+        world_fail(world,
+                   "client %d on %s: end of epoch %" PRIu64 " lost silently: %" PRIu64
+                   " of %" PRIu64,
+                   index, client->node->id, last.epoch, last.offset,
+                   known_end(world, client->session, last.epoch));
     }
     client->at = at;
 }
@@ -272,13 +289,19 @@ static void read_frame(struct sim_client *client, const char *text)
         world->deliveries++;
         const char *marker = strstr(text, "marker-");
         if (marker)
-            snprintf(client->last_marker, sizeof client->last_marker, "%.*s", (int)strcspn(marker, " \""), marker);
+            snprintf(client->last_marker, sizeof client->last_marker, "%.*s",
+                     (int)strcspn(marker, " \""), marker);
     } else if (strstr(text, "\"type\":\"GAP\"")) {
-        uint64_t epoch = field(text, "\"epoch\":"), from = field(text, "\"from\":"), to = field(text, "\"to\":");
+        uint64_t epoch = field(text, "\"epoch\":"), from = field(text, "\"from\":"),
+                 to = field(text, "\"to\":");
         world->gaps++;
-        if (client->at.epoch && (epoch == client->at.epoch ? from != client->at.offset + 1 : from != 1))
-            world_fail(world, "client %d: GAP %" PRIu64 " %" PRIu64 "..%" PRIu64 " after %" PRIu64 ".%" PRIu64, (int)(client - world->clients), epoch,
-                       from, to, client->at.epoch, client->at.offset);
+        if (client->at.epoch &&
+            (epoch == client->at.epoch ? from != client->at.offset + 1 : from != 1))
+            world_fail(world,
+                       "client %d: GAP %" PRIu64 " %" PRIu64 "..%" PRIu64 " after %" PRIu64
+                       ".%" PRIu64,
+                       (int)(client - world->clients), epoch, from, to, client->at.epoch,
+                       client->at.offset);
         /* to 0: the end of that epoch, wherever it was */
         client->at = (struct position){epoch, to ? to : UINT64_MAX / 2};
     }
@@ -296,7 +319,8 @@ static void read_frames(struct sim_client *client, const uint8_t *frames, size_t
         if (client->protocol)
             read_frame(client, text);
         else if (strstr(text, "marker-"))
-            snprintf(client->last_marker, sizeof client->last_marker, "%.*s", (int)strcspn(strstr(text, "marker-"), " \""), strstr(text, "marker-"));
+            snprintf(client->last_marker, sizeof client->last_marker, "%.*s",
+                     (int)strcspn(strstr(text, "marker-"), " \""), strstr(text, "marker-"));
         frames += head + payload;
         len -= head + payload;
     }
@@ -327,7 +351,8 @@ static enum status client_write(void *ctx, struct client *base, const uint8_t *f
     read_frames(client, frames, len);
     if (!client->world->quiet && !client->world->calm && chance(client->world, 10)) {
         client->busy = true;
-        client_later(client, on_writable, between(client->world, 100, chance(client->world, 10) ? 3000000 : 20000), 0);
+        client_later(client, on_writable,
+                     between(client->world, 100, chance(client->world, 10) ? 3000000 : 20000), 0);
     }
     return STATUS_OK;
 }
@@ -348,7 +373,8 @@ static void client_pause(void *ctx, struct client *base, bool paused)
     (void)paused;
 }
 
-const struct client_ops sim_client_ops = {.write = client_write, .close = client_closing, .pause = client_pause};
+const struct client_ops sim_client_ops = {
+    .write = client_write, .close = client_closing, .pause = client_pause};
 
 static void on_start_turn(void *ctx)
 {
@@ -361,8 +387,10 @@ static void on_start_turn(void *ctx)
     }
     free(event);
     char resume[64], request[160];
-    snprintf(resume, sizeof resume, "&resume=%" PRIu64 ".%" PRIu64, client->token.epoch, client->token.offset);
-    snprintf(request, sizeof request, "/u/v%d?svc%s", client->session, client->protocol && client->has_token ? resume : "");
+    snprintf(resume, sizeof resume, "&resume=%" PRIu64 ".%" PRIu64, client->token.epoch,
+             client->token.offset);
+    snprintf(request, sizeof request, "/u/v%d?svc%s", client->session,
+             client->protocol && client->has_token ? resume : "");
     struct url_options options = {.take_resume = client->protocol};
     struct target target;
     const char *why;
@@ -373,7 +401,8 @@ static void on_start_turn(void *ctx)
     client->said = client->heard = client->arrived = 0;
     client->at = (struct position){0, 0};
     client->last_marker[0] = '\0';
-    if (client_open(client->node->hub, &client->client, &target, client->protocol ? CLIENT_JSON : CLIENT_RAW, false) != STATUS_OK)
+    if (client_open(client->node->hub, &client->client, &target,
+                    client->protocol ? CLIENT_JSON : CLIENT_RAW, false) != STATUS_OK)
         abort();
     target_fini(&target);
 }
@@ -410,7 +439,8 @@ static void on_say_turn(void *ctx)
     struct sim_client *client = event->client;
     char text[96];
     if (current(event) && !client->closing && !client->protocol) {
-        int len = snprintf(text, sizeof text, "say %d.%u.%u %" PRIu64, (int)(client - client->world->clients), client->connection, client->life,
+        int len = snprintf(text, sizeof text, "say %d.%u.%u %" PRIu64,
+                           (int)(client - client->world->clients), client->connection, client->life,
                            ++client->said);
         client_message(&client->client, OPCODE_TEXT, text, (size_t)len);
     }

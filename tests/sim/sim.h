@@ -1,6 +1,7 @@
 /*
- * A cluster in one process on virtual time: nodes of the real core, a store that behaves like Redis, links that delay, lose and break,
- * backends and browsers. After every step the safety properties of contract section 9 are checked.
+ * A cluster in one process on virtual time: nodes of the real core, a store that behaves like
+ * Redis, links that delay, lose and break, backends and browsers. After every step the safety
+ * properties of contract section 9 are checked.
  *
  * Everything random comes from one seed: a history replays exactly from it.
  */
@@ -17,10 +18,10 @@
 #include "common/timer.h"
 #include "core/hub.h"
 
-#define NODES 3
+#define NODES    3
 #define SESSIONS 3
-#define CLIENTS 12
-#define EPOCHS 4096
+#define CLIENTS  12
+#define EPOCHS   4096
 
 struct world;
 struct sim_node;
@@ -30,8 +31,20 @@ typedef void event_fn(void *ctx);
 
 /* A request of a node to the store, and its answer. */
 enum request_kind {
-    REQUEST_RENEW, REQUEST_SIGN_OFF, REQUEST_SUBSCRIBE, REQUEST_UNSUBSCRIBE, REQUEST_CLAIM, REQUEST_RELEASE, REQUEST_TRANSFER,
-    REQUEST_ASSERT, REQUEST_PUBLISH, REQUEST_HISTORY, REQUEST_TELL, REQUEST_SHOUT, REQUEST_LIST, REQUEST_PROBE
+    REQUEST_RENEW,
+    REQUEST_SIGN_OFF,
+    REQUEST_SUBSCRIBE,
+    REQUEST_UNSUBSCRIBE,
+    REQUEST_CLAIM,
+    REQUEST_RELEASE,
+    REQUEST_TRANSFER,
+    REQUEST_ASSERT,
+    REQUEST_PUBLISH,
+    REQUEST_HISTORY,
+    REQUEST_TELL,
+    REQUEST_SHOUT,
+    REQUEST_LIST,
+    REQUEST_PROBE
 };
 
 struct request {
@@ -63,7 +76,7 @@ struct request {
     struct bus_node nodes[NODES];
     char node_ids[NODES][CONF_NAME_MAX + 1];
     size_t nodes_len;
-    struct request *next; /* unanswered, in order */
+    struct request *next;                /* unanswered, in order */
     struct request *all_prev, *all_next; /* of the world */
 };
 
@@ -79,7 +92,10 @@ struct store {
     bool up;
     uint64_t started_us;
     struct record records[SESSIONS];
-    struct { char id[CONF_NAME_MAX + 1]; uint64_t score; } nodes[NODES];
+    struct {
+        char id[CONF_NAME_MAX + 1];
+        uint64_t score;
+    } nodes[NODES];
     bool subscribed[NODES][SESSIONS];
     bool inbox[NODES];
 };
@@ -91,8 +107,8 @@ struct sim_bus {
     struct request **outgoing_end;
     struct request *unanswered;
     struct request **unanswered_end;
-    bool connected;     /* command link, as the node believes */
-    bool link_up;       /* as it is */
+    bool connected; /* command link, as the node believes */
+    bool link_up;   /* as it is */
     unsigned generation;
     uint64_t to_store_us, from_store_us; /* latest delivery on each way: links keep order */
     bool sub_up, deaf;
@@ -114,7 +130,7 @@ struct sim_node {
     int index;
     char id[16];
     bool alive, paused, stopping;
-    unsigned life;      /* counts crashes: events of an old life are void */
+    unsigned life; /* counts crashes: events of an old life are void */
     struct hub *hub;
     struct sim_bus *bus;
     int64_t clock_offset_us;
@@ -122,8 +138,8 @@ struct sim_node {
     bool flush_due;
     struct timer wake;
     struct waiting_event *pile, **pile_end; /* what came while it was paused */
-    bool cut;           /* from the store, both links */
-    bool unheard;       /* no new connection for subscriptions for now */
+    bool cut;                               /* from the store, both links */
+    bool unheard;                           /* no new connection for subscriptions for now */
 };
 
 enum sim_upstream_state { SIM_OPENING, SIM_OPEN, SIM_CLOSING, SIM_OVER };
@@ -135,7 +151,7 @@ struct upstream {
     struct session *session;
     int backend;
     enum sim_upstream_state state;
-    uint64_t number;    /* of pushes over it */
+    uint64_t number; /* of pushes over it */
     uint64_t order_us;
     struct upstream *next;
 };
@@ -147,12 +163,13 @@ struct sim_client {
     int session;
     bool open, protocol, closing;
     unsigned life, connection;
-    bool busy;            /* its socket takes nothing for now */
+    bool busy; /* its socket takes nothing for now */
     bool welcomed;
     struct position at;
     bool has_token;
     struct position token;
-    uint64_t said, heard, arrived; /* messages of this connection: sent; the last number that the backend got; how many it got */
+    /* Messages of this connection: sent; the last number that the backend got; how many it got */
+    uint64_t said, heard, arrived;
     char last_marker[32];
 };
 
@@ -174,17 +191,23 @@ struct world {
     struct conf *conf;
     struct upstream *upstreams;
     bool backend_up[SESSIONS];
-    /* what the store accepted, for "no silent loss": highest offset published in each epoch, per session */
-    struct { uint64_t epoch, offset; } truth[SESSIONS][EPOCHS];
+    /* what the store accepted, for "no silent loss": highest offset published in each epoch, per
+     * session */
+    struct {
+        uint64_t epoch, offset;
+    } truth[SESSIONS][EPOCHS];
     size_t truth_len[SESSIONS];
-    struct { uint64_t epoch; char owner[16]; } granted[SESSIONS][EPOCHS];
+    struct {
+        uint64_t epoch;
+        char owner[16];
+    } granted[SESSIONS][EPOCHS];
     size_t granted_len[SESSIONS];
     bool faults;
-    bool deserted;   /* all browsers have gone for good */
-    bool quiet;      /* browsers say nothing more: what they said must arrive */
-    bool calm;       /* a script: nothing breaks by chance */
-    bool lied_to;    /* nothing is promised any more, but that no node crashes */
-    bool arrives_late; /* in a calm world: what a broken connection still carried */
+    bool deserted;      /* all browsers have gone for good */
+    bool quiet;         /* browsers say nothing more: what they said must arrive */
+    bool calm;          /* a script: nothing breaks by chance */
+    bool lied_to;       /* nothing is promised any more, but that no node crashes */
+    bool arrives_late;  /* in a calm world: what a broken connection still carried */
     bool closes_slowly; /* backends, in a calm world */
     /* A script looks at each request before it goes out; it may hold up the link of its node. */
     void (*spy)(struct world *world, struct request *request);
@@ -214,7 +237,8 @@ extern const size_t cases_len;
 /* world.c */
 void world_run(struct world *world, uint64_t seed, bool verbose);
 /* Nothing breaks, and nobody comes, goes or speaks, but by the script. */
-void world_script(struct world *world, void (*script)(struct world *world), uint32_t history, uint64_t seed, bool verbose);
+void world_script(struct world *world, void (*script)(struct world *world), uint32_t history,
+                  uint64_t seed, bool verbose);
 /* Some node has some session. */
 bool world_keeps(const struct world *world);
 /* Time passes; the checks run after every step. Ends early where one fails. */
@@ -234,14 +258,15 @@ void node_pause(struct sim_node *node);
 void node_resume(struct sim_node *node);
 void node_drain(struct sim_node *node);
 uint64_t node_now_ms(const struct sim_node *node);
-/* Runs fn as an event of the node's loop, or piles it up while it is paused; void where the life is over. */
+/* Runs fn as an event of the node's loop, or piles it up while it is paused; void where the life is
+ * over. */
 void node_event(struct sim_node *node, unsigned life, event_fn *fn, void *ctx);
 
 /* store.c */
 struct sim_bus *sim_bus_new(struct sim_node *node);
 void sim_bus_free(struct sim_bus *bus);
-void link_cut(struct sim_node *node);    /* both links break; noticed some time later */
-void link_blink(struct sim_node *node);  /* the command link alone, noticed at once */
+void link_cut(struct sim_node *node);   /* both links break; noticed some time later */
+void link_blink(struct sim_node *node); /* the command link alone, noticed at once */
 void link_heal(struct sim_node *node);
 void sub_cut(struct sim_node *node, bool deaf);
 void store_stop(struct world *world, bool lose_data);
@@ -251,9 +276,11 @@ void requests_free(struct world *world); /* those still on their way when all is
 void link_stall(struct sim_node *node, uint64_t for_us);
 void store_remember(struct world *world);  /* what a replica has */
 void store_roll_back(struct world *world); /* a fail-over to that replica */
-/* Somebody else who can write to the store says that to a node, and maybe to all who follow the session. */
+/* Somebody else who can write to the store says that to a node, and maybe to all who follow the
+ * session. */
 void store_lie(struct world *world, int node, const struct envelope *envelope);
-void store_repeat_stale(struct world *world, int session); /* a store that lies: a push of an epoch that is over */
+void store_repeat_stale(struct world *world,
+                        int session); /* a store that lies: a push of an epoch that is over */
 
 /* peers.c */
 extern const struct upstream_ops sim_upstream_ops;

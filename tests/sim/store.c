@@ -1,6 +1,7 @@
 /*
- * The simulated store, with what Redis really may do: answers in order per connection, pub/sub without memory, outcomes unknown when a
- * link breaks, restarts with and without data. And each node's links to it.
+ * The simulated store, with what Redis really may do: answers in order per connection, pub/sub
+ * without memory, outcomes unknown when a link breaks, restarts with and without data. And each
+ * node's links to it.
  */
 #include <assert.h>
 #include <stdio.h>
@@ -25,7 +26,8 @@ static uint64_t larger(uint64_t a, uint64_t b)
 
 static uint64_t delay_us(struct world *world)
 {
-    return chance(world, 5) && !world->calm ? between(world, 1000, 80000) : between(world, 50, 1500);
+    return chance(world, 5) && !world->calm ? between(world, 1000, 80000)
+                                            : between(world, 50, 1500);
 }
 
 static void request_free(struct request *request)
@@ -125,19 +127,24 @@ static void note_grant(struct world *world, int session, const char *owner, uint
 {
     for (size_t i = 0; i < world->granted_len[session]; i++)
         if (world->granted[session][i].epoch == epoch && !world->loses_data && !world->rolls_back)
-            world_fail(world, "%s: epoch %llu granted twice, to %s and %s", session_name(session), (unsigned long long)epoch,
-                       world->granted[session][i].owner, owner);
+            world_fail(world, "%s: epoch %llu granted twice, to %s and %s", session_name(session),
+                       (unsigned long long)epoch, world->granted[session][i].owner, owner);
     if (world->granted_len[session] < EPOCHS) {
         world->granted[session][world->granted_len[session]].epoch = epoch;
         snprintf(world->granted[session][world->granted_len[session]++].owner, 16, "%s", owner);
     }
-    world_say(world, "%s granted to %s at %llu", session_name(session), owner, (unsigned long long)epoch);
+    world_say(world, "%s granted to %s at %llu", session_name(session), owner,
+              (unsigned long long)epoch);
 }
 
-static void announce(struct world *world, int session, const char *owner, uint64_t epoch, uint64_t from)
+static void announce(struct world *world, int session, const char *owner, uint64_t epoch,
+                     uint64_t from)
 {
-    struct envelope grant = {
-        .type = ENVELOPE_GRANT, .session = slice_of(session_name(session)), .node = slice_of(owner), .epoch = epoch, .number = from};
+    struct envelope grant = {.type = ENVELOPE_GRANT,
+                             .session = slice_of(session_name(session)),
+                             .node = slice_of(owner),
+                             .epoch = epoch,
+                             .number = from};
     publish_channel(world, session, &grant);
 }
 
@@ -153,7 +160,8 @@ static void apply_claim(struct world *world, struct request *request)
     bool young = world->now_us - world->store.started_us < (uint64_t)LEASE(world) * 1000;
     bool free_now = !record->there || !record->owner[0];
     bool own = record->there && !strcmp(record->owner, request->node->id);
-    bool dead = record->there && request->other[0] && !strcmp(record->owner, request->other) && record->epoch == request->dead_epoch;
+    bool dead = record->there && request->other[0] && !strcmp(record->owner, request->other) &&
+                record->epoch == request->dead_epoch;
     if (!record->there && young && !request->holds) {
         request->status = STATUS_AGAIN;
         return;
@@ -166,7 +174,8 @@ static void apply_claim(struct world *world, struct request *request)
     }
     if (dead)
         world->takeovers++;
-    uint64_t epoch = larger(larger(record->there ? record->epoch + 1 : 1, request->seen_epoch + 1), store_ms(world));
+    uint64_t epoch = larger(larger(record->there ? record->epoch + 1 : 1, request->seen_epoch + 1),
+                            store_ms(world));
     record->there = true;
     record->epoch = epoch;
     snprintf(record->owner, sizeof record->owner, "%s", request->node->id);
@@ -178,7 +187,8 @@ static void apply_claim(struct world *world, struct request *request)
 
 static bool holds(const struct record *record, const struct request *request)
 {
-    return record->there && !strcmp(record->owner, request->node->id) && record->epoch == request->epoch;
+    return record->there && !strcmp(record->owner, request->node->id) &&
+           record->epoch == request->epoch;
 }
 
 static void apply_release(struct world *world, struct request *request)
@@ -189,7 +199,8 @@ static void apply_release(struct world *world, struct request *request)
         return;
     }
     record->owner[0] = '\0';
-    world_say(world, "%s released by %s at %llu", request->session, request->node->id, (unsigned long long)request->epoch);
+    world_say(world, "%s released by %s at %llu", request->session, request->node->id,
+              (unsigned long long)request->epoch);
 }
 
 static void apply_transfer(struct world *world, struct request *request)
@@ -214,7 +225,8 @@ static void apply_assert(struct world *world, struct request *request)
         record->there = true;
         record->epoch = request->epoch;
         snprintf(record->owner, sizeof record->owner, "%s", request->node->id);
-        world_say(world, "%s asserted by %s at %llu", request->session, request->node->id, (unsigned long long)request->epoch);
+        world_say(world, "%s asserted by %s at %llu", request->session, request->node->id,
+                  (unsigned long long)request->epoch);
     } else if (!holds(record, request)) {
         request->status = STATUS_REFUSED;
         memcpy(request->owner, record->owner, sizeof request->owner);
@@ -242,12 +254,14 @@ static bool keep(struct record *record, struct publication *publication, uint32_
 {
     if (!size)
         return true;
-    if (record->history_len && position_compare(record->history[record->history_len - 1]->at, publication->at) >= 0)
+    if (record->history_len &&
+        position_compare(record->history[record->history_len - 1]->at, publication->at) >= 0)
         return false;
     if (record->history_len == size) {
         publication_unref(record->history[0]);
         record->history_len--;
-        memmove(record->history, record->history + 1, record->history_len * sizeof *record->history);
+        memmove(record->history, record->history + 1,
+                record->history_len * sizeof *record->history);
     }
     record->history[record->history_len++] = publication_ref(publication);
     return true;
@@ -262,7 +276,8 @@ static void apply_publish(struct world *world, struct request *request)
         return;
     }
     if (strcmp(record->owner, request->node->id) != 0 || record->epoch != request->epoch)
-        world_fail(world, "%s: the store took a publication of %s at %llu", request->session, request->node->id, (unsigned long long)request->epoch);
+        world_fail(world, "%s: the store took a publication of %s at %llu", request->session,
+                   request->node->id, (unsigned long long)request->epoch);
     struct envelope_item items[512];
     bool news = false;
     assert(request->publications_len <= 512);
@@ -317,8 +332,10 @@ static void apply_renew(struct world *world, struct request *request)
     for (int i = 0; i < NODES; i++) {
         if (!store->nodes[i].id[0])
             continue;
-        snprintf(request->node_ids[request->nodes_len], CONF_NAME_MAX + 1, "%s", store->nodes[i].id);
-        request->nodes[request->nodes_len] = (struct bus_node){NULL, store->nodes[i].score, LEASE(world)};
+        snprintf(request->node_ids[request->nodes_len], CONF_NAME_MAX + 1, "%s",
+                 store->nodes[i].id);
+        request->nodes[request->nodes_len] = (struct bus_node){NULL, store->nodes[i].score,
+                                                               LEASE(world)};
         request->nodes_len++;
     }
 }
@@ -366,7 +383,8 @@ static void answer_list(struct sim_bus *bus, const struct request *request)
     snprintf(renewed, sizeof renewed, "%llu", (unsigned long long)request->score);
     struct bus_field field = {"renewed", renewed};
     struct bus_row row = {bus->node->id, &field, 1};
-    bool there = request->status == STATUS_OK && request->listing == BUS_LIST_NODES && request->score;
+    bool there = request->status == STATUS_OK && request->listing == BUS_LIST_NODES &&
+                 request->score;
     request->rows(request->rows_ctx, request->status, &row, there ? 1 : 0, NULL);
 }
 
@@ -378,20 +396,30 @@ static void answer(struct sim_bus *bus, struct request *request)
     case REQUEST_RENEW:
         for (size_t i = 0; i < request->nodes_len; i++)
             request->nodes[i].id = request->node_ids[i];
-        events->on_renewed(ctx, request->tag, request->status, request->present, request->nodes, request->nodes_len);
+        events->on_renewed(ctx, request->tag, request->status, request->present, request->nodes,
+                           request->nodes_len);
         break;
     case REQUEST_CLAIM:
-        events->on_claimed(ctx, request->session, request->tag, request->status, request->owner, request->answer_epoch);
+        events->on_claimed(ctx, request->session, request->tag, request->status, request->owner,
+                           request->answer_epoch);
         break;
-    case REQUEST_RELEASE: events->on_released(ctx, request->session, request->tag, request->status); break;
-    case REQUEST_TRANSFER: events->on_transferred(ctx, request->session, request->tag, request->status, request->answer_epoch); break;
+    case REQUEST_RELEASE:
+        events->on_released(ctx, request->session, request->tag, request->status);
+        break;
+    case REQUEST_TRANSFER:
+        events->on_transferred(ctx, request->session, request->tag, request->status,
+                               request->answer_epoch);
+        break;
     case REQUEST_ASSERT:
-        events->on_asserted(ctx, request->session, request->tag, request->status, request->owner, request->answer_epoch);
+        events->on_asserted(ctx, request->session, request->tag, request->status, request->owner,
+                            request->answer_epoch);
         break;
-    case REQUEST_PUBLISH: events->on_published(ctx, request->session, request->tag, request->status); break;
+    case REQUEST_PUBLISH:
+        events->on_published(ctx, request->session, request->tag, request->status);
+        break;
     case REQUEST_HISTORY:
-        events->on_history(ctx, request->session, request->tag, request->status, request->oldest, request->publications,
-                           request->publications_len, request->more);
+        events->on_history(ctx, request->session, request->tag, request->status, request->oldest,
+                           request->publications, request->publications_len, request->more);
         break;
     case REQUEST_TELL:
         if (request->tag)
@@ -415,7 +443,8 @@ static struct request *take_first(struct sim_bus *bus)
     return request;
 }
 
-/* The way of a request: to the store, applied, and back. A flag on each leg says whether its link is still the same one. */
+/* The way of a request: to the store, applied, and back. A flag on each leg says whether its link
+ * is still the same one. */
 
 struct leg {
     struct world *world;
@@ -455,7 +484,8 @@ static void on_answer(void *ctx)
 static bool same_link(const struct leg *leg)
 {
     const struct sim_node *node = leg->node;
-    return node->alive && node->life == leg->life && node->bus->generation == leg->generation && node->bus->link_up;
+    return node->alive && node->life == leg->life && node->bus->generation == leg->generation &&
+           node->bus->link_up;
 }
 
 static void on_arrival(void *ctx)
@@ -463,7 +493,8 @@ static void on_arrival(void *ctx)
     struct leg *leg = ctx;
     struct world *world = leg->world;
     if (!same_link(leg) || !world->store.up || leg->node->cut) {
-        /* Mostly lost; now and then what an old connection carried is read by the store later, when a new one is in use already. */
+        /* Mostly lost; now and then what an old connection carried is read by the store later, when
+         * a new one is in use already. */
         struct late *late = &world->late[leg->node->index];
         bool lost = late->life == leg->life && late->generation == leg->generation && late->lost;
         bool arrives = world->calm ? world->arrives_late : leg->node->alive && chance(world, 60);
@@ -479,8 +510,10 @@ static void on_arrival(void *ctx)
         }
         if (!leg->late)
             *late = (struct late){leg->life, leg->generation, late->at_us, true};
-        else if (world->store.up && (leg->request->kind != REQUEST_PUBLISH || leg->request->history_size))
-            apply(world, leg->request); /* without a history nothing tells a late double from news: not promised then */
+        else if (world->store.up &&
+                 (leg->request->kind != REQUEST_PUBLISH || leg->request->history_size))
+            /* Without a history nothing tells a late double from news: not promised then */
+            apply(world, leg->request);
         leg_free(leg);
         return;
     }
@@ -562,7 +595,8 @@ static void on_bounce_due(void *ctx)
     free(later);
 }
 
-static struct request *request_new(struct bus *base, enum request_kind kind, const char *session, uint64_t tag)
+static struct request *request_new(struct bus *base, enum request_kind kind, const char *session,
+                                   uint64_t tag)
 {
     struct sim_bus *bus = (struct sim_bus *)(void *)base;
     struct request *request = calloc(1, sizeof *request);
@@ -590,7 +624,8 @@ static void bus_renew(struct bus *base, uint64_t tag)
 {
     struct sim_bus *bus = (struct sim_bus *)(void *)base;
     struct request *probe = request_new(base, REQUEST_PROBE, NULL, 0);
-    struct envelope envelope = {.type = ENVELOPE_PROBE, .node = slice_of(bus->node->id), .number = node_now_ms(bus->node)};
+    struct envelope envelope = {
+        .type = ENVELOPE_PROBE, .node = slice_of(bus->node->id), .number = node_now_ms(bus->node)};
     if (envelope_encode(&envelope, &probe->bytes, &probe->bytes_len) != STATUS_OK)
         abort();
     snprintf(probe->other, sizeof probe->other, "%s", bus->node->id);
@@ -642,7 +677,8 @@ static void on_subscribe_arrival(void *ctx)
     struct confirm *confirm = ctx;
     struct sim_node *node = confirm->node;
     struct world *world = node->world;
-    if (!node->alive || node->life != confirm->life || node->bus->sub_generation != confirm->generation || !node->bus->sub_up ||
+    if (!node->alive || node->life != confirm->life ||
+        node->bus->sub_generation != confirm->generation || !node->bus->sub_up ||
         !world->store.up || node->cut || !node->bus->wants[confirm->session]) {
         free(confirm);
         return;
@@ -659,7 +695,8 @@ static void send_subscribe(struct sim_bus *bus, int session)
 {
     struct confirm *confirm = malloc(sizeof *confirm);
     *confirm = (struct confirm){bus->node, bus->node->life, bus->sub_generation, session};
-    at_us(bus->node->world, bus->node->world->now_us + delay_us(bus->node->world), on_subscribe_arrival, confirm);
+    at_us(bus->node->world, bus->node->world->now_us + delay_us(bus->node->world),
+          on_subscribe_arrival, confirm);
 }
 
 static void bus_subscribe(struct bus *base, const char *session)
@@ -678,7 +715,8 @@ static void bus_unsubscribe(struct bus *base, const char *session)
     store_of(bus->node)->subscribed[bus->node->index][session_index(session)] = false;
 }
 
-static void bus_claim(struct bus *base, const char *session, uint64_t tag, const struct bus_claim *claim)
+static void bus_claim(struct bus *base, const char *session, uint64_t tag,
+                      const struct bus_claim *claim)
 {
     struct request *request = request_new(base, REQUEST_CLAIM, session, tag);
     if (claim->dead_owner)
@@ -688,26 +726,30 @@ static void bus_claim(struct bus *base, const char *session, uint64_t tag, const
     request->holds = claim->holds;
 }
 
-static void bus_release(struct bus *base, const char *session, uint64_t tag, uint64_t epoch, uint64_t keep_ms)
+static void bus_release(struct bus *base, const char *session, uint64_t tag, uint64_t epoch,
+                        uint64_t keep_ms)
 {
     (void)keep_ms;
     request_new(base, REQUEST_RELEASE, session, tag)->epoch = epoch;
 }
 
-static void bus_transfer(struct bus *base, const char *session, uint64_t tag, uint64_t epoch, const char *to)
+static void bus_transfer(struct bus *base, const char *session, uint64_t tag, uint64_t epoch,
+                         const char *to)
 {
     struct request *request = request_new(base, REQUEST_TRANSFER, session, tag);
     request->epoch = epoch;
     snprintf(request->other, sizeof request->other, "%s", to);
 }
 
-static void bus_assert_owner(struct bus *base, const char *session, uint64_t tag, uint64_t epoch, const char *upstream)
+static void bus_assert_owner(struct bus *base, const char *session, uint64_t tag, uint64_t epoch,
+                             const char *upstream)
 {
     (void)upstream;
     request_new(base, REQUEST_ASSERT, session, tag)->epoch = epoch;
 }
 
-static void bus_record_session(struct bus *base, const char *session, uint64_t epoch, const struct bus_session_record *record)
+static void bus_record_session(struct bus *base, const char *session, uint64_t epoch,
+                               const struct bus_session_record *record)
 {
     (void)base;
     (void)session;
@@ -715,8 +757,9 @@ static void bus_record_session(struct bus *base, const char *session, uint64_t e
     (void)record;
 }
 
-static void bus_publish(struct bus *base, const char *session, uint64_t tag, uint64_t epoch, struct publication *const *publications, size_t len,
-                        uint32_t history_size, uint64_t ttl_ms, bool announce_it)
+static void bus_publish(struct bus *base, const char *session, uint64_t tag, uint64_t epoch,
+                        struct publication *const *publications, size_t len, uint32_t history_size,
+                        uint64_t ttl_ms, bool announce_it)
 {
     (void)ttl_ms;
     struct request *request = request_new(base, REQUEST_PUBLISH, session, tag);
@@ -729,14 +772,16 @@ static void bus_publish(struct bus *base, const char *session, uint64_t tag, uin
         request->publications[i] = publication_ref(publications[i]);
 }
 
-static void bus_history(struct bus *base, const char *session, uint64_t tag, struct position after, size_t limit)
+static void bus_history(struct bus *base, const char *session, uint64_t tag, struct position after,
+                        size_t limit)
 {
     struct request *request = request_new(base, REQUEST_HISTORY, session, tag);
     request->after = after;
     request->limit = chance(request->node->world, 30) ? 3 : limit; /* pages, too */
 }
 
-static void bus_tell(struct bus *base, const char *node, const struct envelope *envelope, uint64_t tag)
+static void bus_tell(struct bus *base, const char *node, const struct envelope *envelope,
+                     uint64_t tag)
 {
     struct request *request = request_new(base, REQUEST_TELL, NULL, tag);
     snprintf(request->other, sizeof request->other, "%s", node);
@@ -751,7 +796,8 @@ static void bus_shout(struct bus *base, const char *session, const struct envelo
         abort();
 }
 
-static void bus_list(struct bus *base, enum bus_listing listing, const char *after, size_t limit, bus_rows_fn *fn, void *ctx)
+static void bus_list(struct bus *base, enum bus_listing listing, const char *after, size_t limit,
+                     bus_rows_fn *fn, void *ctx)
 {
     struct request *request = request_new(base, REQUEST_LIST, NULL, 0);
     (void)limit;
@@ -873,7 +919,11 @@ static void on_disconnected_turn(void *ctx)
         }
         bus->outgoing_end = &bus->outgoing;
         bus->bus.events->on_disconnected(bus->bus.events_ctx);
-        at_node(change->node, change->node->world->calm || chance(change->node->world, 50) ? 1000 : between(change->node->world, 1000, 300000), try_connect, 0);
+        at_node(change->node,
+                change->node->world->calm || chance(change->node->world, 50)
+                    ? 1000
+                    : between(change->node->world, 1000, 300000),
+                try_connect, 0);
     }
     free(change);
 }
@@ -936,7 +986,8 @@ static void on_sub_lost(void *ctx)
 {
     struct change *change = ctx;
     struct sim_node *node = change->node;
-    if (node->alive && node->life == change->life && node->bus->sub_generation == change->generation) {
+    if (node->alive && node->life == change->life &&
+        node->bus->sub_generation == change->generation) {
         node->bus->sub_up = false;
         at_node(node, between(node->world, 1000, 200000), try_subscribe, 0);
     }
@@ -949,7 +1000,8 @@ void sub_cut(struct sim_node *node, bool deaf)
     world_say(world, "subscriptions of %s %s", node->id, deaf ? "go deaf" : "are cut");
     if (deaf) {
         node->bus->deaf = true; /* TCP is healthy; the probe finds out within a lease */
-        at_node(node, between(world, 100000, (uint64_t)LEASE(world) * 1000), on_sub_lost, node->bus->sub_generation);
+        at_node(node, between(world, 100000, (uint64_t)LEASE(world) * 1000), on_sub_lost,
+                node->bus->sub_generation);
         return;
     }
     world->store.inbox[node->index] = false;
@@ -1045,8 +1097,10 @@ void store_repeat_stale(struct world *world, int session)
     if (n < 2)
         return;
     const char text[] = "stale";
-    struct envelope_item item = {
-        .kind = ITEM_PUBLICATION, .number = between(world, 1, 60), .opcode = OPCODE_TEXT, .bytes = {text, sizeof text - 1}};
+    struct envelope_item item = {.kind = ITEM_PUBLICATION,
+                                 .number = between(world, 1, 60),
+                                 .opcode = OPCODE_TEXT,
+                                 .bytes = {text, sizeof text - 1}};
     struct envelope push = {
         .type = ENVELOPE_PUSH,
         .session = slice_of(session_name(session)),

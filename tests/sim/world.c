@@ -8,10 +8,11 @@
 
 #include "sim.h"
 
-#define FAULTS_US 25000000u  /* how long things break */
-#define ROLLED_BACK_US 8000000u /* links break for up to 1.8 s, stall for up to 3 s; then a lease and its watch */
-#define ROLL_CALL_US 25000000u  /* 20 leases, and what follows from it */
-#define SETTLE_US 20000000u  /* within which all must be well again */
+#define FAULTS_US 25000000u /* how long things break */
+/* Links break for up to 1.8 s, stall for up to 3 s; then a lease and its watch */
+#define ROLLED_BACK_US 8000000u
+#define ROLL_CALL_US   25000000u /* 20 leases, and what follows from it */
+#define SETTLE_US      20000000u /* within which all must be well again */
 
 struct event {
     struct timer timer;
@@ -32,7 +33,8 @@ void at_us(struct world *world, uint64_t when_us, event_fn *fn, void *ctx)
     struct event *event = calloc(1, sizeof *event);
     event->fn = fn;
     event->ctx = ctx;
-    timer_start(&world->events, &event->timer, when_us > world->now_us ? when_us : world->now_us + 1, on_event);
+    timer_start(&world->events, &event->timer,
+                when_us > world->now_us ? when_us : world->now_us + 1, on_event);
 }
 
 uint64_t between(struct world *world, uint64_t low, uint64_t high)
@@ -154,20 +156,23 @@ static void break_something(struct world *world)
     case 0:
         if (node->alive) {
             node_crash(node);
-            at_us(world, world->now_us + between(world, 10000, 4 * lease_us), on_restart, later_new(world, node->index, 0));
+            at_us(world, world->now_us + between(world, 10000, 4 * lease_us), on_restart,
+                  later_new(world, node->index, 0));
         }
         break;
     case 1:
     case 2:
         if (node->alive && !node->paused) {
             node_pause(node);
-            at_us(world, world->now_us + between(world, 1000, 3 * lease_us), on_resume, later_new(world, node->index, node->life));
+            at_us(world, world->now_us + between(world, 1000, 3 * lease_us), on_resume,
+                  later_new(world, node->index, node->life));
         }
         break;
     case 3:
         if (node->alive && !node->cut) {
             link_cut(node);
-            at_us(world, world->now_us + between(world, 1000, 3 * lease_us), on_heal, later_new(world, node->index, node->life));
+            at_us(world, world->now_us + between(world, 1000, 3 * lease_us), on_heal,
+                  later_new(world, node->index, node->life));
         }
         break;
     case 4:
@@ -178,13 +183,15 @@ static void break_something(struct world *world)
     case 6:
         if (world->store.up && chance(world, 40)) {
             store_stop(world, world->loses_data && chance(world, 50));
-            at_us(world, world->now_us + between(world, 10000, 3 * lease_us), on_store_back, later_new(world, 0, 0));
+            at_us(world, world->now_us + between(world, 10000, 3 * lease_us), on_store_back,
+                  later_new(world, 0, 0));
         }
         break;
     case 7:
         if (world->backend_up[session]) {
             backend_stop(world, session);
-            at_us(world, world->now_us + between(world, 100000, 3000000), on_backend_back, later_new(world, session, 0));
+            at_us(world, world->now_us + between(world, 100000, 3000000), on_backend_back,
+                  later_new(world, session, 0));
         }
         break;
     case 8:
@@ -223,7 +230,8 @@ static void on_return(void *ctx)
     free(later);
 }
 
-/* A page reloads while its node's link breaks: what the old connection carried of the leave may come after the new join. */
+/* A page reloads while its node's link breaks: what the old connection carried of the leave may
+ * come after the new join. */
 static void reload_over_a_broken_link(struct world *world, int index)
 {
     struct sim_client *client = &world->clients[index];
@@ -231,7 +239,8 @@ static void reload_over_a_broken_link(struct world *world, int index)
     link_stall(node, between(world, 5000, 30000));
     client_leave(client, 1001);
     at_us(world, world->now_us + 1500, on_blink, later_new(world, node->index, node->life));
-    at_us(world, world->now_us + between(world, 3000, 12000), on_return, later_new(world, index, (unsigned)node->index));
+    at_us(world, world->now_us + between(world, 3000, 12000), on_return,
+          later_new(world, index, (unsigned)node->index));
 }
 
 /* The life of the browsers: they come, speak, go, and come back elsewhere. */
@@ -260,7 +269,8 @@ static void restart_drained(struct world *world)
         if (!node->alive || !node->stopping)
             continue;
         node_crash(node);
-        at_us(world, world->now_us + between(world, 1000, 500000), on_restart, later_new(world, i, 0));
+        at_us(world, world->now_us + between(world, 1000, 500000), on_restart,
+              later_new(world, i, 0));
     }
 }
 
@@ -283,12 +293,14 @@ static void on_beat(void *ctx)
 
 static void check_upstreams(struct world *world)
 {
-    /* After lost acknowledged writes two may be open until both reach the same store, plus one lease (contract section 9). */
+    /* After lost acknowledged writes two may be open until both reach the same store, plus one
+     * lease (contract section 9). */
     if (world->rolls_back && world->now_us - world->rolled_back_us < ROLLED_BACK_US)
         return;
     for (int i = 0; i < SESSIONS; i++)
         if (upstreams_held(world, i) > 1)
-            world_fail(world, "%s: %d upstreams are held open by live, unpaused nodes", session_name(i), upstreams_held(world, i));
+            world_fail(world, "%s: %d upstreams are held open by live, unpaused nodes",
+                       session_name(i), upstreams_held(world, i));
 }
 
 static void check_epochs(struct world *world)
@@ -311,7 +323,8 @@ void world_pass(struct world *world, uint64_t for_us)
         uint64_t next = timers_next(&world->events);
         if (next > world->now_us)
             world->now_us = next;
-        /* One event a step: those of the same microsecond are apart by the order of the heap, which is fixed. */
+        /* One event a step: those of the same microsecond are apart by the order of the heap, which
+         * is fixed. */
         timers_run(&world->events, world->now_us);
         world->steps++;
         check_upstreams(world);
@@ -346,7 +359,8 @@ static void check_well(struct world *world)
         for (int k = 0; k < CLIENTS; k++)
             open += world->clients[k].open && world->clients[k].session == i;
         if (open && held != 1)
-            world_fail(world, "%s: %d upstreams for %d clients after all is mended", session_name(i), held, open);
+            world_fail(world, "%s: %d upstreams for %d clients after all is mended",
+                       session_name(i), held, open);
     }
 }
 
@@ -355,13 +369,16 @@ static void check_markers(struct world *world, const char *marker)
     for (int i = 0; i < CLIENTS; i++) {
         struct sim_client *client = &world->clients[i];
         if (client->open && strcmp(client->last_marker, marker) != 0)
-            world_fail(world, "client %d of %s on %s (state %d, blocked %d, busy %d, closing %d) does not get pushes after all is mended (last \"%s\")",
-                       i, session_name(client->session),
-                       client->node->id, client->client.state, client->client.blocked, client->busy, client->closing, client->last_marker);
+            world_fail(world,
+                       "client %d of %s on %s (state %d, blocked %d, busy %d, closing %d) does not "
+                       "get pushes after all is mended (last \"%s\")",
+                       i, session_name(client->session), client->node->id, client->client.state,
+                       client->client.blocked, client->busy, client->closing, client->last_marker);
     }
 }
 
-/* When the last client of all has left, nobody keeps anything: at once, or after the next roll call, where a LEAVE or a HELLO was lost. */
+/* When the last client of all has left, nobody keeps anything: at once, or after the next roll
+ * call, where a LEAVE or a HELLO was lost. */
 static void all_leave(struct world *world)
 {
     for (int i = 0; i < CLIENTS; i++)
@@ -387,8 +404,10 @@ static void check_left(struct world *world)
         if (world->nodes[i].alive)
             hub_count(world->nodes[i].hub, &counts);
         if (counts.sessions)
-            world_fail(world, "node n%d keeps %" PRIu64 " sessions that nobody wants, %" PRIu64 " of them as the owner", i, counts.sessions,
-                       counts.owned);
+            world_fail(world,
+                       "node n%d keeps %" PRIu64 " sessions that nobody wants, %" PRIu64
+                       " of them as the owner",
+                       i, counts.sessions, counts.owned);
     }
 }
 
@@ -397,7 +416,9 @@ static void check_commands(struct world *world)
     for (int i = 0; i < CLIENTS; i++) {
         struct sim_client *client = &world->clients[i];
         if (client->open && !client->protocol && client->heard != client->said)
-            world_fail(world, "client %d: the backend heard %" PRIu64 " of %" PRIu64 " when all is mended", i, client->heard, client->said);
+            world_fail(world,
+                       "client %d: the backend heard %" PRIu64 " of %" PRIu64 " when all is mended",
+                       i, client->heard, client->said);
     }
 }
 
@@ -487,7 +508,8 @@ void world_run(struct world *world, uint64_t seed, bool verbose)
     world_end(world);
 }
 
-void world_script(struct world *world, void (*script)(struct world *world), uint32_t history, uint64_t seed, bool verbose)
+void world_script(struct world *world, void (*script)(struct world *world), uint32_t history,
+                  uint64_t seed, bool verbose)
 {
     world_begin(world, seed, verbose);
     world->calm = true;
