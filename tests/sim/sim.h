@@ -263,24 +263,30 @@ uint64_t node_now_ms(const struct sim_node *node);
 void node_event(struct sim_node *node, unsigned life, event_fn *fn, void *ctx);
 
 /* store.c */
-struct sim_bus *sim_bus_new(struct sim_node *node);
-void sim_bus_free(struct sim_bus *bus);
-void link_cut(struct sim_node *node);   /* both links break; noticed some time later */
-void link_blink(struct sim_node *node); /* the command link alone, noticed at once */
-void link_heal(struct sim_node *node);
-void sub_cut(struct sim_node *node, bool deaf);
 void store_stop(struct world *world, bool lose_data);
 void store_start(struct world *world);
 void store_clear(struct store *store);
-void requests_free(struct world *world); /* those still on their way when all is over */
-void link_stall(struct sim_node *node, uint64_t for_us);
 void store_remember(struct world *world);  /* what a replica has */
 void store_roll_back(struct world *world); /* a fail-over to that replica */
+
+/* store_channels.c */
 /* Somebody else who can write to the store says that to a node, and maybe to all who follow the
  * session. */
 void store_lie(struct world *world, int node, const struct envelope *envelope);
-void store_repeat_stale(struct world *world,
-                        int session); /* a store that lies: a push of an epoch that is over */
+/* A store that lies: a push of an epoch that is over. */
+void store_repeat_stale(struct world *world, int session);
+
+/* store_bus.c */
+struct sim_bus *sim_bus_new(struct sim_node *node);
+void sim_bus_free(struct sim_bus *bus);
+void requests_free(struct world *world); /* those still on their way when all is over */
+
+/* store_links.c */
+void link_cut(struct sim_node *node);   /* both links break; noticed some time later */
+void link_blink(struct sim_node *node); /* the command link alone, noticed at once */
+void link_heal(struct sim_node *node);
+void link_stall(struct sim_node *node, uint64_t for_us);
+void sub_cut(struct sim_node *node, bool deaf);
 
 /* peers.c */
 extern const struct upstream_ops sim_upstream_ops;

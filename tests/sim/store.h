@@ -1,0 +1,44 @@
+/*
+ * What the parts of the simulated store share: its scripts (store.c), its channels, the bus that a
+ * node has of it, and the links between.
+ */
+#ifndef VINHUB_TESTS_SIM_STORE_H
+#define VINHUB_TESTS_SIM_STORE_H
+
+#include "sim.h"
+
+#define LEASE(world) ((world)->conf->node.lease_ms)
+
+struct store *store_of(const struct sim_node *node);
+uint64_t larger(uint64_t a, uint64_t b);
+/* How long something is under way. */
+uint64_t delay_us(struct world *world);
+
+/* --- store.c --- */
+
+/* The store's clock. */
+uint64_t store_ms(const struct world *world);
+/* Does what is asked, and writes the answer into the request. */
+void store_apply(struct world *world, struct request *request);
+
+/* --- store_channels.c --- */
+
+void channel_deliver(struct sim_node *node, int session, const uint8_t *bytes, size_t len);
+/* The number of nodes that listen. */
+int channel_publish(struct world *world, int session, const struct envelope *envelope);
+/* False: nobody listens. */
+bool inbox_publish(struct world *world, const char *id, const uint8_t *bytes, size_t len);
+
+/* --- store_bus.c --- */
+
+void request_free(struct request *request);
+/* The first that waits for its answer. */
+struct request *request_take_first(struct sim_bus *bus);
+void request_answer(struct sim_bus *bus, struct request *request);
+void subscribe_send(struct sim_bus *bus, int session);
+
+/* --- store_links.c --- */
+
+void links_break(struct sim_node *node);
+
+#endif
