@@ -76,6 +76,13 @@ void target_fini(struct target *target);
  */
 char *url_upstream(const struct target *target);
 
+/*
+ * Whether another node may have made that URL of this service's template: the same scheme, host and
+ * port, where the template does not take those from the client, and nothing that could end the
+ * request's first line.
+ */
+bool url_is_of_service(const struct service *service, const char *url);
+
 /* The URL without the values of its query parameters ("ws://h/p?vin=…&x=…"), for records and logs.
  * Caller frees. */
 char *url_redact(const char *url);

@@ -334,6 +334,26 @@ void membership_on_join(struct hub *hub, struct session *session, const struct e
     handover_consider(session);
 }
 
+/*
+ * A take-over opens the URL that the owner has used. A node with another configuration, or whoever
+ * else can write to the bus, can't name a backend that is not the service's.
+ */
+static void adopt_url(struct session *session, struct slice told)
+{
+    if (!told.len || (strlen(session->url) == told.len && !memcmp(session->url, told.at, told.len)))
+        return;
+    char *url = strndup(told.at, told.len);
+    char *redacted = url && url_is_of_service(session->service, url) ? url_redact(url) : NULL;
+    if (!redacted) {
+        free(url);
+        return;
+    }
+    free(session->url);
+    free(session->redacted);
+    session->url = url;
+    session->redacted = redacted;
+}
+
 void membership_on_joined(struct session *session, const struct envelope *envelope)
 {
     if (!membership_from_owner(session, envelope) || envelope->epoch < session->epoch)
@@ -350,19 +370,7 @@ void membership_on_joined(struct session *session, const struct envelope *envelo
     session->epoch = session->owner_epoch = envelope->epoch;
     bool entered = session->state == SESSION_JOINING;
     session_set_state(session, SESSION_MEMBER);
-    if (envelope->url.len && (strlen(session->url) != envelope->url.len ||
-                              memcmp(session->url, envelope->url.at, envelope->url.len) != 0)) {
-        char *url = strndup(envelope->url.at, envelope->url.len),
-             *redacted = url ? url_redact(url) : NULL;
-        if (redacted) {
-            free(session->url);
-            free(session->redacted);
-            session->url = url;
-            session->redacted = redacted;
-        } else {
-            free(url);
-        }
-    }
+    adopt_url(session, envelope->url);
     history_joined(session, (struct position){envelope->epoch, envelope->offset}, envelope->count);
     membership_on_status(session, envelope);
     if (entered)

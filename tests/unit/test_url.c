@@ -549,6 +549,36 @@ static void a_url_that_names_the_user_needs_a_key_that_does(void **state)
     }
 }
 
+static void another_nodes_url_goes_to_the_services_backend(void **state)
+{
+    static const struct {
+        const char *template, *url;
+        bool fits;
+    } cases[] = {
+        {"ws://car:80/x{path}", "ws://car:80/x/u/V1", true},
+        {"ws://car:80/x{path}", "ws://car:80/other?a", true},
+        {"ws://car:80", "ws://car:80/u/V1", true},
+        {"ws://car:80", "ws://car:80", true},
+        {"ws://car:80{path}{query}", "ws://car:80/u/V1?a=b", true},
+        {"ws://{vin}.cars:80/x", "ws://V1.cars:80/x", true},
+        {"ws://car:80/x{path}", "ws://cat:80/x/u/V1", false},
+        {"ws://car:80/x{path}", "wss://car:80/x/u/V1", false},
+        {"ws://car:80", "ws://car:801/u", false},
+        {"ws://car:80", "ws://car:80.evil/u", false},
+        {"ws://car:80", "ws://car:80@evil/u", false},
+        {"ws://{vin}.cars:80/x", "wss://V1.cars:80/x", false},
+        {"ws://car:80/x{path}", "ws://car:80/x HTTP/1.1\r\nA: b", false},
+        {"ws://car:80/x{path}", "", false},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char template[64];
+        strcpy(template, cases[i].template);
+        struct service service = {.upstream = template};
+        assert_int_equal(url_is_of_service(&service, cases[i].url), cases[i].fits);
+    }
+}
+
 /* What is accepted has a key in the id that is only of the allowed bytes, and an upstream URL
  * without controls. */
 static void check_accepted(struct target *target)
@@ -619,6 +649,7 @@ int main(void)
         cmocka_unit_test(urls_are_split_or_refused),
         cmocka_unit_test(templates_are_checked),
         cmocka_unit_test(a_url_that_names_the_user_needs_a_key_that_does),
+        cmocka_unit_test(another_nodes_url_goes_to_the_services_backend),
         cmocka_unit_test_setup_teardown(random_requests_are_taken_whole_or_refused,
                                         with_default_service, without_default_service),
     };
