@@ -16,7 +16,7 @@ const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../..')
 const HELP = `scripts/bench [SHAPE...] [option...]     all shapes (under 10 minutes) where none is named
 scripts/bench million [--clients N]      one Redis and as many nodes as N (1,000,000) clients need, under 30 minutes;
                                          --per-vin (10), --per-node (16500), --hold (60 s idle before the
-                                         pushes), --rate (1000 pushes a second)
+                                         pushes), --rate (800 pushes a second)
 scripts/bench --readme                   puts the figures of the last full run into README.md
 
 shapes: ${Object.keys(shapes).join(', ')}
@@ -30,7 +30,7 @@ const options = {
   help: { type: 'boolean' }, readme: { type: 'boolean' }, realtime: { type: 'boolean' }, json: { type: 'string' }, build: { type: 'string' },
   runs: { type: 'string', default: '5' }, clients: { type: 'string', default: '1000000' }, 'per-vin': { type: 'string', default: '10' },
   'per-node': { type: 'string', default: '16500' }, hold: { type: 'string', default: '60' },
-  rate: { type: 'string', default: '1000' },
+  rate: { type: 'string', default: '800' },
 }
 
 function fail(text) {

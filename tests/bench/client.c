@@ -423,7 +423,7 @@ static int work(enum phase phase)
 {
     if (phase == PHASE_CONNECT)
         connect_more();
-    if (self.options->heartbeat_ms > 0)
+    if (self.options->heartbeat_ms > 0 && (!self.options->quiet_start || phase >= PHASE_WARM))
         beat();
     bool sending = (phase == PHASE_WARM || phase == PHASE_MEASURE) && self.options->send_rate > 0;
     if (sending)

@@ -34,6 +34,7 @@ static const struct row rows[] = {
     ROW("group", NUMBER, group, "clients in a row that watch the same vehicle (one a broker)"),
     ROW("slow", NUMBER, slow, "how many of the clients never read (0)"),
     ROW("heartbeat-ms", NUMBER, heartbeat_ms, "each client sends `ping` this often (0: never)"),
+    ROW("quiet-start", FLAG, quiet_start, "heartbeats begin when all have opened and seen a push"),
     ROW("send-rate", REAL, send_rate, "messages a second from clients to the backend (0)"),
     ROW("client-nice", NUMBER, client_nice, "clients stand back behind all else, 0 to 19 (0)"),
     ROW("spin", FLAG, spin, "clients never sleep: a delivery wakes nobody"),

@@ -63,7 +63,7 @@ async function startNodes(plan, store, backendPort, nodes) {
     for (let i = from; i < Math.min(plan.nodes, from + STARTED_AT_ONCE); i++) {
       some.push(await hubNode({
         backend: `127.0.1.${1 + i % plan.backends}:${backendPort}`, redisPort: store.port, lease: `${LEASE_S}s`, core: BOTH_CORES,
-        heartbeat: UPSTREAM_HEARTBEAT, reconnect: RECONNECT, ping: '{every: 90s, timeout: 60s}',
+        heartbeat: UPSTREAM_HEARTBEAT, reconnect: RECONNECT, ping: '{every: 15m, timeout: 60s}',
       }, { wait: false }))
       nodes.push(some.at(-1))
     }
@@ -79,7 +79,7 @@ function loadArgs(plan, store, backendPort, nodes) {
     connecting: 16, 'client-nice': CLIENT_NICE, 'prime-ms': Math.ceil(plan.vins / plan.rate * 1000), rate: plan.rate, rounds: 1, 'warm-ms': plan.holdMs,
     'connect-s': 1200, 'settle-s': 600, watch: watched,
   }
-  return ['--own-addresses', '--prime', '--progress', ...Object.entries(words).flatMap(([name, value]) => [`--${name}`, String(value)])]
+  return ['--own-addresses', '--quiet-start', '--prime', '--progress', ...Object.entries(words).flatMap(([name, value]) => [`--${name}`, String(value)])]
 }
 
 /** Where the memory is while all are open and idle. */
@@ -113,13 +113,17 @@ async function watchOver(load, began, map) {
   return seen
 }
 
-/** What nodes have logged as warnings or worse, by kind. */
-function tellComplaints(nodes) {
+/** What nodes have logged as warnings or worse so far, how often by kind. */
+function complaints(nodes) {
   const kinds = {}
   for (const line of nodes.flatMap(({ child }) => child.err.split('\n')).filter(Boolean)) {
     const kind = `${/ (?:warn|error) +(\S+)/i.exec(line)?.[1] ?? line}${/ reason=("[^"]*"|\S+)/.exec(line)?.[0] ?? ''}`
     kinds[kind] = (kinds[kind] ?? 0) + 1
   }
+  return kinds
+}
+
+function tellComplaints(kinds) {
   for (const [kind, times] of Object.entries(kinds)) console.log(`logged by nodes: ${kind}, ${times} times`)
 }
 
@@ -127,7 +131,7 @@ async function run(plan, file) {
   const began = performance.now()
   const [before, kernelBefore] = [availableMemory(), kernelMemory()]
   const nodes = []
-  let store, load
+  let store, load, logged = {}
   try {
     store = await redis({ core: BOTH_CORES })
     try { setPriority(store.pid, REDIS_NICE) } catch { console.error('Redis has no priority over the rest: not permitted') }
@@ -136,18 +140,19 @@ async function run(plan, file) {
     console.error(`${plan.nodes} nodes run, ${gib(before)} available; ${plan.processes} client processes and ${plan.backends} of the backend start`)
     await sleep(Math.max(0, LEASE_S * 1000 + 500 - (performance.now() - began))) // a younger Redis may have lost what it knew: it grants no session
     load = new Process(BOTH_CORES, paths.load(), loadArgs(plan, store, backendPort, nodes))
+    load.child.stdout.once('data', () => { logged = complaints(nodes) }) // not what the end of a million connections at once leads to
     const seen = await watchOver(load, began, () => memoryMap(load, nodes, store, kernelBefore, before))
     let report
     try { report = JSON.parse(load.out) } catch { throw new Error(`load ended with ${load.exit.code ?? load.exit.signal}: ${load.err.trim().split('\n').pop()}`) }
     const seconds = Math.round((performance.now() - began) / 1000)
     writeFileSync(file, `${JSON.stringify({ date: new Date().toISOString(), plan, seconds, most: before - seen.least, ...seen, report }, null, 1)}\n`)
     const status = show(plan, report, seen)
-    tellComplaints(nodes)
+    tellComplaints(logged)
     console.log(`${seconds} s; ${file}`)
     return status
   } catch (error) {
     console.error(`bench million: ${error.message}`)
-    tellComplaints(nodes)
+    tellComplaints(complaints(nodes))
     return 1
   } finally {
     await load?.stop('SIGKILL')

@@ -32,7 +32,7 @@ function cpuRows(report, nodes, store, loadCpu) {
   return [
     ['CPU to connect: nodes, Redis, clients and backend', line('connect_cpu_ns', until('connect'))],
     ['idle with heartbeats, of a core: the same', idle.map((ns) => share(ns, report.warm_ns)).join(', ')],
-    ['CPU of the pushes: the same', line('cpu_ns', until('end') - until('warm'))],
+    ['CPU of the pushes and heartbeats: the same', line('cpu_ns', until('end') - until('warm'))],
   ]
 }
 
@@ -49,7 +49,7 @@ export function show(plan, report, { memory, loadCpu }) {
       ...cpuRows(report, nodes, store, loadCpu),
       ['a push for every vin', `${count(report.pushes)} pushes, ${count(report.delivered)} of ${count(plan.clients)} deliveries in ${seconds(report.window_ns)}`],
       ['from the backend to a client', `p50 ${milliseconds(latency.p50)}, p99 ${milliseconds(latency.p99)}, longest ${milliseconds(latency.max)}`],
-      ['CPU a delivery (nodes), a push (Redis)', `${(sum(nodes, (node) => node.cpu_ns) / report.delivered / 1000).toFixed(1)} us, ${(store.cpu_ns / report.pushes / 1000).toFixed(0)} us`],
+      ['CPU a delivery (nodes), a push (Redis), with heartbeats', `${(sum(nodes, (node) => node.cpu_ns) / report.delivered / 1000).toFixed(1)} us, ${(store.cpu_ns / report.pushes / 1000).toFixed(0)} us`],
       ['gaps, doubles, two upstreams of one vin', `${report.gaps}, ${report.doubles}, ${report.backend_two_at_once}`],
       ['clients not opened, closed, behind', `${plan.clients - report.opened}, ${report.closed}, ${report.behind}`],
     ],

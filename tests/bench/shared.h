@@ -40,6 +40,7 @@ struct options {
     char target_names[TARGETS_MAX][32];
     const char *path; /* of a client; * stands for V and eight hexadecimal digits */
     unsigned heartbeat_ms;
+    bool quiet_start;     /* heartbeats begin with the warm phase */
     unsigned client_nice; /* how much clients stand back behind the rest */
     unsigned group;       /* clients in a row that watch the same vehicle */
     bool deflate, in_stages;
