@@ -90,6 +90,17 @@ export function childrenOf(pid) {
   } catch { return [] }
 }
 
+/** The same once there is one: a server may listen before it has its workers. */
+export async function workersOf(child) {
+  const limit = performance.now() + START_MS
+  for (;;) {
+    const pids = childrenOf(child.pid)
+    if (pids.length > 0) return pids
+    if (child.exit || performance.now() > limit) throw new Error(`${child.name} starts no worker`)
+    await sleep(10)
+  }
+}
+
 function answers(port) {
   return new Promise((resolve) => {
     const socket = net.connect(port, '127.0.0.1')

@@ -8,7 +8,7 @@ import net from 'node:net'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { childrenOf, discard, freePort, listening, Process, scratch, SERVER_CORE } from './processes.mjs'
+import { discard, freePort, listening, Process, scratch, SERVER_CORE, workersOf } from './processes.mjs'
 
 const HERE = dirname(fileURLToPath(import.meta.url))
 const ROOT = resolve(HERE, '../..')
@@ -56,10 +56,14 @@ export async function nchan() {
   writeFileSync(join(folder, 'nginx.conf'), conf)
   const child = new Process(SERVER_CORE, 'nginx', ['-p', folder, '-c', join(folder, 'nginx.conf')])
   const stop = async () => { await child.stop(); discard(folder) }
-  try { await listening(child, port) } catch (error) { await stop(); throw error }
+  let workers
+  try {
+    await listening(child, port)
+    workers = await workersOf(child)
+  } catch (error) { await stop(); throw error }
   return {
     targets: [local(port)], backend: ['--publish', local(port), '--publish-path', '/publish/*'],
-    watched: Object.fromEntries(childrenOf(child.pid).map((pid, i) => [`server${i || ''}`, pid])), stop,
+    watched: Object.fromEntries(workers.map((pid, i) => [`server${i || ''}`, pid])), stop,
   }
 }
 
