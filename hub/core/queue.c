@@ -89,6 +89,25 @@ static void push_front(struct queue *queue, struct item item)
     queue->bytes += item_bytes(&item);
 }
 
+/* Puts an item at place k; what stands before it moves up. */
+static void insert_at(struct queue *queue, size_t k, struct item item)
+{
+    push_front(queue, item);
+    for (size_t i = 0; i < k; i++)
+        *item_at(queue, i) = *item_at(queue, i + 1);
+    *item_at(queue, k) = item;
+}
+
+/* Where a client's own frames at the front end. While it catches up they go before all
+ * publications: nothing may come before its WELCOME. */
+static size_t own_frames(const struct queue *queue)
+{
+    size_t k = 0;
+    while (k < queue->len && item_at(queue, k)->wire)
+        k++;
+    return k;
+}
+
 /* Takes item k out; what stands before it moves up. */
 static void remove_at(struct queue *queue, size_t k)
 {
@@ -186,7 +205,9 @@ void queue_wire(struct client *client, struct wire *wire)
         wire_unref(wire);
         return;
     }
-    bool direct = !client->blocked && (!client->queue || client->state == CLIENT_CATCHING);
+    bool catching = client->state == CLIENT_CATCHING;
+    bool waits = client->queue && (!catching || own_frames(client->queue));
+    bool direct = !client->blocked && !waits;
     if (direct && hub->setup.client_ops->write(hub->setup.client_ctx, client, wire->bytes,
                                                wire->len) == STATUS_OK) {
         wire_unref(wire);
@@ -194,10 +215,12 @@ void queue_wire(struct client *client, struct wire *wire)
     }
     client->blocked = true;
     struct queue *queue = queue_get(client);
-    if (make_room(client, queue, wire->len))
-        append(queue, (struct item){.wire = wire});
-    else
+    if (!make_room(client, queue, wire->len))
         wire_unref(wire);
+    else if (catching)
+        insert_at(queue, own_frames(queue), (struct item){.wire = wire});
+    else
+        append(queue, (struct item){.wire = wire});
 }
 
 void queue_put_first(struct client *client, const struct pubs *missed)
@@ -206,9 +229,11 @@ void queue_put_first(struct client *client, const struct pubs *missed)
         return;
     struct queue *queue = queue_get(client);
     reserve(queue, missed->len);
+    size_t place = own_frames(queue);
     for (size_t i = missed->len; i-- > 0;)
         if (client->protocol != CLIENT_RAW || !is_gap_note(missed->items[i]))
-            push_front(queue, (struct item){.publication = publication_ref(missed->items[i])});
+            insert_at(queue, place,
+                      (struct item){.publication = publication_ref(missed->items[i])});
 }
 
 struct position queue_first(const struct client *client)
@@ -280,7 +305,7 @@ static size_t gather(struct client *client, const uint8_t **out, size_t *out_len
     size_t n = 0, total = 0, len;
     for (; n < queue->len; n++) {
         const uint8_t *frame = item_frame(client, item_at(queue, n), &len);
-        if (!frame)
+        if (!frame || (client->state == CLIENT_CATCHING && !item_at(queue, n)->wire))
             break;
         if (!n && len > SCRATCH_BYTES) {
             *out = frame;
@@ -308,7 +333,9 @@ void queue_drain(struct client *client)
 {
     struct hub *hub = client->hub;
     client->blocked = false;
-    while (client->queue && client->queue->len && client->state == CLIENT_LIVE) {
+    while (client->queue && client->queue->len &&
+           (client->state == CLIENT_LIVE ||
+            (client->state == CLIENT_CATCHING && own_frames(client->queue)))) {
         const uint8_t *frames;
         size_t len, n = gather(client, &frames, &len);
         if (!n) {

@@ -11,11 +11,12 @@
 #include "core/state.h"
 
 void queue_publication(struct client *client, struct publication *publication);
-/* Sends a frame that is this client's alone, in order with the rest. Takes over the reference; NULL
+/* Sends a frame that is this client's alone, in order with the rest; of a client that catches up,
+ * before all publications that wait. Takes over the reference; NULL
  * closes the client (out of memory). */
 void queue_wire(struct client *client, struct wire *wire);
-/* What a catching client missed, oldest first, goes before what waits. Without policy: it is
- * bounded by the history. */
+/* What a catching client missed, oldest first, goes before the publications that wait. Without
+ * policy: it is bounded by the history. */
 void queue_put_first(struct client *client, const struct pubs *missed);
 /* The first publication that waits; {0,0}: none. */
 struct position queue_first(const struct client *client);
