@@ -49,10 +49,15 @@ void peer_set_owner(struct session *session, struct peer *peer)
         DL_APPEND2(peer->sessions, session, owner_prev, owner_next);
 }
 
-static uint64_t peer_deadline(const struct hub *hub, const struct peer *peer)
+static uint32_t lease_ms_of(const struct hub *hub, const struct peer *peer)
 {
     uint32_t own = hub->conf->node.lease_ms;
-    return peer->since_ms + (peer->lease_ms > own ? peer->lease_ms : own);
+    return peer->lease_ms > own ? peer->lease_ms : own;
+}
+
+static uint64_t peer_deadline(const struct hub *hub, const struct peer *peer)
+{
+    return peer->since_ms + lease_ms_of(hub, peer);
 }
 
 static void peer_saw(struct hub *hub, struct peer *peer, uint64_t score)
@@ -107,15 +112,28 @@ void peers_read(struct hub *hub, uint64_t sent_ms, const struct bus_node *nodes,
     peers_trim(hub, false);
 }
 
+/*
+ * Lives are ordered by the clock of the peer's machine. One that has not spoken for a lease gives
+ * way to an earlier one: the clock was set back, and the node started again. Should it have been a
+ * late message after all, the later life's next one puts that right.
+ */
+static bool is_late(const struct hub *hub, const struct peer *peer, uint64_t life)
+{
+    return life < peer->life && hub->now_ms - peer->spoke_ms < lease_ms_of(hub, peer);
+}
+
 void peers_heard(struct hub *hub, const struct envelope *envelope)
 {
     struct peer *peer = peer_find(hub, envelope->node.at, envelope->node.len);
     struct member *member, *next;
-    if (!peer || envelope->life <= peer->life)
+    if (!peer || is_late(hub, peer, envelope->life))
+        return;
+    peer->spoke_ms = hub->now_ms;
+    if (envelope->life == peer->life)
         return;
     peer->life = envelope->life;
     DL_FOREACH_SAFE2(peer->members, member, next, peer_next)
-    if (member->life < peer->life)
+    if (member->life != peer->life)
         membership_remove(member);
 }
 

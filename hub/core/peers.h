@@ -20,10 +20,10 @@ struct peer *peer_find(struct hub *hub, const char *id, size_t len);
 /* Takes a reading of `nodes` that was asked for at sent_ms. Tells the sessions of nodes found dead.
  */
 void peers_read(struct hub *hub, uint64_t sent_ms, const struct bus_node *nodes, size_t len);
-/* A message of that node came: what an older life under its id was a member of is left. A node that
+/* A message of that node came: what another life under its id was a member of is left. A node that
  * starts again under its id within a lease may never be seen dead. */
 void peers_heard(struct hub *hub, const struct envelope *envelope);
-/* A later life under that id has spoken since. */
+/* The message is late: another life under that id has spoken since. */
 bool peers_outlived(struct hub *hub, struct slice node, uint64_t life);
 /* Readings were interrupted: all watching starts anew. */
 void peers_restart(struct hub *hub);

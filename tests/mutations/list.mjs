@@ -143,4 +143,28 @@ void ownership_claim`,
         from: '        if (!command->send_id) { /* once at most: nobody can say whether it went */',
         to: '        if (false) {',
     },
+    {
+        name: 'an earlier life being heard where the clock was set back',
+        file: 'hub/core/peers.c',
+        from: 'return life < peer->life && hub->now_ms - peer->spoke_ms < lease_ms_of(hub, peer);',
+        to: 'return life < peer->life;',
+    },
+    {
+        name: 'the repeated HELLO',
+        file: 'hub/core/lease.c',
+        from: '    if (hub->now_ms < lease->hello_until_ms)\n        say_hello',
+        to: '    if (first)\n        say_hello',
+    },
+    {
+        name: 'the roll call',
+        file: 'hub/core/membership.c',
+        from: '        if (member->heard_ms)\n            tell_status(session, member);\n        else',
+        to: '        if (!member->heard_ms)',
+    },
+    {
+        name: 'the reading after the deadline, before an owner is taken for dead',
+        file: 'hub/core/peers.c',
+        from: 'if (sent_ms >= peer_deadline(hub, peer))',
+        to: 'if (hub->now_ms >= peer_deadline(hub, peer))',
+    },
 ];

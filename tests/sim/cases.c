@@ -8,10 +8,11 @@
 
 #include "sim.h"
 
-#define MS       1000u
-#define STEP_US  MS       /* how finely conditions are looked at */
-#define SOON_US  5000000u /* all that must happen happens within this */
-#define LEASE_US 1000000u /* of main.c */
+#define MS           1000u
+#define STEP_US      MS        /* how finely conditions are looked at */
+#define ROLL_CALL_US 25000000u /* 20 leases, and what follows from it */
+#define SOON_US      5000000u  /* all that must happen happens within this */
+#define LEASE_US     1000000u  /* of main.c */
 #define FENCE_US \
     890000u /* after a renewal was sent: over the margin, before anybody else's judgement */
 
@@ -49,6 +50,11 @@ static bool n0_owns(const struct world *world)
 static bool n2_owns(const struct world *world)
 {
     return has_owner(world, 2);
+}
+
+static bool one_upstream_ever(const struct world *world)
+{
+    return world->upstreams && !world->upstreams->next;
 }
 
 static bool all_heard(const struct world *world)
@@ -330,6 +336,95 @@ static void a_member_leaves_in_between(struct world *world)
     expect(world, !world_keeps(world), "nothing is kept for who is gone");
 }
 
+/* A node that starts again under its id before anybody finds it dead. */
+
+static void n1_starts_again(struct world *world)
+{
+    node_crash(&world->nodes[1]);
+    node_start(world, 1);
+    all_up(world);
+}
+
+static void nobody_keeps_a_thing(struct world *world)
+{
+    client_leave(&world->clients[0], 1001);
+    world_pass(world, 5 * LEASE_US);
+    expect(world, !world_keeps(world), "nothing is kept for who is gone");
+}
+
+static void a_clock_is_set_back(struct world *world)
+{
+    n0_owns_n1_watches(world);
+    world->set_back_us = 2 * LEASE_US;
+    n1_starts_again(world);
+    client_start(world, 6, 1);
+    until(world, watchers_welcome, "n1 is a member again");
+    everybody_gets_a_push(world);
+    world->set_back_us = 4 * LEASE_US;
+    n1_starts_again(world);
+    nobody_keeps_a_thing(world);
+}
+
+static void the_first_hello_is_lost(struct world *world)
+{
+    n0_owns_n1_watches(world);
+    unhear(&world->nodes[0]);
+    n1_starts_again(world);
+    world_pass(world, 20 * MS);
+    world->nodes[0].unheard = false;
+    nobody_keeps_a_thing(world);
+}
+
+static void lose_what_n1_tells_n0(struct world *world, struct request *request)
+{
+    if (request->kind == REQUEST_TELL && request->node->index == 1 && !strcmp(request->other, "n0"))
+        sub_cut(&world->nodes[0], true);
+}
+
+static void every_hello_is_lost(struct world *world)
+{
+    n0_owns_n1_watches(world);
+    world->spy = lose_what_n1_tells_n0;
+    n1_starts_again(world);
+    world_pass(world, 3 * LEASE_US);
+    world->spy = NULL;
+    world_pass(world, ROLL_CALL_US);
+    nobody_keeps_a_thing(world);
+}
+
+/* A reading that was asked for before the owner renewed and is answered after its deadline. */
+
+static void until_n1_renews(struct world *world, struct request *request)
+{
+    if (request->kind == REQUEST_RENEW && request->node->index == 1)
+        world->spy = NULL;
+}
+
+static void an_owner_renews_at_the_last_moment(struct world *world)
+{
+    n0_owns_n1_watches(world);
+    node_pause(&world->nodes[1]); /* so that it reads right after n0 has renewed */
+    world_pass(world, 300 * MS);
+    world->spy = until_n0_renews;
+    until(world, spy_is_gone, "n0 renews its lease");
+    world_pass(world, 10 * MS);
+    link_stall(&world->nodes[0], 840 * MS);
+    node_resume(&world->nodes[1]);
+    uint64_t read_us = world->now_us;
+    world_pass(world, read_us + 480 * MS - world->now_us);
+    world->spy = until_n1_renews;
+    until(world, spy_is_gone, "n1 reads");
+    world->nodes[1].bus->from_store_us = world->now_us + 120 * MS;
+    world_pass(world, 150 * MS);
+    world->spy = until_n1_renews;
+    until(world, spy_is_gone, "n1 reads before n0 has renewed");
+    world->nodes[1].bus->from_store_us = read_us + 1060 * MS;
+    world_pass(world, 2 * LEASE_US);
+    expect(world, n0_owns(world), "n0 keeps what it has");
+    expect(world, one_upstream_ever(world), "n0 keeps its upstream");
+    everybody_gets_a_push(world);
+}
+
 /* Somebody else writes to the store. */
 
 static struct slice any_name(struct world *world)
@@ -400,11 +495,6 @@ static void a_liar_writes_to_the_store(struct world *world)
 
 /* Data deleted by hand. */
 
-static bool one_upstream_ever(const struct world *world)
-{
-    return world->upstreams && !world->upstreams->next;
-}
-
 static void the_data_are_deleted(struct world *world)
 {
     n0_owns_n1_watches(world);
@@ -443,6 +533,19 @@ const struct sim_case cases[] = {
      .history = 10},
     {.name = "who leaves while the session is handed over keeps nothing open",
      .script = a_member_leaves_in_between,
+     .history = 10},
+    {.name =
+         "a node whose clock was set back between two lives is heard, and leaves nothing behind",
+     .script = a_clock_is_set_back,
+     .history = 10},
+    {.name = "a node that started again unseen is heard by its second HELLO",
+     .script = the_first_hello_is_lost,
+     .history = 10},
+    {.name = "a membership that only the owner believes in ends with the next roll call",
+     .script = every_hello_is_lost,
+     .history = 10},
+    {.name = "an owner that renewed while it was being found dead stays the owner",
+     .script = an_owner_renews_at_the_last_moment,
      .history = 10},
     {.name = "lies on the bus crash nobody", .script = a_liar_writes_to_the_store, .history = 10},
     {.name = "data deleted by hand cost no owner its session, and no member a push",

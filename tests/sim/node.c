@@ -129,7 +129,7 @@ void node_start(struct world *world, int index)
     struct hub_setup setup = {
         .conf = world->conf,
         .node_id = node->id,
-        .life = world->now_us + life,
+        .life = world->now_us + life - world->set_back_us,
         .seed = rng_next(&world->rng),
         .host = "sim",
         .version = "sim",

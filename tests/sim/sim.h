@@ -203,12 +203,13 @@ struct world {
     } granted[SESSIONS][EPOCHS];
     size_t granted_len[SESSIONS];
     bool faults;
-    bool deserted;      /* all browsers have gone for good */
-    bool quiet;         /* browsers say nothing more: what they said must arrive */
-    bool calm;          /* a script: nothing breaks by chance */
-    bool lied_to;       /* nothing is promised any more, but that no node crashes */
-    bool arrives_late;  /* in a calm world: what a broken connection still carried */
-    bool closes_slowly; /* backends, in a calm world */
+    bool deserted;        /* all browsers have gone for good */
+    bool quiet;           /* browsers say nothing more: what they said must arrive */
+    bool calm;            /* a script: nothing breaks by chance */
+    bool lied_to;         /* nothing is promised any more, but that no node crashes */
+    bool arrives_late;    /* in a calm world: what a broken connection still carried */
+    bool closes_slowly;   /* backends, in a calm world */
+    uint64_t set_back_us; /* by which clocks are wrong when a node starts */
     /* A script looks at each request before it goes out; it may hold up the link of its node. */
     void (*spy)(struct world *world, struct request *request);
     struct record before[SESSIONS];
