@@ -178,7 +178,8 @@ const struct conf_row conf_service_rows[] = {
          "What may wait for one client; an empty queue takes one message of any allowed size."},
     {"slow_client.policy", CONF_CHOICE, 0, SERVICE_AT(slow_client.policy), .standard = "close",
      .choices = {"close", "drop_oldest", "latest"},
-     .meaning = "What happens when it is full: close (4005), drop_oldest, latest."},
+     .meaning = "What happens when it is full: close (4005), drop_oldest or latest: pushes are "
+                "dropped, with a GAP for vinhub.v1."},
     {"upstream_max_message", CONF_SIZE, 0, SERVICE_AT(upstream_max_message_bytes),
      .standard = "4MiB", .min = 1, .max = GIB,
      .meaning = "More: the upstream is closed with 1009 and reconnected with back-off."},

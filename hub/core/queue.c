@@ -18,6 +18,7 @@ struct queue {
     struct item *items;    /* a ring */
     size_t head, len, cap; /* cap is a power of two */
     size_t bytes;          /* payload bytes that wait */
+    size_t own_bytes;      /* of these, in the client's own frames */
 };
 
 static struct item *item_at(const struct queue *queue, size_t i)
@@ -36,6 +37,20 @@ static void item_unref(struct item *item)
         wire_unref(item->wire);
     else
         publication_unref(item->publication);
+}
+
+static void count_in(struct queue *queue, const struct item *item)
+{
+    queue->bytes += item_bytes(item);
+    if (item->wire)
+        queue->own_bytes += item->wire->len;
+}
+
+static void count_out(struct queue *queue, const struct item *item)
+{
+    queue->bytes -= item_bytes(item);
+    if (item->wire)
+        queue->own_bytes -= item->wire->len;
 }
 
 static void reserve(struct queue *queue, size_t more)
@@ -67,14 +82,14 @@ static void append(struct queue *queue, struct item item)
 {
     reserve(queue, 1);
     *item_at(queue, queue->len++) = item;
-    queue->bytes += item_bytes(&item);
+    count_in(queue, &item);
     metric_observe(HISTOGRAM_CLIENT_QUEUE, queue->bytes);
 }
 
 static void pop(struct queue *queue)
 {
     struct item *item = item_at(queue, 0);
-    queue->bytes -= item_bytes(item);
+    count_out(queue, item);
     item_unref(item);
     queue->head = (queue->head + 1) & (queue->cap - 1);
     queue->len--;
@@ -86,7 +101,7 @@ static void push_front(struct queue *queue, struct item item)
     queue->head = (queue->head + queue->cap - 1) & (queue->cap - 1);
     queue->len++;
     *item_at(queue, 0) = item;
-    queue->bytes += item_bytes(&item);
+    count_in(queue, &item);
 }
 
 /* Puts an item at place k; what stands before it moves up. */
@@ -116,7 +131,7 @@ static void remove_at(struct queue *queue, size_t k)
         *item_at(queue, i) = *item_at(queue, i - 1);
     queue->head = (queue->head + 1) & (queue->cap - 1);
     queue->len--;
-    queue->bytes -= item_bytes(&item);
+    count_out(queue, &item);
     item_unref(&item);
 }
 
@@ -145,44 +160,47 @@ static void note_instead(struct queue *queue, size_t k)
     queue->bytes += item_bytes(item);
 }
 
-/* Drops the oldest item that is not a note; a protocol client keeps a note of it. Returns false
- * where only notes are left. */
+/* A protocol client relies on its own frames: nothing else tells it its position, and what became
+ * of what it sent. */
+static bool may_be_dropped(const struct client *client, const struct item *item)
+{
+    return client->protocol == CLIENT_RAW || (item->publication && !is_gap_note(item->publication));
+}
+
+/* Drops the oldest item that may be; a protocol client keeps a note of it. Returns false where
+ * there is none. */
 static bool drop_oldest(struct client *client, struct queue *queue)
 {
     size_t k = 0;
-    while (k < queue->len && is_note_at(queue, k))
+    while (k < queue->len && !may_be_dropped(client, item_at(queue, k)))
         k++;
     if (k == queue->len)
         return false;
     metric_drop(DROP_SLOW_CLIENT, 1);
-    if (item_at(queue, k)->publication && client->protocol != CLIENT_RAW)
-        note_instead(queue, k);
-    else
+    if (client->protocol == CLIENT_RAW)
         remove_at(queue, k);
+    else
+        note_instead(queue, k);
     return true;
 }
 
 /* Makes room by the policy. Returns false where the client is closed instead. */
 static bool make_room(struct client *client, struct queue *queue, size_t len)
 {
-    const struct service *service = client->session->service;
-    if (!queue->bytes || queue->bytes + len <= service->slow_client.queue_bytes)
+    enum slow_policy policy = client->session->service->slow_client.policy;
+    size_t at_most = client->session->service->slow_client.queue_bytes;
+    if (!queue->bytes || queue->bytes + len <= at_most)
         return true;
-    switch (service->slow_client.policy) {
-    case SLOW_CLOSE: break;
-    case SLOW_LATEST:
-        while (queue->len && drop_oldest(client, queue))
-            ;
-        return true;
-    case SLOW_DROP_OLDEST:
-        while (queue->bytes + len > service->slow_client.queue_bytes)
-            if (!drop_oldest(client, queue))
-                break;
-        return true;
+    bool only_own = client->protocol != CLIENT_RAW && queue->own_bytes >= at_most;
+    if (policy == SLOW_CLOSE || only_own) {
+        metric_drop(DROP_SLOW_CLIENT, queue->len + 1);
+        client_close(client, CLOSE_SLOW, "slow client");
+        return false;
     }
-    metric_drop(DROP_SLOW_CLIENT, queue->len + 1);
-    client_close(client, CLOSE_SLOW, "slow client");
-    return false;
+    bool all = policy == SLOW_LATEST;
+    while ((all || queue->bytes + len > at_most) && drop_oldest(client, queue))
+        ;
+    return true;
 }
 
 void queue_publication(struct client *client, struct publication *publication)

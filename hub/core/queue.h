@@ -2,8 +2,8 @@
  * The bounded queue of a client: what its socket has not taken yet.
  *
  * Holds references to publications and ready frames of its own (WELCOME, ACK, replies). At the
- * bound the service's slow_client policy decides; what it drops for a protocol client becomes a gap
- * note at that place.
+ * bound the service's slow_client policy decides. Of a protocol client it drops publications only,
+ * and leaves a gap note in their place; one that lets its own frames fill the queue is closed.
  */
 #ifndef VINHUB_CORE_QUEUE_H
 #define VINHUB_CORE_QUEUE_H

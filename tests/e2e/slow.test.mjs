@@ -14,10 +14,10 @@ const MESSAGE = 16 * 1024
 const COUNT = 2000
 
 /** A hub with one client that reads and one that has stopped to. */
-async function start(t, policy) {
+async function start(t, policy, options) {
   const backend = await Backend.start(t)
   const hub = await startHub(t, { settings: { services: [service(backend, { slow_client: { queue: '128KiB', policy } })] } })
-  const [reader, sleeper] = [await Browser.open(t, hub.url(PAGE)), await Browser.open(t, hub.url(PAGE))]
+  const [reader, sleeper] = [await Browser.open(t, hub.url(PAGE)), await Browser.open(t, hub.url(PAGE), options)]
   await backend.one(UPSTREAM)
   sleeper.stopReading()
   return { backend, hub, reader, sleeper }
@@ -102,6 +102,48 @@ test('policy latest: a full queue makes room for the newest message by dropping 
   await until(() => numbers(sleeper).at(-1) === last + 1, 2000, 'live again')
   assert.equal(sleeper.end, null)
 })
+
+/** Pushes until the hub has dropped something, and enough more to drop all that waited then. */
+async function overflow(backend, hub, reader) {
+  let n = reader.received.length
+  const push = () => {
+    backend.push(UPSTREAM, `${n++}:`.padEnd(MESSAGE, '.'))
+    return reader.got(n)
+  }
+  const before = await hub.metric('vinhub_dropped_total')
+  await until(async () => {
+    await push()
+    return await hub.metric('vinhub_dropped_total') > before
+  }, 30_000, 'the queue to overflow')
+  for (let more = 0; more < 20; more++) await push()
+  return n
+}
+
+for (const policy of ['drop_oldest', 'latest']) {
+  test(`policy ${policy}: a client of vinhub.v1 loses publications only, and is told which`, async (t) => {
+    const { backend, hub, reader, sleeper } = await start(t, policy, { protocols: ['vinhub.v1'] })
+    await overflow(backend, hub, reader)
+    const upstream = await backend.one(UPSTREAM)
+    upstream.socket.close(1011)
+    await until(async () => await backend.one(UPSTREAM) !== upstream, 5000, 'the upstream to come back')
+    const count = await overflow(backend, hub, reader)
+    sleeper.readOn()
+    const messages = () => sleeper.texts().map((text) => JSON.parse(text))
+    await until(() => messages().at(-1)?.offset === count, 5000, 'the newest message')
+    assert.equal(messages()[0].type, 'WELCOME')
+    const told = messages().filter(({ type }) => type === 'STATUS').map(({ payload }) => payload.upstream)
+    assert.deepEqual(told.slice(told.indexOf('down')), ['down', 'connected'])
+    let next = 1
+    for (const { type, offset, payload } of messages()) {
+      if (type === 'GAP') {
+        assert.equal(payload.from, next)
+        next = payload.to + 1
+      } else if (type === 'MESSAGE') {
+        assert.equal(offset, next++)
+      }
+    }
+  })
+}
 
 test('a slow client holds nobody up, and memory stays bounded', async (t) => {
   const { backend, hub, reader, sleeper } = await start(t, 'drop_oldest')
