@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/text.h"
 #include "core/queue.h"
 
@@ -177,6 +178,8 @@ static void read_json(struct end_client *client, const char *text)
         assert(!client->welcomed);
         client->welcomed = true;
         client->at = at;
+    } else if (strstr(text, "\"type\":\"STATUS\"") != NULL) {
+        assert(client->welcomed);
     } else if (strstr(text, "\"type\":\"MESSAGE\"") != NULL) {
         assert(client->welcomed && position_compare(at, client->at) > 0);
         assert(lies || client->at.epoch == 0 ||
@@ -300,9 +303,10 @@ static void client_send(struct end_client *client, struct fuzz_input *input)
     unsigned how = fuzz_byte(input);
     struct slice bytes = fuzz_slice(input);
     char text[512];
-    size_t len = bytes.len;
+    size_t at_most = conf->clients.max_message_bytes; /* who reads its frames sees to that */
+    size_t len = bytes.len < at_most ? bytes.len : at_most;
     const void *payload = bytes.at;
-    bool as_text = (how & 1) == 0 && text_is_utf8(bytes.at, bytes.len);
+    bool as_text = (how & 1) == 0 && text_is_utf8(payload, len);
     if (client->protocol == CLIENT_JSON && (how & 2) != 0) {
         len = (size_t)snprintf(text, sizeof(text),
                                "{\"type\":\"SEND\",\"id\":%" PRIu64 ",\"payload\":\"x%u\"}",
@@ -426,6 +430,38 @@ void ends_check_bounds(const struct end_node *node)
 }
 
 /* --- start and end --- */
+
+static uint64_t now_ms(void *ctx)
+{
+    (void)ctx;
+    return fuzz_now_ms;
+}
+
+static uint64_t unix_ms(void *ctx)
+{
+    (void)ctx;
+    return clock_unix_ms();
+}
+
+void ends_hub_start(struct end_node *node, struct conf *of_hub, const char *id, uint64_t life,
+                    struct bus *bus)
+{
+    const struct hub_setup setup = {.conf = of_hub,
+                                    .node_id = id,
+                                    .life = life,
+                                    .seed = 1,
+                                    .host = "host",
+                                    .version = "1",
+                                    .bus = bus,
+                                    .upstream_ops = &end_upstream_ops,
+                                    .upstream_ctx = node,
+                                    .client_ops = &end_client_ops,
+                                    .client_ctx = node,
+                                    .now_ms = now_ms,
+                                    .unix_ms = unix_ms};
+    node->hub = hub_new(&setup);
+    hub_start(node->hub);
+}
 
 void ends_start(struct conf *with, bool may_lie)
 {

@@ -38,6 +38,10 @@ void ends_start(struct conf *conf, bool lies);
 /* Frees what is left; the hubs are gone. */
 void ends_stop(void);
 
+/* Starts the hub of a node whose ends these are; the caller frees it. */
+void ends_hub_start(struct end_node *node, struct conf *conf, const char *id, uint64_t life,
+                    struct bus *bus);
+
 /* Each takes what it does from the input. For a node whose turn has begun. */
 void ends_client_step(struct fuzz_input *input, struct end_node *node);
 void ends_upstream_step(struct fuzz_input *input, struct end_node *node);

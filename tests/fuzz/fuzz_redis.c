@@ -50,39 +50,13 @@ static struct conf *conf_of(unsigned shape, unsigned replicas)
     return made[shape][replicas];
 }
 
-static uint64_t now_ms(void *ctx)
-{
-    (void)ctx;
-    return fuzz_now_ms;
-}
-
-static uint64_t unix_ms(void *ctx)
-{
-    (void)ctx;
-    return clock_unix_ms();
-}
-
 static void start(struct conf *conf)
 {
     const char *why = NULL;
     wire_start("n0");
     if (bus_redis_new(NULL, conf, "n0", clock_unix_ms(), &bus, &why) != STATUS_OK)
         abort();
-    const struct hub_setup setup = {.conf = conf,
-                                    .node_id = "n0",
-                                    .life = clock_unix_ms(),
-                                    .seed = 1,
-                                    .host = "host",
-                                    .version = "1",
-                                    .bus = bus,
-                                    .upstream_ops = &end_upstream_ops,
-                                    .upstream_ctx = &node,
-                                    .client_ops = &end_client_ops,
-                                    .client_ctx = &node,
-                                    .now_ms = now_ms,
-                                    .unix_ms = unix_ms};
-    node.hub = hub_new(&setup);
-    hub_start(node.hub);
+    ends_hub_start(&node, conf, "n0", clock_unix_ms(), bus);
 }
 
 static void turn_begin(void)

@@ -33,6 +33,7 @@ struct node {
 static struct node nodes[NODES];
 static struct bus_memory_store *store;
 static bool lies;
+static unsigned lives; /* nodes started so far */
 
 static const char yaml[] = "node: {lease: 1s, drain: 1s}\n"
                            "clients: {max_message: 1KiB}\n"
@@ -59,41 +60,16 @@ static struct conf *conf_of(unsigned policy)
 
 /* --- nodes --- */
 
-static uint64_t now_ms(void *ctx)
-{
-    (void)ctx;
-    return fuzz_now_ms;
-}
-
-static uint64_t unix_ms(void *ctx)
-{
-    (void)ctx;
-    return clock_unix_ms();
-}
-
 static void node_start(struct node *node, struct conf *conf)
 {
     fuzz_say("n%td starts", node - nodes);
     static const char *const ids[NODES] = {"n0", "n1", "n2"};
-    static uint64_t lives;
     const char *id = ids[node - nodes];
     *node = (struct node){.entered_ms = fuzz_now_ms};
     node->bus = lossy_bus_new(bus_memory_new(store, id, clock_boot_ms, clock_unix_ms));
-    const struct hub_setup setup = {.conf = conf,
-                                    .node_id = id,
-                                    .life = clock_unix_ms() + ++lives % 1000,
-                                    .seed = 1,
-                                    .host = "host",
-                                    .version = "1",
-                                    .bus = node->bus,
-                                    .upstream_ops = &end_upstream_ops,
-                                    .upstream_ctx = node,
-                                    .client_ops = &end_client_ops,
-                                    .client_ctx = node,
-                                    .now_ms = now_ms,
-                                    .unix_ms = unix_ms};
-    node->end.hub = hub_new(&setup);
-    hub_start(node->end.hub);
+    /* Now and then earlier than the last: clocks are set back. */
+    uint64_t life = clock_unix_ms() + ++lives % 8;
+    ends_hub_start(&node->end, conf, id, life, node->bus);
 }
 
 static void node_kill(struct node *node)
@@ -395,6 +371,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct conf *conf = conf_of(mode / 2 % 3);
     lies = (mode & 1) != 0;
     answers = 0;
+    lives = 0;
     fuzz_now_ms = 100000;
     store = bus_memory_store_new();
     ends_start(conf, lies);
