@@ -118,19 +118,29 @@ static void named_call_end(struct named_call *named)
     admin_call_end(&named->call);
 }
 
+/* True where Redis says so and the request still waits; else that is its answer. */
+static bool is_there(const struct named_call *named, enum status status, bool found,
+                     const char *missing)
+{
+    struct evhttp_request *req = named->call.req;
+    if (!req)
+        return false;
+    if (status != STATUS_OK)
+        admin_reply_error(req, 503, "Redis does not answer");
+    else if (!found)
+        admin_reply_error(req, 404, missing);
+    return status == STATUS_OK && found;
+}
+
 static void on_session_to_close(void *ctx, enum status status, const struct bus_row *rows,
                                 size_t len, const char *next)
 {
     struct named_call *named = ctx;
-    struct evhttp_request *req = named->call.req;
     (void)next;
-    if (req && status != STATUS_OK)
-        admin_reply_error(req, 503, "Redis does not answer");
-    else if (req && (len == 0 || rows[0].fields_len == 0))
-        admin_reply_error(req, 404, "no such session");
-    else if (req) {
+    bool found = len > 0 && rows[0].fields_len > 0;
+    if (is_there(named, status, found, "no such session")) {
         hub_close_session(named->call.admin->setup.hub, named->name);
-        admin_reply_json(req, 200, json_pack("{s:s}", "closed", named->name));
+        admin_reply_json(named->call.req, 200, json_pack("{s:s}", "closed", named->name));
     }
     named_call_end(named);
 }
@@ -168,15 +178,10 @@ static void on_nodes_for_drain(void *ctx, enum status status, const struct bus_r
                                size_t len, const char *next)
 {
     struct named_call *named = ctx;
-    struct evhttp_request *req = named->call.req;
     (void)next;
-    if (req && status != STATUS_OK)
-        admin_reply_error(req, 503, "Redis does not answer");
-    else if (req && !has_row(rows, len, named->name))
-        admin_reply_error(req, 404, "no such node");
-    else if (req) {
+    if (is_there(named, status, has_row(rows, len, named->name), "no such node")) {
         hub_ask_drain(named->call.admin->setup.hub, named->name);
-        admin_reply_json(req, 202, json_pack("{s:s}", "draining", named->name));
+        admin_reply_json(named->call.req, 202, json_pack("{s:s}", "draining", named->name));
     }
     named_call_end(named);
 }
