@@ -8,8 +8,7 @@ import { hub } from './servers.mjs'
 
 const SESSIONS = 100
 const LEASE_MS = 500
-const RECORD_MS = 1.5 * LEASE_MS // what has changed is written into its record within a lease
-const QUIET_MS = 150 // how long nothing but renewals may be asked before a step is taken to be over
+const QUIET_MS = 1.5 * LEASE_MS // nothing but renewals for so long: the step is over; records are written within a lease
 const STEP_MS = 10_000
 
 /** Calls of each command so far, those that scripts make included. */
@@ -40,7 +39,6 @@ async function idleRate(port, ms) {
 async function countStep(port, idle, step) {
   const [from, before] = [performance.now(), await commandStats(port)]
   await step()
-  await sleep(RECORD_MS)
   const busy = (calls, ms) => calls.some(([name, n]) => n > 3 + 2 * ms * (idle[name] ?? 0))
   let last = await commandStats(port)
   for (;;) {

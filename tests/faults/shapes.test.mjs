@@ -12,6 +12,13 @@ const LEASE_MS = 8000 // longer than these servers take to fail over, on a busy 
 
 const stayed = (rig) => rig.urls.every((url) => rig.backend.of(url).all.length === 1)
 
+async function underLoad(t, options) {
+  const rig = await Rig.start(t, options)
+  await rig.openSessions(SESSIONS)
+  rig.startLoad(RATE)
+  return rig
+}
+
 /** All nodes have renewed their lease since `from`, by the store's own word. */
 async function renewed(rig, from) {
   const scores = async () => (await rig.redis.client.zrange('vinhub:nodes', 0, -1, 'WITHSCORES')).filter((_, i) => i % 2 === 1).map(Number)
@@ -32,9 +39,7 @@ async function judge(rig) {
 
 test('Sentinel: the primary is killed under load, nobody notices', { timeout: 120_000 }, async (t) => {
   const redis = await RedisSentinel.start(t)
-  const rig = await Rig.start(t, { leaseMs: LEASE_MS, redis })
-  await rig.openSessions(SESSIONS)
-  rig.startLoad(RATE)
+  const rig = await underLoad(t, { leaseMs: LEASE_MS, redis })
   const from = Date.now()
   await redis.failOver()
   note(`another primary after ${Date.now() - from} ms`)
@@ -45,9 +50,7 @@ test('Sentinel: the primary is killed under load, nobody notices', { timeout: 12
 
 test('Cluster: each primary in turn is killed under load, that of the leases first', { timeout: 180_000 }, async (t) => {
   const redis = await RedisCluster.start(t)
-  const rig = await Rig.start(t, { leaseMs: LEASE_MS, redis })
-  await rig.openSessions(SESSIONS)
-  rig.startLoad(RATE)
+  const rig = await underLoad(t, { leaseMs: LEASE_MS, redis })
   const leases = redis.homeOf('vinhub:nodes')
   for (const n of [leases, (leases + 1) % 3]) {
     const from = Date.now()
@@ -62,9 +65,7 @@ test('Cluster: each primary in turn is killed under load, that of the leases fir
 
 test('Cluster: slots of leases and sessions move to other primaries under load', { timeout: 120_000 }, async (t) => {
   const redis = await RedisCluster.start(t)
-  const rig = await Rig.start(t, { leaseMs: LEASE_MS, redis })
-  await rig.openSessions(SESSIONS)
-  rig.startLoad(RATE)
+  const rig = await underLoad(t, { leaseMs: LEASE_MS, redis })
   // All from one to one other: slots that move both ways at once can make the servers themselves disagree.
   const from = redis.homeOf('vinhub:nodes')
   const keys = ['vinhub:nodes', ...rig.sessions.map(({ vin }) => `vinhub:session:{remoteWs:${vin}}`)].filter((key) => redis.homeOf(key) === from)
@@ -79,9 +80,7 @@ test('TLS and a user with the rights that the manual names: a node is killed und
   const manual = readFileSync(new URL('../../docker/README.md', import.meta.url), 'utf8')
   const rights = /ACL SETUSER hub on >PASSWORD (.*)$/m.exec(manual)[1].split(' ')
   const redis = await RedisSecured.start(t, rights)
-  const rig = await Rig.start(t, { leaseMs: 2000, redis, settings: { redis: { tls_ca: redis.tlsCa } } })
-  await rig.openSessions(SESSIONS)
-  rig.startLoad(RATE)
+  const rig = await underLoad(t, { leaseMs: 2000, redis, settings: { redis: { tls_ca: redis.tlsCa } } })
   const { hub, sessions } = await rig.busiest()
   const from = performance.now()
   await hub.kill()
