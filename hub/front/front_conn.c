@@ -152,6 +152,7 @@ void conn_start_closing(struct conn *conn, unsigned code, const char *reason)
      */
     free(conn->held);
     conn->held = NULL;
+    conn->held_len = 0;
     conn->paused = false;
     update_reading(conn);
 }
@@ -213,14 +214,20 @@ static void on_message(struct conn *conn, const struct ws_item *item)
         client_message(&conn->client, (enum opcode)item->opcode, item->payload, item->len);
 }
 
-static void hold(struct conn *conn, const uint8_t *bytes, size_t len)
+/* Keeps bytes for a later turn, after those that are kept already: of TLS the rest of what was read
+ * is still to come when the reading stops, no more than that. False: no memory. */
+static bool hold(struct conn *conn, const uint8_t *bytes, size_t len)
 {
-    conn->held = len == 0 ? NULL : malloc(len);
-    if (conn->held == NULL)
-        return;
-    memcpy(conn->held, bytes, len);
-    conn->held_len = (uint32_t)len;
+    if (len == 0)
+        return true;
+    uint8_t *held = realloc(conn->held, conn->held_len + len);
+    if (held == NULL)
+        return false;
+    memcpy(held + conn->held_len, bytes, len);
+    conn->held = held;
+    conn->held_len += (uint32_t)len;
     update_reading(conn);
+    return true;
 }
 
 /* After our close frame only the peer's matters. */
@@ -267,15 +274,20 @@ static bool read_frames(struct conn *conn, uint8_t *bytes, size_t len)
         if (!on_item(conn, &item))
             return false;
     }
+    bool kept = true;
     if (conn->state == CONN_OPEN && (conn->paused || items > ITEMS_MAX))
-        hold(conn, bytes, len);
+        kept = hold(conn, bytes, len);
     if (conn->held != NULL && !conn->paused)
         stream_wake(&conn->stream);
+    if (!kept)
+        return false;
     return conn->state != CONN_CLOSING || closing_frames(conn, &rules, bytes, len);
 }
 
 bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len)
 {
+    if (conn->held != NULL)
+        return hold(conn, bytes, len);
     struct gather *gather = &conn->front->gather;
     assert(gather->conn == NULL && gather->len == 0);
     gather->conn = conn;
@@ -306,10 +318,12 @@ static bool on_bytes(void *owner, uint8_t *bytes, size_t len)
 static bool feed_held(struct conn *conn)
 {
     uint8_t *bytes = conn->held;
+    size_t len = conn->held_len;
     if (bytes == NULL || conn->paused)
         return true;
     conn->held = NULL;
-    bool alive = conn_frames(conn, bytes, conn->held_len);
+    conn->held_len = 0;
+    bool alive = conn_frames(conn, bytes, len);
     free(bytes);
     if (alive)
         update_reading(conn);
