@@ -124,11 +124,19 @@ void sweep_run(void *ctx)
     sweep_arm(front);
 }
 
+/* How long until that time; none of this file's waits is shorter than COARSE_MS. */
+static uint32_t wait_until(uint64_t at_ms, uint64_t now_ms)
+{
+    if (at_ms == UINT64_MAX || at_ms > now_ms + CLOSING_MS)
+        return at_ms == UINT64_MAX ? UINT32_MAX : CLOSING_MS;
+    return at_ms > now_ms + COARSE_MS ? (uint32_t)(at_ms - now_ms) : COARSE_MS;
+}
+
 void sweep_arm(struct front *front)
 {
     if (front->sweep_armed)
         return;
-    uint32_t wait_ms = UINT32_MAX;
+    uint32_t wait_ms = wait_until(timers_next(&front->expiries), clock_boot_ms());
     for (enum queue_name name = QUEUE_HANDSHAKE; name < QUEUES; name++) {
         const struct conn *first = front->queues[name].first;
         if (first == NULL || is_off(front, name))
@@ -139,9 +147,9 @@ void sweep_arm(struct front *front)
             wait_ms = left_ms;
     }
     if (wait_ms == UINT32_MAX)
-        return; /* no connection, so no token either */
-    /* A token's end, or a queue with a shorter wait may get its first member while the timer runs:
-     * never sleep longer than the shortest. */
+        return;
+    /* A queue with a shorter wait, or a token with an earlier end, may get its first member while
+     * the timer runs: never sleep longer than the shortest. */
     if (wait_ms > CLOSING_MS)
         wait_ms = CLOSING_MS;
     front->sweep_armed = true;
