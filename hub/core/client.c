@@ -13,6 +13,14 @@
 #include "core/session.h"
 #include "core/state.h"
 
+/* What the bucket holds at most, in thousandths; more than four million messages count as that. */
+static uint32_t burst_milli(const struct conf *conf)
+{
+    uint32_t burst = conf->clients.rate_burst ? conf->clients.rate_burst
+                                              : conf->clients.rate_messages;
+    return burst < UINT32_MAX / 1000u ? burst * 1000u : UINT32_MAX;
+}
+
 enum status client_open(struct hub *hub, struct client *client, const struct target *target,
                         enum client_protocol protocol, unsigned window_bits)
 {
@@ -25,7 +33,7 @@ enum status client_open(struct hub *hub, struct client *client, const struct tar
     client->protocol = (uint8_t)protocol;
     client->window_bits = (uint8_t)window_bits;
     client->opened_ms = hub->now_ms;
-    client->rate_tokens_milli = hub->conf->clients.rate_burst * 1000u;
+    client->rate_tokens_milli = burst_milli(hub->conf);
     client->rate_at_ms = (uint32_t)hub->now_ms;
     client->state = CLIENT_LIVE;
     /* What was placed in this turn is of the time before this client. */
@@ -45,13 +53,11 @@ bool client_spend(struct client *client)
     uint64_t messages = conf->clients.rate_messages, per_ms = conf->clients.rate_per_ms;
     if (!messages || !per_ms)
         return true;
-    uint64_t burst_milli =
-        (uint64_t)(conf->clients.rate_burst ? conf->clients.rate_burst : messages) * 1000;
     uint32_t now = (uint32_t)client->hub->now_ms;
     uint64_t gained = (uint64_t)(uint32_t)(now - client->rate_at_ms) * messages * 1000 / per_ms;
     uint64_t tokens = client->rate_tokens_milli + gained;
-    if (tokens > burst_milli)
-        tokens = burst_milli;
+    if (tokens > burst_milli(conf))
+        tokens = burst_milli(conf);
     if (gained)
         client->rate_at_ms = now;
     if (tokens < 1000) {
