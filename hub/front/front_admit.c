@@ -205,14 +205,12 @@ static struct in6_addr counted(const struct in6_addr *address)
 
 bool admit_take_ip(struct front *front, struct conn *conn, const struct in6_addr *address)
 {
+    /* Counted without a limit as well: one may come with the next reload. */
     uint32_t max = front->conf->clients.max_per_ip;
-    if (max == 0)
-        return true;
-
     struct in6_addr key = counted(address);
     struct ip_entry *entry;
     HASH_FIND(hh, front->ips, &key, sizeof(key), entry);
-    if (entry != NULL && entry->clients >= max)
+    if (entry != NULL && max > 0 && entry->clients >= max)
         return false;
     if (entry == NULL) {
         entry = calloc(1, sizeof(*entry));

@@ -80,7 +80,7 @@ struct conn {
     struct conn *prev, *next;
     struct handshake *handshake;
     struct ws_reader reader;
-    struct ip_entry *ip;   /* NULL where clients are not counted by address */
+    struct ip_entry *ip;   /* what it is counted under; NULL: it was not let in yet */
     struct expiry *expiry; /* NULL: without a token */
     uint8_t *held;         /* read, but not taken: the core paused it in the middle */
     uint32_t held_len;

@@ -87,6 +87,16 @@ test('limits, origins, replies and the log level count at once, for open clients
   assert.deepEqual(hub.lines.slice(quietFrom), [])
 })
 
+test('a limit for each address counts those who came before it', async (t) => {
+  const services = [service(await Backend.start(t))]
+  const hub = await startHub(t, { settings: { services } })
+  const early = await Promise.all([1, 2, 3].map(() => Browser.open(t, hub.url('/u/V?remoteWs'))))
+  await reloadWith(hub, { services, clients: { max_per_ip: 2 } })
+  assert.equal((await handshake(hub.port, '/u/V?remoteWs')).status, 503)
+  await Promise.all(early.slice(1).map((browser) => browser.close()))
+  await until(async () => (await handshake(hub.port, '/u/V?remoteWs')).status === 101, 3000, 'room for one more')
+})
+
 test('PINGs go on whatever their times become, stop at 0 and start again', async (t) => {
   const backend = await Backend.start(t)
   const services = [service(backend)]
