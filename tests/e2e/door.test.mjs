@@ -12,7 +12,7 @@ import { Backend } from '../lib/backend.mjs'
 import { Browser } from '../lib/browser.mjs'
 import { Authority } from '../lib/certificates.mjs'
 import { runVinhub, scratch, service, SLACK_MS, startHub } from '../lib/hub.mjs'
-import { handshake, handshakeText, rawSocket } from '../lib/net.mjs'
+import { clientFrame, handshake, handshakeText, rawSocket } from '../lib/net.mjs'
 import { freePort } from '../lib/ports.mjs'
 import { inSeconds, token } from '../lib/tokens.mjs'
 import { until } from '../lib/until.mjs'
@@ -109,6 +109,17 @@ test('the client is closed when its token expires', async (t) => {
   }
 })
 
+test('a token expires where no PINGs are sent, and while its client is not read', async (t) => {
+  const { hub, backend } = await withJwt(t, { more: { clients: { ping: { every: '0s' } } } })
+  const open = (vin, protocols) => Browser.open(t, hub.url(`/admin/${vin}?remoteWs&token=${hs256({ exp: inSeconds(2) })}`), { protocols })
+  const [quiet, paused] = [await open('VIN1'), await open('VIN2')]
+  const upstream = await backend.one('/base/admin/VIN2')
+  upstream.socket.pause()
+  const filling = setInterval(() => { if (paused.socket.bufferedAmount === 0) paused.send(Buffer.alloc(100_000)) }, 1)
+  t.defer(() => clearInterval(filling))
+  for (const browser of [quiet, paused]) assert.equal((await browser.ended(3000 + SLACK_MS)).code, 4001)
+})
+
 for (const alg of ['RS256', 'ES256']) {
   test(`${alg}: the public key verifies, and is no shared secret`, async (t) => {
     const make = () => (alg === 'RS256' ? generateKeyPairSync('rsa', { modulusLength: 2048 }) : generateKeyPairSync('ec', { namedCurve: 'P-256' }))
@@ -156,6 +167,16 @@ test('max and max_per_ip: 503 with Retry-After, and room again after one left', 
   await until(async () => (await handshake(hub.port, PATH, from('198.51.100.1').headers)).status === 101, 3000, 'room again')
   assert.ok(await hub.metric('vinhub_refused_total', 'per_ip') >= 1)
   assert.ok(await hub.metric('vinhub_refused_total', 'full') >= 1)
+})
+
+test('a burst of any size that may be configured lets messages through', async (t) => {
+  for (const burst of [4_294_968, 1_000_000_000]) { // 2^32 thousandths, and the most
+    const { hub, backend } = await start(t, { clients: { rate: { messages: 1, per: '1h', burst } } })
+    const browser = await Browser.open(t, hub.url(PATH))
+    for (let n = 0; n < 10; n++) browser.send('one of ten')
+    await until(() => backend.messages.length === 10 || browser.end, 5000, 'ten messages')
+    assert.equal(browser.end, null)
+  }
 })
 
 test('a descriptor is left for the upstream of each client that is let in', async (t) => {
@@ -250,6 +271,30 @@ test('TLS: certificates change with SIGHUP while clients stay, and a bad one cha
   const plain = rawSocket(t, hub.port, handshakeText(PATH))
   await until(() => plain.closed, 5000, 'a plain client to be dropped')
   assert.doesNotMatch(plain.text(), /101/)
+})
+
+test('TLS: what comes in one go is taken whole and in order, also while the backend does not read', async (t) => {
+  const authority = new Authority(t)
+  const { cert, key } = authority.issue('hub')
+  const { hub, backend } = await start(t, { listen: { tls_cert: cert, tls_key: key }, clients: { rate: { messages: 0 } } })
+  const browser = await Browser.open(t, `wss://localhost:${hub.port}${PATH}`, { ca: authority.ca })
+  const upstream = await backend.one('/base/admin/VIN1')
+  const [small, large] = [3000, 3000]
+  const text = (n) => `message ${n} ${'x'.repeat(n < small ? 10 : 3000)}`
+  browser.socket._socket.write(Buffer.concat(Array.from({ length: small }, (_, n) => clientFrame(1, text(n)))))
+  await until(() => backend.messages.length === small || browser.end, 10_000, 'the small ones')
+  upstream.socket.pause()
+  for (let n = small; n < small + large; n++) browser.send(text(n))
+  let [seen, since] = [0, 0]
+  await until(() => {
+    const { bytesWritten } = browser.socket._socket
+    if (bytesWritten !== seen) [seen, since] = [bytesWritten, performance.now()]
+    return performance.now() - since > 200
+  }, 10_000, 'the client to be read no more')
+  upstream.socket.resume()
+  await until(() => backend.messages.length === small + large || browser.end, 20_000, () => `all (have ${backend.messages.length})`)
+  assert.equal(browser.end, null)
+  assert.equal(backend.texts().findIndex((got, n) => got !== text(n)), -1)
 })
 
 test('wss upstreams are verified: authority, name and dates are not to be talked out of', async (t) => {
