@@ -14,12 +14,12 @@
 #include "common/conf.h"
 #include "common/timer.h"
 #include "common/url.h"
-#include "loop/http_head.h"
 #include "loop/loop.h"
 #include "loop/resolve.h"
 #include "loop/stream.h"
 #include "loop/tls.h"
 #include "loop/ws_reader.h"
+#include "upstream/answer.h"
 #include "upstream/upstream.h"
 
 /* Tries at once (contract section 5): what a backend that comes back has to bear of a node. */
@@ -49,9 +49,7 @@ try {
     uint64_t address_at_ms; /* when the next address has its turn */
     uint64_t give_up_at_ms;
     char why[128]; /* of the address that failed last */
-    char accept[WS_ACCEPT_SIZE];
-    char *head; /* the answer so far */
-    size_t head_len, head_cap;
+    struct answer_reader answer;
 };
 
 struct upstream {

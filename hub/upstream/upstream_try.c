@@ -17,9 +17,6 @@
 #include "core/hub.h"
 #include "upstream/upstream_private.h"
 
-/* An answer's head that is larger is no answer to a handshake. */
-#define ANSWER_MAX 32768U
-
 static void connect_next(struct upstream *up);
 
 void try_free(struct try *try)
@@ -31,7 +28,7 @@ void try_free(struct try *try)
     loop_watch_free(try->watch);
     if (try->fd >= 0)
         close(try->fd);
-    free(try->head);
+    answer_reader_fini(&try->answer);
     free(try);
 }
 
@@ -135,7 +132,7 @@ static void print_host(const struct url_parts *parts, char *out, size_t len)
 static void ask(struct upstream *up)
 {
     char key[25], host[300];
-    make_key(key, up->try->accept);
+    make_key(key, up->try->answer.accept);
     print_host(&up->parts, host, sizeof(host));
 
     char *text = NULL;
@@ -324,97 +321,25 @@ void try_deadline(struct upstream *up)
 
 /* --- the answer --- */
 
-/* NULL: it opens the WebSocket (RFC 6455 section 4.1). */
-static const char *answer_wrong(const struct upstream *up, const struct http_head *head)
+static void refused(struct upstream *up, unsigned http_status)
 {
-    struct http_text accept;
-    size_t index = 0;
-    struct http_text value;
-    if (!http_head_lists(head, "upgrade", "websocket") ||
-        !http_head_lists(head, "connection", "upgrade"))
-        return "answer without Upgrade";
-    if (!http_head_one(head, "sec-websocket-accept", &accept) ||
-        !http_text_is(accept, up->try->accept))
-        return "wrong Sec-WebSocket-Accept";
-    if (http_head_next(head, "sec-websocket-extensions", &index, &value) && value.len > 0)
-        return "extension that was not offered";
-    index = 0;
-    if (http_head_next(head, "sec-websocket-protocol", &index, &value) && value.len > 0)
-        return "subprotocol that was not offered";
-    return NULL;
-}
-
-/* 0: not an answer by HTTP. */
-static unsigned answer_status(const struct http_head *head)
-{
-    struct http_text version = head->start[0], status = head->start[1];
-    if (version.len != 8 || memcmp(version.at, "HTTP/1.", 7) != 0 || status.len != 3)
-        return 0;
-    unsigned number = 0;
-    for (size_t i = 0; i < 3; i++) {
-        if (status.at[i] < '0' || status.at[i] > '9')
-            return 0;
-        number = number * 10 + (unsigned)(status.at[i] - '0');
-    }
-    return number;
-}
-
-/* True: the connection is open. */
-static bool judge(struct upstream *up, const char *bytes, size_t len)
-{
-    struct http_head head;
-    unsigned status = http_head_parse(bytes, len, &head) == STATUS_OK ? answer_status(&head) : 0;
-    if (status == 0) {
-        up_end_plain(up, UPSTREAM_END_INVALID, "answer is not HTTP");
-        return false;
-    }
-    if (status != 101) {
-        char why[64];
-        snprintf(why, sizeof(why), "refused with HTTP status %u", status);
-        up_end(up, &(struct upstream_end){
-                       .kind = UPSTREAM_END_REFUSED, .http_status = status, .reason = why});
-        return false;
-    }
-    const char *wrong = answer_wrong(up, &head);
-    if (wrong != NULL)
-        up_end_plain(up, UPSTREAM_END_INVALID, wrong);
-    return wrong == NULL;
-}
-
-static bool keep(struct try *try, const uint8_t *bytes, size_t len)
-{
-    if (try->head_len + len > try->head_cap) {
-        size_t cap = (try->head_len + len) * 2;
-        char *grown = realloc(try->head, cap);
-        if (grown == NULL)
-            return false;
-        try->head = grown;
-        try->head_cap = cap;
-    }
-    memcpy(try->head + try->head_len, bytes, len);
-    try->head_len += len;
-    return true;
+    char why[64];
+    snprintf(why, sizeof(why), "refused with HTTP status %u", http_status);
+    up_end(up, &(struct upstream_end){
+                   .kind = UPSTREAM_END_REFUSED, .http_status = http_status, .reason = why});
 }
 
 void try_answer(struct upstream *up, uint8_t *bytes, size_t len)
 {
-    struct try *try = up->try;
-    size_t before = try->head_len;
-    if (!keep(try, bytes, len)) {
-        up_end_plain(up, UPSTREAM_END_INVALID, "out of memory");
-        return;
+    struct answer answer = answer_take(&up->try->answer, bytes, len);
+    switch (answer.verdict) {
+    case ANSWER_MORE: return;
+    case ANSWER_REFUSES: refused(up, answer.http_status); return;
+    case ANSWER_WRONG: up_end_plain(up, UPSTREAM_END_INVALID, answer.why); return;
+    case ANSWER_OPENS: break;
     }
-    size_t end = http_head_end(try->head, try->head_len, before);
-    if (end == 0) {
-        if (try->head_len > ANSWER_MAX)
-            up_end_plain(up, UPSTREAM_END_INVALID, "answer is too large");
-        return;
-    }
-    size_t rest = try->head_len - end;
-    if (!judge(up, try->head, end))
-        return;
     up_free_try(up);
     talk_begin(up);
-    if (up->state == UP_OPEN && rest > 0)
-        talk_bytes(up, bytes + len - rest, rest);
+    if (up->state == UP_OPEN && answer.used < len)
+        talk_bytes(up, bytes + answer.used, len - answer.used);
 }

@@ -133,11 +133,12 @@ const REFUSALS = [
   ['a wrong Sec-WebSocket-Accept', changed(/Accept: .../, 'Accept: AAA')], ['an empty Sec-WebSocket-Accept', changed(/Accept: .*/, 'Accept:')],
   ['two of Sec-WebSocket-Accept', (upstream) => upstream.accept('Sec-WebSocket-Accept: x\r\n')],
   ['an extension nobody offered', (upstream) => upstream.accept('Sec-WebSocket-Extensions: permessage-deflate\r\n')],
+  ['an extension behind an empty field', (upstream) => upstream.accept('Sec-WebSocket-Extensions:\r\nSec-WebSocket-Extensions: permessage-deflate\r\n')],
   ['a subprotocol nobody offered', (upstream) => upstream.accept('Sec-WebSocket-Protocol: chat\r\n')],
   ...['200 OK', '204 No Content', '301 Moved', '400 Bad Request', '401 Unauthorized', '403 Forbidden', '404 Not Found', '426 Upgrade Required', '500 Error', '502 Bad Gateway', '503 Busy'].map((status) =>
     [`status ${status}`, () => `HTTP/1.1 ${status}\r\nContent-Length: 2\r\nLocation: ws://127.0.0.1:1/\r\n\r\nno`]),
   ['status 100 alone', () => 'HTTP/1.1 100 Continue\r\n\r\n'],
-  ['status 1010', changed('101', '1010')], ['status 10', changed('101', '10')], ['HTTP/2', changed('HTTP/1.1', 'HTTP/2')], ['no HTTP at all', () => 'SSH-2.0-OpenSSH_9.2\r\n\r\n'],
+  ['status 1010', changed('101', '1010')], ['status 10', changed('101', '10')], ['HTTP/2', changed('HTTP/1.1', 'HTTP/2')], ['HTTP/1.x', changed('HTTP/1.1', 'HTTP/1.x')], ['no HTTP at all', () => 'SSH-2.0-OpenSSH_9.2\r\n\r\n'],
   ['a folded field', (upstream) => upstream.accept('X-A: a\r\n b\r\n')], ['a field without a colon', (upstream) => upstream.accept('nonsense\r\n')],
   ['a control byte', (upstream) => upstream.accept('X-A: a\x01b\r\n')],
   ['300 fields', (upstream) => upstream.accept(range(1, 300).map((at) => `X-${at}: x\r\n`).join(''))],

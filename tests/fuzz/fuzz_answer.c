@@ -1,0 +1,247 @@
+/*
+ * What a backend answers to the hub's handshake: as it comes, or the right answer with some of its
+ * lines changed. The first byte says which, the second seeds where it is cut.
+ *
+ * A second reader, of regular expressions, says what opens a WebSocket, what refuses and what is
+ * neither; the hub's must come to the same, in one piece and cut up, and where it opens leave the
+ * bytes of the frames alone.
+ */
+#include <assert.h>
+#include <regex.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fuzz.h"
+#include "upstream/answer.h"
+
+#define ACCEPT      "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+#define ACCEPT_LINE "Sec-WebSocket-Accept: " ACCEPT
+enum { BYTES_MAX = 128 * 1024, MORE_MAX = 300 };
+
+/* --- what it sends --- */
+
+struct text {
+    char bytes[BYTES_MAX];
+    size_t len;
+};
+
+static void add(struct text *out, const char *bytes, size_t len)
+{
+    size_t space = sizeof(out->bytes) - out->len;
+    len = len < space ? len : space;
+    if (len > 0)
+        memcpy(out->bytes + out->len, bytes, len);
+    out->len += len;
+}
+
+static void add_slice(struct text *out, struct fuzz_input *input)
+{
+    struct slice bytes = fuzz_slice(input);
+    add(out, bytes.at, bytes.len);
+}
+
+static void add_filler(struct text *out, struct fuzz_input *input)
+{
+    static char filler[256];
+    memset(filler, 'x', sizeof(filler));
+    add(out, "X-Long: ", 8);
+    for (unsigned left = fuzz_byte(input); left > 0; left--)
+        add(out, filler, sizeof(filler));
+}
+
+/* A line of the right answer, or what becomes of it. */
+static void add_line(struct text *out, struct fuzz_input *input, const char *line)
+{
+    const char *colon = strchr(line, ':');
+    size_t name_len = colon != NULL ? (size_t)(colon - line) + 1 : strlen(line);
+    switch (fuzz_below(input, 8)) {
+    case 0: return;
+    case 1: add_slice(out, input); break;
+    case 2:
+        add(out, line, name_len);
+        add_slice(out, input);
+        break;
+    case 3:
+        add(out, line, strlen(line));
+        add_slice(out, input);
+        break;
+    case 4:
+        add(out, line, name_len);
+        add_slice(out, input);
+        add(out, line + name_len, strlen(line) - name_len);
+        break;
+    default: add(out, line, strlen(line)); break;
+    }
+    add(out, "\r\n", 2);
+}
+
+static void add_more(struct text *out, struct fuzz_input *input)
+{
+    unsigned count = fuzz_below(input, 4);
+    if (count == 3 && fuzz_below(input, 8) == 0)
+        count = MORE_MAX;
+    for (; count > 0 && count < MORE_MAX; count--) {
+        if (fuzz_below(input, 8) == 0)
+            add_filler(out, input);
+        else
+            add_slice(out, input);
+        add(out, "\r\n", 2);
+    }
+    for (; count > 0; count -= 2)
+        add(out, "X: y\r\n", 6);
+}
+
+static void make_answer(struct text *out, struct fuzz_input *input)
+{
+    static const char *const lines[] = {"HTTP/1.1 101 Switching Protocols", "Upgrade: websocket",
+                                        "Connection: Upgrade", ACCEPT_LINE,
+                                        "Sec-WebSocket-Extensions:"};
+    for (size_t i = 0; i < sizeof(lines) / sizeof(*lines); i++)
+        add_line(out, input, lines[i]);
+    add_more(out, input);
+    add(out, "\r\n", 2);
+    struct slice frames = fuzz_rest(input);
+    add(out, frames.at, frames.len);
+}
+
+/* --- the second reader --- */
+
+#define TOKEN   "[-A-Za-z0-9!#$%&'*+.^_`|~]+"
+#define NO_CTRL "[^\x01-\x08\x0a-\x1f\x7f]*"
+#define LISTS   ":(" NO_CTRL ",)?[ \t]*"
+#define NO_MORE "[ \t]*(," NO_CTRL ")?$"
+
+enum pattern { START, FIELD, UPGRADE, CONNECTION, ACCEPTS, OFFERS, PATTERNS };
+
+static bool matches(enum pattern pattern, const char *line)
+{
+    static const char *const patterns[PATTERNS] = {
+        [START] = "^HTTP/1[.][0-9] [0-9]{3}( " NO_CTRL ")?$",
+        [FIELD] = "^" TOKEN ":" NO_CTRL "$",
+        [UPGRADE] = "^upgrade" LISTS "websocket" NO_MORE,
+        [CONNECTION] = "^connection" LISTS "upgrade" NO_MORE,
+        [ACCEPTS] = "^sec-websocket-accept:",
+        [OFFERS] = "^sec-websocket-(extensions|protocol):[ \t]*[^ \t]",
+    };
+    static regex_t made[PATTERNS];
+    static bool is_made[PATTERNS];
+    int flags = REG_EXTENDED | REG_NOSUB | (pattern > FIELD ? REG_ICASE : 0);
+    if (!is_made[pattern] && regcomp(&made[pattern], patterns[pattern], flags) != 0)
+        abort();
+    is_made[pattern] = true;
+    return regexec(&made[pattern], line, 0, NULL, 0) == 0;
+}
+
+/* What the lines have said so far. */
+struct heard {
+    size_t fields, accepts;
+    unsigned status;
+    bool malformed, upgrade, connection, right, offers;
+};
+
+static void hear_line(struct heard *heard, const char *line, bool first)
+{
+    heard->malformed = heard->malformed || !matches(first ? START : FIELD, line);
+    if (first) {
+        heard->status = heard->malformed ? 0 : (unsigned)strtoul(line + 9, NULL, 10);
+        return;
+    }
+    heard->fields++;
+    heard->upgrade = heard->upgrade || matches(UPGRADE, line);
+    heard->connection = heard->connection || matches(CONNECTION, line);
+    heard->offers = heard->offers || matches(OFFERS, line);
+    if (matches(ACCEPTS, line)) {
+        const char *value = strchr(line, ':') + 1;
+        value += strspn(value, " \t");
+        heard->accepts++;
+        heard->right = strncmp(value, ACCEPT, strlen(ACCEPT)) == 0 &&
+                       value[strlen(ACCEPT) + strspn(value + strlen(ACCEPT), " \t")] == '\0';
+    }
+}
+
+static struct heard hear(const char *head, size_t len)
+{
+    struct heard heard = {0};
+    for (size_t at = 0; at < len;) {
+        const char *end = memmem(head + at, len - at, "\r\n", 2);
+        size_t line_len = (size_t)(end - head) - at;
+        char *line = strndup(head + at, line_len);
+        heard.malformed = heard.malformed || strlen(line) != line_len;
+        hear_line(&heard, line, at == 0);
+        free(line);
+        at += line_len + 2;
+    }
+    heard.malformed = heard.malformed || heard.fields > HTTP_FIELDS_MAX;
+    return heard;
+}
+
+static struct answer expect(const char *bytes, size_t len)
+{
+    const char *end = memmem(bytes, len, "\r\n\r\n", 4);
+    size_t head_len = end != NULL ? (size_t)(end - bytes) + 4 : len;
+    if (head_len > ANSWER_MAX)
+        return (struct answer){.verdict = ANSWER_WRONG};
+    if (end == NULL)
+        return (struct answer){.verdict = ANSWER_MORE};
+    struct heard heard = hear(bytes, head_len - 2);
+    if (heard.malformed || heard.status == 0)
+        return (struct answer){.verdict = ANSWER_WRONG};
+    if (heard.status != 101)
+        return (struct answer){.verdict = ANSWER_REFUSES, .http_status = heard.status};
+    bool opens = heard.upgrade && heard.connection && heard.accepts == 1 && heard.right &&
+                 !heard.offers;
+    return (struct answer){.verdict = opens ? ANSWER_OPENS : ANSWER_WRONG, .used = head_len};
+}
+
+/* --- the hub's --- */
+
+/* cuts 0: in one piece. used counts from the first byte on. */
+static struct answer take(const char *bytes, size_t len, unsigned cuts)
+{
+    struct answer_reader reader = {.accept = ACCEPT};
+    struct answer answer = {.verdict = ANSWER_MORE};
+    for (size_t at = 0; answer.verdict == ANSWER_MORE && at < len;) {
+        size_t n = len - at;
+        cuts = cuts * 75 % 65537;
+        if (cuts > 0 && n > 1 + cuts % (at < 1000 ? 9 : 5000))
+            n = 1 + cuts % (at < 1000 ? 9 : 5000);
+        void *piece = fuzz_copy((struct slice){bytes + at, n});
+        answer = answer_take(&reader, piece, n);
+        assert(answer.verdict != ANSWER_OPENS || answer.used <= n);
+        answer.used += at;
+        free(piece);
+        at += n;
+    }
+    answer_reader_fini(&reader);
+    return answer;
+}
+
+static void check(struct answer is, struct answer should)
+{
+    assert(is.verdict == should.verdict);
+    assert(is.verdict != ANSWER_OPENS || is.used == should.used);
+    assert(is.verdict != ANSWER_REFUSES || is.http_status == should.http_status);
+    assert((is.why != NULL) == (is.verdict == ANSWER_WRONG));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    static struct text text;
+    struct fuzz_input input = {data, len};
+    bool made = fuzz_below(&input, 2) == 1;
+    unsigned cuts = 1U + fuzz_byte(&input);
+    text.len = 0;
+    if (made)
+        make_answer(&text, &input);
+    else
+        add(&text, (const char *)input.at, input.len);
+
+    struct answer should = expect(text.bytes, text.len);
+    struct answer whole = take(text.bytes, text.len, 0), cut = take(text.bytes, text.len, cuts);
+    check(whole, should);
+    check(cut, should);
+    assert(whole.why == cut.why);
+    return 0;
+}
