@@ -113,25 +113,27 @@ void peers_read(struct hub *hub, uint64_t sent_ms, const struct bus_node *nodes,
 }
 
 /*
- * Lives are ordered by the clock of the peer's machine. One that has not spoken for a lease gives
- * way to an earlier one: the clock was set back, and the node started again. Should it have been a
- * late message after all, the later life's next one puts that right.
+ * Lives are ordered by the clock of the peer's machine, so that what an old life still had on its
+ * way does not count. An earlier one that is heard for a lease, and no later one meanwhile, is no
+ * echo: the clock was set back, and the node started again.
  */
-static bool is_late(const struct hub *hub, const struct peer *peer, uint64_t life)
+static bool is_late(const struct hub *hub, struct peer *peer, uint64_t life)
 {
-    return life < peer->life && hub->now_ms - peer->spoke_ms < lease_ms_of(hub, peer);
+    if (life >= peer->life)
+        peer->echo_ms = 0;
+    else if (!peer->echo_ms)
+        peer->echo_ms = hub->now_ms;
+    return life < peer->life && hub->now_ms - peer->echo_ms < lease_ms_of(hub, peer);
 }
 
 void peers_heard(struct hub *hub, const struct envelope *envelope)
 {
     struct peer *peer = peer_find(hub, envelope->node.at, envelope->node.len);
     struct member *member, *next;
-    if (!peer || is_late(hub, peer, envelope->life))
-        return;
-    peer->spoke_ms = hub->now_ms;
-    if (envelope->life == peer->life)
+    if (!peer || is_late(hub, peer, envelope->life) || envelope->life == peer->life)
         return;
     peer->life = envelope->life;
+    peer->echo_ms = 0;
     DL_FOREACH_SAFE2(peer->members, member, next, peer_next)
     if (member->life != peer->life)
         membership_remove(member);

@@ -70,7 +70,7 @@ struct peer {
     uint64_t since_ms; /* from when on the score has been seen unchanged, own clock */
     uint32_t lease_ms; /* 0: not known */
     uint64_t life;     /* the one it speaks in; 0: not heard */
-    uint64_t spoke_ms; /* when it last did, in that life */
+    uint64_t echo_ms;  /* since when an earlier one is heard, and this is not; 0: it is not */
     bool dead;
     bool listed;              /* in the reading at hand */
     struct member *members;   /* memberships of that node in sessions owned here */

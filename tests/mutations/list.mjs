@@ -146,8 +146,14 @@ void ownership_claim`,
     {
         name: 'an earlier life being heard where the clock was set back',
         file: 'hub/core/peers.c',
-        from: 'return life < peer->life && hub->now_ms - peer->spoke_ms < lease_ms_of(hub, peer);',
+        from: 'return life < peer->life && hub->now_ms - peer->echo_ms < lease_ms_of(hub, peer);',
         to: 'return life < peer->life;',
+    },
+    {
+        name: 'the time for which an earlier life has to be heard',
+        file: 'hub/core/peers.c',
+        from: 'return life < peer->life && hub->now_ms - peer->echo_ms < lease_ms_of(hub, peer);',
+        to: 'return false;',
     },
     {
         name: 'the repeated HELLO',

@@ -392,6 +392,24 @@ static void every_hello_is_lost(struct world *world)
     nobody_keeps_a_thing(world);
 }
 
+/* What the life before still had on its way: TCP delivers it when the new one is at home. */
+static void a_message_of_the_life_before_arrives(struct world *world)
+{
+    n0_owns_n1_watches(world);
+    world->arrives_late = true;
+    link_stall(&world->nodes[1], 8 * LEASE_US);
+    client_leave(&world->clients[6], 1001);
+    world_pass(world, 5 * MS);
+    n1_starts_again(world);
+    client_start(world, 6, 1);
+    client_start(world, 3, 1);
+    until(world, watchers_welcome, "n1 is a member again");
+    world_pass(world, 10 * LEASE_US);
+    say(world);
+    until(world, all_heard, "n1 is still a member");
+    everybody_gets_a_push(world);
+}
+
 /* A reading that was asked for before the owner renewed and is answered after its deadline. */
 
 static void until_n1_renews(struct world *world, struct request *request)
@@ -538,6 +556,9 @@ const struct sim_case cases[] = {
          "a node whose clock was set back between two lives is heard, and leaves nothing behind",
      .script = a_clock_is_set_back,
      .history = 10},
+    {.name = "what a life that is over still had on its way ends no membership",
+     .script = a_message_of_the_life_before_arrives,
+     .history = 0},
     {.name = "a node that started again unseen is heard by its second HELLO",
      .script = the_first_hello_is_lost,
      .history = 10},
