@@ -34,7 +34,7 @@ struct client {
     struct client *next, *prev; /* in the session's list */
     struct queue *queue;        /* NULL while the socket takes everything */
     uint64_t sent;              /* messages, for the closing log line */
-    uint16_t pending;           /* own messages that wait for the upstream */
+    uint32_t pending;           /* own messages that wait for the upstream */
     uint8_t protocol;           /* enum client_protocol */
     uint8_t state;              /* enum client_state; one setter */
     /* With permessage-deflate the client's window, 8 to 15; 0: nothing is deflated for it */

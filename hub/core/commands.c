@@ -40,13 +40,20 @@ uint64_t commands_confirmed(const struct session *session)
     return session->out.last_number;
 }
 
+/* What it counts for in the queue: without content as much as one byte, so that those have a bound,
+ * too. */
+static size_t weight(size_t len)
+{
+    return len ? len : 1;
+}
+
 static void command_free(struct session *session, struct command *command)
 {
     struct commands *out = &session->out;
     if (out->unsent == command)
         out->unsent = command->next;
     DL_DELETE(out->list, command);
-    out->bytes -= command->len;
+    out->bytes -= weight(command->len);
     out->len--;
     if (command->client)
         command->client->pending--;
@@ -110,14 +117,14 @@ static bool may_tell(const struct session *session)
 static bool has_room(const struct session *session, size_t len)
 {
     return !session->out.list ||
-           session->out.bytes + len <= session->service->to_upstream.queue_bytes;
+           session->out.bytes + weight(len) <= session->service->to_upstream.queue_bytes;
 }
 
 static void append(struct session *session, struct command *command)
 {
     struct commands *out = &session->out;
     DL_APPEND(out->list, command);
-    out->bytes += command->len;
+    out->bytes += weight(command->len);
     out->len++;
     metric_observe(HISTOGRAM_UPSTREAM_QUEUE, out->bytes);
     if (!out->unsent)

@@ -167,6 +167,25 @@ test('the client whose message does not fit the waiting queue is closed with 400
   assert.equal(page.end, null)
 })
 
+test('messages of a client that has left go upstream, however many and small they are', async (t) => {
+  const { backend, hub } = await start(t, { ...FAST, to_upstream: { queue: '256KiB' } }, { rate: { messages: 0 } })
+  backend.handshake = 'mute'
+  const page = await Browser.open(t, hub.url(PAGE))
+  const count = 2 ** 16
+  for (let n = 0; n < count; n++) page.send('x')
+  await page.close()
+  backend.handshake = 'accept'
+  await until(() => backend.texts().length === count, 10_000, () => `all of them, not ${backend.texts().length}`)
+})
+
+test('messages without content fill the waiting queue, too', async (t) => {
+  const { backend, hub } = await start(t, { ...FAST, to_upstream: { queue: '16KiB' } }, { rate: { messages: 0 } })
+  backend.handshake = 'mute'
+  const page = await Browser.open(t, hub.url(PAGE))
+  for (let n = 0; n < 20_000; n++) page.send('')
+  assert.equal((await page.ended()).code, 4004)
+})
+
 test('clients whose messages waited for longer than `wait` are closed with 4004, spread over half of it', async (t) => {
   const { backend, hub, page } = await startOpen(t, { ...FAST, to_upstream: { queue: '64KiB', wait: '2s' } })
   const waiting = await Promise.all(Array.from({ length: 10 }, () => Browser.open(t, hub.url(PAGE))))
