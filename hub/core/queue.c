@@ -26,9 +26,15 @@ static struct item *item_at(const struct queue *queue, size_t i)
     return &queue->items[(queue->head + i) & (queue->cap - 1)];
 }
 
+/* Without content it counts as one byte: those have a bound, too. */
+static size_t publication_bytes(const struct publication *publication)
+{
+    return publication->len ? publication->len : 1;
+}
+
 static size_t item_bytes(const struct item *item)
 {
-    return item->wire ? item->wire->len : item->publication->len;
+    return item->wire ? item->wire->len : publication_bytes(item->publication);
 }
 
 static void item_unref(struct item *item)
@@ -194,6 +200,8 @@ static bool make_room(struct client *client, struct queue *queue, size_t len)
     bool only_own = client->protocol != CLIENT_RAW && queue->own_bytes >= at_most;
     if (policy == SLOW_CLOSE || only_own) {
         metric_drop(DROP_SLOW_CLIENT, queue->len + 1);
+        while (queue->len) /* counted once: the close would count them again */
+            pop(queue);
         client_close(client, CLOSE_SLOW, "slow client");
         return false;
     }
@@ -208,7 +216,7 @@ void queue_publication(struct client *client, struct publication *publication)
     if (client->protocol == CLIENT_RAW && is_gap_note(publication))
         return;
     struct queue *queue = queue_get(client);
-    if (make_room(client, queue, publication->len))
+    if (make_room(client, queue, publication_bytes(publication)))
         append(queue, (struct item){.publication = publication_ref(publication)});
 }
 

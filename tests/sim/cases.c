@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/metrics.h"
 #include "sim.h"
 
 #define MS           1000u
@@ -443,6 +444,28 @@ static void an_owner_renews_at_the_last_moment(struct world *world)
     everybody_gets_a_push(world);
 }
 
+/* A client that takes nothing, and pushes that weigh nothing. */
+
+static uint64_t pushes_dropped(void)
+{
+    return metric_drops(DROP_SLOW_CLIENT) + metric_drops(DROP_CLIENT_GONE);
+}
+
+static void pushes_without_content_fill_a_queue(struct world *world)
+{
+    size_t *bound = &world->conf->services[0]->slow_client.queue_bytes, kept = *bound;
+    uint64_t before = pushes_dropped();
+    n0_owns_n1_speaks(world);
+    *bound = 10;
+    world->clients[0].busy = true;
+    for (int i = 0; i < 11; i++)
+        backend_push(world, 0, NULL);
+    world_pass(world, 200 * MS);
+    *bound = kept;
+    expect(world, !world->clients[0].open, "the slow client is closed");
+    expect(world, pushes_dropped() - before == 11, "each of its pushes is counted, and once");
+}
+
 /* Somebody else writes to the store. */
 
 static struct slice any_name(struct world *world)
@@ -567,6 +590,9 @@ const struct sim_case cases[] = {
      .history = 10},
     {.name = "an owner that renewed while it was being found dead stays the owner",
      .script = an_owner_renews_at_the_last_moment,
+     .history = 10},
+    {.name = "pushes without content fill the queue of a slow client, and are counted once",
+     .script = pushes_without_content_fill_a_queue,
      .history = 10},
     {.name = "lies on the bus crash nobody", .script = a_liar_writes_to_the_store, .history = 10},
     {.name = "data deleted by hand cost no owner its session, and no member a push",

@@ -152,8 +152,9 @@ void backend_push(struct world *world, int session, const char *marker)
     for (struct upstream *upstream = world->upstreams; upstream; upstream = upstream->next) {
         if (upstream->backend != session || upstream->state != SIM_OPEN || !upstream->node->alive)
             continue;
-        char text[96];
-        snprintf(text, sizeof text, "%s %" PRIu64, marker, ++upstream->number);
+        char text[96] = "";
+        if (marker)
+            snprintf(text, sizeof text, "%s %" PRIu64, marker, ++upstream->number);
         upstream_later(upstream, EVENT_MESSAGE, between(world, 50, 2000), text);
     }
 }

@@ -292,6 +292,7 @@ void sub_cut(struct sim_node *node, bool deaf);
 /* peers.c */
 extern const struct upstream_ops sim_upstream_ops;
 extern const struct client_ops sim_client_ops;
+/* marker NULL: a message without content. */
 void backend_push(struct world *world, int session, const char *marker);
 void backend_stop(struct world *world, int session);
 void upstreams_of_node_die(struct sim_node *node);
