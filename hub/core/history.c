@@ -205,6 +205,13 @@ void history_receive(struct session *session, struct publication *publication)
     }
 }
 
+/* The owner of that epoch has told of more than has been heard of it (history_joined). */
+static bool told_of_more(const struct session *session)
+{
+    return !session->recovering && timer_armed(&session->recover) &&
+           position_compare(session->at, session->recover_to) < 0;
+}
+
 void history_epoch_begins(struct session *session, uint64_t epoch)
 {
     struct position start = {epoch, 0};
@@ -215,6 +222,8 @@ void history_epoch_begins(struct session *session, uint64_t epoch)
         timer_stop(&session->hub->timers, &session->recover);
         session->at = start; /* nothing was missed: the end of the old epoch has come by */
         recovered(session, start);
+    } else if (told_of_more(session)) {
+        session->doubt = true; /* what was to come has not */
     } else if (!session->recovering && !session->doubt && !session_is_owned(session)) {
         session->at = start;
         hub_mark_dirty(session);
@@ -281,6 +290,7 @@ void history_owner_epoch(struct session *session)
         position_compare(session->at, start) < 0) {
         /* Pushes of the old epoch may still be on their way; the own announcement comes behind
          * them. */
+        session->doubt = session->doubt || told_of_more(session);
         session->recovering = true;
         session->recover_tag = 0;
         session->recover_to = start;

@@ -128,7 +128,8 @@ static void on_told(void *ctx, uint64_t tag, enum status status)
 
 static void on_push(struct session *session, const struct envelope *envelope)
 {
-    if (session->state == SESSION_ENDED)
+    /* Not subscribed yet: of an earlier subscription, and nobody heard what came after it. */
+    if (session->state == SESSION_ENDED || !session->subscribed)
         return;
     /* The channel is in the order of the store, but answers and inbox may run ahead of it: what
      * counts is where the stream stands. */

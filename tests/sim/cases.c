@@ -615,6 +615,8 @@ const struct sim_case cases[] = {
     {.name = "seed 15184: what was handed back was taken from an old connection", .seed = 15184},
     {.name = "seed 15240: a client that resumed was told of a gap before its position",
      .seed = 15240},
+    {.name = "seed 24587: a push that an earlier subscription still heard hid the one after it",
+     .seed = 24587},
     {.name = "seed 25412: a late TAKE brought back the life before of a member", .seed = 25412},
     {.name = "seed 57000: a client that resumed was told of a gap of an older epoch",
      .seed = 57000},
