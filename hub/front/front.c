@@ -13,6 +13,7 @@ static void on_turn(void *ctx)
 {
     struct front *front = ctx;
     front->now_ms = (uint32_t)clock_boot_ms();
+    front->inflated_bytes = 0;
 }
 
 /* A share of the descriptors is for Redis, upstreams and the admin port. */
@@ -66,8 +67,10 @@ enum status front_new(struct loop *loop, struct conf *conf, struct front **out, 
     front->admit = admit_new(conf, why, why_len);
     front->sweep_timer = loop_timer_new(loop, sweep_run, front);
     front->listen_timer = loop_timer_new(loop, listen_resume, front);
+    front->share_timer = loop_timer_new(loop, share_give, front);
     enum status status = STATUS_OK;
-    if (front->deflater == NULL || front->sweep_timer == NULL || front->listen_timer == NULL)
+    if (front->deflater == NULL || front->sweep_timer == NULL || front->listen_timer == NULL ||
+        front->share_timer == NULL)
         status = STATUS_NO_MEMORY;
     else if (front->admit == NULL)
         status = STATUS_INVALID;
@@ -146,6 +149,7 @@ void front_free(struct front *front)
     close_all(front);
     loop_timer_free(front->sweep_timer);
     loop_timer_free(front->listen_timer);
+    loop_timer_free(front->share_timer);
     timers_fini(&front->expiries);
     deflater_free(front->deflater);
     tls_context_free(front->tls);

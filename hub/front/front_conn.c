@@ -76,6 +76,7 @@ void conn_free(struct conn *conn)
     dequeue(conn);
     admit_release_ip(conn);
     conn_forget_expiry(conn);
+    share_forget(conn);
     handshake_free(conn->handshake);
     ws_reader_fini(&conn->reader);
     free(conn->held);
@@ -150,6 +151,7 @@ void conn_start_closing(struct conn *conn, unsigned code, const char *reason)
     conn_enqueue(conn, QUEUE_CLOSING);
     /* Nothing that waits is for the core any more, and the answer to the close frame must be seen.
      */
+    share_forget(conn);
     free(conn->held);
     conn->held = NULL;
     conn->held_len = 0;
@@ -194,9 +196,10 @@ static void on_compressed(struct conn *conn, const struct ws_item *item)
 {
     struct front *front = conn->front;
     const uint8_t *plain = NULL;
-    size_t len = 0;
-    enum status status = inflate_message(front->deflater, item->payload, item->len,
-                                         front->conf->clients.max_message_bytes, &plain, &len);
+    size_t len = 0, max = front->conf->clients.max_message_bytes;
+    enum status status = inflate_message(front->deflater, item->payload, item->len, max, &plain,
+                                         &len);
+    share_spend(conn, status == STATUS_OK ? len : max);
     if (status == STATUS_OK && item->opcode == WS_TEXT && !text_is_utf8(plain, len))
         status = STATUS_REFUSED;
     if (status == STATUS_OK)
@@ -259,6 +262,18 @@ static bool on_item(struct conn *conn, const struct ws_item *item)
     return true;
 }
 
+/* What is held is read on in a later turn, with on_writable. */
+static void ask_for_turn(struct conn *conn)
+{
+    if (conn->held == NULL || conn->paused)
+        return;
+    if (share_is_left(conn))
+        stream_wake(&conn->stream);
+    else
+        share_wait(conn);
+}
+
+/* What is left when its turn is over is held. */
 static bool read_frames(struct conn *conn, uint8_t *bytes, size_t len)
 {
     size_t message_max = conn->front->conf->clients.max_message_bytes;
@@ -270,17 +285,14 @@ static bool read_frames(struct conn *conn, uint8_t *bytes, size_t len)
     struct ws_item item;
     unsigned items = 0;
     while (conn->state == CONN_OPEN && !conn->paused && items++ < ITEMS_MAX &&
-           ws_next(&conn->reader, &rules, &bytes, &len, &item)) {
+           share_is_left(conn) && ws_next(&conn->reader, &rules, &bytes, &len, &item)) {
         if (!on_item(conn, &item))
             return false;
     }
-    bool kept = true;
-    if (conn->state == CONN_OPEN && (conn->paused || items > ITEMS_MAX))
-        kept = hold(conn, bytes, len);
-    if (conn->held != NULL && !conn->paused)
-        stream_wake(&conn->stream);
-    if (!kept)
+    conn->share_granted = false;
+    if (conn->state == CONN_OPEN && !hold(conn, bytes, len))
         return false;
+    ask_for_turn(conn);
     return conn->state != CONN_CLOSING || closing_frames(conn, &rules, bytes, len);
 }
 
@@ -314,13 +326,17 @@ static bool on_bytes(void *owner, uint8_t *bytes, size_t len)
     return true;
 }
 
-/* What was held back when the core paused it. */
+/* What was held back when the core paused it, or its turn was over. */
 static bool feed_held(struct conn *conn)
 {
     uint8_t *bytes = conn->held;
     size_t len = conn->held_len;
     if (bytes == NULL || conn->paused)
         return true;
+    if (!share_is_left(conn)) {
+        share_wait(conn);
+        return true;
+    }
     conn->held = NULL;
     conn->held_len = 0;
     bool alive = conn_frames(conn, bytes, len);
@@ -369,6 +385,7 @@ void conn_new(struct front *front, int fd, const struct in6_addr *peer)
     conn->handshake = handshake;
     conn->client.state = CLIENT_GONE;
     conn->heard_ms = front->now_ms;
+    conn->share_bytes = SHARE_BYTES;
     front->connections++;
 
     /* Ahead of TLS comes the PROXY header. */
@@ -422,8 +439,7 @@ static void op_pause(void *ctx, struct client *client, bool paused)
     conn->paused = paused;
     conn->heard_ms = front->now_ms;
     update_reading(conn);
-    if (!paused && conn->held != NULL)
-        stream_wake(&conn->stream);
+    ask_for_turn(conn);
 }
 
 static struct wire *op_deflate(void *ctx, unsigned opcode, const uint8_t *payload, size_t len)

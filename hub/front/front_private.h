@@ -75,6 +75,10 @@ struct conn {
     bool paused;           /* by the core */
     bool deaf;             /* its input can't be parsed any more */
     bool deflate;          /* permessage-deflate was agreed */
+    bool share_waits;      /* is in the front's row; this and the next four are front_share.c's */
+    bool share_granted;    /* its turn has come */
+    int32_t share_bytes;   /* may be inflated; below 0: what was too much */
+    struct conn *share_prev, *share_next;
     struct stream stream;
     struct front *front;
     struct conn *prev, *next;
@@ -112,6 +116,9 @@ struct front {
     struct tls_context *tls; /* NULL: plain */
     struct deflater *deflater;
     struct gather gather;
+    size_t inflated_bytes; /* in this turn */
+    struct conn *sharing;  /* whose credit is used up, with what they have sent; utlist */
+    struct loop_timer *share_timer;
     struct timers expiries;
     struct ip_entry *ips; /* uthash */
     struct conn_queue queues[QUEUES];
@@ -213,6 +220,21 @@ struct wire *deflate_message(struct deflater *deflater, unsigned opcode, const u
 enum status inflate_message(struct deflater *deflater, const uint8_t *payload, size_t len,
                             size_t max, const uint8_t **out, size_t *out_len);
 void inflate_done(struct deflater *deflater);
+
+/* --- front_share.c --- */
+
+/* The credit of a connection, and what it gets each round. */
+#define SHARE_BYTES 65536
+
+/* Its next message may be read: it agreed to no compression, or has credit and the turn has room.
+ */
+bool share_is_left(const struct conn *conn);
+void share_spend(struct conn *conn, size_t len);
+/* Puts it into the row of those who wait. When its turn has come its stream is woken. */
+void share_wait(struct conn *conn);
+void share_forget(struct conn *conn);
+/* Of the timer: the turn of the next in the row. */
+void share_give(void *front);
 
 /* --- front_listen.c --- */
 

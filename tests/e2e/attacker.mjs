@@ -15,9 +15,9 @@ const MASK_KEY = 4
 
 const repeated = (frame) => Buffer.alloc(Math.floor(CHUNK / frame.length) * frame.length, frame)
 
-function bomb(size) {
-  const packed = zlib.deflateRawSync(Buffer.alloc(size), { finishFlush: zlib.constants.Z_SYNC_FLUSH })
-  return clientFrame(2, packed.subarray(0, packed.length - MASK_KEY), { rsv: 4 })
+function deflated(opcode, payload) {
+  const packed = zlib.deflateRawSync(payload, { finishFlush: zlib.constants.Z_SYNC_FLUSH })
+  return clientFrame(opcode, packed.subarray(0, packed.length - MASK_KEY), { rsv: 4 })
 }
 
 /** first: what is sent on connect; tick: each TICK_MS; flood: as fast as the hub takes it, once it has answered. */
@@ -33,8 +33,8 @@ const KINDS = {
   'deaf-pings': { first: handshakeText(path), flood: repeated(clientFrame(9, Buffer.alloc(125))), deaf: true },
   'deaf-heartbeats': { first: handshakeText(path), flood: repeated(clientFrame(1, 'ping')), deaf: true },
   deaf: { first: handshakeText(path), deaf: true },
-  bomb: { first: handshakeText(path, EXTENSION), flood: bomb(256 * 1024 * 1024) },
-  'small-bombs': { first: handshakeText(path, EXTENSION), flood: repeated(bomb(100_000)) },
+  bomb: { first: handshakeText(path, EXTENSION), flood: deflated(2, Buffer.alloc(256 * 1024 * 1024)) },
+  'deflated-pings': { first: handshakeText(path, `${EXTENSION}Sec-WebSocket-Protocol: vinhub.v1\r\n`), flood: repeated(deflated(1, JSON.stringify({ type: 'PING', more: 'x'.repeat(1_000_000) }))) },
   messages: { first: handshakeText(path), flood: repeated(clientFrame(1, 'a message that is forwarded')) },
   'never-close': { first: handshakeText(path), once: clientFrame(3, 'ill-formed'), flood: Buffer.alloc(CHUNK), keep: true },
   garbage: { flood: () => randomBytes(CHUNK), unasked: true },
