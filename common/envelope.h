@@ -74,8 +74,8 @@ enum item_kind {
     /* Name: node; id: its life; number: last JOIN number; after: last command that went upstream;
        opcode: unused; bytes: count as decimal text */
     ITEM_MEMBER = 2,
-    ITEM_SEND =
-        3, /* name: client id; id: last SEND id that went upstream; time_ms: Unix time of it */
+    ITEM_SEND = 3, /* name: client id; id: last SEND id that went upstream; time_ms: Unix time of it
+                      by the sender's clock, which the receiver's need not agree with */
 };
 
 struct slice {

@@ -190,14 +190,6 @@ static bool went_before(const struct session *session, const struct command *com
     return command->send_id && last_sends_covers(session, command->sender, command->send_id);
 }
 
-static void note_sent(struct session *session, const struct command *command)
-{
-    struct hub *hub = session->hub;
-    if (command->send_id)
-        last_sends_note(session, command->sender, command->send_id,
-                        hub->setup.unix_ms(hub->setup.clock_ctx));
-}
-
 static void done(struct session *session, struct command *command)
 {
     if (command->member) {
@@ -226,7 +218,8 @@ static void pump_upstream(struct session *session)
                 return;
             }
             metric_add(METRIC_UPSTREAM_MESSAGES_OUT, 1);
-            note_sent(session, command);
+            if (command->send_id)
+                last_sends_note(session, command->sender, command->send_id);
         }
         done(session, command);
     }

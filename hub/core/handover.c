@@ -211,6 +211,7 @@ static void part(struct session *session, uint64_t epoch)
         abort();
     struct member *member;
     struct last_send *send, *next;
+    uint64_t unix_ms = hub->setup.unix_ms(hub->setup.clock_ctx);
     size_t n = 0;
     DL_FOREACH (session->members, member)
         items[n++] = (struct envelope_item){.kind = ITEM_MEMBER,
@@ -222,7 +223,7 @@ static void part(struct session *session, uint64_t epoch)
         items[n++] = (struct envelope_item){.kind = ITEM_SEND,
                                             .name = copy(send->client),
                                             .id = send->id,
-                                            .time_ms = send->at_unix_ms};
+                                            .time_ms = unix_ms - (hub->now_ms - send->at_ms)};
     *parting = (struct parting){
         .hub = hub, .session = id, .url = url, .epoch = epoch, .items = items, .items_len = n};
     memcpy(parting->to, session->move.to, sizeof parting->to);
@@ -301,7 +302,7 @@ static void learn(struct session *session, const struct envelope *envelope)
         } else if (item->kind == ITEM_SEND && item->name.len && item->name.len <= 32) {
             char client[33] = {0};
             memcpy(client, item->name.at, item->name.len);
-            last_sends_learn(session, client, item->id, item->time_ms);
+            last_sends_note(session, client, item->id);
         }
     }
 }

@@ -18,20 +18,21 @@ bool last_sends_covers(const struct session *session, const char *client, uint64
     return send && id <= send->id;
 }
 
-static void forget_old(struct session *session, uint64_t unix_ms)
+static void forget_old(struct session *session)
 {
     struct last_send *send, *next;
     HASH_ITER (hh, session->last_sends, send, next) { /* in the order of last use */
         if (HASH_COUNT(session->last_sends) <= LAST_SENDS &&
-            unix_ms - send->at_unix_ms < SEND_MEMORY_MS)
+            session->hub->now_ms - send->at_ms < SEND_MEMORY_MS)
             break;
         HASH_DEL(session->last_sends, send);
         free(send);
     }
 }
 
-void last_sends_learn(struct session *session, const char *client, uint64_t id, uint64_t at_unix_ms)
+void last_sends_note(struct session *session, const char *client, uint64_t id)
 {
+    forget_old(session);
     struct last_send *send = find(session, client);
     if (send) {
         HASH_DEL(session->last_sends, send);
@@ -42,14 +43,8 @@ void last_sends_learn(struct session *session, const char *client, uint64_t id, 
         memcpy(send->client, client, strlen(client) + 1);
     }
     send->id = id > send->id ? id : send->id;
-    send->at_unix_ms = at_unix_ms;
+    send->at_ms = session->hub->now_ms;
     HASH_ADD_STR(session->last_sends, client, send);
-}
-
-void last_sends_note(struct session *session, const char *client, uint64_t id, uint64_t unix_ms)
-{
-    forget_old(session, unix_ms);
-    last_sends_learn(session, client, id, unix_ms);
 }
 
 void last_sends_free(struct session *session)

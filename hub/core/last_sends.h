@@ -10,11 +10,8 @@
 
 /* That SEND, or one after it, went upstream. client: its id. */
 bool last_sends_covers(const struct session *session, const char *client, uint64_t id);
-/* One has just gone upstream. */
-void last_sends_note(struct session *session, const char *client, uint64_t id, uint64_t unix_ms);
-/* Another owner says that one went upstream. client has at most 32 bytes. */
-void last_sends_learn(struct session *session, const char *client, uint64_t id,
-                      uint64_t at_unix_ms);
+/* One has just gone upstream; or another owner says that one went. client has at most 32 bytes. */
+void last_sends_note(struct session *session, const char *client, uint64_t id);
 void last_sends_free(struct session *session);
 
 #endif

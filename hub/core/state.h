@@ -125,7 +125,7 @@ struct commands {
 struct last_send {
     char client[33];
     uint64_t id;
-    uint64_t at_unix_ms;
+    uint64_t at_ms; /* when this node learned of it: clocks of others do not count */
     UT_hash_handle hh;
 };
 

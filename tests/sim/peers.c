@@ -277,6 +277,9 @@ static void read_frame(struct sim_client *client, const char *text)
     world_say(world, "client %d on %s: %s", (int)(client - world->clients), client->node->id, text);
     if (strstr(text, "\"type\":\"WELCOME\"")) {
         client->welcomed = true;
+        const char *id = strstr(text, "\"client\":\"");
+        if (id)
+            snprintf(client->id, sizeof client->id, "%.32s", id + strlen("\"client\":\""));
         client->at = (struct position){field(text, "\"epoch\":"), field(text, "\"offset\":")};
         if (strstr(text, "\"resumed\":true") && position_compare(client->at, client->token) != 0)
             world_fail(world, "resumed at another position than asked for");
@@ -292,6 +295,8 @@ static void read_frame(struct sim_client *client, const char *text)
         if (marker)
             snprintf(client->last_marker, sizeof client->last_marker, "%.*s",
                      (int)strcspn(marker, " \""), marker);
+    } else if (strstr(text, "\"type\":\"ACK\"")) {
+        client->acked = field(text, "\"id\":");
     } else if (strstr(text, "\"type\":\"GAP\"")) {
         uint64_t epoch = field(text, "\"epoch\":"), from = field(text, "\"from\":"),
                  to = field(text, "\"to\":");
@@ -387,9 +392,9 @@ static void on_start_turn(void *ctx)
         return;
     }
     free(event);
-    char resume[64], request[160];
-    snprintf(resume, sizeof resume, "&resume=%" PRIu64 ".%" PRIu64, client->token.epoch,
-             client->token.offset);
+    char resume[128], request[192];
+    snprintf(resume, sizeof resume, "&resume=%" PRIu64 ".%" PRIu64 ".%s", client->token.epoch,
+             client->token.offset, client->id);
     snprintf(request, sizeof request, "/u/v%d?svc%s", client->session,
              client->protocol && client->has_token ? resume : "");
     struct url_options options = {.take_resume = client->protocol};
@@ -458,6 +463,41 @@ void client_says(struct sim_client *client)
 {
     if (client->open)
         client_later(client, on_say, 1, 0);
+}
+
+struct send_event {
+    struct client_event event; /* first: freed as such where its node is gone */
+    uint64_t id;
+};
+
+static void on_send_turn(void *ctx)
+{
+    struct send_event *send = ctx;
+    struct sim_client *client = send->event.client;
+    char text[160];
+    if (current(&send->event) && !client->closing) {
+        int len = snprintf(text, sizeof text,
+                           "{\"type\":\"SEND\",\"id\":%" PRIu64
+                           ",\"payload\":\"say %d.%u.%u %" PRIu64 "\"}",
+                           send->id, (int)(client - client->world->clients), client->connection,
+                           client->life, send->id);
+        client_message(&client->client, OPCODE_TEXT, text, (size_t)len);
+    }
+    free(send);
+}
+
+static void on_send(void *ctx)
+{
+    struct send_event *send = ctx;
+    node_event(send->event.client->node, send->event.client->life, on_send_turn, send);
+}
+
+void client_sends(struct sim_client *client, uint64_t id)
+{
+    struct send_event *send = malloc(sizeof *send);
+    *send = (struct send_event){{client, client->connection, 0}, id};
+    client->acked = 0;
+    at_us(client->world, client->world->now_us + 1, on_send, send);
 }
 
 void clients_of_node_die(struct sim_node *node)

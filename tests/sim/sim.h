@@ -168,6 +168,8 @@ struct sim_client {
     struct position at;
     bool has_token;
     struct position token;
+    char id[40]; /* as WELCOME says */
+    uint64_t acked;
     /* Messages of this connection: sent; the last number that the backend got; how many it got */
     uint64_t said, heard, arrived;
     char last_marker[32];
@@ -301,6 +303,8 @@ int upstreams_held(const struct world *world, int session);
 void client_start(struct world *world, int index, int node);
 void client_leave(struct sim_client *client, unsigned code);
 void client_says(struct sim_client *client);
+/* A protocol client sends that SEND, maybe once more. */
+void client_sends(struct sim_client *client, uint64_t id);
 void clients_of_node_die(struct sim_node *node);
 
 #endif
