@@ -27,9 +27,10 @@ enum envelope_type {
     1,
     ENVELOPE_LEAVE = 2, /* number */
     ENVELOPE_COMMANDS =
-        /* Client messages: epoch; number: grows with that of JOIN and LEAVE; items: number (grows
-           per member), after (number of the one before it that is not confirmed, 0: it is the
-           oldest), id (SEND id or 0), opcode, name (client id or ""), bytes */
+        /* Client messages: epoch; number: grows with that of JOIN and LEAVE; offset: number of the
+           last JOIN that was answered, 0: not said; items: number (grows per member), after (number
+           of the one before it that is not confirmed, 0: it is the oldest), id (SEND id or 0),
+           opcode, name (client id or ""), bytes */
     3,
     /* inbox of a member, from the owner */
     ENVELOPE_JOINED =

@@ -259,6 +259,7 @@ static void tell_owner(struct session *session)
         .session = slice_of(session->id),
         .number = out->told_number,
         .epoch = session->epoch,
+        .offset = session->joined_number,
         .items = items,
         .items_len = n,
     };
@@ -416,6 +417,11 @@ void commands_on_commands(struct hub *hub, struct session *session, const struct
         struct envelope no = {
             .type = ENVELOPE_NOT_OWNER, .session = envelope->session, .epoch = envelope->epoch};
         membership_tell(hub, envelope->node, &no);
+        return;
+    }
+    /* Told before this membership began: what went upstream of the one before is not known here. */
+    if (envelope->offset && envelope->offset < member->since) {
+        membership_answer_joined(session, envelope->node, member->since);
         return;
     }
     /* What comes late, over a connection that is none any more, may have been handed back since. */

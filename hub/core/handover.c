@@ -277,7 +277,7 @@ static void learn_member(struct session *session, const struct envelope_item *it
 {
     struct member *member = membership_find(session, item->name);
     if (!member && current && !peers_outlived(session->hub, item->name, item->id))
-        member = membership_add(session, item->name, item->id);
+        member = membership_add(session, item->name, item->id, 0);
     if (member && member->life == item->id && item->after > member->taken)
         member->taken = member->sent = item->after;
 }

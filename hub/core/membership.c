@@ -182,7 +182,8 @@ void membership_expect(struct session *session)
         call_roll_after(session, 2 * (uint64_t)session->hub->conf->node.lease_ms);
 }
 
-struct member *membership_add(struct session *session, struct slice node, uint64_t life)
+struct member *membership_add(struct session *session, struct slice node, uint64_t life,
+                              uint64_t since)
 {
     struct member *member = membership_find(session, node);
     if (member && member->life == life)
@@ -191,6 +192,7 @@ struct member *membership_add(struct session *session, struct slice node, uint64
         commands_member_gone(session, member);
         member->number = member->taken = member->sent = 0;
         member->life = life;
+        member->since = since;
         return member;
     }
     member = calloc(1, sizeof *member);
@@ -198,6 +200,7 @@ struct member *membership_add(struct session *session, struct slice node, uint64
         abort();
     member->session = session;
     member->life = life;
+    member->since = since;
     member->peer = peer_get(session->hub, node.at, node.len);
     DL_APPEND(session->members, member);
     DL_APPEND2(member->peer->members, member, peer_prev, peer_next);
@@ -266,12 +269,12 @@ static uint64_t on_the_way(const struct session *session)
     return session->placed - first->items[0]->at.offset + 1;
 }
 
-static void answer_joined(struct session *session, const struct envelope *join)
+void membership_answer_joined(struct session *session, struct slice node, uint64_t number)
 {
     struct envelope joined = {
         .type = ENVELOPE_JOINED,
         .session = slice_of(session->id),
-        .number = join->number,
+        .number = number,
         .epoch = session->epoch,
         .offset = session->placed,
         .count = on_the_way(session),
@@ -279,7 +282,7 @@ static void answer_joined(struct session *session, const struct envelope *join)
         .text = slice_of(session->reason),
         .url = slice_of(session->url),
     };
-    membership_tell(session->hub, join->node, &joined);
+    membership_tell(session->hub, node, &joined);
 }
 
 /* Named owner of what it does not hold: the record must not go on naming this node. */
@@ -319,7 +322,8 @@ void membership_on_join(struct hub *hub, struct session *session, const struct e
         ownership_outbid(session, envelope->epoch);
         return;
     }
-    struct member *member = membership_add(session, envelope->node, envelope->life);
+    struct member *member = membership_add(session, envelope->node, envelope->life,
+                                           envelope->number);
     if (envelope->number < member->number)
         return;
     if (member->count != envelope->count)
@@ -330,7 +334,7 @@ void membership_on_join(struct hub *hub, struct session *session, const struct e
     if (envelope->offset > member->taken)
         member->taken = member->sent = envelope->offset;
     ownership_wanted(session);
-    answer_joined(session, envelope);
+    membership_answer_joined(session, envelope->node, envelope->number);
     handover_consider(session);
 }
 
@@ -362,6 +366,7 @@ void membership_on_joined(struct session *session, const struct envelope *envelo
         return;
     if (envelope->number < session->join_number)
         return;
+    session->joined_number = envelope->number;
     if (session->epoch != envelope->epoch) {
         /* It began anew: what was thought of it, and what it had, was of an older epoch */
         peer_set_owner(session, session->owner);

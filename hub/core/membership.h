@@ -23,7 +23,10 @@ void membership_remove_all(struct session *session);
 void membership_dismiss_all(struct session *session); /* the same, and tells them NOT_OWNER */
 void membership_tell_status(struct session *session);
 struct member *membership_find(struct session *session, struct slice node);
-struct member *membership_add(struct session *session, struct slice node, uint64_t life);
+/* That of another life under the name gives way. since: number of the JOIN; 0: a TAKE names it */
+struct member *membership_add(struct session *session, struct slice node, uint64_t life,
+                              uint64_t since);
+void membership_answer_joined(struct session *session, struct slice node, uint64_t number);
 /* The members that the last owner named have two leases to come. */
 void membership_expect(struct session *session);
 

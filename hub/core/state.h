@@ -83,6 +83,7 @@ struct member {
     struct session *session;
     struct peer *peer;
     uint64_t life;
+    uint64_t since;    /* number of the JOIN it began with; 0: the last owner named it */
     uint64_t number;   /* of its last JOIN, LEAVE or COMMANDS */
     uint64_t count;    /* its clients */
     uint64_t taken;    /* last command taken from it */
@@ -221,6 +222,7 @@ struct session {
     uint64_t accepted_run;   /* lease.runs then: a TAKE counts only within the same run */
     struct commands out;
     uint64_t join_number;    /* lowest number of a JOIN (or LEAVE) whose answer counts */
+    uint64_t joined_number;  /* of the JOIN that was answered last; 0: none */
     uint64_t owner_heard_ms; /* when the owner last said something, as a member */
     bool count_changed;      /* the owner knows another number of clients */
     bool confirm_due;
