@@ -51,6 +51,8 @@ enum envelope_type {
     ENVELOPE_TAKE =
         13, /* epoch: the new one; url; items: members (kind MEMBER), last SEND ids (kind SEND) */
     ENVELOPE_TAKEN = 14, /* epoch */
+    /* inboxes of all, from who releases the session */
+    ENVELOPE_SENDS = 19, /* items: last SEND ids (kind SEND) */
     /* operators */
     ENVELOPE_PUBLISH = 15, /* to the owner: number (of the request); items: one, opcode and bytes */
     ENVELOPE_PUBLISHED = 16, /* answer: number; epoch, offset; status: 0 or an HTTP status */

@@ -13,6 +13,7 @@
 #include "core/follower.h"
 #include "core/handover.h"
 #include "core/history.h"
+#include "core/kept_sends.h"
 #include "core/lease.h"
 #include "core/membership.h"
 #include "core/operators.h"
@@ -217,6 +218,7 @@ static void on_message(void *ctx, const struct envelope *envelope, bool push)
     case ENVELOPE_OFFER: handover_on_offer(hub, session, envelope); return;
     case ENVELOPE_TAKE: handover_on_take(hub, session, envelope); return;
     case ENVELOPE_TAKEN: handover_on_taken(hub, envelope); return;
+    case ENVELOPE_SENDS: kept_sends_on_told(hub, session, envelope); return;
     case ENVELOPE_PUBLISH: operators_on_publish(hub, session, envelope); return;
     case ENVELOPE_PUBLISHED: operators_on_published(hub, envelope); return;
     case ENVELOPE_DRAIN:
@@ -271,6 +273,7 @@ void hub_free(struct hub *hub)
 {
     operators_free_all(hub);
     handover_free_all(hub);
+    kept_sends_free_all(hub);
     hub->dirty = NULL;
     for (struct session *session = hub->dead; session; session = session->dead_next)
         session->dirty = false;

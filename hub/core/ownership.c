@@ -9,6 +9,7 @@
 #include "core/fanout.h"
 #include "core/handover.h"
 #include "core/history.h"
+#include "core/kept_sends.h"
 #include "core/lease.h"
 #include "core/link.h"
 #include "core/membership.h"
@@ -88,6 +89,7 @@ void ownership_take(struct session *session, uint64_t epoch)
     /* Members that are still on their way here hear of the new owner by its pushes. */
     session->publish_until_ms = hub->now_ms + 2 * (uint64_t)hub->conf->node.lease_ms;
     commands_owner_changed(session);
+    kept_sends_adopt(session);
     link_start(session);
     ownership_unwanted(session);
     handover_consider(session);
@@ -281,6 +283,7 @@ void ownership_send_release(struct session *session)
     }
     session->tag = hub_tag(hub);
     session->release_sent = true;
+    kept_sends_tell(session); /* before anybody can be granted it */
     hub->bus->ops->release(hub->bus, session->id, session->tag, session->epoch,
                            record_kept_ms(session));
 }

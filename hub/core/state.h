@@ -258,6 +258,7 @@ struct lease {
 struct publish_request; /* operators.c */
 struct parting;         /* handover.c: a TAKE that is not answered yet */
 struct follower;        /* follower.c */
+struct kept_sends;      /* kept_sends.c: of a session that was released */
 
 struct hub {
     struct hub_setup setup;
@@ -285,8 +286,11 @@ struct hub {
     struct publish_request *requests;
     struct hub_tail *tails;
     struct parting *partings;
-    struct follower *readers; /* by the tag of their history read */
-    uint8_t *scratch;         /* frames gathered for one write */
+    struct follower *readers;      /* by the tag of their history read */
+    struct kept_sends *kept_sends; /* by session, oldest first */
+    size_t kept_len;               /* SENDs in them */
+    struct timer kept_timer;
+    uint8_t *scratch; /* frames gathered for one write */
     /* drain */
     struct timer drain;
     uint64_t drain_started_ms;

@@ -231,3 +231,22 @@ test('through nginx the browsers spread over the nodes and share the upstream', 
   await each(browsers, 12, async (browser) => { browser.send('ping'); await browser.got(1) })
   assert.equal(backend.upgrades.length, 1)
 })
+
+test('a SEND that went upstream does not go again when its session was released, on whichever node the client comes back', async (t) => {
+  const { backend, hubs, redis } = await start(t, { services: { linger: '100ms' } })
+  const first = await Browser.open(t, hubs[0].url(PAGE), { protocols: ['vinhub.v1'] })
+  await first.got(1)
+  const { epoch, offset, client } = JSON.parse(first.texts()[0]).payload
+  const send = async (browser) => {
+    browser.send(JSON.stringify({ type: 'SEND', id: 1, payload: 'once' }))
+    await until(() => browser.texts().some((text) => JSON.parse(text).type === 'ACK'), 5000, 'an ACK')
+    await browser.close()
+    await until(async () => await redis.client.hget('vinhub:session:{remoteWs:VIN1}', 'owner') === '', 5000, 'the session to be released')
+  }
+  await send(first)
+  for (const hub of [hubs[1], hubs[2], hubs[0]]) {
+    await send(await Browser.open(t, hub.url(`${PAGE}&resume=${epoch}.${offset}.${client}`), { protocols: ['vinhub.v1'] }))
+  }
+  assert.deepEqual(backend.texts(), ['once'])
+  assert.equal(backend.upgrades.length, 4, 'each time over an upstream of its own')
+})

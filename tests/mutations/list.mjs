@@ -173,4 +173,10 @@ void ownership_claim`,
         from: 'if (sent_ms >= peer_deadline(hub, peer))',
         to: 'if (hub->now_ms >= peer_deadline(hub, peer))',
     },
+    {
+        name: 'the memory of SENDs past a release',
+        file: 'hub/core/ownership.c',
+        from: 'kept_sends_tell(session); /* before anybody can be granted it */',
+        to: '',
+    },
 ];

@@ -444,6 +444,79 @@ static void an_owner_renews_at_the_last_moment(struct world *world)
     everybody_gets_a_push(world);
 }
 
+/* SENDs that come again. */
+
+static void send_and_wait(struct world *world, int client)
+{
+    uint64_t end_us = world->now_us + SOON_US;
+    client_sends(&world->clients[client], 1);
+    while (!world->failure && world->now_us < end_us && world->clients[client].acked != 1)
+        world_pass(world, STEP_US);
+    expect(world, world->clients[client].acked == 1, "a SEND is acknowledged");
+}
+
+/* The successor's clock on the wall is behind: what it learned is none the newer. */
+static void a_send_comes_again_after_a_hand_over(struct world *world)
+{
+    all_up(world);
+    client_start(world, 6, 0);
+    until(world, n0_owns, "n0 owns the session");
+    client_start(world, 9, 1);
+    until(world, watchers_welcome, "n1 is a member");
+    send_and_wait(world, 6);
+    backend_push(world, 0, "marker-1"); /* so that the client has a position to resume at */
+    until(world, watchers_up_to_date, "a push reaches every client");
+    node_drain(&world->nodes[0]);
+    until(world, n1_owns, "n1 has taken over");
+    send_and_wait(world, 9);
+    expect(world, world->commands == 2, "each went upstream");
+    client_leave(&world->clients[6], 1012);
+    world_pass(world, 5 * MS);
+    client_start(world, 6, 1);
+    until(world, watchers_welcome, "the client is welcome at n1");
+    send_and_wait(world, 6);
+    expect(world, world->commands == 2, "what went upstream is not sent again");
+}
+
+static bool n0_holds_nothing(const struct world *world)
+{
+    return !upstreams_held(world, 0) && world->store.records[0].owner[0] == '\0';
+}
+
+/* client 6 comes back at that node, when nobody had the session for some time. */
+static void a_send_comes_again_at(struct world *world, int node)
+{
+    all_up(world);
+    client_start(world, 6, 0);
+    until(world, n0_owns, "n0 owns the session");
+    backend_push(world, 0, "marker-1");
+    until(world, watchers_up_to_date, "a push reaches the client");
+    send_and_wait(world, 6);
+    client_leave(&world->clients[6], 1001);
+    until(world, n0_holds_nothing, "n0 has released the session");
+    world_pass(world, 100 * LEASE_US);
+    client_start(world, 6, node);
+    until(world, watchers_welcome, "the client is back");
+    send_and_wait(world, 6);
+    expect(world, world->commands == 1, "what went upstream is not sent again");
+    client_leave(&world->clients[6], 1001);
+    world_pass(world, 400 * LEASE_US);
+    client_start(world, 6, node);
+    until(world, watchers_welcome, "the client is back, late");
+    send_and_wait(world, 6);
+    expect(world, world->commands == 2, "five minutes are over");
+}
+
+static void a_send_comes_again_after_a_release(struct world *world)
+{
+    a_send_comes_again_at(world, 0);
+}
+
+static void a_send_comes_again_elsewhere_after_a_release(struct world *world)
+{
+    a_send_comes_again_at(world, 1);
+}
+
 /* A client that takes nothing, and pushes that weigh nothing. */
 
 static uint64_t pushes_dropped(void)
@@ -590,6 +663,16 @@ const struct sim_case cases[] = {
      .history = 10},
     {.name = "an owner that renewed while it was being found dead stays the owner",
      .script = an_owner_renews_at_the_last_moment,
+     .history = 10},
+    {.name =
+         "a SEND that went upstream does not go again after a hand-over, whatever the clocks say",
+     .script = a_send_comes_again_after_a_hand_over,
+     .history = 10},
+    {.name = "a SEND that went upstream does not go again when its session was released meanwhile",
+     .script = a_send_comes_again_after_a_release,
+     .history = 10},
+    {.name = "a SEND that went upstream does not go again at a node that had no part in it",
+     .script = a_send_comes_again_elsewhere_after_a_release,
      .history = 10},
     {.name = "pushes without content fill the queue of a slow client, and are counted once",
      .script = pushes_without_content_fill_a_queue,
