@@ -50,7 +50,14 @@ struct redis_op *bus_redis_script(struct bus_redis *b, redis_answer_fn *answer,
                                   enum redis_script script, const struct redis_key *keys,
                                   size_t keys_len, size_t arguments)
 {
-    struct redis_op *op = redis_op_new(answer, b);
+    static const enum redis_reply_kind kinds[REDIS_SCRIPTS] = {
+        [SCRIPT_RENEW] = REPLY_LIST,     [SCRIPT_RECORD_NODE] = REPLY_NUMBER,
+        [SCRIPT_CLAIM] = REPLY_LIST,     [SCRIPT_RELEASE] = REPLY_NUMBER,
+        [SCRIPT_TRANSFER] = REPLY_TEXT,  [SCRIPT_ASSERT] = REPLY_LIST,
+        [SCRIPT_PUBLISH] = REPLY_NUMBER, [SCRIPT_RECORD_SESSION] = REPLY_NUMBER,
+        [SCRIPT_HISTORY] = REPLY_LIST,
+    };
+    struct redis_op *op = redis_op_new(kinds[script], answer, b);
     op->scripted = true;
     redis_script_begin(&op->request, &b->shas, script, keys_len, arguments);
     for (size_t i = 0; i < keys_len; i++)

@@ -121,7 +121,7 @@ static void on_record(struct redis_op *op)
     struct listing *listing = op->ctx;
     if (op->status != STATUS_OK) {
         listing->status = STATUS_IO;
-    } else if (op->reply->type == REDIS_REPLY_ARRAY) {
+    } else {
         listing->page[op->tag].record = op->reply;
         op->reply = NULL;
     }
@@ -144,7 +144,7 @@ static void listing_fetch(struct listing *listing)
         struct redis_key key = listing->what == BUS_LIST_NODES
                                    ? redis_key_of(b, "node", id)
                                    : redis_key_session(b, "session", id);
-        struct redis_op *op = redis_op_new(on_record, b);
+        struct redis_op *op = redis_op_new(REPLY_LIST, on_record, b);
         op->ctx = listing;
         op->tag = i;
         redis_request_begin(&op->request, 2);
@@ -159,7 +159,7 @@ static void listing_fetch(struct listing *listing)
 static void on_nodes(struct redis_op *op)
 {
     struct listing *listing = op->ctx;
-    if (op->status != STATUS_OK || op->reply->type != REDIS_REPLY_ARRAY) {
+    if (op->status != STATUS_OK) {
         listing_fail(listing);
         return;
     }
@@ -177,7 +177,7 @@ static void on_nodes(struct redis_op *op)
 static void list_nodes(struct listing *listing)
 {
     struct redis_key key = redis_key_plain(listing->b, "nodes");
-    struct redis_op *op = redis_op_new(on_nodes, listing->b);
+    struct redis_op *op = redis_op_new(REPLY_LIST, on_nodes, listing->b);
     op->ctx = listing;
     const char *const words[] = {"ZRANGE", key.text, "0", "-1", "WITHSCORES"};
     redis_request_begin(&op->request, 5);
@@ -242,7 +242,7 @@ static void on_scanned(struct redis_op *op)
 static void listing_scan(struct listing *listing, const char *cursor)
 {
     struct redis_key key = redis_key_plain(listing->b, "sessions");
-    struct redis_op *op = redis_op_new(on_scanned, listing->b);
+    struct redis_op *op = redis_op_new(REPLY_LIST, on_scanned, listing->b);
     op->ctx = listing;
     const char *const words[] = {"ZSCAN", key.text, cursor, "COUNT", SCAN_COUNT};
     redis_request_begin(&op->request, 5);
@@ -290,7 +290,7 @@ void bus_redis_list(struct bus *bus, enum bus_listing what, const char *after, s
     listing->limit = limit < PAGE_MAX ? limit : PAGE_MAX;
     listing->fn = fn;
     listing->ctx = ctx;
-    struct redis_op *op = redis_op_new(listing_start, b);
+    struct redis_op *op = redis_op_new(REPLY_STATUS, listing_start, b);
     op->ctx = listing;
     op->ctx_free = listing_drop;
     redis_order_add(&b->order, op);

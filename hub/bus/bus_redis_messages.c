@@ -43,8 +43,6 @@ static enum status published_status(const struct redis_op *op)
 {
     if (op->status != STATUS_OK)
         return op->status;
-    if (op->reply->type != REDIS_REPLY_INTEGER)
-        return STATUS_IO;
     if (op->reply->integer < 0)
         return STATUS_NO_MEMORY;
     return op->reply->integer == 1 ? STATUS_OK : STATUS_REFUSED;
@@ -212,8 +210,7 @@ static struct publication *read_entry(const struct redisReply *entry)
 static void on_history(struct redis_op *op)
 {
     struct bus_redis *b = op->owner;
-    if (op->status != STATUS_OK || op->reply->type != REDIS_REPLY_ARRAY ||
-        op->reply->elements < 2) {
+    if (op->status != STATUS_OK || op->reply->elements < 2) {
         b->bus.events->on_history(b->bus.events_ctx, op->session, op->tag, STATUS_IO,
                                   (struct position){0, 0}, NULL, 0, false);
         return;
@@ -272,7 +269,7 @@ static struct redis_op *publish_envelope(struct bus_redis *b, redis_answer_fn *a
         return NULL;
     struct redis_op *op = NULL;
     if (len <= TELL_BYTES_MAX) {
-        op = redis_op_new(answer, b);
+        op = redis_op_new(REPLY_NUMBER, answer, b);
         redis_request_begin(&op->request, 3);
         redis_request_text(&op->request, bus_redis_publish_word(b));
         redis_request_text(&op->request, channel->text);
@@ -295,7 +292,7 @@ void bus_redis_tell(struct bus *bus, const char *node, const struct envelope *en
     } else if (op != NULL) {
         bus_redis_ask(b, op, &channel, NULL, tag);
     } else if (tag != 0) {
-        op = redis_op_new(on_told, b);
+        op = redis_op_new(REPLY_NUMBER, on_told, b);
         op->tag = tag;
         redis_order_add(&b->order, op);
         redis_op_finish(op, STATUS_IO, NULL);

@@ -67,7 +67,7 @@ static void ask_lease(struct bus_redis *b, struct known_node *node, uint64_t now
         return;
     node->asked_ms = now_ms;
     struct redis_key key = redis_key_of(b, "node", node->id);
-    struct redis_op *op = redis_op_new(on_lease, b);
+    struct redis_op *op = redis_op_new(REPLY_TEXT_OR_NIL, on_lease, b);
     op->session = redis_copy_text(node->id);
     redis_request_begin(&op->request, 3);
     redis_request_text(&op->request, "HGET");
@@ -201,14 +201,14 @@ void bus_redis_sign_off(struct bus *bus)
 {
     struct bus_redis *b = bus_redis_of(bus);
     struct redis_key nodes = redis_key_plain(b, "nodes"), own = redis_key_of(b, "node", b->node);
-    struct redis_op *op = redis_op_new(NULL, b);
+    struct redis_op *op = redis_op_new(REPLY_NUMBER, NULL, b);
     redis_request_begin(&op->request, 3);
     redis_request_text(&op->request, "ZREM");
     redis_request_text(&op->request, nodes.text);
     redis_request_text(&op->request, b->node);
     bus_redis_send(b, op, &nodes);
 
-    op = redis_op_new(NULL, b);
+    op = redis_op_new(REPLY_NUMBER, NULL, b);
     redis_request_begin(&op->request, 2);
     redis_request_text(&op->request, "DEL");
     redis_request_text(&op->request, own.text);

@@ -31,7 +31,7 @@ static void trim_index(struct bus_redis *b, const struct redis_key *index)
     if (b->trimmed_ms != 0 && now_ms - b->trimmed_ms < TRIM_EVERY_MS)
         return;
     b->trimmed_ms = now_ms;
-    struct redis_op *op = redis_op_new(NULL, b);
+    struct redis_op *op = redis_op_new(REPLY_NUMBER, NULL, b);
     redis_request_begin(&op->request, 4);
     redis_request_text(&op->request, "ZREMRANGEBYSCORE");
     redis_request_text(&op->request, index->text);
@@ -47,7 +47,7 @@ void bus_redis_flush_touched(struct bus_redis *b)
     if (b->touched_len == 0)
         return;
     struct redis_key index = redis_key_plain(b, "sessions");
-    struct redis_op *op = redis_op_new(NULL, b);
+    struct redis_op *op = redis_op_new(REPLY_NUMBER, NULL, b);
     redis_request_begin(&op->request, 2 + 2 * b->touched_len);
     redis_request_text(&op->request, "ZADD");
     redis_request_text(&op->request, index.text);

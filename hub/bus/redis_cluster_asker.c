@@ -76,6 +76,11 @@ static void on_failed(void *ctx)
 static void on_reply(void *ctx, struct redisReply *reply)
 {
     struct redis_cluster_asker *a = ctx;
+    if (!a->asked) {
+        freeReplyObject(reply);
+        redis_link_cut(a->link, "a reply to nothing");
+        return;
+    }
     a->asked = false;
     if (reply->type == REDIS_REPLY_ERROR) {
         redis_link_cut(a->link, reply->str);

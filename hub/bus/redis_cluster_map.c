@@ -116,7 +116,7 @@ static void cluster_drain(struct redis_cluster *c)
     for (struct cluster_server *server = c->servers; server != NULL; server = server->next) {
         if (!redis_primary_open(server->primary))
             continue;
-        struct redis_op *op = redis_op_new(on_barrier, c);
+        struct redis_op *op = redis_op_new(REPLY_STATUS, on_barrier, c);
         redis_request_begin(&op->request, 1);
         redis_request_text(&op->request, "PING");
         c->barriers++;

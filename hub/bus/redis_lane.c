@@ -1,6 +1,7 @@
 #include "bus/redis_lane.h"
 
 #include <hiredis/hiredis.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,9 +33,28 @@ struct redis_lane {
     bool overflowed; /* an op was refused because too much waits: the connection goes at the end of
                         the turn */
     size_t unanswered_bytes;
+    uint64_t marks; /* so far */
 };
 
 static void lane_push(struct redis_lane *lane, struct redis_op *op);
+
+/* A reply too many or too few that was of the right kind shows here. */
+static void on_mark(struct redis_op *op)
+{
+    struct redis_lane *lane = op->owner;
+    if (op->status == STATUS_OK && strtoull(op->reply->str, NULL, 10) != op->tag)
+        redis_link_cut(lane->link, "replies are out of step: a mark is another one's");
+}
+
+static void push_mark(struct redis_lane *lane)
+{
+    struct redis_op *op = redis_op_new(REPLY_TEXT, on_mark, lane);
+    op->tag = ++lane->marks;
+    redis_request_begin(&op->request, 2);
+    redis_request_text(&op->request, "PING");
+    redis_request_number(&op->request, op->tag);
+    lane_push(lane, op);
+}
 
 /*
  * Redis writes to its clients in the opposite order to that in which they first had something to
@@ -42,20 +62,12 @@ static void lane_push(struct redis_lane *lane, struct redis_op *op);
  * cheap ahead of it in the same write, a script's answer goes out after what the script published,
  * not before: the members, whose clients wait, are served before this node, for which nobody waits.
  */
-static void push_ahead(struct redis_lane *lane)
-{
-    struct redis_op *ahead = redis_op_new(NULL, lane);
-    redis_request_begin(&ahead->request, 1);
-    redis_request_text(&ahead->request, "PING");
-    lane_push(lane, ahead);
-}
-
 static void lane_push(struct redis_lane *lane, struct redis_op *op)
 {
     if (op->announces && redis_link_backlog(lane->link) == 0)
-        push_ahead(lane);
+        push_mark(lane);
     if (op->asking) {
-        struct redis_op *asking = redis_op_new(NULL, lane);
+        struct redis_op *asking = redis_op_new(REPLY_STATUS, NULL, lane);
         redis_request_begin(&asking->request, 1);
         redis_request_text(&asking->request, "ASKING");
         op->asking = false;
@@ -94,7 +106,7 @@ static void on_deadline(void *ctx)
 static void push_scripts(struct redis_lane *lane, redis_answer_fn *answer)
 {
     for (unsigned script = 0; script < REDIS_SCRIPTS; script++) {
-        struct redis_op *op = redis_op_new(answer, lane);
+        struct redis_op *op = redis_op_new(REPLY_TEXT, answer, lane);
         redis_script_load(&op->request, (enum redis_script)script);
         lane_push(lane, op);
     }
@@ -145,8 +157,7 @@ static void finish_unproven(struct redis_lane *lane, bool proven)
 static void on_wait(struct redis_op *op)
 {
     struct redis_lane *lane = op->owner;
-    bool proven = op->status == STATUS_OK && op->reply->type == REDIS_REPLY_INTEGER &&
-                  op->reply->integer >= lane->options.replicas;
+    bool proven = op->status == STATUS_OK && op->reply->integer >= lane->options.replicas;
     if (op->status == STATUS_OK && !proven)
         log_warn("redis_replicas_missing", LOG_U64("wanted", lane->options.replicas),
                  LOG_I64("reached", op->reply->integer));
@@ -156,7 +167,7 @@ static void on_wait(struct redis_op *op)
 static void push_wait(struct redis_lane *lane)
 {
     lane->wants_wait = false;
-    struct redis_op *op = redis_op_new(on_wait, lane);
+    struct redis_op *op = redis_op_new(REPLY_NUMBER, on_wait, lane);
     redis_request_begin(&op->request, 3);
     redis_request_text(&op->request, "WAIT");
     redis_request_number(&op->request, lane->options.replicas);
@@ -198,6 +209,17 @@ static void on_error(struct redis_lane *lane, struct redis_op *op, redisReply *r
     freeReplyObject(reply);
 }
 
+/* The replies are out of step with the requests. */
+static void on_misfit(struct redis_lane *lane, struct redis_op *op, redisReply *reply)
+{
+    char why[80];
+    snprintf(why, sizeof(why), "replies are out of step: %s was expected",
+             redis_reply_kind_name(op->kind));
+    freeReplyObject(reply);
+    redis_op_finish(op, STATUS_IO, NULL);
+    redis_link_cut(lane->link, why);
+}
+
 static void on_reply(void *ctx, struct redisReply *reply)
 {
     struct redis_lane *lane = ctx;
@@ -211,6 +233,9 @@ static void on_reply(void *ctx, struct redisReply *reply)
     lane->progress_ms = clock_boot_ms();
     if (reply->type == REDIS_REPLY_ERROR) {
         on_error(lane, op, reply);
+    } else if (!redis_op_fits(op, reply)) {
+        on_misfit(lane, op, reply);
+        return;
     } else {
         lane->overtaken = lane->overtaken || (lane->reloading && op->scripted);
         if (op->replicated) {
@@ -245,15 +270,14 @@ static void on_info(struct redis_op *op)
     struct redis_lane *lane = op->owner;
     if (lane->closing)
         return;
-    if (op->status != STATUS_OK || op->reply->type != REDIS_REPLY_STRING ||
-        !lane->events->on_info(lane->ctx, op->reply->str))
+    if (op->status != STATUS_OK || !lane->events->on_info(lane->ctx, op->reply->str))
         redis_link_cut(lane->link, "not a server to work with");
 }
 
 static void on_up(void *ctx)
 {
     struct redis_lane *lane = ctx;
-    struct redis_op *op = redis_op_new(on_info, lane);
+    struct redis_op *op = redis_op_new(REPLY_TEXT, on_info, lane);
     redis_request_begin(&op->request, 1);
     redis_request_text(&op->request, "INFO");
     lane_push(lane, op);
@@ -361,4 +385,10 @@ void redis_lane_flush(struct redis_lane *lane)
     if (lane->wants_wait && lane->open)
         push_wait(lane);
     redis_link_flush(lane->link);
+}
+
+void redis_lane_mark(struct redis_lane *lane)
+{
+    if (lane->open && !lane->reloading)
+        push_mark(lane);
 }

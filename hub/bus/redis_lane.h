@@ -2,10 +2,11 @@
  * The command connection to one server: a pipeline of ops, answered first in, first out.
  *
  * Replies have a deadline, counted from the one before: a connection that owes some and gives none
- * for so long is ended, once. A lane is open when the server has the scripts. What it has lost of
- * them it gets again, and ops that it refused for it are sent again in their order. What was under
- * way when a connection ended is answered with STATUS_IO: nothing is ever sent a second time on
- * another connection.
+ * for so long is ended, once. One whose replies do not belong to its requests is ended at once: by
+ * a reply to nothing, one of another kind than its command has, or a mark that does not come back.
+ * A lane is open when the server has the scripts. What it has lost of them it gets again, and ops
+ * that it refused for it are sent again in their order. What was under way when a connection ended
+ * is answered with STATUS_IO: nothing is ever sent a second time on another connection.
  */
 #ifndef VINHUB_BUS_REDIS_LANE_H
 #define VINHUB_BUS_REDIS_LANE_H
@@ -52,5 +53,7 @@ bool redis_lane_open(const struct redis_lane *lane);
  * STATUS_IO. */
 void redis_lane_send(struct redis_lane *lane, struct redis_op *op);
 void redis_lane_flush(struct redis_lane *lane);
+/* Asks for a reply that no other request can have: nothing is missing or too many before it. */
+void redis_lane_mark(struct redis_lane *lane);
 
 #endif

@@ -158,8 +158,8 @@ static void link_next_address(struct redis_link *link, const char *why)
 
 static void on_greeting(struct redis_link *link, redisReply *reply)
 {
-    if (reply->type == REDIS_REPLY_ERROR) {
-        link_fail(link, reply->str);
+    if (reply->type != REDIS_REPLY_STATUS) {
+        link_fail(link, reply->type == REDIS_REPLY_ERROR ? reply->str : "no greeting of a Redis");
         return;
     }
     if (--link->greetings > 0)

@@ -22,9 +22,31 @@ struct redis_op *redis_op_list_take(struct redis_op_list *list)
     return op;
 }
 
-struct redis_op *redis_op_new(redis_answer_fn *answer, void *owner)
+static const struct {
+    const char *name;
+    int type, other_type; /* of hiredis */
+} kinds[] = {
+    [REPLY_STATUS] = {"a status", REDIS_REPLY_STATUS, REDIS_REPLY_STATUS},
+    [REPLY_NUMBER] = {"a number", REDIS_REPLY_INTEGER, REDIS_REPLY_INTEGER},
+    [REPLY_TEXT] = {"a text", REDIS_REPLY_STRING, REDIS_REPLY_STRING},
+    [REPLY_TEXT_OR_NIL] = {"a text or nil", REDIS_REPLY_STRING, REDIS_REPLY_NIL},
+    [REPLY_LIST] = {"a list", REDIS_REPLY_ARRAY, REDIS_REPLY_ARRAY},
+};
+
+const char *redis_reply_kind_name(enum redis_reply_kind kind)
+{
+    return kinds[kind].name;
+}
+
+bool redis_op_fits(const struct redis_op *op, const struct redisReply *reply)
+{
+    return reply->type == kinds[op->kind].type || reply->type == kinds[op->kind].other_type;
+}
+
+struct redis_op *redis_op_new(enum redis_reply_kind kind, redis_answer_fn *answer, void *owner)
 {
     struct redis_op *op = redis_claim_memory(1, sizeof(*op));
+    op->kind = kind;
     op->answer = answer;
     op->owner = owner;
     return op;

@@ -18,8 +18,19 @@
 struct redisReply;
 struct redis_op;
 
-/* op->reply is not an error where op->status is STATUS_OK, and NULL elsewhere; it may be taken by
- * setting it to NULL. */
+/* Of what kind a command's reply is, where it is no error. */
+enum redis_reply_kind {
+    REPLY_STATUS,
+    REPLY_NUMBER,
+    REPLY_TEXT,
+    REPLY_TEXT_OR_NIL,
+    REPLY_LIST,
+};
+
+const char *redis_reply_kind_name(enum redis_reply_kind kind);
+
+/* op->reply is not an error where op->status is STATUS_OK but of the op's kind, and NULL elsewhere;
+ * it may be taken by setting it to NULL. */
 typedef void redis_answer_fn(struct redis_op *op);
 
 struct redis_op {
@@ -27,6 +38,7 @@ struct redis_op {
     struct redis_op *next_ordered; /* in the order of the calls */
     redis_answer_fn *answer;       /* may be NULL */
     void *owner;                   /* of the answer function */
+    enum redis_reply_kind kind;
     bool ordered;
     bool scripted;   /* runs a script that the server may have lost */
     bool replicated; /* counts only after WAIT */
@@ -52,7 +64,9 @@ struct redis_op_list {
 void redis_op_list_add(struct redis_op_list *list, struct redis_op *op);
 struct redis_op *redis_op_list_take(struct redis_op_list *list); /* NULL where it is empty */
 
-struct redis_op *redis_op_new(redis_answer_fn *answer, void *owner);
+struct redis_op *redis_op_new(enum redis_reply_kind kind, redis_answer_fn *answer, void *owner);
+/* Whether a reply that is no error can be the op's. */
+bool redis_op_fits(const struct redis_op *op, const struct redisReply *reply);
 void redis_op_free(struct redis_op *op);
 
 /* The answers that are to come in order. Starts zeroed. */

@@ -34,7 +34,7 @@ static void send_probe(struct redis_primary *p)
     size_t len;
     if (envelope_encode(&envelope, &bytes, &len) != STATUS_OK)
         return;
-    struct redis_op *op = redis_op_new(NULL, p);
+    struct redis_op *op = redis_op_new(REPLY_NUMBER, NULL, p);
     redis_request_begin(&op->request, 3);
     redis_request_text(&op->request, p->setup->sharded ? "SPUBLISH" : "PUBLISH");
     redis_request_text(&op->request, p->probe);
@@ -59,6 +59,7 @@ static void on_timer(void *ctx)
 {
     struct redis_primary *p = ctx;
     loop_timer_start(p->timer, p->setup->lease_ms / 4 + 1);
+    redis_lane_mark(p->lane);
     if (is_deaf(p))
         redis_link_cut(redis_subscriptions_link(p->subscriptions), "nothing is heard on it");
     else

@@ -72,6 +72,11 @@ static void on_failed(void *ctx)
 static void on_reply(void *ctx, struct redisReply *reply)
 {
     struct redis_sentinel *s = ctx;
+    if (!s->asked) {
+        freeReplyObject(reply);
+        redis_link_cut(s->link, "a reply to nothing");
+        return;
+    }
     s->asked = false;
     bool knows = reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 &&
                  reply->element[0]->type == REDIS_REPLY_STRING &&

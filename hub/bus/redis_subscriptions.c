@@ -175,8 +175,14 @@ static bool is_answer(const struct redis_subscriptions *s, const struct channel 
 
 static void on_change(struct redis_subscriptions *s, struct channel *channel, bool subscribed)
 {
-    if (!is_answer(s, channel, subscribed)) {
+    if (channel == NULL || !is_answer(s, channel, subscribed)) {
         /* Nobody asked for it: the slot has moved to another server of the cluster. */
+        if (!s->sharded || subscribed) {
+            redis_link_cut(s->link, "a confirmation out of step");
+            return;
+        }
+        if (channel == NULL)
+            return;
         channel->live = false;
         channel->refused = true;
         s->events->on_misplaced(s->ctx);
@@ -213,18 +219,25 @@ static bool is_text(const redisReply *reply)
     return reply->type == REDIS_REPLY_STRING;
 }
 
+/* In a cluster they are called ssubscribe, sunsubscribe and smessage. */
+static bool is_kind(const struct redis_subscriptions *s, const redisReply *reply, const char *kind)
+{
+    const char *name = reply->element[0]->str;
+    return (!s->sharded || *name++ == 's') && strcmp(name, kind) == 0;
+}
+
 static void on_push(struct redis_subscriptions *s, const redisReply *reply)
 {
     const redisReply *name = reply->element[1], *payload = reply->element[2];
     struct channel *channel;
     HASH_FIND(hh, s->channels, name->str, name->len, channel);
-    if (channel == NULL)
-        return;
-    /* ssubscribe, sunsubscribe, smessage */
-    const char *kind = reply->element[0]->str + (s->sharded && reply->element[0]->len > 0);
-    if (strcmp(kind, "message") != 0)
-        on_change(s, channel, strcmp(kind, "subscribe") == 0);
-    else if (channel->wanted && is_text(payload))
+    if (is_kind(s, reply, "subscribe"))
+        on_change(s, channel, true);
+    else if (is_kind(s, reply, "unsubscribe"))
+        on_change(s, channel, false);
+    else if (!is_kind(s, reply, "message") || !is_text(payload))
+        redis_link_cut(s->link, "no message, and no confirmation");
+    else if (channel != NULL && channel->wanted)
         s->events->on_message(s->ctx, channel->name, (struct slice){payload->str, payload->len});
 }
 
@@ -237,6 +250,8 @@ static void on_reply(void *ctx, struct redisReply *reply)
     else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 3 &&
              is_text(reply->element[0]) && is_text(reply->element[1]))
         on_push(s, reply);
+    else
+        redis_link_cut(s->link, "no message, and no confirmation");
     freeReplyObject(reply);
 }
 

@@ -17,11 +17,16 @@
 
 #define PAIRS_MAX 32
 #define CRAWL_MS  50
+#define SWAP_MAX  128
+
+enum swap { SWAP_NOTHING, SWAP_FOR_SUBSCRIBER, SWAP_FOR_OTHER };
 
 struct proxy_shared {
     atomic_uint deafened; /* subscribers up to this number are deaf */
     atomic_uint subscribers;
     atomic_uint crawl_bytes;
+    atomic_uint swap; /* enum swap; what stands below is set before */
+    char swap_text[SWAP_MAX];
 };
 
 struct pair {
@@ -51,6 +56,18 @@ static void close_pair(struct pair *pair)
     *pair = (struct pair){-1, -1, 0};
 }
 
+/* Puts another text in the place of what came from the server. */
+static ssize_t swap(struct proxy_shared *shared, const struct pair *pair, char *bytes, ssize_t len)
+{
+    unsigned wanted = pair->subscriber != 0 ? SWAP_FOR_SUBSCRIBER : SWAP_FOR_OTHER;
+    if (atomic_load(&shared->swap) != wanted)
+        return len;
+    len = (ssize_t)strlen(shared->swap_text);
+    memcpy(bytes, shared->swap_text, (size_t)len);
+    atomic_store(&shared->swap, SWAP_NOTHING);
+    return len;
+}
+
 /* Passes on what one side said. */
 static void pass(struct proxy_shared *shared, struct pair *pair, bool from_client)
 {
@@ -68,6 +85,8 @@ static void pass(struct proxy_shared *shared, struct pair *pair, bool from_clien
         pair->subscriber = atomic_fetch_add(&shared->subscribers, 1) + 1;
     if (!from_client && pair->subscriber != 0 && pair->subscriber <= atomic_load(&shared->deafened))
         return;
+    if (!from_client)
+        len = swap(shared, pair, bytes, len);
     if (send(from_client ? pair->server : pair->client, bytes, (size_t)len, MSG_NOSIGNAL) != len)
         close_pair(pair);
 }
@@ -139,6 +158,18 @@ void proxy_deafen(struct proxy *proxy)
 void proxy_crawl(struct proxy *proxy, unsigned bytes)
 {
     atomic_store(&proxy->shared->crawl_bytes, bytes);
+}
+
+void proxy_swap(struct proxy *proxy, bool subscriber, const char *text)
+{
+    assert_true(text == NULL || strlen(text) < SWAP_MAX);
+    strcpy(proxy->shared->swap_text, text != NULL ? text : "");
+    atomic_store(&proxy->shared->swap, subscriber ? SWAP_FOR_SUBSCRIBER : SWAP_FOR_OTHER);
+}
+
+bool proxy_swapped(const struct proxy *proxy)
+{
+    return atomic_load(&proxy->shared->swap) == SWAP_NOTHING;
 }
 
 unsigned proxy_subscribers(const struct proxy *proxy)

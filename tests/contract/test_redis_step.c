@@ -1,0 +1,142 @@
+/*
+ * Replies that do not belong to the requests, as no server gives them but a broken proxy may: the
+ * connection ends at once and another takes its place, however busy it is. A real Redis behind a
+ * proxy that swaps one answer.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "common/clock.h"
+#include "proxy.h"
+#include "rig_redis.h"
+
+#define LEASE_MS 2000
+#define SESSION  "s:k"
+#define OTHER    "s:other"
+
+static struct redis_rig r;
+static struct proxy proxy;
+static struct peer *a, *b; /* only a is behind the proxy */
+
+static int set_up(void **state)
+{
+    (void)state;
+    r = (struct redis_rig){0};
+    redis_rig_start(&r, LEASE_MS);
+    b = rig_peer(&r.rig, "b");
+    proxy_start(&proxy, r.server.port);
+    snprintf(r.url, sizeof(r.url), "redis://127.0.0.1:%u/0", proxy.port);
+    a = rig_peer(&r.rig, "a");
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    rig_clear(&r.rig);
+    proxy_stop(&proxy);
+    redis_rig_stop(&r);
+    return 0;
+}
+
+static bool is_swapped(void *ctx)
+{
+    (void)ctx;
+    return proxy_swapped(&proxy);
+}
+
+/* Each turn has something to answer, so that no time without an answer passes. */
+static bool is_cut_though_busy(void *ctx)
+{
+    static const struct envelope envelope = {.type = ENVELOPE_HELLO, .life = 7};
+    (void)ctx;
+    a->bus->ops->tell(a->bus, "b", &envelope, 9);
+    return rig_find(a, SEEN_DISCONNECTED, 0) != NULL;
+}
+
+static void works_again(void)
+{
+    rig_wait(a, SEEN_CONNECTED, 0);
+    a->bus->ops->renew(a->bus, 77);
+    assert_int_equal(rig_wait(a, SEEN_RENEWED, 77)->status, STATUS_OK);
+}
+
+static void a_reply_that_is_missing_is_noticed_though_others_come(void **state)
+{
+    (void)state;
+    proxy_swap(&proxy, false, NULL);
+    rig_until(&r.rig, is_cut_though_busy, NULL);
+    works_again();
+}
+
+static void a_reply_too_many_is_noticed_though_others_come(void **state)
+{
+    (void)state;
+    proxy_swap(&proxy, false, ":1\r\n:1\r\n:1\r\n:1\r\n:1\r\n");
+    rig_until(&r.rig, is_cut_though_busy, NULL);
+    works_again();
+}
+
+/* Before its time is up, and with the outcome not known. */
+static void a_reply_of_another_kind_ends_the_connection_at_once(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {"+OK\r\n", ":1\r\n", "$1\r\n1\r\n", "$-1\r\n"};
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+        rig_settle(a);
+        rig_forget_events(a);
+        proxy_swap(&proxy, false, wrong[i]);
+        a->bus->ops->renew(a->bus, 1 + i);
+        assert_int_equal(rig_wait(a, SEEN_RENEWED, 1 + i)->status, STATUS_IO);
+        assert_non_null(rig_find(a, SEEN_DISCONNECTED, 0));
+        works_again();
+    }
+}
+
+/* The other channel goes on all the while. */
+static bool is_subscribed_though_busy(void *ctx)
+{
+    static const struct envelope envelope = {.type = ENVELOPE_STATUS, .session = {SESSION, 3}};
+    b->bus->ops->shout(b->bus, SESSION, &envelope);
+    return rig_find(a, SEEN_SUBSCRIBED, 0) != NULL && ctx != NULL;
+}
+
+static void a_confirmation_of_something_else_is_noticed_though_messages_come(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {
+        "*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n",
+        "*3\r\n$11\r\nunsubscribe\r\n$14\r\ntest:push:{s:k}\r\n:1\r\n", "+PONG\r\n"};
+    peer_subscribe(a, SESSION);
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+        unsigned before = proxy_subscribers(&proxy);
+        a->bus->ops->unsubscribe(a->bus, OTHER);
+        rig_settle(a);
+        rig_forget_events(a);
+        proxy_swap(&proxy, true, wrong[i]);
+        a->bus->ops->subscribe(a->bus, OTHER);
+        rig_until(&r.rig, is_swapped, NULL);
+        rig_until(&r.rig, is_subscribed_though_busy, a);
+        assert_true(proxy_subscribers(&proxy) > before);
+        assert_null(rig_find(a, SEEN_DISCONNECTED, 0));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_reply_that_is_missing_is_noticed_though_others_come,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_reply_too_many_is_noticed_though_others_come, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_reply_of_another_kind_ends_the_connection_at_once, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(
+            a_confirmation_of_something_else_is_noticed_though_messages_come, set_up, tear_down),
+    };
+    return cmocka_run_group_tests_name("redis_step", tests, NULL, NULL);
+}
