@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <openssl/bio.h>
 #include <openssl/ec.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
@@ -70,6 +71,20 @@ static X509 *parse_certificate(const char *text)
     return certificate;
 }
 
+/* Whether all certificates of the text can be read, where the first one can. */
+static bool chain_is_whole(const char *text)
+{
+    BIO *bio = open_text(text);
+    X509 *certificate;
+    ERR_clear_error();
+    while ((certificate = PEM_read_bio_X509(bio, NULL, no_pass_phrase, NULL)) != NULL)
+        X509_free(certificate);
+    BIO_free(bio);
+    bool at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+    ERR_clear_error();
+    return at_end;
+}
+
 static EVP_PKEY *parse_private_key(const char *text)
 {
     BIO *bio = open_text(text);
@@ -128,6 +143,11 @@ static void check_pair(struct conf_loader *loader, const char *cert_text, const 
     if (certificate == NULL)
         refuse(loader, cert_where, "listen.tls_cert", "a PEM file with a certificate",
                conf->listen.tls_cert, "there is none in it");
+    else if (!chain_is_whole(cert_text))
+        refuse(loader, cert_where, "listen.tls_cert", "a PEM file with a chain of certificates",
+               conf->listen.tls_cert, "one of them can't be read");
+    else if (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0)
+        conf_warning(loader, cert_where, "listen.tls_cert", "the certificate has expired");
     if (key == NULL)
         refuse(loader, key_where, "listen.tls_key",
                "a PEM file with a private key without pass phrase", conf->listen.tls_key,

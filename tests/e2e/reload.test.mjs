@@ -179,7 +179,7 @@ test('auth: another key counts for who comes, and who is here stays until his to
   await late.got(1)
 })
 
-test('an exchanged certificate is named, and other authorities count for the next upstream', async (t) => {
+test('an exchanged certificate is named, with what is wrong with it, and other authorities count for the next upstream', async (t) => {
   const [mine, theirs] = [new Authority(t), new Authority(t)]
   const folder = scratch(t)
   const [cert, key, ca] = ['cert.pem', 'key.pem', 'ca.pem'].map((name) => join(folder, name))
@@ -206,4 +206,9 @@ test('an exchanged certificate is named, and other authorities count for the nex
   assert.match(said, /listen\.tls_cert: the certificate or its key changed/)
   assert.match(said, /services\.tls\.tls_ca: the authorities changed/)
   await browser.got(1)
+
+  install(mine.issue('over', { days: -1 }))
+  assert.match(await reload(hub), /reload_warning .*listen\.tls_cert: warning: the certificate has expired/)
+  writeFileSync(cert, `${readFileSync(cert)}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n`)
+  assert.match(await reload(hub), /reload_refused .*listen\.tls_cert: .*one of them can't be read/)
 })
