@@ -58,7 +58,8 @@ for (const version of [2, 3]) {
     await until(() => backend.texts().includes('{"command":"10"}'), SOON_MS, 'the command')
     assert.equal(await page.evaluate(() => window.vm.websocketStatus.state), 'open')
 
-    await page.evaluate((url) => { window.vm.initWebsocket(url); window.vm.initWebsocket(url) }, hub.url(PATH))
+    await page.evaluate((url) => { window.vm.initWebsocket(url); window.vm.initWebsocket() }, hub.url(PATH))
+    assert.equal(await page.evaluate(() => window.vm.websocket.readyState === window.vm.websocket.OPEN), true)
     await hub.stop()
     await until(async () => (await log()).closed.length > 0, SOON_MS, 'the page to see the end')
     assert.equal((await log()).closed[0], 1012)
@@ -78,6 +79,22 @@ for (const version of [2, 3]) {
     assert.deepEqual(await log(), before, 'nothing is called in a page that is gone')
   })
 }
+
+test('initWebsocket() without a URL says so, and takes the component\'s where there is one', { timeout: 120_000 }, async (t) => {
+  const page = await openPage(t)
+  await page.evaluate(defineMount)
+  const told = await page.evaluate(() => {
+    const told = []
+    const without = window.mount({ mixins: [window.mixin], created() {} }, 3)
+    try { without.initWebsocket({ type: 'click' }) } catch (error) { told.push(error.message) }
+    const vm = window.mount({ mixins: [window.mixin], data: () => ({ websocketUrl: 'ws://127.0.0.1:1/a' }) }, 3)
+    vm.initWebsocket()
+    told.push(vm.websocketStatus.state)
+    vm.leave()
+    return told
+  })
+  assert.deepEqual(told, ['initWebsocket: there is no URL', 'connecting'])
+})
 
 test('a client can be kept in the data of a component', { timeout: 120_000 }, async (t) => {
   const page = await openPage(t)

@@ -13,6 +13,10 @@ export interface MessageEventLike extends Meta {
 /** What a component keeps as `websocket`. */
 export interface SocketLike {
   readonly readyState: 0 | 1 | 3;
+  readonly CONNECTING: 0;
+  readonly OPEN: 1;
+  readonly CLOSING: 2;
+  readonly CLOSED: 3;
   send(data: Payload): Promise<void>;
   close(): void;
 }

@@ -15,7 +15,7 @@ const SPELLINGS = {
 };
 
 // Beside the components, not in them: whatever their data says, nothing here becomes reactive.
-const links = new WeakMap(); // component -> {client, target}
+const links = new WeakMap(); // component -> {client, target, key}
 const gone = new WeakSet();
 
 function call(vm, type, event) {
@@ -26,6 +26,7 @@ function call(vm, type, event) {
 /** What a component keeps as `websocket`. Handlers that a page still sets on it are not called, and do no harm. */
 function socketOf(vm, client) {
   return {
+    CONNECTING: 0, OPEN: 1, CLOSING: 2, CLOSED: 3, // `websocket.readyState === websocket.OPEN`
     get readyState() { return client.readyState; },
     send(data) {
       const sent = client.send(data);
@@ -81,16 +82,18 @@ export function vinhubMixin({ url, ...options } = {}) {
       /** Connects, once: what a page calls again from timers of its own changes nothing. Another URL replaces the first. */
       initWebsocket(address) {
         if (gone.has(this)) return;
-        const target = isTarget(address) ? address : valueFor(this, url) ?? valueFor(this, this.websocketUrl);
-        const key = JSON.stringify(target);
         const link = links.get(this);
+        const configured = () => valueFor(this, url) ?? valueFor(this, this.websocketUrl) ?? link?.target;
+        const target = isTarget(address) ? address : configured();
+        if (!isTarget(target)) throw new TypeError('initWebsocket: there is no URL');
+        const key = JSON.stringify(target);
         if (link?.key === key) {
           link.client.connect();
           return;
         }
         link?.client.close();
         const client = new VinhubClient(target, { mode: 'raw', ...options, ...valueFor(this, this.websocketOptions) });
-        links.set(this, { client, key });
+        links.set(this, { client, target, key });
         listen(this, client);
         this.websocket = socketOf(this, client);
         this.lockReconnect = true; // a reconnect of the page's own keeps out: this one's is under way
