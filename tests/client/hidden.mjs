@@ -80,6 +80,15 @@ export class HideablePage {
     await this.isState('visible')
   }
 
+  /** Goes to another page and back; away() runs in between. The browser keeps this one as it is, but not its connections. */
+  async leaveAndReturn(away) {
+    await this.devtools.send('Page.navigate', { url: 'about:blank' }, this.sessionId)
+    await until(() => this.evaluate(() => document.readyState === 'complete' && location.href === 'about:blank'), START_MS, 'the other page')
+    await away()
+    await this.evaluate(() => { setTimeout(() => history.back()) })
+    await until(() => this.evaluate(() => window.client !== undefined), START_MS, 'the page as it was left')
+  }
+
   /** Its timers and events stop. */
   freeze() { return this.devtools.send('Page.setWebLifecycleState', { state: 'frozen' }, this.sessionId) }
   thaw() { return this.devtools.send('Page.setWebLifecycleState', { state: 'active' }, this.sessionId) }

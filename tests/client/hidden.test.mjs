@@ -69,3 +69,13 @@ test('a hub that dies while the page is frozen: back as soon as the page is, wha
   backend.push(UPSTREAM, 'here again')
   await until(async () => (await seen(page)).messages.includes('here again'), SOON_MS, 'pushes again')
 })
+
+test('a page that is left and come back to: connected at once, whatever the back-off, with every push', { timeout: 120_000 }, async (t) => {
+  const { backend, page } = await start(t, { reconnect: { min: 600_000, max: 600_000 } })
+  await page.leaveAndReturn(() => { for (let n = 0; n < 5; n++) backend.push(UPSTREAM, `#${n}`) })
+  await got(page, 5)
+  const { messages, gaps, closes } = await seen(page)
+  assert.deepEqual(messages, ['#0', '#1', '#2', '#3', '#4'])
+  assert.deepEqual(gaps, [])
+  assert.equal(closes.length, 1)
+})

@@ -108,21 +108,133 @@ test('a server that does not speak vinhub.v1, or says nothing, is left', async (
   assert.ok(other.urls.length >= 1 && mute.urls.length >= 1 && good.urls.length === 1)
 })
 
-test('a token function that throws, and one whose token can\'t be sent', async (t) => {
+/** Connects with what the functions give, one for each try, and tells all until the client is open or has failed. */
+const tryTokens = (page, url, tokens) => page.evaluate(([at, sources]) => new Promise((resolve) => {
+  const told = []
+  const functions = sources.map((source) => eval(source))
+  const client = new window.VinhubClient(at, {
+    token: (context) => { told.push(`asked, ${context.refusals} refused`); return functions.shift()() },
+    connectTimeout: 300, reconnect: { min: 10, max: 20 },
+  })
+  client.on('error', ({ code, message }) => told.push(`${code}: ${message}`))
+  client.on('status', ({ state }) => { if (state === 'open' || state === 'failed') { client.close(); resolve([...told, state]) } })
+  client.connect()
+}), [url, tokens.map(String)])
+
+test('a token function that throws, rejects, hangs, or gives what can\'t be sent is asked again', async (t) => {
   const hub = await ScriptedHub.start(t, { onOpen: (it, socket) => it.welcome(socket, EPOCH, 0) })
   const page = await openPage(t)
-  const outcome = await page.evaluate((url) => new Promise((resolve) => {
-    const told = []
-    let asked = 0
-    const token = () => {
-      if (asked++ === 0) throw new Error('signed out')
-      return 'no token at all'
-    }
-    const client = new window.VinhubClient(url, { token, reconnect: { min: 10, max: 20 } })
-    client.on('error', ({ code, message }) => told.push(`${code}: ${message}`))
-    client.on('status', ({ state }) => { told.push(state); if (state === 'failed') resolve(told) })
+  const outcome = await tryTokens(page, hub.url, [
+    () => { throw new Error('signed out') }, () => Promise.reject(new Error('no network')), () => new Promise(() => {}),
+    () => '<html>please sign in</html>', () => ({ access_token: 'x' }), () => 'good',
+  ])
+  assert.deepEqual(outcome, ['asked, 0 refused', 'provider: signed out', 'asked, 0 refused', 'provider: no network', 'asked, 0 refused',
+    'asked, 0 refused', 'asked, 1 refused', 'asked, 2 refused', 'open'])
+  assert.equal(hub.urls.length, 1)
+  const bad = () => 'two words'
+  assert.deepEqual(await tryTokens(page, hub.url, [bad, bad, bad]), ['asked, 0 refused', 'asked, 1 refused', 'asked, 2 refused', 'failed'])
+  assert.equal(hub.urls.length, 1, 'what is no token is not sent')
+})
+
+test('a URL that can\'t be read, or none, is the end of it', async (t) => {
+  const page = await openPage(t)
+  for (const url of ['http://[', '', [], null]) {
+    await startClient(page, url)
+    await until(() => page.evaluate(() => window.client.state === 'failed'), SOON_MS, `the client to fail with ${url}`)
+  }
+})
+
+test('a listener that throws holds up nobody', async (t) => {
+  const hub = await ScriptedHub.start(t, {
+    onOpen(it, socket) {
+      it.welcome(socket, EPOCH, 0)
+      it.message(socket, EPOCH, 1, 'one')
+      it.message(socket, EPOCH, 2, 'two')
+    },
+  })
+  const page = await openPage(t)
+  const [reported, texts] = await page.evaluate((url) => new Promise((resolve) => {
+    const found = []
+    window.addEventListener('error', (event) => { found.push(event.error.message); event.preventDefault() })
+    const client = new window.VinhubClient(url)
+    const texts = []
+    client.on('message', (text) => { throw new Error(`in a listener: ${text}`) })
+    client.on('message', (text) => { texts.push(text); if (texts.length === 2) resolve([found, texts]) })
     client.connect()
   }), hub.url)
-  assert.deepEqual(outcome, ['connecting', 'provider: signed out', 'waiting', 'connecting', 'failed'])
-  assert.equal(hub.urls.length, 0)
+  assert.deepEqual(texts, ['one', 'two'])
+  assert.deepEqual(reported, ['in a listener: one', 'in a listener: two'])
+})
+
+test('what was missed before any position was known is told as a gap too', async (t) => {
+  const hub = await ScriptedHub.start(t, {
+    onOpen(it, socket, number) {
+      it.welcome(socket, number === 1 ? 0 : EPOCH, number === 1 ? 0 : 7)
+      if (number === 1) socket.close(1012)
+    },
+  })
+  const page = await openPage(t)
+  await startClient(page, hub.url)
+  await until(async () => (await seen(page)).gaps.length > 0, SOON_MS, 'the gap')
+  assert.deepEqual((await seen(page)).gaps, [{ epoch: 0, from: 1, to: 0 }])
+})
+
+test('the back-off doubles to its bound, by chance half to one and a half of it', async (t) => {
+  const page = await openPage(t)
+  await startClient(page, 'ws://127.0.0.1:1/admin/VIN1?remoteWs', { reconnect: { min: 8, max: 60 } })
+  const waits = await until(async () => {
+    const found = (await seen(page)).states.filter(({ state }) => state === 'waiting')
+    return found.length >= 12 && found.slice(0, 12).map(({ retryIn }) => retryIn)
+  }, SOON_MS, 'a dozen tries')
+  waits.forEach((wait, tries) => {
+    const middle = Math.min(60, 8 * 2 ** tries)
+    assert.ok(wait >= Math.floor(middle / 2) && wait <= Math.ceil(middle * 1.5), `${wait} ms after ${tries} tries`)
+  })
+  assert.ok(new Set(waits.slice(3)).size > 1, 'not all alike')
+})
+
+/** How many sockets a page still holds. */
+async function socketsOf(devtools) {
+  await devtools.send('HeapProfiler.collectGarbage')
+  const { result: { objectId: prototypeObjectId } } = await devtools.send('Runtime.evaluate', { expression: 'WebSocket.prototype' })
+  const { objects: { objectId } } = await devtools.send('Runtime.queryObjects', { prototypeObjectId, objectGroup: 'sockets' })
+  const { result } = await devtools.send('Runtime.callFunctionOn', {
+    objectId, returnByValue: true,
+    functionDeclaration: 'function () { return this.filter((it) => !Object.hasOwn(it, "constructor")).length }', // a prototype is no socket
+  })
+  await devtools.send('Runtime.releaseObjectGroup', { objectGroup: 'sockets' })
+  return result.value
+}
+
+const COMMANDS = { includeCommandLineAPI: true, returnByValue: true }
+
+test('after close() no listener, timer or socket of the client is left, however often it reconnected', { timeout: 120_000 }, async (t) => {
+  const hub = await ScriptedHub.start(t, { onOpen: (it, socket) => it.welcome(socket, EPOCH, 0) })
+  const page = await openPage(t)
+  const devtools = await page.context().newCDPSession(page)
+  const ask = async (expression) => (await devtools.send('Runtime.evaluate', { expression, ...COMMANDS })).result.value
+  const listeners = () => ask('[window, document].flatMap((target) => Object.values(getEventListeners(target))).flat().length')
+  const before = await listeners()
+  await page.evaluate((url) => {
+    const [set, clear] = [window.setTimeout, window.clearTimeout]
+    window.timers = new Set()
+    window.setTimeout = (fn, ms) => {
+      const id = set(() => { window.timers.delete(id); fn() }, ms)
+      window.timers.add(id)
+      return id
+    }
+    window.clearTimeout = (id) => { window.timers.delete(id); clear(id) }
+    window.startClient(url, { WebSocket: window.WebSocket })
+  }, hub.url)
+  await page.evaluate(() => new Promise((resolve) => {
+    let opened = 0
+    window.client.on('status', ({ state }) => { if (state === 'open') { if (++opened === 200) resolve(); else window.client.reconnect() } })
+    window.client.reconnect()
+  }))
+  assert.ok(await listeners() > before, 'it listens while it is connected')
+  assert.ok(await socketsOf(devtools) > 0)
+  await page.evaluate(() => { window.client.send('never acknowledged').catch(() => {}); window.client.close() })
+  assert.equal(await page.evaluate(() => window.timers.size), 0)
+  assert.equal(await listeners(), before)
+  await until(async () => await socketsOf(devtools) === 0, SOON_MS, 'all sockets to be collected')
 })

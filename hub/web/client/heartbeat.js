@@ -6,7 +6,6 @@
 // nothing about the connection, so it pings anew, once, before it judges.
 
 const LATE_MS = 1000;
-const FRESH_MS = 1000; // what was heard so recently needs no asking
 
 export class Heartbeat {
   #options;
@@ -38,12 +37,14 @@ export class Heartbeat {
     this.#arm(this.#options.every);
   }
 
-  /** Pings at once; the answer has to come within `ms`. */
+  /**
+   * Pings at once, however short ago something came: a network is left from one moment to the next. The answer
+   * has to come within `ms`.
+   */
   probe(ms) {
-    const now = performance.now();
-    const left = this.#dueAt - now;
+    const left = this.#dueAt - performance.now();
     const asked = this.#waiting && left >= 0 && left <= ms;
-    if (!asked && now - this.#heardAt > FRESH_MS) this.#ask(ms);
+    if (!asked) this.#ask(ms);
   }
 
   #arm(ms) {

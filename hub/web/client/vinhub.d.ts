@@ -35,7 +35,7 @@ export interface Meta {
   timestamp?: number;
 }
 
-/** Messages that can't be had any more. to 0: to the end of that epoch. */
+/** Messages that can't be had any more. to 0: to the end of that epoch. epoch 0: it is not known which. */
 export interface Gap {
   epoch: number;
   from: number;

@@ -10,7 +10,7 @@ import { Emitter } from './emitter.js';
 import { Heartbeat } from './heartbeat.js';
 import { Outbox, SendError } from './outbox.js';
 import { Backoff, ruleOf, saysTooLarge } from './retry.js';
-import { dataOf, decode, encodeSend, handshakeUrl, isAfter, payloadOf, PING, PROTOCOL } from './wire.js';
+import { dataOf, decode, encodeSend, handshakeUrl, isAfter, isToken, payloadOf, PING, PROTOCOL } from './wire.js';
 
 export { SendError };
 
@@ -28,8 +28,10 @@ const DEFAULTS = {
 };
 const STABLE_MS = 5000;          // a connection that lived so long makes the back-off start over
 const RAW_ACCEPTED_MS = 1000;    // a refused token closes a raw connection well within it
+const ASKED_MS = 1000;           // the end that a look at the connection brings may come so much after its time
 const SEND_TIMEOUT_MAX = 240_000; // the hub remembers ids for five minutes, then a repeat would go upstream twice
 const ABNORMAL = 1006;
+const UNAUTHORIZED = 4001;
 const OPEN = 1;
 const READY_STATES = { connecting: 0, open: 1, waiting: 0, idle: 3, closed: 3, failed: 3 };
 
@@ -63,6 +65,7 @@ export class VinhubClient {
   #place = 0;         // which of several URLs
   #timer = null;      // of the next try, or of the one that runs
   #notBefore = 0;     // what a close code asks for holds also where the page is shown again
+  #askedAt = -Infinity; // when the page or its network last gave reason to look at the connection
   #openedAt = 0;
   #heard = false;     // something came on this connection
   #refusals = 0;
@@ -159,10 +162,12 @@ export class VinhubClient {
       this.#lose(ABNORMAL, 'no token or address');
       return;
     }
-    if (turn === this.#turn) this.#open(Array.isArray(target) ? target[this.#place % target.length] : target, token);
+    if (turn !== this.#turn) return;
+    if (token && this.#options.tokenIn === 'protocol' && !isToken(token)) this.#lose(UNAUTHORIZED, 'the token can\'t be sent');
+    else this.#open(Array.isArray(target) ? target[this.#place % target.length] : target, token);
   }
 
-  #askToken() {
+  async #askToken() {
     const { token } = this.#options;
     return valueOf(token, { refused: this.#refusal !== null, reason: this.#refusal, refusals: this.#refusals });
   }
@@ -178,7 +183,7 @@ export class VinhubClient {
       const Socket = this.#options.WebSocket ?? globalThis.WebSocket;
       socket = new Socket(handshakeUrl(target, parameters), protocols);
     } catch (error) {
-      // A URL that can't be read, or a token that is none: the next try would be the same.
+      // A URL that can't be read: the next try would be the same.
       this.#fail(ABNORMAL, String(error?.message ?? error));
       return;
     }
@@ -254,7 +259,7 @@ export class VinhubClient {
   }
 
   #onWelcome({ node, client, epoch, offset, resumed, upstream }) {
-    const before = this.#position;
+    const before = this.#position ?? (this.#client && { epoch: 0, offset: 0 });
     this.#node = node;
     this.#upstream = upstream;
     this.#client = client;
@@ -262,8 +267,8 @@ export class VinhubClient {
     this.#refusal = null;
     if (!resumed && epoch > 0) this.#position = { epoch, offset };
     this.#begin({ resumed });
-    // The position was of no use to the hub: what came meanwhile is not known, so it counts as lost.
-    if (before && !resumed && !(before.epoch === epoch && before.offset === offset)) {
+    // The position was of no use to the hub, or there never was one: what came meanwhile is not known, so it counts as lost.
+    if (before && !resumed && !(before.epoch > 0 && before.epoch === epoch && before.offset === offset)) {
       this.#events.emit('gap', { epoch: before.epoch, from: before.offset + 1, to: 0 });
     }
   }
@@ -333,7 +338,9 @@ export class VinhubClient {
       return;
     }
     if (!rule.stay) this.#place++;
-    const atOnce = (rule.now || (rule.token && accepted)) && this.#backoff.tries === 0;
+    const found = code === ABNORMAL && performance.now() - this.#askedAt < this.#options.heartbeat.probe + ASKED_MS;
+    const atOnce = found || ((rule.now || (rule.token && accepted)) && this.#backoff.tries === 0);
+    this.#askedAt = -Infinity; // a try that fails after it waits like any other
     const pause = this.#backoff.next();
     const wait = atOnce ? 0 : isOffline() ? this.#options.reconnect.max : Math.max(pause, rule.floor ?? 0);
     this.#notBefore = performance.now() + (rule.floor ?? 0);
@@ -351,8 +358,8 @@ export class VinhubClient {
     this.#drop();
     this.#unwatch?.();
     this.#unwatch = null;
-    this.#set(state, details);
     this.#outbox.refuseAll('closed', details.reason);
+    this.#set(state, details);
   }
 
   // --- what the page and its network do ---
@@ -370,8 +377,12 @@ export class VinhubClient {
 
   /** Something changed that no socket tells: is the connection still good, or is now the time to make one? */
   #heed() {
+    if (this.#state === 'waiting') {
+      if (!isOffline() && performance.now() >= this.#notBefore) this.#dial();
+      return;
+    }
+    this.#askedAt = performance.now();
     if (this.#state === 'open') this.#beat.probe(this.#options.heartbeat.probe);
-    else if (this.#state === 'waiting' && !isOffline() && performance.now() >= this.#notBefore) this.#dial();
   }
 
   /** A try from before the network came back may hang until its time is over. */

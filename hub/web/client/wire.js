@@ -51,11 +51,15 @@ export const dataOf = ({ encoding, payload }) => (encoding === 'base64' ? fromBa
 /** Is position a behind position b? */
 export const isAfter = (a, b) => a.epoch > b.epoch || (a.epoch === b.epoch && a.offset > b.offset);
 
+/** Can it be a subprotocol (RFC 6455, 4.1)? All that JSON Web Tokens are made of can. */
+export const isToken = (text) => /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(text);
+
 /**
  * The absolute ws: or wss: URL with more parameters. It is put together as text: the service is a query
  * item without `=`, to which URLSearchParams would add one.
  */
 export function handshakeUrl(url, parameters) {
+  if (!url) throw new TypeError('there is no URL');
   const absolute = new URL(url, globalThis.location?.href);
   absolute.protocol = absolute.protocol.replace(/^http/, 'ws');
   absolute.hash = '';
