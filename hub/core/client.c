@@ -28,6 +28,10 @@ enum status client_open(struct hub *hub, struct client *client, const struct tar
     client->hub = hub;
     client->state = CLIENT_GONE;
     struct session *session = session_open(hub, target);
+    if (session)
+        fanout_flush(session); /* what was placed in this turn is of the time before this client */
+    if (session && session->state == SESSION_ENDED)
+        session = session_open(hub, target); /* fenced by the flush */
     if (!session)
         return STATUS_LIMIT;
     client->protocol = (uint8_t)protocol;
@@ -36,8 +40,6 @@ enum status client_open(struct hub *hub, struct client *client, const struct tar
     client->rate_tokens_milli = burst_milli(hub->conf);
     client->rate_at_ms = (uint32_t)hub->now_ms;
     client->state = CLIENT_LIVE;
-    /* What was placed in this turn is of the time before this client. */
-    fanout_flush(session);
     session_add_client(session, client);
     if (hub->conf->log.audit && target->user)
         client->user = strdup(target->user);

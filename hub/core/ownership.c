@@ -124,6 +124,8 @@ static void on_outbid(struct session *session, enum status status, const char *o
     session->reclaiming = false;
     if (status == STATUS_OK) {
         fanout_flush(session);
+        if (session->state != SESSION_OWNER)
+            return; /* fenced by the flush */
         session->epoch = epoch;
         session->placed = 0;
         ring_clear(session);
@@ -260,6 +262,8 @@ void ownership_unwanted(struct session *session)
 void ownership_release(struct session *session)
 {
     fanout_flush(session);
+    if (session->state != SESSION_OWNER)
+        return; /* fenced by the flush */
     session_set_state(session, SESSION_RELEASING);
     if (link_close(session))
         return; /* ownership_upstream_gone follows */
@@ -269,7 +273,8 @@ void ownership_release(struct session *session)
 void ownership_upstream_gone(struct session *session)
 {
     fanout_flush(session);
-    ownership_send_release(session);
+    if (session->state == SESSION_RELEASING)
+        ownership_send_release(session);
 }
 
 void ownership_send_release(struct session *session)

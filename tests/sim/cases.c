@@ -444,6 +444,44 @@ static void an_owner_renews_at_the_last_moment(struct world *world)
     everybody_gets_a_push(world);
 }
 
+/* A process that is stopped in the middle of a turn. */
+
+static void a_node_stops_while_a_client_comes(struct world *world)
+{
+    all_up(world);
+    client_start(world, 0, 0);
+    until(world, n0_owns, "n0 owns the session");
+    client_leave(&world->clients[0], 1001);
+    world_pass(world, 50 * MS);
+    world->turn_us = 50 * MS;
+    backend_push(world, 0, "marker-0");
+    world_pass(world, 5 * MS);
+    world->nodes[0].stops_us = 3 * LEASE_US;
+    client_start(world, 0, 0);
+    world_pass(world, 100 * MS);
+    world->turn_us = 0;
+    until(world, n0_owns, "n0 owns the session again");
+    everybody_gets_a_push(world);
+}
+
+static void a_node_stops_while_the_last_client_leaves(struct world *world)
+{
+    all_up(world);
+    client_start(world, 0, 0);
+    until(world, n0_owns, "n0 owns the session");
+    node_drain(&world->nodes[0]);
+    world_pass(world, 50 * MS);
+    world->turn_us = 50 * MS;
+    backend_push(world, 0, "marker-0");
+    world_pass(world, 5 * MS);
+    world->nodes[0].stops_us = 3 * LEASE_US;
+    client_leave(&world->clients[0], 1001);
+    world_pass(world, 100 * MS);
+    world->turn_us = 0;
+    world_pass(world, 5 * LEASE_US);
+    expect(world, !world_keeps(world), "nothing is kept for who is gone");
+}
+
 /* SENDs that come again. */
 
 static void send_and_wait(struct world *world, int client)
@@ -663,6 +701,12 @@ const struct sim_case cases[] = {
      .history = 10},
     {.name = "an owner that renewed while it was being found dead stays the owner",
      .script = an_owner_renews_at_the_last_moment,
+     .history = 10},
+    {.name = "a node that is stopped while a client comes serves it",
+     .script = a_node_stops_while_a_client_comes,
+     .history = 10},
+    {.name = "a node that is stopped while the last client leaves keeps nothing",
+     .script = a_node_stops_while_the_last_client_leaves,
      .history = 10},
     {.name =
          "a SEND that went upstream does not go again after a hand-over, whatever the clocks say",

@@ -15,7 +15,10 @@ uint64_t node_now_ms(const struct sim_node *node)
 
 static uint64_t now_ms(void *ctx)
 {
-    return node_now_ms(ctx);
+    struct sim_node *node = ctx;
+    node->clock_offset_us += node->stops_us;
+    node->stops_us = 0;
+    return node_now_ms(node);
 }
 
 static uint64_t unix_ms(void *ctx)
@@ -70,11 +73,13 @@ static void node_turn(struct sim_node *node, event_fn *fn, void *ctx)
         fn(ctx);
     if (!node->alive)
         return;
-    if (chance(world, 20)) { /* more comes within the same turn */
+    bool more = chance(world, 20);
+    if (more || world->turn_us) { /* more comes within the same turn */
         struct flush_later *later = malloc(sizeof *later);
         *later = (struct flush_later){node, node->life};
         node->flush_due = true;
-        at_us(world, world->now_us + between(world, 1, 300), on_flush, later);
+        at_us(world, world->now_us + (world->turn_us ? world->turn_us : between(world, 1, 300)),
+              on_flush, later);
     } else {
         node_flush(node);
     }

@@ -134,6 +134,7 @@ struct sim_node {
     struct hub *hub;
     struct sim_bus *bus;
     int64_t clock_offset_us;
+    int64_t stops_us; /* for so long, when it next looks at the clock in the middle of a turn */
     int32_t drift_ppm;
     bool flush_due;
     struct timer wake;
@@ -211,6 +212,7 @@ struct world {
     bool lied_to;         /* nothing is promised any more, but that no node crashes */
     bool arrives_late;    /* in a calm world: what a broken connection still carried */
     bool closes_slowly;   /* backends, in a calm world */
+    uint64_t turn_us;     /* that a node waits for more before it flushes; 0: by chance */
     uint64_t set_back_us; /* by which clocks are wrong when a node starts */
     /* A script looks at each request before it goes out; it may hold up the link of its node. */
     void (*spy)(struct world *world, struct request *request);
