@@ -341,9 +341,10 @@ export class VinhubClient {
     const found = code === ABNORMAL && performance.now() - this.#askedAt < this.#options.heartbeat.probe + ASKED_MS;
     const atOnce = found || ((rule.now || (rule.token && accepted)) && this.#backoff.tries === 0);
     this.#askedAt = -Infinity; // a try that fails after it waits like any other
-    const pause = this.#backoff.next();
-    const wait = atOnce ? 0 : isOffline() ? this.#options.reconnect.max : Math.max(pause, rule.floor ?? 0);
-    this.#notBefore = performance.now() + (rule.floor ?? 0);
+    const floor = rule.floor ?? 0;
+    const pause = floor + this.#backoff.next(); // on top of it: all that are told to wait as long must not come together
+    const wait = atOnce ? 0 : isOffline() ? this.#options.reconnect.max : pause;
+    this.#notBefore = performance.now() + floor;
     this.#timer = setTimeout(() => this.#dial(), wait);
     this.#set('waiting', { code, reason, retryIn: Math.round(wait) });
     this.#events.emit('close', { code, reason });
