@@ -239,6 +239,33 @@ test('the PROXY header is required, and says where a client comes from', async (
   assert.equal(await answerTo('PROXY TCP4 nonsense\r\n'), 'dropped')
 })
 
+test('the PROXY header comes byte by byte or with what follows, and ahead of TLS', async (t) => {
+  const authority = new Authority(t)
+  const { cert, key } = authority.issue('hub')
+  const { hub } = await start(t, { listen: { proxy_protocol: true, tls_cert: cert, tls_key: key }, clients: { max_per_ip: 1 } })
+  const answerTo = async (header, whole) => {
+    const socket = net.connect({ port: hub.port, host: '127.0.0.1', noDelay: true })
+    t.defer(() => socket.destroy())
+    await new Promise((resolve) => { socket.once('connect', resolve) })
+    if (whole) socket.cork()
+    for (const byte of Buffer.from(header)) {
+      const written = new Promise((resolve) => { socket.write(Buffer.from([byte]), resolve) })
+      if (!whole) await written
+    }
+    let text = ''
+    const secure = tls.connect({ socket, servername: 'localhost', ca: authority.ca }, () => secure.write(handshakeText(PATH)))
+    secure.on('data', (part) => { text += part.toString('latin1') }).on('error', () => {})
+    if (whole) setImmediate(() => socket.uncork())
+    await until(() => text.includes('\r\n\r\n') || socket.destroyed, 5000, 'an answer')
+    return text.slice(9, 12)
+  }
+  assert.equal(await answerTo('PROXY TCP4 198.51.100.1 192.0.2.1 4711 443\r\n', false), '101')
+  assert.equal(await answerTo('PROXY TCP4 198.51.100.1 192.0.2.1 4712 443\r\n', true), '503', 'one of an address')
+  assert.equal(await answerTo('PROXY TCP4 198.51.100.2 192.0.2.1 4711 443\r\n', true), '101')
+  const none = tls.connect({ port: hub.port, host: '127.0.0.1', servername: 'localhost', ca: authority.ca }).on('error', () => {})
+  await until(() => none.destroyed, 5000, 'TLS without the header to be dropped')
+})
+
 test('TLS: certificates change with SIGHUP while clients stay, and a bad one changes nothing', async (t) => {
   const authority = new Authority(t)
   const [one, two] = [authority.issue('one'), authority.issue('two')]
