@@ -262,6 +262,7 @@ static void flush_clients(struct session *session)
     session->batch = (struct pubs){0};
     struct piece pieces[WIRE_FORMS][2] = {{{0}}};
     bool owned = session_is_owned(session);
+    uint64_t written = 0;
     struct client *client, *next;
     struct runners runners = runners_start(session->clients);
     if (hub->tails)
@@ -275,10 +276,11 @@ static void flush_clients(struct session *session)
             continue;
         }
         deliver(session, client, &batch, pieces);
-        session->messages_out += batch.len;
-        metric_add(METRIC_MESSAGES_OUT, batch.len);
-        metric_service_add(session->metrics, SERVICE_MESSAGES_OUT, (int64_t)batch.len);
+        written += batch.len;
     }
+    session->messages_out += written;
+    metric_add(METRIC_MESSAGES_OUT, written);
+    metric_service_add(session->metrics, SERVICE_MESSAGES_OUT, (int64_t)written);
     observe(session, &batch);
     for (size_t form = 0; form < WIRE_FORMS; form++)
         for (size_t deflated = 0; deflated < 2; deflated++)
