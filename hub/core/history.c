@@ -131,23 +131,28 @@ static void recovered(struct session *session, struct position oldest)
         session->at = (struct position){session->epoch, 0};
 }
 
-static void begin_recovery(struct session *session);
+static bool can_read(const struct session *session)
+{
+    return session->hub->bus->shared && session->service->history.size;
+}
+
+static void begin_recovery(struct session *session)
+{
+    if (can_read(session))
+        fetch(session);
+    else
+        recovered(session, (struct position){0, 0});
+}
 
 static void recover(struct session *session, struct position to)
 {
     timer_stop(&session->hub->timers, &session->recover);
     session->recovering = true;
-    session->doubt = false;
+    /* The reading shows the end of the epoch, or a gap closes it */
+    if (can_read(session) || to.epoch != session->at.epoch)
+        session->doubt = false;
     session->recover_to = to;
     begin_recovery(session);
-}
-
-static void begin_recovery(struct session *session)
-{
-    if (!session->hub->bus->shared || !session->service->history.size)
-        recovered(session, (struct position){0, 0});
-    else
-        fetch(session);
 }
 
 static void on_recover_timer(struct timer *timer, uint64_t now_ms)

@@ -751,6 +751,8 @@ const struct sim_case cases[] = {
      .seed = 57000},
     {.name = "seed 58618: the end of an epoch was lost where two claims were granted in a row",
      .seed = 58618},
+    {.name = "seed 61374: without a history, a second interruption was forgotten over the first",
+     .seed = 61374},
     {.name = "seed 100080: a client that resumed was told of a gap of an older epoch",
      .seed = 100080},
 };
