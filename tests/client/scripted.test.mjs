@@ -238,3 +238,32 @@ test('after close() no listener, timer or socket of the client is left, however 
   assert.equal(await listeners(), before)
   await until(async () => await socketsOf(devtools) === 0, SOON_MS, 'all sockets to be collected')
 })
+
+test('connect() twice is one connection; close() while it connects is heeded, also from a listener; connect() after it too', async (t) => {
+  const hub = await ScriptedHub.start(t, { onOpen: (it, socket) => it.welcome(socket, EPOCH, 0), onSend: (it, socket, { id }) => it.say(socket, 'ACK', { id }) })
+  const page = await openPage(t)
+  await page.evaluate((url) => {
+    window.startClient(url)
+    window.send('early')
+    window.client.connect()
+    window.client.close()
+    window.client.close()
+    window.client.connect()
+    window.client.connect()
+    window.send('before it is open')
+  }, hub.url)
+  await until(async () => (await seen(page)).acks.length > 0, SOON_MS, 'the acknowledgement')
+  const { acks, refused } = await seen(page)
+  assert.deepEqual([acks, refused], [['before it is open'], [{ code: 'closed', sent: false }]])
+  assert.equal(hub.urls.length, 1)
+
+  const states = await page.evaluate((url) => new Promise((resolve) => {
+    const states = []
+    const client = new window.VinhubClient(url)
+    client.on('status', ({ state }) => { states.push(state); if (state === 'connecting') client.close() })
+    client.connect()
+    setTimeout(() => resolve(states), 500) // what must not come has half a second for it
+  }), hub.url)
+  assert.deepEqual(states, ['connecting', 'closed'])
+  assert.equal(hub.urls.length, 1)
+})
