@@ -90,7 +90,10 @@ void stream_wake(struct stream *stream)
 void stream_pause(struct stream *stream, bool paused)
 {
     stream->paused = paused;
-    update_reading(stream);
+    if (!paused && stream->tls != NULL && tls_ended(stream->tls))
+        stream_kill(stream, false);
+    else
+        update_reading(stream);
 }
 
 /* --- the end --- */
@@ -182,7 +185,8 @@ static bool on_records(struct stream *stream, const uint8_t *bytes, size_t len)
     if (stream->tls == NULL)
         return true;
     write_records(stream);
-    return !tls_ended(stream->tls);
+    /* An owner that has paused has not taken all that came before the end: stream_pause goes on. */
+    return stream->paused || !tls_ended(stream->tls);
 }
 
 bool stream_secure(struct stream *stream, struct tls *tls, const uint8_t *rest, size_t len)

@@ -324,6 +324,39 @@ test('TLS: what comes in one go is taken whole and in order, also while the back
   assert.equal(backend.texts().findIndex((got, n) => got !== text(n)), -1)
 })
 
+/** Passes connections on to the hub; from gather() on what clients send waits, release() sends it in one piece and ends. */
+async function gatherer(t, hub) {
+  let kept = null
+  let upstream
+  const server = net.createServer({ allowHalfOpen: true }, (socket) => {
+    upstream = net.connect({ port: hub.port, host: '127.0.0.1', allowHalfOpen: true })
+    socket.on('data', (part) => (kept ? kept.push(part) : upstream.write(part)))
+    upstream.on('data', (part) => socket.write(part)).on('end', () => socket.end())
+    for (const end of [socket, upstream]) end.on('error', () => {})
+    t.defer(() => { socket.destroy(); upstream.destroy() })
+  })
+  const port = await freePort()
+  await new Promise((resolve) => { server.listen(port, '127.0.0.1', resolve) })
+  t.defer(() => server.close())
+  return { port, gather: () => { kept = [] }, size: () => kept.reduce((sum, part) => sum + part.length, 0), release: () => upstream.end(Buffer.concat(kept)) }
+}
+
+test('TLS: what was sent before an end in the same piece is taken', async (t) => {
+  const authority = new Authority(t)
+  const { cert, key } = authority.issue('hub')
+  const { hub, backend } = await start(t, { listen: { tls_cert: cert, tls_key: key } })
+  const through = await gatherer(t, hub)
+  const browser = await Browser.open(t, `wss://localhost:${through.port}${PATH}`, { ca: authority.ca })
+  await backend.one('/base/admin/VIN1')
+  const frames = Buffer.concat(Array.from({ length: 900 }, (_, n) => clientFrame(1, `message ${n}`)))
+  through.gather()
+  browser.socket._socket.end(frames)
+  await until(() => through.size() > frames.length + 40, 5000, 'a record, which adds 22 bytes, and the alert that ends TLS')
+  through.release()
+  await until(() => backend.messages.length === 900, 5000, () => `all (have ${backend.messages.length})`)
+  await until(async () => await hub.metric('vinhub_clients') === 0, 3000, 'the client to be gone')
+})
+
 test('wss upstreams are verified: authority, name and dates are not to be talked out of', async (t) => {
   const authority = new Authority(t)
   const [servers, heard] = [[], new Set()] // heard: who was sent anything
