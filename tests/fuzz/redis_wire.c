@@ -78,6 +78,8 @@ void wire_time(void)
 
 /* --- links --- */
 
+#define BACKOFF_MS 25 /* the least that redis_link.c waits */
+
 /* Something that was asked for. */
 struct asked {
     redisReply *request;
@@ -91,7 +93,7 @@ struct redis_link {
     char *host;
     uint16_t port;
     bool started, up;
-    uint64_t up_ms;
+    uint64_t up_ms, retry_ms; /* retry_ms: as long the back-off takes */
     unsigned connections;
     struct redis_output output;
     redisReader *replies, *requests;
@@ -184,6 +186,7 @@ void redis_link_cut(struct redis_link *link, const char *why)
         return;
     bool was_up = link->up;
     link->up = false;
+    link->retry_ms = fuzz_now_ms + BACKOFF_MS;
     link_clear(link);
     if (was_up)
         link->events->on_down(link->ctx);
@@ -258,10 +261,74 @@ uint64_t wire_renewed_ms(void)
     return renewed_ms;
 }
 
-/* As redis_link.c does it. */
-static void link_feed(struct redis_link *link, const struct resp *bytes)
+static struct slice argument(const redisReply *request, size_t index)
+{
+    if (index >= request->elements)
+        return (struct slice){"", 0};
+    return (struct slice){request->element[index]->str, request->element[index]->len};
+}
+
+static bool is_word(const redisReply *request, size_t index, const char *word)
+{
+    struct slice text = argument(request, index);
+    return text.len == strlen(word) && strncasecmp(text.at, word, text.len) == 0;
+}
+
+static enum redis_script script_of(const redisReply *request)
+{
+    static struct redis_shas shas;
+    if (shas.text[0][0] == '\0')
+        redis_scripts_hash(&shas);
+    unsigned script = 0;
+    while (script < REDIS_SCRIPTS && !is_word(request, 1, shas.text[script]))
+        script++;
+    return (enum redis_script)script;
+}
+
+/* Of which type the reply to a command is. */
+static int type_of(const redisReply *request)
+{
+    static const char *const texts[] = {"info", "script", "hget"}, *const lists[] = {"hgetall",
+                                                                                     "zrange",
+                                                                                     "zscan"};
+    enum redis_script script = script_of(request);
+    if (is_word(request, 0, "ping"))
+        return request->elements > 1 ? REDIS_REPLY_STRING : REDIS_REPLY_STATUS;
+    if (is_word(request, 0, "asking"))
+        return REDIS_REPLY_STATUS;
+    if (script == SCRIPT_RENEW || script == SCRIPT_CLAIM || script == SCRIPT_ASSERT ||
+        script == SCRIPT_HISTORY)
+        return REDIS_REPLY_ARRAY;
+    for (size_t i = 0; i < 3; i++) {
+        if (is_word(request, 0, texts[i]))
+            return REDIS_REPLY_STRING;
+        if (is_word(request, 0, lists[i]))
+            return REDIS_REPLY_ARRAY;
+    }
+    return script == SCRIPT_TRANSFER ? REDIS_REPLY_STRING : REDIS_REPLY_INTEGER;
+}
+
+/* A reply that shows that replies and requests are out of step; request: the one that it would
+ * belong to, NULL where there is none. */
+static bool is_out_of_step(const redisReply *request, const redisReply *reply)
+{
+    if (request == NULL)
+        return true;
+    if (reply->type == REDIS_REPLY_ERROR ||
+        (reply->type == REDIS_REPLY_NIL && is_word(request, 0, "hget")))
+        return false;
+    if (reply->type != type_of(request))
+        return true;
+    return is_word(request, 0, "ping") && request->elements > 1 &&
+           strtoull(reply->str, NULL, 10) != strtoull(request->element[1]->str, NULL, 10);
+}
+
+/* As redis_link.c does it; request: what is answered, NULL where nothing was asked. */
+static void link_feed(struct redis_link *link, const redisReply *request, const struct resp *bytes)
 {
     unsigned connection = link->connections;
+    bool commands = strcmp(link->options.name, "commands") == 0,
+         nothing_is_asked = link->first == NULL && link->output.bytes == 0;
     if (!link->up || bytes->len == 0)
         return;
     redisReaderFeed(link->replies, bytes->bytes, bytes->len);
@@ -275,7 +342,12 @@ static void link_feed(struct redis_link *link, const struct resp *bytes)
             return;
         if (is_renewal(reply))
             renewed_ms = fuzz_now_ms;
+        bool ends = commands && (request != NULL || nothing_is_asked) &&
+                    is_out_of_step(request, reply);
+        fuzz_say("a reply%s", ends ? " that ends the connection" : "");
         link->events->on_reply(link->ctx, reply);
+        assert(!ends || connection != link->connections);
+        commands = false; /* the first one is looked at */
     }
 }
 
@@ -291,19 +363,6 @@ static struct redis_link *link_of(struct fuzz_input *input)
 /* --- what a server would answer --- */
 
 static uint64_t epoch; /* last one given out */
-
-static struct slice argument(const redisReply *request, size_t index)
-{
-    if (index >= request->elements)
-        return (struct slice){"", 0};
-    return (struct slice){request->element[index]->str, request->element[index]->len};
-}
-
-static bool is_word(const redisReply *request, size_t index, const char *word)
-{
-    struct slice text = argument(request, index);
-    return text.len == strlen(word) && strncasecmp(text.at, word, text.len) == 0;
-}
 
 static void push_on(struct resp *out, const char *kind, struct slice channel, struct slice payload)
 {
@@ -323,7 +382,7 @@ static void publish(struct slice channel, struct slice payload, bool sharded)
         return;
     struct resp *out = calloc(1, sizeof(*out));
     push_on(out, sharded ? "smessage" : "message", channel, payload);
-    link_feed(link, out);
+    link_feed(link, NULL, out);
     free(out);
 }
 
@@ -392,13 +451,7 @@ static void history(struct resp *out)
 
 static void run_script(const redisReply *request, struct resp *out)
 {
-    static struct redis_shas shas;
-    if (shas.text[0][0] == '\0')
-        redis_scripts_hash(&shas);
-    unsigned script = 0;
-    while (script < REDIS_SCRIPTS && !is_word(request, 1, shas.text[script]))
-        script++;
-    switch ((enum redis_script)script) {
+    switch (script_of(request)) {
     case SCRIPT_RENEW: renewed(out); break;
     case SCRIPT_CLAIM:
     case SCRIPT_ASSERT:
@@ -418,15 +471,13 @@ static void run_script(const redisReply *request, struct resp *out)
 /* What comes of it on the channels, once it is answered. */
 static void run_after(const redisReply *request)
 {
-    static struct redis_shas shas;
-    if (shas.text[0][0] == '\0')
-        redis_scripts_hash(&shas);
+    enum redis_script script = script_of(request);
     bool sharded = is_word(request, 0, "spublish");
     if (sharded || is_word(request, 0, "publish"))
         publish(argument(request, 1), argument(request, 2), sharded);
-    else if (is_word(request, 1, shas.text[SCRIPT_CLAIM]))
+    else if (script == SCRIPT_CLAIM)
         announce(request, argument(request, 7));
-    else if (is_word(request, 1, shas.text[SCRIPT_TRANSFER]))
+    else if (script == SCRIPT_TRANSFER)
         announce(request, argument(request, 9));
 }
 
@@ -455,6 +506,12 @@ static void truth(const redisReply *request, struct resp *out)
     else if (argument(request, 0).len >= 9 &&
              argument(request, 0).at[argument(request, 0).len - 1] == 'E')
         confirm(request, out);
+    else if (is_word(request, 0, "ping") && request->elements > 1)
+        resp_bulk(out, argument(request, 1));
+    else if (is_word(request, 0, "ping") || is_word(request, 0, "asking"))
+        resp_add(out, "+OK\r\n", 5);
+    else if (is_word(request, 0, "script"))
+        resp_text(out, "the hash of it");
     else if (is_word(request, 0, "info"))
         resp_text(out, "role:master\r\nmaxmemory_policy:noeviction\r\n");
     else if (is_word(request, 0, "hget"))
@@ -524,7 +581,7 @@ void wire_answer_one(struct fuzz_input *input)
     lie(input, request, out);
     fuzz_say("%s: %.20s is answered: %.*s", link->options.name, argument(request, 0).at,
              (int)out->len, out->bytes);
-    link_feed(link, out);
+    link_feed(link, request, out);
     free(out);
     freeReplyObject(request);
 }
@@ -540,7 +597,7 @@ void wire_babble(struct fuzz_input *input)
         resp_add(out, bytes.at, bytes.len);
     }
     if (link != NULL)
-        link_feed(link, out);
+        link_feed(link, NULL, out);
     free(out);
 }
 
@@ -558,7 +615,7 @@ void wire_push(struct fuzz_input *input)
     if (fuzz_below(input, 4) == 0)
         resp_spoil(out, input);
     if (link != NULL)
-        link_feed(link, out);
+        link_feed(link, NULL, out);
     free(out);
 }
 
@@ -579,7 +636,7 @@ void wire_cut_one(struct fuzz_input *input)
 static struct redis_link *link_with_work(void)
 {
     for (struct redis_link *link = links; link != NULL; link = link->next) {
-        if (link->started && !link->up)
+        if (link->started && !link->up && fuzz_now_ms >= link->retry_ms)
             return link;
         if (link->up)
             redis_link_flush(link);
@@ -602,7 +659,7 @@ void wire_serve(void)
         truth(request, out);
         fuzz_say("%s: %.20s is answered truly: %.*s", link->options.name, argument(request, 0).at,
                  (int)out->len, out->bytes);
-        link_feed(link, out);
+        link_feed(link, request, out);
         run_after(request);
         free(out);
         freeReplyObject(request);
