@@ -24,11 +24,24 @@ static void map_v4(const void *v4, struct in6_addr *out)
 
 static bool parse_port(const char *text, uint16_t *out)
 {
-    char *end;
-    unsigned long port = strtoul(text, &end, 10);
-    if (end == text || *end != '\0' || port > UINT16_MAX)
+    size_t len = strlen(text);
+    if (len == 0 || len > 5 || strspn(text, "0123456789") != len)
         return false;
+    unsigned long port = strtoul(text, NULL, 10);
     *out = (uint16_t)port;
+    return port <= UINT16_MAX;
+}
+
+/* Whether both are addresses of that family; out receives the first. */
+static bool parse_pair(int family, const char *from, const char *to, struct in6_addr *out)
+{
+    struct in6_addr source = {0}, ignored;
+    if (inet_pton(family, from, &source) != 1 || inet_pton(family, to, &ignored) != 1)
+        return false;
+    if (family == AF_INET)
+        map_v4(source.s6_addr, out);
+    else
+        *out = source;
     return true;
 }
 
@@ -43,6 +56,8 @@ static enum status parse_v1(const uint8_t *bytes, size_t len, struct proxy_sourc
     size_t line_len = (size_t)(end - bytes);
     memcpy(line, bytes, line_len);
     line[line_len] = '\0';
+    if (strlen(line) != line_len)
+        return STATUS_INVALID;
     *used = line_len + 2;
 
     char *rest = line, *words[6] = {NULL};
@@ -50,13 +65,14 @@ static enum status parse_v1(const uint8_t *bytes, size_t len, struct proxy_sourc
         words[i] = strsep(&rest, " ");
     if (words[1] != NULL && strcmp(words[1], "UNKNOWN") == 0)
         return STATUS_OK;
-    uint8_t v4[4];
     struct proxy_source source = {.known = true};
-    if (words[5] == NULL || rest != NULL || !parse_port(words[4], &source.port))
+    uint16_t to_port;
+    if (words[5] == NULL || rest != NULL || !parse_port(words[4], &source.port) ||
+        !parse_port(words[5], &to_port))
         return STATUS_INVALID;
-    if (strcmp(words[1], "TCP4") == 0 && inet_pton(AF_INET, words[2], v4) == 1)
-        map_v4(v4, &source.address);
-    else if (strcmp(words[1], "TCP6") != 0 || inet_pton(AF_INET6, words[2], &source.address) != 1)
+    bool v4 = strcmp(words[1], "TCP4") == 0;
+    if ((!v4 && strcmp(words[1], "TCP6") != 0) ||
+        !parse_pair(v4 ? AF_INET : AF_INET6, words[2], words[3], &source.address))
         return STATUS_INVALID;
     *out = source;
     return STATUS_OK;

@@ -171,6 +171,9 @@ static void refuses_other_beginnings(void **state)
                                         "PROXY TCP4 192.0.2.1 192.0.2.2 4660\r\n",
                                         "PROXY TCP4 2001:db8::1 ::1 1 2\r\n",
                                         "PROXY TCP4 192.0.2.1 192.0.2.2 70000 1\r\n",
+                                        "PROXY TCP4 192.0.2.1 nonsense 1 2\r\n",
+                                        "PROXY TCP4 192.0.2.1 192.0.2.2 +1 2\r\n",
+                                        "PROXY TCP4 192.0.2.1 192.0.2.2 1 70000\r\n",
                                         "PROXY TCP4 192.0.2.1 192.0.2.2 1 2 3\r\n",
                                         "PROXY \r\n"};
     struct proxy_source source;
