@@ -5,6 +5,8 @@
  */
 #include <arpa/inet.h>
 #include <assert.h>
+#include <regex.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,10 +64,22 @@ static void check_address(const struct admit *admit, const struct http_head *hea
     assert(memcmp(&client, &true_one, sizeof(client)) == 0);
 }
 
-static bool ends_with(struct http_text text, const char *end)
+/* Those that the rules of make_admit let in. */
+static bool fits_a_rule(const char *origin)
 {
-    size_t len = strlen(end);
-    return text.len >= len && strncasecmp(text.at + text.len - len, end, len) == 0;
+    static const char *const patterns[] = {"^https://app\\.example(:[0-9]+)?$",
+                                           "^[-a-z0-9+.]+://[^/:@]+\\.below\\.example(:[0-9]+)?$",
+                                           "^http://port\\.example:0*8080$"};
+    static regex_t made[3];
+    static bool is_made;
+    bool fits = false;
+    for (size_t i = 0; i < 3; i++) {
+        if (!is_made && regcomp(&made[i], patterns[i], REG_EXTENDED | REG_NOSUB | REG_ICASE) != 0)
+            abort();
+        fits = fits || regexec(&made[i], origin, 0, NULL, 0) == 0;
+    }
+    is_made = true;
+    return fits;
 }
 
 static void check_origin(const struct admit *admit, const struct http_head *head)
@@ -73,20 +87,96 @@ static void check_origin(const struct admit *admit, const struct http_head *head
     size_t index = 0;
     struct http_text origin;
     while (http_head_next(head, "origin", &index, &origin)) {
-        if (!admit_origin(admit, &origin))
-            continue;
-        const char *slashes = memmem(origin.at, origin.len, "://", 3);
-        struct http_text host = origin;
-        if (slashes != NULL)
-            host = (struct http_text){slashes + 3, origin.len - (size_t)(slashes + 3 - origin.at)};
-        const char *bracket = memchr(host.at, ']', host.len),
-                   *from = bracket == NULL ? host.at : bracket,
-                   *colon = memchr(from, ':', host.len - (size_t)(from - host.at));
-        if (colon != NULL)
-            host.len = (size_t)(colon - host.at);
-        assert(ends_with(host, "app.example") || ends_with(host, ".below.example") ||
-               ends_with(host, "port.example"));
+        char *text = strndup(origin.at, origin.len);
+        if (admit_origin(admit, &origin))
+            assert(strlen(text) == origin.len && fits_a_rule(text));
+        free(text);
     }
+}
+
+/* --- offers of extensions, by regular expressions --- */
+
+#define TOKEN "[-A-Za-z0-9!#$%&'*+.^_`|~]+"
+#define AND   "[ \t]*;[ \t]*"
+#define IS    "[ \t]*=[ \t]*"
+#define BITS  "(8|9|1[0-5]|\"8\"|\"9\"|\"1[0-5]\")"
+
+enum pattern { EXTENSION, FITTING, PATTERNS };
+
+static bool matches(enum pattern pattern, const char *text)
+{
+    static const char *const patterns[PATTERNS] = {
+        [EXTENSION] = "^" TOKEN "(" AND TOKEN "(" IS "(" TOKEN "|\"" TOKEN "\"))?)*$",
+        [FITTING] = "^permessage-deflate(" AND
+                    "(server_no_context_takeover|client_no_context_takeover|"
+                    "server_max_window_bits" IS BITS "|client_max_window_bits(" IS BITS ")?))*$",
+    };
+    static regex_t made[PATTERNS];
+    static bool is_made[PATTERNS];
+    if (!is_made[pattern] &&
+        regcomp(&made[pattern], patterns[pattern], REG_EXTENDED | REG_NOSUB | REG_ICASE) != 0)
+        abort();
+    is_made[pattern] = true;
+    return regexec(&made[pattern], text, 0, NULL, 0) == 0;
+}
+
+/* Each parameter at most once. */
+static bool is_once(const char *offer)
+{
+    static const char *const names[] = {"server_no", "client_no", "server_max", "client_max"};
+    for (size_t i = 0; i < 4; i++) {
+        const char *at = strcasestr(offer, names[i]);
+        if (at != NULL && strcasestr(at + 1, names[i]) != NULL)
+            return false;
+    }
+    return true;
+}
+
+struct agreed {
+    bool malformed, named;
+    unsigned bits;
+};
+
+static void hear_extension(struct agreed *agreed, char *text)
+{
+    text += strspn(text, " \t");
+    for (size_t len = strlen(text); len > 0 && strchr(" \t", text[len - 1]) != NULL; len--)
+        text[len - 1] = '\0';
+    if (*text == '\0')
+        return;
+    agreed->malformed = agreed->malformed || !matches(EXTENSION, text);
+    if (agreed->bits != 0 || !matches(FITTING, text) || !is_once(text))
+        return;
+    const char *bits = strcasestr(text, "server_max_window_bits");
+    agreed->named = bits != NULL;
+    agreed->bits = bits == NULL ? 15
+                                : (unsigned)strtoul(bits + strcspn(bits, "0123456789"), NULL, 10);
+}
+
+/* The first offer that fits is agreed on, with the window that it asks for. */
+static void check_offers(const struct http_head *head)
+{
+    struct agreed agreed = {0};
+    struct http_text value;
+    for (size_t index = 0; http_head_next(head, "sec-websocket-extensions", &index, &value);) {
+        char *list = strndup(value.at, value.len), *rest = list, *item;
+        while ((item = strsep(&rest, ",")) != NULL)
+            hear_extension(&agreed, item);
+        free(list);
+    }
+    struct deflate_terms terms;
+    enum status status = deflate_negotiate(head, &terms);
+    assert(status == (agreed.malformed ? STATUS_INVALID : STATUS_OK));
+    if (status != STATUS_OK)
+        return;
+    char answer[160] = "", bits[40] = "";
+    if (agreed.named)
+        snprintf(bits, sizeof(bits), "; server_max_window_bits=%u", agreed.bits);
+    if (agreed.bits != 0)
+        snprintf(answer, sizeof(answer),
+                 "permessage-deflate; server_no_context_takeover; client_no_context_takeover%s",
+                 bits);
+    assert(terms.window_bits == agreed.bits && strcmp(terms.answer, answer) == 0);
 }
 
 static void check_parts(const struct http_head *head)
@@ -96,12 +186,7 @@ static void check_parts(const struct http_head *head)
         admit = make_admit();
     check_address(admit, head);
     check_origin(admit, head);
-    struct deflate_terms terms;
-    if (deflate_negotiate(head, &terms) == STATUS_OK)
-        assert(terms.window_bits == 0
-                   ? terms.answer[0] == '\0'
-                   : terms.window_bits >= 8 && terms.window_bits <= DEFLATE_BITS_MAX &&
-                         strstr(terms.answer, "permessage-deflate") == terms.answer);
+    check_offers(head);
     http_head_lists(head, "connection", "upgrade");
     struct http_text key;
     char accept[WS_ACCEPT_SIZE];
