@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <jansson.h>
 #include <msgpack.h>
+#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,6 +57,80 @@ static void envelope(struct fuzz_input *input)
 
 /* --- what clients send --- */
 
+/* Their bytes: base64 is read by OpenSSL, which takes more than we do. */
+static bool same_payload(const struct v1_request *request, struct slice shown, bool base64)
+{
+    if (!base64)
+        return request->len == shown.len &&
+               (shown.len == 0 || memcmp(request->payload, shown.at, shown.len) == 0);
+    unsigned char *plain = malloc(shown.len + 1);
+    int len = EVP_DecodeBlock(plain, (const unsigned char *)shown.at, (int)shown.len);
+    for (size_t end = shown.len; end > 0 && shown.at[end - 1] == '='; end--)
+        len--;
+    bool same = len >= 0 && request->len == (size_t)len &&
+                (len == 0 || memcmp(request->payload, plain, (size_t)len) == 0);
+    free(plain);
+    return same;
+}
+
+static void other_json(const struct v1_request *request, struct slice bytes)
+{
+    json_t *root = json_loadb(bytes.at, bytes.len, JSON_ALLOW_NUL, NULL);
+    const char *type = json_string_value(json_object_get(root, "type")),
+               *encoding = json_string_value(json_object_get(root, "encoding"));
+    assert(type != NULL && strcmp(type, request->type == V1_SEND ? "SEND" : "PING") == 0);
+    if (request->type == V1_SEND) {
+        const json_t *payload = json_object_get(root, "payload");
+        bool base64 = encoding != NULL && strcmp(encoding, "base64") == 0;
+        struct slice shown = {json_string_value(payload), json_string_length(payload)};
+        assert(json_integer_value(json_object_get(root, "id")) == (json_int_t)request->id);
+        assert(request->opcode == (base64 ? OPCODE_BINARY : OPCODE_TEXT));
+        assert(same_payload(request, shown, base64));
+    }
+    json_decref(root);
+}
+
+static const msgpack_object *value_of(const msgpack_object *map, const char *name)
+{
+    for (uint32_t i = 0; i < map->via.map.size; i++) {
+        const msgpack_object_kv *pair = &map->via.map.ptr[i];
+        if (pair->key.type == MSGPACK_OBJECT_STR && pair->key.via.str.size == strlen(name) &&
+            memcmp(pair->key.via.str.ptr, name, strlen(name)) == 0)
+            return &pair->val;
+    }
+    return NULL;
+}
+
+static bool is_word(const msgpack_object *value, const char *word)
+{
+    return value != NULL && value->type == MSGPACK_OBJECT_STR &&
+           value->via.str.size == strlen(word) &&
+           memcmp(value->via.str.ptr, word, strlen(word)) == 0;
+}
+
+static void other_msgpack(const struct v1_request *request, struct slice bytes)
+{
+    msgpack_unpacked unpacked;
+    msgpack_unpacked_init(&unpacked);
+    size_t used = 0;
+    assert(msgpack_unpack_next(&unpacked, bytes.at, bytes.len, &used) == MSGPACK_UNPACK_SUCCESS);
+    assert(used == bytes.len && unpacked.data.type == MSGPACK_OBJECT_MAP);
+    const msgpack_object *map = &unpacked.data;
+    assert(is_word(value_of(map, "type"), request->type == V1_SEND ? "SEND" : "PING"));
+    if (request->type == V1_SEND) {
+        const msgpack_object *id = value_of(map, "id"), *payload = value_of(map, "payload");
+        bool text = payload != NULL && payload->type == MSGPACK_OBJECT_STR;
+        bool base64 = text && is_word(value_of(map, "encoding"), "base64");
+        assert(payload != NULL && (text || payload->type == MSGPACK_OBJECT_BIN));
+        struct slice shown = {payload->via.bin.ptr, payload->via.bin.size};
+        assert(id != NULL && id->type == MSGPACK_OBJECT_POSITIVE_INTEGER);
+        assert(id->via.u64 == request->id);
+        assert(request->opcode == (text && !base64 ? OPCODE_TEXT : OPCODE_BINARY));
+        assert(same_payload(request, shown, base64));
+    }
+    msgpack_unpacked_destroy(&unpacked);
+}
+
 static void request_of(enum wire_form form, struct fuzz_input *input)
 {
     enum opcode opcode = fuzz_below(input, 2) == 0 ? OPCODE_TEXT : OPCODE_BINARY;
@@ -72,6 +147,10 @@ static void request_of(enum wire_form form, struct fuzz_input *input)
             assert(form == WIRE_MSGPACK || request.id <= UINT64_C(1) << 53);
             assert(request.opcode == OPCODE_BINARY || text_is_utf8(request.payload, request.len));
         }
+        if (form == WIRE_JSON)
+            other_json(&request, bytes);
+        else
+            other_msgpack(&request, bytes);
         free(request.payload);
     } else {
         assert(mistake.code != NULL && mistake.why != NULL);
@@ -113,19 +192,29 @@ static struct slice payload_of(const struct wire *wire)
 }
 
 /* Other readers understand it, and find the payload in it. */
-static void check_json(const struct wire *wire, struct slice payload, bool text)
+static void check_json(const struct wire *wire, const struct publication *publication)
 {
+    bool text = publication->opcode == OPCODE_TEXT;
+    struct v1_request sent = {.payload = publication->payload, .len = publication->len};
     struct slice body = payload_of(wire);
     json_t *root = json_loadb(body.at, body.len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
     const json_t *shown = json_object_get(root, "payload");
     assert(json_is_string(shown));
-    if (text)
-        assert(json_string_length(shown) == payload.len &&
-               memcmp(json_string_value(shown), payload.at, payload.len) == 0);
+    assert(same_payload(&sent, (struct slice){json_string_value(shown), json_string_length(shown)},
+                        !text));
+    const struct {
+        const char *name;
+        uint64_t value;
+    } numbers[] = {{"epoch", publication->at.epoch},
+                   {"offset", publication->at.offset},
+                   {"timestamp", publication->time_ms}};
+    for (size_t i = 0; i < 3; i++)
+        assert((uint64_t)json_integer_value(json_object_get(root, numbers[i].name)) ==
+               numbers[i].value);
     json_decref(root);
 }
 
-static void check_msgpack(const struct wire *wire, struct slice payload)
+static void check_msgpack(const struct wire *wire, const struct publication *publication)
 {
     struct slice body = payload_of(wire);
     msgpack_unpacked unpacked;
@@ -133,15 +222,15 @@ static void check_msgpack(const struct wire *wire, struct slice payload)
     size_t used = 0;
     assert(msgpack_unpack_next(&unpacked, body.at, body.len, &used) == MSGPACK_UNPACK_SUCCESS);
     assert(used == body.len && unpacked.data.type == MSGPACK_OBJECT_MAP);
-    bool found = false;
-    for (uint32_t i = 0; i < unpacked.data.via.map.size; i++) {
-        const msgpack_object_kv *pair = &unpacked.data.via.map.ptr[i];
-        if (pair->key.via.str.size != 7 || memcmp(pair->key.via.str.ptr, "payload", 7) != 0)
-            continue;
-        assert(pair->val.via.bin.size == payload.len);
-        found = payload.len == 0 || memcmp(pair->val.via.bin.ptr, payload.at, payload.len) == 0;
-    }
-    assert(found);
+    const msgpack_object *map = &unpacked.data, *payload = value_of(map, "payload");
+    assert(payload != NULL &&
+           payload->type ==
+               (publication->opcode == OPCODE_TEXT ? MSGPACK_OBJECT_STR : MSGPACK_OBJECT_BIN));
+    assert(payload->via.bin.size == publication->len &&
+           memcmp(payload->via.bin.ptr, publication->payload, publication->len) == 0);
+    assert(value_of(map, "epoch")->via.u64 == publication->at.epoch);
+    assert(value_of(map, "offset")->via.u64 == publication->at.offset);
+    assert(value_of(map, "timestamp")->via.u64 == publication->time_ms);
     msgpack_unpacked_destroy(&unpacked);
 }
 
@@ -160,8 +249,8 @@ static void message(struct fuzz_input *input)
     publication->time_ms = time_ms;
     struct wire *json = v1_message(WIRE_JSON, publication),
                 *msgpack = v1_message(WIRE_MSGPACK, publication);
-    check_json(json, payload, text);
-    check_msgpack(msgpack, payload);
+    check_json(json, publication);
+    check_msgpack(msgpack, publication);
     wire_unref(json);
     wire_unref(msgpack);
     publication_unref(publication);

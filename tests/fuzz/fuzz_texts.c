@@ -58,6 +58,38 @@ static void check_part(const char *part)
         assert((unsigned char)*part >= ' ' && *part != 0x7f);
 }
 
+/* What is the hub's own goes no further; the rest goes as it came. */
+static void check_kept(const struct target *target, struct slice request, unsigned flags)
+{
+    const char *query = memchr(request.at, '?', request.len);
+    size_t path_len = query == NULL ? request.len : (size_t)(query - request.at);
+    assert(strlen(target->path) == path_len && memcmp(target->path, request.at, path_len) == 0);
+    char *kept = strdup(target->query), *rest = kept + (*kept == '?'), *item;
+    while ((item = strsep(&rest, "&")) != NULL) {
+        assert(strncmp(item, "replay=", 7) != 0 &&
+               memmem(request.at, request.len, item, strlen(item)) != NULL);
+        assert((flags & 1) == 0 || strncmp(item, "token=", 6) != 0);
+        assert((flags & 2) == 0 || strncmp(item, "resume=", 7) != 0);
+    }
+    free(kept);
+    if (strcmp(target->service->name, "plain") != 0)
+        return;
+    static const char base[] = "ws://backend:28088/base";
+    char *url = url_upstream(target);
+    assert(strncmp(url, base, strlen(base)) == 0);
+    assert(strncmp(url + strlen(base), target->path, path_len) == 0);
+    assert(strcmp(url + strlen(base) + path_len, target->query) == 0);
+    assert(strncmp(target->session_id, "plain:", 6) == 0);
+    /* Two vins never share a session: the key says which it is. */
+    char key[SESSION_ID_MAX];
+    size_t key_len;
+    assert(text_percent_decode(target->session_id + 6, strlen(target->session_id + 6), key,
+                               &key_len) == STATUS_OK);
+    assert(target->vin == NULL ||
+           (strlen(target->vin) == key_len && memcmp(target->vin, key, key_len) == 0));
+    free(url);
+}
+
 static bool try_request(const struct conf *conf, struct slice request, unsigned flags)
 {
     const struct url_options options = {.take_token = (flags & 1) != 0,
@@ -77,6 +109,7 @@ static bool try_request(const struct conf *conf, struct slice request, unsigned 
     assert((options.take_token || target.token == NULL) &&
            (options.take_resume || target.resume == NULL));
     check_upstream(&target);
+    check_kept(&target, request, flags);
     target_fini(&target);
     return true;
 }
