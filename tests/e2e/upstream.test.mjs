@@ -168,7 +168,9 @@ test('the client whose message does not fit the waiting queue is closed with 400
 })
 
 test('messages of a client that has left go upstream, however many and small they are', async (t) => {
-  const { backend, hub } = await start(t, { ...FAST, to_upstream: { queue: '256KiB' } }, { rate: { messages: 0 } })
+  const backend = await Backend.start(t)
+  const settings = { services: [service(backend, { ...FAST, to_upstream: { queue: '256KiB' } })], clients: { rate: { messages: 0 } } }
+  const hub = await startHub(t, { settings }) // they go in one turn, which a lease has to outlast
   backend.handshake = 'mute'
   const page = await Browser.open(t, hub.url(PAGE))
   const count = 2 ** 16
