@@ -267,3 +267,21 @@ test('connect() twice is one connection; close() while it connects is heeded, al
   assert.deepEqual(states, ['connecting', 'closed'])
   assert.equal(hub.urls.length, 1)
 })
+
+test('a look at the connection buys one try at once, not more', async (t) => {
+  const hub = await ScriptedHub.start(t, {
+    onOpen(it, socket, number) {
+      if (number === 1) it.welcome(socket, EPOCH, 0)
+      else socket.terminate()
+      socket.on('message', () => socket.terminate()) // the PING of the look
+    },
+  })
+  const page = await openPage(t)
+  await startClient(page, hub.url, { heartbeat: { every: 60_000 }, reconnect: { min: 600_000, max: 600_000 } })
+  await until(() => page.evaluate(() => window.client.state === 'open'), SOON_MS, 'the client to be open')
+  await page.evaluate(() => window.dispatchEvent(new Event('offline')))
+  const waits = async () => (await seen(page)).states.filter(({ state }) => state === 'waiting').map(({ retryIn }) => retryIn)
+  await until(async () => (await waits()).at(-1) > 0, SOON_MS, 'it to wait')
+  assert.equal((await waits())[0], 0)
+  assert.equal(hub.urls.length, 2)
+})
