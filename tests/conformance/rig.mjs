@@ -1,9 +1,10 @@
-// What the cases run against: two hubs (with compression and without) in front of an echo backend by npm `ws` and
-// one made of bytes; and the flows that most cases share.
+// What the cases run against: two hubs (with compression and without) and a cluster of two, in front of an echo
+// backend by npm `ws` and one made of bytes; and the flows that most cases share.
 import assert from 'node:assert/strict'
 import { WebSocketServer } from 'ws'
 import { startHub } from '../lib/hub.mjs'
 import { freePort } from '../lib/ports.mjs'
+import { RedisServer } from '../lib/redis.mjs'
 import { until } from '../lib/until.mjs'
 import { Peer, requestText } from './peer.mjs'
 import { RawBackend } from './raw-backend.mjs'
@@ -36,9 +37,10 @@ export class Rig {
     const services = [{ name: 'echo', upstream: `ws://127.0.0.1:${await startEcho(t)}/base`, ...shared },
       { name: 'raw', upstream: `ws://127.0.0.1:${rig.raw.port}/base`, ...shared }]
     const clients = { max_message: `${MAX_MESSAGE}`, rate: { messages: 0 } }
-    const start = (compression) => startHub(t, { id: compression ? 'deflating' : 'plain',
-      settings: { services, clients: { ...clients, compression } } })
-    ;[rig.plain, rig.deflating] = await Promise.all([start(false), start(true)])
+    const redis = await RedisServer.start(t)
+    const start = (id, compression, cluster = {}) => startHub(t, { id, ...cluster, settings: { services, clients: { ...clients, compression } } })
+    ;[rig.plain, rig.deflating, rig.owner, rig.member] = await Promise.all(
+      [start('plain', false), start('deflating', true), start('owner', true, { redis }), start('member', true, { redis })])
     return rig
   }
 
@@ -54,7 +56,7 @@ export class Rig {
   /** A session of the case's own. */
   vin() { return `C${++this.count}` }
 
-  /** A connection that sends these bytes first. hub: 'plain' or 'deflating'. */
+  /** A connection that sends these bytes first. hub: 'plain', 'deflating', 'owner' or 'member', the last two being a cluster. */
   dial(bytes, hub = 'plain') {
     const peer = new Peer(this[hub].port, bytes)
     this.peers.add(peer)
@@ -70,6 +72,14 @@ export class Rig {
     return peer
   }
 
+  /** A client that has the session's upstream on that hub. */
+  async hold(path, hub) {
+    const holder = await this.open(path, { hub })
+    await holder.send(frame(TEXT, 'held'))
+    await holder.got(1)
+    return holder
+  }
+
   /** Closes with 1000 and wants the hub to answer in kind and to end the connection. */
   async farewell(peer) {
     await peer.send(closeFrame(1000, 'done'))
@@ -80,15 +90,24 @@ export class Rig {
     peer.destroy()
   }
 
-  /** These frames are one lawful conversation: the messages come back, the PINGs are answered. */
-  async echoes({ frames, messages = [], pongs = [], size, service = 'echo', user = 'u', hub, fields, inHandshake = false, check }) {
+  /**
+   * These frames are one lawful conversation: the messages come back, the PINGs are answered. across: the upstream is
+   * the cluster's other node's, where a client gets the same.
+   */
+  async echoes({ frames, messages = [], pongs = [], size, service = 'echo', user = 'u', hub, fields, inHandshake = false, across = false, check }) {
     const path = `/${user}/${this.vin()}?${service}`
+    const holder = across ? await this.hold(path, 'owner') : null
     const peer = await this.open(path, { hub, fields, first: inHandshake ? frames : [] })
     if (!inHandshake) await peer.send(frames, size)
     await peer.when(() => peer.messages.length >= messages.length && peer.pongs.length >= pongs.length, 'echo')
     await this.farewell(peer)
     assertMessages(peer.messages, messages)
     assert.deepEqual(peer.pongs, pongs.map((payload) => Buffer.from(payload)))
+    if (holder !== null) {
+      await holder.got(1 + messages.length)
+      assertMessages(holder.messages, [[TEXT, 'held'], ...messages])
+      await this.farewell(holder)
+    }
     check?.(peer)
   }
 
@@ -96,9 +115,9 @@ export class Rig {
    * These frames break a rule: their client is closed with the code, and nothing of what was wrong has come to the
    * backend, nor to the other client of the session, who stays. good: messages that came before and were right.
    */
-  async refuses({ frames, code, good = [], size, hub, fields, first = [], inHandshake = false, open = false }) {
+  async refuses({ frames, code, good = [], size, hub, fields, first = [], inHandshake = false, open = false, across = false }) {
     const path = `/u/${this.vin()}?echo`
-    const witness = await this.open(path, { hub })
+    const witness = across ? await this.hold(path, 'owner') : await this.open(path, { hub })
     const peer = await this.open(path, { hub, fields, first: inHandshake ? frames : [] })
     for (const one of first) await peer.send(one)
     await peer.when(() => peer.messages.length >= first.length, 'echo')
@@ -112,7 +131,7 @@ export class Rig {
     assert.equal(peer.fault, null)
     await witness.send(frame(TEXT, 'the last'))
     await witness.when(() => witness.messages.some(([, payload]) => payload.toString() === 'the last'), 'echo')
-    assertMessages(witness.messages, [...good, [TEXT, 'the last']])
+    assertMessages(witness.messages, [...across ? [[TEXT, 'held']] : [], ...good, [TEXT, 'the last']])
     await this.farewell(witness)
     peer.destroy()
   }
@@ -120,7 +139,7 @@ export class Rig {
   async stop() {
     for (const peer of this.peers) peer.destroy()
     for (const fn of this.cleanups) fn()
-    for (const hub of [this.plain, this.deflating])
+    for (const hub of [this.plain, this.deflating, this.owner, this.member])
       await until(async () => await hub.metric('vinhub_clients') === 0, 60_000, 'all clients to be gone')
   }
 }
