@@ -13,10 +13,11 @@
 #include "core/ownership.h"
 #include "core/session.h"
 
-#define LOOK_MS       500 /* how often the queue is looked at anyway: for answers that do not come */
-#define LOOK_LEAST_MS 20  /* how exactly `wait` is kept */
-#define TELL_COUNT    1000       /* commands in one message to the owner */
-#define TELL_BYTES    (1u << 20) /* payload in it, but for a single larger one */
+#define HANDED_BACK_MS 5000 /* the STATUS that the owner can send again may have been lost */
+#define LOOK_MS        500 /* how often the queue is looked at anyway: for answers that do not come */
+#define LOOK_LEAST_MS  20         /* how exactly `wait` is kept */
+#define TELL_COUNT     1000       /* commands in one message to the owner */
+#define TELL_BYTES     (1u << 20) /* payload in it, but for a single larger one */
 
 static void on_timer(struct timer *timer, uint64_t now_ms);
 
@@ -312,7 +313,8 @@ static void on_timer(struct timer *timer, uint64_t now_ms)
         return;
     /* Nothing came back for a second: the message or its answer was lost, or nobody listens. The
      * owner drops doubles by number. */
-    if (session->state == SESSION_MEMBER && out->list && now_ms - out->told_ms >= ASK_AGAIN_MS) {
+    uint64_t again_ms = out->handed_back ? HANDED_BACK_MS : ASK_AGAIN_MS;
+    if (session->state == SESSION_MEMBER && out->list && now_ms - out->told_ms >= again_ms) {
         out->handed_back = false;
         take_back(session);
         commands_pump(session);
