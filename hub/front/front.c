@@ -13,7 +13,7 @@ static void on_turn(void *ctx)
 {
     struct front *front = ctx;
     front->now_ms = (uint32_t)clock_boot_ms();
-    front->inflated_bytes = 0;
+    front->share_spent = 0;
 }
 
 /* A share of the descriptors is for Redis, upstreams and the admin port. */

@@ -211,10 +211,12 @@ static void on_compressed(struct conn *conn, const struct ws_item *item)
 
 static void on_message(struct conn *conn, const struct ws_item *item)
 {
-    if (item->compressed)
+    if (item->compressed) {
         on_compressed(conn, item);
-    else
-        client_message(&conn->client, (enum opcode)item->opcode, item->payload, item->len);
+        return;
+    }
+    share_spend(conn, item->len);
+    client_message(&conn->client, (enum opcode)item->opcode, item->payload, item->len);
 }
 
 /* Keeps bytes for a later turn, after those that are kept already: of TLS the rest of what was read
@@ -289,7 +291,6 @@ static bool read_frames(struct conn *conn, uint8_t *bytes, size_t len)
         if (!on_item(conn, &item))
             return false;
     }
-    conn->share_granted = false;
     if (conn->state == CONN_OPEN && !hold(conn, bytes, len))
         return false;
     ask_for_turn(conn);

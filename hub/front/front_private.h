@@ -75,9 +75,8 @@ struct conn {
     bool paused;           /* by the core */
     bool deaf;             /* its input can't be parsed any more */
     bool deflate;          /* permessage-deflate was agreed */
-    bool share_waits;      /* is in the front's row; this and the next four are front_share.c's */
-    bool share_granted;    /* its turn has come */
-    int32_t share_bytes;   /* may be inflated; below 0: what was too much */
+    bool share_waits;      /* is in the front's row; this and the next three are front_share.c's */
+    int32_t share_bytes;   /* of what may be opened for it; below 0: what was too much */
     struct conn *share_prev, *share_next;
     struct stream stream;
     struct front *front;
@@ -116,8 +115,9 @@ struct front {
     struct tls_context *tls; /* NULL: plain */
     struct deflater *deflater;
     struct gather gather;
-    size_t inflated_bytes; /* in this turn */
-    struct conn *sharing;  /* whose credit is used up, with what they have sent; utlist */
+    size_t share_spent;   /* in this turn */
+    struct conn *sharing; /* who waits for a share, with what it has sent; utlist */
+    size_t sharing_len;
     struct loop_timer *share_timer;
     struct timers expiries;
     struct ip_entry *ips; /* uthash */
@@ -226,14 +226,14 @@ void inflate_done(struct deflater *deflater);
 /* The credit of a connection, and what it gets each round. */
 #define SHARE_BYTES 65536
 
-/* Its next message may be read: it agreed to no compression, or has credit and the turn has room.
- */
+/* Whether its next message may be opened; true of those whose messages need no opening. */
 bool share_is_left(const struct conn *conn);
+/* A message of so many bytes was opened. */
 void share_spend(struct conn *conn, size_t len);
-/* Puts it into the row of those who wait. When its turn has come its stream is woken. */
+/* Puts it into the row of those who wait. When it may go on its stream is woken. */
 void share_wait(struct conn *conn);
 void share_forget(struct conn *conn);
-/* Of the timer: the turn of the next in the row. */
+/* Of the timer: a round. */
 void share_give(void *front);
 
 /* --- front_listen.c --- */

@@ -1,29 +1,37 @@
 /*
- * Whose turn it is to have messages inflated.
+ * Whose messages are opened next: inflated, or taken out of the JSON of vinhub.v1.
  *
- * A deflated message costs its sender a thousandth of what it costs here, so bytes read are no
- * measure of the work. Each connection has credit in inflated bytes. Who has none left waits with
- * what it has sent, in a row in which each gets the same, one of them a turn: a message larger than
- * that is paid for by as many rounds. Whoever inflates little never waits for those who inflate
- * much, and a turn of the loop has no more of it than SHARE_TURN_BYTES and two messages.
+ * Such a message costs its sender far less than it costs here (a deflated one a thousandth), so
+ * that a read a turn for each connection is no fair share. Each has credit, in bytes of what was
+ * opened. Who has none left waits, with what it has sent, in a row; each round gives everyone in it
+ * the same, and a message larger than that is paid for by as many rounds. So whoever needs little
+ * never waits for those who need much, and a turn of the loop has no more of it than
+ * SHARE_TURN_BYTES and one message.
  */
 #include <utlist.h>
 
 #include "front/front_private.h"
 
-#define SHARE_TURN_BYTES 262144U
+#define SHARE_TURN_BYTES 65536U
+/* Woken in one turn: each may have next to nothing. */
+#define SHARE_WAKE_MAX 64U
+
+/* What a raw client sends undeflated costs no more than its bytes. */
+static bool is_cheap(const struct conn *conn)
+{
+    return !conn->deflate && conn->client.protocol == CLIENT_RAW;
+}
 
 bool share_is_left(const struct conn *conn)
 {
-    if (!conn->deflate)
-        return true;
-    bool in_turn = conn->share_granted || conn->front->inflated_bytes < SHARE_TURN_BYTES;
-    return in_turn && conn->share_bytes > 0;
+    return is_cheap(conn) || (conn->share_bytes > 0 && conn->front->share_spent < SHARE_TURN_BYTES);
 }
 
 void share_spend(struct conn *conn, size_t len)
 {
-    conn->front->inflated_bytes += len;
+    if (is_cheap(conn))
+        return;
+    conn->front->share_spent += len;
     conn->share_bytes -= (int32_t)len; /* clients.max_message is at most a GiB */
 }
 
@@ -34,7 +42,7 @@ void share_wait(struct conn *conn)
         return;
     conn->share_waits = true;
     DL_APPEND2(front->sharing, conn, share_prev, share_next);
-    if (front->sharing == conn)
+    if (front->sharing_len++ == 0)
         loop_timer_start(front->share_timer, 0);
 }
 
@@ -44,26 +52,33 @@ void share_forget(struct conn *conn)
         return;
     conn->share_waits = false;
     DL_DELETE2(conn->front->sharing, conn, share_prev, share_next);
+    conn->front->sharing_len--;
 }
 
-/* A message has a bound, so that whoever is in debt comes out of it after as many rounds. */
+/* True: it may go on. */
+static bool give(struct conn *conn)
+{
+    conn->share_bytes += SHARE_BYTES;
+    if (conn->share_bytes > SHARE_BYTES)
+        conn->share_bytes = SHARE_BYTES;
+    share_forget(conn);
+    if (conn->share_bytes > 0)
+        stream_wake(&conn->stream);
+    else
+        share_wait(conn);
+    return conn->share_bytes > 0;
+}
+
+/* One round, or as many as it takes until someone is out of debt: a message has a bound. */
 void share_give(void *ctx)
 {
     struct front *front = ctx;
-    struct conn *conn = NULL;
-    while (front->sharing != NULL && (conn == NULL || conn->share_bytes <= 0)) {
-        conn = front->sharing;
-        conn->share_bytes += SHARE_BYTES;
-        if (conn->share_bytes > SHARE_BYTES)
-            conn->share_bytes = SHARE_BYTES;
-        share_forget(conn);
-        if (conn->share_bytes <= 0)
-            share_wait(conn);
+    size_t woken = 0, round = front->sharing_len;
+    for (size_t n = 0; front->sharing != NULL && woken < SHARE_WAKE_MAX; n++) {
+        if (n >= round && woken > 0)
+            break;
+        woken += give(front->sharing) ? 1 : 0;
     }
-    if (conn == NULL)
-        return;
-    conn->share_granted = true;
-    stream_wake(&conn->stream);
     if (front->sharing != NULL)
         loop_timer_start(front->share_timer, 0);
 }

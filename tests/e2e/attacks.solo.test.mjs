@@ -157,7 +157,7 @@ measured({ name: '100 clients that do not read, 20 MB/s pushed to them', bound: 
 measured({ name: 'messages at full speed, 10 clients', bound: '`clients.rate` (4002)', kind: 'messages', count: 10, memory: 8, happened: ({ answers }) => answers['4002'] >= 10 })
 measured({ name: 'deflated bombs of 256 MiB, 10 clients', bound: '`clients.max_message` while inflating (4003)', kind: 'bomb', count: 10, memory: 12, settings: { clients: { compression: true } },
   happened: ({ answers }) => answers['4003'] >= 20 })
-measured({ name: 'deflated PINGs of vinhub.v1 of 1 MB each, 10 clients', bound: 'one after the other, two messages a turn; who inflates little does not wait', kind: 'deflated-pings', count: 10, memory: 32,
+measured({ name: 'deflated PINGs of vinhub.v1 of 250 KB each, 10 clients', bound: 'one message a turn, in turns; who sends little does not wait', kind: 'deflated-pings', count: 10, memory: 32,
   settings: { clients: { compression: true } }, happened: ({ answers, sent }) => answers['101'] >= 10 && sent > MIB })
 measured({ name: '200 clients that break a rule and never close', bound: '1 s, then a reset', kind: 'never-close', count: 200, memory: 12, happened: ({ ended, answers }) => answers['1002'] >= 200 && ended >= 200 })
 measured({ name: 'random bytes instead of handshakes, 50 at a time', bound: '16 KiB, or the first line', kind: 'garbage', count: 50, memory: 8, happened: ({ ended }) => ended >= 50 })
