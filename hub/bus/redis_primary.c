@@ -80,7 +80,9 @@ static bool take_probe(struct redis_primary *p, struct slice message)
     free(items);
     if (envelope.type != ENVELOPE_PROBE)
         return false;
-    if (envelope.life == p->setup->life && envelope.number > p->heard_ms)
+    /* None was sent later than now: one that says so would be waited for, for as long. */
+    if (envelope.life == p->setup->life && envelope.number > p->heard_ms &&
+        envelope.number <= clock_boot_ms())
         p->heard_ms = envelope.number;
     return true;
 }

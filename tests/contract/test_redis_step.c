@@ -126,6 +126,19 @@ static void a_confirmation_of_something_else_is_noticed_though_messages_come(voi
     }
 }
 
+/* It would be waited for, or the connection be taken for deaf, until that time has come. */
+static void a_probe_from_the_future_does_not_count(void **state)
+{
+    (void)state;
+    uint64_t far_ms = clock_boot_ms() + 1000000;
+    const struct envelope probe = {
+        .type = ENVELOPE_PROBE, .life = r.rig.lives, .number = far_ms}; /* a came last */
+    b->bus->ops->tell(b->bus, "a", &probe, 1);
+    rig_wait(b, SEEN_TOLD, 1);
+    rig_settle(a);
+    assert_true(a->bus->ops->heard_ms(a->bus) < far_ms);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -137,6 +150,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(
             a_confirmation_of_something_else_is_noticed_though_messages_come, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_probe_from_the_future_does_not_count, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("redis_step", tests, NULL, NULL);
 }
