@@ -471,11 +471,18 @@ void ownership_doubt(struct session *session)
                 on_prove);
 }
 
+/* Nobody else may be granted it yet: its upstream may be open, if only to be closed. */
+static bool holds_record(const struct session *session)
+{
+    return session_is_owned(session) && !session->release_sent &&
+           session->move.step != MOVE_TRANSFERRING;
+}
+
 void ownership_on_connected(struct hub *hub)
 {
     struct session *session, *next;
     HASH_ITER (hh, hub->sessions, session, next) {
-        if (session->state == SESSION_OWNER)
+        if (holds_record(session))
             assert_owner(session);
         else if (session->state == SESSION_JOINING || session->state == SESSION_MEMBER)
             membership_join(session);
@@ -491,7 +498,7 @@ void ownership_store_emptied(struct hub *hub)
     struct session *session, *next;
     log_warn("store_emptied", LOG_U64("sessions", hub->owned));
     HASH_ITER (hh, hub->sessions, session, next) {
-        if (session->state == SESSION_OWNER && !session->tag)
+        if (holds_record(session) && !session->tag)
             assert_owner(session);
         if (session->state == SESSION_OWNER)
             fanout_append_ring(session, UINT64_MAX);

@@ -82,12 +82,12 @@ void ownership_claim`,
     {
         name: 'the assertion after a reconnect',
         file: 'hub/core/ownership.c',
-        from: '        if (session->state == SESSION_OWNER)\n            assert_owner(session);\n        else if',
+        from: '        if (holds_record(session))\n            assert_owner(session);\n        else if',
         to: '        if',
         also: [{
             file: 'hub/core/ownership.c',
-            from: '        if (session->state == SESSION_OWNER && !session->tag)\n            assert_owner(session);\n',
-            to: '        (void)assert_owner;\n',
+            from: '        if (holds_record(session) && !session->tag)\n            assert_owner(session);\n',
+            to: '        (void)holds_record, (void)assert_owner;\n',
         }],
     },
     {

@@ -755,5 +755,7 @@ const struct sim_case cases[] = {
      .seed = 61374},
     {.name = "seed 100080: a client that resumed was told of a gap of an older epoch",
      .seed = 100080},
+    {.name = "seed 211648: a store that lost its data granted a session whose upstream was closing",
+     .seed = 211648},
 };
 const size_t cases_len = sizeof cases / sizeof cases[0];
