@@ -252,7 +252,8 @@ test(`sockets: hostile peers for ${SECONDS} s, seed ${SEED}`, { timeout: SECONDS
   // Node b has recovered when a push of now arrives; from there on nothing may be missing.
   await each(patient, 2, async (watcher) => {
     const now = sentTo(watcher)
-    await until(() => watcher.last > now && watcher.last <= sentTo(watcher), SETTLE_MS, () => `${watcher.vin}: a push after ${now} (have ${watcher.last})`)
+    const listing = await other.json('/sessions')
+    await until(() => watcher.last > now && watcher.last <= sentTo(watcher), SETTLE_MS, () => `${watcher.vin}: a push after ${now} (have ${watcher.last}; was ${JSON.stringify(listing)})`)
     watcher.trusts = true
   })
   stage = 'the last pushes'
