@@ -86,6 +86,15 @@ struct asked {
     struct asked *next;
 };
 
+/* What the bus takes the next reply for; replies too many let it run ahead of what was asked. */
+struct awaited {
+    int type; /* of hiredis */
+    bool or_nil;
+    bool is_mark;
+    uint64_t mark; /* that a PING carries */
+    struct awaited *next;
+};
+
 struct redis_link {
     struct redis_link_options options;
     const struct redis_link_events *events;
@@ -98,12 +107,22 @@ struct redis_link {
     struct redis_output output;
     redisReader *replies, *requests;
     struct asked *first, **last;
+    struct awaited *awaited, **awaited_last;
     struct redis_link *next;
 };
 
 static struct redis_link *links;
 static const char *node;
 static uint64_t renewed_ms;
+
+static void awaited_take(struct redis_link *link)
+{
+    struct awaited *awaited = link->awaited;
+    link->awaited = awaited->next;
+    if (link->awaited == NULL)
+        link->awaited_last = &link->awaited;
+    free(awaited);
+}
 
 static void link_clear(struct redis_link *link)
 {
@@ -117,6 +136,8 @@ static void link_clear(struct redis_link *link)
         free(asked);
     }
     link->last = &link->first;
+    while (link->awaited != NULL)
+        awaited_take(link);
     redis_output_clear(&link->output);
     link->connections++;
 }
@@ -140,6 +161,7 @@ struct redis_link *redis_link_new(const struct redis_link_options *options,
     link->ctx = ctx;
     link->host = strdup("");
     link->last = &link->first;
+    link->awaited_last = &link->awaited;
     link->next = links;
     links = link;
     return link;
@@ -211,56 +233,6 @@ struct redis_output *redis_link_output(struct redis_link *link)
     return &link->output;
 }
 
-/* What the bus sends is RESP too, and well-formed. */
-void redis_link_flush(struct redis_link *link)
-{
-    struct redis_chunk *chunk;
-    while (link->up && (chunk = redis_output_take(&link->output)) != NULL) {
-        redisReaderFeed(link->requests, chunk->bytes, chunk->len);
-        free(chunk);
-        void *request = NULL;
-        int good = redisReaderGetReply(link->requests, &request);
-        for (; good == REDIS_OK && request != NULL;
-             good = redisReaderGetReply(link->requests, &request)) {
-            struct asked *asked = malloc(sizeof(*asked));
-            *asked = (struct asked){.request = request};
-            *link->last = asked;
-            link->last = &asked->next;
-            request = NULL;
-        }
-        assert(good == REDIS_OK);
-    }
-}
-
-size_t redis_link_backlog(const struct redis_link *link)
-{
-    return link->output.bytes;
-}
-
-uint64_t redis_link_up_ms(const struct redis_link *link)
-{
-    return link->up_ms;
-}
-
-static bool is_renewal(const redisReply *reply)
-{
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2 ||
-        reply->element[1]->type != REDIS_REPLY_ARRAY)
-        return false;
-    const redisReply *list = reply->element[1];
-    for (size_t i = 0; i < list->elements; i++) {
-        const redisReply *id = list->element[i];
-        if (id->type == REDIS_REPLY_STRING && strcmp(id->str, node) == 0)
-            return true;
-    }
-    return false;
-}
-
-uint64_t wire_renewed_ms(void)
-{
-    return renewed_ms;
-}
-
 static struct slice argument(const redisReply *request, size_t index)
 {
     if (index >= request->elements)
@@ -308,27 +280,98 @@ static int type_of(const redisReply *request)
     return script == SCRIPT_TRANSFER ? REDIS_REPLY_STRING : REDIS_REPLY_INTEGER;
 }
 
-/* A reply that shows that replies and requests are out of step; request: the one that it would
- * belong to, NULL where there is none. */
-static bool is_out_of_step(const redisReply *request, const redisReply *reply)
+static struct awaited *awaited_new(const redisReply *request)
 {
-    if (request == NULL)
-        return true;
-    if (reply->type == REDIS_REPLY_ERROR ||
-        (reply->type == REDIS_REPLY_NIL && is_word(request, 0, "hget")))
-        return false;
-    if (reply->type != type_of(request))
-        return true;
-    return is_word(request, 0, "ping") && request->elements > 1 &&
-           strtoull(reply->str, NULL, 10) != strtoull(request->element[1]->str, NULL, 10);
+    struct awaited *awaited = calloc(1, sizeof(*awaited));
+    awaited->type = type_of(request);
+    awaited->or_nil = is_word(request, 0, "hget");
+    awaited->is_mark = is_word(request, 0, "ping") && request->elements > 1;
+    if (awaited->is_mark)
+        awaited->mark = strtoull(request->element[1]->str, NULL, 10);
+    return awaited;
 }
 
-/* As redis_link.c does it; request: what is answered, NULL where nothing was asked. */
-static void link_feed(struct redis_link *link, const redisReply *request, const struct resp *bytes)
+/* What the bus sends is RESP too, and well-formed. */
+void redis_link_flush(struct redis_link *link)
+{
+    struct redis_chunk *chunk;
+    while (link->up && (chunk = redis_output_take(&link->output)) != NULL) {
+        redisReaderFeed(link->requests, chunk->bytes, chunk->len);
+        free(chunk);
+        void *request = NULL;
+        int good = redisReaderGetReply(link->requests, &request);
+        for (; good == REDIS_OK && request != NULL;
+             good = redisReaderGetReply(link->requests, &request)) {
+            struct asked *asked = malloc(sizeof(*asked));
+            *asked = (struct asked){.request = request};
+            *link->last = asked;
+            link->last = &asked->next;
+            *link->awaited_last = awaited_new(request);
+            link->awaited_last = &(*link->awaited_last)->next;
+            request = NULL;
+        }
+        assert(good == REDIS_OK);
+    }
+}
+
+size_t redis_link_backlog(const struct redis_link *link)
+{
+    return link->output.bytes;
+}
+
+uint64_t redis_link_up_ms(const struct redis_link *link)
+{
+    return link->up_ms;
+}
+
+static bool is_renewal(const redisReply *reply)
+{
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2 ||
+        reply->element[1]->type != REDIS_REPLY_ARRAY)
+        return false;
+    const redisReply *list = reply->element[1];
+    for (size_t i = 0; i < list->elements; i++) {
+        const redisReply *id = list->element[i];
+        if (id->type == REDIS_REPLY_STRING && strcmp(id->str, node) == 0)
+            return true;
+    }
+    return false;
+}
+
+uint64_t wire_renewed_ms(void)
+{
+    return renewed_ms;
+}
+
+/* A reply that shows that replies and requests are out of step; awaited: NULL where none is. */
+static bool is_out_of_step(const struct awaited *awaited, const redisReply *reply)
+{
+    if (awaited == NULL)
+        return true;
+    if (reply->type == REDIS_REPLY_ERROR || (reply->type == REDIS_REPLY_NIL && awaited->or_nil))
+        return false;
+    if (reply->type != awaited->type)
+        return true;
+    return awaited->is_mark && strtoull(reply->str, NULL, 10) != awaited->mark;
+}
+
+/* Whether the next reply must end the connection. */
+static bool must_end(struct redis_link *link, const redisReply *reply)
+{
+    if (strcmp(link->options.name, "commands") != 0)
+        return false;
+    if (link->awaited == NULL)
+        redis_link_flush(link); /* an op counts once it is written, sent or not */
+    bool must = is_out_of_step(link->awaited, reply);
+    if (link->awaited != NULL)
+        awaited_take(link);
+    return must;
+}
+
+/* As redis_link.c does it. */
+static void link_feed(struct redis_link *link, const struct resp *bytes)
 {
     unsigned connection = link->connections;
-    bool commands = strcmp(link->options.name, "commands") == 0,
-         nothing_is_asked = link->first == NULL && link->output.bytes == 0;
     if (!link->up || bytes->len == 0)
         return;
     redisReaderFeed(link->replies, bytes->bytes, bytes->len);
@@ -342,12 +385,10 @@ static void link_feed(struct redis_link *link, const redisReply *request, const 
             return;
         if (is_renewal(reply))
             renewed_ms = fuzz_now_ms;
-        bool ends = commands && (request != NULL || nothing_is_asked) &&
-                    is_out_of_step(request, reply);
+        bool ends = must_end(link, reply);
         fuzz_say("a reply%s", ends ? " that ends the connection" : "");
         link->events->on_reply(link->ctx, reply);
         assert(!ends || connection != link->connections);
-        commands = false; /* the first one is looked at */
     }
 }
 
@@ -382,8 +423,17 @@ static void publish(struct slice channel, struct slice payload, bool sharded)
         return;
     struct resp *out = calloc(1, sizeof(*out));
     push_on(out, sharded ? "smessage" : "message", channel, payload);
-    link_feed(link, NULL, out);
+    link_feed(link, out);
     free(out);
+}
+
+static bool subscribes(const redisReply *request)
+{
+    static const char *const words[] = {"subscribe", "unsubscribe", "ssubscribe", "sunsubscribe"};
+    size_t i = 0;
+    while (i < 4 && !is_word(request, 0, words[i]))
+        i++;
+    return i < 4;
 }
 
 /* Each channel is confirmed by itself. */
@@ -503,8 +553,7 @@ static void truth(const redisReply *request, struct resp *out)
 {
     if (is_word(request, 0, "evalsha"))
         run_script(request, out);
-    else if (argument(request, 0).len >= 9 &&
-             argument(request, 0).at[argument(request, 0).len - 1] == 'E')
+    else if (subscribes(request))
         confirm(request, out);
     else if (is_word(request, 0, "ping") && request->elements > 1)
         resp_bulk(out, argument(request, 1));
@@ -581,7 +630,7 @@ void wire_answer_one(struct fuzz_input *input)
     lie(input, request, out);
     fuzz_say("%s: %.20s is answered: %.*s", link->options.name, argument(request, 0).at,
              (int)out->len, out->bytes);
-    link_feed(link, request, out);
+    link_feed(link, out);
     free(out);
     freeReplyObject(request);
 }
@@ -597,7 +646,7 @@ void wire_babble(struct fuzz_input *input)
         resp_add(out, bytes.at, bytes.len);
     }
     if (link != NULL)
-        link_feed(link, NULL, out);
+        link_feed(link, out);
     free(out);
 }
 
@@ -615,7 +664,7 @@ void wire_push(struct fuzz_input *input)
     if (fuzz_below(input, 4) == 0)
         resp_spoil(out, input);
     if (link != NULL)
-        link_feed(link, NULL, out);
+        link_feed(link, out);
     free(out);
 }
 
@@ -659,7 +708,7 @@ void wire_serve(void)
         truth(request, out);
         fuzz_say("%s: %.20s is answered truly: %.*s", link->options.name, argument(request, 0).at,
                  (int)out->len, out->bytes);
-        link_feed(link, request, out);
+        link_feed(link, out);
         run_after(request);
         free(out);
         freeReplyObject(request);
