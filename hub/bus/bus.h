@@ -33,6 +33,10 @@
 
 struct bus;
 
+/* Epochs are Unix times in ms, and exact as numbers of JSON (RFC 8259 section 6): above it somebody
+ * lies. Events bring none that is higher. */
+#define BUS_EPOCH_MAX (UINT64_C(1) << 52)
+
 /* A node as the store knows it. */
 struct bus_node {
     const char *id;

@@ -89,6 +89,12 @@ uint64_t redis_reply_number(const struct redisReply *reply)
     return 0;
 }
 
+uint64_t redis_reply_epoch(const struct redisReply *reply)
+{
+    uint64_t epoch = redis_reply_number(reply);
+    return epoch <= BUS_EPOCH_MAX ? epoch : 0;
+}
+
 const char *redis_reply_text(const struct redisReply *reply)
 {
     return reply != NULL && reply->type == REDIS_REPLY_STRING ? reply->str : "";

@@ -199,10 +199,13 @@ static struct publication *read_entry(const struct redisReply *entry)
     if (payload == NULL || payload->type != REDIS_REPLY_STRING ||
         (opcode != OPCODE_TEXT && opcode != OPCODE_BINARY))
         return NULL;
+    struct position at = read_position(redis_reply_text(redis_reply_at(entry, 0)));
+    if (at.epoch > BUS_EPOCH_MAX)
+        return NULL;
     struct publication *p = publication_copy((enum opcode)opcode, payload->str, payload->len);
     if (p == NULL)
         return NULL;
-    p->at = read_position(redis_reply_text(redis_reply_at(entry, 0)));
+    p->at = at;
     p->time_ms = redis_reply_number(redis_reply_at(fields, 3));
     return p;
 }

@@ -76,7 +76,7 @@ static void on_claimed(struct redis_op *op)
 {
     struct bus_redis *b = op->owner;
     const char *owner = redis_reply_text(redis_reply_at(op->reply, 1));
-    uint64_t epoch = redis_reply_number(redis_reply_at(op->reply, 2));
+    uint64_t epoch = redis_reply_epoch(redis_reply_at(op->reply, 2));
     enum status status = claimed_status(op, owner, epoch);
     if (status == STATUS_OK)
         touch_session(b, op->session);
@@ -131,8 +131,10 @@ void bus_redis_release(struct bus *bus, const char *session, uint64_t tag, uint6
 static void on_transferred(struct redis_op *op)
 {
     struct bus_redis *b = op->owner;
-    uint64_t epoch = redis_reply_number(op->reply);
-    enum status status = op->status == STATUS_OK && epoch == 0 ? STATUS_REFUSED : op->status;
+    uint64_t epoch = redis_reply_epoch(op->reply);
+    enum status status = op->status;
+    if (status == STATUS_OK && epoch == 0)
+        status = redis_reply_number(op->reply) == 0 ? STATUS_REFUSED : STATUS_IO;
     b->bus.events->on_transferred(b->bus.events_ctx, op->session, op->tag, status, epoch);
 }
 
@@ -160,7 +162,7 @@ static void on_asserted(struct redis_op *op)
         touch_session(b, op->session);
     b->bus.events->on_asserted(b->bus.events_ctx, op->session, op->tag, status,
                                redis_reply_text(redis_reply_at(op->reply, 1)),
-                               redis_reply_number(redis_reply_at(op->reply, 2)));
+                               redis_reply_epoch(redis_reply_at(op->reply, 2)));
 }
 
 void bus_redis_assert_owner(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch,

@@ -81,6 +81,7 @@ const char *bus_redis_publish_word(const struct bus_redis *b);
 /* Reading replies; 0, "" or NULL where they are of another form. */
 struct redisReply;
 uint64_t redis_reply_number(const struct redisReply *reply);
+uint64_t redis_reply_epoch(const struct redisReply *reply); /* 0: none, or too high to be one */
 const char *redis_reply_text(const struct redisReply *reply);
 const struct redisReply *redis_reply_at(const struct redisReply *reply, size_t index);
 

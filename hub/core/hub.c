@@ -24,9 +24,6 @@
 #include "core/state.h"
 #include "core/tail.h"
 
-/* Unix time in ms, and exact as a number of JSON (RFC 8259 section 6). Above it somebody lies. */
-#define EPOCH_MAX (UINT64_C(1) << 52)
-
 uint64_t hub_tag(struct hub *hub)
 {
     return ++hub->tags;
@@ -200,7 +197,7 @@ static void on_message(void *ctx, const struct envelope *envelope, bool push)
                                   ? session_find(hub, envelope->session.at, envelope->session.len)
                                   : NULL;
     bool from_node = peer_is_name(envelope->node);
-    if (envelope->epoch > EPOCH_MAX) {
+    if (envelope->epoch > BUS_EPOCH_MAX) {
         metric_drop(DROP_BUS_UNREADABLE, 1);
         return;
     }

@@ -292,6 +292,33 @@ static void a_key_of_another_type_harms_its_session_only(void **state)
     assert_null(rig_find(a, SEEN_DISCONNECTED, 0));
 }
 
+/* Written by hand, or by a liar: the session works again with an epoch that others can follow. */
+static void an_epoch_that_no_node_can_have_written_counts_for_nothing(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {"junk", "-5", "1e300", "18446744073709551616",
+                                        "4503599627370497"};
+    grow_up();
+    struct peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+        char command[120], key[16];
+        snprintf(key, sizeof(key), "s:%u", i);
+        snprintf(command, sizeof(command), "HSET test:session:{%s} owner x epoch %s", key,
+                 wrong[i]);
+        assert_string_equal(ask(command), "2");
+        uint64_t epoch = peer_claim(a, key);
+        assert_true(epoch > 0 && epoch <= clock_unix_ms());
+        snprintf(command, sizeof(command), "HSET test:session:{%s} epoch %s", key, wrong[i]);
+        assert_string_equal(ask(command), "0");
+        a->bus->ops->assert_owner(a->bus, key, 100 + i, epoch, "u");
+        assert_int_equal(rig_wait(a, SEEN_ASSERTED, 100 + i)->status, STATUS_OK);
+        b->bus->ops->claim(b->bus, key, 200 + i, &(struct bus_claim){.upstream = "u"});
+        const struct seen *seen = rig_wait(b, SEEN_CLAIMED, 200 + i);
+        assert_int_equal(seen->status, STATUS_REFUSED);
+        assert_true(seen->epoch == epoch);
+    }
+}
+
 static void what_can_not_be_read_is_counted_and_dropped(void **state)
 {
     (void)state;
@@ -490,6 +517,7 @@ int main(void)
         FAULT(a_probe_of_an_earlier_life_does_not_count),
         FAULT(lost_scripts_are_loaded_again_and_nothing_changes_its_order),
         FAULT(a_key_of_another_type_harms_its_session_only),
+        FAULT(an_epoch_that_no_node_can_have_written_counts_for_nothing),
         FAULT(what_can_not_be_read_is_counted_and_dropped),
         FAULT(over_maxmemory_ownership_works_and_pushes_go_on_without_history),
         FAULT(what_waits_for_an_answer_is_bounded),

@@ -97,6 +97,29 @@ static void a_reply_of_another_kind_ends_the_connection_at_once(void **state)
     }
 }
 
+/* A claim that may have been granted is not known to be; a refusal holds, for what it is worth. */
+static void an_epoch_too_high_to_be_one_is_not_taken(void **state)
+{
+    (void)state;
+    rig_settle(a);
+    proxy_swap(&proxy, false, "*3\r\n:1\r\n$1\r\na\r\n$16\r\n4503599627370497\r\n");
+    a->bus->ops->claim(a->bus, SESSION, 1, &(struct bus_claim){.holds = true, .upstream = "u"});
+    assert_int_equal(rig_wait(a, SEEN_CLAIMED, 1)->status, STATUS_IO);
+    uint64_t epoch = peer_claim(a, SESSION);
+    rig_settle(a);
+    proxy_swap(&proxy, false, "*3\r\n:0\r\n$1\r\nb\r\n$20\r\n18446744073709551615\r\n");
+    a->bus->ops->claim(a->bus, SESSION, 2, &(struct bus_claim){.upstream = "u"});
+    const struct seen *seen = rig_wait(a, SEEN_CLAIMED, 2);
+    assert_int_equal(seen->status, STATUS_REFUSED);
+    assert_true(seen->epoch == 0);
+    epoch = peer_claim(a, SESSION);
+    rig_settle(a);
+    proxy_swap(&proxy, false, "$16\r\n4503599627370497\r\n");
+    a->bus->ops->transfer(a->bus, SESSION, 3, epoch, "b");
+    assert_int_equal(rig_wait(a, SEEN_TRANSFERRED, 3)->status, STATUS_IO);
+    assert_null(rig_find(a, SEEN_DISCONNECTED, 0));
+}
+
 /* The other channel goes on all the while. */
 static bool is_subscribed_though_busy(void *ctx)
 {
@@ -147,6 +170,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_reply_too_many_is_noticed_though_others_come, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_reply_of_another_kind_ends_the_connection_at_once, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(an_epoch_too_high_to_be_one_is_not_taken, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(
             a_confirmation_of_something_else_is_noticed_though_messages_come, set_up, tear_down),

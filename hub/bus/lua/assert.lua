@@ -8,7 +8,9 @@ if owner == ARGV[4] and epoch == ARGV[5] then
     redis.call('PEXPIRE', KEYS[1], ARGV[7])
     return {1, owner, epoch}
 end
-if tonumber(epoch) >= tonumber(ARGV[5]) then
+-- An epoch that no node can have written counts for nothing.
+local held = string.match(epoch, '^%d+$') and tonumber(epoch) or 0
+if held >= tonumber(ARGV[5]) and held <= 2 ^ 52 then
     return {0, owner, epoch}
 end
 -- Allowed over maxmemory as a first write, and makes the next one allowed.

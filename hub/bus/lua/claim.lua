@@ -4,12 +4,16 @@
 --         1 where the caller holds the session, lease in ms, upstream, time to live in ms
 -- Answers {1 granted | 0 refused | -1 the store is too young to say, owner, epoch}.
 local record = redis.call('HMGET', KEYS[1], 'owner', 'epoch')
-local owner, epoch = record[1] or '', record[2] or '0'
+local owner, epoch = record[1] or '', record[2]
+-- An epoch that no node can have written: the record is as good as gone.
+if epoch and not (string.match(epoch, '^%d+$') and tonumber(epoch) <= 2 ^ 52) then
+    owner, epoch = '', nil
+end
 if owner ~= '' and owner ~= ARGV[4] and not (owner == ARGV[5] and epoch == ARGV[6]) then
     return {0, owner, epoch}
 end
 -- A store that has just come up may have lost the record of a session that is held.
-if not record[2] and ARGV[8] ~= '1' then
+if not epoch and ARGV[8] ~= '1' then
     local uptime = string.match(redis.call('INFO', 'server'), 'uptime_in_seconds:(%d+)')
     if uptime and tonumber(uptime) * 1000 < tonumber(ARGV[9]) then
         return {-1, '', '0'}
@@ -17,7 +21,7 @@ if not record[2] and ARGV[8] ~= '1' then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local granted = string.format('%.0f', math.max(tonumber(epoch) + 1, tonumber(ARGV[7]) + 1, now))
+local granted = string.format('%.0f', math.max(tonumber(epoch or 0) + 1, tonumber(ARGV[7]) + 1, now))
 -- Allowed over maxmemory as a first write, and makes the next one allowed.
 redis.call('PEXPIRE', KEYS[1], ARGV[11])
 redis.call('HSET', KEYS[1], 'owner', ARGV[4], 'epoch', granted, 'state', 'connecting', 'reason', '', 'upstream', ARGV[10],
