@@ -122,12 +122,13 @@ async function spoiler(t, redis) {
   let number = 0
   const server = net.createServer((inner) => {
     const dice = diceOf(3, number++)
+    const percent = dice.pick([5, 10, 40])
     const outer = net.connect(redis.port, '127.0.0.1')
     for (const [from, to] of [[inner, outer], [outer, inner]]) {
       from.on('error', () => {})
       from.once('close', () => to.destroy())
       from.on('data', (part) => {
-        const changes = from === outer && proxy.spoiling && dice.chance(10)
+        const changes = from === outer && proxy.spoiling && dice.chance(percent)
         proxy.changed += changes
         to.write(changes ? spoil(dice, part) : part)
       })
@@ -252,7 +253,7 @@ test(`sockets: hostile peers for ${SECONDS} s, seed ${SEED}`, { timeout: SECONDS
   // Node b has recovered when a push of now arrives; from there on nothing may be missing.
   await each(patient, 2, async (watcher) => {
     const now = sentTo(watcher)
-    const listing = await other.json('/sessions')
+    const listing = await other.json('/api/sessions')
     await until(() => watcher.last > now && watcher.last <= sentTo(watcher), SETTLE_MS, () => `${watcher.vin}: a push after ${now} (have ${watcher.last}; was ${JSON.stringify(listing)})`)
     watcher.trusts = true
   })
