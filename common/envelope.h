@@ -123,9 +123,9 @@ MUST_USE enum status envelope_encode(const struct envelope *envelope, uint8_t **
                                      size_t *out_len);
 
 /*
- * Decodes. STATUS_INVALID: not a message, another layout, trailing bytes, or more than 65,536
- * items. *items is the item array that out points to, malloc'd (NULL where there are none), freed
- * by the caller; strings point into data.
+ * Decodes. STATUS_INVALID: not a message, another layout, trailing bytes, more than 65,536
+ * items, or a text that is not UTF-8. *items is the item array that out points to, malloc'd (NULL
+ * where there are none), freed by the caller; strings point into data.
  */
 MUST_USE enum status envelope_decode(const void *data, size_t len, struct envelope *out,
                                      struct envelope_item **items);

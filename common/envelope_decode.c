@@ -7,6 +7,8 @@
 #include <stdlib.h>
 
 #include "common/msgpack_reader.h"
+#include "common/publication.h"
+#include "common/text.h"
 
 #define ITEMS_MAX 65536
 
@@ -68,6 +70,13 @@ static bool take_kind(struct msgpack_cursor *c, enum item_kind *out)
     return true;
 }
 
+/* What is not binary ends as a text message somewhere, and has to be UTF-8 (RFC 6455 section 5.6).
+ */
+static bool bytes_fit(const struct envelope_item *item)
+{
+    return item->opcode == OPCODE_BINARY || text_is_utf8(item->bytes.at, item->bytes.len);
+}
+
 /* Fields come in a fixed order; one that is not there any more keeps its zero. */
 static bool take_item(struct msgpack_cursor *c, struct envelope_item *item)
 {
@@ -78,7 +87,7 @@ static bool take_item(struct msgpack_cursor *c, struct envelope_item *item)
 #define FIELD(take, member) (fields == 0 || (fields--, take(c, &item->member)))
     return FIELD(take_kind, kind) && FIELD(take_u64, number) && FIELD(take_u64, id) &&
            FIELD(take_u64, time_ms) && FIELD(take_unsigned, opcode) && FIELD(take_slice, name) &&
-           FIELD(take_slice, bytes) && skip_values(c, fields);
+           FIELD(take_slice, bytes) && skip_values(c, fields) && bytes_fit(item);
 #undef FIELD
 }
 

@@ -6,6 +6,7 @@
 
 #include "bus/bus_redis_private.h"
 #include "common/metrics.h"
+#include "common/text.h"
 
 /* Redis cuts off a subscriber with 32 MiB before it, by default, so no message may come near. */
 #define PUBLICATION_BYTES_MAX ((size_t)16 * 1024 * 1024)
@@ -197,7 +198,8 @@ static struct publication *read_entry(const struct redisReply *entry)
                             *payload = redis_reply_at(fields, 5);
     uint64_t opcode = redis_reply_number(redis_reply_at(fields, 1));
     if (payload == NULL || payload->type != REDIS_REPLY_STRING ||
-        (opcode != OPCODE_TEXT && opcode != OPCODE_BINARY))
+        (opcode != OPCODE_BINARY &&
+         (opcode != OPCODE_TEXT || !text_is_utf8(payload->str, payload->len))))
         return NULL;
     struct position at = read_position(redis_reply_text(redis_reply_at(entry, 0)));
     if (at.epoch > BUS_EPOCH_MAX)

@@ -143,6 +143,7 @@ static void on_push(struct session *session, const struct envelope *envelope)
     if (session->state == SESSION_ENDED || (session_is_owned(session) && !late))
         return; /* the own publications come back to their owner */
     metric_add(METRIC_BUS_RECEIVED, envelope->items_len);
+    bool again = false; /* something that had been there before */
     for (size_t i = 0; i < envelope->items_len; i++) {
         const struct envelope_item *item = &envelope->items[i];
         struct publication *publication = publication_copy(
@@ -156,9 +157,12 @@ static void on_push(struct session *session, const struct envelope *envelope)
         }
         publication->at = (struct position){envelope->epoch, item->number};
         publication->time_ms = item->time_ms;
+        again = again || position_compare(publication->at, session->at) <= 0;
         (late ? history_late : history_receive)(session, publication);
         publication_unref(publication);
     }
+    if (again)
+        membership_ask_position(session);
 }
 
 static void on_channel(struct session *session, const struct envelope *envelope)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/log.h"
 #include "common/metrics.h"
 #include "core/commands.h"
 #include "core/follower.h"
@@ -62,6 +63,8 @@ void membership_send_join(struct session *session)
     else if (!session->count_changed)
         return;
     session->count_changed = false;
+    session->asked_number = number;
+    session->asked_at = session->positioned ? session->at : (struct position){0, 0};
     if (!session->owner || !hub->bus_connected)
         return;
     struct envelope join = {
@@ -97,6 +100,32 @@ void membership_count_changed(struct session *session)
             session->step.at_ms > session->hub->now_ms + COUNT_AGAIN_MS)
             session_step_after(session, COUNT_AGAIN_MS);
     }
+}
+
+void membership_ask_position(struct session *session)
+{
+    if (session->state == SESSION_MEMBER)
+        membership_count_changed(session);
+}
+
+/* What was heard before the JOIN went out can't be more than the owner has published until then. */
+static bool disproves(const struct session *session, const struct envelope *joined)
+{
+    return joined->number == session->asked_number && session->asked_at.epoch == joined->epoch &&
+           session->asked_at.offset > joined->offset;
+}
+
+/*
+ * Something that was never published has been taken for a publication. All that comes now would
+ * be taken for late: the owner is asked for another epoch, as by a node that has seen a higher one.
+ */
+static void begin_anew(struct session *session)
+{
+    log_warn("stream_disproved", LOG_STR("session", session->id), LOG_U64("epoch", session->epoch),
+             LOG_U64("offset", session->asked_at.offset));
+    session->doubt = true; /* what is missing is told of at the end of the epoch */
+    session->epoch++;
+    membership_join(session);
 }
 
 void membership_send_leave(struct session *session)
@@ -373,6 +402,10 @@ void membership_on_joined(struct session *session, const struct envelope *envelo
         commands_owner_lost(session);
     }
     session->epoch = session->owner_epoch = envelope->epoch;
+    if (disproves(session, envelope)) {
+        begin_anew(session);
+        return;
+    }
     bool entered = session->state == SESSION_JOINING;
     session_set_state(session, SESSION_MEMBER);
     adopt_url(session, envelope->url);

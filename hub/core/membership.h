@@ -16,6 +16,8 @@ void membership_step(struct session *session);      /* the time of JOINING or ME
 void membership_leave(struct session *session);     /* state LEAVING; LEAVE is sent */
 void membership_send_leave(struct session *session);
 void membership_count_changed(struct session *session);
+/* As a member: the owner says soon where the stream stands, for what came had been there before. */
+void membership_ask_position(struct session *session);
 
 /* owner's side */
 void membership_remove(struct member *member);

@@ -221,10 +221,12 @@ struct session {
     uint64_t accepted_epoch; /* successor: of the offer this node has accepted; 0: none */
     uint64_t accepted_run;   /* lease.runs then: a TAKE counts only within the same run */
     struct commands out;
-    uint64_t join_number;    /* lowest number of a JOIN (or LEAVE) whose answer counts */
-    uint64_t joined_number;  /* of the JOIN that was answered last; 0: none */
-    uint64_t owner_heard_ms; /* when the owner last said something, as a member */
-    bool count_changed;      /* the owner knows another number of clients */
+    uint64_t join_number;     /* lowest number of a JOIN (or LEAVE) whose answer counts */
+    uint64_t joined_number;   /* of the JOIN that was answered last; 0: none */
+    uint64_t asked_number;    /* of the JOIN that was sent last */
+    struct position asked_at; /* where this node took the stream to be then */
+    uint64_t owner_heard_ms;  /* when the owner last said something, as a member */
+    bool count_changed;       /* the owner knows another number of clients */
     bool confirm_due;
     /* Commands of a member were handed back though the upstream is open: the queue was full */
     bool turned_away;

@@ -216,6 +216,34 @@ static void a_failed_decode_leaves_the_output_alone(void **state)
     assert_null(items);
 }
 
+/* It would end a browser's connection. */
+static void a_text_that_is_not_utf8_is_no_message(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned opcode;
+        const char *bytes;
+        enum status status;
+    } cases[] = {{1, "caf\xc3\xa9", STATUS_OK},
+                 {1, "caf\xc3", STATUS_INVALID},
+                 {1, "\xed\xa0\x80", STATUS_INVALID},
+                 {0, "\xff", STATUS_INVALID},
+                 {2, "\xff", STATUS_OK},
+                 {1, "", STATUS_OK}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        const struct envelope_item item = {.opcode = cases[i].opcode,
+                                           .bytes = slice_of(cases[i].bytes)};
+        const struct envelope sent = {
+            .type = ENVELOPE_PUSH, .items = (struct envelope_item *)&item, .items_len = 1};
+        struct envelope got;
+        uint8_t *data;
+        size_t len;
+        assert_int_equal(envelope_encode(&sent, &data, &len), STATUS_OK);
+        assert_int_equal(try_decode(data, len, &got), cases[i].status);
+        free(data);
+    }
+}
+
 /* Mutations of a good message: whatever is accepted has its strings within the input. */
 static void damaged_messages_never_lead_outside(void **state)
 {
@@ -273,6 +301,7 @@ int main(void)
         cmocka_unit_test(deep_nesting_ends_without_recursion),
         cmocka_unit_test(more_than_65536_items_are_refused),
         cmocka_unit_test(a_failed_decode_leaves_the_output_alone),
+        cmocka_unit_test(a_text_that_is_not_utf8_is_no_message),
         cmocka_unit_test(damaged_messages_never_lead_outside),
     };
     return cmocka_run_group_tests_name("envelope", tests, NULL, NULL);
