@@ -136,6 +136,7 @@ static void on_push(struct session *session, const struct envelope *envelope)
      * counts is where the stream stands. */
     if (envelope->epoch < (session->positioned ? session->at.epoch : session->epoch)) {
         metric_drop(DROP_STALE_EPOCH, envelope->items_len);
+        membership_ask_position(session);
         return;
     }
     ownership_announced(session, envelope->node, envelope->epoch, 0);

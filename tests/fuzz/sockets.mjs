@@ -3,8 +3,9 @@
 // same nodes are watched.
 //
 // Node A: hostile browsers, backends and admin clients. Its well-behaved browsers get every push, in order, and soon.
-// Node B: a Redis whose answers are changed on their way, numbers and payloads too. Its browsers stay open, and
-// get every push in order again once Redis is itself again.
+// Node B: a Redis whose answers are changed on their way, now and then, numbers and payloads too. Its browsers stay
+// open, those of sessions that node A owns, too, and get pushes again each time Redis is itself again; in the end
+// every push in order.
 // In the end both stop cleanly, with every connection gone and no report of a sanitizer.
 //
 //   FUZZ_SECONDS=60 FUZZ_SEED=5 BUILD_DIR=build/dev tests/fuzz/sockets.mjs
@@ -148,6 +149,7 @@ class Watcher {
     const watcher = new Watcher()
     watcher.trusts = trusts
     watcher.browser = await Browser.open(t, hub.url(`/watcher/${vin}?remoteWs`))
+    watcher.node = hub
     watcher.vin = vin
     watcher.last = 0
     watcher.lost = 0
@@ -198,13 +200,14 @@ async function attackFor(hub, ms) {
   return number
 }
 
-async function spoilFor(proxy, ms) {
+async function spoilFor(proxy, ms, recovered) {
   const ends = performance.now() + ms
+  const dice = diceOf(4, 0)
   while (performance.now() < ends) {
     proxy.spoiling = true
-    await delay(Math.min(2000, ends - performance.now()))
+    await delay(300 + dice.below(2500))
     proxy.spoiling = false
-    await delay(Math.max(0, Math.min(1500, ends - performance.now())))
+    await recovered()
   }
 }
 
@@ -229,7 +232,12 @@ test(`sockets: hostile peers for ${SECONDS} s, seed ${SEED}`, { timeout: SECONDS
   const hub = await startHub(t, { id: 'a', redis, settings })
   const other = await startHub(t, { id: 'b', redis: proxy, settings })
   const good = await Promise.all(['GOOD1', 'GOOD1', 'GOOD2'].map((vin) => Watcher.open(t, hub, vin, true)))
-  const patient = await Promise.all(['OTHER1', 'OTHER2'].map((vin) => Watcher.open(t, other, vin, false)))
+  // Those of OTHER have node B for their owner, those of SHARED either, or in turns.
+  const patient = []
+  for (const [node, vin] of [[other, 'OTHER1'], [other, 'OTHER2'], [hub, 'SHARED1'], [other, 'SHARED1'],
+    [other, 'SHARED2'], [hub, 'SHARED2'], [hub, 'SHARED3'], [other, 'SHARED3']]) {
+    patient.push(await Watcher.open(t, node, vin, false))
+  }
   // These watch what hostile backends send: whatever that is, what arrives is well-formed.
   const brave = await Promise.all([1, 2, 3].map((n) => Browser.open(t, hub.url(`/brave/BRAVE${n}?badWs`), { perMessageDeflate: n === 1 })))
   const paths = [...new Set([...good, ...patient].map(({ vin }) => `/base/watcher/${vin}`))]
@@ -240,21 +248,27 @@ test(`sockets: hostile peers for ${SECONDS} s, seed ${SEED}`, { timeout: SECONDS
 
   let stage = 'hostile peers'
   t.explain(() => [`in the stage: ${stage}; pushes: ${[...good, ...patient].map(({ vin, last }) => `${vin} ${last}`)}`])
+  const sentTo = ({ vin }) => pushers[paths.indexOf(`/base/watcher/${vin}`)].sent
+  // One that goes on gets a push of now.
+  const goesOn = async (watcher) => {
+    const now = sentTo(watcher)
+    const listing = await other.json('/api/sessions')
+    await until(() => watcher.last > now && watcher.last <= sentTo(watcher), SETTLE_MS,
+      () => `${watcher.vin}: a push after ${now} (have ${watcher.last}; ended: ${JSON.stringify(watcher.end)}; was ${JSON.stringify(listing)})`)
+  }
   if (ONE !== undefined) await peer(Number(ONE), hub)
   const [peers] = await Promise.all([ONE === undefined ? attackFor(hub, SECONDS * 1000) : 1,
-    spoilFor(proxy, SECONDS * 1000)])
+    spoilFor(proxy, SECONDS * 1000, () => each(patient, patient.length, goesOn))])
 
   const watchers = [...good, ...patient]
   stage = 'all hostile clients go'
-  const sentTo = ({ vin }) => pushers[paths.indexOf(`/base/watcher/${vin}`)].sent
-  await until(() => isClean(hub, good.length + brave.length), SETTLE_MS, 'all hostile clients to be gone')
+  const patientHere = patient.filter(({ node }) => node === hub).length
+  await until(() => isClean(hub, good.length + brave.length + patientHere), SETTLE_MS, 'all hostile clients to be gone')
   assert.ok(hub.rss() - before < GROWTH, `memory grew by ${hub.rss() - before}`)
   stage = 'node b recovers'
   // Node b has recovered when a push of now arrives; from there on nothing may be missing.
-  await each(patient, 2, async (watcher) => {
-    const now = sentTo(watcher)
-    const listing = await other.json('/api/sessions')
-    await until(() => watcher.last > now && watcher.last <= sentTo(watcher), SETTLE_MS, () => `${watcher.vin}: a push after ${now} (have ${watcher.last}; was ${JSON.stringify(listing)})`)
+  await each(patient, patient.length, async (watcher) => {
+    await goesOn(watcher)
     watcher.trusts = true
   })
   stage = 'the last pushes'
