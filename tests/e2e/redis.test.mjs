@@ -1,6 +1,8 @@
 // Contract section 11 and the Redis rows of section 9: what people read in Redis is true at each step,
 // and what a cluster does when Redis goes away.
 import assert from 'node:assert/strict'
+import { setTimeout as delay } from 'node:timers/promises'
+import { encode } from '@msgpack/msgpack'
 import { test } from '../lib/runner.mjs'
 import { Backend } from '../lib/backend.mjs'
 import { Browser } from '../lib/browser.mjs'
@@ -237,3 +239,41 @@ test('what cannot be read on the bus is dropped and harms nobody', async (t) => 
   await pushUntilSeen(backend, browsers[1], 'after')
   assert.equal(backend.upgrades.length, 1)
 })
+
+/** A message of the bus, as common/envelope.h lays it out. */
+function envelope(type, { node = '', number = 0, epoch = 0, offset = 0, items = [] }) {
+  return Buffer.from(encode([1, type, SESSION, node, 0, number, epoch, offset, 0, 0, '', '', items]))
+}
+
+const JOINED = 4, GRANT = 20, PUSH = 21
+const FAR = 2 ** 51
+const lies = {
+  'a publication far ahead': (owner, epoch) => [PUSH, { node: owner, epoch, items: [[0, FAR, 0, 1, 1, '', Buffer.from('never sent')]] }],
+  'a publication of an epoch far ahead': (owner) => [PUSH, { node: owner, epoch: FAR, items: [[0, 7, 0, 1, 1, '', Buffer.from('never sent')]] }],
+  'a text that is none': (owner, epoch) => [PUSH, { node: owner, epoch, items: [[0, 9, 0, 1, 1, '', Buffer.from([0xff, 0xfe])]] }],
+  'a position far ahead': (owner, epoch) => [JOINED, { node: owner, number: FAR, epoch, offset: FAR }],
+  'an epoch far ahead': (owner) => [JOINED, { node: owner, number: FAR, epoch: FAR, offset: 5 }],
+  'an owner that there is not': () => [GRANT, { node: 'ghost', epoch: FAR }],
+}
+
+for (const [name, lie] of Object.entries(lies)) {
+  for (const size of [0, 100]) {
+    test(`a lie on the bus is got over: ${name}, ${size ? 'with' : 'without'} history`, async (t) => {
+      const { redis, backend, hubs: [a, b] } = await start(t, { services: size ? { history: { size } } : {} })
+      const browsers = [await Browser.open(t, a.url(PAGE)), await Browser.open(t, b.url(PAGE))]
+      await backend.one(UPSTREAM)
+      await pushUntilSeen(backend, browsers[1], 'before')
+      await pushUntilSeen(backend, browsers[0], 'before')
+      const { owner, epoch } = await redis.client.hgetall(RECORD)
+      const [type, fields] = lie(owner, Number(epoch))
+      const to = type === JOINED ? `vinhub:inbox:${owner === 'a' ? 'b' : 'a'}` : `vinhub:push:{${SESSION}}`
+      assert.ok(await redis.client.publish(to, envelope(type, fields)) > 0, `somebody hears ${to}`)
+      await delay(500) // what a position ahead says is waited for, for a moment
+      await pushUntilSeen(backend, browsers[0], 'after')
+      await pushUntilSeen(backend, browsers[1], 'after')
+      assert.deepEqual(browsers.map(({ end }) => end), [null, null])
+      if (type !== GRANT) assert.equal(backend.upgrades.length, 1, 'the upstream stayed')
+      assert.ok(backend.peaks.get(UPSTREAM) === 1)
+    })
+  }
+}
