@@ -1,11 +1,10 @@
 #include "core/commands.h"
 
-#include <assert.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "common/log.h"
 #include "common/metrics.h"
+#include "core/command_queue.h"
 #include "core/follower.h"
 #include "core/last_sends.h"
 #include "core/lease.h"
@@ -41,27 +40,6 @@ uint64_t commands_confirmed(const struct session *session)
     return session->out.last_number;
 }
 
-/* What it counts for in the queue: without content as much as one byte, so that those have a bound,
- * too. */
-static size_t weight(size_t len)
-{
-    return len ? len : 1;
-}
-
-static void command_free(struct session *session, struct command *command)
-{
-    struct commands *out = &session->out;
-    if (out->unsent == command)
-        out->unsent = command->next;
-    DL_DELETE(out->list, command);
-    out->bytes -= weight(command->len);
-    out->len--;
-    if (command->client)
-        command->client->pending--;
-    free(command->payload);
-    free(command);
-}
-
 /* Reading stops for clients that fill the queue of an upstream (or owner) that takes nothing, and
  * goes on at half of that. */
 static void pause_client(struct session *session, struct client *client, bool paused)
@@ -91,22 +69,6 @@ static void refuse(struct session *session, struct client *client, const char *w
         client_close(client, CLOSE_QUEUE_FULL, "upstream queue full");
 }
 
-static struct command *command_new(const void *payload, size_t len)
-{
-    struct command *command = calloc(1, sizeof *command);
-    uint8_t *copy = malloc(len ? len : 1);
-    if (!command || !copy) {
-        free(command);
-        free(copy);
-        return NULL;
-    }
-    if (len)
-        memcpy(copy, payload, len);
-    command->payload = copy;
-    command->len = len;
-    return command;
-}
-
 /* What a member tells while its lease is not valid its owner may have forgotten by the time it asks
  * for an answer. */
 static bool may_tell(const struct session *session)
@@ -115,21 +77,9 @@ static bool may_tell(const struct session *session)
            lease_valid(session->hub) && !session->out.handed_back;
 }
 
-static bool has_room(const struct session *session, size_t len)
-{
-    return !session->out.list ||
-           session->out.bytes + weight(len) <= session->service->to_upstream.queue_bytes;
-}
-
 static void append(struct session *session, struct command *command)
 {
-    struct commands *out = &session->out;
-    DL_APPEND(out->list, command);
-    out->bytes += weight(command->len);
-    out->len++;
-    metric_observe(HISTOGRAM_UPSTREAM_QUEUE, out->bytes);
-    if (!out->unsent)
-        out->unsent = command;
+    command_queue_add(session, command);
     arm(session, command->expires_ms);
 }
 
@@ -162,7 +112,7 @@ void commands_add(struct session *session, struct client *client, uint64_t send_
     }
     /* While the upstream takes messages, a full queue stops the reading; what was read until then
      * is still taken. */
-    bool room = has_room(session, len) ||
+    bool room = command_queue_has_room(session, len) ||
                 (session->status == UPSTREAM_CONNECTED && !client->paused);
     struct command *command = room ? command_new(payload, len) : NULL;
     if (!command) {
@@ -201,7 +151,7 @@ static void done(struct session *session, struct command *command)
     } else if (command->send_id && command->client) {
         follower_ack(command->client, command->send_id);
     }
-    command_free(session, command);
+    command_queue_drop(session, command);
 }
 
 static void pump_upstream(struct session *session)
@@ -296,7 +246,7 @@ static uint64_t expire(struct session *session)
             continue;
         }
         struct client *client = command->client;
-        command_free(session, command);
+        command_queue_drop(session, command);
         refuse(session, client, "waited too long");
     }
     if (!session->out.list)
@@ -350,27 +300,12 @@ static void hand_back(struct session *session, struct member *member, uint64_t f
     membership_tell(session->hub, slice_of(member->peer->id), &envelope);
 }
 
-/* Removes what a member gave; returns the number of the first, 0: none. */
-static uint64_t drop_of(struct session *session, const struct member *member)
-{
-    struct command *command, *next;
-    uint64_t first = 0;
-    DL_FOREACH_SAFE (session->out.list, command, next) {
-        if (command->member != member)
-            continue;
-        if (!first)
-            first = command->number;
-        command_free(session, command);
-    }
-    return first;
-}
-
 void commands_link_down(struct session *session)
 {
     struct member *member;
     session->out.congested = false;
     DL_FOREACH (session->members, member) {
-        uint64_t first = drop_of(session, member);
+        uint64_t first = command_queue_drop_of(session, member);
         if (first)
             hand_back(session, member, first);
     }
@@ -378,7 +313,7 @@ void commands_link_down(struct session *session)
 
 void commands_member_gone(struct session *session, struct member *member)
 {
-    drop_of(session, member);
+    command_queue_drop_of(session, member);
 }
 
 void commands_owner_changed(struct session *session)
@@ -393,7 +328,8 @@ void commands_owner_changed(struct session *session)
 
 static bool take(struct session *session, struct member *member, const struct envelope_item *item)
 {
-    if (session->link != LINK_OPEN || !has_room(session, item->bytes.len) || item->name.len > 32)
+    if (session->link != LINK_OPEN || !command_queue_has_room(session, item->bytes.len) ||
+        item->name.len > 32)
         return false;
     struct command *command = command_new(item->bytes.at, item->bytes.len);
     if (!command)
@@ -490,7 +426,7 @@ void commands_owner_lost(struct session *session)
         command->told = false;
         if (!command->send_id) { /* once at most: nobody can say whether it went */
             metric_drop(DROP_OWNER_LOST, 1);
-            command_free(session, command);
+            command_queue_drop(session, command);
         }
     }
     out->handed_back = false;
@@ -503,7 +439,7 @@ void commands_went_upstream(struct session *session, uint64_t number)
     while ((command = session->out.list) && !command->member && command->number <= number) {
         if (command->send_id && command->client)
             follower_ack(command->client, command->send_id);
-        command_free(session, command);
+        command_queue_drop(session, command);
     }
 }
 
@@ -542,7 +478,7 @@ void commands_fini(struct session *session)
     timer_stop(&session->hub->timers, &session->out.timer);
     while (session->out.list) {
         metric_drop(DROP_UPSTREAM_QUEUE, 1);
-        command_free(session, session->out.list);
+        command_queue_drop(session, session->out.list);
     }
     last_sends_free(session);
 }

@@ -6,6 +6,7 @@
 
 #include "common/metrics.h"
 #include "common/v1.h"
+#include "core/assertion.h"
 #include "core/follower.h"
 #include "core/history.h"
 #include "core/lease.h"
@@ -343,7 +344,7 @@ static void flush_bus(struct session *session)
         pubs_add(&session->unconfirmed, session->to_bus.items[i]);
     /* After a reconnect what is not confirmed goes first, in one go with this:
      * fanout_publish_again, once the record is asserted. */
-    if (hub->bus_connected && !ownership_asserting(session))
+    if (hub->bus_connected && !assertion_pending(session))
         publish(session, session->to_bus.items, session->to_bus.len, true);
     else
         forget_oldest_unconfirmed(session);
@@ -412,12 +413,12 @@ void fanout_on_published(struct session *session, uint64_t tag, enum status stat
         return;
     if (status == STATUS_IO) {
         /* Sent again once the record is asserted: after the reconnect, or a while */
-        ownership_doubt(session);
+        assertion_doubt(session);
         return;
     }
     if (status == STATUS_REFUSED) {
         if (unconfirmed->len)
-            ownership_refused(session); /* it waits: the assertion says whether it goes out again */
+            assertion_on_refusal(session); /* it waits: the assertion says whether it goes out again */
         return;
     }
     if (status == STATUS_NO_MEMORY)

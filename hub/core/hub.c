@@ -7,6 +7,7 @@
 
 #include "common/log.h"
 #include "common/metrics.h"
+#include "core/assertion.h"
 #include "core/commands.h"
 #include "core/drain.h"
 #include "core/fanout.h"
@@ -100,7 +101,7 @@ static void on_asserted(void *ctx, const char *id, uint64_t tag, enum status sta
 {
     struct session *session = find(ctx, id);
     if (session)
-        ownership_on_asserted(session, tag, status, owner, epoch);
+        assertion_on_answer(session, tag, status, owner, epoch);
 }
 
 static void on_published(void *ctx, const char *id, uint64_t tag, enum status status)

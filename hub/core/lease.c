@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "common/metrics.h"
+#include "core/assertion.h"
 #include "core/membership.h"
 #include "core/ownership.h"
 #include "core/peers.h"
@@ -241,7 +242,7 @@ void lease_on_renewed(struct hub *hub, uint64_t tag, enum status status, bool pr
     if (hub->now_ms < lease->hello_until_ms)
         say_hello(hub, nodes, len);
     if (!present && !first)
-        ownership_store_emptied(hub);
+        assertion_store_emptied(hub);
     if (lease_valid(hub)) {
         if (hub->state == NODE_STARTING || hub->state == NODE_FENCED)
             node_set_state(hub, NODE_UP);

@@ -1,10 +1,10 @@
 #include "core/ownership.h"
 
-#include <assert.h>
 #include <string.h>
 
 #include "common/log.h"
 #include "common/metrics.h"
+#include "core/assertion.h"
 #include "core/commands.h"
 #include "core/fanout.h"
 #include "core/handover.h"
@@ -15,12 +15,9 @@
 #include "core/membership.h"
 #include "core/peers.h"
 #include "core/pubs.h"
-#include "core/record.h"
 #include "core/session.h"
 
-#define CLAIM_AGAIN_MS 250 /* the store is too young, or did not answer */
-/* What a fail-over may have lost of acknowledged writes: replicas lag less than that */
-#define LOST_WRITES_MS 10000
+#define CLAIM_AGAIN_MS 250               /* the store is too young, or did not answer */
 #define RECORD_KEPT_MS (10 * 60 * 1000u) /* of a released session, at least (design section 4) */
 
 void ownership_start(struct session *session)
@@ -367,10 +364,12 @@ void ownership_announced(struct session *session, struct slice owner, uint64_t e
     case SESSION_CLAIMING:
         if (mine)
             return; /* the answer under way says so, too */
-        /* Its publications count from here on; the answer brings the JOIN */
+        /* Its publications count from here on; the answer, if one is under way, brings the JOIN */
         session->epoch = epoch;
         peer_set_owner(session, peer_get(hub, owner.at, owner.len));
         session->owner_epoch = epoch;
+        if (!session->tag && session_wanted(session))
+            membership_join(session);
         return;
     case SESSION_FENCED:
         if (mine)
@@ -425,106 +424,17 @@ void ownership_lease_back(struct hub *hub)
     }
 }
 
-static void assert_owner(struct session *session)
-{
-    struct hub *hub = session->hub;
-    session->reclaiming = false;
-    session->tag = hub_tag(hub);
-    hub->bus->ops->assert_owner(hub->bus, session->id, session->tag, session->epoch,
-                                session->redacted);
-    record_session_soon(session);
-}
-
-/* The record may be another's, or just gone: data deleted by hand break no connection. Only the
- * first takes the session away. */
-void ownership_refused(struct session *session)
-{
-    if (session->state != SESSION_OWNER || session->tag)
-        return;
-    assert_owner(session);
-    fanout_append_ring(session, UINT64_MAX);
-}
-
-bool ownership_asserting(const struct session *session)
-{
-    return session->state == SESSION_OWNER &&
-           (session->unproven || (session->tag && !session->reclaiming));
-}
-
-static void on_prove(struct timer *timer, uint64_t now_ms)
-{
-    struct session *session = CONTAINER_OF(timer, struct session, prove);
-    if (session->state == SESSION_OWNER && session->hub->bus_connected && !session->tag)
-        assert_owner(session);
-    else if (session_is_owned(session))
-        timer_start(&session->hub->timers, timer, now_ms + ASK_AGAIN_MS, on_prove);
-}
-
-/* A part of the store may be away while the bus is connected, and come back without a word: a
- * Cluster whose primary died. */
-void ownership_doubt(struct session *session)
-{
-    if (session->state != SESSION_OWNER)
-        return;
-    session->unproven = true;
-    timer_start(&session->hub->timers, &session->prove, session->hub->now_ms + ASK_AGAIN_MS,
-                on_prove);
-}
-
-/* Nobody else may be granted it yet: its upstream may be open, if only to be closed. */
-static bool holds_record(const struct session *session)
-{
-    return session_is_owned(session) && !session->release_sent &&
-           session->move.step != MOVE_TRANSFERRING;
-}
-
 void ownership_on_connected(struct hub *hub)
 {
     struct session *session, *next;
     HASH_ITER (hh, hub->sessions, session, next) {
-        if (holds_record(session))
-            assert_owner(session);
+        if (assertion_applies(session))
+            assertion_send(session);
         else if (session->state == SESSION_JOINING || session->state == SESSION_MEMBER)
             membership_join(session);
         else if (session->state == SESSION_CLAIMING)
             ownership_claim(session);
         else if (session->state == SESSION_LEAVING)
             membership_send_leave(session);
-    }
-}
-
-void ownership_store_emptied(struct hub *hub)
-{
-    struct session *session, *next;
-    log_warn("store_emptied", LOG_U64("sessions", hub->owned));
-    HASH_ITER (hh, hub->sessions, session, next) {
-        if (holds_record(session) && !session->tag)
-            assert_owner(session);
-        if (session->state == SESSION_OWNER)
-            fanout_append_ring(session, UINT64_MAX);
-    }
-}
-
-void ownership_on_asserted(struct session *session, uint64_t tag, enum status status,
-                           const char *owner, uint64_t epoch)
-{
-    if (session->tag != tag)
-        return;
-    session->tag = 0;
-    if (session->state == SESSION_RELEASING)
-        ownership_send_release(session);
-    if (session->state != SESSION_OWNER)
-        return;
-    if (status == STATUS_OK) {
-        session->unproven = false;
-        timer_stop(&session->hub->timers, &session->prove);
-        fanout_append_ring(session, LOST_WRITES_MS);
-        fanout_publish_again(session);
-    } else if (status == STATUS_IO) {
-        ownership_doubt(session);
-    } else if (status == STATUS_REFUSED) {
-        metric_add(METRIC_SPLIT_OWNERS, 1);
-        bool named = owner && *owner && strcmp(owner, session->hub->id) != 0;
-        ownership_lost(session, named ? peer_get(session->hub, owner, strlen(owner)) : NULL, epoch);
     }
 }

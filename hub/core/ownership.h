@@ -38,7 +38,6 @@ void ownership_fence_all(struct hub *hub);
  * had of it. */
 void ownership_lease_lapsed(struct hub *hub);
 void ownership_lease_back(struct hub *hub);
-void ownership_store_emptied(struct hub *hub);
 void ownership_on_connected(struct hub *hub);
 
 void ownership_on_subscribed(struct session *session);
@@ -46,14 +45,5 @@ void ownership_on_subscribed(struct session *session);
 void ownership_on_claimed(struct hub *hub, struct session *session, const char *id, uint64_t tag,
                           enum status status, const char *owner, uint64_t epoch);
 void ownership_on_released(struct session *session, uint64_t tag, enum status status);
-/* The store refused a publication. */
-void ownership_refused(struct session *session);
-/* An assertion is under way or due: nothing is published before its answer. */
-bool ownership_asserting(const struct session *session);
-/* An operation of an owner has STATUS_IO for an answer: the record is asserted after a while, if
- * not after a reconnect before that. */
-void ownership_doubt(struct session *session);
-void ownership_on_asserted(struct session *session, uint64_t tag, enum status status,
-                           const char *owner, uint64_t epoch);
 
 #endif

@@ -77,6 +77,10 @@ test('text, binary, empty and 1 MiB messages cross nodes unchanged in both direc
   const remote = browsers[(hubs.indexOf(owner) + 1) % 3]
   const messages = [['é漢🚗\0', false], ['', false], [Buffer.alloc(0), true], [Buffer.from([0, 255]), true],
     [Buffer.alloc(1024 * 1024, 0x5a), true], ['ping', true], ['last', false]].map(([data, binary]) => [Buffer.from(data), binary])
+  // Pushes are heard before the owner has said that it takes messages; until then a large one finds no room behind others.
+  remote.send('mark')
+  await until(() => backend.messages.length === 1, 5000, 'the way back to be open')
+  backend.messages.length = 0
   for (const [data, binary] of messages) {
     backend.push(UPSTREAM, data, { binary })
     remote.send(data, { binary })

@@ -82,18 +82,18 @@ void ownership_claim`,
     {
         name: 'the assertion after a reconnect',
         file: 'hub/core/ownership.c',
-        from: '        if (holds_record(session))\n            assert_owner(session);\n        else if',
+        from: '        if (assertion_applies(session))\n            assertion_send(session);\n        else if',
         to: '        if',
         also: [{
-            file: 'hub/core/ownership.c',
-            from: '        if (holds_record(session) && !session->tag)\n            assert_owner(session);\n',
-            to: '        (void)holds_record, (void)assert_owner;\n',
+            file: 'hub/core/assertion.c',
+            from: '        if (assertion_applies(session) && !session->tag)\n            assertion_send(session);\n',
+            to: '',
         }],
     },
     {
         name: 'the assertion after a refused publication',
         file: 'hub/core/fanout.c',
-        from: 'ownership_refused(session);',
+        from: 'assertion_on_refusal(session);',
         to: 'ownership_lost(session, NULL, session->epoch);',
     },
     {
