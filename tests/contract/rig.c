@@ -274,15 +274,22 @@ const struct seen *rig_find(struct peer *peer, enum seen_kind kind, uint64_t tag
     return NULL;
 }
 
-void rig_until(struct rig *rig, bool (*done)(void *ctx), void *ctx)
+static bool comes(struct rig *rig, bool (*done)(void *ctx), void *ctx)
 {
     uint64_t deadline_ms = clock_boot_ms() + RIG_WAIT_MS;
     while (!done(ctx)) {
         uint64_t now_ms = clock_boot_ms();
         if (now_ms >= deadline_ms)
-            fail_msg("what was waited for did not come within %d ms", RIG_WAIT_MS);
+            return false;
         rig->kind->turn(rig, deadline_ms - now_ms);
     }
+    return true;
+}
+
+void rig_until(struct rig *rig, bool (*done)(void *ctx), void *ctx)
+{
+    if (!comes(rig, done, ctx))
+        fail_msg("what was waited for did not come within %d ms", RIG_WAIT_MS);
 }
 
 struct wanted {
@@ -302,7 +309,9 @@ static bool wanted_is_there(void *ctx)
 const struct seen *rig_wait(struct peer *peer, enum seen_kind kind, uint64_t tag)
 {
     struct wanted wanted = {.peer = peer, .kind = kind, .tag = tag};
-    rig_until(peer->rig, wanted_is_there, &wanted);
+    if (!comes(peer->rig, wanted_is_there, &wanted))
+        fail_msg("%s: no event of kind %d with tag %llu within %d ms", peer->id, kind,
+                 (unsigned long long)tag, RIG_WAIT_MS);
     return wanted.found;
 }
 
