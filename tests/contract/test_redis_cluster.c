@@ -175,6 +175,25 @@ static bool publication_holds(void *ctx)
     return peer_publish(p->peer, p->session, p->epoch, 1, "x", 10, true) == STATUS_OK;
 }
 
+struct listened {
+    struct stream stream;
+    struct peer *listener;
+};
+
+/* A subscription may move more than once until the cluster is of one mind; what is published
+ * meanwhile may be missing (bus.h). */
+static bool next_is_heard(void *ctx)
+{
+    struct listened *listened = ctx;
+    struct stream *stream = &listened->stream;
+    if (peer_publish(stream->peer, stream->session, stream->epoch, ++stream->offset, "x", 10,
+                     true) != STATUS_OK)
+        return false;
+    const struct seen *seen = rig_find(listened->listener, SEEN_PUSH, ENVELOPE_PUSH);
+    assert_true(seen == NULL || seen->items[0].number > 1);
+    return seen != NULL;
+}
+
 static void fail_over(size_t dead, bool home)
 {
     char session[16], other[16];
@@ -193,8 +212,7 @@ static void fail_over(size_t dead, bool home)
     if (!home)
         rig_until(&r.rig, publication_holds, &(struct promoted){a, other, 0, other_epoch});
     assert_string_equal(rig_wait(b, SEEN_SUBSCRIBED, 0)->session, session);
-    assert_int_equal(peer_publish(a, session, epoch, 2, "x", 10, true), STATUS_OK);
-    assert_true(rig_wait(b, SEEN_PUSH, ENVELOPE_PUSH)->items[0].number == 2);
+    rig_until(&r.rig, next_is_heard, &(struct listened){{a, session, epoch, 1}, b});
     rig_settle(a);
 }
 
