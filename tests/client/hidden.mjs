@@ -33,9 +33,9 @@ class DevTools {
 }
 
 export class HideablePage {
-  static async open(t) {
+  static async open(t, { flags = [] } = {}) {
     const address = await servePage(t)
-    const child = new Child(CHROMIUM, [...FLAGS, `--user-data-dir=${scratch(t)}`, 'about:blank'])
+    const child = new Child(CHROMIUM, [...FLAGS, ...flags, `--user-data-dir=${scratch(t)}`, 'about:blank'])
     t.defer(() => child.stop('SIGTERM'))
     const [, url] = await until(() => /DevTools listening on (ws:\S+)/.exec(child.err), START_MS, 'Chromium to start')
     const socket = new WebSocket(url)
