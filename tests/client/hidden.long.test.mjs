@@ -16,7 +16,7 @@ const SOON_MS = 30_000
 // Chromium waits five minutes before it throttles that far: here ten seconds.
 const FLAGS = ['--enable-features=IntensiveWakeUpThrottling:grace_period_seconds/10']
 const THROTTLED_MS = 60_000
-const HIDDEN_MS = 75_000
+const HIDDEN_MS = 75_000 // throttled after 10 s, at a minute's mark of its own: one pause of 32 s at least
 const PUSH_EVERY_MS = 1000
 const SEND_EVERY_MS = 5000
 
@@ -43,11 +43,11 @@ test('hidden for minutes, its node killed meanwhile: no push is missing, each se
   await page.hide()
   await page.evaluate(() => {
     let last = performance.now()
-    window.longestPause = 0
+    let longest = 0
+    window.longestPause = () => Math.max(longest, performance.now() - last) // the one that lasts counts, too
     const tick = () => {
-      const now = performance.now()
-      window.longestPause = Math.max(window.longestPause, now - last)
-      last = now
+      longest = window.longestPause()
+      last = performance.now()
       setTimeout(tick, 100)
     }
     tick()
@@ -59,7 +59,7 @@ test('hidden for minutes, its node killed meanwhile: no push is missing, each se
   assert.deepEqual((await seen(page)).closes, [], 'the connection of a hidden page stays')
   await hubs[0].kill()
   await isOn(page, 'b', THROTTLED_MS + SOON_MS)
-  assert.ok(await page.evaluate(() => window.longestPause) > THROTTLED_MS / 2, 'its timers ran once a minute')
+  assert.ok(await page.evaluate(() => window.longestPause()) > THROTTLED_MS / 2, 'its timers ran once a minute')
   const sent = sends.stop()
   const count = pushes.stop()
   await until(async () => (await seen(page)).messages.at(-1) === `#${count - 1}`, SOON_MS, 'the last push')
