@@ -158,7 +158,8 @@ export async function hubNode(settings, { wait = true } = {}) {
 }
 
 /** `nodes` hubs without Redis (each for itself), or a cluster on a Redis of its own. Of several backends each has an address
- * of its own, as there are not more than 28,000 ports towards one. */
+ * and a process of its own: towards one address the kernel looks through all local ports of one parity, 14,116, before it
+ * takes one of the other. */
 export async function hub({ nodes = 1, cluster = false, backends = 1, ...settings } = {}) {
   const backendPort = await freePort()
   const backend = (i) => (backends > 1 ? `127.0.1.${1 + i % backends}:${backendPort}` : local(backendPort))
@@ -169,7 +170,7 @@ export async function hub({ nodes = 1, cluster = false, backends = 1, ...setting
     for (let i = 0; i < nodes; i++) hubs.push(await hubNode({ ...settings, backend: backend(i), redisPort: store?.port }))
   } catch (error) { await stop(); throw error }
   return {
-    targets: hubs.map((each) => each.target), backend: ['--listen', backend(0)],
+    targets: hubs.map((each) => each.target), backend: ['--listen', backend(0), ...(backends > 1 ? ['--backend-processes', backends] : [])],
     watched: { ...Object.fromEntries(hubs.map((each, i) => [nodes > 1 ? `node${i + 1}` : 'server', each.pid])), ...(store ? { redis: store.pid } : {}) },
     hubs, redisPort: store?.port, stop,
   }

@@ -143,7 +143,7 @@ async function growthSessions(bench) {
   for (const [vins, among] of sizes) {
     const options = { clients: vins, vins, rate: 10000, primeMs: Math.max(100, vins / 20), prime: true, group: 1, ownAddresses: among > 1, connectS: 75, settleS: 20 }
     if (among === 1) contenders[`floor ${vins}`] = { start: floor, options }
-    contenders[`vinhub ${vins}`] = { start: () => hub({ nodes: among, ...rare, backends: Math.ceil(vins / 15000) }), options }
+    contenders[`vinhub ${vins}`] = { start: () => hub({ nodes: among, ...rare, backends: among }), options }
   }
   const largest = Object.fromEntries(Object.entries(contenders).filter(([name]) => name.endsWith(` ${nodes * PER_NODE}`)))
   for (const name of Object.keys(largest)) delete contenders[name]
