@@ -197,8 +197,8 @@ async function slowClients(bench) {
 
 async function heartbeats(bench) {
   const results = await interleave(bench, {
-    vinhub: { start: hub, options: { clients: 15000, vins: 100, heartbeatMs: 5000, warmMs: 500, measureMs: 2000, connectS: 60 } },
-    floor: { start: floor, options: { clients: 15000, vins: 100, heartbeatMs: 5000, warmMs: 500, measureMs: 2000, connectS: 60 } },
+    vinhub: { start: hub, options: { clients: 15000, vins: 100, heartbeatMs: 5000, warmMs: 500, measureMs: 5000, connectS: 60 } },
+    floor: { start: floor, options: { clients: 15000, vins: 100, heartbeatMs: 5000, warmMs: 500, measureMs: 5000, connectS: 60 } },
   }, Math.min(bench.runs, 3))
   const share = (result) => result.cpuShare
   return {
