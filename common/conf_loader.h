@@ -10,6 +10,7 @@
 #include "common/conf_rows.h"
 
 #define CONF_SERVICES_MAX   1000
+#define CONF_KEY_MAX        256                 /* with the NUL; of a key with all its parts */
 #define CONF_SERVICE_ITSELF (CONF_ROWS_MAX - 1) /* where the service as a whole comes from */
 
 /* Where a value came from: a line of the file, an environment variable, a flag; NULL: the default.
@@ -42,6 +43,10 @@ void conf_assign(struct conf_loader *loader, struct conf_where where, const stru
 /* A mistake about one value: what the row allows, and what was there (unless secret). */
 void conf_refuse_value(struct conf_loader *loader, struct conf_where where,
                        const struct conf_row *row, const char *key, const char *got);
+/* A mistake: there is no such key. Says which of the rows' parts below prefix ("history.") are
+ * allowed instead, and which is the nearest to name ("sise"). conf_unknown_key.c. */
+void conf_refuse_key(struct conf_loader *loader, struct conf_where where, const char *key,
+                     const struct conf_row *rows, const char *prefix, const char *name);
 
 /* A new service with defaults at the end of the list. Its index. */
 size_t conf_add_service(struct conf_loader *loader, struct conf_where where);

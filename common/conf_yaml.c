@@ -9,7 +9,6 @@
 #include <yaml.h>
 
 #define FILE_MAX_BYTES (1U << 20)
-#define KEY_MAX_BYTES  256
 
 /* A mapping being read: which rows may be in it and where their values go. */
 struct scope {
@@ -54,90 +53,6 @@ static bool is_null(const yaml_node_t *node)
            strcmp(text_of(node), "null") == 0;
 }
 
-/* ---- keys ---- */
-
-static size_t smallest(size_t a, size_t b, size_t c)
-{
-    size_t least = a < b ? a : b;
-    return least < c ? least : c;
-}
-
-/* How many bytes have to be changed, added or taken away to come from one to the other
- * (Levenshtein). */
-static size_t distance(const char *a, const char *b)
-{
-    size_t row[65];
-    size_t a_len = strlen(a), b_len = strlen(b);
-    if (a_len > 64 || b_len > 64)
-        return 64;
-    for (size_t j = 0; j <= b_len; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= a_len; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b_len; j++) {
-            size_t above = row[j];
-            row[j] = smallest(above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1]));
-            diagonal = above;
-        }
-    }
-    return row[b_len];
-}
-
-/* The row's next part below prefix ("clients." of "clients.ping.every": "ping"); false where it is
- * not below it. */
-static bool part_below(const struct conf_row *row, const char *prefix, char out[KEY_MAX_BYTES])
-{
-    size_t len = strlen(prefix);
-    if (strncmp(row->key, prefix, len) != 0)
-        return false;
-    size_t part = strcspn(row->key + len, ".");
-    memcpy(out, row->key + len, part);
-    out[part] = '\0';
-    return true;
-}
-
-static void print_allowed_keys(const struct scope *scope, const char *prefix, const char *name,
-                               FILE *out)
-{
-    char part[KEY_MAX_BYTES], last[KEY_MAX_BYTES] = "", nearest[KEY_MAX_BYTES] = "";
-    size_t best = strlen(name) / 3 + 2;
-
-    fputs("is no key here; allowed: ", out);
-    if (*prefix == '\0' && scope->rows == conf_rows)
-        fputs("services, ", out);
-    bool first = true;
-    for (const struct conf_row *row = scope->rows; row->key != NULL; row++) {
-        if (!part_below(row, prefix, part) || strcmp(part, last) == 0)
-            continue;
-        fprintf(out, "%s%s", first ? "" : ", ", part);
-        first = false;
-        if (distance(name, part) < best) {
-            best = distance(name, part);
-            snprintf(nearest, sizeof(nearest), "%s", part);
-        }
-        snprintf(last, sizeof(last), "%s", part);
-    }
-    if (nearest[0] != '\0')
-        fprintf(out, " (did you mean %s?)", nearest);
-}
-
-static void refuse_key(const struct scope *scope, const yaml_node_t *key, const char *prefix,
-                       const char *name)
-{
-    char *text = NULL, full[2 * KEY_MAX_BYTES];
-    size_t size = 0;
-    FILE *out = open_memstream(&text, &size);
-    if (out == NULL)
-        abort();
-    print_allowed_keys(scope, prefix, name, out);
-    if (fclose(out) != 0)
-        abort();
-    snprintf(full, sizeof(full), "%s%s%s", scope->title, prefix, name);
-    conf_mistake(scope->loader, where_of(scope->loader, key), full, "%s", text);
-    free(text);
-}
-
 /* Whether some row's key goes on below path. */
 static bool is_parent(const struct conf_row *rows, const char *path)
 {
@@ -170,11 +85,11 @@ static void read_list(const struct scope *scope, const struct conf_row *row, con
 }
 
 /* The variable at text ("${NAME}..."), its name copied to out; NULL where the form is not right. */
-static const char *variable_name(const char *text, char out[KEY_MAX_BYTES])
+static const char *variable_name(const char *text, char out[CONF_KEY_MAX])
 {
     size_t len = strspn(text + 2,
                         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_");
-    if (len == 0 || len >= KEY_MAX_BYTES || text[2 + len] != '}')
+    if (len == 0 || len >= CONF_KEY_MAX || text[2 + len] != '}')
         return NULL;
     memcpy(out, text + 2, len);
     out[len] = '\0';
@@ -186,7 +101,7 @@ static const char *variable_name(const char *text, char out[KEY_MAX_BYTES])
 static char *expand(const struct scope *scope, struct conf_where where, const char *key,
                     const char *value)
 {
-    char *text = NULL, name[KEY_MAX_BYTES];
+    char *text = NULL, name[CONF_KEY_MAX];
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
     if (out == NULL)
@@ -251,7 +166,7 @@ static void read_pairs(const struct scope *scope, const struct conf_row *row, co
         conf_mistake(loader, where_of(loader, node), key, "a map is wanted, as {name: value}");
         return;
     }
-    char prefix[KEY_MAX_BYTES];
+    char prefix[CONF_KEY_MAX];
     snprintf(prefix, sizeof(prefix), "%s.", row->key);
     check_duplicates(scope, node, prefix);
     conf_value_clear(row, scope->base);
@@ -273,7 +188,7 @@ static void read_value(const struct scope *scope, const struct conf_row *row, ya
 {
     struct conf_loader *loader = scope->loader;
     struct conf_where where = where_of(loader, node);
-    char key[KEY_MAX_BYTES];
+    char key[CONF_KEY_MAX];
     snprintf(key, sizeof(key), "%s%s", scope->title, row->key);
 
     struct conf_where *origin = &scope->origins[row - scope->rows];
@@ -299,9 +214,9 @@ static void read_value(const struct scope *scope, const struct conf_row *row, ya
 /* The key's text; NULL after a mistake. */
 static const char *key_text(const struct scope *scope, const yaml_node_t *node, const char *prefix)
 {
-    char full[2 * KEY_MAX_BYTES];
+    char full[2 * CONF_KEY_MAX];
     const char *text = scalar_text(node);
-    if (text != NULL && strlen(text) < KEY_MAX_BYTES / 2)
+    if (text != NULL && strlen(text) < CONF_KEY_MAX / 2)
         return text;
     snprintf(full, sizeof(full), "%s%s", scope->title, prefix);
     conf_mistake(scope->loader, where_of(scope->loader, node), full, "a key is a short text");
@@ -321,7 +236,7 @@ static bool check_duplicates(const struct scope *scope, const yaml_node_t *mappi
             const char *other_text = scalar_text(other_node);
             if (other_text == NULL || strcmp(other_text, text) != 0)
                 continue;
-            char full[2 * KEY_MAX_BYTES];
+            char full[2 * CONF_KEY_MAX];
             snprintf(full, sizeof(full), "%s%s%.200s", scope->title, prefix, text);
             conf_mistake(scope->loader, where_of(scope->loader, node), full,
                          "a key may be there once; it is in line %zu already",
@@ -345,7 +260,7 @@ static void read_mapping(const struct scope *scope, const char *prefix, yaml_nod
         if (name == NULL)
             continue;
 
-        char path[KEY_MAX_BYTES], full[2 * KEY_MAX_BYTES];
+        char path[CONF_KEY_MAX], full[2 * CONF_KEY_MAX];
         snprintf(path, sizeof(path), "%s%s", prefix, name);
         snprintf(full, sizeof(full), "%s%s", scope->title, path);
         const struct conf_row *row = strchr(name, '.') == NULL ? conf_row_find(scope->rows, path)
@@ -355,7 +270,8 @@ static void read_mapping(const struct scope *scope, const char *prefix, yaml_nod
         } else if (scope->rows == conf_rows && strcmp(path, "services") == 0) {
             read_services(scope->loader, scope->document, value);
         } else if (!is_parent(scope->rows, path)) {
-            refuse_key(scope, key, prefix, name);
+            conf_refuse_key(scope->loader, where_of(scope->loader, key), full, scope->rows, prefix,
+                            name);
         } else if (value->type == YAML_MAPPING_NODE) {
             snprintf(path, sizeof(path), "%s%s.", prefix, name);
             read_mapping(scope, path, value);

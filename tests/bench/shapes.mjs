@@ -141,13 +141,13 @@ async function growthSessions(bench) {
   const contenders = {}
   const rare = { lease: '30s', heartbeat: '{text: ping, reply: pong, every: 2m, timeout: 5m}', ping: '{every: 2m, timeout: 1m}' }
   for (const [vins, among] of sizes) {
-    const options = { clients: vins, vins, rate: 10000, primeMs: Math.max(100, vins / 20), prime: true, group: 1, ownAddresses: among > 1, connectS: 75, settleS: 20 }
+    const options = { clients: vins, vins, rate: 10000, primeMs: Math.max(100, vins / 20), prime: true, group: 1, ownAddresses: among > 1, measureMs: 2000, connectS: 75, settleS: 20 }
     if (among === 1) contenders[`floor ${vins}`] = { start: floor, options }
     contenders[`vinhub ${vins}`] = { start: () => hub({ nodes: among, ...rare, backends: among }), options }
   }
   const largest = Object.fromEntries(Object.entries(contenders).filter(([name]) => name.endsWith(` ${nodes * PER_NODE}`)))
   for (const name of Object.keys(largest)) delete contenders[name]
-  const results = { ...await interleave(bench, contenders, Math.min(bench.runs, 2)), ...await interleave(bench, largest, 1) }
+  const results = { ...await interleave(bench, contenders, Math.min(bench.runs, 3)), ...await interleave(bench, largest, 1) }
   const mine = sizes.map(([vins]) => middle(results[`vinhub ${vins}`], cpu))
   const ratios = sizes.map(([vins]) => ratio(results[`vinhub ${vins}`], results[`floor ${vins}`], cpu))
   return {
