@@ -1,7 +1,6 @@
 // Contract section 11 and the Redis rows of section 9: what people read in Redis is true at each step,
 // and what a cluster does when Redis goes away.
 import assert from 'node:assert/strict'
-import { setTimeout as delay } from 'node:timers/promises'
 import { encode } from '@msgpack/msgpack'
 import { test } from '../lib/runner.mjs'
 import { Backend } from '../lib/backend.mjs'
@@ -256,11 +255,40 @@ const lies = {
   'an owner that there is not': () => [GRANT, { node: 'ghost', epoch: FAR }],
 }
 
+/** Pushes all the while, until the browser has one that was sent so long after this began. */
+async function pushesGoOn(backend, browser, ms) {
+  const from = performance.now()
+  const since = () => Math.round(performance.now() - from)
+  await until(() => { backend.push(UPSTREAM, `${since()} ms`); return browser.texts().some((text) => parseInt(text) >= ms) },
+    ms + 5000, () => `a push of ${ms} ms later (the last: ${browser.texts().at(-1)})`)
+}
+
+/** What a vinhub.v1 client was told: positions only grow, and none is skipped without a GAP. */
+function assertAnnounced(browser) {
+  let last = null
+  let gaps = []
+  for (const { type, payload, epoch, offset } of browser.texts().map((text) => JSON.parse(text))) {
+    if (type === 'GAP') gaps.push(payload)
+    if (type !== 'MESSAGE') continue
+    if (last) {
+      assert.ok(epoch > last.epoch || (epoch === last.epoch && offset > last.offset), `${epoch}.${offset} after ${last.epoch}.${last.offset}`)
+      const isTold = gaps.some((gap) => gap.epoch === last.epoch && gap.from <= last.offset + 1 && (gap.to === 0 || gap.to >= offset - 1))
+      if (epoch === last.epoch && offset > last.offset + 1) assert.ok(isTold, `${last.offset} to ${offset} without a gap: ${JSON.stringify(gaps)}`)
+    }
+    last = { epoch, offset }
+    gaps = []
+  }
+  assert.ok(last, 'it had messages')
+}
+
+const HELD_MS = 1000 // longer than what a position far ahead tells of is waited for
+
 for (const [name, lie] of Object.entries(lies)) {
   for (const size of [0, 100]) {
     test(`a lie on the bus is got over: ${name}, ${size ? 'with' : 'without'} history`, async (t) => {
       const { redis, backend, hubs: [a, b] } = await start(t, { services: size ? { history: { size } } : {} })
       const browsers = [await Browser.open(t, a.url(PAGE)), await Browser.open(t, b.url(PAGE))]
+      const watchers = await Promise.all([a, b].map((hub) => Browser.open(t, hub.url(PAGE), { protocols: ['vinhub.v1'] })))
       await backend.one(UPSTREAM)
       await pushUntilSeen(backend, browsers[1], 'before')
       await pushUntilSeen(backend, browsers[0], 'before')
@@ -268,10 +296,9 @@ for (const [name, lie] of Object.entries(lies)) {
       const [type, fields] = lie(owner, Number(epoch))
       const to = type === JOINED ? `vinhub:inbox:${owner === 'a' ? 'b' : 'a'}` : `vinhub:push:{${SESSION}}`
       assert.ok(await redis.client.publish(to, envelope(type, fields)) > 0, `somebody hears ${to}`)
-      await delay(500) // what a position ahead says is waited for, for a moment
-      await pushUntilSeen(backend, browsers[0], 'after')
-      await pushUntilSeen(backend, browsers[1], 'after')
-      assert.deepEqual(browsers.map(({ end }) => end), [null, null])
+      await Promise.all(browsers.map((browser) => pushesGoOn(backend, browser, HELD_MS)))
+      assert.deepEqual([...browsers, ...watchers].map(({ end }) => end), [null, null, null, null])
+      watchers.forEach(assertAnnounced)
       if (type !== GRANT) assert.equal(backend.upgrades.length, 1, 'the upstream stayed')
       assert.ok(backend.peaks.get(UPSTREAM) === 1)
     })

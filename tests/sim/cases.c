@@ -645,6 +645,21 @@ static void a_liar_writes_to_the_store(struct world *world)
     }
 }
 
+/* Two nodes that wait for their next claim at a store that is too young. */
+
+static void a_node_waits_for_its_next_claim(struct world *world)
+{
+    all_up(world);
+    world->store.started_us = world->now_us;
+    client_start(world, 0, 0);
+    world_pass(world, 120 * MS);
+    client_start(world, 6, 1); /* claims as often, each time so much later */
+    until(world, n0_owns, "n0 owns the session");
+    world_pass(world, 60 * MS);
+    expect(world, watchers_welcome(world), "n1 is a member before its next claim");
+    everybody_gets_a_push(world);
+}
+
 /* Data deleted by hand. */
 
 static void the_data_are_deleted(struct world *world)
@@ -720,6 +735,9 @@ const struct sim_case cases[] = {
      .history = 10},
     {.name = "pushes without content fill the queue of a slow client, and are counted once",
      .script = pushes_without_content_fill_a_queue,
+     .history = 10},
+    {.name = "who waits for its next claim joins whoever is granted it",
+     .script = a_node_waits_for_its_next_claim,
      .history = 10},
     {.name = "lies on the bus crash nobody", .script = a_liar_writes_to_the_store, .history = 10},
     {.name = "data deleted by hand cost no owner its session, and no member a push",
