@@ -19,7 +19,7 @@
 
 #define ROLL_CALL_LEASES 20 /* a membership that only one side believes in ends after that */
 /* A changed number of clients is told this late, so that many changes are one message */
-#define COUNT_AGAIN_MS 1000
+#define JOIN_AGAIN_MS 1000
 
 void membership_tell(struct hub *hub, struct slice node, struct envelope *envelope)
 {
@@ -60,9 +60,9 @@ void membership_send_join(struct session *session)
     uint64_t number = ++hub->numbers;
     if (session->state == SESSION_JOINING)
         session_ask_again(session);
-    else if (!session->count_changed)
+    else if (!session->join_due)
         return;
-    session->count_changed = false;
+    session->join_due = false;
     session->asked_number = number;
     session->asked_at = session->positioned ? session->at : (struct position){0, 0};
     if (!session->owner || !hub->bus_connected)
@@ -88,24 +88,29 @@ void membership_join(struct session *session)
     membership_send_join(session);
 }
 
+/* Many reasons within a while make one JOIN. */
+static void join_soon(struct session *session)
+{
+    session->join_due = true;
+    if (!timer_armed(&session->step) || session->step.at_ms > session->hub->now_ms + JOIN_AGAIN_MS)
+        session_step_after(session, JOIN_AGAIN_MS);
+}
+
 void membership_count_changed(struct session *session)
 {
     if (session->state == SESSION_LEAVING) {
         membership_join(session);
     } else if (session->state == SESSION_JOINING) {
-        session->count_changed = true; /* the JOIN under way has the old number */
+        session->join_due = true; /* the JOIN under way has the old number */
     } else if (session->state == SESSION_MEMBER) {
-        session->count_changed = true;
-        if (!timer_armed(&session->step) ||
-            session->step.at_ms > session->hub->now_ms + COUNT_AGAIN_MS)
-            session_step_after(session, COUNT_AGAIN_MS);
+        join_soon(session);
     }
 }
 
 void membership_ask_position(struct session *session)
 {
     if (session->state == SESSION_MEMBER)
-        membership_count_changed(session);
+        join_soon(session);
 }
 
 /* What was heard before the JOIN went out can't be more than the owner has published until then. */
@@ -414,8 +419,8 @@ void membership_on_joined(struct session *session, const struct envelope *envelo
     if (entered)
         commands_owner_ready(session);
     /* What was on the way may have passed before this node listened. */
-    bool soon = session->count_changed || envelope->count;
-    session_step_after(session, soon ? COUNT_AGAIN_MS : roll_call_ms(session));
+    bool soon = session->join_due || envelope->count;
+    session_step_after(session, soon ? JOIN_AGAIN_MS : roll_call_ms(session));
     if (!session->clients_len)
         membership_leave(session);
 }

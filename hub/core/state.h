@@ -226,7 +226,7 @@ struct session {
     uint64_t asked_number;    /* of the JOIN that was sent last */
     struct position asked_at; /* where this node took the stream to be then */
     uint64_t owner_heard_ms;  /* when the owner last said something, as a member */
-    bool count_changed;       /* the owner knows another number of clients */
+    bool join_due;            /* the number of clients has changed, or the position is doubtful */
     bool confirm_due;
     /* Commands of a member were handed back though the upstream is open: the queue was full */
     bool turned_away;

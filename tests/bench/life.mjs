@@ -28,11 +28,18 @@ const OURS = ['info', 'quit'] // what counting itself asks
 export const callsBetween = (before, after) => Object.entries(after).filter(([name]) => !OURS.includes(name))
   .map(([name, calls]) => [name, calls - (before[name] ?? 0)]).filter(([, calls]) => calls > 0)
 
-async function idleRate(port, ms) {
-  const [from, before] = [performance.now(), await commandStats(port)]
-  await sleep(ms)
-  const after = await commandStats(port)
-  return Object.fromEntries(callsBetween(before, after).map(([name, calls]) => [name, calls / (performance.now() - from)]))
+const sum = (rates) => Object.values(rates).reduce((all, rate) => all + rate, 0)
+
+/** Calls a ms of nodes that have said what new nodes say: it no longer sinks. */
+async function idleRate(port) {
+  for (let last = Infinity; ;) {
+    const [from, before] = [performance.now(), await commandStats(port)]
+    await sleep(2 * LEASE_MS)
+    const calls = callsBetween(before, await commandStats(port))
+    const rates = Object.fromEntries(calls.map(([name, n]) => [name, n / (performance.now() - from)]))
+    if (sum(rates) > 0.97 * last) return rates
+    last = sum(rates)
+  }
 }
 
 /** Runs a step until Redis has been asked nothing new for a while; returns calls a session, less what idle nodes ask. */
@@ -47,7 +54,8 @@ async function countStep(port, idle, step) {
     const now = await commandStats(port)
     const done = !busy(callsBetween(last, now), performance.now() - at)
     last = now
-    if (done || performance.now() - from > STEP_MS) break
+    if (done) break
+    if (performance.now() - from > STEP_MS) throw new Error(`Redis is asked more than an idle node asks, ${STEP_MS} ms after a step`)
   }
   const ms = performance.now() - from
   return callsBetween(before, last).map(([name, calls]) => [name, Math.max(0, calls - ms * (idle[name] ?? 0)) / SESSIONS])
@@ -73,7 +81,7 @@ export async function countLife() {
   const [one, two] = cluster.targets
   const redis = cluster.redisPort
   try {
-    const idle = await idleRate(redis, 2 * LEASE_MS)
+    const idle = await idleRate(redis)
     const rows = [['an idle node with a lease of 500 ms, a second', Object.entries(idle).map(([name, rate]) => [name, rate * 1000 / 2])]]
     const step = async (name, run) => { let result; rows.push([name, await countStep(redis, idle, async () => { result = await run() })]); return result }
     const owners = await step('first client of a session', () => openAll(one))

@@ -271,6 +271,7 @@ static void measure(void)
     let_pass(options->warm_ms);
     sample(&run_state.before);
     enter(PHASE_MEASURE);
+    fputs("measuring\n", stderr); /* for who measures something else meanwhile */
     if (options->kill_pid > 0)
         kill_target();
     if (options->rounds > 0) {

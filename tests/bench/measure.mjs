@@ -31,13 +31,16 @@ function cpuOf(report, field = 'cpu_ns') {
 }
 
 /** Starts a broker, loads it, stops it. `mayLose`: a kill or a slow-client policy is part of the shape. `during` runs
- * beside the load. */
+ * beside the load, and gets a promise for the moment from which on the load measures. */
 export async function measure(start, options, { mayLose = false, during } = {}) {
   const broker = await start()
   try {
     const extra = typeof options === 'function' ? options(broker) : options
-    const watched = during?.(broker)
-    const { code, signal, out, err } = await runToEnd(LOAD_CORE, paths.load(), args(broker, extra), BOUND_S)
+    let begin
+    const watched = during?.(broker, new Promise((resolve) => { begin = resolve }))
+    const { code, signal, out, err } = await runToEnd(LOAD_CORE, paths.load(), args(broker, extra), BOUND_S,
+      (text) => { if (text.includes('measuring')) begin?.() })
+    begin?.() // a load that failed before is told of as a fault
     let report
     try { report = JSON.parse(out) } catch { throw new Error(`load ended with ${code ?? signal}: ${err.trim() || 'no report'}`) }
     const redis = report.watched.find(({ name }) => name === 'redis')

@@ -50,9 +50,10 @@ export class Process {
   }
 }
 
-/** Runs a command to its end, at most `seconds`. */
-export async function runToEnd(core, command, args, seconds) {
+/** Runs a command to its end, at most `seconds`; `hear` gets what it says on stderr meanwhile. */
+export async function runToEnd(core, command, args, seconds, hear = () => {}) {
   const child = new Process(core, command, args)
+  child.child.stderr.on('data', hear)
   const timer = setTimeout(() => child.child.kill('SIGKILL'), seconds * 1000)
   const { code, signal, error } = await child.exited
   clearTimeout(timer)

@@ -56,8 +56,8 @@ export const mutations = [
     {
         name: 'the repeated JOIN',
         file: 'hub/core/membership.c',
-        from: '    if (session->state == SESSION_JOINING)\n        session_ask_again(session);\n    else if (!session->count_changed)',
-        to: '    if (session->state != SESSION_JOINING && !session->count_changed)',
+        from: '    if (session->state == SESSION_JOINING)\n        session_ask_again(session);\n    else if (!session->join_due)',
+        to: '    if (session->state != SESSION_JOINING && !session->join_due)',
     },
     {
         name: 'JOIN after a new subscription',
