@@ -9,6 +9,7 @@
 #include "admin/admin_private.h"
 #include "common/clock.h"
 #include "common/metrics.h"
+#include "common/version.h"
 #include "web_assets.h"
 
 void admin_get_health(struct admin *admin, struct evhttp_request *req, const char *rest)
@@ -88,7 +89,7 @@ void admin_get_stats(struct admin *admin, struct evhttp_request *req, const char
     uint64_t from_clients = metric_get(METRIC_CLIENT_MESSAGES_IN);
     json_t *json = json_pack(
         "{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:f}", "node",
-        hub_node_id(hub), "version", VINHUB_VERSION, "state", node_state_name(hub_state(hub)),
+        hub_node_id(hub), "version", version_number(), "state", node_state_name(hub_state(hub)),
         "connections", (json_int_t)counts.clients, "sessions", (json_int_t)counts.sessions, "owned",
         (json_int_t)counts.owned, "upstreams", (json_int_t)counts.upstreams, "messages",
         (json_int_t)counts.messages_in + (json_int_t)from_clients, "messagesIn",

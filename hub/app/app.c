@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/rng.h"
+#include "common/version.h"
 
 static const struct hub_events hub_events = {
     .on_id_in_use = app_on_id_in_use,
@@ -106,7 +107,7 @@ static void make_hub(struct app *app)
         .life = app->started_ms,
         .seed = seed,
         .host = app->host,
-        .version = VINHUB_VERSION,
+        .version = version_number(),
         .pid = (uint64_t)getpid(),
         .bus = app->bus,
         .upstream_ops = &upstream_socket_ops,

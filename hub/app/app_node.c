@@ -8,6 +8,7 @@
 #include "common/metrics.h"
 #include "common/redis_url.h"
 #include "common/rng.h"
+#include "common/version.h"
 
 enum { RANDOM_BYTES = 2, RANDOM_TEXT = 2 * RANDOM_BYTES + 1, SAMPLE_MS = 1000 };
 
@@ -69,7 +70,7 @@ void app_log_started(const struct app *app)
 {
     const char *url = app->conf->redis.url;
     char *redis = url[0] ? redis_url_redact(url) : NULL;
-    log_info("started", LOG_STR("version", VINHUB_VERSION),
+    log_info("started", LOG_STR("version", version_full()),
              LOG_STR("listen", front_address(app->front)),
              LOG_STR("admin", admin_address(app->admin)),
              LOG_STR("redis", url[0] ? redis : "none, bus in memory"),

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "app/app.h"
+#include "common/version.h"
 
 static const char usage[] =
     "Usage: vinhub [OPTION]...\n"
@@ -76,6 +77,12 @@ static _Noreturn void print_and_exit(const char *text)
     exit(good ? EXIT_CLEAN : EXIT_RUNTIME);
 }
 
+static _Noreturn void print_version(void)
+{
+    (void)printf("vinhub %s\n", version_full());
+    print_and_exit("");
+}
+
 static void add_service(struct conf_overrides *overrides, const char *value)
 {
     if (!strchr(value, '=') || value[0] == '=')
@@ -113,7 +120,7 @@ static void read_option(struct app_inputs *inputs, enum task *task, int code, co
     case OPTION_CHECK: *task = TASK_CHECK; break;
     case OPTION_PRINT: *task = TASK_PRINT; break;
     case OPTION_PRINT_TABLE: *task = TASK_PRINT_TABLE; break;
-    case OPTION_VERSION: print_and_exit("vinhub " VINHUB_VERSION "\n");
+    case OPTION_VERSION: print_version();
     case 'h': print_and_exit(usage);
     case ':': refuse_usage("this option wants a value", got);
     default: refuse_usage("expected an option of vinhub", got);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/text.h"
+#include "common/version.h"
 #include "ctl.h"
 
 static const char usage[] =
@@ -285,7 +286,7 @@ static void read_options(int argc, char **argv, struct command_line *line)
         case OPTION_CA: line->ca = optarg; break;
         case OPTION_TOKEN_FILE: line->token_file = optarg; break;
         case OPTION_JSON: line->as_json = true; break;
-        case OPTION_VERSION: (void)puts("vinhubctl " VINHUB_VERSION); exit(CTL_DONE);
+        case OPTION_VERSION: (void)printf("vinhubctl %s\n", version_full()); exit(CTL_DONE);
         case 'h': (void)fputs(usage, stdout); exit(CTL_DONE);
         case ':': refuse_usage("this option wants a value", argv[at]);
         default: refuse_usage("expected an option of vinhubctl", argv[at]);

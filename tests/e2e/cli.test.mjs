@@ -49,7 +49,7 @@ log: {level: warn, format: json}
 test('--version and --help', async () => {
   const version = await runVinhub(['--version'])
   assert.equal(version.code, 0)
-  assert.match(version.out, /vinhub \d+\.\d+/)
+  assert.match(version.out, /^vinhub \d+\.\d+\.\d+( \(commit [0-9a-f]{12}(-modified)?\))?\n$/)
   const help = await runVinhub(['--help'])
   assert.equal(help.code, 0)
   for (const flag of ['-c', '--service', '--listen', '--admin', '--redis', '--node-id', '--log-level', '--check', '--print-config', '--version', '--help']) {
