@@ -1,6 +1,7 @@
 #include "common/redis_url.h"
 
 #include <arpa/inet.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -196,6 +197,14 @@ char *redis_url_redact(const char *url)
     if (len < 0)
         abort(); /* the URL is the operator's own and short */
     return text;
+}
+
+void redis_url_channel_prefix(const struct redis_url *url, const char *prefix, char *out)
+{
+    if (url->db == 0)
+        snprintf(out, REDIS_CHANNEL_PREFIX_BYTES, "%.64s", prefix);
+    else
+        snprintf(out, REDIS_CHANNEL_PREFIX_BYTES, "%.64s@%" PRIu32, prefix, url->db);
 }
 
 bool redis_url_is_loopback(const struct redis_url *url)

@@ -16,7 +16,8 @@
 
 #include "common/status.h"
 
-#define REDIS_HOSTS_MAX 16
+#define REDIS_HOSTS_MAX            16
+#define REDIS_CHANNEL_PREFIX_BYTES (64 + sizeof("@4294967295"))
 
 enum redis_shape { REDIS_SINGLE, REDIS_SENTINEL, REDIS_CLUSTER };
 
@@ -40,6 +41,10 @@ struct redis_url {
 MUST_USE enum status redis_url_parse(const char *url, struct redis_url *out);
 /* The URL with its password as "***". Caller frees. */
 char *redis_url_redact(const char *url);
+/* What the names of channels start with: the prefix, and behind it @N where N is the database and
+ * not 0. Databases separate keys, not channels (contract section 11). out has the room of
+ * REDIS_CHANNEL_PREFIX_BYTES. */
+void redis_url_channel_prefix(const struct redis_url *url, const char *prefix, char *out);
 /* Whether all hosts are loopback addresses. */
 bool redis_url_is_loopback(const struct redis_url *url);
 

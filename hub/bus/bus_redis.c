@@ -16,29 +16,39 @@
 
 /* --- keys, ops, replies --- */
 
-static struct redis_key make_key(const struct bus_redis *b, const char *format, const char *kind,
+static struct redis_key make_key(const char *prefix, const char *format, const char *kind,
                                  const char *name)
 {
     struct redis_key key;
     /* Ids of this program fit. One that was made by hand and does not is cut, to a length that no
      * key of ours has. */
-    snprintf(key.text, sizeof(key.text), format, b->conf->redis.prefix, kind, name);
+    snprintf(key.text, sizeof(key.text), format, prefix, kind, name);
     return key;
 }
 
 struct redis_key redis_key_plain(const struct bus_redis *b, const char *kind)
 {
-    return make_key(b, "%s:%s%s", kind, "");
+    return make_key(b->conf->redis.prefix, "%s:%s%s", kind, "");
 }
 
 struct redis_key redis_key_of(const struct bus_redis *b, const char *kind, const char *name)
 {
-    return make_key(b, "%s:%s:%s", kind, name);
+    return make_key(b->conf->redis.prefix, "%s:%s:%s", kind, name);
 }
 
 struct redis_key redis_key_session(const struct bus_redis *b, const char *kind, const char *session)
 {
-    return make_key(b, "%s:%s:{%s}", kind, session);
+    return make_key(b->conf->redis.prefix, "%s:%s:{%s}", kind, session);
+}
+
+struct redis_key redis_channel_inbox(const struct bus_redis *b, const char *node)
+{
+    return make_key(b->channel_prefix, "%s:%s:%s", "inbox", node);
+}
+
+struct redis_key redis_channel_push(const struct bus_redis *b, const char *session)
+{
+    return make_key(b->channel_prefix, "%s:%s:{%s}", "push", session);
 }
 
 const char *bus_redis_publish_word(const struct bus_redis *b)
@@ -109,11 +119,11 @@ const struct redisReply *redis_reply_at(const struct redisReply *reply, size_t i
 
 /* --- events from below --- */
 
-/* The session of a push channel, "PREFIX:push:{SESSION}", in a new text; NULL for the inbox. */
+/* The session of a push channel, in a new text; NULL for the inbox. */
 static char *channel_session(const struct bus_redis *b, const char *channel)
 {
-    const struct redis_key start = redis_key_of(b, "push", "{");
-    size_t start_len = strlen(start.text), len = strlen(channel);
+    const struct redis_key start = redis_channel_push(b, "");
+    size_t start_len = strlen(start.text) - 1, len = strlen(channel);
     if (len <= start_len || strncmp(channel, start.text, start_len) != 0)
         return NULL;
     char *session = redis_copy_text(channel + start_len);
@@ -173,13 +183,13 @@ static void on_wake(void *ctx)
 static void bus_redis_subscribe(struct bus *bus, const char *session)
 {
     struct bus_redis *b = bus_redis_of(bus);
-    redis_topology_subscribe(b->topology, redis_key_session(b, "push", session).text);
+    redis_topology_subscribe(b->topology, redis_channel_push(b, session).text);
 }
 
 static void bus_redis_unsubscribe(struct bus *bus, const char *session)
 {
     struct bus_redis *b = bus_redis_of(bus);
-    redis_topology_unsubscribe(b->topology, redis_key_session(b, "push", session).text);
+    redis_topology_unsubscribe(b->topology, redis_channel_push(b, session).text);
 }
 
 static uint64_t bus_redis_heard_ms(const struct bus *bus)
@@ -265,7 +275,8 @@ static void start_connections(struct bus_redis *b)
                                     .node = b->node,
                                     .life = b->life,
                                     .sharded = b->url.shape == REDIS_CLUSTER};
-    b->inbox = redis_key_of(b, "inbox", b->node);
+    redis_url_channel_prefix(&b->url, b->conf->redis.prefix, b->channel_prefix);
+    b->inbox = redis_channel_inbox(b, b->node);
     b->topology = redis_topology_new(&b->setup, b->inbox.text, &topology_events, b);
 }
 

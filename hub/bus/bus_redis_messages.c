@@ -120,7 +120,7 @@ static void publish_part(struct bus_redis *b, const struct push *push, struct pu
 {
     struct redis_key keys[] = {redis_key_session(b, "session", push->session),
                                redis_key_session(b, "history", push->session)};
-    struct redis_key channel = redis_key_session(b, "push", push->session);
+    struct redis_key channel = redis_channel_push(b, push->session);
     size_t kept = push->history_size > 0 ? len : 0;
     struct redis_op *op = bus_redis_script(b, on_published, SCRIPT_PUBLISH, keys, kept > 0 ? 2 : 1,
                                            7 + 4 * kept);
@@ -290,7 +290,7 @@ void bus_redis_tell(struct bus *bus, const char *node, const struct envelope *en
                     uint64_t tag)
 {
     struct bus_redis *b = bus_redis_of(bus);
-    struct redis_key channel = redis_key_of(b, "inbox", node);
+    struct redis_key channel = redis_channel_inbox(b, node);
     struct redis_op *op = publish_envelope(b, tag != 0 ? on_told : NULL, &channel, envelope);
     if (op != NULL && tag == 0) {
         bus_redis_send(b, op, &channel);
@@ -307,7 +307,7 @@ void bus_redis_tell(struct bus *bus, const char *node, const struct envelope *en
 void bus_redis_shout(struct bus *bus, const char *session, const struct envelope *envelope)
 {
     struct bus_redis *b = bus_redis_of(bus);
-    struct redis_key channel = redis_key_session(b, "push", session);
+    struct redis_key channel = redis_channel_push(b, session);
     struct redis_op *op = publish_envelope(b, NULL, &channel, envelope);
     if (op != NULL)
         bus_redis_send(b, op, &channel);

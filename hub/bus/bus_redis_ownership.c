@@ -11,7 +11,7 @@
 /* The three arguments that a script needs to announce a change of owner. */
 static void add_channel(const struct bus_redis *b, struct redis_op *op, const char *session)
 {
-    struct redis_key channel = redis_key_session(b, "push", session);
+    struct redis_key channel = redis_channel_push(b, session);
     redis_request_text(&op->request, bus_redis_publish_word(b));
     redis_request_text(&op->request, channel.text);
     redis_request_text(&op->request, session);

@@ -24,7 +24,7 @@
 #include "common/url.h"
 
 #define RECORD_TTL_MS (UINT64_C(30) * 60 * 1000)
-#define KEY_MAX       (CONF_NAME_MAX + SESSION_ID_MAX + 16)
+#define KEY_MAX       (REDIS_CHANNEL_PREFIX_BYTES + SESSION_ID_MAX + 16)
 
 struct redis_key {
     char text[KEY_MAX];
@@ -40,6 +40,7 @@ struct bus_redis {
     struct redis_tls *tls;
     char *node;
     uint64_t life;
+    char channel_prefix[REDIS_CHANNEL_PREFIX_BYTES];
     struct redis_key inbox;
     struct redis_shas shas;
     struct redis_setup setup;
@@ -65,6 +66,11 @@ struct redis_key redis_key_of(const struct bus_redis *b, const char *kind, const
 /* PREFIX:kind:{SESSION} */
 struct redis_key redis_key_session(const struct bus_redis *b, const char *kind,
                                    const char *session);
+
+/* The channels of a node and of a session: PREFIX:inbox:NODE and PREFIX:push:{SESSION}, with @N
+ * behind the prefix in another database than 0. */
+struct redis_key redis_channel_inbox(const struct bus_redis *b, const char *node);
+struct redis_key redis_channel_push(const struct bus_redis *b, const char *session);
 
 /* An op that runs a script on keys; the arguments must follow. keys[0] says where it goes. */
 struct redis_op *bus_redis_script(struct bus_redis *b, redis_answer_fn *answer,

@@ -378,6 +378,11 @@ void link_free(struct link *link)
     free(link);
 }
 
+const struct redis_url *link_url(const struct link *link)
+{
+    return &link->url;
+}
+
 const char *link_why(const struct link *link)
 {
     return link->why;

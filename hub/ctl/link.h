@@ -13,10 +13,12 @@
 #include "common/status.h"
 
 struct link;
+struct redis_url;
 
 /* ca: a file of certificates for rediss, NULL: the system's. STATUS_INVALID: not a URL of Redis. */
 MUST_USE enum status link_new(const char *url, const char *ca, struct link **out);
 void link_free(struct link *link);
+const struct redis_url *link_url(const struct link *link);
 /* What failed last, one line. */
 const char *link_why(const struct link *link);
 

@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "common/envelope.h"
 #include "common/record.h"
+#include "common/redis_url.h"
 #include "common/rng.h"
 #include "ctl.h"
 #include "link.h"
@@ -22,16 +23,29 @@ struct source_redis {
     struct source source; /* first */
     struct link *link;
     char *prefix;
+    char channel_prefix[REDIS_CHANNEL_PREFIX_BYTES];
 };
 
-/* "prefix" middle id end: a key or channel. The caller frees. */
+static char *join(const char *prefix, const char *middle, const char *id, const char *end)
+{
+    char *name = NULL;
+    if (asprintf(&name, "%s%s%s%s", prefix, middle, id, end) < 0)
+        abort();
+    return name;
+}
+
+/* "prefix" middle id end. The caller frees. */
 static char *key_of(const struct source_redis *redis, const char *middle, const char *id,
                     const char *end)
 {
-    char *key = NULL;
-    if (asprintf(&key, "%s%s%s%s", redis->prefix, middle, id, end) < 0)
-        abort();
-    return key;
+    return join(redis->prefix, middle, id, end);
+}
+
+/* The same for a channel, whose prefix names the database as well. */
+static char *channel_of(const struct source_redis *redis, const char *middle, const char *id,
+                        const char *end)
+{
+    return join(redis->channel_prefix, middle, id, end);
 }
 
 static enum status fail_by_link(struct source_redis *redis)
@@ -221,7 +235,7 @@ static enum status redis_tail(struct source *source, const char *id, source_mess
     json_decref(session);
     if (status != STATUS_OK)
         return status;
-    char *channel = key_of(redis, ":push:{", id, "}");
+    char *channel = channel_of(redis, ":push:{", id, "}");
     status = link_subscribe(redis->link, channel);
     free(channel);
     bool go_on = true;
@@ -266,7 +280,7 @@ static enum status redis_drain(struct source *source, const char *node)
     if (!node)
         return source_fail(source, STATUS_INVALID, "over Redis drain wants the id of a node");
     struct envelope envelope = envelope_of(ENVELOPE_DRAIN, "", "vinhubctl");
-    char *inbox = key_of(redis, ":inbox:", node, "");
+    char *inbox = channel_of(redis, ":inbox:", node, "");
     enum status status = tell(redis, inbox, &envelope);
     free(inbox);
     return status == STATUS_NOT_FOUND ? source_fail(source, status, "no such node: %s", node)
@@ -277,7 +291,7 @@ static enum status redis_close(struct source *source, const char *id)
 {
     struct source_redis *redis = (struct source_redis *)source;
     struct envelope envelope = envelope_of(ENVELOPE_CLOSE, id, "vinhubctl");
-    char *channel = key_of(redis, ":push:{", id, "}");
+    char *channel = channel_of(redis, ":push:{", id, "}");
     enum status status = tell(redis, channel, &envelope);
     free(channel);
     return status == STATUS_NOT_FOUND
@@ -335,8 +349,8 @@ static enum status redis_publish(struct source *source, const char *id, const vo
     rng_secure(&number, sizeof number);
     number >>= 8; /* any integer that msgpack writers of other versions take */
     (void)snprintf(name, sizeof name, "ctl-%016llx", (unsigned long long)number);
-    char *inbox = key_of(redis, ":inbox:", owner && *owner ? owner : "none", "");
-    char *own = key_of(redis, ":inbox:", name, "");
+    char *inbox = channel_of(redis, ":inbox:", owner && *owner ? owner : "none", "");
+    char *own = channel_of(redis, ":inbox:", name, "");
     struct envelope_item item = {.kind = ITEM_PUBLICATION, .opcode = 1, .bytes = {data, len}};
     struct envelope envelope = envelope_of(ENVELOPE_PUBLISH, id, name);
     envelope.number = number;
@@ -387,6 +401,7 @@ enum status source_redis_new(const char *url, const char *prefix, const char *ca
         abort();
     redis->source.ops = &ops;
     redis->link = link;
+    redis_url_channel_prefix(link_url(link), prefix, redis->channel_prefix);
     *out = &redis->source;
     return STATUS_OK;
 }

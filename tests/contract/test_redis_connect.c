@@ -80,6 +80,51 @@ static void the_database_of_the_url_is_used(void **state)
     assert_null(strstr(redis_server_ask(&r.server, "INFO keyspace"), "db0:"));
 }
 
+/* Databases separate keys, channels they do not: nodes of one id, and sessions of one id, in each.
+ */
+static void two_clusters_in_two_databases_do_not_hear_each_other(void **state)
+{
+    (void)state;
+    redis_server_await_age(&r.server, 2);
+    struct envelope hello = {.type = ENVELOPE_HELLO, .number = 5}, close = {.type = ENVELOPE_CLOSE};
+    set_url("redis://127.0.0.1:%u");
+    struct peer *zero = rig_peer(&r.rig, "a");
+    set_url("redis://127.0.0.1:%u/1");
+    struct peer *one = rig_peer(&r.rig, "a"), *other = rig_peer(&r.rig, "b");
+    struct peer *const listeners[] = {zero, one, other};
+    for (size_t i = 0; i < 3; i++) {
+        peer_subscribe(listeners[i], "s:k");
+        rig_settle(listeners[i]);
+        rig_forget_events(listeners[i]);
+    }
+
+    uint64_t epoch = peer_claim(one, "s:k");
+    assert_int_equal(peer_publish(one, "s:k", epoch, 1, "x", 10, true), STATUS_OK);
+    one->bus->ops->transfer(one->bus, "s:k", 8, epoch, "b");
+    uint64_t moved = rig_wait(one, SEEN_TRANSFERRED, 8)->epoch;
+    other->bus->ops->assert_owner(other->bus, "s:k", 9, moved + 5, "u");
+    assert_int_equal(rig_wait(other, SEEN_ASSERTED, 9)->status, STATUS_OK);
+    one->bus->ops->assert_owner(one->bus, "s:k", 10, moved + 9, "u");
+    assert_int_equal(rig_wait(one, SEEN_ASSERTED, 10)->status, STATUS_OK);
+    other->bus->ops->shout(other->bus, "s:k", &close);
+    other->bus->ops->tell(other->bus, "a", &hello, 11);
+    assert_int_equal(rig_wait(other, SEEN_TOLD, 11)->status, STATUS_OK);
+
+    rig_wait(one, SEEN_INBOX, ENVELOPE_HELLO);
+    for (size_t i = 0; i < 3;
+         i++) /* the claim, the transfer, the assertion over another's record */
+        assert_int_equal(
+            rig_wait(other, SEEN_PUSH, i == 1 ? ENVELOPE_PUSH : ENVELOPE_GRANT)->status, 0);
+    rig_wait(other, SEEN_PUSH, ENVELOPE_GRANT);
+    rig_wait(other, SEEN_PUSH, ENVELOPE_CLOSE);
+    rig_settle(zero);
+    assert_null(rig_find(zero, SEEN_PUSH, 0));
+    assert_null(rig_find(zero, SEEN_INBOX, ENVELOPE_HELLO));
+    assert_string_equal(
+        redis_server_ask(&r.server, "PUBSUB NUMSUB test:push:{s:k} test@1:push:{s:k}"),
+        "test:push:{s:k}\n1\ntest@1:push:{s:k}\n2\n");
+}
+
 static void a_server_that_comes_later_is_found(void **state)
 {
     (void)state;
@@ -312,6 +357,7 @@ int main(void)
         CONNECT(a_name_is_resolved_and_its_addresses_are_tried_in_turn),
         CONNECT(a_name_without_an_address_is_asked_for_again),
         CONNECT(the_database_of_the_url_is_used),
+        CONNECT(two_clusters_in_two_databases_do_not_hear_each_other),
         CONNECT(a_server_that_comes_later_is_found),
         CONNECT(a_user_needs_only_the_hubs_keys_and_channels),
         CONNECT(a_wrong_password_does_not_connect_until_it_is_right),
