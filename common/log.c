@@ -1,21 +1,24 @@
 #include "common/log.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "common/clock.h"
+#include "common/log_output.h"
 #include "common/metrics.h"
+#include "common/rng.h"
 #include "common/text.h"
 
-#define LINE_MAX_BYTES  8192 /* a line that would be longer loses its last fields */
+#define LINE_MAX_BYTES  8192                 /* a line that would be longer loses its last fields */
+#define WAITING_BYTES   ((size_t)256 * 1024) /* a burst that standard error takes a moment for */
+#define FINISH_MS       200                  /* that a slow reader gets at the end */
 #define VALUE_MAX_BYTES 1024 /* of one field, before escaping; a peer may have chosen the text */
-#define EVENTS_MAX      256  /* distinct event names that are limited; the program has far fewer */
-#define LINES_A_SECOND  50   /* of one event */
+#define CAUSES_MAX      1024 /* that are remembered, of all events */
+#define CAUSES_OF_EVENT 128
+#define CAUSE_AGAIN_MS  60000
 
 static struct {
     enum log_level level;
@@ -42,63 +45,95 @@ bool log_enabled(enum log_level level)
     return level >= settings.level;
 }
 
-/* ---- the limit per event ---- */
+/* ---- causes that stay ---- */
 
-struct event_rate {
+struct cause {
+    uint64_t key; /* 0: free */
     const char *event;
-    uint64_t second;
-    uint32_t lines;
-    uint64_t suppressed;
+    uint64_t told_ms;
+    uint64_t repeated; /* since it was told */
 };
 
-static struct event_rate rates[EVENTS_MAX];
+static struct cause causes[CAUSES_MAX];
 
-/* The entry of that event, made where it is new; NULL where the table is full: the event is not
- * limited then. */
-static struct event_rate *rate_of(const char *event)
+static void mix(uint64_t *key, const char *text)
 {
-    uint32_t hash = 2166136261U;
-    for (const char *c = event; *c != '\0'; c++)
-        hash = (hash ^ (uint8_t)*c) * 16777619U;
+    for (const char *c = text; *c != '\0'; c++)
+        *key = (*key ^ (uint8_t)*c) * UINT64_C(1099511628211);
+    *key *= UINT64_C(1099511628211); /* the end of a text counts */
+}
 
-    for (uint32_t probe = 0; probe < EVENTS_MAX; probe++) {
-        struct event_rate *rate = &rates[(hash + probe) % EVENTS_MAX];
-        if (rate->event == NULL)
-            rate->event = event;
-        if (strcmp(rate->event, event) == 0)
-            return rate;
+/* FNV-1a over a start that a peer, who may choose a text, does not know. */
+static uint64_t cause_key(const char *event, const struct log_field *fields)
+{
+    static uint64_t start;
+    while (start == 0)
+        rng_secure(&start, sizeof(start));
+    uint64_t key = start;
+    mix(&key, event);
+    for (const struct log_field *field = fields; field->kind != LOG_FIELD_END; field++) {
+        if (field->kind == LOG_FIELD_STR && field->value.str != NULL)
+            mix(&key, field->value.str);
+    }
+    return key == 0 ? 1 : key;
+}
+
+static bool is_over(const struct cause *cause, uint64_t now_ms)
+{
+    return cause->key == 0 || now_ms - cause->told_ms >= CAUSE_AGAIN_MS;
+}
+
+static struct cause *find_cause(uint64_t key)
+{
+    for (size_t i = 0; i < CAUSES_MAX; i++) {
+        if (causes[i].key == key)
+            return &causes[i];
     }
     return NULL;
 }
 
-/* Errors are the operator's and debug lines are asked for; an audit that leaves lines out is none.
+/*
+ * The entry of that cause; a new one takes the place of one that is over. An event that has named
+ * too many causes within a minute, as one whose text a peer chooses may, has one more entry for all
+ * that follow.
  */
-static bool is_limited(enum log_level level, const char *event)
+static struct cause *cause_of(const char *event, uint64_t key, uint64_t now_ms)
 {
-    return (level == LOG_LEVEL_INFO || level == LOG_LEVEL_WARN) && strncmp(event, "audit", 5) != 0;
+    struct cause *over = NULL, *known = find_cause(key);
+    if (known != NULL)
+        return known;
+    size_t same_event = 0;
+    for (size_t i = 0; i < CAUSES_MAX; i++) {
+        if (is_over(&causes[i], now_ms))
+            over = &causes[i];
+        else
+            same_event += strcmp(causes[i].event, event) == 0;
+    }
+    if (same_event >= CAUSES_OF_EVENT) {
+        key = cause_key(event, &LOG_END);
+        known = find_cause(key);
+    }
+    if (known == NULL && over != NULL)
+        *over = (struct cause){.key = key, .event = event};
+    return known != NULL ? known : over;
 }
 
-/* Counts the line; false where it is held back, else *suppressed is how many were since the last
- * one. */
-static bool admit(enum log_level level, const char *event, uint64_t *suppressed)
+/* Whether a line of that cause is due; *repeated: how many were held back since the last one. A
+ * table that is full tells all. */
+static bool cause_is_due(const char *event, const struct log_field *fields, uint64_t *repeated)
 {
-    struct event_rate *rate = is_limited(level, event) ? rate_of(event) : NULL;
-    if (rate == NULL)
+    uint64_t now_ms = clock_boot_ms();
+    struct cause *cause = cause_of(event, cause_key(event, fields), now_ms);
+    if (cause == NULL)
         return true;
-
-    uint64_t second = clock_boot_ms() / 1000;
-    if (rate->second != second) {
-        rate->second = second;
-        rate->lines = 0;
-    }
-    if (rate->lines >= LINES_A_SECOND) {
-        rate->suppressed++;
+    if (cause->told_ms != 0 && !is_over(cause, now_ms)) {
+        cause->repeated++;
         metric_add(METRIC_LOG_SUPPRESSED, 1);
         return false;
     }
-    rate->lines++;
-    *suppressed = rate->suppressed;
-    rate->suppressed = 0;
+    cause->told_ms = now_ms;
+    *repeated = cause->repeated;
+    cause->repeated = 0;
     return true;
 }
 
@@ -205,13 +240,15 @@ static void put_name(struct line *line, const char *name)
 /* A field that does not fit is left out whole, so that a JSON line stays one. */
 static void put_field(struct line *line, const struct log_field *field)
 {
-    if (field->kind == LOG_FIELD_STR && field->value.str == NULL)
+    bool is_text = field->kind == LOG_FIELD_STR || field->kind == LOG_FIELD_DETAIL;
+    if (is_text && field->value.str == NULL)
         return;
 
     size_t start = line->len;
     char number[24];
     put_name(line, field->name);
     switch (field->kind) {
+    case LOG_FIELD_DETAIL:
     case LOG_FIELD_STR: put_string(line, field->value.str); break;
     case LOG_FIELD_U64:
         snprintf(number, sizeof(number), "%" PRIu64, field->value.u64);
@@ -251,32 +288,120 @@ static void put_head(struct line *line, enum log_level level, const char *event)
         put_field(line, &LOG_STR("node", settings.node));
 }
 
-/* One write, so that lines of several processes on one pipe do not mix. Nobody could be told of its
- * failure. */
-static void write_line(const struct line *line)
+/* ---- lines that wait for standard error ---- */
+
+/* What it did not take yet, from start on; whole lines, but for the first one's beginning. */
+static struct {
+    size_t start, len;
+    uint64_t dropped; /* lines, since the last one that was kept */
+    char bytes[WAITING_BYTES];
+} waiting;
+
+static bool waiting_add(const struct line *line)
 {
-    ssize_t written;
-    do {
-        written = write(STDERR_FILENO, line->bytes, line->len);
-    } while (written < 0 && errno == EINTR);
+    if (waiting.len + line->len > sizeof(waiting.bytes))
+        return false;
+    memmove(waiting.bytes, waiting.bytes + waiting.start, waiting.len);
+    waiting.start = 0;
+    memcpy(waiting.bytes + waiting.len, line->bytes, line->len);
+    waiting.len += line->len;
+    return true;
+}
+
+/* True: none waits any more. */
+static bool waiting_flush(void)
+{
+    while (waiting.len > 0) {
+        ssize_t written = log_output_write(waiting.bytes + waiting.start, waiting.len);
+        if (written <= 0)
+            break;
+        waiting.start += (size_t)written;
+        waiting.len -= (size_t)written;
+    }
+    return waiting.len == 0;
+}
+
+/* A line goes right to standard error where nothing waits before it. */
+static bool line_emit(const struct line *line)
+{
+    if (!waiting_flush())
+        return waiting_add(line);
+    ssize_t written = log_output_write(line->bytes, line->len);
+    if (written == (ssize_t)line->len)
+        return true;
+    waiting.start = 0;
+    waiting.len = line->len - (written > 0 ? (size_t)written : 0);
+    memcpy(waiting.bytes, line->bytes + line->len - waiting.len, waiting.len);
+    return true;
+}
+
+static void line_begin(struct line *line, enum log_level level, const char *event)
+{
+    line->len = 0;
+    line->full = false;
+    put_head(line, level, event);
+}
+
+static void line_end(struct line *line)
+{
+    if (settings.format == LOG_FORMAT_JSON)
+        line->bytes[line->len++] = '}';
+    line->bytes[line->len++] = '\n';
+}
+
+/* Says how many lines are missing here, once there is room again. False: there is none. */
+static bool tell_dropped(void)
+{
+    if (waiting.dropped == 0)
+        return true;
+    if (!waiting_flush() && waiting.len > WAITING_BYTES / 2)
+        return false;
+    struct line line;
+    line_begin(&line, LOG_LEVEL_WARN, "log_lines_dropped");
+    put_field(&line, &LOG_U64("count", waiting.dropped));
+    put_field(&line, &LOG_STR("reason", "standard error did not take them"));
+    line_end(&line);
+    waiting.dropped = 0;
+    return line_emit(&line);
+}
+
+bool log_flush(void)
+{
+    return waiting_flush() && tell_dropped() && waiting.len == 0;
+}
+
+void log_finish(void)
+{
+    uint64_t until_ms = clock_boot_ms() + FINISH_MS, now_ms;
+    while (!log_flush() && (now_ms = clock_boot_ms()) < until_ms)
+        log_output_await((int)(until_ms - now_ms));
+}
+
+static void write_line(enum log_level level, const char *event, uint64_t repeated,
+                       const struct log_field *fields)
+{
+    struct line line;
+    line_begin(&line, level, event);
+    if (repeated > 0)
+        put_field(&line, &LOG_U64("repeated", repeated));
+    for (const struct log_field *field = fields; field->kind != LOG_FIELD_END; field++)
+        put_field(&line, field);
+    line_end(&line);
+    if (tell_dropped() && line_emit(&line))
+        return;
+    waiting.dropped++;
+    metric_add(METRIC_LOG_LINES_DROPPED, 1);
 }
 
 void log_write(enum log_level level, const char *event, const struct log_field *fields)
 {
-    uint64_t suppressed = 0;
-    if (!log_enabled(level) || !admit(level, event, &suppressed))
-        return;
+    if (log_enabled(level))
+        write_line(level, event, 0, fields);
+}
 
-    struct line line;
-    line.len = 0;
-    line.full = false;
-    put_head(&line, level, event);
-    if (suppressed > 0)
-        put_field(&line, &LOG_U64("suppressed", suppressed));
-    for (const struct log_field *field = fields; field->kind != LOG_FIELD_END; field++)
-        put_field(&line, field);
-    if (settings.format == LOG_FORMAT_JSON)
-        line.bytes[line.len++] = '}';
-    line.bytes[line.len++] = '\n';
-    write_line(&line);
+void log_write_cause(enum log_level level, const char *event, const struct log_field *fields)
+{
+    uint64_t repeated = 0;
+    if (log_enabled(level) && cause_is_due(event, fields, &repeated))
+        write_line(level, event, repeated, fields);
 }

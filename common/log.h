@@ -1,10 +1,14 @@
 /*
  * One line an event, to stderr, as text or JSON (contract section 12).
  *
- * An event is a short name and named fields; tokens and payloads are never among them. Lines that a
- * peer can cause are limited: of one event at most 50 info and warn lines a second are written;
- * what is held back is counted (METRIC_LOG_SUPPRESSED) and said in the next line of that event as
- * suppressed=N. Errors, debug lines and events whose name starts with "audit" are never held back.
+ * An event is a short name and named fields; tokens and payloads are never among them. A line never
+ * waits for standard error: what that does not take is kept, up to 256 KiB, and written by a later
+ * call; what does not fit is dropped, counted (METRIC_LOG_LINES_DROPPED) and told of by a line
+ * log_lines_dropped.
+ *
+ * A cause that stays is told once, and then each minute with repeated=N, how many lines were held
+ * back since (METRIC_LOG_SUPPRESSED). Which lines are of one cause: those of one event whose
+ * LOG_STR fields are equal.
  */
 #ifndef VINHUB_COMMON_LOG_H
 #define VINHUB_COMMON_LOG_H
@@ -14,7 +18,13 @@
 
 #include "common/conf.h"
 
-enum log_field_kind { LOG_FIELD_END, LOG_FIELD_STR, LOG_FIELD_U64, LOG_FIELD_I64 };
+enum log_field_kind {
+    LOG_FIELD_END,
+    LOG_FIELD_STR,
+    LOG_FIELD_DETAIL,
+    LOG_FIELD_U64,
+    LOG_FIELD_I64
+};
 
 struct log_field {
     const char *name;
@@ -28,6 +38,9 @@ struct log_field {
 
 #define LOG_STR(field, text) \
     ((struct log_field){.name = (field), .kind = LOG_FIELD_STR, .value.str = (text)})
+/* A text that may differ where the cause is the same: the address of who was refused. */
+#define LOG_DETAIL(field, text) \
+    ((struct log_field){.name = (field), .kind = LOG_FIELD_DETAIL, .value.str = (text)})
 #define LOG_U64(field, number) \
     ((struct log_field){.name = (field), .kind = LOG_FIELD_U64, .value.u64 = (uint64_t)(number)})
 #define LOG_I64(field, number) \
@@ -37,22 +50,29 @@ struct log_field {
 void log_configure(enum log_level level, enum log_format format, const char *node);
 bool log_enabled(enum log_level level);
 /*
- * Writes one line in one write(2), blocking where stderr does. fields ends with LOG_END. event is a
+ * Writes one line, or keeps it for later; never blocks. fields ends with LOG_END. event is a
  * snake_case word that outlives the process: "client_closed". Values may hold any bytes: controls
  * and what is no UTF-8 are escaped, a value is cut at 1 KiB. Fields that no longer fit into 8 KiB
  * are left out.
  */
 void log_write(enum log_level level, const char *event, const struct log_field *fields);
+/* The same for a line that would come again and again while its cause stays. */
+void log_write_cause(enum log_level level, const char *event, const struct log_field *fields);
+/* Writes what standard error takes now of the lines that wait. True: none waits any more. */
+bool log_flush(void);
+/* The same at the end of the process: waits a little for a slow reader, at most 200 ms. */
+void log_finish(void);
 
-#define LOG_EVENT(level, event, ...)                                                  \
-    do {                                                                              \
-        if (log_enabled(level))                                                       \
-            log_write(level, event,                                                   \
-                      (const struct log_field[]){__VA_OPT__(__VA_ARGS__, ) LOG_END}); \
+#define LOG_EVENT(write, level, event, ...)                                                     \
+    do {                                                                                        \
+        if (log_enabled(level))                                                                 \
+            write(level, event, (const struct log_field[]){__VA_OPT__(__VA_ARGS__, ) LOG_END}); \
     } while (0)
-#define log_debug(...) LOG_EVENT(LOG_LEVEL_DEBUG, __VA_ARGS__)
-#define log_info(...)  LOG_EVENT(LOG_LEVEL_INFO, __VA_ARGS__)
-#define log_warn(...)  LOG_EVENT(LOG_LEVEL_WARN, __VA_ARGS__)
-#define log_error(...) LOG_EVENT(LOG_LEVEL_ERROR, __VA_ARGS__)
+#define log_debug(...)      LOG_EVENT(log_write, LOG_LEVEL_DEBUG, __VA_ARGS__)
+#define log_info(...)       LOG_EVENT(log_write, LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_warn(...)       LOG_EVENT(log_write, LOG_LEVEL_WARN, __VA_ARGS__)
+#define log_error(...)      LOG_EVENT(log_write, LOG_LEVEL_ERROR, __VA_ARGS__)
+#define log_info_cause(...) LOG_EVENT(log_write_cause, LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_warn_cause(...) LOG_EVENT(log_write_cause, LOG_LEVEL_WARN, __VA_ARGS__)
 
 #endif

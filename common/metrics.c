@@ -56,7 +56,9 @@ static const struct metric_row metric_rows[METRIC_COUNT] = {
     COUNTER(METRIC_REPLAYED, "replayed", "Past publications sent to clients on connect or resume."),
     COUNTER(METRIC_HISTORY_REFUSED, "history_refused", "Publications Redis had no memory to keep."),
     COUNTER(METRIC_LOG_SUPPRESSED, "log_suppressed",
-            "Log lines held back by the limit of their event."),
+            "Log lines held back because their cause was told within the last minute."),
+    COUNTER(METRIC_LOG_LINES_DROPPED, "log_lines_dropped",
+            "Log lines lost because standard error did not take them."),
 };
 
 static const char *const drop_names[DROP_REASONS] = {

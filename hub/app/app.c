@@ -15,6 +15,8 @@
 #include "common/rng.h"
 #include "common/version.h"
 
+enum { LOG_AGAIN_MS = 20 }; /* a pipe's 64 KiB each: more than a node writes */
+
 static const struct hub_events hub_events = {
     .on_id_in_use = app_on_id_in_use,
     .on_drained = app_on_drained,
@@ -57,6 +59,8 @@ static void on_turn_end(void *ctx)
 {
     struct app *app = ctx;
     hub_flush(app->hub);
+    if (!log_flush())
+        loop_timer_start(app->log, LOG_AGAIN_MS);
     uint64_t next_ms = hub_next_deadline(app->hub);
     if (next_ms == app->deadline_ms)
         return;
@@ -67,6 +71,12 @@ static void on_turn_end(void *ctx)
     }
     uint64_t at_ms = clock_boot_ms();
     loop_timer_start(app->deadline, next_ms > at_ms ? next_ms - at_ms : 0);
+}
+
+/* The end of the turn that it begins writes the log. */
+static void on_log_due(void *ctx)
+{
+    (void)ctx;
 }
 
 /* The turn that it begins runs what is due; its end arms the timer again. */
@@ -180,6 +190,7 @@ static enum exit_code start(struct app *app)
         return code;
     make_hub(app);
     app->deadline = loop_timer_new(app->loop, on_deadline, app);
+    app->log = loop_timer_new(app->loop, on_log_due, app);
     app->stop = loop_timer_new(app->loop, app_on_stop_due, app);
     loop_at_turn_start(app->loop, on_turn_start, app);
     loop_at_turn_end(app->loop, on_turn_end, app);
@@ -205,6 +216,7 @@ static void app_free(struct app *app)
     if (app->bus)
         app->bus->ops->free(app->bus);
     loop_timer_free(app->deadline);
+    loop_timer_free(app->log);
     loop_timer_free(app->stop);
     loop_free(app->loop);
     conf_unref(app->conf);
@@ -224,6 +236,7 @@ enum exit_code app_run(const struct app_inputs *inputs, struct conf *conf)
                  LOG_U64("exit_code", code));
     }
     app_free(&app);
+    log_finish();
     return code;
 }
 

@@ -33,6 +33,7 @@ struct app {
     struct admin *admin;
     struct loop_timer *deadline; /* armed to hub_next_deadline */
     uint64_t deadline_ms;        /* what it is armed to; 0: not armed */
+    struct loop_timer *log;      /* armed while lines wait for standard error */
     struct loop_timer *stop;     /* the bound of the drain, then the end */
     uint64_t sampled_ms;         /* when RSS and lag were last measured */
     enum app_state state;

@@ -159,7 +159,7 @@ static void on_wait(struct redis_op *op)
     struct redis_lane *lane = op->owner;
     bool proven = op->status == STATUS_OK && op->reply->integer >= lane->options.replicas;
     if (op->status == STATUS_OK && !proven)
-        log_warn("redis_replicas_missing", LOG_U64("wanted", lane->options.replicas),
+        log_warn_cause("redis_replicas_missing", LOG_U64("wanted", lane->options.replicas),
                  LOG_I64("reached", op->reply->integer));
     finish_unproven(lane, proven);
 }
@@ -201,7 +201,7 @@ static void on_error(struct redis_lane *lane, struct redis_op *op, redisReply *r
         redis_op_list_add(&lane->lost, op);
     } else if (lane->events->on_redirect == NULL ||
                !lane->events->on_redirect(lane->ctx, op, reply->str)) {
-        log_warn("redis_error", LOG_STR("error", reply->str), LOG_STR("session", op->session));
+        log_warn_cause("redis_error", LOG_STR("error", reply->str), LOG_STR("session", op->session));
         redis_op_finish(op, STATUS_IO, NULL);
         if (ends_connection(reply->str))
             redis_link_cut(lane->link, reply->str);

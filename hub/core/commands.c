@@ -64,7 +64,7 @@ static void resume_clients(struct session *session)
 static void refuse(struct session *session, struct client *client, const char *why)
 {
     metric_drop(DROP_UPSTREAM_QUEUE, 1);
-    log_info("command_dropped", LOG_STR("session", session->id), LOG_STR("reason", why));
+    log_info_cause("command_dropped", LOG_STR("session", session->id), LOG_STR("reason", why));
     if (client)
         client_close(client, CLOSE_QUEUE_FULL, "upstream queue full");
 }

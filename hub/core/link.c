@@ -185,12 +185,11 @@ void hub_upstream_closed(struct session *session, struct upstream *upstream,
         metric_add(METRIC_UPSTREAM_FAILURES, 1);
         metric_service_add(session->metrics, SERVICE_UPSTREAM_FAILURES, 1);
     }
-    log_info(asked ? "upstream_closed" : "upstream_lost", LOG_STR("session", session->id),
-             LOG_STR("reason", end->reason), LOG_U64("http", end->http_status),
-             LOG_U64("code", end->close_code),
-             LOG_U64("open_ms", session->link == LINK_OPEN || asked
-                                    ? session->hub->now_ms - session->opened_ms
-                                    : 0));
+    bool was_open = session->link == LINK_OPEN || asked;
+    log_info_cause(asked ? "upstream_closed" : "upstream_lost", LOG_STR("session", session->id),
+                   LOG_STR("reason", end->reason), LOG_U64("http", end->http_status),
+                   LOG_U64("code", end->close_code),
+                   LOG_U64("open_ms", was_open ? session->hub->now_ms - session->opened_ms : 0));
     switch (session->state) {
     case SESSION_OWNER:
         if (asked) { /* a client came back while it was closing */

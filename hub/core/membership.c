@@ -126,7 +126,7 @@ static bool disproves(const struct session *session, const struct envelope *join
  */
 static void begin_anew(struct session *session)
 {
-    log_warn("stream_disproved", LOG_STR("session", session->id), LOG_U64("epoch", session->epoch),
+    log_warn_cause("stream_disproved", LOG_STR("session", session->id), LOG_U64("epoch", session->epoch),
              LOG_U64("offset", session->asked_at.offset));
     session->doubt = true; /* what is missing is told of at the end of the epoch */
     session->epoch++;

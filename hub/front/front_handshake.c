@@ -82,8 +82,8 @@ static void refuse(struct conn *conn, const struct refusal *refusal, const char 
     char address[INET6_ADDRSTRLEN];
     admit_print(&conn->handshake->address, address);
     metric_refuse(refusal->reason);
-    log_info("client_refused", LOG_U64("status", refusal->status), LOG_STR("reason", why),
-             LOG_STR("address", address));
+    log_info_cause("client_refused", LOG_U64("status", refusal->status), LOG_STR("reason", why),
+                   LOG_DETAIL("address", address));
 
     stream_write(&conn->stream, text, (size_t)len);
     stream_shut(&conn->stream);
@@ -261,8 +261,8 @@ static void write_answer(struct conn *conn, const struct request *request)
 static void forbid(struct conn *conn, const char *why, const char *address)
 {
     metric_refuse(REFUSE_UNAUTHORIZED);
-    log_info("client_refused", LOG_U64("code", CLOSE_UNAUTHORIZED), LOG_STR("reason", why),
-             LOG_STR("address", address));
+    log_info_cause("client_refused", LOG_U64("code", CLOSE_UNAUTHORIZED), LOG_STR("reason", why),
+                   LOG_DETAIL("address", address));
     conn_start_closing(conn, CLOSE_UNAUTHORIZED, why);
 }
 
@@ -280,7 +280,8 @@ static void open_client(struct conn *conn, const struct request *request,
         return;
     }
     metric_add(METRIC_ACCEPTED, 1);
-    log_debug("client_opened", LOG_STR("session", target->session_id), LOG_STR("address", address));
+    log_debug("client_opened", LOG_STR("session", target->session_id),
+              LOG_DETAIL("address", address));
 
     conn->told = true;
     if (client_open(conn->front->hub, &conn->client, target, request->kind,
@@ -371,7 +372,8 @@ static void refuse_proxy(struct conn *conn)
     char address[INET6_ADDRSTRLEN];
     admit_print(&conn->handshake->address, address);
     metric_refuse(REFUSE_PROXY_HEADER);
-    log_info("client_refused", LOG_STR("reason", "no PROXY header"), LOG_STR("address", address));
+    log_info_cause("client_refused", LOG_STR("reason", "no PROXY header"),
+                   LOG_DETAIL("address", address));
 }
 
 /* What a peer says counts where it is trusted, or where nobody is named. */

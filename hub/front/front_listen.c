@@ -114,7 +114,7 @@ static void on_connection(void *ctx)
         if (errno == ECONNABORTED || errno == EINTR)
             continue;
         if (errno != EAGAIN) {
-            log_warn("accept_failed", LOG_STR("error", strerror(errno)));
+            log_warn_cause("accept_failed", LOG_STR("error", strerror(errno)));
             evict(front, EVICT_MANY);
             loop_watch_free(front->listen_watch);
             front->listen_watch = NULL;

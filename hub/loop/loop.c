@@ -81,7 +81,7 @@ static struct event_base *base_new(void)
 static void on_event_log(int severity, const char *text)
 {
     if (severity >= EVENT_LOG_WARN)
-        log_warn("libevent", LOG_STR("text", text));
+        log_warn_cause("libevent", LOG_STR("text", text));
     else if (severity == EVENT_LOG_MSG)
         log_info("libevent", LOG_STR("text", text));
 }

@@ -311,7 +311,7 @@ static void on_log(int level, const char *line)
     char text[256];
     snprintf(text, sizeof(text), "%.*s", (int)strcspn(line, "\n"), line);
     if (level & LLL_ERR)
-        log_warn(event, LOG_STR("text", text));
+        log_warn_cause(event, LOG_STR("text", text));
     else
         log_debug(event, LOG_STR("text", text));
 }

@@ -1,5 +1,4 @@
-/* The lines of the log: form, escaping, bounds, and the limit per event. Standard error goes to a
- * file meanwhile. */
+/* The lines of the log: form, escaping, bounds, causes that stay, and readers that do not read. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,11 +6,17 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <regex.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -41,6 +46,31 @@ static const char *capture_stop(void)
     assert_true(len >= 0);
     captured[len] = '\0';
     return captured;
+}
+
+static uint64_t clock_ahead_ms;
+
+/* The clock of the log is the test's own, so that minutes pass at once. */
+static uint64_t read_us(clockid_t id)
+{
+    struct timespec ts;
+    assert_int_equal(clock_gettime(id, &ts), 0);
+    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+uint64_t clock_boot_us(void)
+{
+    return read_us(CLOCK_BOOTTIME) + clock_ahead_ms * 1000;
+}
+
+uint64_t clock_boot_ms(void)
+{
+    return clock_boot_us() / 1000;
+}
+
+uint64_t clock_unix_ms(void)
+{
+    return read_us(CLOCK_REALTIME) / 1000;
 }
 
 static void assert_matches(const char *text, const char *pattern)
@@ -166,38 +196,66 @@ static size_t count(const char *text, const char *word)
     return n;
 }
 
-/* Lines of one event until its second changed once, so that held back ones have been told of. */
-static void flood(const char *event, uint64_t *lines)
-{
-    uint64_t first = clock_boot_ms() / 1000, now;
-    do {
-        now = clock_boot_ms() / 1000;
-        log_warn(event);
-        ++*lines;
-    } while (now == first || *lines < 200);
-}
-
-static void a_flood_of_one_event_is_limited_and_told_of(void **state)
+static void a_cause_that_stays_is_told_once_and_each_new_one(void **state)
 {
     (void)state;
-    uint64_t lines = 0;
     metrics_reset();
     log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT, "n1");
     capture_start();
-    flood("flood_one", &lines);
-    log_warn("flood_two");
+    for (int i = 0; i < 300; i++) {
+        char address[32];
+        snprintf(address, sizeof(address), "10.0.0.%d", i);
+        log_warn_cause("cause_one", LOG_STR("reason", "first"), LOG_U64("number", i),
+                       LOG_DETAIL("address", address));
+        log_info_cause("cause_two", LOG_STR("reason", "first"));
+    }
+    log_warn_cause("cause_one", LOG_STR("reason", "second"));
+    log_warn_cause("cause_one", LOG_STR("reason", "sec"), LOG_STR("more", "ond"));
     const char *text = capture_stop();
-
-    size_t written = count(text, "flood_one");
-    assert_in_range(written, 51, 3 * 50);
-    assert_int_equal(written + metric_get(METRIC_LOG_SUPPRESSED), lines);
-    assert_int_equal(count(text, "flood_two"), 1);
-    const char *told = strstr(text, "flood_one node=n1 suppressed=");
-    assert_non_null(told);
-    assert_true(strtoull(strstr(told, "suppressed=") + 11, NULL, 10) > 0);
+    assert_int_equal(count(text, "cause_one"), 3);
+    assert_int_equal(count(text, "address=10.0.0.0\n"), 1);
+    assert_int_equal(count(text, "cause_two"), 1);
+    assert_int_equal(metric_get(METRIC_LOG_SUPPRESSED), 2 * 299);
 }
 
-static void errors_debug_lines_and_audits_are_never_held_back(void **state)
+static void a_cause_that_stays_is_told_each_minute_with_a_count(void **state)
+{
+    (void)state;
+    log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT, "n1");
+    capture_start();
+    for (int i = 0; i < 5; i++)
+        log_warn_cause("cause_minute", LOG_STR("reason", "stays"));
+    clock_ahead_ms += 59000;
+    log_warn_cause("cause_minute", LOG_STR("reason", "stays"));
+    clock_ahead_ms += 1000;
+    log_warn_cause("cause_minute", LOG_STR("reason", "stays"));
+    log_warn_cause("cause_minute", LOG_STR("reason", "stays"));
+    clock_ahead_ms += 60000;
+    log_warn_cause("cause_minute", LOG_STR("reason", "stays"));
+    const char *text = capture_stop();
+    assert_int_equal(count(text, "cause_minute"), 3);
+    assert_int_equal(count(text, "cause_minute node=n1 repeated=5 reason=stays"), 1);
+    assert_int_equal(count(text, "cause_minute node=n1 repeated=1 reason=stays"), 1);
+}
+
+/* A peer that chooses the text of a cause neither floods the log nor hides what others cause. */
+static void causes_without_number_are_bounded_for_each_event(void **state)
+{
+    (void)state;
+    log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT, "n1");
+    capture_start();
+    for (int i = 0; i < 5000; i++) {
+        char reason[32];
+        snprintf(reason, sizeof(reason), "chosen %d", i);
+        log_warn_cause("cause_chosen", LOG_STR("reason", reason));
+    }
+    log_warn_cause("cause_other", LOG_STR("reason", "true"));
+    const char *text = capture_stop();
+    assert_in_range(count(text, "cause_chosen"), 100, 130);
+    assert_int_equal(count(text, "cause_other"), 1);
+}
+
+static void lines_that_tell_of_no_staying_cause_are_never_held_back(void **state)
 {
     (void)state;
     log_configure(LOG_LEVEL_DEBUG, LOG_FORMAT_TEXT, "n1");
@@ -205,12 +263,166 @@ static void errors_debug_lines_and_audits_are_never_held_back(void **state)
     for (int i = 0; i < 300; i++) {
         log_error("free_error");
         log_debug("free_debug");
-        log_info("audit_upstream");
+        log_info("client_closed");
     }
     const char *text = capture_stop();
     assert_int_equal(count(text, "free_error"), 300);
     assert_int_equal(count(text, "free_debug"), 300);
-    assert_int_equal(count(text, "audit_upstream"), 300);
+    assert_int_equal(count(text, "client_closed"), 300);
+}
+
+/* --- a reader that does not read --- */
+
+#define LINES 4000 /* some 100 bytes each: more than a pipe and what is kept */
+
+struct reader {
+    int fd; /* its end */
+    int saved;
+};
+
+static void reader_start(struct reader *reader, int ends[2])
+{
+    reader->fd = ends[0];
+    reader->saved = dup(STDERR_FILENO);
+    dup2(ends[1], STDERR_FILENO);
+    close(ends[1]);
+    metrics_reset();
+    log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT, "n1");
+}
+
+/* Reads all that comes until the log has nothing left, and gives standard error back. */
+static const char *reader_drain(const struct reader *reader)
+{
+    size_t len = 0;
+    ssize_t got;
+    fcntl(reader->fd, F_SETFL, O_NONBLOCK);
+    for (bool flushed = false; !flushed;) {
+        flushed = log_flush();
+        while ((got = read(reader->fd, captured + len, sizeof(captured) - 1 - len)) > 0)
+            len += (size_t)got;
+    }
+    captured[len] = '\0';
+    dup2(reader->saved, STDERR_FILENO);
+    close(reader->saved);
+    close(reader->fd);
+    return captured;
+}
+
+/* A line that blocked would never return: the alarm ends the test then. */
+static void assert_lines_are_kept_dropped_and_told(int ends[2])
+{
+    struct reader reader;
+    reader_start(&reader, ends);
+    alarm(30);
+    for (int i = 0; i < LINES; i++)
+        log_info(
+            "stalled", LOG_U64("number", i),
+            LOG_STR("reason", "a line of an ordinary length, as the end of a client makes it"));
+    alarm(0);
+    uint64_t dropped = metric_get(METRIC_LOG_LINES_DROPPED);
+    assert_in_range(dropped, 1, LINES - 2000);
+    reader_drain(&reader);
+    assert_int_equal(count(captured, " stalled "), LINES - dropped);
+    size_t whole = 0;
+    for (char *line = strtok(captured, "\n"); line != NULL; line = strtok(NULL, "\n"))
+        whole += strstr(line, "as the end of a client makes it\"") != NULL;
+    assert_int_equal(whole, LINES - dropped);
+}
+
+static void a_pipe_nobody_reads_holds_nothing_up(void **state)
+{
+    (void)state;
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    assert_lines_are_kept_dropped_and_told(ends);
+}
+
+static void a_socket_nobody_reads_holds_nothing_up(void **state)
+{
+    (void)state;
+    int ends[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &(int){4096}, sizeof(int));
+    assert_lines_are_kept_dropped_and_told(ends);
+}
+
+static void how_many_lines_are_missing_is_said_where_they_are_missing(void **state)
+{
+    (void)state;
+    int ends[2];
+    struct reader reader;
+    assert_int_equal(pipe(ends), 0);
+    reader_start(&reader, ends);
+    alarm(30);
+    for (int i = 0; i < LINES; i++)
+        log_info("before", LOG_STR("reason", "a line of an ordinary length, as any other of them"));
+    uint64_t dropped = metric_get(METRIC_LOG_LINES_DROPPED);
+    size_t len = 0;
+    ssize_t got;
+    fcntl(reader.fd, F_SETFL, O_NONBLOCK);
+    while ((got = read(reader.fd, captured + len, sizeof(captured) - 1 - len)) > 0)
+        len += (size_t)got;
+    captured[len] = '\0';
+    assert_null(strstr(captured, "log_lines_dropped"));
+    reader_drain(&reader);
+    char told[64];
+    snprintf(told, sizeof(told), "log_lines_dropped node=n1 count=%" PRIu64 " ", dropped);
+    assert_true(dropped > 0);
+    assert_non_null(strstr(captured, told));
+    alarm(0);
+}
+
+/* Another process may share the description, and its writes must not begin to fail. */
+static void the_flags_of_standard_error_stay_as_they_are(void **state)
+{
+    (void)state;
+    int ends[2];
+    struct reader reader;
+    assert_int_equal(pipe(ends), 0);
+    reader_start(&reader, ends);
+    log_info("flags");
+    int flags = fcntl(STDERR_FILENO, F_GETFL);
+    reader_drain(&reader);
+    assert_int_equal(flags & O_NONBLOCK, 0);
+    assert_non_null(strstr(captured, " flags "));
+}
+
+static void the_end_waits_a_little_and_not_longer(void **state)
+{
+    (void)state;
+    int ends[2];
+    struct reader reader;
+    assert_int_equal(pipe(ends), 0);
+    reader_start(&reader, ends);
+    alarm(30);
+    for (int i = 0; i < LINES; i++)
+        log_info("at_the_end", LOG_STR("reason", "a line of an ordinary length"));
+    uint64_t from_ms = clock_boot_ms();
+    log_finish();
+    assert_in_range(clock_boot_ms() - from_ms, 150, 5000);
+    alarm(0);
+    reader_drain(&reader);
+}
+
+static void a_reader_that_is_gone_is_no_fault(void **state)
+{
+    (void)state;
+    int ends[2];
+    struct reader reader;
+    signal(SIGPIPE, SIG_IGN);
+    assert_int_equal(pipe(ends), 0);
+    reader_start(&reader, ends);
+    close(reader.fd);
+    for (int i = 0; i < LINES; i++)
+        log_info("to_nobody",
+                 LOG_STR("reason", "a line of an ordinary length, as any other of them"));
+    assert_true(metric_get(METRIC_LOG_LINES_DROPPED) > 0);
+    dup2(reader.saved, STDERR_FILENO);
+    close(reader.saved);
+    capture_start();
+    log_flush();
+    log_info("again");
+    assert_non_null(strstr(capture_stop(), " again "));
 }
 
 int main(void)
@@ -222,8 +434,16 @@ int main(void)
         cmocka_unit_test(json_lines_can_be_read_back),
         cmocka_unit_test(what_is_no_utf8_or_a_control_never_reaches_a_terminal),
         cmocka_unit_test(a_long_value_is_cut_and_what_does_not_fit_is_left_out_whole),
-        cmocka_unit_test(a_flood_of_one_event_is_limited_and_told_of),
-        cmocka_unit_test(errors_debug_lines_and_audits_are_never_held_back),
+        cmocka_unit_test(a_cause_that_stays_is_told_once_and_each_new_one),
+        cmocka_unit_test(a_cause_that_stays_is_told_each_minute_with_a_count),
+        cmocka_unit_test(causes_without_number_are_bounded_for_each_event),
+        cmocka_unit_test(lines_that_tell_of_no_staying_cause_are_never_held_back),
+        cmocka_unit_test(a_pipe_nobody_reads_holds_nothing_up),
+        cmocka_unit_test(a_socket_nobody_reads_holds_nothing_up),
+        cmocka_unit_test(how_many_lines_are_missing_is_said_where_they_are_missing),
+        cmocka_unit_test(the_flags_of_standard_error_stay_as_they_are),
+        cmocka_unit_test(the_end_waits_a_little_and_not_longer),
+        cmocka_unit_test(a_reader_that_is_gone_is_no_fault),
     };
     return cmocka_run_group_tests_name("log", tests, NULL, NULL);
 }

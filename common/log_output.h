@@ -1,0 +1,19 @@
+/*
+ * Standard error, written without ever waiting for who reads it.
+ *
+ * Its open file description may be shared with other processes, so its flags are not changed: a
+ * pipe or a terminal is opened anew for this process alone, a socket is asked with each send.
+ * Standard error may become another file while the process runs.
+ */
+#ifndef VINHUB_COMMON_LOG_OUTPUT_H
+#define VINHUB_COMMON_LOG_OUTPUT_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+/* How many of the bytes standard error took; 0 or less where it takes none now. */
+ssize_t log_output_write(const char *bytes, size_t len);
+/* Until it takes some, or the time is over. */
+void log_output_await(int at_most_ms);
+
+#endif
