@@ -93,6 +93,9 @@ struct conf {
         char *url; /* "": one node, bus in memory */
         char *prefix;
         char *tls_ca;
+        char *tls_cert, *tls_key;                /* the hub's own, both or none */
+        char *tls_name;                          /* "": the host connected to */
+        char *sentinel_user, *sentinel_password; /* "": those of the URL */
         uint32_t replicas;
         enum on_loss on_loss;
     } redis;

@@ -4,6 +4,7 @@
  */
 #include "common/conf_loader.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/conf_syntax.h"
@@ -114,11 +115,35 @@ static void check_admin(struct conf_loader *loader)
             conf->admin.address);
 }
 
+/* Keys that were given although only another kind of redis.url needs them. */
+static void check_unused(struct conf_loader *loader, const char *scheme, const char *const keys[],
+                         size_t keys_len)
+{
+    for (size_t i = 0; i < keys_len; i++) {
+        const struct conf_row *row = conf_row_find(conf_rows, keys[i]);
+        char *text = conf_value_text(row, loader->conf, true);
+        if (strcmp(text, "\"\"") != 0)
+            conf_warning(loader, conf_origin(loader, keys[i]), keys[i],
+                         "not used: redis.url is no %s URL", scheme);
+        free(text);
+    }
+}
+
 static void check_redis(struct conf_loader *loader)
 {
+    const struct conf *conf = loader->conf;
+    if (*conf->redis.sentinel_user != '\0' && *conf->redis.sentinel_password == '\0')
+        conf_mistake(loader, conf_origin(loader, "redis.sentinel_user"), "redis.sentinel_user",
+                     "allowed together with redis.sentinel_password only");
     struct redis_url url;
-    if (redis_url_parse(loader->conf->redis.url, &url) != STATUS_OK)
-        return; /* empty, or a mistake that has been told of */
+    if (redis_url_parse(conf->redis.url, &url) != STATUS_OK)
+        return; /* empty, or a mistake that has been reported */
+    if (!url.tls)
+        check_unused(loader, "rediss://",
+                     (const char *const[]){"redis.tls_ca", "redis.tls_cert", "redis.tls_name"}, 3);
+    if (url.shape != REDIS_SENTINEL)
+        check_unused(loader, "redis-sentinel://", (const char *const[]){"redis.sentinel_password"},
+                     1);
     if (!redis_url_is_loopback(&url) && !url.tls && url.password[0] == '\0')
         conf_warning(
             loader, conf_origin(loader, "redis.url"), "redis.url",

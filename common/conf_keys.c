@@ -133,56 +133,76 @@ static void check_authorities(struct conf_loader *loader, struct conf_where wher
     free(text);
 }
 
-static void check_pair(struct conf_loader *loader, const char *cert_text, const char *key_text)
+/* A certificate and its key, as two rows name them. */
+struct pem_pair {
+    const char *cert_row, *key_row;
+    const char *cert_path, *key_path;
+};
+
+static void check_contents(struct conf_loader *loader, const struct pem_pair *pair,
+                           const char *cert_text, const char *key_text)
 {
-    const struct conf *conf = loader->conf;
-    struct conf_where cert_where = conf_origin(loader, "listen.tls_cert"),
-                      key_where = conf_origin(loader, "listen.tls_key");
+    struct conf_where cert_where = conf_origin(loader, pair->cert_row),
+                      key_where = conf_origin(loader, pair->key_row);
     X509 *certificate = parse_certificate(cert_text);
     EVP_PKEY *key = parse_private_key(key_text);
     if (certificate == NULL)
-        refuse(loader, cert_where, "listen.tls_cert", "a PEM file with a certificate",
-               conf->listen.tls_cert, "there is none in it");
+        refuse(loader, cert_where, pair->cert_row, "a PEM file with a certificate", pair->cert_path,
+               "there is none in it");
     else if (!chain_is_whole(cert_text))
-        refuse(loader, cert_where, "listen.tls_cert", "a PEM file with a chain of certificates",
-               conf->listen.tls_cert, "one of them can't be read");
+        refuse(loader, cert_where, pair->cert_row, "a PEM file with a chain of certificates",
+               pair->cert_path, "one of them can't be read");
     else if (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0)
-        conf_warning(loader, cert_where, "listen.tls_cert", "the certificate has expired");
+        conf_warning(loader, cert_where, pair->cert_row, "the certificate has expired");
     if (key == NULL)
-        refuse(loader, key_where, "listen.tls_key",
-               "a PEM file with a private key without pass phrase", conf->listen.tls_key,
+        refuse(loader, key_where, pair->key_row,
+               "a PEM file with a private key without pass phrase", pair->key_path,
                "there is none in it");
     if (certificate != NULL && key != NULL && X509_check_private_key(certificate, key) != 1)
-        refuse(loader, key_where, "listen.tls_key", "the key of listen.tls_cert",
-               conf->listen.tls_key, "it is another one");
+        conf_mistake(loader, key_where, pair->key_row,
+                     "the private key \"%.200s\" does not match the certificate of %s",
+                     pair->key_path, pair->cert_row);
     X509_free(certificate);
     EVP_PKEY_free(key);
 }
 
-static void check_listen(struct conf_loader *loader)
+/* Both files or none. out (may be NULL) gets the digest of what they hold. */
+static void check_pair(struct conf_loader *loader, const struct pem_pair *pair,
+                       struct conf_digest *out)
 {
-    struct conf *conf = loader->conf;
-    bool has_cert = *conf->listen.tls_cert != '\0', has_key = *conf->listen.tls_key != '\0';
+    bool has_cert = *pair->cert_path != '\0', has_key = *pair->key_path != '\0';
     if (!has_cert && !has_key)
         return;
     if (has_cert != has_key) {
-        const char *given = has_cert ? "listen.tls_cert" : "listen.tls_key";
+        const char *given = has_cert ? pair->cert_row : pair->key_row;
         conf_mistake(loader, conf_origin(loader, given), given,
                      "tls_cert and tls_key are allowed together only");
         return;
     }
-    char *cert = read_file(loader, conf_origin(loader, "listen.tls_cert"), "listen.tls_cert",
-                           conf->listen.tls_cert);
-    char *key = read_file(loader, conf_origin(loader, "listen.tls_key"), "listen.tls_key",
-                          conf->listen.tls_key);
+    char *cert = read_file(loader, conf_origin(loader, pair->cert_row), pair->cert_row,
+                           pair->cert_path);
+    char *key = read_file(loader, conf_origin(loader, pair->key_row), pair->key_row,
+                          pair->key_path);
     if (cert != NULL && key != NULL) {
-        check_pair(loader, cert, key);
-        digest(cert, key, &conf->listen.tls_digest);
+        check_contents(loader, pair, cert, key);
+        if (out != NULL)
+            digest(cert, key, out);
     }
     if (key != NULL)
         OPENSSL_cleanse(key, strlen(key));
     free(cert);
     free(key);
+}
+
+static void check_pairs(struct conf_loader *loader)
+{
+    struct conf *conf = loader->conf;
+    const struct pem_pair listen = {"listen.tls_cert", "listen.tls_key", conf->listen.tls_cert,
+                                    conf->listen.tls_key};
+    const struct pem_pair redis = {"redis.tls_cert", "redis.tls_key", conf->redis.tls_cert,
+                                   conf->redis.tls_key};
+    check_pair(loader, &listen, &conf->listen.tls_digest);
+    check_pair(loader, &redis, NULL);
 }
 
 /* ---- tokens ---- */
@@ -263,7 +283,7 @@ static void load_public_key(struct conf_loader *loader)
 void conf_check_keys(struct conf_loader *loader)
 {
     const struct conf *conf = loader->conf;
-    check_listen(loader);
+    check_pairs(loader);
     check_authorities(loader, conf_origin(loader, "redis.tls_ca"), "redis.tls_ca",
                       conf->redis.tls_ca, NULL);
     for (size_t i = 0; i < conf->services_len; i++) {

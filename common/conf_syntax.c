@@ -55,6 +55,11 @@ static bool is_host(const char *text)
     return strspn(text, "0123456789.") < len || is_ip4(text);
 }
 
+bool conf_is_host(const char *text)
+{
+    return is_host(text) || is_ip6(text);
+}
+
 static bool is_port(const char *text)
 {
     size_t digits = strspn(text, "0123456789");

@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 bool conf_is_name(const char *text);
+bool conf_is_host(const char *text); /* a host name, or an address of either family, no brackets */
 bool conf_is_printable(const char *text); /* no control bytes, no spaces, ASCII */
 bool conf_is_address(
     const char *text); /* "host:port", "[v6]:port"; port 0 is the kernel's choice */

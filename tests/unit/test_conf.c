@@ -168,7 +168,8 @@ static const char full[] =
     "node: {id: n-1, lease: 500ms, drain: 0}\n"
     "listen: {address: \"[::1]:0\", proxy_protocol: true, trusted_proxies: [10.0.0.0/8, \"::1\"]}\n"
     "admin: {address: localhost:9601, token: s3cret, allow_open: true}\n"
-    "redis: {url: \"rediss://u:p%40@r.example:6380/3\", prefix: p, replicas: 1, on_loss: serve}\n"
+    "redis: {url: \"rediss://u:p%40@r.example:6380/3\", prefix: p, tls_name: redis.internal,\n"
+    "  replicas: 1, on_loss: serve}\n"
     "services:\n"
     "- name: remoteWs\n"
     "  upstream: car:28088/carmonitor/remotews{path}\n"
@@ -212,6 +213,7 @@ static void every_key_of_the_file_arrives(void **state)
     assert_string_equal(conf->admin.token, "s3cret");
     assert_true(conf->admin.allow_open);
     assert_string_equal(conf->redis.url, "rediss://u:p%40@r.example:6380/3");
+    assert_string_equal(conf->redis.tls_name, "redis.internal");
     assert_int_equal(conf->redis.replicas, 1);
     assert_int_equal(conf->redis.on_loss, ON_LOSS_SERVE);
     assert_int_equal(conf->services_len, 2);
@@ -309,8 +311,8 @@ static void a_mistake_names_file_line_key_and_what_is_allowed(void **state)
         const char *text, *wanted;
     } cases[] = {
         {"\nnode:\n  lease: 3\n" ONE_SERVICE, "vinhub.yaml:3: node.lease: a duration with unit (ms "
-                                              "s m h) from 100ms to 1h is wanted (got \"3\")"},
-        {"node: {lease: 99ms}\n" ONE_SERVICE, ":1: node.lease: "},
+                                              "s m h) from 500ms to 1h is wanted (got \"3\")"},
+        {"node: {lease: 499ms}\n" ONE_SERVICE, ":1: node.lease: "},
         {"node: {lease: soon}\n" ONE_SERVICE, "(got \"soon\")"},
         {"node: {lease: 2h}\n" ONE_SERVICE, ":1: node.lease: "},
         {"node: {lease: [1s]}\n" ONE_SERVICE, ":1: node.lease: "},
@@ -337,6 +339,12 @@ static void a_mistake_names_file_line_key_and_what_is_allowed(void **state)
          ":1: listen.trusted_proxies: a list is wanted"},
         {"listen:\n  trusted_proxies:\n  - ::1\n  - 10.0.0.0/33\n" ONE_SERVICE,
          ":4: listen.trusted_proxies: an address or CIDR"},
+        {"redis: {tls_key: /x}\n" ONE_SERVICE,
+         ":1: redis.tls_key: tls_cert and tls_key are allowed together only"},
+        {"redis: {tls_name: \"a b\"}\n" ONE_SERVICE,
+         ":1: redis.tls_name: a host name or an address is wanted"},
+        {"redis: {sentinel_user: u}\n" ONE_SERVICE,
+         ":1: redis.sentinel_user: allowed together with redis.sentinel_password only"},
         {"listen: {tls_cert: /x}\n" ONE_SERVICE,
          ":1: listen.tls_cert: tls_cert and tls_key are allowed together only"},
         {"admin:\n  address: 0.0.0.0:9600\n" ONE_SERVICE,
@@ -649,26 +657,60 @@ static void certificate_and_key_belong_together(void **state)
         const char *cert, *key, *wanted; /* NULL: fits */
     } cases[] = {
         {pem_certificate, pem_key, NULL},
-        {pem_certificate, pem_other_key, "listen.tls_key: the key of listen.tls_cert is wanted"},
+        {pem_certificate, pem_other_key, ".tls_key: the private key \""},
         {pem_certificate, pem_encrypted_key,
-         "listen.tls_key: a PEM file with a private key without pass phrase"},
-        {pem_certificate, "garbage", "listen.tls_key: a PEM file with a private key"},
-        {pem_key, pem_key, "listen.tls_cert: a PEM file with a certificate is wanted"},
+         ".tls_key: a PEM file with a private key without pass phrase"},
+        {pem_certificate, "garbage", ".tls_key: a PEM file with a private key"},
+        {pem_key, pem_key, ".tls_cert: a PEM file with a certificate is wanted"},
     };
-    for (size_t i = 0; i < LEN(cases); i++) {
+    static const char *const owners[] = {"listen: {", "redis: {url: \"rediss://r:1\", "};
+    for (size_t i = 0; i < LEN(cases) * LEN(owners); i++) {
+        size_t n = i / LEN(owners);
         char text[512];
-        snprintf(text, sizeof(text), "listen: {tls_cert: %s, tls_key: %s}\n" ONE_SERVICE,
-                 write_file("cert.pem", cases[i].cert), write_file("key.pem", cases[i].key));
-        if (cases[i].wanted == NULL)
+        snprintf(text, sizeof(text), "%stls_cert: %s, tls_key: %s}\n" ONE_SERVICE,
+                 owners[i % LEN(owners)], write_file("cert.pem", cases[n].cert),
+                 write_file("key.pem", cases[n].key));
+        if (cases[n].wanted == NULL)
             conf_unref(load_good(text, NULL));
         else
-            assert_mistake(text, cases[i].wanted);
+            assert_mistake(text, cases[n].wanted);
     }
     char text[512];
     snprintf(text, sizeof(text), SERVICE("tls_ca: %s"), write_file("ca.pem", pem_certificate));
     conf_unref(load_good(text, NULL));
     snprintf(text, sizeof(text), SERVICE("tls_ca: %s"), write_file("ca.pem", pem_key));
     assert_mistake(text, "services.a.tls_ca: a PEM file with certificates is wanted");
+}
+
+static void what_the_redis_url_has_no_use_for_is_a_warning(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *redis, *wanted; /* NULL: nothing to say */
+    } cases[] = {
+        {"url: \"redis://localhost:1\", tls_name: r.example",
+         "redis.tls_name: warning: not used: redis.url is no rediss:// URL"},
+        {"url: \"redis://localhost:1\", sentinel_password: hush",
+         "redis.sentinel_password: warning: not used: redis.url is no redis-sentinel:// URL"},
+        {"url: \"rediss-sentinel://r:1/m\", tls_name: r.example, sentinel_password: hush", NULL},
+        {"url: \"redis-sentinel://localhost:1/m\", sentinel_user: u, sentinel_password: hush",
+         NULL},
+    };
+    for (size_t i = 0; i < LEN(cases); i++) {
+        char text[512];
+        struct conf *conf = NULL;
+        snprintf(text, sizeof(text), "redis: {%s}\n" ONE_SERVICE, cases[i].redis);
+        assert_int_equal(load(text, NULL, &conf), STATUS_OK);
+        assert_int_equal(findings.len, cases[i].wanted != NULL);
+        if (cases[i].wanted != NULL)
+            assert_finding(cases[i].wanted);
+        assert_false(has_finding("hush"));
+        conf_findings_fini(&findings);
+        char *printed = conf_print(conf);
+        assert_null(strstr(printed, "hush"));
+        free(printed);
+        conf_unref(conf);
+    }
 }
 
 /* ---- what is told ---- */
@@ -983,6 +1025,7 @@ int main(void)
         CASE(a_public_key_fits_its_algorithm),
         CASE(auth_with_shared_upstreams_that_name_the_user_is_a_warning),
         CASE(certificate_and_key_belong_together),
+        CASE(what_the_redis_url_has_no_use_for_is_a_warning),
         CASE(what_is_printed_reads_back_to_the_same_but_for_secrets),
         CASE(texts_of_any_kind_survive_printing),
         CASE(a_reload_says_what_changed_and_what_needs_a_restart),
