@@ -159,6 +159,15 @@ void conn_start_closing(struct conn *conn, unsigned code, const char *reason)
     update_reading(conn);
 }
 
+/* Our close frame was the last that this connection is sent. What still comes is thrown away until
+ * the peer ends the connection, for a second at most (QUEUE_CLOSING). */
+static void end_sending(struct conn *conn)
+{
+    conn->deaf = true;
+    gather_flush(conn);
+    stream_shut(&conn->stream);
+}
+
 /* --- reading --- */
 
 /* The close frame of the peer: the core hears of it at once, the answer goes out after what was
@@ -170,16 +179,15 @@ static void on_close_frame(struct conn *conn, const struct ws_item *item)
     reason[item->len] = '\0';
     conn_tell_gone(conn, item->code, reason);
     conn_start_closing(conn, item->code, NULL);
+    end_sending(conn);
 }
 
 static void on_bad_input(struct conn *conn, const struct ws_item *item)
 {
     metric_drop(item->code == CLOSE_MESSAGE_TOO_LARGE ? DROP_TOO_LARGE : DROP_MALFORMED, 1);
-    conn->deaf = true;
     client_close(&conn->client, item->code, item->why);
-    /* An answer could not be read any more (RFC 6455 section 7.1.7): this is the end of ours. */
-    gather_flush(conn);
-    stream_shut(&conn->stream);
+    /* An answer could not be read any more (RFC 6455 section 7.1.7). */
+    end_sending(conn);
 }
 
 static void bad_data(struct conn *conn, enum status status)
@@ -236,20 +244,19 @@ static bool hold(struct conn *conn, const uint8_t *bytes, size_t len)
 }
 
 /* After our close frame only the peer's matters. */
-static bool closing_frames(struct conn *conn, const struct ws_rules *rules, uint8_t *bytes,
+static void closing_frames(struct conn *conn, const struct ws_rules *rules, uint8_t *bytes,
                            size_t len)
 {
     struct ws_item item;
     while (!conn->deaf && ws_next(&conn->reader, rules, &bytes, &len, &item)) {
         if (item.kind == WS_ITEM_CLOSE)
-            return false;
-        conn->deaf = item.kind == WS_ITEM_BAD;
+            end_sending(conn);
+        else
+            conn->deaf = item.kind == WS_ITEM_BAD;
     }
-    return true;
 }
 
-/* False: drop the connection. */
-static bool on_item(struct conn *conn, const struct ws_item *item)
+static void on_item(struct conn *conn, const struct ws_item *item)
 {
     switch (item->kind) {
     case WS_ITEM_MESSAGE: on_message(conn, item); break;
@@ -258,10 +265,9 @@ static bool on_item(struct conn *conn, const struct ws_item *item)
             write_control(conn, WS_PONG, item->payload, item->len);
         break;
     case WS_ITEM_PONG: break; /* heard_ms was set by the bytes */
-    case WS_ITEM_CLOSE: on_close_frame(conn, item); return false;
+    case WS_ITEM_CLOSE: on_close_frame(conn, item); break;
     case WS_ITEM_BAD: on_bad_input(conn, item); break;
     }
-    return true;
 }
 
 /* What is held is read on in a later turn, with on_writable. */
@@ -287,14 +293,14 @@ static bool read_frames(struct conn *conn, uint8_t *bytes, size_t len)
     struct ws_item item;
     unsigned items = 0;
     while (conn->state == CONN_OPEN && !conn->paused && items++ < ITEMS_MAX &&
-           share_is_left(conn) && ws_next(&conn->reader, &rules, &bytes, &len, &item)) {
-        if (!on_item(conn, &item))
-            return false;
-    }
+           share_is_left(conn) && ws_next(&conn->reader, &rules, &bytes, &len, &item))
+        on_item(conn, &item);
     if (conn->state == CONN_OPEN && !hold(conn, bytes, len))
         return false;
     ask_for_turn(conn);
-    return conn->state != CONN_CLOSING || closing_frames(conn, &rules, bytes, len);
+    if (conn->state == CONN_CLOSING)
+        closing_frames(conn, &rules, bytes, len);
+    return true;
 }
 
 bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len)

@@ -112,7 +112,14 @@ int stream_fd(const struct stream *stream)
 
 void stream_shut(struct stream *stream)
 {
-    if (stream->wsi != NULL && stream->tls == NULL && !stream_blocked(stream))
+    if (stream->wsi == NULL || stream->killed)
+        return;
+    if (stream->tls != NULL) {
+        tls_shut(stream->tls);
+        write_records(stream);
+    }
+    stream->shut_due = stream_blocked(stream);
+    if (!stream->shut_due && !stream->killed)
         shutdown(stream_fd(stream), SHUT_WR);
 }
 
@@ -200,6 +207,8 @@ static bool on_writable(struct stream *stream)
     if (stream->stalled) {
         stream->stalled = false;
         update_reading(stream);
+        if (stream->shut_due)
+            stream_shut(stream);
         lws_callback_on_writable(stream->wsi);
         return true;
     }

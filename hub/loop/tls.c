@@ -252,6 +252,14 @@ enum status tls_write(struct tls *tls, const void *bytes, size_t len)
     return SSL_write_ex(tls->ssl, bytes, len, &n) == 1 && n == len ? STATUS_OK : STATUS_IO;
 }
 
+void tls_shut(struct tls *tls)
+{
+    if (!tls_ready(tls) || tls->ended || (SSL_get_shutdown(tls->ssl) & SSL_SENT_SHUTDOWN))
+        return;
+    ERR_clear_error();
+    SSL_shutdown(tls->ssl);
+}
+
 size_t tls_pending(struct tls *tls, const uint8_t **bytes)
 {
     char *at = NULL;

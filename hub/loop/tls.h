@@ -41,6 +41,8 @@ size_t tls_read(struct tls *tls, uint8_t *out, size_t cap);
 bool tls_ended(const struct tls *tls);
 /* Takes plain bytes; only once ready. */
 MUST_USE enum status tls_write(struct tls *tls, const void *bytes, size_t len);
+/* Makes the record that ends our direction (close_notify), once. Nothing can be written after it. */
+void tls_shut(struct tls *tls);
 /* Bytes for the socket, to be written now; tls_sent drops them. */
 size_t tls_pending(struct tls *tls, const uint8_t **bytes);
 void tls_sent(struct tls *tls);

@@ -127,6 +127,8 @@ export class Peer {
 
   answered() { return this.when(() => this.head !== null, 'an answer') }
   ended() { return this.when(() => this.end !== null, 'end') }
+  /** The hub has ended the connection and so has this side, all its bytes sent: a reset would have shown by now. */
+  closed() { return new Promise((resolve) => { if (this.socket.closed) resolve(); else this.socket.once('close', resolve) }) }
   got(count) { return this.when(() => this.messages.length >= count, `${count} messages`) }
 
   /** Writes frames in one piece, or cut into pieces of `size` bytes each of which has a read of its own. */

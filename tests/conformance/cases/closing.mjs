@@ -113,4 +113,22 @@ const answersLate = {
   },
 }
 
-export const cases = [...valid, ...invalid, ...reasons, ...lengths, ...AFTER, ...begun, pongFirst, messagesFirst, hubEnds, answersLate]
+/**
+ * A socket that is closed with bytes unread answers with a reset, which can overtake the close frame: then a browser
+ * says 1006. The hub stands still while they are sent, so that it finds more than a read holds, and more
+ * is still to come.
+ */
+const noReset = [['a close frame', closeFrame(1000), 1000], ['an ill-formed frame', frame(3, 'ill-formed', { rsv: 7 }), 1002]].map(([name, first, code]) => ({
+  name: `a flood behind ${name} is no reason for a reset`,
+  async run(rig) {
+    const peer = await rig.open(`/u/${rig.vin()}?echo`)
+    await rig.plain.whilePaused(() => peer.send([first, Buffer.alloc(4_000_000, 0xa5)]))
+    await peer.closed()
+    assert.equal(peer.socket.errored, null)
+    assert.equal(peer.fault, null)
+    assert.equal(peer.close?.code, code)
+    assert.equal(peer.end, 'fin')
+  },
+}))
+
+export const cases = [...valid, ...invalid, ...reasons, ...lengths, ...AFTER, ...begun, ...noReset, pongFirst, messagesFirst, hubEnds, answersLate]
