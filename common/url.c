@@ -7,12 +7,8 @@
 #include <strings.h>
 
 #include "common/text.h"
+#include "common/url_query.h"
 #include "common/url_template.h"
-
-struct span {
-    const char *at;
-    size_t len;
-};
 
 static struct span span_of(const char *from, const char *to)
 {
@@ -163,144 +159,208 @@ static enum status parse_path(struct request *request, struct span path)
 
 /* ---- the query ---- */
 
-struct item {
-    struct span raw;
-    char name[CONF_NAME_MAX +
-              1];   /* decoded; "" where it is longer than any name the hub knows, or unreadable */
-    bool has_value; /* there is a '=' */
-    struct span value; /* raw */
-};
-
-static struct item read_item(struct span raw)
+static enum status check_vin(struct request *request, struct span value, char **out)
 {
-    struct item item = {.raw = raw};
-    const char *end = raw.at + raw.len;
-    const char *equals = find_byte(raw, '=');
-    char name[3 * CONF_NAME_MAX + 1];
-    size_t len = (size_t)(equals - raw.at), decoded;
-
-    item.has_value = equals != end;
-    item.value = item.has_value ? span_of(equals + 1, end) : span_of(end, end);
-    if (len < sizeof(name) && text_percent_decode(raw.at, len, name, &decoded) == STATUS_OK &&
-        decoded < sizeof(item.name) && memchr(name, '\0', decoded) == NULL)
-        memcpy(item.name, name, decoded + 1);
-    return item;
-}
-
-static enum status take_vin(struct request *request, const struct item *item)
-{
-    if (request->target.vin != NULL)
-        return refuse(request, "the URL names the vin twice");
-    return decode_part(request, item->value, &request->target.vin);
-}
-
-static enum status take_replay(struct request *request, const struct item *item)
-{
-    uint64_t number = 0;
-    if (request->target.has_replay)
-        return refuse(request, "replay is given twice");
-    if (item->value.len == 0)
-        return refuse(request, "replay is not a number");
-    for (size_t i = 0; i < item->value.len; i++) {
-        char digit = item->value.at[i];
-        if (digit < '0' || digit > '9')
-            return refuse(request, "replay is not a number");
-        number = number * 10 + (uint64_t)(digit - '0');
-        if (number > UINT32_MAX)
-            return refuse(request, "replay is too large a number");
-    }
-    request->target.has_replay = true;
-    request->target.replay = (uint32_t)number;
-    return STATUS_OK;
-}
-
-/* The value as a C string. STATUS_INVALID where it has a bad escape or holds a NUL. */
-static enum status decode_value(struct span value, char **out)
-{
-    char *text = malloc(value.len + 1);
-    size_t len;
-    if (text == NULL)
-        return STATUS_NO_MEMORY;
-    if (text_percent_decode(value.at, value.len, text, &len) != STATUS_OK ||
-        memchr(text, '\0', len) != NULL) {
-        free(text);
-        return STATUS_INVALID;
-    }
-    *out = text;
-    return STATUS_OK;
-}
-
-static enum status take_token(struct request *request, const struct item *item)
-{
-    if (request->target.token != NULL)
-        return refuse(request, "token is given twice");
-    enum status status = decode_value(item->value, &request->target.token);
+    char *text;
+    enum status status = query_decode(value, &text);
     if (status == STATUS_INVALID)
-        return refuse(request, "token has a bad escape");
+        return refuse(request, "the vin has a bad escape or a NUL byte");
+    if (status != STATUS_OK)
+        return status;
+    status = check_decoded(request, (struct span){text, strlen(text)});
+    if (status == STATUS_OK)
+        *out = text;
+    else
+        free(text);
     return status;
 }
 
-static enum status take_resume(struct request *request, const struct item *item)
+static void keep_bytes(struct request *request, const char *bytes, size_t len)
+{
+    memcpy(request->target.query + request->query_len, bytes, len);
+    request->query_len += len;
+    request->target.query[request->query_len] = '\0';
+}
+
+static void keep_item(struct request *request, struct span raw)
+{
+    keep_bytes(request, request->query_len == 0 ? "?" : "&", 1);
+    keep_bytes(request, raw.at, raw.len);
+}
+
+/* The upstream gets the vin in a form that every backend reads alike: its name without escapes, a
+ * space as %20 ('+' is a plus for some), no raw ';' (the end of an item for some). */
+static void keep_vin(struct request *request, struct span value)
+{
+    keep_item(request, (struct span){"vin=", 4});
+    for (size_t i = 0; i < value.len; i++) {
+        if (value.at[i] == '+')
+            keep_bytes(request, "%20", 3);
+        else if (value.at[i] == ';')
+            keep_bytes(request, "%3B", 3);
+        else
+            keep_bytes(request, value.at + i, 1);
+    }
+}
+
+static enum status take_vin(struct request *request, const struct query_item *item)
+{
+    if (request->target.vin != NULL)
+        return refuse(request, "the URL names the vin twice");
+    enum status status = check_vin(request, item->value, &request->target.vin);
+    if (status == STATUS_OK)
+        keep_vin(request, item->value);
+    return status;
+}
+
+/* Digits only; at most UINT32_MAX. */
+static bool read_number(const char *text, uint32_t *out)
+{
+    uint64_t number = 0;
+    if (*text == '\0')
+        return false;
+    for (const char *c = text; *c != '\0'; c++) {
+        if (*c < '0' || *c > '9')
+            return false;
+        number = number * 10 + (uint64_t)(*c - '0');
+        if (number > UINT32_MAX)
+            return false;
+    }
+    *out = (uint32_t)number;
+    return true;
+}
+
+static enum status take_replay(struct request *request, const struct query_item *item)
+{
+    if (request->target.has_replay)
+        return refuse(request, "replay is given twice");
+    char *text;
+    enum status status = query_decode(item->value, &text);
+    if (status == STATUS_NO_MEMORY)
+        return status;
+    bool read = status == STATUS_OK && read_number(text, &request->target.replay);
+    if (status == STATUS_OK)
+        free(text);
+    if (!read)
+        return refuse(request, "replay is not a number from 0 to 4294967295");
+    request->target.has_replay = true;
+    return STATUS_OK;
+}
+
+/* "2" or "0.5", in thousandths; further digits are cut off. */
+static bool read_thousandths(const char *text, uint32_t *out)
+{
+    size_t whole = strspn(text, "0123456789"), rest = 0;
+    uint32_t number = 0, unit = 100;
+    if (whole == 0 || whole > 6)
+        return false;
+    for (size_t i = 0; i < whole; i++)
+        number = number * 10 + (uint32_t)(text[i] - '0');
+    number *= 1000;
+    if (text[whole] == '.') {
+        rest = strspn(text + whole + 1, "0123456789");
+        if (rest == 0)
+            return false;
+        for (size_t i = 0; i < rest; i++, unit /= 10)
+            number += unit * (uint32_t)(text[whole + 1 + i] - '0');
+        rest++;
+    }
+    *out = number;
+    return text[whole + rest] == '\0';
+}
+
+static enum status take_rate(struct request *request, const struct query_item *item)
+{
+    if (request->target.rate_milli != 0)
+        return refuse(request, "rate is given twice");
+    char *text;
+    uint32_t rate = 0;
+    enum status status = query_decode(item->value, &text);
+    if (status == STATUS_NO_MEMORY)
+        return status;
+    bool read = status == STATUS_OK && read_thousandths(text, &rate);
+    if (status == STATUS_OK)
+        free(text);
+    if (!read || rate < RATE_MIN_MILLI || rate > RATE_MAX_MILLI)
+        return refuse(request, "rate is not a number from 0.1 to 100");
+    request->target.rate_milli = rate;
+    return STATUS_OK;
+}
+
+/* What is wrong with a token does not refuse the handshake, which a page could not read. */
+static enum status take_token(struct request *request, const struct query_item *item)
+{
+    struct target *target = &request->target;
+    if (item->value.len == 0)
+        return STATUS_OK;
+    if (target->token != NULL) {
+        target->token_flaw = "token is given twice";
+        return STATUS_OK;
+    }
+    enum status status = query_decode(item->value, &target->token);
+    if (status == STATUS_INVALID)
+        target->token_flaw = "token has a bad escape";
+    return status == STATUS_INVALID ? STATUS_OK : status;
+}
+
+static enum status protocol_client(struct request *request, const struct query_item *item)
 {
     if (request->target.resume != NULL)
         return STATUS_OK;
-    enum status status = decode_value(item->value, &request->target.resume);
+    enum status status = query_decode(item->value, &request->target.resume);
     if (status != STATUS_INVALID)
         return status;
     request->target.resume = strdup("");
     return request->target.resume == NULL ? STATUS_NO_MEMORY : STATUS_OK;
 }
 
-static void keep_item(struct request *request, const struct item *item)
+/* True: the item names the service, the first that does. */
+static bool take_service(struct request *request, const struct query_item *item)
 {
-    struct target *target = &request->target;
-    target->query[request->query_len] = request->query_len == 0 ? '?' : '&';
-    memcpy(target->query + request->query_len + 1, item->raw.at, item->raw.len);
-    request->query_len += 1 + item->raw.len;
-    target->query[request->query_len] = '\0';
+    if (item->value.len > 0 || request->target.service != NULL)
+        return false;
+    struct service *service = conf_service(request->conf, item->name, strlen(item->name));
+    if (service == NULL)
+        return false;
+    request->target.service = service_ref(service);
+    return true;
 }
 
-static enum status take_item(struct request *request, const struct item *item)
+static enum status take_item(struct request *request, const struct query_item *item)
 {
-    struct target *target = &request->target;
-    if (!item->has_value && target->service == NULL) {
-        struct service *service = conf_service(request->conf, item->name, strlen(item->name));
-        if (service != NULL) {
-            target->service = service_ref(service);
-            return STATUS_OK;
-        }
-    }
+    const struct url_options *options = request->options;
+    if (take_service(request, item))
+        return STATUS_OK;
     if (strcmp(item->name, "replay") == 0)
         return take_replay(request, item);
-    if (strcmp(item->name, "token") == 0 && request->options->take_token)
+    if (options->take_token && strcmp(item->name, "token") == 0)
         return take_token(request, item);
-    if (strcmp(item->name, "resume") == 0 && request->options->take_resume)
-        return take_resume(request, item);
-
-    enum status status = strcmp(item->name, "vin") == 0 ? take_vin(request, item) : STATUS_OK;
-    if (status == STATUS_OK)
-        keep_item(request, item); /* the vin too: the upstream reads it there */
-    return status;
+    if (options->protocol_client && strcmp(item->name, "resume") == 0)
+        return protocol_client(request, item);
+    if (options->protocol_client && strcmp(item->name, "rate") == 0)
+        return take_rate(request, item);
+    switch (query_vin(item)) {
+    case QUERY_VIN: return take_vin(request, item);
+    case QUERY_VIN_UNSURE:
+        return refuse(request, "the query names the vin in a way that backends read differently");
+    case QUERY_VIN_NONE: keep_item(request, item->raw); break;
+    }
+    return STATUS_OK;
 }
 
 static enum status parse_query(struct request *request, struct span query)
 {
-    request->target.query = malloc(query.len + 2);
+    /* Each byte of the vin may become an escape; then "vin=", its '&' and the end. */
+    request->target.query = malloc(3 * query.len + 8);
     if (request->target.query == NULL)
         return STATUS_NO_MEMORY;
     request->target.query[0] = '\0';
 
-    const char *end = query.at + query.len;
-    const char *at = query.at;
-    while (at < end) {
-        const char *next = find_byte(span_of(at, end), '&');
-        if (next > at) {
-            struct item item = read_item(span_of(at, next));
-            enum status status = take_item(request, &item);
-            if (status != STATUS_OK)
-                return status;
-        }
-        at = next + 1;
+    struct query_item item;
+    while (query_next(&query, &item)) {
+        enum status status = take_item(request, &item);
+        if (status != STATUS_OK)
+            return status;
     }
     return STATUS_OK;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/text.h"
+#include "common/url_query.h"
 
 enum placeholder {
     PLACEHOLDER_PATH,
@@ -175,16 +176,43 @@ static const char *key_template(const struct target *target)
     return lacks_vin || lacks_user ? "{path}{query}" : text;
 }
 
+/* The query without credentials, which a digest stands for; '~' marks it. */
+static void put_key_query(struct bounded *key, const char *query)
+{
+    struct span rest = {query, strlen(query)};
+    struct query_item item;
+    const char *mark = "?";
+    if (rest.len > 0) {
+        rest.at++;
+        rest.len--;
+    }
+    for (; query_next(&rest, &item); mark = "&") {
+        put_text(key, mark);
+        if (!query_is_secret(&item)) {
+            put(key, item.raw.at, item.raw.len);
+            continue;
+        }
+        struct span secret = item.value.len > 0 ? item.value : item.raw;
+        char digest[QUERY_DIGEST_LEN + 1];
+        query_digest(secret, digest);
+        put(key, item.raw.at, item.raw.len - secret.len);
+        put_text(key, "~");
+        put_text(key, digest);
+    }
+}
+
 enum status template_session_key(const struct target *target, char out[SESSION_KEY_MAX],
                                  size_t *out_len)
 {
     struct bounded key = {.bytes = out, .cap = SESSION_KEY_MAX};
     struct piece piece;
     for (const char *at = key_template(target); next_piece(&at, &piece) == STATUS_OK;) {
-        if (piece.is_placeholder)
-            put_text(&key, value_of(target, piece.placeholder));
-        else
+        if (!piece.is_placeholder)
             put(&key, piece.text, piece.len);
+        else if (piece.placeholder == PLACEHOLDER_QUERY)
+            put_key_query(&key, target->query);
+        else
+            put_text(&key, value_of(target, piece.placeholder));
     }
     if (key.full)
         return STATUS_LIMIT;

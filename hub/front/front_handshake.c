@@ -309,7 +309,7 @@ static void serve(struct conn *conn, struct request *request)
         return;
     }
     struct url_options options = {.take_token = front->conf->auth.mode == AUTH_JWT,
-                                  .take_resume = request->kind != CLIENT_RAW};
+                                  .protocol_client = request->kind != CLIENT_RAW};
     struct http_text path = path_of(request->head.start[1]);
     struct target target;
     const char *why;

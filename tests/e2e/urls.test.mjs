@@ -34,6 +34,10 @@ const ACCEPTED = [
   ['/admin/VIN8?remoteWs=1&otherWs', '/other/admin/VIN8?remoteWs=1', 'otherWs:VIN8'],
   ['/admin/VIN9?remoteWs&replay=0&x=y', '/base/admin/VIN9?x=y', 'remoteWs:VIN9'],
   ['/ws?remoteWs&vin=VIN%2010', '/base/ws?vin=VIN%2010', 'remoteWs:VIN%2010'],
+  ['/admin/VIN11?otherWs=', '/other/admin/VIN11', 'otherWs:VIN11'],
+  ['/ws?remoteWs=&vin=VIN+12', '/base/ws?vin=VIN%2012', 'remoteWs:VIN%2012'],
+  ['/ws?remoteWs&vin=VIN%2B12', '/base/ws?vin=VIN%2B12', 'remoteWs:VIN%2B12'],
+  ['/ws?remoteWs&%76in=VIN;12&k=a+b', '/base/ws?vin=VIN%3B12&k=a+b', 'remoteWs:VIN;12'],
   [`/u/${VIN256}?remoteWs`, `/base/u/${VIN256}`, `remoteWs:${VIN256}`],
 ]
 

@@ -288,7 +288,7 @@ static void client_join(struct end_client *client, struct fuzz_input *input, str
                         (unsigned)(how & 1));
     struct target target;
     const char *why;
-    const struct url_options options = {.take_resume = client->protocol != CLIENT_RAW};
+    const struct url_options options = {.protocol_client = client->protocol != CLIENT_RAW};
     if (url_parse(conf, request, (size_t)len, &options, &target, &why) != STATUS_OK)
         return; /* its service is not in this configuration */
     client->node = node;

@@ -397,7 +397,7 @@ static void on_start_turn(void *ctx)
              client->token.offset, client->id);
     snprintf(request, sizeof request, "/u/v%d?svc%s", client->session,
              client->protocol && client->has_token ? resume : "");
-    struct url_options options = {.take_resume = client->protocol};
+    struct url_options options = {.protocol_client = client->protocol};
     struct target target;
     const char *why;
     if (url_parse(world->conf, request, strlen(request), &options, &target, &why) != STATUS_OK)
