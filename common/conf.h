@@ -115,12 +115,12 @@ struct conf {
     size_t origins_len;
     struct {
         enum auth_mode mode;
-        char *algorithm; /* HS256 HS384 HS512 RS256 ES256 */
+        char *algorithm; /* HS256 HS384 HS512 RS256 ES256 EdDSA */
         char *secret_file, *public_key_file;
         char *secret;     /* of HS algorithms: VINHUB_JWT_SECRET, or what secret_file holds; never
                              printed */
-        char *public_key; /* of RS256 and ES256: what public_key_file holds, PEM; NULL where it is
-                             not needed */
+        char *public_key; /* of the others: what public_key_file holds, PEM; NULL where it is not
+                             needed */
         char *audience, *issuer;
     } auth;
     struct {

@@ -252,6 +252,11 @@ static const char *key_flaw(EVP_PKEY *key, const char *algorithm)
             return "it is no RSA key";
         return EVP_PKEY_bits(key) < RSA_BITS_MIN ? "it has less than 2048 bits" : NULL;
     }
+    if (strcmp(algorithm, "EdDSA") == 0) {
+        int kind = EVP_PKEY_base_id(key);
+        return kind == EVP_PKEY_ED25519 || kind == EVP_PKEY_ED448 ? NULL
+                                                                  : "it is no Ed25519 or Ed448 key";
+    }
     if (EVP_PKEY_base_id(key) != EVP_PKEY_EC ||
         EVP_PKEY_get_group_name(key, curve, sizeof(curve), NULL) != 1)
         return "it is no EC key";

@@ -4,11 +4,11 @@
 
 # folder | layers it may include from | libraries it may include, as prefixes of the header's name
 set(table
-  "common|common|jansson jwt openssl/ yaml zlib utarray uthash utlist"
+  "common|common|jansson openssl/ yaml zlib utarray uthash utlist"
   "hub/loop|common loop|event2/ libwebsockets openssl/ uthash utlist"
   "hub/bus|common loop bus|uthash utlist"
   "hub/core|common bus core|uthash utlist"
-  "hub/front|common loop core front|jansson jwt openssl/ uthash utlist zlib"
+  "hub/front|common loop core front|jansson openssl/ uthash utlist zlib"
   "hub/upstream|common loop core upstream|openssl/ uthash utlist"
   "hub/admin|common loop bus core admin|event2/ jansson uthash utlist"
   "hub/app|common loop bus core front upstream admin app|jansson openssl/ uthash utlist"
@@ -20,7 +20,7 @@ set(codecs_may "msgpack")
 set(redis_may "event2/;hiredis/;openssl/")
 
 set(layers "admin|app|bus|common|core|ctl|front|loop|upstream")
-set(libraries "event2/|event\\.h|hiredis|jansson|jwt|libwebsockets|msgpack|openssl/|utarray|uthash|utlist|yaml|zlib")
+set(libraries "event2/|event\\.h|hiredis|jansson|libwebsockets|msgpack|openssl/|utarray|uthash|utlist|yaml|zlib")
 
 function(check file allowed out)
   get_filename_component(name "${file}" NAME)

@@ -1,18 +1,16 @@
 /*
- * Tokens (contract section 8): where one is looked for, what of it is checked, and when it ends.
- *
- * libjwt checks the signature. The algorithm is compared with the configured one before it is
- * asked, so that a public key is never taken for a shared secret.
+ * Tokens (contract section 8): where one is looked for, what its claims must say, and when it ends.
+ * The signature is front_token.c's.
  */
 #include <jansson.h>
-#include <jwt.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "common/clock.h"
 #include "common/text.h"
 #include "front/front_private.h"
+#include "front/front_token.h"
 
 #define LEEWAY_S 5 /* for clocks that differ */
 
@@ -35,7 +33,43 @@ static bool find_in_protocols(const struct http_head *head, struct http_text *ou
     return false;
 }
 
-/* "a=1; token=x" (RFC 6265 section 4.2.1). */
+/* "Bearer TOKEN" (RFC 6750 section 2.1); of another scheme the field says nothing here. */
+static bool find_in_authorization(const struct http_head *head, struct http_text *out)
+{
+    static const char scheme[] = "bearer ";
+    size_t index = 0, len = sizeof(scheme) - 1;
+    struct http_text value;
+    while (http_head_next(head, "authorization", &index, &value)) {
+        if (value.len <= len || strncasecmp(value.at, scheme, len) != 0)
+            continue;
+        while (len < value.len && value.at[len] == ' ')
+            len++;
+        *out = (struct http_text){value.at + len, value.len - len};
+        return out->len > 0;
+    }
+    return false;
+}
+
+/* "token=x", with or without quotes (RFC 6265 section 4.1.1). */
+static bool read_cookie(struct http_text pair, struct http_text *out)
+{
+    static const char name[] = "token=";
+    size_t len = sizeof(name) - 1;
+    while (pair.len > 0 && (pair.at[0] == ' ' || pair.at[0] == '\t')) {
+        pair.at++;
+        pair.len--;
+    }
+    while (pair.len > 0 && (pair.at[pair.len - 1] == ' ' || pair.at[pair.len - 1] == '\t'))
+        pair.len--;
+    if (pair.len <= len || memcmp(pair.at, name, len) != 0)
+        return false;
+    *out = (struct http_text){pair.at + len, pair.len - len};
+    if (out->len >= 2 && out->at[0] == '"' && out->at[out->len - 1] == '"')
+        *out = (struct http_text){out->at + 1, out->len - 2};
+    return out->len > 0;
+}
+
+/* The first cookie of that name that is not empty. */
 static bool find_in_cookies(const struct http_head *head, struct http_text *out)
 {
     size_t index = 0;
@@ -44,82 +78,36 @@ static bool find_in_cookies(const struct http_head *head, struct http_text *out)
         while (value.len > 0) {
             const char *end = memchr(value.at, ';', value.len);
             size_t len = end == NULL ? value.len : (size_t)(end - value.at);
-            if (len > 6 && memcmp(value.at, "token=", 6) == 0) {
-                *out = (struct http_text){value.at + 6, len - 6};
+            if (read_cookie((struct http_text){value.at, len}, out))
                 return true;
-            }
             size_t taken = end == NULL ? len : len + 1;
             value.at += taken;
             value.len -= taken;
-            while (value.len > 0 && value.at[0] == ' ') {
-                value.at++;
-                value.len--;
-            }
         }
     }
     return false;
 }
 
-static char *find_token(const struct conf *conf, const struct http_head *head,
-                        const struct target *target)
+/* The first source that has one (contract section 8). *out is NULL and the result says why where
+ * there is none that can be read; the caller frees *out. */
+static const char *find_token(const struct conf *conf, const struct http_head *head,
+                              const struct target *target, char **out)
 {
     struct http_text token;
-    if (find_in_protocols(head, &token))
-        return strndup(token.at, token.len);
-    if (target->token != NULL)
-        return strdup(target->token);
+    *out = NULL;
+    if (find_in_protocols(head, &token) || find_in_authorization(head, &token))
+        *out = strndup(token.at, token.len);
+    else if (target->token_flaw != NULL)
+        return target->token_flaw;
+    else if (target->token != NULL)
+        *out = strdup(target->token);
     /* A browser sends a cookie whichever page opens the socket: without a check of the Origin any
      * page could. */
-    if (conf->origins_len > 0 && find_in_cookies(head, &token))
-        return strndup(token.at, token.len);
-    return NULL;
-}
-
-/* --- the signature --- */
-
-/* The header's "alg", without trusting anything else of it. */
-static bool names_algorithm(const char *token, const char *algorithm)
-{
-    size_t len = strcspn(token, ".");
-    unsigned char padded[1024], plain[sizeof(padded)];
-    if (len == 0 || len + 4 > sizeof(padded))
-        return false;
-    memcpy(padded, token, len);
-    for (size_t i = 0; i < len; i++)
-        padded[i] = padded[i] == '-' ? '+' : padded[i] == '_' ? '/' : padded[i];
-    while (len % 4 != 0)
-        padded[len++] = '=';
-    int plain_len = EVP_DecodeBlock(plain, padded, (int)len);
-    if (plain_len <= 0)
-        return false;
-    json_t *header = json_loadb((const char *)plain, (size_t)plain_len, JSON_DISABLE_EOF_CHECK,
-                                NULL);
-    const char *named = json_string_value(json_object_get(header, "alg"));
-    /* What a header calls critical must be understood (RFC 7515 section 4.1.11), and nothing is. */
-    bool same = named != NULL && strcmp(named, algorithm) == 0 &&
-                json_object_get(header, "crit") == NULL;
-    json_decref(header);
-    return same;
-}
-
-/* The claims of a token whose signature is right; NULL else. */
-static json_t *verified_claims(const struct conf *conf, const char *token)
-{
-    if (!names_algorithm(token, conf->auth.algorithm))
-        return NULL;
-    bool shared = strncmp(conf->auth.algorithm, "HS", 2) == 0;
-    const char *key = shared ? conf->auth.secret : conf->auth.public_key;
-    jwt_t *jwt = NULL;
-    if (key == NULL || jwt_decode(&jwt, token, (const unsigned char *)key, (int)strlen(key)) != 0)
-        return NULL;
-    json_t *claims = NULL;
-    if (jwt_get_alg(jwt) == jwt_str_alg(conf->auth.algorithm)) {
-        char *text = jwt_get_grants_json(jwt, NULL);
-        claims = text == NULL ? NULL : json_loads(text, 0, NULL);
-        free(text);
-    }
-    jwt_free(jwt);
-    return claims;
+    else if (conf->origins_len > 0 && find_in_cookies(head, &token))
+        *out = strndup(token.at, token.len);
+    else
+        return "token missing";
+    return *out == NULL ? "out of memory" : NULL;
 }
 
 /* --- the claims --- */
@@ -195,16 +183,17 @@ const char *auth_check(const struct conf *conf, const struct http_head *head,
     *ends_ms = UINT64_MAX;
     if (conf->auth.mode == AUTH_NONE)
         return NULL;
-    char *token = find_token(conf, head, target);
-    if (token == NULL)
-        return "token missing";
-    json_t *claims = verified_claims(conf, token);
+    char *token;
+    const char *wrong = find_token(conf, head, target, &token);
+    if (wrong != NULL)
+        return wrong;
+    json_t *claims = token_claims(conf, token, &wrong);
     free(token);
     if (claims == NULL)
-        return "token invalid";
+        return wrong;
 
     double now_s = (double)clock_unix_ms() / 1000.0;
-    const char *wrong = claims_wrong(conf, claims, target, now_s);
+    wrong = claims_wrong(conf, claims, target, now_s);
     double left_s = json_number_value(json_object_get(claims, "exp")) - now_s;
     if (left_s <= 0)
         left_s += LEEWAY_S;            /* taken for the leeway's sake, it lasts as long as that */

@@ -71,6 +71,13 @@ test('a token must be whole, in time and cover what the URL names', async (t) =>
     ['another secret', token(claims(), { key: 'f'.repeat(64) }), /invalid/],
     ['something critical', token(claims(), { key: SECRET, head: { crit: ['b64'], b64: false } }), /invalid/],
     ['no token at all', 'a.b.c', /invalid/],
+    ['one part', 'abc', /invalid/],
+    ['four parts', `${hs256()}.x`, /invalid/],
+    ['padded parts', hs256().replace('.', '=.'), /invalid/],
+    ...['jwt', 'at+jwt', 'AT+JWT', 'application/at+jwt', 'Application/Jwt', undefined].map((typ) =>
+      [`typ ${typ}`, token(claims(), { key: SECRET, head: { typ } }), 'open']),
+    ...['JWE', 'jwt2', '', 'text/jwt', 'application/', null, 1].map((typ) =>
+      [`typ ${typ}`, token(claims(), { key: SECRET, head: { typ } }), /typ/]),
   ]
   for (const [name, value, expected] of cases) {
     const got = await verdict(t, hub, `${PATH}&token=${value}`)
@@ -81,7 +88,7 @@ test('a token must be whole, in time and cover what the URL names', async (t) =>
   assert.ok(!hub.lines.some((line) => line.includes(SECRET) || /eyJ[\w-]+\.eyJ/.test(line)), 'no token in the log')
 })
 
-test('the token comes from the subprotocol, the query or the cookie, in this order', async (t) => {
+test('the token comes from the subprotocol, the Authorization header, the query or the cookie, in this order', async (t) => {
   const { hub, backend } = await withJwt(t, { more: { origins: ['app.example'] } })
   const foreign = hs256({ sub: 'bob' })
   const cookie = (value) => ({ headers: { Cookie: `a=b; token=${value}; c=d` } })
@@ -89,6 +96,17 @@ test('the token comes from the subprotocol, the query or the cookie, in this ord
   assert.equal(await verdict(t, hub, PATH, { protocols: ['vinhub.v1', 'bearer', foreign] }), '4001 token of another user')
   assert.equal(await verdict(t, hub, `${PATH}&token=${hs256()}`, { protocols: ['bearer', foreign] }), '4001 token of another user')
   assert.equal(await verdict(t, hub, PATH, cookie(hs256())), 'open')
+  const bearer = (value, more = {}) => ({ headers: { Authorization: value, ...more } })
+  assert.equal(await verdict(t, hub, PATH, bearer(`Bearer ${hs256()}`)), 'open')
+  assert.equal(await verdict(t, hub, PATH, bearer(`bearer  ${hs256()}`)), 'open')
+  assert.equal(await verdict(t, hub, `${PATH}&token=${hs256()}`, bearer(`Bearer ${foreign}`)), '4001 token of another user')
+  assert.equal(await verdict(t, hub, PATH, { ...bearer(`Bearer ${foreign}`), protocols: ['bearer', hs256()] }), 'open')
+  for (const nothing of ['Basic YTpi', 'Bearer', 'Bearer '])
+    assert.equal(await verdict(t, hub, PATH, bearer(nothing, { Cookie: `token=; token="${hs256()}"` })), 'open', nothing)
+  assert.equal(await verdict(t, hub, `${PATH}&token=`, cookie(hs256())), 'open', 'an empty one is none')
+  assert.equal(await verdict(t, hub, `${PATH}&token&token=${hs256()}`), 'open')
+  assert.equal(await verdict(t, hub, `${PATH}&token=${hs256()}&token=${hs256()}`), '4001 token is given twice')
+  assert.equal(await verdict(t, hub, `${PATH}&token=%zz`, cookie(hs256())), '4001 token has a bad escape')
   assert.equal(await verdict(t, hub, `${PATH}&token=${foreign}`, cookie(hs256())), '4001 token of another user')
   assert.ok(backend.upgrades.every(({ url }) => !url.includes('token')), 'no token reaches the backend')
 })
@@ -120,9 +138,13 @@ test('a token expires where no PINGs are sent, and while its client is not read'
   for (const browser of [quiet, paused]) assert.equal((await browser.ended(3000 + SLACK_MS)).code, 4001)
 })
 
-for (const alg of ['RS256', 'ES256']) {
+for (const alg of ['RS256', 'ES256', 'EdDSA']) {
   test(`${alg}: the public key verifies, and is no shared secret`, async (t) => {
-    const make = () => (alg === 'RS256' ? generateKeyPairSync('rsa', { modulusLength: 2048 }) : generateKeyPairSync('ec', { namedCurve: 'P-256' }))
+    const make = () => ({
+      RS256: () => generateKeyPairSync('rsa', { modulusLength: 2048 }),
+      ES256: () => generateKeyPairSync('ec', { namedCurve: 'P-256' }),
+      EdDSA: () => generateKeyPairSync('ed25519'),
+    })[alg]()
     const { publicKey, privateKey } = make()
     const file = join(scratch(t), 'public.pem')
     const pem = publicKey.export({ type: 'spki', format: 'pem' })
@@ -133,6 +155,8 @@ for (const alg of ['RS256', 'ES256']) {
     assert.match(await verdict(t, hub, `${PATH}&token=${token(claims(), { alg, key: make().privateKey })}`), /^4001/)
     assert.match(await verdict(t, hub, `${PATH}&token=${token(claims(), { key: pem })}`), /^4001/)
     assert.match(await verdict(t, hub, `${PATH}&token=${good.slice(0, -8)}AAAAAAAA`), /^4001/)
+    for (const broken of [good.slice(0, -4), `${good}AAAA`, `${good}=`, good.replace(/\.[^.]*$/, '.')])
+      assert.match(await verdict(t, hub, `${PATH}&token=${broken}`), /^4001/, broken.slice(-12))
   })
 }
 

@@ -32,6 +32,11 @@ static const char pem_p384[] = "-----BEGIN PUBLIC KEY-----\n"
                                "WVh/Fl4IeeuA92t1h4PbkRaAbtgDdZUe\n"
                                "-----END PUBLIC KEY-----\n";
 
+static const char pem_ed25519[] =
+    "-----BEGIN PUBLIC KEY-----\n"
+    "MCowBQYDK2VwAyEASsSwDMYBNBTOKQs7/ONr44nnFSKM9UhRXL2l6qIq+d4=\n"
+    "-----END PUBLIC KEY-----\n";
+
 static const char pem_certificate[] =
     "-----BEGIN CERTIFICATE-----\n"
     "MIIBfjCCASWgAwIBAgIUV6Q5Jzde7Tlc69YSbzLlWzaLHuEwCgYIKoZIzj0EAwIw\n"

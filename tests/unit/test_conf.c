@@ -373,7 +373,7 @@ static void a_mistake_names_file_line_key_and_what_is_allowed(void **state)
         {"origins: [\"https://a/b\"]\n" ONE_SERVICE, ":1: origins: "},
         {"auth: {mode: basic}\n" ONE_SERVICE, ":1: auth.mode: one of none, jwt"},
         {"auth: {algorithm: none}\n" ONE_SERVICE,
-         ":1: auth.algorithm: one of HS256, HS384, HS512, RS256, ES256"},
+         ":1: auth.algorithm: one of HS256, HS384, HS512, RS256, ES256, EdDSA"},
         {"log: {level: loud}\n" ONE_SERVICE, ":1: log.level: one of debug, info, warn, error"},
         {"default_service: zz\n" ONE_SERVICE,
          ":1: default_service: the name of a configured service is wanted (got \"zz\")"},
@@ -612,6 +612,9 @@ static void a_public_key_fits_its_algorithm(void **state)
         {"ES256", pem_rsa_2048, "it is no EC key"},
         {"ES256", pem_p384, "it is not on P-256"},
         {"ES256", pem_key, "there is none in it"},
+        {"EdDSA", pem_ed25519, NULL},
+        {"EdDSA", pem_p256, "it is no Ed25519 or Ed448 key"},
+        {"ES256", pem_ed25519, "it is no EC key"},
         {"RS256", "garbage", "there is none in it"},
         {"RS256", "", "there is none in it"},
     };
