@@ -22,6 +22,11 @@ uint64_t clock_boot_ms(void)
     return read_us(CLOCK_BOOTTIME) / 1000;
 }
 
+uint64_t clock_cpu_us(void)
+{
+    return read_us(CLOCK_THREAD_CPUTIME_ID);
+}
+
 uint64_t clock_unix_ms(void)
 {
     return read_us(CLOCK_REALTIME) / 1000;

@@ -12,5 +12,7 @@
 uint64_t clock_boot_ms(void);
 uint64_t clock_boot_us(void);
 uint64_t clock_unix_ms(void);
+/* Processor time that this thread has used, us. A system call, unlike the others. */
+uint64_t clock_cpu_us(void);
 
 #endif

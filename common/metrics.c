@@ -10,9 +10,10 @@
 #include "common/clock.h"
 
 struct metric_row {
-    const char *name; /* counters end in _total */
+    const char *name; /* counters end in _total; units are base units (seconds, bytes) */
     const char *type;
     const char *help;
+    double scale; /* printed value = kept value * scale; 0: as it is */
 };
 
 #define GAUGE(id, name, help)   [id] = {"vinhub_" name, "gauge", help}
@@ -25,8 +26,9 @@ static const struct metric_row metric_rows[METRIC_COUNT] = {
     GAUGE(METRIC_OWNED, "owned_sessions", "Sessions this node owns."),
     GAUGE(METRIC_BUS_CONNECTED, "bus_connected",
           "1 while commands and subscriptions reach Redis (or the bus is in memory)."),
-    GAUGE(METRIC_LOOP_LAG_MS, "loop_lag_ms",
-          "How late the event loop's timers run, in milliseconds."),
+    [METRIC_LOOP_LAG_MS] = {"vinhub_loop_lag_seconds", "gauge",
+                            "The latest that a timer of the event loop ran within the last second.",
+                            1e-3},
     GAUGE(METRIC_RSS_BYTES, "resident_memory_bytes", "Resident memory of the process."),
     COUNTER(METRIC_MESSAGES_IN, "messages_in", "Messages received from upstreams."),
     COUNTER(METRIC_MESSAGES_OUT, "messages_out", "Messages written to clients."),
@@ -119,6 +121,11 @@ static const struct histogram_row histogram_rows[HISTOGRAM_COUNT] = {
                                   1,
                                   {256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304,
                                    16777216}},
+    [HISTOGRAM_TURN] = {"vinhub_turn_seconds",
+                        "Processor time of one turn of the event loop.",
+                        1e-6,
+                        {100, 250, 500, 1000, 2500, 5000, 10000, 20000, 35000, 50000, 75000, 100000,
+                         250000, 500000, 1000000}},
 };
 
 static const struct metric_row service_rows[SERVICE_METRICS] = {
@@ -307,7 +314,11 @@ char *metrics_print(size_t *len)
 
     for (size_t i = 0; i < METRIC_COUNT; i++) {
         print_head(out, metric_rows[i].name, metric_rows[i].type, metric_rows[i].help);
-        fprintf(out, "%s %" PRIu64 "\n", metric_rows[i].name, values[i]);
+        if (metric_rows[i].scale != 0)
+            fprintf(out, "%s %.15g\n", metric_rows[i].name,
+                    (double)values[i] * metric_rows[i].scale);
+        else
+            fprintf(out, "%s %" PRIu64 "\n", metric_rows[i].name, values[i]);
     }
     print_reasons(out, "vinhub_dropped_total", "Messages dropped, by reason.", drop_names, drops,
                   DROP_REASONS);

@@ -84,6 +84,7 @@ enum histogram {
     HISTOGRAM_FANOUT,         /* clients a publication went to on this node */
     HISTOGRAM_CLIENT_QUEUE,   /* bytes in a client's queue, each time something has to wait in it */
     HISTOGRAM_UPSTREAM_QUEUE, /* the same for what waits for an upstream */
+    HISTOGRAM_TURN,           /* processor time of a turn, us */
     HISTOGRAM_COUNT
 };
 

@@ -2,7 +2,7 @@
  * The one event loop: libevent's base, its clock, its timers and signals, the hooks around a turn,
  * and lws on top of it.
  *
- * A turn is what one epoll_wait brings. The clock is read at the start of each callback, never
+ * A turn is what one epoll_wait brings, or as much of it as is done in 10 ms. The clock is read at the start of each callback, never
  * trusted across a write that may have been interrupted for long. At the end of each turn the hooks
  * run in the order in which they were added: that is where producers' output is written.
  */

@@ -148,6 +148,13 @@ export class Hub {
       .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0)
   }
 
+  /** How many turns of the event loop took more than so many seconds of processor time; one of the histogram's bounds. */
+  async turnsOver(seconds) {
+    const { body } = await this.admin('/metrics')
+    const sample = (name) => Number(body.split('\n').find((line) => line.startsWith(`vinhub_turn_seconds_${name} `)).split(' ')[1])
+    return sample('count') - sample(`bucket{le="${seconds}"}`)
+  }
+
   /** Resident memory in bytes. */
   rss() {
     return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${this.pid}/status`, 'utf8'))[1]) * 1024
