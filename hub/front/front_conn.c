@@ -39,6 +39,10 @@ void conn_set_state(struct conn *conn, enum conn_state state)
     conn->state = (uint8_t)state;
 }
 
+/* So much is still read, and thrown away, after the last word to a client: what was on its way then.
+ * A client that floods on waits for its reset. */
+#define DISCARD_MAX (256u * 1024)
+
 /* --- queues --- */
 
 static void dequeue(struct conn *conn)
@@ -316,6 +320,13 @@ bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len)
     return alive;
 }
 
+static void count_discarded(struct conn *conn, size_t len)
+{
+    conn->discarded += (uint32_t)len;
+    if (conn->discarded > DISCARD_MAX)
+        stream_pause(&conn->stream, true);
+}
+
 static bool on_bytes(void *owner, uint8_t *bytes, size_t len)
 {
     struct conn *conn = owner;
@@ -324,8 +335,10 @@ static bool on_bytes(void *owner, uint8_t *bytes, size_t len)
     conn->heard_ms = conn->front->now_ms;
     switch ((enum conn_state)conn->state) {
     case CONN_HANDSHAKE: return handshake_read(conn, bytes, len);
-    case CONN_OPEN:
-    case CONN_CLOSING: return conn_frames(conn, bytes, len);
+    case CONN_OPEN: return conn_frames(conn, bytes, len);
+    case CONN_CLOSING:
+        count_discarded(conn, len);
+        return conn_frames(conn, bytes, len);
     case CONN_REFUSED: /* what still comes is thrown away, so that the answer is not lost in a reset
                         */
     case CONN_GONE: break;

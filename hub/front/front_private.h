@@ -89,6 +89,7 @@ struct conn {
     uint32_t held_len;
     uint32_t due_ms;     /* of its queue; low 32 bits */
     uint32_t heard_ms;   /* of the last byte from the peer; low 32 bits */
+    uint32_t discarded;  /* bytes read since the close frame was sent */
     uint16_t close_code; /* what was seen or sent; 0: nothing yet */
     const char *why;     /* why we closed it; a static text or NULL */
 };
