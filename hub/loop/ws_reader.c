@@ -325,6 +325,12 @@ static bool read_head(struct ws_reader *reader, const struct ws_rules *rules, ui
     return true;
 }
 
+/* The limit may have been lowered since the message began. */
+static bool exceeds(size_t max, size_t have, uint64_t more)
+{
+    return have > max || more > max - have;
+}
+
 static bool too_large(const struct ws_reader *reader, const struct ws_rules *rules,
                       const struct head *head)
 {
@@ -333,7 +339,16 @@ static bool too_large(const struct ws_reader *reader, const struct ws_rules *rul
     const struct ws_partial *partial = reader->partial;
     bool compressed = head->opcode == WS_CONTINUATION ? partial->message_compressed : head->rsv1;
     size_t max = rules->message_max + (compressed ? rules->deflated_more : 0);
-    return head->len > max - (partial == NULL ? 0 : partial->message_len);
+    return exceeds(max, partial == NULL ? 0 : partial->message_len, head->len);
+}
+
+/* The same of a frame that is half read. */
+static bool rest_too_large(const struct ws_partial *partial, const struct ws_rules *rules)
+{
+    if (is_control(partial->head.opcode))
+        return false;
+    size_t max = rules->message_max + (partial->message_compressed ? rules->deflated_more : 0);
+    return exceeds(max, partial->message_len, partial->left);
 }
 
 /* The usual case: the frame lies whole in the input and is a message, or a control frame, by
@@ -408,6 +423,8 @@ bool ws_next(struct ws_reader *reader, const struct ws_rules *rules, uint8_t **b
         if (reader->partial != NULL && reader->partial->in_frame) {
             if (*len == 0)
                 return false;
+            if (rest_too_large(reader->partial, rules))
+                return bad(item, rules->too_large, "message too large");
             if (frame_read(reader->partial, bytes, len, item))
                 return true;
             continue;

@@ -124,6 +124,39 @@ static void refuses_by_the_header_alone(void **state)
     assert_int_equal(verdict(&server, &input), 1002);
 }
 
+/* The rules are those of the configuration in force, which may change between two reads. */
+static void a_lowered_limit_holds_for_a_message_under_way(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t first, cut, second; /* bytes of two fragments; cut: of the first that came before */
+        size_t limit;              /* of the second read */
+        unsigned code;
+    } cases[] = {
+        {900, 900, 50, 1000, 0},  {900, 900, 50, 950, 0},  {900, 900, 50, 949, 4003},
+        {900, 900, 50, 500, 4003}, {900, 900, 0, 900, 0},  {900, 900, 0, 899, 4003},
+        {900, 300, 0, 899, 4003},  {900, 300, 0, 200, 4003}, {900, 300, 0, 900, 0},
+    };
+    static const uint8_t noise[1000];
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct bytes input = {.len = 0};
+        struct ws_reader reader = {0};
+        struct ws_item item;
+        put(&input, 0x02, noise, cases[i].first, mask);
+        size_t first_read = 8 + cases[i].cut; /* its header has eight bytes */
+        put(&input, 0x00, noise, cases[i].second, mask);
+        uint8_t *at = input.at;
+        size_t len = first_read;
+        assert_false(ws_next(&reader, &server, &at, &len, &item));
+        struct ws_rules lowered = server;
+        lowered.message_max = cases[i].limit;
+        len = input.len - first_read;
+        bool found = ws_next(&reader, &lowered, &at, &len, &item);
+        assert_int_equal(found ? item.code : 0, cases[i].code);
+        ws_reader_fini(&reader);
+    }
+}
+
 static void checks_close_frames(void **state)
 {
     (void)state;
@@ -291,6 +324,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refuses_what_the_protocol_forbids),
         cmocka_unit_test(refuses_by_the_header_alone),
+        cmocka_unit_test(a_lowered_limit_holds_for_a_message_under_way),
         cmocka_unit_test(checks_close_frames),
         cmocka_unit_test(cuts_a_close_reason_between_characters),
         cmocka_unit_test(takes_rsv1_where_it_was_agreed),
