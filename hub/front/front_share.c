@@ -55,10 +55,16 @@ void share_forget(struct conn *conn)
     conn->front->sharing_len--;
 }
 
-/* True: it may go on. */
-static bool give(struct conn *conn)
+/* Of how many rounds it is out of debt. */
+static int32_t rounds_owed(const struct conn *conn)
 {
-    conn->share_bytes += SHARE_BYTES;
+    return conn->share_bytes > 0 ? 1 : -conn->share_bytes / SHARE_BYTES + 1;
+}
+
+/* True: it may go on. rounds: at most as many as it owes. */
+static bool give(struct conn *conn, int32_t rounds)
+{
+    conn->share_bytes += rounds * SHARE_BYTES;
     if (conn->share_bytes > SHARE_BYTES)
         conn->share_bytes = SHARE_BYTES;
     share_forget(conn);
@@ -69,16 +75,20 @@ static bool give(struct conn *conn)
     return conn->share_bytes > 0;
 }
 
-/* One round, or as many as it takes until someone is out of debt: a message has a bound. */
+/* One round, or as many at once as it takes until someone is out of debt. */
 void share_give(void *ctx)
 {
     struct front *front = ctx;
-    size_t woken = 0, round = front->sharing_len;
-    for (size_t n = 0; front->sharing != NULL && woken < SHARE_WAKE_MAX; n++) {
-        if (n >= round && woken > 0)
-            break;
-        woken += give(front->sharing) ? 1 : 0;
+    size_t woken = 0, waiting = front->sharing_len;
+    int32_t rounds = INT32_MAX;
+    struct conn *conn;
+    DL_FOREACH2(front->sharing, conn, share_next)
+    {
+        int32_t owed = rounds_owed(conn);
+        rounds = owed < rounds ? owed : rounds;
     }
+    for (; waiting > 0 && woken < SHARE_WAKE_MAX; waiting--)
+        woken += give(front->sharing, rounds) ? 1 : 0;
     if (front->sharing != NULL)
         loop_timer_start(front->share_timer, 0);
 }
