@@ -159,11 +159,9 @@ static bool is_scheme(const char *text, size_t len)
     return len > 0;
 }
 
-bool conf_is_origin(const char *text)
+bool conf_is_origin_rule(const char *text)
 {
     char copy[320], *host = copy, *port;
-    if (strcmp(text, "null") == 0)
-        return true;
     const char *scheme_end = strstr(text, "://");
     if (scheme_end != NULL && !is_scheme(text, (size_t)(scheme_end - text)))
         return false;
@@ -179,6 +177,30 @@ bool conf_is_origin(const char *text)
     if (strncmp(host, "*.", 2) == 0)
         host += 2;
     return is_host(host);
+}
+
+/* What else clients send: apps and opened files have origins of their own ("file://",
+ * "capacitor://localhost"). Of http and ws only what is an origin: a path would never match. */
+static bool is_literal_origin(const char *text)
+{
+    static const char *const web[] = {"http:", "https:", "ws:", "wss:"};
+    const char *colon = strchr(text, ':');
+    if (colon == NULL || !is_scheme(text, (size_t)(colon - text)))
+        return false;
+    for (size_t i = 0; i < sizeof(web) / sizeof(web[0]); i++) {
+        if (strncasecmp(text, web[i], strlen(web[i])) == 0)
+            return false;
+    }
+    for (const char *c = text; *c != '\0'; c++) {
+        if ((unsigned char)*c <= ' ' || *c == 0x7f)
+            return false;
+    }
+    return true;
+}
+
+bool conf_is_origin(const char *text)
+{
+    return strcmp(text, "null") == 0 || conf_is_origin_rule(text) || is_literal_origin(text);
 }
 
 /* RFC 9110 section 5.6.2: token. */

@@ -245,7 +245,7 @@ static unsigned default_port(struct http_text scheme)
     return http_text_is_word(scheme, "http") || http_text_is_word(scheme, "ws") ? 80 : 0;
 }
 
-/* [scheme://]host[:port] that conf_is_origin takes; host may stand in brackets. */
+/* [scheme://]host[:port] that conf_is_origin_rule takes; host may stand in brackets. */
 static struct origin parse_origin(struct http_text text)
 {
     struct origin origin = {.host = text};
@@ -276,12 +276,18 @@ static bool same_word(struct http_text a, struct http_text b)
     return a.len == b.len && strncasecmp(a.at, b.at, a.len) == 0;
 }
 
+static unsigned port_of(const struct origin *origin)
+{
+    return origin->port != 0 ? origin->port : default_port(origin->scheme);
+}
+
+/* A rule with a scheme is that very origin: without a port the scheme's own. */
 static bool origin_fits(const struct origin *origin, const struct origin *rule)
 {
-    if (rule->scheme.len > 0 && !same_word(rule->scheme, origin->scheme))
+    bool has_scheme = rule->scheme.len > 0;
+    if (has_scheme && !same_word(rule->scheme, origin->scheme))
         return false;
-    unsigned port = origin->port != 0 ? origin->port : default_port(origin->scheme);
-    if (rule->port != 0 && rule->port != port)
+    if ((has_scheme || rule->port != 0) && port_of(rule) != port_of(origin))
         return false;
     if (!rule->below)
         return same_word(rule->host, origin->host);
@@ -300,25 +306,23 @@ static bool is_origin(struct http_text text)
         return false;
     memcpy(copy, text.at, text.len);
     copy[text.len] = '\0';
-    return strstr(copy, "://") != NULL && strchr(copy, '*') == NULL && conf_is_origin(copy);
+    return strstr(copy, "://") != NULL && strchr(copy, '*') == NULL && conf_is_origin_rule(copy);
 }
 
+/* What stands in the list as it came counts, whatever it is; what is an origin also by the rules. */
 bool admit_origin(const struct admit *admit, const struct http_text *text)
 {
     if (text == NULL || admit->origins_len == 0)
         return true;
-    bool opaque = http_text_is(*text, "null");
-    if (!opaque && !is_origin(*text))
-        return false;
-    struct origin origin = parse_origin(*text);
+    bool has_parts = is_origin(*text);
+    struct origin origin = has_parts ? parse_origin(*text) : (struct origin){.port = 0};
     for (size_t i = 0; i < admit->origins_len; i++) {
-        struct http_text item = {admit->origins[i], strlen(admit->origins[i])};
-        if (opaque || http_text_is(item, "null")) {
-            if (opaque && http_text_is(item, "null"))
-                return true;
+        const char *item = admit->origins[i];
+        if (http_text_is(*text, item))
+            return true;
+        if (!has_parts || strcmp(item, "null") == 0 || !conf_is_origin_rule(item))
             continue;
-        }
-        struct origin rule = parse_origin(item);
+        struct origin rule = parse_origin((struct http_text){item, strlen(item)});
         if (origin_fits(&origin, &rule))
             return true;
     }

@@ -44,7 +44,9 @@ static void allows_listed_origins(void **state)
         bool allowed;
     } cases[] = {
         {"https://app.example", true},
-        {"https://APP.example:8443", true},
+        {"https://APP.example:443", true},
+        {"https://app.example:8443", false},
+        {"https://app.example:80", false},
         {"http://app.example", false},
         {"https://plain.example", true},
         {"http://plain.example:99", true},
@@ -56,9 +58,13 @@ static void allows_listed_origins(void **state)
         {"http://port.example:8080", true},
         {"http://port.example", false},
         {"https://port.example:8080", false},
+        {"http://port.example:80", false},
         {"null", false},
         {"", false},
-        {"plain.example", false},
+        {"file://", false},
+        {"capacitor://localhost", false},
+        {"capacitor://plain.example", true},
+        {"plain.example", true}, /* as it stands in the list */
         {"https://plain.example/", false},
         {"https://*.below.example", false},
         {"https://evil.example/.below.example", false},
@@ -118,6 +124,32 @@ static void believes_trusted_proxies_alone(void **state)
     admit_free(admit);
 }
 
+/* What apps and opened files send counts as it stands in the list. */
+static void allows_what_is_listed_literally(void **state)
+{
+    (void)state;
+    static const char *const rules[] = {"null", "file://", "capacitor://localhost",
+                                        "app://obsidian.md", "chrome-extension://abcdef",
+                                        "about:blank", "my-app", "http://dev.example:3000"};
+    static const char *const others[] = {"NULL", "file:", "file:///", "capacitor://localhost:1",
+                                         "capacitor://localhos", "app://obsidian.md/x",
+                                         "chrome-extension://abcdeg", "about:blan", "about",
+                                         "https://null", "my-app2", "http://dev.example:300",
+                                         "http://dev.example", "https://dev.example:3000"};
+    struct admit *admit = admit_of(NULL, 0, rules, sizeof(rules) / sizeof(*rules));
+    for (size_t i = 0; i < sizeof(rules) / sizeof(*rules); i++) {
+        struct http_text text = {rules[i], strlen(rules[i])};
+        if (!admit_origin(admit, &text))
+            fail_msg("%s is refused", rules[i]);
+    }
+    for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++) {
+        struct http_text text = {others[i], strlen(others[i])};
+        if (admit_origin(admit, &text))
+            fail_msg("%s is allowed", others[i]);
+    }
+    admit_free(admit);
+}
+
 static void refuses_what_is_no_block(void **state)
 {
     (void)state;
@@ -164,6 +196,28 @@ static void reads_both_versions(void **state)
     SOURCE(V2 "\x21\x31\x00\x02\x00\x00", NULL);
 }
 
+/* They may be 64 KiB; their bytes are of no use here and need not be kept. */
+static void tells_how_much_to_skip_behind_the_addresses(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {4096, 40960, 65535};
+    static const uint8_t start[] = V2 "\x21\x21\x00\x00";
+    uint8_t header[16 + 36] = {0};
+    struct in6_addr from = address("2001:db8::1");
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+        struct proxy_source source;
+        size_t used = 0;
+        memcpy(header, start, 16);
+        header[14] = (uint8_t)(sizes[i] >> 8);
+        header[15] = (uint8_t)sizes[i];
+        memcpy(header + 16, &from, sizeof(from));
+        assert_int_equal(proxy_parse(header, sizeof(header) - 1, &source, &used), STATUS_AGAIN);
+        assert_int_equal(proxy_parse(header, sizeof(header), &source, &used), STATUS_OK);
+        assert_int_equal(used, 16 + sizes[i]);
+        assert_memory_equal(&source.address, &from, sizeof(from));
+    }
+}
+
 static void refuses_other_beginnings(void **state)
 {
     (void)state;
@@ -178,12 +232,19 @@ static void refuses_other_beginnings(void **state)
                                         "PROXY \r\n"};
     struct proxy_source source;
     size_t used;
-    for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++)
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
         assert_int_equal(proxy_parse((const uint8_t *)wrong[i], strlen(wrong[i]), &source, &used),
                          STATUS_INVALID);
-    static const uint8_t version3[] = V2 "\x31\x11\x00\x0c", longest[] = V2 "\x21\x11\xff\xff";
+        assert_non_null(strstr(source.why, "PROXY"));
+    }
+    static const uint8_t version3[] = V2 "\x31\x11\x00\x0c", command2[] = V2 "\x22\x11\x00\x0c",
+                         no_room[] = V2 "\x21\x11\x00\x02xx";
     assert_int_equal(proxy_parse(version3, 16, &source, &used), STATUS_INVALID);
-    assert_int_equal(proxy_parse(longest, 16, &source, &used), STATUS_INVALID);
+    assert_non_null(strstr(source.why, "version"));
+    assert_int_equal(proxy_parse(command2, 16, &source, &used), STATUS_INVALID);
+    assert_non_null(strstr(source.why, "command"));
+    assert_int_equal(proxy_parse(no_room, 18, &source, &used), STATUS_INVALID);
+    assert_non_null(strstr(source.why, "too short"));
     char endless[200];
     memset(endless, 'x', sizeof(endless));
     memcpy(endless, "PROXY ", 6);
@@ -345,9 +406,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(allows_listed_origins),
+        cmocka_unit_test(allows_what_is_listed_literally),
         cmocka_unit_test(believes_trusted_proxies_alone),
         cmocka_unit_test(refuses_what_is_no_block),
         cmocka_unit_test(reads_both_versions),
+        cmocka_unit_test(tells_how_much_to_skip_behind_the_addresses),
         cmocka_unit_test(refuses_other_beginnings),
         cmocka_unit_test(negotiates_the_first_offer_that_fits),
         cmocka_unit_test(inflates_what_it_deflated),
