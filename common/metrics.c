@@ -89,6 +89,10 @@ static const char *const refuse_names[REFUSE_REASONS] = {
     [REFUSE_NOT_UPGRADE] = "not_upgrade",
     [REFUSE_UNAUTHORIZED] = "unauthorized",
     [REFUSE_PROXY_HEADER] = "proxy_header",
+    [REFUSE_TLS] = "tls",
+    [REFUSE_NOT_HTTP] = "not_http",
+    [REFUSE_TIMEOUT] = "timeout",
+    [REFUSE_ABORTED] = "aborted",
 };
 
 #define BUCKETS_MAX 16

@@ -76,6 +76,10 @@ enum refuse_reason {
     REFUSE_NOT_UPGRADE,
     REFUSE_UNAUTHORIZED,
     REFUSE_PROXY_HEADER,
+    REFUSE_TLS,      /* the TLS handshake failed; TLS on a plain port, plain HTTP on a TLS port */
+    REFUSE_NOT_HTTP, /* by its first bytes */
+    REFUSE_TIMEOUT,  /* no whole request within the deadline */
+    REFUSE_ABORTED,  /* the peer left in mid-handshake */
     REFUSE_REASONS
 };
 

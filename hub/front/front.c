@@ -114,6 +114,7 @@ enum status front_reload(struct front *front, struct conf *conf, char *why, size
     bool other_pings = front->conf->clients.ping_every_ms != conf->clients.ping_every_ms ||
                        front->conf->clients.ping_timeout_ms != conf->clients.ping_timeout_ms;
     take_conf(front, conf);
+    listen_set_keepalive(front);
     if (other_pings)
         sweep_restart_pings(front);
     return STATUS_OK;

@@ -11,6 +11,7 @@
 #include "common/text.h"
 #include "core/hub.h"
 #include "front/front_private.h"
+#include "front/front_refuse.h"
 
 /* Messages and control frames of one connection in one turn: one read holds thousands of small
  * ones, and the others wait for their turn meanwhile. */
@@ -330,8 +331,6 @@ static void count_discarded(struct conn *conn, size_t len)
 static bool on_bytes(void *owner, uint8_t *bytes, size_t len)
 {
     struct conn *conn = owner;
-    if (conn->handshake != NULL && conn->handshake->proxy_header)
-        return handshake_proxy(conn, bytes, len);
     conn->heard_ms = conn->front->now_ms;
     switch ((enum conn_state)conn->state) {
     case CONN_HANDSHAKE: return handshake_read(conn, bytes, len);
@@ -369,7 +368,9 @@ static bool feed_held(struct conn *conn)
 static bool on_writable(void *owner)
 {
     struct conn *conn = owner;
-    conn->heard_ms = conn->front->now_ms; /* it took something: a sign of life */
+    /* The peer took what waited: a sign of life. A wake-up of our own is none. */
+    if (conn->stream.drained)
+        conn->heard_ms = conn->front->now_ms;
     slow_caught_up(conn);
     if (!feed_held(conn))
         return false;
@@ -381,13 +382,22 @@ static bool on_writable(void *owner)
 static void on_gone(void *owner)
 {
     struct conn *conn = owner;
+    if (conn->state == CONN_HANDSHAKE)
+        refuse_aborted(conn);
     conn_tell_gone(conn, conn->close_code != 0 ? conn->close_code : 1006U,
                    conn->why != NULL ? conn->why : "");
     conn_free(conn);
 }
 
-static const struct stream_handler conn_handler = {
-    .on_bytes = on_bytes, .on_writable = on_writable, .on_gone = on_gone};
+static void on_secured(void *owner, const char *why)
+{
+    handshake_secured(owner, why);
+}
+
+static const struct stream_handler conn_handler = {.on_bytes = on_bytes,
+                                                   .on_writable = on_writable,
+                                                   .on_gone = on_gone,
+                                                   .on_secured = on_secured};
 
 void conn_new(struct front *front, int fd, const struct in6_addr *peer)
 {
@@ -408,15 +418,8 @@ void conn_new(struct front *front, int fd, const struct in6_addr *peer)
     conn->share_bytes = SHARE_BYTES;
     front->connections++;
 
-    /* Ahead of TLS comes the PROXY header. */
-    struct tls *tls = NULL;
-    if (front->tls != NULL && !handshake->proxy_header)
-        tls = tls_new(front->tls, NULL);
-    bool lacks_tls = front->tls != NULL && !handshake->proxy_header && tls == NULL;
-    if (lacks_tls)
-        close(fd);
-    if (lacks_tls ||
-        stream_open(&conn->stream, front->loop, fd, tls, &conn_handler, conn) != STATUS_OK) {
+    /* TLS begins with the first bytes that are its own (front_handshake.c). */
+    if (stream_open(&conn->stream, front->loop, fd, NULL, &conn_handler, conn) != STATUS_OK) {
         conn_free(conn);
         return;
     }

@@ -12,45 +12,20 @@
 #include "common/url.h"
 #include "core/hub.h"
 #include "front/front_private.h"
+#include "front/front_refuse.h"
 
 /* A token in a URL or a cookie fits; what is larger is refused before it is kept. */
 #define REQUEST_LINE_MAX 8192U
 #define HEAD_MAX         16384U
-#define PROTOCOL_MAX     64U /* bytes of a subprotocol that is echoed */
-
-struct refusal {
-    unsigned status;
-    const char *phrase;
-    enum refuse_reason reason;
-    const char *fields; /* more header lines */
-};
-
-static const struct refusal malformed = {400, "Bad Request", REFUSE_MALFORMED_URL, ""};
-static const struct refusal bad_handshake = {400, "Bad Request", REFUSE_NOT_UPGRADE, ""};
-static const struct refusal wrong_origin = {403, "Forbidden", REFUSE_ORIGIN, ""};
-static const struct refusal no_service = {404, "Not Found", REFUSE_UNKNOWN_SERVICE, ""};
-static const struct refusal wrong_method = {405, "Method Not Allowed", REFUSE_NOT_UPGRADE,
-                                            "Allow: GET\r\n"};
-static const struct refusal long_url = {414, "URI Too Long", REFUSE_MALFORMED_URL, ""};
-static const struct refusal no_upgrade = {426, "Upgrade Required", REFUSE_NOT_UPGRADE,
-                                          "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"};
-/* The same for HEAD, whose answers have no content. */
-static const struct refusal no_upgrade_head = {
-    426, "Upgrade Required", REFUSE_NOT_UPGRADE,
-    "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"};
-static const struct refusal long_head = {431, "Request Header Fields Too Large", REFUSE_NOT_UPGRADE,
-                                         ""};
-static const struct refusal full = {503, "Service Unavailable", REFUSE_FULL, "Retry-After: 5\r\n"};
-static const struct refusal draining = {503, "Service Unavailable", REFUSE_DRAINING,
-                                        "Retry-After: 1\r\n"};
-static const struct refusal too_many = {503, "Service Unavailable", REFUSE_PER_IP,
-                                        "Retry-After: 5\r\n"};
+/* By so many bytes it shows whether a request may be HTTP. */
+#define FIRST_BYTES 8U
+#define TLS_HANDSHAKE_RECORD 0x16 /* RFC 8446 section 5.1 */
 
 /* What a request asks for, while it is looked at. */
 struct request {
     struct http_head head;
     struct http_text key;
-    char protocol[PROTOCOL_MAX + 1]; /* the answer; "" for none */
+    struct http_text protocol; /* the answer; empty for none */
     enum client_protocol kind;
     struct deflate_terms deflate;
     const char *forbidden; /* why the token is refused; NULL where it is not */
@@ -63,32 +38,6 @@ void handshake_free(struct handshake *handshake)
         return;
     free(handshake->bytes);
     free(handshake);
-}
-
-/* Answers and waits a moment for the peer to go, throwing away what it still sends: a close at once
- * could reset the connection before the answer was read. */
-static void refuse(struct conn *conn, const struct refusal *refusal, const char *why)
-{
-    char text[1024];
-    bool has_content = refusal != &no_upgrade_head;
-    int len = snprintf(text, sizeof(text),
-                       "HTTP/1.1 %u %s\r\n"
-                       "Content-Type: text/plain; charset=utf-8\r\n"
-                       "Content-Length: %zu\r\n"
-                       "%s"
-                       "Connection: close\r\n\r\n%s%s",
-                       refusal->status, refusal->phrase, strlen(why) + 1, refusal->fields,
-                       has_content ? why : "", has_content ? "\n" : "");
-    char address[INET6_ADDRSTRLEN];
-    admit_print(&conn->handshake->address, address);
-    metric_refuse(refusal->reason);
-    log_info_cause("client_refused", LOG_U64("status", refusal->status), LOG_STR("reason", why),
-                   LOG_DETAIL("address", address));
-
-    stream_write(&conn->stream, text, (size_t)len);
-    stream_shut(&conn->stream);
-    conn_set_state(conn, CONN_REFUSED);
-    conn_enqueue(conn, QUEUE_CLOSING);
 }
 
 /* --- what is asked --- */
@@ -106,38 +55,56 @@ static bool key_is_valid(struct http_text key)
     return true;
 }
 
+/* What follows the head would be a body to a proxy in front, and frames to us. */
+static bool announces_body(const struct http_head *head)
+{
+    struct http_text value;
+    size_t index = 0;
+    if (http_head_next(head, "transfer-encoding", &index, &value))
+        return true;
+    for (index = 0; http_head_next(head, "content-length", &index, &value);) {
+        if (!http_text_is(value, "0"))
+            return true;
+    }
+    return false;
+}
+
 static bool check_upgrade(struct conn *conn, struct request *request)
 {
     const struct http_head *head = &request->head;
     struct http_text version;
     if (http_text_is(head->start[0], "HEAD")) {
-        refuse(conn, &no_upgrade_head, "this port speaks WebSocket only");
+        refuse(conn, REFUSAL_NO_UPGRADE_HEAD, "this port speaks WebSocket only");
         return false;
     }
     if (!http_text_is(head->start[0], "GET")) {
-        refuse(conn, &wrong_method, "only GET is served here");
+        refuse(conn, REFUSAL_METHOD, "only GET is served here");
         return false;
     }
     if (!http_text_is(head->start[2], "HTTP/1.1")) {
-        refuse(conn, &bad_handshake, "HTTP/1.1 is needed");
+        refuse(conn, REFUSAL_BAD_HANDSHAKE, "HTTP/1.1 is needed");
         return false;
     }
     if (!http_head_lists(head, "upgrade", "websocket") ||
         !http_head_lists(head, "connection", "upgrade")) {
-        refuse(conn, &no_upgrade, "this port speaks WebSocket only");
+        refuse(conn, REFUSAL_NO_UPGRADE, "this port speaks WebSocket only");
+        return false;
+    }
+    if (announces_body(head)) {
+        refuse(conn, REFUSAL_BAD_HANDSHAKE, "a WebSocket handshake has no body");
         return false;
     }
     if (!http_head_one(head, "sec-websocket-version", &version) || !http_text_is(version, "13")) {
-        refuse(conn, &no_upgrade, "WebSocket version 13 is needed");
+        refuse(conn, REFUSAL_NO_UPGRADE, "WebSocket version 13 is needed");
         return false;
     }
     if (!http_head_one(head, "sec-websocket-key", &request->key) || !key_is_valid(request->key)) {
-        refuse(conn, &bad_handshake, "Sec-WebSocket-Key is missing or malformed");
+        refuse(conn, REFUSAL_BAD_HANDSHAKE, "Sec-WebSocket-Key is missing or malformed");
         return false;
     }
     struct http_text host;
     if (!http_head_one(head, "host", &host)) {
-        refuse(conn, &bad_handshake, "one Host header is needed");
+        refuse(conn, REFUSAL_BAD_HANDSHAKE, "one Host header is needed");
         return false;
     }
     return true;
@@ -159,15 +126,8 @@ static struct http_text path_of(struct http_text target)
     return target;
 }
 
-static void keep_protocol(struct request *request, struct http_text name)
-{
-    if (name.len == 0 || name.len > PROTOCOL_MAX)
-        return;
-    memcpy(request->protocol, name.at, name.len);
-    request->protocol[name.len] = '\0';
-}
-
-/* Contract section 5: ours if offered, else "bearer", else the first. False: malformed. */
+/* Contract section 5: ours if offered, else "bearer", else the first, whatever its length: a browser
+ * drops a connection whose offer gets no answer. False: malformed. */
 static bool choose_protocol(struct request *request)
 {
     size_t index = 0;
@@ -180,7 +140,7 @@ static bool choose_protocol(struct request *request)
                  msgpack = http_text_is(item, "vinhub.v1.msgpack");
             if ((json || msgpack) && request->kind == CLIENT_RAW) {
                 request->kind = json ? CLIENT_JSON : CLIENT_MSGPACK;
-                keep_protocol(request, item);
+                request->protocol = item;
             }
             if (first.len == 0)
                 first = item;
@@ -189,7 +149,7 @@ static bool choose_protocol(struct request *request)
         }
     }
     if (request->kind == CLIENT_RAW)
-        keep_protocol(request, bearer.len > 0 ? bearer : first);
+        request->protocol = bearer.len > 0 ? bearer : first;
     return true;
 }
 
@@ -201,7 +161,7 @@ static bool check_origin(struct conn *conn, const struct request *request)
     bool one = !has || !http_head_next(&request->head, "origin", &index, &other);
     if (one && admit_origin(conn->front->admit, has ? &origin : NULL))
         return true;
-    refuse(conn, &wrong_origin, "this Origin is not allowed here");
+    refuse(conn, REFUSAL_ORIGIN, "this Origin is not allowed here");
     return false;
 }
 
@@ -220,7 +180,7 @@ static bool check_capacity(struct conn *conn)
     if (!hub_ready(front->hub)) {
         bool leaving = hub_state(front->hub) == NODE_DRAINING ||
                        hub_state(front->hub) == NODE_STOPPED;
-        refuse(conn, &draining, leaving ? "this node is draining" : "this node is not ready");
+        refuse(conn, REFUSAL_DRAINING, leaving ? "this node is draining" : "this node is not ready");
         return false;
     }
     /* The lowest free descriptor was given: its number says how many are in use. Half-open
@@ -228,11 +188,11 @@ static bool check_capacity(struct conn *conn)
     int used = stream_fd(&conn->stream) - (int)(front->connections - front->open);
     if (used + upstreams_owed(front) >= front->descriptors_max ||
         (front->conf->clients.max > 0 && front->open >= front->conf->clients.max)) {
-        refuse(conn, &full, "this node is full");
+        refuse(conn, REFUSAL_FULL, "this node is full");
         return false;
     }
     if (!admit_take_ip(front, conn, &conn->handshake->address)) {
-        refuse(conn, &too_many, "too many connections of this address");
+        refuse(conn, REFUSAL_PER_IP, "too many connections of this address");
         return false;
     }
     return true;
@@ -242,16 +202,17 @@ static bool check_capacity(struct conn *conn)
 
 static void write_answer(struct conn *conn, const struct request *request)
 {
-    char accept[WS_ACCEPT_SIZE], text[768];
+    char accept[WS_ACCEPT_SIZE], text[HEAD_MAX + 512]; /* the protocol is part of a head */
     ws_accept_key(request->key, accept);
-    bool named = request->protocol[0] != '\0', deflates = request->deflate.window_bits != 0;
+    bool named = request->protocol.len > 0, deflates = request->deflate.window_bits != 0;
     int len = snprintf(text, sizeof(text),
                        "HTTP/1.1 101 Switching Protocols\r\n"
                        "Upgrade: websocket\r\n"
                        "Connection: Upgrade\r\n"
                        "Sec-WebSocket-Accept: %s\r\n"
-                       "%s%s%s%s%s%s\r\n",
-                       accept, named ? "Sec-WebSocket-Protocol: " : "", request->protocol,
+                       "%s%.*s%s%s%s%s\r\n",
+                       accept, named ? "Sec-WebSocket-Protocol: " : "", (int)request->protocol.len,
+                       named ? request->protocol.at : "",
                        named ? "\r\n" : "", deflates ? "Sec-WebSocket-Extensions: " : "",
                        request->deflate.answer, deflates ? "\r\n" : "");
     stream_write(&conn->stream, text, (size_t)len);
@@ -297,15 +258,15 @@ static void open_client(struct conn *conn, const struct request *request,
 static void serve(struct conn *conn, struct request *request)
 {
     struct front *front = conn->front;
-    if (!check_upgrade(conn, request))
+    if (health_answer(conn, &request->head) || !check_upgrade(conn, request))
         return;
     if (!choose_protocol(request)) {
-        refuse(conn, &bad_handshake, "Sec-WebSocket-Protocol is malformed");
+        refuse(conn, REFUSAL_BAD_HANDSHAKE, "Sec-WebSocket-Protocol is malformed");
         return;
     }
     if (front->conf->clients.compression &&
         deflate_negotiate(&request->head, &request->deflate) != STATUS_OK) {
-        refuse(conn, &bad_handshake, "Sec-WebSocket-Extensions is malformed");
+        refuse(conn, REFUSAL_BAD_HANDSHAKE, "Sec-WebSocket-Extensions is malformed");
         return;
     }
     struct url_options options = {.take_token = front->conf->auth.mode == AUTH_JWT,
@@ -315,7 +276,7 @@ static void serve(struct conn *conn, struct request *request)
     const char *why;
     enum status status = url_parse(front->conf, path.at, path.len, &options, &target, &why);
     if (status != STATUS_OK) {
-        refuse(conn, status == STATUS_NOT_FOUND ? &no_service : &malformed, why);
+        refuse(conn, status == STATUS_NOT_FOUND ? REFUSAL_NO_SERVICE : REFUSAL_MALFORMED_URL, why);
         return;
     }
     if (check_origin(conn, request) && check_capacity(conn)) {
@@ -338,11 +299,11 @@ static void serve_head(struct conn *conn, const char *bytes, size_t len)
     struct request request = {.kind = CLIENT_RAW};
     enum status status = http_head_parse(bytes, len, &request.head);
     if (line_too_long(bytes, len))
-        refuse(conn, &long_url, "the URL is too long");
+        refuse(conn, REFUSAL_LONG_URL, "the URL is too long");
     else if (status == STATUS_LIMIT || len > HEAD_MAX)
-        refuse(conn, &long_head, "the header is too large");
+        refuse(conn, REFUSAL_LONG_HEAD, "the header is too large");
     else if (status != STATUS_OK)
-        refuse(conn, &bad_handshake, "this is not an HTTP request");
+        refuse(conn, REFUSAL_BAD_HANDSHAKE, "not an HTTP request");
     else {
         conn->handshake->address = admit_client(conn->front->admit, &conn->handshake->address,
                                                 &request.head);
@@ -367,15 +328,6 @@ static bool keep(struct handshake *handshake, const uint8_t *bytes, size_t len)
     return true;
 }
 
-static void refuse_proxy(struct conn *conn)
-{
-    char address[INET6_ADDRSTRLEN];
-    admit_print(&conn->handshake->address, address);
-    metric_refuse(REFUSE_PROXY_HEADER);
-    log_info_cause("client_refused", LOG_STR("reason", "no PROXY header"),
-                   LOG_DETAIL("address", address));
-}
-
 /* What a peer says counts where it is trusted, or where nobody is named. */
 static void take_source(struct conn *conn, const struct proxy_source *source)
 {
@@ -386,9 +338,48 @@ static void take_source(struct conn *conn, const struct proxy_source *source)
     }
 }
 
-bool handshake_proxy(struct conn *conn, uint8_t *bytes, size_t len)
+/* Begins TLS with the first bytes after the PROXY header. Who speaks HTTP is told so (in plain), since
+ * a browser would show nothing else. */
+static bool secure(struct conn *conn, const uint8_t *bytes, size_t len)
+{
+    struct front *front = conn->front;
+    conn->handshake->tls_due = false;
+    if (bytes[0] == TLS_HANDSHAKE_RECORD)
+        return front->tls != NULL &&
+               stream_secure(&conn->stream, tls_new(front->tls, NULL), bytes, len);
+    if (isalpha(bytes[0])) {
+        refuse(conn, REFUSAL_PLAIN_ON_TLS, "plain HTTP on a TLS port");
+        return true;
+    }
+    refuse_unanswered(conn, REFUSE_TLS, "neither TLS nor HTTP on a TLS port");
+    return false;
+}
+
+void handshake_secured(struct conn *conn, const char *why)
+{
+    char text[200];
+    if (why == NULL || conn->handshake == NULL)
+        return;
+    snprintf(text, sizeof(text), "TLS handshake failed: %s", why);
+    refuse_unanswered(conn, REFUSE_TLS, text);
+}
+
+/* What comes after the PROXY header, if there is something. */
+static bool after_proxy(struct conn *conn, uint8_t *bytes, size_t len)
+{
+    conn->handshake->proxy_header = false;
+    conn->handshake->len = 0;
+    return len == 0 || handshake_read(conn, bytes, len);
+}
+
+static bool read_proxy(struct conn *conn, uint8_t *bytes, size_t len)
 {
     struct handshake *handshake = conn->handshake;
+    if (handshake->proxy_left > 0) {
+        size_t n = handshake->proxy_left < len ? handshake->proxy_left : len;
+        handshake->proxy_left -= n;
+        return handshake->proxy_left > 0 || after_proxy(conn, bytes + n, len - n);
+    }
     struct proxy_source source;
     size_t before = handshake->len, used = 0;
     if (!keep(handshake, bytes, len))
@@ -398,21 +389,48 @@ bool handshake_proxy(struct conn *conn, uint8_t *bytes, size_t len)
     if (status == STATUS_AGAIN)
         return true;
     if (status != STATUS_OK) {
-        refuse_proxy(conn);
+        refuse_unanswered(conn, REFUSE_PROXY_HEADER, source.why);
         return false;
     }
     take_source(conn, &source);
-    handshake->proxy_header = false;
-    handshake->len = 0;
-    bytes += used - before;
-    len -= used - before;
-    if (conn->front->tls != NULL)
-        return stream_secure(&conn->stream, tls_new(conn->front->tls, NULL), bytes, len);
-    return len == 0 || handshake_read(conn, bytes, len);
+    if (used > handshake->len) {
+        handshake->proxy_left = used - handshake->len;
+        return true;
+    }
+    return after_proxy(conn, bytes + (used - before), len - (used - before));
+}
+
+/* One empty line before the request is passed over (RFC 9112 section 2.2). Its length. */
+static size_t empty_line(const char *bytes, size_t len)
+{
+    if (len > 0 && bytes[0] == '\n')
+        return 1;
+    return len > 1 && bytes[0] == '\r' && bytes[1] == '\n' ? 2 : 0;
+}
+
+/* What is no HTTP by its first bytes is not waited for. False: drop the connection. */
+static bool check_first_bytes(struct conn *conn, const char *bytes, size_t len, size_t empty)
+{
+    static const char proxy_1[] = "PROXY ", proxy_2[] = {'\r', '\n', '\r', '\n', '\0'};
+    if ((len >= 6 && memcmp(bytes, proxy_1, 6) == 0) ||
+        (len >= sizeof(proxy_2) && memcmp(bytes, proxy_2, sizeof(proxy_2)) == 0)) {
+        refuse(conn, REFUSAL_PROXY_HEADER, "a PROXY header, but listen.proxy_protocol is off");
+        return true;
+    }
+    if (len == empty || (len == 1 && bytes[0] == '\r'))
+        return true;
+    if ((unsigned char)bytes[empty] == TLS_HANDSHAKE_RECORD) {
+        refuse_unanswered(conn, REFUSE_TLS, "a TLS hello on a port without TLS");
+        return false;
+    }
+    bool may_be_proxy = empty == 2 && len < sizeof(proxy_2) && bytes[2] == '\r';
+    if (!may_be_proxy && !http_text_is_token((struct http_text){bytes + empty, 1}))
+        refuse(conn, REFUSAL_NOT_HTTP, "not an HTTP request");
+    return true;
 }
 
 /* Usually the whole head is in the first bytes and nothing is copied. */
-bool handshake_read(struct conn *conn, uint8_t *bytes, size_t len)
+static bool read_request(struct conn *conn, uint8_t *bytes, size_t len)
 {
     struct handshake *handshake = conn->handshake;
     size_t before = handshake->len;
@@ -424,22 +442,42 @@ bool handshake_read(struct conn *conn, uint8_t *bytes, size_t len)
         all = handshake->bytes;
         all_len = handshake->len;
     }
+    size_t empty = empty_line(all, all_len);
+    if (before < FIRST_BYTES && !check_first_bytes(conn, all, all_len, empty))
+        return false;
+    if (conn->state != CONN_HANDSHAKE)
+        return true;
 
-    size_t end = http_head_end(all, all_len, before);
-    if (end == 0 && line_too_long(all, all_len)) {
-        refuse(conn, &long_url, "the URL is too long");
+    const char *head = all + empty;
+    size_t head_len = all_len - empty,
+           end = http_head_end(head, head_len, before > empty ? before - empty : 0);
+    if (end == 0 && line_too_long(head, head_len)) {
+        refuse(conn, REFUSAL_LONG_URL, "the URL is too long");
         return true;
     }
-    if (end == 0 && all_len > HEAD_MAX) {
-        refuse(conn, &long_head, "the header is too large");
+    if (end == 0 && head_len > HEAD_MAX) {
+        refuse(conn, REFUSAL_LONG_HEAD, "the header is too large");
         return true;
     }
     if (end == 0)
         return before > 0 || keep(handshake, bytes, len);
 
-    size_t rest = all_len - end;
-    serve_head(conn, all, end);
+    size_t rest = head_len - end;
+    serve_head(conn, head, end);
     handshake_free(conn->handshake);
     conn->handshake = NULL;
     return conn->state != CONN_OPEN || conn_frames(conn, bytes + len - rest, rest);
+}
+
+bool handshake_read(struct conn *conn, uint8_t *bytes, size_t len)
+{
+    struct handshake *handshake = conn->handshake;
+    if (!handshake->heard)
+        handshake->tls_due = conn->front->tls != NULL;
+    handshake->heard = true;
+    if (handshake->proxy_header)
+        return read_proxy(conn, bytes, len);
+    if (handshake->tls_due)
+        return secure(conn, bytes, len);
+    return read_request(conn, bytes, len);
 }

@@ -12,6 +12,7 @@
 
 #include "common/log.h"
 #include "front/front_private.h"
+#include "front/front_refuse.h"
 
 #define BACKLOG 4096
 /* Accepted in one turn, so that a storm of connects lets the others have theirs. */
@@ -20,6 +21,8 @@
 #define ACCEPT_PAUSE_MS 10
 /* Half-open handshakes dropped at once then. */
 #define EVICT_MANY 512
+/* Without PINGs, after how long a peer that answers nothing is given up. */
+#define KEEPALIVE_S 120
 
 /* "host:port" into its parts; the host without brackets. */
 static bool split_address(const char *address, char host[256], const char **port)
@@ -58,6 +61,22 @@ static int bind_socket(const struct addrinfo *info)
     return -1;
 }
 
+/* Accepted sockets inherit all of it (Linux copies the listening socket), so that it costs no call
+ * for each. */
+void listen_set_keepalive(struct front *front)
+{
+    if (front->listen_fd < 0)
+        return;
+    int on = front->conf->clients.ping_every_ms == 0, idle_s = KEEPALIVE_S / 2,
+        interval_s = KEEPALIVE_S / 8, probes = 4, unread_ms = on ? KEEPALIVE_S * 1000 : 0;
+    setsockopt(front->listen_fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    setsockopt(front->listen_fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+    setsockopt(front->listen_fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof(interval_s));
+    setsockopt(front->listen_fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+    /* Of data that nobody acknowledges; a keepalive does not run while there are some. */
+    setsockopt(front->listen_fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unread_ms, sizeof(unread_ms));
+}
+
 static void print_bound(int fd, char *out, size_t len)
 {
     struct sockaddr_storage bound = {0};
@@ -92,6 +111,8 @@ static void evict(struct front *front, size_t count)
 {
     struct conn *oldest;
     for (size_t i = 0; i < count && (oldest = front->queues[QUEUE_HANDSHAKE].first) != NULL; i++) {
+        if (oldest->handshake->heard)
+            refuse_unanswered(oldest, REFUSE_FULL, "no descriptor is left for half-open handshakes");
         conn_enqueue(oldest, QUEUE_CLOSING);
         stream_kill(&oldest->stream, true);
     }
@@ -160,6 +181,7 @@ enum status front_listen(struct front *front, const char *address, char *why, si
         return STATUS_IO;
     }
     front->listen_fd = fd;
+    listen_set_keepalive(front);
     print_bound(fd, front->address, sizeof(front->address));
     listen_resume(front);
     if (front->listen_watch == NULL)

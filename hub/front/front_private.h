@@ -51,7 +51,11 @@ struct handshake {
                                 IPv4 mapped */
     char *bytes;             /* of a head that came in several pieces */
     size_t len, cap;
-    bool proxy_header; /* is still to come */
+    size_t proxy_left; /* bytes of the PROXY header that are still to be skipped */
+    bool proxy_header; /* is still to come, or not all of it is here */
+    bool tls_due;      /* the TLS hello is still to come */
+    bool heard;        /* something came */
+    bool noted;        /* a refusal was counted, or it was a health check */
 };
 
 /* The end of a token's time. */
@@ -153,10 +157,11 @@ bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len);
 
 /* --- front_handshake.c --- */
 
-/* Takes bytes of the request; false: the connection is to be dropped. */
+/* Takes bytes of the handshake: PROXY header where it is configured, then TLS, then the request.
+ * False: the connection is to be dropped. */
 bool handshake_read(struct conn *conn, uint8_t *bytes, size_t len);
-/* The same of the PROXY header, which comes first where it is configured. */
-bool handshake_proxy(struct conn *conn, uint8_t *bytes, size_t len);
+/* TLS is up, or has failed: why is not NULL then. */
+void handshake_secured(struct conn *conn, const char *why);
 void handshake_free(struct handshake *handshake);
 
 /* --- front_admit.c: who may come in --- */
@@ -194,9 +199,11 @@ struct proxy_source {
     bool known; /* else the socket's own address stands */
     struct in6_addr address;
     uint16_t port;
+    const char *why; /* of STATUS_INVALID: what is wrong, a static text */
 };
-/* Reads the header at the start of bytes. STATUS_AGAIN: it is not complete; STATUS_INVALID: there
- * is none. *used: its bytes. */
+/* Reads the header at the start of bytes. STATUS_AGAIN: more is needed; STATUS_INVALID: there is
+ * none that can be read. *used: its bytes, which may be more than len: those that are missing are of
+ * no use here and to be skipped (TLVs, up to 64 KiB). */
 enum status proxy_parse(const uint8_t *bytes, size_t len, struct proxy_source *out, size_t *used);
 
 /* --- front_deflate.c --- */
@@ -240,6 +247,8 @@ void share_give(void *front);
 /* --- front_listen.c --- */
 
 void listen_stop(struct front *front);
+/* Without PINGs the kernel looks for peers that vanished: for connections accepted from now on. */
+void listen_set_keepalive(struct front *front);
 void listen_resume(void *front);
 
 /* --- front_slow.c --- */

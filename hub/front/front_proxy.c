@@ -10,10 +10,17 @@
 
 #define V1_MAX  107U /* bytes of the line, section 2.1 */
 #define V2_HEAD 16U
-#define V2_MAX  (V2_HEAD + 2048U) /* with what load balancers add; 65,535 would be allowed */
+#define V2_ADDRESSES 36U /* bytes of the longest ones that are read; TLVs may follow */
 
 static const uint8_t v2_signature[12] = {0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d,
                                          0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a};
+
+static enum status wrong(struct proxy_source *out, const char *why)
+{
+    out->known = false;
+    out->why = why;
+    return STATUS_INVALID;
+}
 
 static void map_v4(const void *v4, struct in6_addr *out)
 {
@@ -51,13 +58,13 @@ static enum status parse_v1(const uint8_t *bytes, size_t len, struct proxy_sourc
 {
     const uint8_t *end = memmem(bytes, len < V1_MAX ? len : V1_MAX, "\r\n", 2);
     if (end == NULL)
-        return len < V1_MAX ? STATUS_AGAIN : STATUS_INVALID;
+        return len < V1_MAX ? STATUS_AGAIN : wrong(out, "the PROXY line has no end");
     char line[V1_MAX + 1];
     size_t line_len = (size_t)(end - bytes);
     memcpy(line, bytes, line_len);
     line[line_len] = '\0';
     if (strlen(line) != line_len)
-        return STATUS_INVALID;
+        return wrong(out, "the PROXY line holds a NUL byte");
     *used = line_len + 2;
 
     char *rest = line, *words[6] = {NULL};
@@ -69,11 +76,11 @@ static enum status parse_v1(const uint8_t *bytes, size_t len, struct proxy_sourc
     uint16_t to_port;
     if (words[5] == NULL || rest != NULL || !parse_port(words[4], &source.port) ||
         !parse_port(words[5], &to_port))
-        return STATUS_INVALID;
+        return wrong(out, "expected \"PROXY TCP4|TCP6 from to port port\" or \"PROXY UNKNOWN\"");
     bool v4 = strcmp(words[1], "TCP4") == 0;
     if ((!v4 && strcmp(words[1], "TCP6") != 0) ||
         !parse_pair(v4 ? AF_INET : AF_INET6, words[2], words[3], &source.address))
-        return STATUS_INVALID;
+        return wrong(out, "the PROXY line names no two addresses of TCP4 or TCP6");
     *out = source;
     return STATUS_OK;
 }
@@ -85,9 +92,11 @@ static enum status parse_v2(const uint8_t *bytes, size_t len, struct proxy_sourc
         return STATUS_AGAIN;
     unsigned version = bytes[12] >> 4, command = bytes[12] & 0x0f, family = bytes[13];
     size_t whole = V2_HEAD + ((size_t)bytes[14] << 8 | bytes[15]);
-    if (version != 2 || command > 1 || whole > V2_MAX)
-        return STATUS_INVALID;
-    if (len < whole)
+    if (version != 2)
+        return wrong(out, "the PROXY header has an unknown version, expected 1 or 2");
+    if (command > 1)
+        return wrong(out, "the PROXY header has an unknown command, expected LOCAL or PROXY");
+    if (len < whole && len < V2_HEAD + V2_ADDRESSES)
         return STATUS_AGAIN;
     *used = whole;
 
@@ -103,14 +112,14 @@ static enum status parse_v2(const uint8_t *bytes, size_t len, struct proxy_sourc
         out->port = (uint16_t)(at[32] << 8 | at[33]);
         out->known = true;
     } else if (family == 0x11 || family == 0x21) {
-        return STATUS_INVALID;
+        return wrong(out, "the PROXY header is too short for its addresses");
     }
     return STATUS_OK; /* of other families the socket's own address stands */
 }
 
 enum status proxy_parse(const uint8_t *bytes, size_t len, struct proxy_source *out, size_t *used)
 {
-    out->known = false;
+    *out = (struct proxy_source){.known = false};
     if (len == 0)
         return STATUS_AGAIN;
     size_t v2_len = len < sizeof(v2_signature) ? len : sizeof(v2_signature);
@@ -119,5 +128,5 @@ enum status proxy_parse(const uint8_t *bytes, size_t len, struct proxy_source *o
     size_t v1_len = len < 6 ? len : 6;
     if (memcmp(bytes, "PROXY ", v1_len) == 0)
         return len < 6 ? STATUS_AGAIN : parse_v1(bytes, len, out, used);
-    return STATUS_INVALID;
+    return wrong(out, "no PROXY header, which listen.proxy_protocol requires");
 }

@@ -6,6 +6,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "front/front_private.h"
+#include "front/front_refuse.h"
 
 /* Deadlines are met within this; a timer fires no more often. */
 #define COARSE_MS 50U
@@ -65,6 +66,8 @@ static void on_due(struct conn *conn)
     switch ((enum queue_name)conn->queue) {
     case QUEUE_HANDSHAKE:
         log_debug("handshake_timeout", LOG_U64("waited_ms", HANDSHAKE_MS));
+        if (conn->handshake->heard)
+            refuse_unanswered(conn, REFUSE_TIMEOUT, "no whole request within 10 s");
         conn_enqueue(conn, QUEUE_CLOSING);
         stream_kill(&conn->stream, false);
         break;

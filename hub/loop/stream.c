@@ -206,13 +206,16 @@ static bool on_writable(struct stream *stream)
 {
     if (stream->stalled) {
         stream->stalled = false;
+        stream->drained = true;
         update_reading(stream);
         if (stream->shut_due)
             stream_shut(stream);
         lws_callback_on_writable(stream->wsi);
         return true;
     }
-    return stream->handler->on_writable(stream->owner);
+    bool alive = stream->handler->on_writable(stream->owner);
+    stream->drained = false;
+    return alive;
 }
 
 static void on_closed(struct stream *stream)

@@ -46,6 +46,7 @@ struct stream {
     int fd;
     bool opening;
     bool stalled; /* lws keeps bytes */
+    bool drained; /* within on_writable: the socket has taken what lws kept */
     bool shut_due; /* our direction ends once lws has written what it keeps */
     bool paused;  /* by the owner */
     bool killed;

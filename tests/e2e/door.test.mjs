@@ -163,7 +163,7 @@ for (const alg of ['RS256', 'ES256', 'EdDSA']) {
 test('origins: hosts, schemes, ports and hosts below', async (t) => {
   const { hub } = await start(t, { origins: ['https://app.example', 'plain.example', '*.below.example', 'http://port.example:8080'] })
   const cases = {
-    'https://app.example': 101, 'https://APP.example:8443': 101, 'http://app.example': 403,
+    'https://app.example': 101, 'https://APP.example:443': 101, 'https://app.example:8443': 403, 'http://app.example': 403,
     'http://plain.example:1': 101, 'https://x.below.example': 101, 'https://below.example': 403, 'https://evilbelow.example': 403,
     'http://port.example:8080': 101, 'http://port.example': 403, null: 403, 'https://other.example': 403,
   }
@@ -173,6 +173,73 @@ test('origins: hosts, schemes, ports and hosts below', async (t) => {
   const twice = rawSocket(t, hub.port, handshakeText(PATH, 'Origin: https://app.example\r\nOrigin: https://other.example\r\n'))
   await until(() => twice.text().includes('\r\n\r\n'), 5000, 'an answer')
   assert.match(twice.text(), /^HTTP\/1.1 403 /, 'two Origin headers')
+})
+
+test('what an app sends as its origin can be listed as it stands', async (t) => {
+  const origins = ['null', 'file://', 'capacitor://localhost', 'app://obsidian.md', 'chrome-extension://abc']
+  const { hub } = await start(t, { origins })
+  for (const Origin of origins) assert.equal((await handshake(hub.port, PATH, { Origin })).status, 101, Origin)
+  for (const Origin of ['file:///', 'capacitor://localhost2', 'https://localhost', 'chrome-extension://abd'])
+    assert.equal((await handshake(hub.port, PATH, { Origin })).status, 403, Origin)
+})
+
+test('health checks of balancers on the traffic port: 200 or 503, no line, no count', async (t) => {
+  const backend = await Backend.start(t)
+  const hub = await startHub(t, { settings: { services: [service(backend)], node: { drain: '5s' } } })
+  const ask = async (text) => {
+    const peer = rawSocket(t, hub.port, text)
+    await until(() => peer.closed, 5000, 'an end')
+    return peer.text()
+  }
+  for (const path of ['/healthz', '/readyz', '/readyz?x=1']) {
+    assert.match(await ask(`GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`), /^HTTP\/1.1 200 [^]*\r\n\r\nok\n$/)
+    assert.match(await ask(`GET ${path} HTTP/1.0\r\n\r\n`), /^HTTP\/1.1 200 /)
+    assert.match(await ask(`HEAD ${path} HTTP/1.1\r\nHost: a\r\n\r\n`), /^HTTP\/1.1 200 [^]*\r\n\r\n$/)
+  }
+  assert.ok(!hub.lines.some((line) => line.includes('client_refused')))
+  assert.ok(!(await hub.admin('/metrics')).body.match(/vinhub_refused_total\{[^}]*\} [1-9]/))
+  assert.match(await ask('GET /healthzz HTTP/1.1\r\nHost: a\r\n\r\n'), /^HTTP\/1.1 426 /)
+  assert.equal((await handshake(hub.port, '/healthz?remoteWs')).status, 101, 'a user of that name')
+  await Browser.open(t, hub.url(PATH))
+  await hub.admin('/api/drain', { method: 'POST', headers: { 'Content-Type': 'application/json' } })
+  await until(async () => /^HTTP\/1.1 503 [^]*not ready: .*draining\n$/.test(await ask('GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n')), 3000, 'not ready')
+})
+
+/** Sends bytes; what came back until the connection ended. */
+async function answerTo(t, hub, bytes, ms = 3000) {
+  const peer = rawSocket(t, hub.port, bytes)
+  await until(() => peer.closed, ms, 'an end')
+  return peer.text()
+}
+
+test('who speaks something else is told or dropped at once, with a reason in log and metrics', async (t) => {
+  const { hub } = await start(t)
+  const hello = Buffer.from('16030100c8010000c40303', 'hex')
+  assert.equal(await answerTo(t, hub, hello), '')
+  assert.equal(await hub.metric('vinhub_refused_total', 'tls'), 1)
+  await until(() => hub.lines.some((line) => /client_refused .*TLS hello on a port without TLS/.test(line)), 2000, 'a line')
+  for (const bytes of [Buffer.from([0, 1, 2]), '\r\n\r\nGET', '{"jsonrpc":1}']) assert.match(await answerTo(t, hub, bytes), /^HTTP\/1.1 400 /)
+  assert.equal(await hub.metric('vinhub_refused_total', 'not_http'), 3)
+  assert.match(await answerTo(t, hub, 'PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n'), /PROXY header, but listen.proxy_protocol is off\n$/)
+  assert.match(await answerTo(t, hub, Buffer.from('0d0a0d0a000d0a515549540a20000000', 'hex')), /PROXY header, but listen.proxy_protocol is off\n$/)
+  const leaving = rawSocket(t, hub.port, 'GET /half')
+  await until(() => leaving.socket.bytesWritten > 0, 2000, 'half a request')
+  leaving.socket.end()
+  await until(async () => await hub.metric('vinhub_refused_total', 'aborted') === 1, 3000, 'a count')
+  for (let n = 0; n < 20; n++) await answerTo(t, hub, hello)
+  assert.equal(await hub.metric('vinhub_refused_total', 'tls'), 21)
+  assert.equal(hub.lines.filter((line) => line.includes('TLS hello on a port')).length, 1, 'the same check leaves one line')
+})
+
+test('on a TLS port plain HTTP is told so, and what fails has a reason', async (t) => {
+  const authority = new Authority(t)
+  const { cert, key } = authority.issue('hub')
+  const { hub } = await start(t, { listen: { tls_cert: cert, tls_key: key } })
+  assert.match(await answerTo(t, hub, handshakeText(PATH)), /^HTTP\/1.1 400 [^]*\r\n\r\nplain HTTP on a TLS port\n$/)
+  assert.equal(await answerTo(t, hub, Buffer.from([0x80, 0x2e, 1])), '')
+  await answerTo(t, hub, Buffer.from('160301000501000001ff', 'hex'))
+  assert.equal(await hub.metric('vinhub_refused_total', 'tls'), 3)
+  await until(() => hub.lines.some((line) => /client_refused .*TLS handshake failed: /.test(line)), 2000, 'a line')
 })
 
 test('max and max_per_ip: 503 with Retry-After, and room again after one left', async (t) => {
@@ -259,8 +326,19 @@ test('the PROXY header is required, and says where a client comes from', async (
   assert.equal(await answerTo(v2(1, 0x21, Buffer.alloc(36, 7))), '101')
   assert.equal(await answerTo('PROXY UNKNOWN\r\n'), '101', 'the socket\'s own address')
   assert.equal(await answerTo(v2(0, 0, Buffer.alloc(0))), '503', 'the socket\'s own address, again')
-  assert.equal(await answerTo(''), 'dropped')
-  assert.equal(await answerTo('PROXY TCP4 nonsense\r\n'), 'dropped')
+  assert.equal(await answerTo(v2(1, 0, Buffer.alloc(9))), '503', 'an unspecified family: the socket\'s own address')
+  assert.equal(await answerTo(v2(1, 0x31, Buffer.alloc(216, 1))), '503', 'a Unix socket')
+  for (const [at, size] of [3, 4096, 40_960, 65_523].entries()) {
+    const from = Buffer.from([198, 51, 100, 50 + at, 192, 0, 2, 1, 1, 2, 3, 4])
+    assert.equal(await answerTo(v2(1, 0x11, Buffer.concat([from, Buffer.alloc(size, 0x47)]))), '101', `${size} bytes of TLVs`)
+    assert.equal(await answerTo(v2(1, 0x11, from)), '503', 'its address was read')
+  }
+  const wrong = [['', /no PROXY header/], ['PROXY TCP4 nonsense\r\n', /expected .*PROXY TCP4/], [v2(2, 0x11, Buffer.alloc(12)), /unknown command/], [v2(1, 0x11, Buffer.alloc(5)), /too short/]]
+  for (const [header, reason] of wrong) {
+    assert.equal(await answerTo(header), 'dropped')
+    await until(() => hub.lines.some((line) => line.includes('client_refused') && reason.test(line)), 2000, `a line with ${reason}`)
+  }
+  assert.equal(await hub.metric('vinhub_refused_total', 'proxy_header'), wrong.length)
 })
 
 test('the PROXY header comes byte by byte or with what follows, and ahead of TLS', async (t) => {

@@ -66,6 +66,11 @@ const accept = [
   ['122 more fields', ask(Array.from({ length: 122 }, (_, at) => [`X-${at}`, 'x']))],
   ['a head of 16,000 bytes', ask(Array.from({ length: 15 }, (_, at) => [`X-${at}`, 'x'.repeat(1000)]))],
   ['a path of 8,000 bytes', ask([], {}, `/u/V?echo&x=${'x'.repeat(8000)}`)],
+  ['an empty line first', `\r\n${ask([])}`],
+  ['an empty line first, byte by byte', `\r\n${ask([])}`, { size: 1 }],
+  ['a bare line feed first', `\n${ask([])}`],
+  ['an empty line first, and a line feed as its end', `\n${ask([])}`, { size: 1 }],
+  ['an empty body', ask([['Content-Length', '0']])],
   ['an http URI as the target', ask([], {}, 'http://127.0.0.1/u/V?echo')],
   ['an https URI as the target', ask([], {}, 'HTTPS://car.example:8443/u/V?echo')],
   ['an extension that nobody offers here', ask([['Sec-WebSocket-Extensions', 'x-unknown; a=b']])],
@@ -87,6 +92,11 @@ const PROTOCOLS = [
   ['the hub\'s own before bearer', ['bearer, token, vinhub.v1'], 'vinhub.v1'],
   ['in another case: another name', ['VINHUB.V1'], 'VINHUB.V1'],
   ['an empty field', [''], undefined],
+  ...[64, 65, 300, 2000, 15_000].map((len) => [`a token alone of ${len} bytes`, ['x'.repeat(len)], 'x'.repeat(len)]),
+  ['the first of two long ones', [`${'y'.repeat(500)}, ${'z'.repeat(500)}`], 'y'.repeat(500)],
+  ['a long one and one in a field of its own', ['y'.repeat(500), 'z'], 'y'.repeat(500)],
+  ['bearer behind its token', [`${'x'.repeat(300)}, bearer`], 'bearer'],
+  ['bearer, and a long token that is not echoed', ['bearer', 'x'.repeat(3000)], 'bearer'],
 ].map(([name, values, protocol]) => ({
   name: `subprotocol: ${name}`,
   async run(rig) {
@@ -143,7 +153,17 @@ const refuse = [
   ['a control byte in the URL', 400, ask([], {}, '/u/V\x01?echo')],
   ['a name of two words', 400, ask([['X A', 'b']])],
   ['a name with a separator', 400, ask([['X(A)', 'b']])],
-  ['an empty line first', 400, `\r\n\r\n${ask([])}`],
+  ['two empty lines first', 400, `\r\n\r\n${ask([])}`],
+  ['two line feeds first', 400, `\n\n${ask([])}`],
+  ['a carriage return first', 400, `\r${ask([])}`],
+  ['a body of 5 bytes', 400, ask([['Content-Length', '5']])],
+  ['a body of unknown length', 400, ask([['Transfer-Encoding', 'chunked']])],
+  ['a body of unknown coding', 400, ask([['Transfer-Encoding', 'identity']])],
+  ['an unreadable length', 400, ask([['Content-Length', '']])],
+  ['two lengths', 400, ask([['Content-Length', '0'], ['Content-Length', '7']])],
+  ['a PROXY line', 400, `PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n${ask([])}`],
+  ['a blank first', 400, ` ${ask([])}`],
+  ['bytes that are no text', 400, Buffer.from('00010203', 'hex')],
   ['one word', 400, 'GET\r\n\r\n'],
   ['a subprotocol of two words', 400, ask([['Sec-WebSocket-Protocol', 'a b']])],
   ['a subprotocol with a separator', 400, ask([['Sec-WebSocket-Protocol', 'a, b;c']])],
@@ -184,4 +204,28 @@ const notRead = {
   },
 }
 
-export const cases = [...accept, ...PROTOCOLS, ...refuse, head, notRead]
+/** In one packet with the head, or in the next one. */
+const bodies = ['one packet', 'two packets'].flatMap((how) => [['Content-Length', '11'], ['Transfer-Encoding', 'chunked']].map(([name, value]) => ({
+  name: `a body in ${how} (${name}) is never taken for frames`,
+  async run(rig) {
+    const path = `/u/${rig.vin()}?echo`
+    const witness = await rig.open(path)
+    const peer = rig.dial()
+    const head = Buffer.from(requestText(path, [[name, value]]))
+    const body = frame(TEXT, 'never')
+    if (how === 'one packet') await peer.send(Buffer.concat([head, body]))
+    else {
+      await peer.send(head)
+      await peer.answered()
+      await peer.send(body)
+    }
+    await peer.answered()
+    assert.equal(peer.head.status, 400)
+    await witness.send(frame(TEXT, 'the last'))
+    await witness.got(1)
+    assert.equal(String(witness.messages[0][1]), 'the last')
+    await rig.farewell(witness)
+  },
+})))
+
+export const cases = [...accept, ...PROTOCOLS, ...refuse, head, notRead, ...bodies]
