@@ -27,7 +27,7 @@ static bool find_in_protocols(const struct http_head *head, struct http_text *ou
                 *out = item;
                 return true;
             }
-            next = http_text_is(item, "bearer");
+            next = http_text_is_word(item, "bearer");
         }
     }
     return false;

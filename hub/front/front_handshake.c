@@ -69,6 +69,18 @@ static bool announces_body(const struct http_head *head)
     return false;
 }
 
+/* Both headers are of one hop: a proxy that was not told to passes neither on. */
+static const char *no_upgrade_reason(const struct http_head *head)
+{
+    if (http_head_lists(head, "upgrade", "websocket"))
+        return "no Connection: Upgrade beside Upgrade: websocket; a proxy in front may have dropped it";
+    size_t index = 0;
+    struct http_text key;
+    if (http_head_next(head, "sec-websocket-key", &index, &key))
+        return "a WebSocket handshake without Upgrade: websocket; a proxy in front may have dropped it";
+    return "this port speaks WebSocket only";
+}
+
 static bool check_upgrade(struct conn *conn, struct request *request)
 {
     const struct http_head *head = &request->head;
@@ -82,12 +94,12 @@ static bool check_upgrade(struct conn *conn, struct request *request)
         return false;
     }
     if (!http_text_is(head->start[2], "HTTP/1.1")) {
-        refuse(conn, REFUSAL_BAD_HANDSHAKE, "HTTP/1.1 is needed");
+        refuse(conn, REFUSAL_BAD_HANDSHAKE, "HTTP/1.1 is needed (nginx: proxy_http_version 1.1)");
         return false;
     }
     if (!http_head_lists(head, "upgrade", "websocket") ||
         !http_head_lists(head, "connection", "upgrade")) {
-        refuse(conn, REFUSAL_NO_UPGRADE, "this port speaks WebSocket only");
+        refuse(conn, REFUSAL_NO_UPGRADE, no_upgrade_reason(head));
         return false;
     }
     if (announces_body(head)) {
@@ -110,12 +122,12 @@ static bool check_upgrade(struct conn *conn, struct request *request)
     return true;
 }
 
-/* The target may come as an http or https URI as well (RFC 6455 section 4.2.1); whom its authority
- * names does not matter here. */
+/* The target may come as an http or https URI as well (RFC 6455 section 4.2.1), from some forward
+ * proxies as a ws or wss one; whom its authority names does not matter here. */
 static struct http_text path_of(struct http_text target)
 {
-    static const char *const schemes[] = {"http://", "https://"};
-    for (size_t i = 0; i < 2; i++) {
+    static const char *const schemes[] = {"http://", "https://", "ws://", "wss://"};
+    for (size_t i = 0; i < sizeof(schemes) / sizeof(*schemes); i++) {
         size_t len = strlen(schemes[i]);
         if (target.len <= len || strncasecmp(target.at, schemes[i], len) != 0)
             continue;

@@ -93,6 +93,7 @@ test('the token comes from the subprotocol, the Authorization header, the query 
   const foreign = hs256({ sub: 'bob' })
   const cookie = (value) => ({ headers: { Cookie: `a=b; token=${value}; c=d` } })
   assert.equal(await verdict(t, hub, PATH, { protocols: ['bearer', hs256()] }), 'open')
+  assert.equal(await verdict(t, hub, PATH, { protocols: ['Bearer', hs256()] }), 'open')
   assert.equal(await verdict(t, hub, PATH, { protocols: ['vinhub.v1', 'bearer', foreign] }), '4001 token of another user')
   assert.equal(await verdict(t, hub, `${PATH}&token=${hs256()}`, { protocols: ['bearer', foreign] }), '4001 token of another user')
   assert.equal(await verdict(t, hub, PATH, cookie(hs256())), 'open')
@@ -339,6 +340,30 @@ test('the PROXY header is required, and says where a client comes from', async (
     await until(() => hub.lines.some((line) => line.includes('client_refused') && reason.test(line)), 2000, `a line with ${reason}`)
   }
   assert.equal(await hub.metric('vinhub_refused_total', 'proxy_header'), wrong.length)
+})
+
+test('health checks of a balancer with PROXY headers: a LOCAL one with what a Network Load Balancer adds, or nothing at all', async (t) => {
+  const { hub } = await start(t, { listen: { proxy_protocol: true } })
+  const local = Buffer.concat([Buffer.from('0d0a0d0a000d0a515549540a20110054030004bce5951f04004a', 'hex'), Buffer.alloc(74)])
+  const asking = rawSocket(t, hub.port, Buffer.concat([local, Buffer.from('GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n')]))
+  await until(() => asking.closed, 3000, 'an answer')
+  assert.match(asking.text(), /^HTTP\/1.1 200 /)
+  const empty = rawSocket(t, hub.port)
+  await until(() => empty.socket.readyState === 'open', 2000, 'a connection')
+  empty.socket.end()
+  await until(() => empty.closed, 3000, 'an end')
+  assert.ok(!(await hub.admin('/metrics')).body.match(/vinhub_refused_total\{[^}]*\} [1-9]/))
+  assert.ok(!hub.lines.some((line) => line.includes('client_refused')))
+})
+
+test('a proxy that drops Upgrade or Connection, or speaks HTTP/1.0, is named in the answer', async (t) => {
+  const { hub } = await start(t)
+  const lines = [
+    [handshakeText(PATH).replace('Connection: Upgrade\r\n', 'Connection: close\r\n'), /^HTTP\/1.1 426 [^]*no Connection: Upgrade/],
+    [handshakeText(PATH).replace('Upgrade: websocket\r\n', ''), /^HTTP\/1.1 426 [^]*without Upgrade: websocket/],
+    [handshakeText(PATH).replace('HTTP/1.1', 'HTTP/1.0'), /^HTTP\/1.1 400 [^]*proxy_http_version 1.1/],
+  ]
+  for (const [text, expected] of lines) assert.match(await answerTo(t, hub, text), expected)
 })
 
 test('the PROXY header comes byte by byte or with what follows, and ahead of TLS', async (t) => {

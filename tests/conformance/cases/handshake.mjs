@@ -73,6 +73,8 @@ const accept = [
   ['an empty body', ask([['Content-Length', '0']])],
   ['an http URI as the target', ask([], {}, 'http://127.0.0.1/u/V?echo')],
   ['an https URI as the target', ask([], {}, 'HTTPS://car.example:8443/u/V?echo')],
+  ['a ws URI as the target', ask([], {}, 'ws://127.0.0.1/u/V?echo')],
+  ['a wss URI as the target', ask([], {}, 'wss://car.example/u/V?echo')],
   ['an extension that nobody offers here', ask([['Sec-WebSocket-Extensions', 'x-unknown; a=b']])],
   ['permessage-deflate where it is switched off', ask([['Sec-WebSocket-Extensions', 'permessage-deflate; client_max_window_bits']])],
 ].map(([name, text, options]) => ({ name: `accepted: ${name}`, run: (rig) => accepted(rig, text, options) }))
