@@ -441,6 +441,20 @@ static bool check_first_bytes(struct conn *conn, const char *bytes, size_t len, 
     return true;
 }
 
+/* What shows in a head that has no end yet: that none will come. NULL: nothing does. from: how much
+ * was looked through before. */
+static const char *hopeless(const char *head, size_t len, size_t from)
+{
+    for (const char *at = head + from; (at = memchr(at, '\n', (size_t)(head + len - at))); at++) {
+        if (at == head || at[-1] != '\r')
+            return "lines of an HTTP head end in CRLF";
+    }
+    const char *line_end = memmem(head, len, "\r\n", 2);
+    if (line_end && !memmem(head, (size_t)(line_end - head), " HTTP/", 6))
+        return "not an HTTP request";
+    return NULL;
+}
+
 /* Usually the whole head is in the first bytes and nothing is copied. */
 static bool read_request(struct conn *conn, uint8_t *bytes, size_t len)
 {
@@ -460,9 +474,13 @@ static bool read_request(struct conn *conn, uint8_t *bytes, size_t len)
     if (conn->state != CONN_HANDSHAKE)
         return true;
 
-    const char *head = all + empty;
-    size_t head_len = all_len - empty,
-           end = http_head_end(head, head_len, before > empty ? before - empty : 0);
+    const char *head = all + empty, *why;
+    size_t head_len = all_len - empty, seen = before > empty ? before - empty : 0,
+           end = http_head_end(head, head_len, seen);
+    if (end == 0 && (why = hopeless(head, head_len, seen)) != NULL) {
+        refuse(conn, REFUSAL_NOT_HTTP, why);
+        return true;
+    }
     if (end == 0 && line_too_long(head, head_len)) {
         refuse(conn, REFUSAL_LONG_URL, "the URL is too long");
         return true;

@@ -1,5 +1,6 @@
 // The front door: tokens, origins, limits, proxies, TLS on both sides, compression.
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
 import https from 'node:https'
@@ -128,6 +129,16 @@ test('the client is closed when its token expires', async (t) => {
   }
 })
 
+test('without PINGs the kernel looks for clients that vanished, with them the hub does', async (t) => {
+  const timers = async (settings) => {
+    const { hub } = await start(t, settings)
+    await Browser.open(t, hub.url(PATH))
+    return execFileSync('ss', ['-Htno', 'state', 'established', `( sport = :${hub.port} )`], { encoding: 'utf8' })
+  }
+  assert.match(await timers({ clients: { ping: { every: '0s' } } }), /timer:\(keepalive,/)
+  assert.doesNotMatch(await timers({}), /timer:\(keepalive,/)
+})
+
 test('a token expires where no PINGs are sent, and while its client is not read', async (t) => {
   const { hub, backend } = await withJwt(t, { more: { clients: { ping: { every: '0s' } } } })
   const open = (vin, protocols) => Browser.open(t, hub.url(`/admin/${vin}?remoteWs&token=${hs256({ exp: inSeconds(2) })}`), { protocols })
@@ -221,6 +232,8 @@ test('who speaks something else is told or dropped at once, with a reason in log
   await until(() => hub.lines.some((line) => /client_refused .*TLS hello on a port without TLS/.test(line)), 2000, 'a line')
   for (const bytes of [Buffer.from([0, 1, 2]), '\r\n\r\nGET', '{"jsonrpc":1}']) assert.match(await answerTo(t, hub, bytes), /^HTTP\/1.1 400 /)
   assert.equal(await hub.metric('vinhub_refused_total', 'not_http'), 3)
+  for (const bytes of ['SSH-2.0-x\r\n', 'PING\r\n', handshakeText(PATH).replaceAll('\r\n', '\n'), `GET ${PATH} HTTP/1.1\r\nHost: a\n`])
+    assert.match(await answerTo(t, hub, bytes), /^HTTP\/1.1 400 /, bytes.slice(0, 20))
   assert.match(await answerTo(t, hub, 'PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n'), /PROXY header, but listen.proxy_protocol is off\n$/)
   assert.match(await answerTo(t, hub, Buffer.from('0d0a0d0a000d0a515549540a20000000', 'hex')), /PROXY header, but listen.proxy_protocol is off\n$/)
   const leaving = rawSocket(t, hub.port, 'GET /half')

@@ -9,7 +9,7 @@ import { Backend } from '../lib/backend.mjs'
 import { Browser } from '../lib/browser.mjs'
 import { Authority } from '../lib/certificates.mjs'
 import { scratch, service, startHub, yaml } from '../lib/hub.mjs'
-import { handshake } from '../lib/net.mjs'
+import { clientFrame, closeCodeOf, handshake, handshakeText, rawSocket } from '../lib/net.mjs'
 import { freePort } from '../lib/ports.mjs'
 import { inSeconds, token } from '../lib/tokens.mjs'
 import { until } from '../lib/until.mjs'
@@ -211,4 +211,29 @@ test('an exchanged certificate is named, with what is wrong with it, and other a
   assert.match(await reload(hub), /reload_warning .*listen\.tls_cert: warning: the certificate has expired/)
   writeFileSync(cert, `${readFileSync(cert)}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n`)
   assert.match(await reload(hub), /reload_refused .*listen\.tls_cert: .*one of them can't be read/)
+})
+
+test('a lowered max_message holds for a message under way', async (t) => {
+  const backend = await Backend.start(t)
+  const settings = (max) => ({ services: [service(backend)], clients: { max_message: max } })
+  const hub = await startHub(t, { settings: settings('1MiB') })
+  const start = async (pieces) => {
+    const peer = rawSocket(t, hub.port, Buffer.concat([Buffer.from(handshakeText('/u/V?remoteWs')), ...pieces]))
+    await until(() => peer.text().includes('\r\n\r\n'), 5000, 'the upgrade')
+    return peer
+  }
+  const fragmented = await start([clientFrame(2, Buffer.alloc(900_000), { fin: false })])
+  const half = await start([clientFrame(2, Buffer.alloc(300_000), { length: 900_000 })])
+  const small = await start([clientFrame(2, 'small', { fin: false })])
+  await until(async () => await hub.metric('vinhub_clients') === 3, 5000, 'three clients')
+  await reloadWith(hub, settings('512KiB'))
+  fragmented.socket.write(clientFrame(0, Buffer.alloc(1000), { fin: false }))
+  half.socket.write(Buffer.alloc(1000))
+  for (const peer of [fragmented, half]) {
+    await until(() => closeCodeOf(peer) !== null, 5000, 'a close frame')
+    assert.equal(closeCodeOf(peer), 4003)
+  }
+  small.socket.write(clientFrame(0, ' and whole'))
+  await until(() => backend.messages.length === 1, 5000, 'the small one')
+  assert.equal(closeCodeOf(small), null)
 })
