@@ -108,7 +108,8 @@ const struct conf_row conf_rows[] = {
      .meaning = "Offer permessage-deflate to browsers."},
 
     {"origins", CONF_LIST, CONF_RELOAD, AT(origins), LEN(origins_len), .standard = "[]",
-     .check = conf_is_origin, .allowed = "a host, *.host, scheme://host[:port], or what a client sends: null, file://",
+     .check = conf_is_origin,
+     .allowed = "a host, *.host, scheme://host[:port], or what a client sends: null, file://",
      .meaning = "Origins that may connect: a host (any scheme and port), `*.example.com` (any host "
                 "below it), `https://example.com:8443` (that one; without a port the scheme's "
                 "own), or what else a client sends (`null`, `file://`). Empty: any. No Origin "

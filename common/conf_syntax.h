@@ -17,8 +17,10 @@ bool conf_is_address(
 bool conf_is_loopback(const char *text); /* of an address: 127.0.0.0/8, ::1 or localhost */
 bool conf_is_loopback_host(const char *host, size_t len);
 bool conf_is_network(const char *text); /* an address or CIDR, both families */
-bool conf_is_origin(const char *text); /* an item of origins: a rule, or what a client sends as it is */
-bool conf_is_origin_rule(const char *text); /* [scheme://]host[:port] or *.host, see front_admit.c */
+bool conf_is_origin(
+    const char *text); /* an item of origins: a rule, or what a client sends as it is */
+bool conf_is_origin_rule(
+    const char *text); /* [scheme://]host[:port] or *.host, see front_admit.c */
 bool conf_is_header(
     const char *text); /* "name: value" that may be added to a WebSocket handshake */
 bool conf_is_upstream(const char *text);

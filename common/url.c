@@ -213,75 +213,26 @@ static enum status take_vin(struct request *request, const struct query_item *it
     return status;
 }
 
-/* Digits only; at most UINT32_MAX. */
-static bool read_number(const char *text, uint32_t *out)
-{
-    uint64_t number = 0;
-    if (*text == '\0')
-        return false;
-    for (const char *c = text; *c != '\0'; c++) {
-        if (*c < '0' || *c > '9')
-            return false;
-        number = number * 10 + (uint64_t)(*c - '0');
-        if (number > UINT32_MAX)
-            return false;
-    }
-    *out = (uint32_t)number;
-    return true;
-}
-
 static enum status take_replay(struct request *request, const struct query_item *item)
 {
     if (request->target.has_replay)
         return refuse(request, "replay is given twice");
-    char *text;
-    enum status status = query_decode(item->value, &text);
-    if (status == STATUS_NO_MEMORY)
-        return status;
-    bool read = status == STATUS_OK && read_number(text, &request->target.replay);
-    if (status == STATUS_OK)
-        free(text);
-    if (!read)
+    enum status status = query_number(item->value, &request->target.replay);
+    if (status == STATUS_INVALID)
         return refuse(request, "replay is not a number from 0 to 4294967295");
-    request->target.has_replay = true;
-    return STATUS_OK;
-}
-
-/* "2" or "0.5", in thousandths; further digits are cut off. */
-static bool read_thousandths(const char *text, uint32_t *out)
-{
-    size_t whole = strspn(text, "0123456789"), rest = 0;
-    uint32_t number = 0, unit = 100;
-    if (whole == 0 || whole > 6)
-        return false;
-    for (size_t i = 0; i < whole; i++)
-        number = number * 10 + (uint32_t)(text[i] - '0');
-    number *= 1000;
-    if (text[whole] == '.') {
-        rest = strspn(text + whole + 1, "0123456789");
-        if (rest == 0)
-            return false;
-        for (size_t i = 0; i < rest; i++, unit /= 10)
-            number += unit * (uint32_t)(text[whole + 1 + i] - '0');
-        rest++;
-    }
-    *out = number;
-    return text[whole + rest] == '\0';
+    request->target.has_replay = status == STATUS_OK;
+    return status;
 }
 
 static enum status take_rate(struct request *request, const struct query_item *item)
 {
+    uint32_t rate = 0;
     if (request->target.rate_milli != 0)
         return refuse(request, "rate is given twice");
-    char *text;
-    uint32_t rate = 0;
-    enum status status = query_decode(item->value, &text);
+    enum status status = query_thousandths(item->value, &rate);
     if (status == STATUS_NO_MEMORY)
         return status;
-    bool read = status == STATUS_OK && read_thousandths(text, &rate);
-    if (status == STATUS_OK)
-        free(text);
-    if (!read || rate < RATE_MIN_MILLI || rate > RATE_MAX_MILLI)
+    if (status != STATUS_OK || rate < RATE_MIN_MILLI || rate > RATE_MAX_MILLI)
         return refuse(request, "rate is not a number from 0.1 to 100");
     request->target.rate_milli = rate;
     return STATUS_OK;

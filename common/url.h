@@ -12,17 +12,17 @@
  * - A parameter vin names the vin in each form whose path has none, so that what the backend may
  * read is what is authorized. Names of parameters are matched decoded, for the same reason; one
  * that can't be decoded is kept as it came.
- * - The query is read by url_query.h: '+' is a space there, in the path it is an ordinary byte. Empty
- * query items are left out of the query. '#', spaces, control bytes and what is no UTF-8 are
+ * - The query is read by url_query.h: '+' is a space there, in the path it is an ordinary byte.
+ * Empty query items are left out of the query. '#', spaces, control bytes and what is no UTF-8 are
  * malformed anywhere in the request, as is one longer than URL_REQUEST_MAX.
  * - A query parameter that some backends take for the vin and others do not (" vin", "vin[]",
  * "k=v;vin=X") is malformed. The vin goes upstream as every backend reads it alike.
- * - replay, rate or vin given twice, an empty vin, a replay or rate that is no number are malformed.
- * Of several resume the first counts, and one that can't be decoded is "" (contract section 6: an
- * unreadable one is no error). What is wrong with a token is said by token_flaw.
- * - A query that becomes part of a session key has digests in place of credentials (query_is_secret):
- * keys stand in logs, Redis and the console. Clients with the same credential share a session as
- * before.
+ * - replay, rate or vin given twice, an empty vin, a replay or rate that is no number are
+ * malformed. Of several resume the first counts, and one that can't be decoded is "" (contract
+ * section 6: an unreadable one is no error). What is wrong with a token is said by token_flaw.
+ * - A query that becomes part of a session key has digests in place of credentials
+ * (query_is_secret): keys stand in logs, Redis and the console. Clients with the same credential
+ * share a session as before.
  * - A session template that names {vin} or {user} where the URL has none falls back to
  * {path}{query} as a whole: it never joins clients that some part of the URL tells apart.
  */
@@ -36,9 +36,9 @@
 #include "common/conf.h"
 #include "common/status.h"
 
-#define SESSION_KEY_MAX 256  /* bytes, before escaping (contract section 1) */
-#define RATE_MIN_MILLI 100    /* ?rate=, in thousandths of a message a second (contract section 6) */
-#define RATE_MAX_MILLI 100000
+#define SESSION_KEY_MAX 256 /* bytes, before escaping (contract section 1) */
+#define RATE_MIN_MILLI  100 /* ?rate=, in thousandths of a message a second (contract section 6) */
+#define RATE_MAX_MILLI  100000
 #define URL_REQUEST_MAX 8192 /* bytes of path and query; the longest token still fits */
 /* "service:" and every byte of the key as %XX, and the terminator */
 #define SESSION_ID_MAX (CONF_NAME_MAX + 1 + 3 * SESSION_KEY_MAX + 1)
@@ -52,7 +52,7 @@ struct target {
     char *query;             /* what is left of the query, with its "?", or "" */
     char *token; /* the first ?token= that is not empty, where take_token; decoded, or NULL */
     const char *token_flaw; /* why that token is none; a static text or NULL */
-    char *resume; /* value of ?resume= of a protocol client, decoded, or NULL */
+    char *resume;           /* value of ?resume= of a protocol client, decoded, or NULL */
     bool has_replay;
     uint32_t replay;                 /* ?replay=N */
     uint32_t rate_milli;             /* ?rate=R of a protocol client, in thousandths; 0: none */

@@ -72,6 +72,67 @@ enum status query_decode(struct span value, char **out)
     return STATUS_OK;
 }
 
+/* ---- numbers ---- */
+
+static bool read_number(const char *text, uint32_t *out)
+{
+    uint64_t number = 0;
+    if (*text == '\0')
+        return false;
+    for (const char *c = text; *c != '\0'; c++) {
+        if (*c < '0' || *c > '9')
+            return false;
+        number = number * 10 + (uint64_t)(*c - '0');
+        if (number > UINT32_MAX)
+            return false;
+    }
+    *out = (uint32_t)number;
+    return true;
+}
+
+static bool read_thousandths(const char *text, uint32_t *out)
+{
+    size_t whole = strspn(text, "0123456789"), rest = 0;
+    uint32_t number = 0, unit = 100;
+    if (whole == 0 || whole > 6)
+        return false;
+    for (size_t i = 0; i < whole; i++)
+        number = number * 10 + (uint32_t)(text[i] - '0');
+    number *= 1000;
+    if (text[whole] == '.') {
+        rest = strspn(text + whole + 1, "0123456789");
+        if (rest == 0)
+            return false;
+        for (size_t i = 0; i < rest; i++, unit /= 10)
+            number += unit * (uint32_t)(text[whole + 1 + i] - '0');
+        rest++;
+    }
+    *out = number;
+    return text[whole + rest] == '\0';
+}
+
+static enum status read_value(struct span value, bool (*read)(const char *, uint32_t *),
+                              uint32_t *out)
+{
+    char *text;
+    enum status status = query_decode(value, &text);
+    if (status != STATUS_OK)
+        return status;
+    status = read(text, out) ? STATUS_OK : STATUS_INVALID;
+    free(text);
+    return status;
+}
+
+enum status query_number(struct span value, uint32_t *out)
+{
+    return read_value(value, read_number, out);
+}
+
+enum status query_thousandths(struct span value, uint32_t *out)
+{
+    return read_value(value, read_thousandths, out);
+}
+
 /* ---- the vin, as lenient backends may read it ---- */
 
 static int hex_value(char c)
@@ -153,9 +214,9 @@ enum query_vin query_vin(const struct query_item *item)
 
 static bool name_is_secret(const char *name)
 {
-    static const char *const within[] = {"token",   "secret",  "passw",   "pwd",        "ticket",
-                                         "auth",    "jwt",     "apikey",  "credential", "api_key",
-                                         "api-key", "signatur"};
+    static const char *const within[] = {"token",      "secret",  "passw",   "pwd",
+                                         "ticket",     "auth",    "jwt",     "apikey",
+                                         "credential", "api_key", "api-key", "signatur"};
     static const char *const whole[] = {"sig", "sid", "sessionid", "session_id", "jsessionid"};
     for (size_t i = 0; i < sizeof(within) / sizeof(*within); i++) {
         if (strcasestr(name, within[i]))

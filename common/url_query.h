@@ -2,14 +2,15 @@
  * The one reader of URL queries: items, their names and values, and how backends may read them.
  *
  * A query is read as forms are written (WHATWG URL, "application/x-www-form-urlencoded"): items
- * between '&', '+' is a space, %XX is a byte. "a" and "a=" are one item. Empty items are passed over.
- * Spans point into the query; nothing is allocated but by query_decode.
+ * between '&', '+' is a space, %XX is a byte. "a" and "a=" are one item. Empty items are passed
+ * over. Spans point into the query; nothing is allocated but by query_decode.
  */
 #ifndef VINHUB_COMMON_URL_QUERY_H
 #define VINHUB_COMMON_URL_QUERY_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "common/status.h"
 
@@ -35,6 +36,12 @@ bool query_next(struct span *rest, struct query_item *out);
 /* Decodes a value into a string of its own, which the caller frees. STATUS_INVALID where it has a
  * bad escape or holds a NUL byte; *out is untouched then. */
 MUST_USE enum status query_decode(struct span value, char **out);
+
+/* A value of digits, at most UINT32_MAX. STATUS_INVALID: it is none. */
+MUST_USE enum status query_number(struct span value, uint32_t *out);
+/* "2" or "0.5", in thousandths, below 1,000,000; further digits are cut off. STATUS_INVALID: it is
+ * no such number. */
+MUST_USE enum status query_thousandths(struct span value, uint32_t *out);
 
 enum query_vin {
     QUERY_VIN_NONE,  /* no backend reads a vin here */

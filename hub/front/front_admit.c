@@ -309,7 +309,8 @@ static bool is_origin(struct http_text text)
     return strstr(copy, "://") != NULL && strchr(copy, '*') == NULL && conf_is_origin_rule(copy);
 }
 
-/* What stands in the list as it came counts, whatever it is; what is an origin also by the rules. */
+/* What stands in the list as it came counts, whatever it is; what is an origin also by the rules.
+ */
 bool admit_origin(const struct admit *admit, const struct http_text *text)
 {
     if (text == NULL || admit->origins_len == 0)

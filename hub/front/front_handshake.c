@@ -1,6 +1,6 @@
 /*
- * The opening handshake (RFC 6455 section 4.2): reads the request, decides, and answers with 101 or
- * with a status and a line of text that says why.
+ * The opening handshake (RFC 6455 section 4.2): decides on a request, and answers with 101 or with
+ * a status and a line of text that says why. front_request.c reads it.
  */
 #include <ctype.h>
 #include <stdio.h>
@@ -14,13 +14,6 @@
 #include "front/front_private.h"
 #include "front/front_refuse.h"
 
-/* A token in a URL or a cookie fits; what is larger is refused before it is kept. */
-#define REQUEST_LINE_MAX 8192U
-#define HEAD_MAX         16384U
-/* By so many bytes it shows whether a request may be HTTP. */
-#define FIRST_BYTES 8U
-#define TLS_HANDSHAKE_RECORD 0x16 /* RFC 8446 section 5.1 */
-
 /* What a request asks for, while it is looked at. */
 struct request {
     struct http_head head;
@@ -31,14 +24,6 @@ struct request {
     const char *forbidden; /* why the token is refused; NULL where it is not */
     uint64_t ends_ms;
 };
-
-void handshake_free(struct handshake *handshake)
-{
-    if (handshake == NULL)
-        return;
-    free(handshake->bytes);
-    free(handshake);
-}
 
 /* --- what is asked --- */
 
@@ -73,11 +58,13 @@ static bool announces_body(const struct http_head *head)
 static const char *no_upgrade_reason(const struct http_head *head)
 {
     if (http_head_lists(head, "upgrade", "websocket"))
-        return "no Connection: Upgrade beside Upgrade: websocket; a proxy in front may have dropped it";
+        return "no Connection: Upgrade beside Upgrade: websocket; a proxy in front may have "
+               "dropped it";
     size_t index = 0;
     struct http_text key;
     if (http_head_next(head, "sec-websocket-key", &index, &key))
-        return "a WebSocket handshake without Upgrade: websocket; a proxy in front may have dropped it";
+        return "a WebSocket handshake without Upgrade: websocket; a proxy in front may have "
+               "dropped it";
     return "this port speaks WebSocket only";
 }
 
@@ -138,8 +125,8 @@ static struct http_text path_of(struct http_text target)
     return target;
 }
 
-/* Contract section 5: ours if offered, else "bearer", else the first, whatever its length: a browser
- * drops a connection whose offer gets no answer. False: malformed. */
+/* Contract section 5: ours if offered, else "bearer", else the first, whatever its length: a
+ * browser drops a connection whose offer gets no answer. False: malformed. */
 static bool choose_protocol(struct request *request)
 {
     size_t index = 0;
@@ -192,7 +179,8 @@ static bool check_capacity(struct conn *conn)
     if (!hub_ready(front->hub)) {
         bool leaving = hub_state(front->hub) == NODE_DRAINING ||
                        hub_state(front->hub) == NODE_STOPPED;
-        refuse(conn, REFUSAL_DRAINING, leaving ? "this node is draining" : "this node is not ready");
+        refuse(conn, REFUSAL_DRAINING,
+               leaving ? "this node is draining" : "this node is not ready");
         return false;
     }
     /* The lowest free descriptor was given: its number says how many are in use. Half-open
@@ -214,7 +202,8 @@ static bool check_capacity(struct conn *conn)
 
 static void write_answer(struct conn *conn, const struct request *request)
 {
-    char accept[WS_ACCEPT_SIZE], text[HEAD_MAX + 512]; /* the protocol is part of a head */
+    char accept[WS_ACCEPT_SIZE],
+        text[HANDSHAKE_HEAD_MAX + 512]; /* the protocol is part of a head */
     ws_accept_key(request->key, accept);
     bool named = request->protocol.len > 0, deflates = request->deflate.window_bits != 0;
     int len = snprintf(text, sizeof(text),
@@ -224,9 +213,9 @@ static void write_answer(struct conn *conn, const struct request *request)
                        "Sec-WebSocket-Accept: %s\r\n"
                        "%s%.*s%s%s%s%s\r\n",
                        accept, named ? "Sec-WebSocket-Protocol: " : "", (int)request->protocol.len,
-                       named ? request->protocol.at : "",
-                       named ? "\r\n" : "", deflates ? "Sec-WebSocket-Extensions: " : "",
-                       request->deflate.answer, deflates ? "\r\n" : "");
+                       named ? request->protocol.at : "", named ? "\r\n" : "",
+                       deflates ? "Sec-WebSocket-Extensions: " : "", request->deflate.answer,
+                       deflates ? "\r\n" : "");
     stream_write(&conn->stream, text, (size_t)len);
 }
 
@@ -298,21 +287,11 @@ static void serve(struct conn *conn, struct request *request)
     target_fini(&target);
 }
 
-/* --- reading it --- */
-
-static bool line_too_long(const char *bytes, size_t len)
-{
-    size_t look = len < REQUEST_LINE_MAX ? len : REQUEST_LINE_MAX;
-    return len > REQUEST_LINE_MAX && memmem(bytes, look, "\r\n", 2) == NULL;
-}
-
-static void serve_head(struct conn *conn, const char *bytes, size_t len)
+void handshake_serve(struct conn *conn, const char *bytes, size_t len)
 {
     struct request request = {.kind = CLIENT_RAW};
     enum status status = http_head_parse(bytes, len, &request.head);
-    if (line_too_long(bytes, len))
-        refuse(conn, REFUSAL_LONG_URL, "the URL is too long");
-    else if (status == STATUS_LIMIT || len > HEAD_MAX)
+    if (status == STATUS_LIMIT || len > HANDSHAKE_HEAD_MAX)
         refuse(conn, REFUSAL_LONG_HEAD, "the header is too large");
     else if (status != STATUS_OK)
         refuse(conn, REFUSAL_BAD_HANDSHAKE, "not an HTTP request");
@@ -321,193 +300,4 @@ static void serve_head(struct conn *conn, const char *bytes, size_t len)
                                                 &request.head);
         serve(conn, &request);
     }
-}
-
-/* Keeps what came so far; it is no more than HEAD_MAX and a read. */
-static bool keep(struct handshake *handshake, const uint8_t *bytes, size_t len)
-{
-    size_t need = handshake->len + len;
-    if (need > handshake->cap) {
-        size_t cap = need < 1024 ? 1024 : need * 2;
-        char *grown = realloc(handshake->bytes, cap);
-        if (grown == NULL)
-            return false;
-        handshake->bytes = grown;
-        handshake->cap = cap;
-    }
-    memcpy(handshake->bytes + handshake->len, bytes, len);
-    handshake->len = need;
-    return true;
-}
-
-/* What a peer says counts where it is trusted, or where nobody is named. */
-static void take_source(struct conn *conn, const struct proxy_source *source)
-{
-    const struct admit *admit = conn->front->admit;
-    struct handshake *handshake = conn->handshake;
-    if (source->known && (!admit_has_proxies(admit) || admit_trusted(admit, &handshake->address))) {
-        handshake->address = source->address;
-    }
-}
-
-/* Begins TLS with the first bytes after the PROXY header. Who speaks HTTP is told so (in plain), since
- * a browser would show nothing else. */
-static bool secure(struct conn *conn, const uint8_t *bytes, size_t len)
-{
-    struct front *front = conn->front;
-    conn->handshake->tls_due = false;
-    if (bytes[0] == TLS_HANDSHAKE_RECORD)
-        return front->tls != NULL &&
-               stream_secure(&conn->stream, tls_new(front->tls, NULL), bytes, len);
-    if (isalpha(bytes[0])) {
-        refuse(conn, REFUSAL_PLAIN_ON_TLS, "plain HTTP on a TLS port");
-        return true;
-    }
-    refuse_unanswered(conn, REFUSE_TLS, "neither TLS nor HTTP on a TLS port");
-    return false;
-}
-
-void handshake_secured(struct conn *conn, const char *why)
-{
-    char text[200];
-    if (why == NULL || conn->handshake == NULL)
-        return;
-    snprintf(text, sizeof(text), "TLS handshake failed: %s", why);
-    refuse_unanswered(conn, REFUSE_TLS, text);
-}
-
-/* What comes after the PROXY header, if there is something. */
-static bool after_proxy(struct conn *conn, uint8_t *bytes, size_t len)
-{
-    conn->handshake->proxy_header = false;
-    conn->handshake->len = 0;
-    return len == 0 || handshake_read(conn, bytes, len);
-}
-
-static bool read_proxy(struct conn *conn, uint8_t *bytes, size_t len)
-{
-    struct handshake *handshake = conn->handshake;
-    if (handshake->proxy_left > 0) {
-        size_t n = handshake->proxy_left < len ? handshake->proxy_left : len;
-        handshake->proxy_left -= n;
-        return handshake->proxy_left > 0 || after_proxy(conn, bytes + n, len - n);
-    }
-    struct proxy_source source;
-    size_t before = handshake->len, used = 0;
-    if (!keep(handshake, bytes, len))
-        return false;
-    enum status status = proxy_parse((const uint8_t *)handshake->bytes, handshake->len, &source,
-                                     &used);
-    if (status == STATUS_AGAIN)
-        return true;
-    if (status != STATUS_OK) {
-        refuse_unanswered(conn, REFUSE_PROXY_HEADER, source.why);
-        return false;
-    }
-    take_source(conn, &source);
-    if (used > handshake->len) {
-        handshake->proxy_left = used - handshake->len;
-        return true;
-    }
-    return after_proxy(conn, bytes + (used - before), len - (used - before));
-}
-
-/* One empty line before the request is passed over (RFC 9112 section 2.2). Its length. */
-static size_t empty_line(const char *bytes, size_t len)
-{
-    if (len > 0 && bytes[0] == '\n')
-        return 1;
-    return len > 1 && bytes[0] == '\r' && bytes[1] == '\n' ? 2 : 0;
-}
-
-/* What is no HTTP by its first bytes is not waited for. False: drop the connection. */
-static bool check_first_bytes(struct conn *conn, const char *bytes, size_t len, size_t empty)
-{
-    static const char proxy_1[] = "PROXY ", proxy_2[] = {'\r', '\n', '\r', '\n', '\0'};
-    if ((len >= 6 && memcmp(bytes, proxy_1, 6) == 0) ||
-        (len >= sizeof(proxy_2) && memcmp(bytes, proxy_2, sizeof(proxy_2)) == 0)) {
-        refuse(conn, REFUSAL_PROXY_HEADER, "a PROXY header, but listen.proxy_protocol is off");
-        return true;
-    }
-    if (len == empty || (len == 1 && bytes[0] == '\r'))
-        return true;
-    if ((unsigned char)bytes[empty] == TLS_HANDSHAKE_RECORD) {
-        refuse_unanswered(conn, REFUSE_TLS, "a TLS hello on a port without TLS");
-        return false;
-    }
-    bool may_be_proxy = empty == 2 && len < sizeof(proxy_2) && bytes[2] == '\r';
-    if (!may_be_proxy && !http_text_is_token((struct http_text){bytes + empty, 1}))
-        refuse(conn, REFUSAL_NOT_HTTP, "not an HTTP request");
-    return true;
-}
-
-/* What shows in a head that has no end yet: that none will come. NULL: nothing does. from: how much
- * was looked through before. */
-static const char *hopeless(const char *head, size_t len, size_t from)
-{
-    for (const char *at = head + from; (at = memchr(at, '\n', (size_t)(head + len - at))); at++) {
-        if (at == head || at[-1] != '\r')
-            return "lines of an HTTP head end in CRLF";
-    }
-    const char *line_end = memmem(head, len, "\r\n", 2);
-    if (line_end && !memmem(head, (size_t)(line_end - head), " HTTP/", 6))
-        return "not an HTTP request";
-    return NULL;
-}
-
-/* Usually the whole head is in the first bytes and nothing is copied. */
-static bool read_request(struct conn *conn, uint8_t *bytes, size_t len)
-{
-    struct handshake *handshake = conn->handshake;
-    size_t before = handshake->len;
-    const char *all = (const char *)bytes;
-    size_t all_len = len;
-    if (before > 0) {
-        if (!keep(handshake, bytes, len))
-            return false;
-        all = handshake->bytes;
-        all_len = handshake->len;
-    }
-    size_t empty = empty_line(all, all_len);
-    if (before < FIRST_BYTES && !check_first_bytes(conn, all, all_len, empty))
-        return false;
-    if (conn->state != CONN_HANDSHAKE)
-        return true;
-
-    const char *head = all + empty, *why;
-    size_t head_len = all_len - empty, seen = before > empty ? before - empty : 0,
-           end = http_head_end(head, head_len, seen);
-    if (end == 0 && (why = hopeless(head, head_len, seen)) != NULL) {
-        refuse(conn, REFUSAL_NOT_HTTP, why);
-        return true;
-    }
-    if (end == 0 && line_too_long(head, head_len)) {
-        refuse(conn, REFUSAL_LONG_URL, "the URL is too long");
-        return true;
-    }
-    if (end == 0 && head_len > HEAD_MAX) {
-        refuse(conn, REFUSAL_LONG_HEAD, "the header is too large");
-        return true;
-    }
-    if (end == 0)
-        return before > 0 || keep(handshake, bytes, len);
-
-    size_t rest = head_len - end;
-    serve_head(conn, head, end);
-    handshake_free(conn->handshake);
-    conn->handshake = NULL;
-    return conn->state != CONN_OPEN || conn_frames(conn, bytes + len - rest, rest);
-}
-
-bool handshake_read(struct conn *conn, uint8_t *bytes, size_t len)
-{
-    struct handshake *handshake = conn->handshake;
-    if (!handshake->heard)
-        handshake->tls_due = conn->front->tls != NULL;
-    handshake->heard = true;
-    if (handshake->proxy_header)
-        return read_proxy(conn, bytes, len);
-    if (handshake->tls_due)
-        return secure(conn, bytes, len);
-    return read_request(conn, bytes, len);
 }

@@ -112,7 +112,8 @@ static void evict(struct front *front, size_t count)
     struct conn *oldest;
     for (size_t i = 0; i < count && (oldest = front->queues[QUEUE_HANDSHAKE].first) != NULL; i++) {
         if (oldest->handshake->heard)
-            refuse_unanswered(oldest, REFUSE_FULL, "no descriptor is left for half-open handshakes");
+            refuse_unanswered(oldest, REFUSE_FULL,
+                              "no descriptor is left for half-open handshakes");
         conn_enqueue(oldest, QUEUE_CLOSING);
         stream_kill(&oldest->stream, true);
     }

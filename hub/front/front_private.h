@@ -155,7 +155,14 @@ void conn_free(struct conn *conn);
 /* Reads frames; false: the connection is to be dropped. */
 bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len);
 
-/* --- front_handshake.c --- */
+/* --- front_handshake.c: what a request gets --- */
+
+/* Bytes of a request's head: a token in a URL or a cookie fits. */
+#define HANDSHAKE_HEAD_MAX 16384U
+/* Answers the request, whose head is len bytes. The connection is open or refused afterwards. */
+void handshake_serve(struct conn *conn, const char *bytes, size_t len);
+
+/* --- front_request.c: what comes before --- */
 
 /* Takes bytes of the handshake: PROXY header where it is configured, then TLS, then the request.
  * False: the connection is to be dropped. */
@@ -202,8 +209,8 @@ struct proxy_source {
     const char *why; /* of STATUS_INVALID: what is wrong, a static text */
 };
 /* Reads the header at the start of bytes. STATUS_AGAIN: more is needed; STATUS_INVALID: there is
- * none that can be read. *used: its bytes, which may be more than len: those that are missing are of
- * no use here and to be skipped (TLVs, up to 64 KiB). */
+ * none that can be read. *used: its bytes, which may be more than len: those that are missing are
+ * of no use here and to be skipped (TLVs, up to 64 KiB). */
 enum status proxy_parse(const uint8_t *bytes, size_t len, struct proxy_source *out, size_t *used);
 
 /* --- front_deflate.c --- */

@@ -8,8 +8,8 @@
 
 #include "front/front_private.h"
 
-#define V1_MAX  107U /* bytes of the line, section 2.1 */
-#define V2_HEAD 16U
+#define V1_MAX       107U /* bytes of the line, section 2.1 */
+#define V2_HEAD      16U
 #define V2_ADDRESSES 36U /* bytes of the longest ones that are read; TLVs may follow */
 
 static const uint8_t v2_signature[12] = {0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d,

@@ -160,8 +160,7 @@ static bool verifies(EVP_PKEY *key, const EVP_MD *hash, struct bytes signature,
     EVP_MD_CTX *context = EVP_MD_CTX_new();
     bool fits = context && EVP_DigestVerifyInit(context, NULL, hash, NULL, key) == 1 &&
                 EVP_DigestVerify(context, signature.at, signature.len,
-                                 (const unsigned char *)parts->signed_text,
-                                 parts->signed_len) == 1;
+                                 (const unsigned char *)parts->signed_text, parts->signed_len) == 1;
     EVP_MD_CTX_free(context);
     return fits;
 }

@@ -45,10 +45,10 @@ struct stream {
     struct tls *tls; /* NULL: plain */
     int fd;
     bool opening;
-    bool stalled; /* lws keeps bytes */
-    bool drained; /* within on_writable: the socket has taken what lws kept */
+    bool stalled;  /* lws keeps bytes */
+    bool drained;  /* within on_writable: the socket has taken what lws kept */
     bool shut_due; /* our direction ends once lws has written what it keeps */
-    bool paused;  /* by the owner */
+    bool paused;   /* by the owner */
     bool killed;
 };
 
@@ -71,10 +71,10 @@ bool stream_blocked(const struct stream *stream);
 void stream_wake(struct stream *stream);
 /* Stops or goes on reading. */
 void stream_pause(struct stream *stream, bool paused);
-/* Ends our direction after what was written: close_notify where there is TLS, then FIN. The peer may
- * go on sending and ends the connection itself; its bytes still come by on_bytes, since a socket
- * that is closed with bytes unread answers with a reset, and a reset can overtake what we sent last
- * (RFC 6455 section 7.1.1). */
+/* Ends our direction after what was written: close_notify where there is TLS, then FIN. The peer
+ * may go on sending and ends the connection itself; its bytes still come by on_bytes, since a
+ * socket that is closed with bytes unread answers with a reset, and a reset can overtake what we
+ * sent last (RFC 6455 section 7.1.1). */
 void stream_shut(struct stream *stream);
 /* Drops the connection at the end of the turn: with a reset where the peer did not take what was
  * sent, or where asked for. on_gone follows. */

@@ -65,7 +65,8 @@ static void check_vin(const struct target *target, const char *raw)
     size_t len;
     assert(strpbrk(raw, "+;") == NULL);
     assert(text_percent_decode(raw, strlen(raw), text, &len) == STATUS_OK);
-    assert(target->vin != NULL && strlen(target->vin) == len && memcmp(target->vin, text, len) == 0);
+    assert(target->vin != NULL && strlen(target->vin) == len &&
+           memcmp(target->vin, text, len) == 0);
     free(text);
 }
 

@@ -65,8 +65,7 @@ static const char *check(const struct conf *conf, const char *field, struct slic
 
 static void made_up(struct fuzz_input *input)
 {
-    static const char *const algorithms[] = {"HS256", "HS384", "HS512", "RS256", "ES256",
-                                             "EdDSA"};
+    static const char *const algorithms[] = {"HS256", "HS384", "HS512", "RS256", "ES256", "EdDSA"};
     static const char *const fields[] = {"Sec-WebSocket-Protocol", "Cookie", "Authorization"};
     const char *algorithm = algorithms[fuzz_below(input, 6)];
     struct conf conf = conf_of(algorithm, fuzz_byte(input));

@@ -128,14 +128,28 @@ static void believes_trusted_proxies_alone(void **state)
 static void allows_what_is_listed_literally(void **state)
 {
     (void)state;
-    static const char *const rules[] = {"null", "file://", "capacitor://localhost",
-                                        "app://obsidian.md", "chrome-extension://abcdef",
-                                        "about:blank", "my-app", "http://dev.example:3000"};
-    static const char *const others[] = {"NULL", "file:", "file:///", "capacitor://localhost:1",
-                                         "capacitor://localhos", "app://obsidian.md/x",
-                                         "chrome-extension://abcdeg", "about:blan", "about",
-                                         "https://null", "my-app2", "http://dev.example:300",
-                                         "http://dev.example", "https://dev.example:3000"};
+    static const char *const rules[] = {"null",
+                                        "file://",
+                                        "capacitor://localhost",
+                                        "app://obsidian.md",
+                                        "chrome-extension://abcdef",
+                                        "about:blank",
+                                        "my-app",
+                                        "http://dev.example:3000"};
+    static const char *const others[] = {"NULL",
+                                         "file:",
+                                         "file:///",
+                                         "capacitor://localhost:1",
+                                         "capacitor://localhos",
+                                         "app://obsidian.md/x",
+                                         "chrome-extension://abcdeg",
+                                         "about:blan",
+                                         "about",
+                                         "https://null",
+                                         "my-app2",
+                                         "http://dev.example:300",
+                                         "http://dev.example",
+                                         "https://dev.example:3000"};
     struct admit *admit = admit_of(NULL, 0, rules, sizeof(rules) / sizeof(*rules));
     for (size_t i = 0; i < sizeof(rules) / sizeof(*rules); i++) {
         struct http_text text = {rules[i], strlen(rules[i])};

@@ -36,7 +36,8 @@ static struct service *services[] = {&plain, &other, &by_user};
 static char no_service[] = "", other_service[] = "other";
 static struct conf conf = {
     .services = services, .services_len = LEN(services), .default_service = no_service};
-static const struct url_options no_options, take_both = {.take_token = true, .protocol_client = true};
+static const struct url_options no_options,
+    take_both = {.take_token = true, .protocol_client = true};
 
 static enum status parse(const char *request, struct target *out, const char **why)
 {
@@ -315,8 +316,8 @@ static void urls_without_a_known_service_are_not_found(void **state)
 {
     (void)state;
     static const char *const requests[] = {
-        "/a/V",          "/a/V?", "/a/V?unknown",   "/a/V?remoteWs=1",
-        "/a/V?remotews", "/a/V?unknown=", "/a/V?=remoteWs", "/t;u",  "/a/V?remoteWsX", "/a/V?remoteW"};
+        "/a/V",          "/a/V?",          "/a/V?unknown", "/a/V?remoteWs=1", "/a/V?remotews",
+        "/a/V?unknown=", "/a/V?=remoteWs", "/t;u",         "/a/V?remoteWsX",  "/a/V?remoteW"};
     for (size_t i = 0; i < LEN(requests); i++) {
         struct target target;
         const char *why = "";
@@ -367,12 +368,10 @@ static void the_first_token_that_is_not_empty_counts(void **state)
         const char *query, *token;
         bool flawed;
     } cases[] = {
-        {"token=a", "a", false},          {"token=a%2Eb", "a.b", false},
-        {"token", NULL, false},           {"token=", NULL, false},
-        {"token=&token=a", "a", false},   {"token=a&token=", "a", false},
-        {"tok%65n=a", "a", false},        {"token=a&token=b", "a", true},
-        {"token=a&token=a", "a", true},   {"token=a%0", NULL, true},
-        {"token=a%00", NULL, true},       {"token=%zz&token=b", "b", true},
+        {"token=a", "a", false},   {"token=a%2Eb", "a.b", false},  {"token", NULL, false},
+        {"token=", NULL, false},   {"token=&token=a", "a", false}, {"token=a&token=", "a", false},
+        {"tok%65n=a", "a", false}, {"token=a&token=b", "a", true}, {"token=a&token=a", "a", true},
+        {"token=a%0", NULL, true}, {"token=a%00", NULL, true},     {"token=%zz&token=b", "b", true},
     };
     for (size_t i = 0; i < LEN(cases); i++) {
         struct target target;
@@ -395,10 +394,10 @@ static void a_rate_is_a_number_of_protocol_clients_only(void **state)
         const char *text;
         uint32_t milli; /* 0: malformed */
     } cases[] = {
-        {"0.1", 100},  {"2", 2000},   {"2.5", 2500}, {"100", 100000}, {"100.0", 100000},
-        {"0.125", 125}, {"%32", 2000}, {"1.99999", 1999}, {"", 0},      {"0", 0},
-        {"0.09", 0},   {"100.1", 0},  {"101", 0},    {"-1", 0},       {"+1", 0},
-        {"1e1", 0},    {"1.", 0},     {".5", 0},     {"NaN", 0},      {"1&rate=1", 0},
+        {"0.1", 100},      {"2", 2000},   {"2.5", 2500},     {"100", 100000}, {"100.0", 100000},
+        {"0.125", 125},    {"%32", 2000}, {"1.99999", 1999}, {"", 0},         {"0", 0},
+        {"0.09", 0},       {"100.1", 0},  {"101", 0},        {"-1", 0},       {"+1", 0},
+        {"1e1", 0},        {"1.", 0},     {".5", 0},         {"NaN", 0},      {"1&rate=1", 0},
         {"9999999999", 0}, {"1%00", 0},
     };
     for (size_t i = 0; i < LEN(cases); i++) {
@@ -427,9 +426,12 @@ static void a_session_id_never_holds_a_credential(void **state)
 {
     (void)state;
     static const char *const secret[] = {
-        "/a?remoteWs&access_token=hunter2", "/ws?remoteWs&k=v&TOKEN=hunter2",
-        "/ws?remoteWs&ticket=hunter2&k",    "/ws?remoteWs&%74icket=hunter2",
-        "/a?remoteWs&x=eyJhunter2.eyJhunter2.sig", "/a?remoteWs&eyJhunter2.eyJhunter2.sig",
+        "/a?remoteWs&access_token=hunter2",
+        "/ws?remoteWs&k=v&TOKEN=hunter2",
+        "/ws?remoteWs&ticket=hunter2&k",
+        "/ws?remoteWs&%74icket=hunter2",
+        "/a?remoteWs&x=eyJhunter2.eyJhunter2.sig",
+        "/a?remoteWs&eyJhunter2.eyJhunter2.sig",
         "/a?remoteWs&sid=hunter2",
     };
     for (size_t i = 0; i < LEN(secret); i++) {
