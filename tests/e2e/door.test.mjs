@@ -245,6 +245,21 @@ test('who speaks something else is told or dropped at once, with a reason in log
   assert.equal(hub.lines.filter((line) => line.includes('TLS hello on a port')).length, 1, 'the same check leaves one line')
 })
 
+test('a handshake has ten seconds, whatever the settings, and leaves a reason', async (t) => {
+  const authority = new Authority(t)
+  const { cert, key } = authority.issue('hub')
+  const clients = { ping: { every: '0s' } }
+  const hubs = [[{ clients }, 'GET /half'], [{ clients, listen: { tls_cert: cert, tls_key: key } }, Buffer.from('160301', 'hex')],
+    [{ clients, listen: { proxy_protocol: true } }, 'PROXY TCP4 192.0']]
+  await Promise.all(hubs.map(async ([settings, bytes]) => {
+    const { hub } = await start(t, settings)
+    const [half, silent] = [rawSocket(t, hub.port, bytes), rawSocket(t, hub.port)]
+    await until(() => half.closed && silent.closed, 10_000 + SLACK_MS, 'an end')
+    assert.equal(await hub.metric('vinhub_refused_total', 'timeout'), 1, 'who sent nothing is not counted')
+    assert.ok(hub.lines.some((line) => /client_refused .*no whole request within 10 s/.test(line)))
+  }))
+})
+
 test('on a TLS port plain HTTP is told so, and what fails has a reason', async (t) => {
   const authority = new Authority(t)
   const { cert, key } = authority.issue('hub')
