@@ -79,6 +79,9 @@ enum item_kind {
     ITEM_MEMBER = 2,
     ITEM_SEND = 3, /* name: client id; id: last SEND id that went upstream; time_ms: Unix time of it
                       by the sender's clock, which the receiver's need not agree with */
+    /* Bytes: path and query of a client's URL. In JOIN those of the member's clients; in JOINED the
+       one the owner uses; number: 1 where a client with it is there */
+    ITEM_REQUEST = 4,
 };
 
 struct slice {

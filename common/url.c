@@ -378,6 +378,19 @@ enum status url_parse(const struct conf *conf, const char *request, size_t len,
     return status;
 }
 
+enum status url_reread(struct service *service, const char *text, size_t len, struct target *out)
+{
+    static const struct url_options options = {0};
+    struct request state = {.options = &options, .target = {.service = service_ref(service)}};
+    enum status status = parse_request(&state, (struct span){text, len});
+    if (status != STATUS_OK) {
+        target_fini(&state.target);
+        return status;
+    }
+    *out = state.target;
+    return STATUS_OK;
+}
+
 void target_fini(struct target *target)
 {
     if (target->service != NULL)

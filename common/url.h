@@ -76,6 +76,15 @@ MUST_USE enum status url_parse(const struct conf *conf, const char *request, siz
 void target_fini(struct target *target);
 
 /*
+ * Reads path and query of a target again ("/admin/VIN?k=v": path and query one after the other),
+ * for that service as it is now; the hub's own parameters are not in it any more, and none is taken
+ * out. It may be another node's word: who does not trust it compares session_id. As url_parse:
+ * STATUS_INVALID or STATUS_NO_MEMORY, and *out untouched; target_fini frees.
+ */
+MUST_USE enum status url_reread(struct service *service, const char *text, size_t len,
+                                struct target *out);
+
+/*
  * The upstream URL of a target by its service's template: {path} {user} {vin} {query} {service}
  * {key}; where the template holds no placeholder, {path}{query} is appended (the path goes before a
  * query of the template's own, and not after a second '/'). {query} goes on with '&' where the URL
@@ -84,13 +93,6 @@ void target_fini(struct target *target);
  * malloc'd string, NULL when out of memory.
  */
 char *url_upstream(const struct target *target);
-
-/*
- * Whether another node may have made that URL of this service's template: the same scheme, host and
- * port, where the template does not take those from the client, and nothing that could end the
- * request's first line.
- */
-bool url_is_of_service(const struct service *service, const char *url);
 
 /* The URL without the values of its query parameters ("ws://h/p?vin=…&x=…"), for records and logs.
  * Caller frees. */

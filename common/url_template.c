@@ -104,29 +104,6 @@ bool url_template_leaks_user(const struct service *service)
     return url_names_user && !key_names_user;
 }
 
-/* The length of "ws://host:port" where the template gives all of it, else of what it gives. */
-static size_t fixed_authority(const char *template, bool *whole)
-{
-    const char *host = strstr(template, "://");
-    size_t len = host == NULL ? 0 : (size_t)(host + 3 - template);
-    len += strcspn(template + len, "/?{");
-    const char *rest = template + len;
-    *whole = *rest != '{' || strncmp(rest, "{path}", 6) == 0 || strncmp(rest, "{query}", 7) == 0;
-    return len;
-}
-
-bool url_is_of_service(const struct service *service, const char *url)
-{
-    bool whole;
-    size_t len = fixed_authority(service->upstream, &whole);
-    if (strncmp(url, service->upstream, len) != 0 || (whole && strchr("/?", url[len]) == NULL))
-        return false;
-    for (const char *c = url; *c != '\0'; c++)
-        if ((unsigned char)*c <= ' ' || *c == 0x7f)
-            return false;
-    return true;
-}
-
 /* ---- the session key ---- */
 
 /* A buffer of fixed size that remembers that something did not fit. */

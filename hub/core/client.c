@@ -40,6 +40,7 @@ enum status client_open(struct hub *hub, struct client *client, const struct tar
     client->rate_tokens_milli = burst_milli(hub->conf);
     client->rate_at_ms = (uint32_t)hub->now_ms;
     client->state = CLIENT_LIVE;
+    client->request = attempt_come(&session->attempt, target->path, target->query);
     session_add_client(session, client);
     if (hub->conf->log.audit && target->user)
         client->user = strdup(target->user);

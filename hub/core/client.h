@@ -39,8 +39,9 @@ struct client {
     uint8_t state;              /* enum client_state; one setter */
     /* With permessage-deflate the client's window, 8 to 15; 0: nothing is deflated for it */
     uint8_t window_bits;
-    bool blocked; /* write said STATUS_AGAIN; client_writable is awaited */
-    bool paused;  /* reading is stopped, for the upstream's sake */
+    bool blocked;     /* write said STATUS_AGAIN; client_writable is awaited */
+    bool paused;      /* reading is stopped, for the upstream's sake */
+    uint16_t request; /* handle of its URL in the session's attempt; attempt.h */
     struct hub *hub;
     struct session *session;
     /* Follower.c's; NULL for raw clients that want no replay */

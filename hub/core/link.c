@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/log.h"
@@ -18,6 +19,10 @@
 
 #define REFUSED_MAX_MS    60000u /* back-off after an HTTP refusal (contract section 5) */
 #define NO_LEASE_AGAIN_MS 200u   /* looks again whether an upstream may be opened */
+/* A client that comes shortens the wait after a refusal to at most that; from half of it on */
+#define CLIENT_CAME_MS 1000u
+/* An upstream that is closed within it, and before a message came, was refused */
+#define REFUSED_AT_ONCE_MS 1000u
 
 const char *upstream_status_name(enum upstream_status status)
 {
@@ -63,6 +68,37 @@ static void wait_and_try(struct session *session, uint64_t after_ms)
                 on_link_timer);
 }
 
+/* As it is configured now; of one that was removed, as it was. */
+static struct service *service_in_force(const struct session *session)
+{
+    const char *name = session->service->name;
+    struct service *service = conf_service(session->hub->conf, name, strlen(name));
+    return service ? service : session->service;
+}
+
+/* Makes the URL anew out of the request that is chosen. Without memory, or where that request can't
+ * be read by the service as it is now, the last one serves again. */
+static void choose_url(struct session *session, struct service *service)
+{
+    struct target target;
+    const char *request;
+    membership_requests(session);
+    request = attempt_choose(&session->attempt);
+    if (!request || url_reread(service, request, strlen(request), &target) != STATUS_OK)
+        return;
+    memcpy(target.session_id, session->id, strlen(session->id) + 1); /* for {key} */
+    char *url = url_upstream(&target), *redacted = url ? url_redact(url) : NULL;
+    target_fini(&target);
+    if (!redacted) {
+        free(url);
+        return;
+    }
+    free(session->url);
+    free(session->redacted);
+    session->url = url;
+    session->redacted = redacted;
+}
+
 void link_start(struct session *session)
 {
     struct hub *hub = session->hub;
@@ -72,12 +108,23 @@ void link_start(struct session *session)
         wait_and_try(session, NO_LEASE_AGAIN_MS);
         return;
     }
+    struct service *service = service_in_force(session);
+    choose_url(session, service);
     set_link(session, LINK_CONNECTING);
     if (!session->backoff_ms)
         link_tell(session, UPSTREAM_CONNECTING, "");
-    session->upstream = hub->setup.upstream_ops->open(hub->setup.upstream_ctx, session,
-                                                      session->service, session->url);
+    session->upstream = hub->setup.upstream_ops->open(hub->setup.upstream_ctx, session, service,
+                                                      session->url);
     assert(session->upstream);
+}
+
+void link_client_came(struct session *session)
+{
+    struct hub *hub = session->hub;
+    if (session->link != LINK_WAITING || !session->attempt.last_refused ||
+        session->link_timer.at_ms <= hub->now_ms + CLIENT_CAME_MS)
+        return;
+    wait_and_try(session, CLIENT_CAME_MS / 2 + rng_below(&hub->rng, CLIENT_CAME_MS / 2));
 }
 
 bool link_close(struct session *session)
@@ -125,6 +172,7 @@ void hub_upstream_message(struct session *session, struct upstream *upstream,
     metric_add(METRIC_MESSAGES_IN, 1);
     metric_service_add(session->metrics, SERVICE_MESSAGES_IN, 1);
     metric_add(METRIC_BYTES_IN, publication->len);
+    session->attempt.heard = true;
     fanout_place(session, publication);
 }
 
@@ -135,8 +183,23 @@ void hub_upstream_writable(struct session *session, struct upstream *upstream)
     commands_pump(session);
 }
 
-/* The wait before the next try: from min to max with jitter, longer after a refusal, anew after a
- * connection that lasted. */
+/* What the end says of the URL that was tried. A backend closes what it does not want, too. */
+static enum attempt_verdict verdict_of(const struct session *session,
+                                       const struct upstream_end *end)
+{
+    if (end->kind == UPSTREAM_END_REFUSED)
+        return ATTEMPT_REFUSED;
+    if (session->link != LINK_OPEN)
+        return end->kind == UPSTREAM_END_CLOSED ? ATTEMPT_REFUSED : ATTEMPT_UNTRIED;
+    bool at_once = end->kind == UPSTREAM_END_CLOSED && !session->attempt.heard &&
+                   session->hub->now_ms - session->opened_ms < REFUSED_AT_ONCE_MS;
+    return at_once ? ATTEMPT_REFUSED : ATTEMPT_TAKEN;
+}
+
+/*
+ * The wait before the next try: from min to max with jitter, longer after a refusal, anew after a
+ * connection that lasted. It does not grow while there are URLs that were not refused.
+ */
 static uint64_t next_backoff_ms(struct session *session, const struct upstream_end *end)
 {
     const struct service *service = session->service;
@@ -146,8 +209,10 @@ static uint64_t next_backoff_ms(struct session *session, const struct upstream_e
                           : service->reconnect.max_ms;
     bool lasted = session->link == LINK_OPEN &&
                   session->hub->now_ms - session->opened_ms >= service->reconnect.max_ms;
-    uint64_t base_ms = session->backoff_ms && !lasted ? (uint64_t)session->backoff_ms * 2
-                                                      : service->reconnect.min_ms;
+    bool another = session->attempt.last_refused && attempt_has_fresh(&session->attempt);
+    uint64_t base_ms = session->backoff_ms && !lasted && !another
+                           ? (uint64_t)session->backoff_ms * 2
+                           : service->reconnect.min_ms;
     if (base_ms > max_ms)
         base_ms = max_ms;
     session->backoff_ms = base_ms ? (uint32_t)base_ms : 1;
@@ -165,6 +230,7 @@ static void note_no_tcp(struct session *session, const struct upstream_end *end)
 
 static void retry(struct session *session, const struct upstream_end *end)
 {
+    attempt_end(&session->attempt, verdict_of(session, end));
     uint64_t wait_ms = next_backoff_ms(session, end);
     note_no_tcp(session, end);
     commands_link_down(session);

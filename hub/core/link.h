@@ -13,6 +13,8 @@
 void link_start(struct session *session);
 /* Starts to close politely. Returns false where nothing is open: it is closed already. */
 bool link_close(struct session *session);
+/* A client has come, here or on another node: after a refusal the next attempt is made soon. */
+void link_client_came(struct session *session);
 /* Cuts at once, also a back-off. */
 void link_reset(struct session *session);
 /* Notes the status and tells local protocol clients and members where it changed. */

@@ -20,6 +20,10 @@
 #define ROLL_CALL_LEASES 20 /* a membership that only one side believes in ends after that */
 /* A changed number of clients is told this late, so that many changes are one message */
 #define JOIN_AGAIN_MS 1000
+/* The same while the upstream is down: the owner may wait for a client with another URL */
+#define JOIN_DOWN_MS 200
+/* Of clients' URLs in one JOIN; a single larger one goes */
+#define REQUESTS_BYTES (32u * 1024)
 
 void membership_tell(struct hub *hub, struct slice node, struct envelope *envelope)
 {
@@ -54,6 +58,21 @@ void membership_step(struct session *session)
         session_step_after(session, roll_call_ms(session));
 }
 
+/* The URLs of the clients here, among which the owner may choose. */
+static size_t gather_requests(const struct session *session,
+                              struct envelope_item items[ATTEMPT_REQUESTS])
+{
+    size_t n = 0, bytes = 0;
+    for (size_t i = 0; i < ATTEMPT_REQUESTS; i++) {
+        struct slice text = slice_of(attempt_own(&session->attempt, i));
+        if (!text.len || (n && bytes + text.len > REQUESTS_BYTES))
+            continue;
+        bytes += text.len;
+        items[n++] = (struct envelope_item){.kind = ITEM_REQUEST, .bytes = text};
+    }
+    return n;
+}
+
 void membership_send_join(struct session *session)
 {
     struct hub *hub = session->hub;
@@ -76,6 +95,9 @@ void membership_send_join(struct session *session)
         .offset = commands_confirmed(session),
         .status = session->owner_epoch,
     };
+    struct envelope_item items[ATTEMPT_REQUESTS];
+    join.items_len = gather_requests(session, items);
+    join.items = items;
     membership_tell(hub, slice_of(session->owner->id), &join);
 }
 
@@ -91,9 +113,10 @@ void membership_join(struct session *session)
 /* Many reasons within a while make one JOIN. */
 static void join_soon(struct session *session)
 {
+    uint64_t after_ms = session->status == UPSTREAM_CONNECTED ? JOIN_AGAIN_MS : JOIN_DOWN_MS;
     session->join_due = true;
-    if (!timer_armed(&session->step) || session->step.at_ms > session->hub->now_ms + JOIN_AGAIN_MS)
-        session_step_after(session, JOIN_AGAIN_MS);
+    if (!timer_armed(&session->step) || session->step.at_ms > session->hub->now_ms + after_ms)
+        session_step_after(session, after_ms);
 }
 
 void membership_count_changed(struct session *session)
@@ -225,6 +248,7 @@ struct member *membership_add(struct session *session, struct slice node, uint64
     if (member) { /* another life under the same name: nothing of the old one counts */
         commands_member_gone(session, member);
         member->number = member->taken = member->sent = 0;
+        member->requests = 0;
         member->life = life;
         member->since = since;
         return member;
@@ -316,6 +340,15 @@ void membership_answer_joined(struct session *session, struct slice node, uint64
         .text = slice_of(session->reason),
         .url = slice_of(session->url),
     };
+    struct envelope_item request;
+    const char *text = attempt_current(&session->attempt);
+    if (text) {
+        request = (struct envelope_item){.kind = ITEM_REQUEST,
+                                         .number = attempt_is_attended(&session->attempt),
+                                         .bytes = slice_of(text)};
+        joined.items = &request;
+        joined.items_len = 1;
+    }
     membership_tell(session->hub, node, &joined);
 }
 
@@ -340,6 +373,47 @@ static bool on_its_way(const struct session *session)
            session->state == SESSION_FENCED;
 }
 
+/*
+ * A request is another node's word: it must name this very session. The URL is made of it here, by
+ * this node's template, so nobody on the bus can name a backend that is not the service's.
+ */
+static bool is_of_session(const struct session *session, struct slice request)
+{
+    struct target target;
+    if (url_reread(session->service, request.at, request.len, &target) != STATUS_OK)
+        return false;
+    bool same = !strcmp(target.session_id, session->id);
+    target_fini(&target);
+    return same;
+}
+
+/* Returns whether the member has a URL that it did not have. */
+static bool learn_requests(struct session *session, struct member *member,
+                           const struct envelope *envelope)
+{
+    uint16_t before = member->requests;
+    size_t n = 0;
+    member->requests = 0;
+    for (size_t i = 0; i < envelope->items_len && n < ATTEMPT_REQUESTS; i++) {
+        const struct envelope_item *item = &envelope->items[i];
+        if (item->kind != ITEM_REQUEST)
+            continue;
+        n++;
+        if (is_of_session(session, item->bytes))
+            member->requests |= attempt_note(&session->attempt, item->bytes.at, item->bytes.len);
+    }
+    return member->requests & ~before;
+}
+
+void membership_requests(struct session *session)
+{
+    uint16_t mask = 0;
+    struct member *member;
+    DL_FOREACH (session->members, member)
+        mask |= member->requests;
+    attempt_set_far(&session->attempt, mask);
+}
+
 void membership_on_join(struct hub *hub, struct session *session, const struct envelope *envelope)
 {
     if (peers_outlived(hub, envelope->node, envelope->life))
@@ -362,34 +436,27 @@ void membership_on_join(struct hub *hub, struct session *session, const struct e
         return;
     if (member->count != envelope->count)
         record_session_soon(session);
+    bool came = learn_requests(session, member, envelope) || envelope->count > member->count;
     member->number = envelope->number;
     member->count = envelope->count;
     member->heard_ms = hub->now_ms;
     if (envelope->offset > member->taken)
         member->taken = member->sent = envelope->offset;
     ownership_wanted(session);
+    if (came)
+        link_client_came(session);
     membership_answer_joined(session, envelope->node, envelope->number);
     handover_consider(session);
 }
 
-/*
- * A take-over opens the URL that the owner has used. A node with another configuration, or whoever
- * else can write to the bus, can't name a backend that is not the service's.
- */
-static void adopt_url(struct session *session, struct slice told)
+/* A take-over goes on with the URL that the owner has used, if it is one of this session. */
+static void adopt_request(struct session *session, const struct envelope *envelope)
 {
-    if (!told.len || (strlen(session->url) == told.len && !memcmp(session->url, told.at, told.len)))
-        return;
-    char *url = strndup(told.at, told.len);
-    char *redacted = url && url_is_of_service(session->service, url) ? url_redact(url) : NULL;
-    if (!redacted) {
-        free(url);
-        return;
+    for (size_t i = 0; i < envelope->items_len; i++) {
+        const struct envelope_item *item = &envelope->items[i];
+        if (item->kind == ITEM_REQUEST && item->number && is_of_session(session, item->bytes))
+            attempt_adopt(&session->attempt, item->bytes.at, item->bytes.len);
     }
-    free(session->url);
-    free(session->redacted);
-    session->url = url;
-    session->redacted = redacted;
 }
 
 void membership_on_joined(struct session *session, const struct envelope *envelope)
@@ -413,7 +480,7 @@ void membership_on_joined(struct session *session, const struct envelope *envelo
     }
     bool entered = session->state == SESSION_JOINING;
     session_set_state(session, SESSION_MEMBER);
-    adopt_url(session, envelope->url);
+    adopt_request(session, envelope);
     history_joined(session, (struct position){envelope->epoch, envelope->offset}, envelope->count);
     membership_on_status(session, envelope);
     if (entered)

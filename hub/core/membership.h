@@ -28,6 +28,8 @@ struct member *membership_find(struct session *session, struct slice node);
 /* That of another life under the name gives way. since: number of the JOIN; 0: a TAKE names it */
 struct member *membership_add(struct session *session, struct slice node, uint64_t life,
                               uint64_t since);
+/* Tells the session's attempt which URLs the members' clients have. */
+void membership_requests(struct session *session);
 void membership_answer_joined(struct session *session, struct slice node, uint64_t number);
 /* The members that the last owner named have two leases to come. */
 void membership_expect(struct session *session);

@@ -42,6 +42,7 @@ enum upstream_end_kind {
     UPSTREAM_END_NO_TCP,  /* name not resolved, refused, no route, or the time for TCP ran out */
     UPSTREAM_END_TLS,     /* certificate or TLS handshake */
     UPSTREAM_END_REFUSED, /* HTTP answered something else than 101: http_status */
+    UPSTREAM_END_AWAY,    /* HTTP 5xx: a gateway without its backend; http_status */
     UPSTREAM_END_TIMEOUT, /* connected, but no handshake answer in time */
     UPSTREAM_END_SILENT,  /* heartbeat timeout */
     UPSTREAM_END_CLOSED,  /* closed by the backend: close_code, or 0 without a close frame */

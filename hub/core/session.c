@@ -147,6 +147,7 @@ static void session_free(struct session *session)
     ring_clear(session);
     service_unref(session->service);
     free(session->id);
+    attempt_fini(&session->attempt);
     free(session->url);
     free(session->redacted);
     free(session);
@@ -196,6 +197,7 @@ void session_add_client(struct session *session, struct client *client)
         ownership_wanted(session);
     else
         membership_count_changed(session);
+    link_client_came(session);
     record_session_soon(session);
 }
 
@@ -203,6 +205,7 @@ void session_remove_client(struct session *session, struct client *client)
 {
     DL_DELETE(session->clients, client);
     client->session = NULL;
+    attempt_leave(&session->attempt, client->request);
     session->clients_len--;
     session->hub->clients--;
     metric_set(METRIC_CLIENTS, session->hub->clients);

@@ -22,6 +22,7 @@
 #include "common/rng.h"
 #include "common/timer.h"
 #include "common/url.h"
+#include "core/attempt.h"
 #include "core/client.h"
 #include "core/hub.h"
 
@@ -89,6 +90,7 @@ struct member {
     uint64_t taken;    /* last command taken from it */
     uint64_t sent;     /* last command of it that went upstream */
     uint64_t heard_ms; /* when its last JOIN came; 0: it has not come, the last owner named it */
+    uint16_t requests; /* bits of its clients' URLs in the session's attempt */
     bool confirm_due;
     struct member *prev, *next;           /* in the session */
     struct member *peer_prev, *peer_next; /* of the peer */
@@ -159,7 +161,7 @@ struct session {
     struct service *service;
     unsigned metrics; /* slot of the service in what is counted */
     char *id;
-    char *url;      /* of the upstream */
+    char *url;      /* of the last attempt; at first of the client that opened it */
     char *redacted; /* the same without query values */
     enum session_state state;
     uint64_t since_unix_ms; /* of the state for people */
@@ -206,6 +208,7 @@ struct session {
 
     /* upstream, owner's side */
     enum link_state link;
+    struct attempt attempt; /* which client's URL is taken */
     struct upstream *upstream;
     enum upstream_status status; /* as told to protocol clients and members */
     char reason[96];

@@ -325,8 +325,10 @@ static void refused(struct upstream *up, unsigned http_status)
 {
     char why[64];
     snprintf(why, sizeof(why), "refused with HTTP status %u", http_status);
-    up_end(up, &(struct upstream_end){
-                   .kind = UPSTREAM_END_REFUSED, .http_status = http_status, .reason = why});
+    up_end(up, &(struct upstream_end){.kind = http_status >= 500 ? UPSTREAM_END_AWAY
+                                                                 : UPSTREAM_END_REFUSED,
+                                      .http_status = http_status,
+                                      .reason = why});
 }
 
 void try_answer(struct upstream *up, uint8_t *bytes, size_t len)

@@ -660,6 +660,92 @@ static void a_node_waits_for_its_next_claim(struct world *world)
     everybody_gets_a_push(world);
 }
 
+/* Which client's URL an upstream is opened with. */
+
+static bool asked_for_0(const struct world *world)
+{
+    return world->asked && world->asked_last == 0;
+}
+
+static bool asked_for_6(const struct world *world)
+{
+    return world->asked_last == 6 && upstreams_held(world, 0) == 1;
+}
+
+static bool asked_for_9(const struct world *world)
+{
+    return world->asked_last == 9 && upstreams_held(world, 0) == 1;
+}
+
+/* The one that opened the session is refused; another node's client has a good URL. */
+static void a_refused_url_gives_way(struct world *world)
+{
+    world->own_urls = world->refuses[0] = true;
+    all_up(world);
+    client_start(world, 0, 0);
+    until(world, asked_for_0, "the first client's URL is tried");
+    client_start(world, 6, 1);
+    until(world, asked_for_6, "the URL of another node's client is tried, and opens");
+    everybody_gets_a_push(world);
+}
+
+/* Long after the refusals began, when the back-off is at its longest. */
+static void a_client_that_comes_ends_the_wait(struct world *world)
+{
+    world->own_urls = world->refuses[0] = world->refuses[6] = true;
+    all_up(world);
+    client_start(world, 0, 0);
+    client_start(world, 6, 1);
+    world_pass(world, 100 * 1000 * MS);
+    unsigned asked = world->asked;
+    expect(world, asked > 3 && asked < 40, "it is tried again, more and more seldom");
+    world->refuses[6] = false; /* the same URL as before, and the backend is mended */
+    client_start(world, 9, 2);
+    uint64_t since_us = world->now_us;
+    until(world, asked_for_9, "the new client's URL is tried, and opens");
+    expect(world, world->now_us - since_us < 2000 * MS, "within two seconds, from another node");
+    expect(world, world->asked == asked + 1, "and nothing else was asked for");
+}
+
+/* The upstream is lost after its client has left. */
+static void who_has_left_is_not_asked_for(struct world *world)
+{
+    world->own_urls = true;
+    all_up(world);
+    client_start(world, 0, 0);
+    until(world, n0_owns, "n0 owns the session");
+    client_start(world, 6, 1);
+    world_pass(world, 2000 * MS);
+    client_leave(&world->clients[0], 1001);
+    world_pass(world, 2000 * MS);
+    expect(world, world->asked == 1, "an open upstream is left alone");
+    backend_stop(world, 0);
+    world->backend_up[0] = true;
+    until(world, asked_for_6, "the next try takes the URL of who is there");
+    expect(world, world->asked == 2, "at once");
+}
+
+/* As in contract section 5: used again by take-overs. */
+static void a_take_over_uses_the_url_again(struct world *world)
+{
+    world->own_urls = true;
+    all_up(world);
+    client_start(world, 6, 1);
+    until(world, asked_for_6, "n1 owns the session");
+    client_start(world, 0, 0);
+    client_start(world, 9, 2);
+    world_pass(world, 2000 * MS);
+    node_crash(&world->nodes[1]);
+    world_pass(world, 4000 * MS);
+    expect(world, world->asked == 2 && world->asked_last == 6, "the same URL is asked for again");
+    world->refuses[6] = true;
+    backend_stop(world, 0);
+    world->backend_up[0] = true;
+    world_pass(world, 4000 * MS);
+    expect(world, world->asked_last == 0 || world->asked_last == 9, "then those who are there");
+    everybody_gets_a_push(world);
+}
+
 /* Data deleted by hand. */
 
 static void the_data_are_deleted(struct world *world)
@@ -738,6 +824,18 @@ const struct sim_case cases[] = {
      .history = 10},
     {.name = "who waits for its next claim joins whoever is granted it",
      .script = a_node_waits_for_its_next_claim,
+     .history = 10},
+    {.name = "where a client's URL is refused, another node's client's is taken",
+     .script = a_refused_url_gives_way,
+     .history = 10},
+    {.name = "a client that comes shortens the wait after a refusal, on another node, too",
+     .script = a_client_that_comes_ends_the_wait,
+     .history = 10},
+    {.name = "an upstream is opened again with the URL of a client that is there",
+     .script = who_has_left_is_not_asked_for,
+     .history = 10},
+    {.name = "a take-over uses the owner's URL again, and then those of clients that are there",
+     .script = a_take_over_uses_the_url_again,
      .history = 10},
     {.name = "lies on the bus crash nobody", .script = a_liar_writes_to_the_store, .history = 10},
     {.name = "data deleted by hand cost no owner its session, and no member a push",

@@ -9,7 +9,7 @@
 
 /* Upstreams. */
 
-enum upstream_event_kind { EVENT_OPENED, EVENT_FAILED, EVENT_MESSAGE, EVENT_CLOSED };
+enum upstream_event_kind { EVENT_OPENED, EVENT_FAILED, EVENT_REFUSED, EVENT_MESSAGE, EVENT_CLOSED };
 
 struct upstream_event {
     struct upstream *upstream;
@@ -31,6 +31,11 @@ static void on_upstream_turn(void *ctx)
         return;
     }
     struct upstream_end end = {.kind = UPSTREAM_END_CLOSED, .reason = "closed"};
+    if (event->kind == EVENT_FAILED)
+        end.kind = UPSTREAM_END_NO_TCP;
+    if (event->kind == EVENT_REFUSED)
+        end = (struct upstream_end){
+            .kind = UPSTREAM_END_REFUSED, .http_status = 401, .reason = "refused"};
     switch (event->kind) {
     case EVENT_OPENED:
         if (upstream->state == SIM_OPENING) {
@@ -42,7 +47,8 @@ static void on_upstream_turn(void *ctx)
         if (upstream->state == SIM_OPEN || upstream->state == SIM_CLOSING)
             hub_upstream_message(upstream->session, upstream, push_of(event->text));
         break;
-    case EVENT_FAILED: end.kind = UPSTREAM_END_NO_TCP; /* fall through */
+    case EVENT_FAILED:
+    case EVENT_REFUSED:
     case EVENT_CLOSED:
         upstream->state = SIM_OVER;
         hub_upstream_closed(upstream->session, upstream, &end);
@@ -71,6 +77,18 @@ static void upstream_later(struct upstream *upstream, enum upstream_event_kind k
     at_us(upstream->world, at, on_upstream_event, event);
 }
 
+/* Whether the backend refuses the URL of the client that is asked for. */
+static bool refuses(struct world *world, const char *url)
+{
+    int client;
+    const char *path = strstr(url, "/c");
+    if (!path || sscanf(path, "/c%d/", &client) != 1 || client >= CLIENTS)
+        return false;
+    world->asked_last = client;
+    world->asked++;
+    return world->refuses[client];
+}
+
 static struct upstream *upstream_open(void *ctx, struct session *session, struct service *service,
                                       const char *url)
 {
@@ -86,7 +104,9 @@ static struct upstream *upstream_open(void *ctx, struct session *session, struct
                                   .backend = vin ? atoi(vin + 2) : 0,
                                   .next = world->upstreams};
     world->upstreams = upstream;
-    if (world->backend_up[upstream->backend] && (world->calm || !chance(world, 5)))
+    if (world->own_urls && refuses(world, url))
+        upstream_later(upstream, EVENT_REFUSED, between(world, 200, 20000), "");
+    else if (world->backend_up[upstream->backend] && (world->calm || !chance(world, 5)))
         upstream_later(upstream, EVENT_OPENED, between(world, 200, 20000), "");
     else
         upstream_later(upstream, EVENT_FAILED, between(world, 200, 20000), "");
@@ -395,7 +415,10 @@ static void on_start_turn(void *ctx)
     char resume[128], request[192];
     snprintf(resume, sizeof resume, "&resume=%" PRIu64 ".%" PRIu64 ".%s", client->token.epoch,
              client->token.offset, client->id);
-    snprintf(request, sizeof request, "/u/v%d?svc%s", client->session,
+    char user[16] = "u";
+    if (world->own_urls)
+        snprintf(user, sizeof user, "c%d", (int)(client - world->clients));
+    snprintf(request, sizeof request, "/%s/v%d?svc%s", user, client->session,
              client->protocol && client->has_token ? resume : "");
     struct url_options options = {.protocol_client = client->protocol};
     struct target target;

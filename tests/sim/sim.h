@@ -212,6 +212,12 @@ struct world {
     bool lied_to;         /* nothing is promised any more, but that no node crashes */
     bool arrives_late;    /* in a calm world: what a broken connection still carried */
     bool closes_slowly;   /* backends, in a calm world */
+    /* In a script: each client comes with a URL of its own, "/cN/v0", and the backend answers those
+     * named here with 401. What it was asked for last, and how often at all */
+    bool own_urls;
+    bool refuses[CLIENTS];
+    int asked_last;
+    unsigned asked;
     uint64_t turn_us;     /* that a node waits for more before it flushes; 0: by chance */
     uint64_t set_back_us; /* by which clocks are wrong when a node starts */
     /* A script looks at each request before it goes out; it may hold up the link of its node. */
