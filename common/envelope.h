@@ -44,6 +44,10 @@ enum envelope_type {
        of the last COMMANDS or JOIN seen, older ones are not taken any more; 0: not said */
     ENVELOPE_HANDBACK = 8,
     ENVELOPE_STATUS = 9, /* epoch; status: enum upstream_status; text: reason */
+    /* Inbox of the owner, from a member: clients have come with these ids; epoch; items: kind
+       CLIENT_ID. And its word to all members: epoch; text: the node where they are; the items */
+    ENVELOPE_TAKE_ID = 32,
+    ENVELOPE_ID_TAKEN = 33,
     /* hand-over, both inboxes */
     ENVELOPE_OFFER = 10,   /* epoch; url */
     ENVELOPE_ACCEPT = 11,  /* epoch */
@@ -82,6 +86,7 @@ enum item_kind {
     /* Bytes: path and query of a client's URL. In JOIN those of the member's clients; in JOINED the
        one the owner uses; number: 1 where a client with it is there */
     ITEM_REQUEST = 4,
+    ITEM_CLIENT_ID = 5, /* name: client id; number: of the telling, which comes back */
 };
 
 struct slice {

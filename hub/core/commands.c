@@ -287,6 +287,19 @@ void commands_client_gone(struct client *client)
     client->pending = 0;
 }
 
+void commands_drop_untold(struct client *client)
+{
+    struct command *command, *next;
+    if (!client->pending)
+        return;
+    DL_FOREACH_SAFE (client->session->out.list, command, next) {
+        if (command->client != client || !command->send_id || command->told)
+            continue;
+        metric_drop(DROP_DUPLICATE, 1);
+        command_queue_drop(client->session, command);
+    }
+}
+
 /* Owner's side. */
 
 static void hand_back(struct session *session, struct member *member, uint64_t from)

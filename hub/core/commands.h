@@ -20,6 +20,8 @@ void commands_add(struct session *session, struct client *client, uint64_t send_
 /* Sends what can be sent: owner's side to the upstream, member's side to the owner. */
 void commands_pump(struct session *session);
 void commands_client_gone(struct client *client);
+/* Its SENDs that no owner has yet do not go any more: it has given way to a later connection. */
+void commands_drop_untold(struct client *client);
 uint64_t commands_confirmed(const struct session *session);
 
 /* owner's side */

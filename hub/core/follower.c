@@ -8,6 +8,7 @@
 
 #include "common/metrics.h"
 #include "common/v1.h"
+#include "core/client_ids.h"
 #include "core/commands.h"
 #include "core/fanout.h"
 #include "core/history.h"
@@ -36,7 +37,7 @@ struct follower {
     unsigned tries, waits;
     bool has_token;
     bool welcomed; /* at the token's position, before the session's was known */
-    char id[V1_CLIENT_MAX + 1];
+    struct client_id id;
     uint64_t tag;        /* of the history read */
     uint64_t read_epoch; /* of the session when it was asked for */
     struct pubs missed;
@@ -192,7 +193,7 @@ static void welcome(struct client *client, struct position at, bool resumed)
     struct v1_welcome message = {
         .node = hub->id,
         .session = session->id,
-        .client = of(client)->id,
+        .client = of(client)->id.text,
         .at = at,
         .resumed = resumed,
         .upstream = upstream_status_name(session->status),
@@ -331,9 +332,13 @@ void follower_open(struct client *client, const struct target *target)
     if (raw)
         follower->replay = replay;
     if (!raw && target->resume)
-        follower->has_token = v1_resume(target->resume, &follower->at, follower->id) == STATUS_OK;
-    if (!follower->id[0])
-        make_id(follower->id);
+        follower->has_token = v1_resume(target->resume, &follower->at, follower->id.text) ==
+                              STATUS_OK;
+    bool brought_id = follower->id.text[0];
+    if (!brought_id)
+        make_id(follower->id.text);
+    if (!raw)
+        client_ids_add(client, &follower->id, brought_id);
     session->waiting++;
     timer_start(&session->hub->timers, &follower->timer, session->hub->now_ms + POSITION_WAIT_MS,
                 on_follower_timer);
@@ -348,6 +353,7 @@ void follower_gone(struct client *client)
     if (follower->wait == WAIT_POSITION && client->session)
         client->session->waiting--;
     timer_stop(&client->hub->timers, &follower->timer);
+    client_ids_remove(client, &follower->id);
     if (follower->tag)
         HASH_DEL(client->hub->readers, follower);
     pubs_fini(&follower->missed);
@@ -377,7 +383,7 @@ void follower_message(struct client *client, enum opcode opcode, const void *pay
         if (!request.id)
             send_error(client, &request.id, "bad_id", "id must be a number from 1 on");
         else
-            commands_add(client->session, client, request.id, of(client)->id, request.opcode,
+            commands_add(client->session, client, request.id, of(client)->id.text, request.opcode,
                          request.payload, request.len);
         break;
     }

@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "common/metrics.h"
 #include "core/assertion.h"
+#include "core/client_ids.h"
 #include "core/commands.h"
 #include "core/drain.h"
 #include "core/fanout.h"
@@ -190,6 +191,8 @@ static void on_session_message(struct session *session, const struct envelope *e
     case ENVELOPE_STATUS: membership_on_status(session, envelope); return;
     case ENVELOPE_CONFIRM: commands_on_confirm(session, envelope); return;
     case ENVELOPE_HANDBACK: commands_on_handback(session, envelope); return;
+    case ENVELOPE_TAKE_ID: client_ids_on_take(session, envelope); return;
+    case ENVELOPE_ID_TAKEN: client_ids_on_taken(session, envelope); return;
     case ENVELOPE_ACCEPT:
     case ENVELOPE_DECLINE: handover_on_answer(session, envelope); return;
     default: metric_drop(DROP_BUS_UNREADABLE, 1);
@@ -289,6 +292,7 @@ void hub_free(struct hub *hub)
         session->dirty = false;
     session_reap(hub);
     session_free_all(hub);
+    client_ids_free_all(hub);
     peers_trim(hub, true);
     timer_stop(&hub->timers, &hub->lease.timer);
     timer_stop(&hub->timers, &hub->drain);
@@ -338,6 +342,7 @@ void hub_flush(struct hub *hub)
         if (session->state == SESSION_ENDED)
             continue;
         fanout_flush(session);
+        client_ids_flush(session); /* before the messages of these clients */
         commands_flush(session);
     }
     session_reap(hub);

@@ -7,6 +7,7 @@
 
 #include "common/log.h"
 #include "common/metrics.h"
+#include "core/client_ids.h"
 #include "core/commands.h"
 #include "core/follower.h"
 #include "core/handover.h"
@@ -483,6 +484,7 @@ void membership_on_joined(struct session *session, const struct envelope *envelo
     adopt_request(session, envelope);
     history_joined(session, (struct position){envelope->epoch, envelope->offset}, envelope->count);
     membership_on_status(session, envelope);
+    client_ids_on_joined(session);
     if (entered)
         commands_owner_ready(session);
     /* What was on the way may have passed before this node listened. */

@@ -35,6 +35,7 @@ enum close_code {
     CLOSE_QUEUE_FULL = 4004,
     CLOSE_SLOW = 4005,
     CLOSE_BY_OPERATOR = 4006,
+    CLOSE_TAKEN_OVER = 4007,
 };
 
 /* How an upstream connection (or the try of one) ended. */

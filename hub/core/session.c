@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "common/metrics.h"
+#include "core/client_ids.h"
 #include "core/commands.h"
 #include "core/fanout.h"
 #include "core/handover.h"
@@ -139,6 +140,7 @@ static void session_free(struct session *session)
     timer_stop(&hub->timers, &session->prove);
     handover_forget(session);
     commands_fini(session);
+    client_ids_fini(session);
     peer_set_owner(session, NULL);
     pubs_fini(&session->batch);
     pubs_fini(&session->to_bus);

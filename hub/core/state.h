@@ -22,6 +22,7 @@
 #include "common/rng.h"
 #include "common/timer.h"
 #include "common/url.h"
+#include "common/v1.h"
 #include "core/attempt.h"
 #include "core/client.h"
 #include "core/hub.h"
@@ -132,6 +133,19 @@ struct last_send {
     UT_hash_handle hh;
 };
 
+/* A protocol client's id and its place among all of this node; client_ids.c. */
+struct client_id {
+    struct client_id *next;
+    struct client *client; /* NULL: another connection has the id now */
+    char text[V1_CLIENT_MAX + 1];
+};
+
+struct client_id_table {
+    struct client_id **lists; /* lists_len of them, a power of two */
+    size_t lists_len, len;
+    uint64_t seed; /* so that nobody can choose ids that fall into one list */
+};
+
 /* Publications kept by the owner: history.size of them at most. */
 struct ring {
     struct publication **items;
@@ -220,6 +234,7 @@ struct session {
     uint32_t members_len;
     struct timer roll; /* asks members now and then whether they are */
     struct last_send *last_sends;
+    struct id_claim *id_claims; /* clients that came with an id; client_ids.c */
     struct move move;
     uint64_t accepted_epoch; /* successor: of the offer this node has accepted; 0: none */
     uint64_t accepted_run;   /* lease.runs then: a TAKE counts only within the same run */
@@ -291,7 +306,8 @@ struct hub {
     struct publish_request *requests;
     struct hub_tail *tails;
     struct parting *partings;
-    struct follower *readers;      /* by the tag of their history read */
+    struct follower *readers; /* by the tag of their history read */
+    struct client_id_table client_ids;
     struct kept_sends *kept_sends; /* by session, oldest first */
     size_t kept_len;               /* SENDs in them */
     struct timer kept_timer;

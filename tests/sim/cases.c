@@ -603,14 +603,14 @@ static void lie(struct world *world)
 {
     struct envelope_item items[3];
     for (int i = 0; i < 3; i++)
-        items[i] = (struct envelope_item){.kind = (enum item_kind)between(world, 0, 4),
+        items[i] = (struct envelope_item){.kind = (enum item_kind)between(world, 0, 6),
                                           .number = any_number(world),
                                           .id = any_number(world),
                                           .time_ms = any_number(world),
                                           .opcode = (unsigned)between(world, 0, 3),
                                           .name = any_name(world),
                                           .bytes = any_name(world)};
-    struct envelope envelope = {.type = (unsigned)between(world, 0, 33),
+    struct envelope envelope = {.type = (unsigned)between(world, 0, 35),
                                 .session = slice_of(session_name(0)),
                                 .node = any_name(world),
                                 .life = any_number(world),
@@ -746,6 +746,72 @@ static void a_take_over_uses_the_url_again(struct world *world)
     everybody_gets_a_push(world);
 }
 
+/* Two connections with one client id. */
+
+static bool one_of_two_is_open(const struct world *world)
+{
+    return world->clients[6].open + world->clients[9].open == 1 &&
+           (world->clients[6].closed_with == 4007 || world->clients[9].closed_with == 4007);
+}
+
+/* client 6 watches at one node; client 9 comes with its id at another. n0 is the owner. */
+static void a_client_id_comes_again_at(struct world *world, int first, int second)
+{
+    all_up(world);
+    client_start(world, 0, 0);
+    until(world, n0_owns, "n0 owns the session");
+    client_start(world, 6, first);
+    until(world, watchers_welcome, "the first connection is welcome");
+    world_pass(world, 2000 * MS);
+    send_and_wait(world, 6);
+    client_takes_id(&world->clients[9], &world->clients[6]);
+    client_start(world, 9, second);
+    until(world, one_of_two_is_open, "one of the two is closed with 4007");
+    expect(world, world->clients[9].open, "the one that came first");
+    client_sends(&world->clients[9], 2);
+    world_pass(world, 500 * MS);
+    expect(world, world->clients[9].acked == 2 && world->commands == 2,
+           "the later one goes on from the last id, and is acknowledged for what went");
+    everybody_gets_a_push(world);
+}
+
+static void a_client_id_comes_again(struct world *world)
+{
+    a_client_id_comes_again_at(world, 1, 1);
+}
+
+static void a_client_id_comes_again_elsewhere(struct world *world)
+{
+    a_client_id_comes_again_at(world, 1, 2);
+}
+
+static void a_client_id_comes_again_at_the_owner(struct world *world)
+{
+    a_client_id_comes_again_at(world, 1, 0);
+}
+
+static void a_client_id_of_the_owner_comes_again(struct world *world)
+{
+    a_client_id_comes_again_at(world, 0, 2);
+}
+
+/* Both come within a moment: whichever is the later one stays, and not none. */
+static void a_client_id_comes_twice_at_once(struct world *world)
+{
+    all_up(world);
+    client_start(world, 0, 0);
+    until(world, n0_owns, "n0 owns the session");
+    client_start(world, 3, 1);
+    world_pass(world, 2000 * MS);
+    client_takes_id(&world->clients[6], NULL);
+    client_takes_id(&world->clients[9], NULL);
+    client_start(world, 6, 1);
+    client_start(world, 9, 2);
+    until(world, one_of_two_is_open, "one of the two is closed with 4007");
+    world_pass(world, 5000 * MS);
+    expect(world, one_of_two_is_open(world), "the other one stays open");
+}
+
 /* Data deleted by hand. */
 
 static void the_data_are_deleted(struct world *world)
@@ -836,6 +902,21 @@ const struct sim_case cases[] = {
      .history = 10},
     {.name = "a take-over uses the owner's URL again, and then those of clients that are there",
      .script = a_take_over_uses_the_url_again,
+     .history = 10},
+    {.name = "a client id that comes again closes the older connection, on the same node",
+     .script = a_client_id_comes_again,
+     .history = 10},
+    {.name = "a client id that comes again closes the older connection, on another node",
+     .script = a_client_id_comes_again_elsewhere,
+     .history = 10},
+    {.name = "a client id that comes again at the owner closes the older connection",
+     .script = a_client_id_comes_again_at_the_owner,
+     .history = 10},
+    {.name = "a client id that comes again elsewhere closes the owner's older connection",
+     .script = a_client_id_of_the_owner_comes_again,
+     .history = 10},
+    {.name = "of two connections that come with one client id at once, one stays",
+     .script = a_client_id_comes_twice_at_once,
      .history = 10},
     {.name = "lies on the bus crash nobody", .script = a_liar_writes_to_the_store, .history = 10},
     {.name = "data deleted by hand cost no owner its session, and no member a push",

@@ -389,6 +389,7 @@ static void client_closing(void *ctx, struct client *base, unsigned code, const 
     (void)ctx;
     (void)reason;
     client->closing = true;
+    client->closed_with = code;
     client_later(client, on_gone, between(client->world, 100, 50000), code);
 }
 
@@ -454,6 +455,12 @@ void client_start(struct world *world, int index, int node)
         client->token = client->at;
     }
     client_later(client, on_start, between(world, 100, 3000), 0);
+}
+
+void client_takes_id(struct sim_client *client, const struct sim_client *from)
+{
+    snprintf(client->id, sizeof client->id, "%s", from ? from->id : "0123abcd");
+    client->has_token = true;
 }
 
 void client_leave(struct sim_client *client, unsigned code)

@@ -171,6 +171,7 @@ struct sim_client {
     struct position token;
     char id[40]; /* as WELCOME says */
     uint64_t acked;
+    unsigned closed_with; /* the code, where the hub has closed it */
     /* Messages of this connection: sent; the last number that the backend got; how many it got */
     uint64_t said, heard, arrived;
     char last_marker[32];
@@ -313,6 +314,8 @@ void client_leave(struct sim_client *client, unsigned code);
 void client_says(struct sim_client *client);
 /* A protocol client sends that SEND, maybe once more. */
 void client_sends(struct sim_client *client, uint64_t id);
+/* It will come with the client id of that one; NULL: with one that nobody has been given. */
+void client_takes_id(struct sim_client *client, const struct sim_client *from);
 void clients_of_node_die(struct sim_node *node);
 
 #endif

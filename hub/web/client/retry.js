@@ -12,6 +12,7 @@ const RULES = {
   4004: { stay: true },
   4005: { stay: true },
   4006: { end: true },
+  4007: { end: true },
 };
 const NO_RULE = {};
 
