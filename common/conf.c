@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/conf_loader.h"
+#include "common/conf_syntax.h"
 
 static void *must(void *allocated)
 {
@@ -144,7 +145,9 @@ void conf_refuse_value(struct conf_loader *loader, struct conf_where where,
     conf_value_allowed(row, out);
     if (fclose(out) != 0)
         abort();
-    bool hide = row->flags & CONF_SECRET && row->kind == CONF_TEXT;
+    /* Of an upstream's URL too, where it may hold a password */
+    bool hide = row->flags & CONF_SECRET ||
+                (row->check == conf_is_upstream && got != NULL && strchr(got, '@') != NULL);
     if (got == NULL)
         conf_mistake(loader, where, key, "%s is wanted", allowed);
     else
@@ -240,7 +243,8 @@ static void assign_service(struct conf_loader *loader, const char *source, const
     const char *equals = strchr(text, '=');
     size_t name_len = equals == NULL ? 0 : (size_t)(equals - text);
     if (name_len == 0 || name_len > CONF_NAME_MAX) {
-        conf_mistake(loader, where, "services", "NAME=URL is wanted (got \"%.200s\")", text);
+        conf_mistake(loader, where, "services", "NAME=URL is wanted (got \"%.200s\")",
+                     strchr(text, '@') != NULL ? "***" : text);
         return;
     }
     size_t index = 0;

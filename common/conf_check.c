@@ -4,11 +4,15 @@
  */
 #include "common/conf_loader.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
+#include "common/base64.h"
 #include "common/conf_syntax.h"
 #include "common/redis_url.h"
+#include "common/text.h"
 #include "common/url.h"
 
 /* Whether the service has that row from somewhere; a wrong value has been told of already. */
@@ -75,6 +79,57 @@ static void check_leak(struct conf_loader *loader, size_t index)
                      "of the first user; \"{user}:{vin}\" keeps users apart");
 }
 
+/* Basic (RFC 7617): "user:password", decoded, in base64. */
+static char *basic_authorization(const char *credentials, size_t len)
+{
+    static const char scheme[] = "Basic ";
+    size_t scheme_len = sizeof(scheme) - 1, plain_len, text_len;
+    char *plain = malloc(len + 2); /* a ':' is added where there is no password */
+    if (plain == NULL)
+        abort();
+    enum status status = text_percent_decode(credentials, len, plain, &plain_len);
+    assert(status == STATUS_OK); /* conf_is_upstream has read it */
+    (void)status;
+    if (memchr(credentials, ':', len) == NULL)
+        plain[plain_len++] = ':';
+    text_len = scheme_len + base64_size(plain_len);
+    char *text = malloc(text_len + 1);
+    if (text == NULL)
+        abort();
+    memcpy(text, scheme, scheme_len);
+    base64_encode((const uint8_t *)plain, plain_len, (uint8_t *)text + scheme_len);
+    text[text_len] = '\0';
+    explicit_bzero(plain, plain_len);
+    free(plain);
+    return text;
+}
+
+/* User and password leave the URL, which is printed and told to other nodes, and become a header,
+ * which is not. */
+static void take_credentials(struct conf_loader *loader, size_t index)
+{
+    struct service *service = loader->conf->services[index];
+    const struct conf_row *headers = conf_row_find(conf_service_rows, "headers");
+    char key[CONF_SERVICE_KEY_MAX];
+    size_t len;
+    const char *credentials = conf_url_credentials(service->upstream, &len);
+    if (credentials == NULL || !conf_is_upstream(service->upstream))
+        return;
+    for (size_t i = 0; i < service->headers_len; i++) {
+        if (strcasecmp(service->headers[i].name, "authorization") == 0)
+            conf_mistake(loader, conf_service_origin(loader, index, "upstream"),
+                         conf_service_key(loader, index, "upstream", key),
+                         "user and password in the URL or Authorization in headers, not both");
+    }
+    char *value = basic_authorization(credentials, len);
+    enum status status = conf_value_add_pair(headers, service, "Authorization", value);
+    (void)status; /* where it does not fit: refused with what else is wrong */
+    explicit_bzero(value, strlen(value));
+    free(value);
+    char *at = service->upstream + (credentials - service->upstream);
+    memmove(at, at + len + 1, strlen(at + len + 1) + 1);
+}
+
 static void check_services(struct conf_loader *loader)
 {
     const struct conf *conf = loader->conf;
@@ -86,6 +141,7 @@ static void check_services(struct conf_loader *loader)
         check_unique(loader, i);
         check_times(loader, i);
         check_leak(loader, i);
+        take_credentials(loader, i);
     }
     if (*conf->default_service != '\0' &&
         conf_service(conf, conf->default_service, strlen(conf->default_service)) == NULL)

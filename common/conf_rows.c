@@ -144,9 +144,12 @@ const struct conf_row conf_service_rows[] = {
      .allowed = NAME_FORM, .min = 1, .meaning = "The service's name, as URLs give it."},
     {"upstream", CONF_TEXT, 0, SERVICE_AT(upstream), .standard = "", .check = conf_is_upstream,
      .min = 1,
-     .allowed = "host:port/path, ws://host[:port]/path or wss://..., with {path} {user} {vin} "
-                "{query} {service} {key} behind the host",
-     .meaning = "The backend's URL. Without placeholder {path}{query} is appended."},
+     .allowed =
+         "host:port/path, ws://host[:port]/path or wss://..., with {path} {user} {vin} "
+         "{query} {service} {key} behind the host; user:password@ before the host, other bytes "
+         "than letters, digits and -._~ as %XX (or a header Authorization in headers)",
+     .meaning = "The backend's URL. Without placeholder {path}{query} is appended. "
+                "user:password@ before the host is sent as Basic authorization."},
     {"session", CONF_TEXT, 0, SERVICE_AT(session), .standard = "{vin}",
      .check = conf_is_session_key, .allowed = "text with {path} {user} {vin} {query} {service}",
      .meaning = "The session key. Where the URL lacks what it names: {path}{query}."},

@@ -203,6 +203,8 @@ bool conf_is_origin(const char *text)
     return strcmp(text, "null") == 0 || conf_is_origin_rule(text) || is_literal_origin(text);
 }
 
+#define CREDENTIALS_MAX 512 /* of user and password in a URL, as written */
+
 /* RFC 9110 section 5.6.2: token. */
 static bool is_token(const char *text, size_t len)
 {
@@ -240,22 +242,64 @@ bool conf_is_header(const char *text)
     return true;
 }
 
+const char *conf_url_credentials(const char *url, size_t *len)
+{
+    const char *scheme_end = strstr(url, "://");
+    const char *from = scheme_end == NULL ? url : scheme_end + 3;
+    size_t authority = strcspn(from, "/?#{");
+    while (authority > 0 && from[authority - 1] != '@')
+        authority--;
+    *len = authority > 0 ? authority - 1 : 0;
+    return authority > 0 ? from : NULL;
+}
+
+static size_t user_len_of(const char *credentials, size_t len)
+{
+    const char *colon = memchr(credentials, ':', len);
+    return colon == NULL ? len : (size_t)(colon - credentials);
+}
+
+/* What Basic authorization can carry (RFC 7617): escapes that are whole, no control bytes, no colon
+ * in the user's name. */
+static bool are_credentials(const char *text, size_t len)
+{
+    char decoded[CREDENTIALS_MAX + 1];
+    size_t decoded_len, user_len = user_len_of(text, len);
+    if (len > CREDENTIALS_MAX ||
+        text_percent_decode(text, user_len, decoded, &decoded_len) != STATUS_OK ||
+        decoded_len == 0 || memchr(decoded, ':', decoded_len) != NULL ||
+        text_percent_decode(text, len, decoded, &decoded_len) != STATUS_OK)
+        return false;
+    for (size_t i = 0; i < decoded_len; i++) {
+        if ((unsigned char)decoded[i] < ' ' || decoded[i] == 0x7f)
+            return false;
+    }
+    return true;
+}
+
 /* The authority must stand in the template as it is: what a browser sends may not choose the host.
  */
 static bool has_fixed_authority(const char *text)
 {
     const char *from = strstr(text, "://") + 3;
     char authority[320];
-    size_t len = (size_t)(from - text) + strcspn(from, "/?#{");
+    size_t credentials_len, scheme_len = (size_t)(from - text);
+    const char *credentials = conf_url_credentials(text, &credentials_len);
+    if (credentials != NULL && !are_credentials(credentials, credentials_len))
+        return false;
+    if (credentials != NULL)
+        from += credentials_len + 1;
+    size_t host_len = strcspn(from, "/?#{"), len = scheme_len + host_len;
     if (len >= sizeof(authority))
         return false;
-    memcpy(authority, text, len);
+    memcpy(authority, text, scheme_len);
+    memcpy(authority + scheme_len, from, host_len);
     authority[len] = '\0';
 
     struct url_parts parts;
     if (url_split(authority, &parts) != STATUS_OK)
         return false;
-    const char *rest = text + len;
+    const char *rest = from + host_len;
     return *rest == '\0' || *rest == '/' || strncmp(rest, "{path}", 6) == 0;
 }
 
@@ -272,7 +316,9 @@ bool conf_is_upstream(const char *text)
     char url[4096 + 6] = "ws://";
     memcpy(url + 5, text, strlen(text) + 1);
     const char *slash = strpbrk(text, "/{");
-    const char *colon = strchr(text, ':');
+    size_t credentials_len;
+    const char *credentials = conf_url_credentials(text, &credentials_len);
+    const char *colon = strchr(credentials == NULL ? text : text + credentials_len, ':');
     bool has_port = colon != NULL && (slash == NULL || colon < slash);
     return has_port && has_fixed_authority(url);
 }

@@ -24,6 +24,9 @@ bool conf_is_origin_rule(
 bool conf_is_header(
     const char *text); /* "name: value" that may be added to a WebSocket handshake */
 bool conf_is_upstream(const char *text);
+/* The user and password that stand before the host of a URL ("user:p%40ss", as written) and their
+ * length, without the "@"; NULL where there are none. */
+const char *conf_url_credentials(const char *url, size_t *len);
 bool conf_is_session_key(const char *text);
 bool conf_is_redis_url(const char *text);
 

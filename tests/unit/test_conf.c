@@ -417,7 +417,6 @@ static void a_service_is_checked_like_all_else(void **state)
         {"services: [{name: a, upstream: \"ws://{vin}/\"}]\n", ":1: services[0].upstream: "},
         {"services: [{name: a, upstream: \"ws://h{vin}/\"}]\n", ":1: services[0].upstream: "},
         {"services: [{name: a, upstream: \"ws://h:{vin}/\"}]\n", ":1: services[0].upstream: "},
-        {"services: [{name: a, upstream: \"ws://u:p@h/\"}]\n", ":1: services[0].upstream: "},
         {"services: [{name: a, upstream: \"ws://h/#f\"}]\n", ":1: services[0].upstream: "},
         {"services: [{name: a, upstream: \"ws://h/a b\"}]\n", ":1: services[0].upstream: "},
         {SERVICE("session: \"{key}\""), ":4: services[0].session: text with {path}"},
@@ -449,6 +448,87 @@ static void a_service_is_checked_like_all_else(void **state)
     unsetenv("VINHUB_TEST_UNSET");
     for (size_t i = 0; i < LEN(cases); i++)
         assert_mistake(cases[i].text, cases[i].wanted);
+}
+
+static const struct {
+    const char *url, *upstream, *authorization; /* NULL: refused */
+} with_credentials[] = {
+    {"ws://user:p%40ss@h/x", "ws://h/x", "Basic dXNlcjpwQHNz"},
+    {"wss://u:@h:1/{path}", "wss://h:1/{path}", "Basic dTo="},
+    {"ws://u@h", "ws://h", "Basic dTo="},
+    {"u:p@h:1/x", "ws://h:1/x", "Basic dTpw"},
+    {"ws://u:hush:hush@[::1]:1/x@y", "ws://[::1]:1/x@y", "Basic dTpodXNoOmh1c2g="},
+    {"ws://u:hush@hush@h/x", "ws://h/x", "Basic dTpodXNoQGh1c2g="},
+    {"ws://u%20%C3%A4:%7B%7D@h/x", "ws://h/x", "Basic dSDDpDp7fQ=="},
+    {"ws://h/x@y:z", "ws://h/x@y:z", NULL},
+    {"ws://:hush@h/x", NULL, NULL},
+    {"ws://@h/x", NULL, NULL},
+    {"ws://u%3A:hush@h/x", NULL, NULL},
+    {"ws://u:hush%0A@h/x", NULL, NULL},
+    {"ws://u:hush%4@h/x", NULL, NULL},
+    {"ws://u:hush%@h/x", NULL, NULL},
+    {"ws://u:hu/sh@h/x", NULL, NULL},
+    {"ws://u:{vin}@h/hush", NULL, NULL},
+    {"ws://u:hush@{vin}/x", NULL, NULL},
+    {"ws://u:hush@/x", NULL, NULL},
+    {"u:hush@h/x", NULL, NULL},
+};
+
+static void assert_is_silent(const char *text)
+{
+    assert_null(strstr(text, "hush"));
+    assert_null(strstr(text, "p%40ss"));
+    assert_null(strstr(text, "p@ss"));
+}
+
+static void credentials_in_an_upstream_become_a_header_and_never_show(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < LEN(with_credentials); i++) {
+        char text[256];
+        snprintf(text, sizeof(text), "services: [{name: a, upstream: \"%s\"}]\n",
+                 with_credentials[i].url);
+        if (with_credentials[i].upstream == NULL) {
+            load_bad(text, NULL, 1);
+            assert_finding("services[0].upstream: ");
+            for (size_t n = 0; n < findings.len; n++)
+                assert_is_silent(findings.lines[n]);
+            conf_findings_fini(&findings);
+            continue;
+        }
+        struct conf *conf = load_good(text, NULL);
+        const struct service *service = conf->services[0];
+        char *printed = conf_print(conf);
+        assert_is_silent(printed);
+        assert_string_equal(service->upstream, with_credentials[i].upstream);
+        assert_int_equal(service->headers_len, with_credentials[i].authorization != NULL);
+        if (service->headers_len > 0) {
+            assert_string_equal(service->headers[0].name, "Authorization");
+            assert_string_equal(service->headers[0].value, with_credentials[i].authorization);
+        }
+        free(printed);
+        conf_unref(conf);
+    }
+}
+
+static void credentials_stand_in_one_place(void **state)
+{
+    (void)state;
+    assert_mistake("services: [{name: a, upstream: \"ws://u:hush@h/\", headers: {authorization: "
+                   "x}}]\n",
+                   ":1: services.a.upstream: user and password in the URL or Authorization in "
+                   "headers, not both");
+    const char *services[] = {"a=ws://u:hush@h/"}, *bad[] = {"ws://u:hush@h/"};
+    struct conf_overrides overrides = {.services = services, .services_len = 1};
+    struct conf *conf = load_good(NULL, &overrides);
+    assert_string_equal(conf->services[0]->headers[0].value, "Basic dTpodXNo");
+    assert_string_equal(conf->services[0]->upstream, "ws://h/");
+    conf_unref(conf);
+    overrides.services = bad;
+    load_bad(NULL, &overrides, 2);
+    for (size_t n = 0; n < findings.len; n++)
+        assert_is_silent(findings.lines[n]);
+    conf_findings_fini(&findings);
 }
 
 static void all_mistakes_are_told_at_once_and_secrets_are_not(void **state)
@@ -1023,6 +1103,8 @@ int main(void)
         CASE(later_sources_go_before_earlier_ones),
         CASE(a_mistake_names_file_line_key_and_what_is_allowed),
         CASE(a_service_is_checked_like_all_else),
+        CASE(credentials_in_an_upstream_become_a_header_and_never_show),
+        CASE(credentials_stand_in_one_place),
         CASE(all_mistakes_are_told_at_once_and_secrets_are_not),
         CASE(a_file_that_cannot_be_read_is_a_mistake),
         CASE(variables_and_flags_are_named_in_mistakes),
