@@ -85,19 +85,43 @@ static bool keep(struct answer_reader *reader, const uint8_t *bytes, size_t len)
     return true;
 }
 
+/* 1xx is followed by another answer; 101 alone ends the handshake. */
+static bool is_interim(const struct answer *answer)
+{
+    return answer->verdict == ANSWER_REFUSES && answer->http_status >= 100 &&
+           answer->http_status < 200;
+}
+
+/* The head that ends there is not the answer: what came behind it begins the next one. */
+static void pass_over(struct answer_reader *reader, size_t end)
+{
+    reader->len -= end;
+    memmove(reader->head, reader->head + end, reader->len);
+    reader->passed += end;
+    reader->interim++;
+}
+
 struct answer answer_take(struct answer_reader *reader, const uint8_t *bytes, size_t len)
 {
     size_t before = reader->len;
     if (!keep(reader, bytes, len))
         return wrong("out of memory");
-    size_t end = http_head_end(reader->head, reader->len, before);
-    if ((end > 0 ? end : reader->len) > ANSWER_MAX)
-        return wrong("answer is too large");
-    if (end == 0)
-        return (struct answer){.verdict = ANSWER_MORE};
-    struct answer answer = judge(reader->head, end, reader->accept);
-    answer.used = end - before;
-    return answer;
+    for (;;) {
+        size_t end = http_head_end(reader->head, reader->len, before);
+        if (reader->passed + (end > 0 ? end : reader->len) > ANSWER_MAX)
+            return wrong("answer is too large");
+        if (end == 0)
+            return (struct answer){.verdict = ANSWER_MORE};
+        struct answer answer = judge(reader->head, end, reader->accept);
+        if (!is_interim(&answer)) {
+            answer.used = len - (reader->len - end);
+            return answer;
+        }
+        if (reader->interim == ANSWER_INTERIM_MAX)
+            return wrong("too many interim answers");
+        pass_over(reader, end);
+        before = 0;
+    }
 }
 
 void answer_reader_fini(struct answer_reader *reader)

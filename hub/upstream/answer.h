@@ -1,6 +1,7 @@
 /*
  * The answer to a handshake with a backend: gathered until its head is complete, then judged, all
- * of it or nothing (RFC 6455 section 4.1).
+ * of it or nothing (RFC 6455 section 4.1). Interim answers before it (100 Continue, 103 Early
+ * Hints; RFC 9110 section 15.2) are passed over.
  *
  * The hub offers neither extensions nor subprotocols, so an answer that names one is wrong.
  */
@@ -14,12 +15,16 @@
 
 /* A head that is larger is no answer to a handshake. */
 #define ANSWER_MAX 32768U
+/* Of interim answers; they count for ANSWER_MAX, too. */
+#define ANSWER_INTERIM_MAX 16U
 
 /* Zeroed but for accept. */
 struct answer_reader {
     char accept[WS_ACCEPT_SIZE]; /* what Sec-WebSocket-Accept must be */
     char *head;                  /* so far */
     size_t len, cap;
+    size_t passed;    /* bytes of interim answers */
+    unsigned interim; /* how many there were */
 };
 
 enum answer_verdict {
