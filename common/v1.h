@@ -59,8 +59,9 @@ struct v1_request {
 struct v1_mistake {
     bool has_id; /* the message has a readable id, whatever else is wrong with it */
     uint64_t id;
-    const char *code; /* malformed, unknown_type, invalid_id, invalid_payload or invalid_encoding */
-    const char *why;  /* a sentence: what was expected */
+    /* malformed, unknown_type, invalid_id, invalid_payload, invalid_encoding or no_memory */
+    const char *code;
+    const char *why; /* a sentence: what was expected */
 };
 
 /*

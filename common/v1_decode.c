@@ -229,7 +229,9 @@ enum status v1_decode(enum wire_form form, enum opcode opcode, const void *data,
     enum status status = why != NULL ? mistaken(&found, "malformed", why)
                                      : read_request(form, fields, out, &found);
     json_decref(root);
-    if (status == STATUS_INVALID)
+    if (status != STATUS_OK && status != STATUS_INVALID)
+        (void)mistaken(&found, "no_memory", "the hub is out of memory: send it again later");
+    if (status != STATUS_OK)
         *mistake = found;
     return status;
 }

@@ -42,6 +42,20 @@ void fanout_place(struct session *session, struct publication *publication)
     publication_unref(publication);
 }
 
+void fanout_lost(struct session *session)
+{
+    struct position next = {session->epoch, session->at.offset + 1};
+    session->placed++;
+    if (session->recovering || session->at.epoch != session->epoch ||
+        next.offset != session->placed)
+        return; /* the next publication shows the hole, as it does on other nodes */
+    struct publication *note = gap_note_new(next.epoch, next.offset, next.offset);
+    pubs_add(&session->batch, note);
+    publication_unref(note);
+    session->at = next;
+    hub_mark_dirty(session);
+}
+
 static size_t head_len(const uint8_t *frame)
 {
     return frame[1] < 126 ? 2 : frame[1] == 126 ? 4 : 10;

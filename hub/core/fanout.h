@@ -10,6 +10,8 @@
 
 #include "core/state.h"
 
+/* A message that could not be kept takes its offset all the same: a GAP says that it is missing. */
+void fanout_lost(struct session *session);
 /* The owner gives it the next offset. Takes over the caller's reference. */
 void fanout_place(struct session *session, struct publication *publication);
 /* Writes what the session has for its clients now, and hands the bus its part. */

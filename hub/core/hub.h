@@ -101,6 +101,8 @@ void hub_upstream_opened(struct session *session, struct upstream *upstream);
  * reference. */
 void hub_upstream_message(struct session *session, struct upstream *upstream,
                           struct publication *publication);
+/* The same of one that could not be kept, for want of memory; it has been counted. */
+void hub_upstream_dropped(struct session *session, struct upstream *upstream);
 void hub_upstream_writable(struct session *session, struct upstream *upstream);
 void hub_upstream_closed(struct session *session, struct upstream *upstream,
                          const struct upstream_end *end);

@@ -176,6 +176,15 @@ void hub_upstream_message(struct session *session, struct upstream *upstream,
     fanout_place(session, publication);
 }
 
+void hub_upstream_dropped(struct session *session, struct upstream *upstream)
+{
+    assert(session->upstream == upstream);
+    metric_add(METRIC_MESSAGES_IN, 1);
+    metric_service_add(session->metrics, SERVICE_MESSAGES_IN, 1);
+    session->attempt.heard = true;
+    fanout_lost(session);
+}
+
 void hub_upstream_writable(struct session *session, struct upstream *upstream)
 {
     assert(session->upstream == upstream);

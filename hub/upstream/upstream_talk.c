@@ -49,14 +49,13 @@ static void scratch_shrink(struct upstreams *all)
     all->scratch_cap = 0;
 }
 
-/* The caller's bytes are shared and stay as they are: masking is done on a copy. */
-static void write_frame(struct upstream *up, unsigned opcode, const void *payload, size_t len)
+/* The caller's bytes are shared and stay as they are: masking is done on a copy. False: nothing was
+ * written, for want of memory. */
+static bool write_frame(struct upstream *up, unsigned opcode, const void *payload, size_t len)
 {
     struct upstreams *all = up->all;
-    if (!scratch_reserve(all, WS_HEAD_MAX + len)) {
-        metric_drop(DROP_NO_MEMORY, 1);
-        return;
-    }
+    if (!scratch_reserve(all, WS_HEAD_MAX + len))
+        return false;
     size_t head = frame_header(all->scratch, opcode, false, len);
     all->scratch[1] |= 0x80;
     const uint8_t *mask = next_mask(all);
@@ -67,6 +66,7 @@ static void write_frame(struct upstream *up, unsigned opcode, const void *payloa
     ws_mask(body, len, mask, 0);
     stream_write(&up->stream, all->scratch, head + 4 + len);
     scratch_shrink(all);
+    return true;
 }
 
 enum status talk_send(struct upstream *up, unsigned opcode, const void *payload, size_t len)
@@ -75,14 +75,18 @@ enum status talk_send(struct upstream *up, unsigned opcode, const void *payload,
         up->want_writable = true;
         return STATUS_AGAIN;
     }
-    write_frame(up, opcode, payload, len);
+    if (!write_frame(up, opcode, payload, len)) {
+        up->want_writable = true;
+        stream_wake(&up->stream); /* it waits in its queue, and is tried again */
+        return STATUS_AGAIN;
+    }
     return STATUS_OK;
 }
 
 static void write_close(struct upstream *up, unsigned code, const char *reason)
 {
     uint8_t payload[WS_CONTROL_MAX];
-    write_frame(up, WS_CLOSE, payload, ws_close_payload(payload, code, reason));
+    (void)write_frame(up, WS_CLOSE, payload, ws_close_payload(payload, code, reason));
 }
 
 /* Before it is open there is nothing to be polite to. */
@@ -124,7 +128,8 @@ static void beat(struct upstream *up)
         up->heartbeat_at_ms = now_ms + service->heartbeat.every_ms;
         /* Behind bytes that are not taken it would only pile up. */
         if (!stream_blocked(&up->stream))
-            write_frame(up, WS_TEXT, service->heartbeat.text, strlen(service->heartbeat.text));
+            (void)write_frame(up, WS_TEXT, service->heartbeat.text,
+                              strlen(service->heartbeat.text));
     }
     next_beat(up);
 }
@@ -173,6 +178,7 @@ static void on_message(struct upstream *up, const struct ws_item *item)
                                                        item->len);
     if (publication == NULL) {
         metric_drop(DROP_NO_MEMORY, 1);
+        hub_upstream_dropped(up->session, up);
         return;
     }
     publication->received_us = clock_boot_us();
@@ -226,7 +232,7 @@ void talk_bytes(struct upstream *up, uint8_t *bytes, size_t len)
         case WS_ITEM_PING:
             /* A flood that is not taken is not answered either. */
             if (up->state == UP_OPEN && !stream_blocked(&up->stream))
-                write_frame(up, WS_PONG, item.payload, item.len);
+                (void)write_frame(up, WS_PONG, item.payload, item.len);
             break;
         case WS_ITEM_PONG: break;
         case WS_ITEM_CLOSE: on_close_frame(up, &item); return;

@@ -169,11 +169,28 @@ void try_secured(struct upstream *up, const char *why)
 
 /* --- TCP --- */
 
+/*
+ * A connection whose other end has vanished without a word is given up within a minute, whatever
+ * the heartbeat: by probes while nothing is on its way, else by what is not acknowledged.
+ */
+static void keep_alive(int fd)
+{
+    static const struct {
+        int level, name, value;
+    } options[] = {
+        {IPPROTO_TCP, TCP_NODELAY, 1},   {SOL_SOCKET, SO_KEEPALIVE, 1},
+        {IPPROTO_TCP, TCP_KEEPIDLE, 20}, {IPPROTO_TCP, TCP_KEEPINTVL, 10},
+        {IPPROTO_TCP, TCP_KEEPCNT, 3},   {IPPROTO_TCP, TCP_USER_TIMEOUT, 60000},
+    };
+    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+        setsockopt(fd, options[i].level, options[i].name, &options[i].value,
+                   sizeof(options[i].value));
+}
+
 static void connected(struct upstream *up)
 {
     struct try *try = up->try;
-    int on = 1;
-    setsockopt(try->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    keep_alive(try->fd);
     struct tls *tls = NULL;
     if (up->parts.tls) {
         tls = make_tls(up);

@@ -13,14 +13,14 @@
 #include "upstream/answer.h"
 
 #define ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-#define OPENS                                                                   \
-    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: "    \
+#define OPENS                                                                \
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: " \
     "Upgrade\r\nSec-WebSocket-Accept: " ACCEPT "\r\n\r\n"
 #define CONTINUE "HTTP/1.1 100 Continue\r\n\r\n"
 #define HINTS    "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n"
 
-/* Takes the text in pieces of that size. *used: how much of all of it the head and what stood before
- * it took. */
+/* Takes the text in pieces of that size. *used: how much of all of it the head and what stood
+ * before it took. */
 static struct answer take(const char *text, size_t len, size_t piece, size_t *used)
 {
     struct answer_reader reader = {0};
