@@ -16,7 +16,9 @@ export class Backend {
   constructor(port) {
     this.port = port
     // How it behaves towards new connections; a test changes it at any time.
-    // handshake: 'accept', 'mute' (no answer), 'reset', 'garbage', or an HTTP status to refuse with.
+    // handshake: 'accept', 'mute' (no answer), 'reset', 'garbage', or an HTTP status to refuse with; 'leave' and
+    // 'dismiss': accepts and ends at once, by FIN or with 1008; 'hints': accepts after interim answers, byte by byte.
+    // Or a function of the request that returns one of these.
     // pong: what each text `ping` is answered with, or null. reads: whether new upstreams are read.
     this.handshake = 'accept'
     this.pong = 'pong'
@@ -59,15 +61,28 @@ export class Backend {
 
   onUpgrade(req, socket, head) {
     this.upgrades.push({ url: req.url, headers: req.headers, at: performance.now() })
-    if (this.handshake !== 'accept') socket.on('end', () => socket.destroy()).resume() // to see it give up
-    if (this.handshake === 'mute') return
-    if (this.handshake === 'reset') { socket.resetAndDestroy(); return }
-    if (this.handshake === 'garbage') { socket.write(Buffer.alloc(4096, 0xa5)); return }
-    if (typeof this.handshake === 'number') {
-      socket.end(`HTTP/1.1 ${this.handshake} Refused\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`)
-      return
+    const kind = typeof this.handshake === 'function' ? this.handshake(req) : this.handshake
+    const accept = (then = () => {}) => this.wss.handleUpgrade(req, socket, head, (ws) => { this.onOpen(req.url, ws); then(ws) })
+    if (kind === 'accept') { accept(); return }
+    if (kind === 'leave') { accept(() => socket.end()); return }
+    if (kind === 'dismiss') { accept((ws) => ws.close(1008)); return }
+    if (kind === 'hints') { this.hint(socket, accept); return }
+    socket.on('end', () => socket.destroy()).resume() // to see it give up
+    if (kind === 'mute') return
+    if (kind === 'reset') { socket.resetAndDestroy(); return }
+    if (kind === 'garbage') { socket.write(Buffer.alloc(4096, 0xa5)); return }
+    socket.end(`HTTP/1.1 ${kind} Refused\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`)
+  }
+
+  /** Interim answers, each byte in a packet of its own, then the real one. */
+  hint(socket, accept) {
+    socket.setNoDelay(true)
+    const bytes = [...Buffer.from('HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n')]
+    const next = () => {
+      if (bytes.length === 0) { accept(); return }
+      socket.write(Buffer.from([bytes.shift()]), () => setImmediate(next))
     }
-    this.wss.handleUpgrade(req, socket, head, (ws) => this.onOpen(req.url, ws))
+    next()
   }
 
   onOpen(url, socket) {
