@@ -26,6 +26,10 @@
 #include "core/state.h"
 #include "core/tail.h"
 
+/* Clients of a removed service that are closed at once, and how long until the next ones are */
+#define REMOVED_A_TURN   500
+#define REMOVED_EVERY_MS 10
+
 uint64_t hub_tag(struct hub *hub)
 {
     return ++hub->tags;
@@ -296,6 +300,7 @@ void hub_free(struct hub *hub)
     peers_trim(hub, true);
     timer_stop(&hub->timers, &hub->lease.timer);
     timer_stop(&hub->timers, &hub->drain);
+    timer_stop(&hub->timers, &hub->removal);
     timers_fini(&hub->timers);
     conf_unref(hub->conf);
     free(hub->scratch);
@@ -354,18 +359,41 @@ uint64_t hub_next_deadline(const struct hub *hub)
     return timers_next(&hub->timers);
 }
 
-void hub_reload(struct hub *hub, struct conf *conf)
+static void on_removal(struct timer *timer, uint64_t now_ms);
+
+/* Clients of services that are not configured any more, so many at a time that nobody else waits. */
+static void close_of_removed(struct hub *hub)
 {
+    unsigned left = REMOVED_A_TURN;
     struct session *session, *next;
     struct client *client, *next_client;
+    HASH_ITER (hh, hub->sessions, session, next) {
+        if (conf_service(hub->conf, session->service->name, strlen(session->service->name)))
+            continue;
+        DL_FOREACH_SAFE (session->clients, client, next_client) {
+            if (client->state == CLIENT_CLOSING)
+                continue;
+            if (!left--) {
+                timer_start(&hub->timers, &hub->removal, hub->now_ms + REMOVED_EVERY_MS,
+                            on_removal);
+                return;
+            }
+            client_close(client, CLOSE_GOING_AWAY, "service removed");
+        }
+    }
+}
+
+static void on_removal(struct timer *timer, uint64_t now_ms)
+{
+    (void)now_ms;
+    close_of_removed(CONTAINER_OF(timer, struct hub, removal));
+}
+
+void hub_reload(struct hub *hub, struct conf *conf)
+{
     struct conf *before = hub->conf;
     hub->conf = conf_ref(conf);
-    HASH_ITER (hh, hub->sessions, session, next) {
-        if (conf_service(conf, session->service->name, strlen(session->service->name)))
-            continue;
-        DL_FOREACH_SAFE (session->clients, client, next_client)
-            client_close(client, CLOSE_GOING_AWAY, "service removed");
-    }
+    close_of_removed(hub);
     conf_unref(before);
 }
 

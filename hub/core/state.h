@@ -312,6 +312,7 @@ struct hub {
     size_t kept_len;               /* SENDs in them */
     struct timer kept_timer;
     uint8_t *scratch; /* frames gathered for one write */
+    struct timer removal; /* of services: their clients are closed in portions */
     /* drain */
     struct timer drain;
     uint64_t drain_started_ms;

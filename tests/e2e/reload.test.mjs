@@ -61,6 +61,20 @@ test('services come, go and change; what runs keeps what it was opened with', as
   await stays.got(1)
 })
 
+test('many clients of a removed service are all closed with 1001', async (t) => {
+  const backend = await Backend.start(t)
+  const hub = await startHub(t, { settings: { services: [service(backend, { name: 'stays' }), service(backend, { name: 'goes' })] } })
+  const stays = await Browser.open(t, hub.url('/u/V?stays'))
+  const go = []
+  for (let n = 0; n < 1300; n += 100) { // more than are closed in one turn
+    go.push(...await Promise.all(Array.from({ length: 100 }, (_, i) => Browser.open(t, hub.url(`/u/V${i % 10}?goes`)))))
+  }
+  await reloadWith(hub, { services: [service(backend, { name: 'stays' })] })
+  const ends = await Promise.all(go.map((browser) => browser.ended(10_000)))
+  assert.deepEqual([...new Set(ends.map(({ code, reason }) => `${code} ${reason}`))], ['1001 service removed'])
+  assert.equal(stays.end, null)
+})
+
 test('limits, origins, replies and the log level count at once, for open clients too', async (t) => {
   const backend = await Backend.start(t)
   const services = [service(backend)]
