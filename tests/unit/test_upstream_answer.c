@@ -60,6 +60,56 @@ static void interim_answers_are_passed_over_however_they_are_cut(void **state)
     assert_opens(CONTINUE HINTS "HTTP/1.0 102 Processing\r\n\r\nHTTP/1.1 199\r\n\r\n", "frames");
 }
 
+/* What gateways and frameworks were reported to send, and other clients stumbled over. */
+static void a_101_with_odd_fields_opens(void **state)
+{
+    (void)state;
+    static const char *const fields[] = {
+        "upgrade: WebSocket\r\nconnection: keep-alive, upgrade\r\n",
+        "UPGRADE: websocket\r\nCONNECTION: Keep-Alive\r\nConnection:Upgrade\r\n",
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol:\r\n"
+        "Sec-WebSocket-Extensions: \r\n",
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nTransfer-Encoding: chunked\r\n"
+        "Content-Length: 0\r\nContent-Type: text/plain\r\n",
+    };
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        char text[1024];
+        int head = snprintf(text, sizeof(text),
+                            "HTTP/1.1 101\r\n%sSec-WebSocket-Accept: " ACCEPT "\r\n\r\n",
+                            fields[i]);
+        strcpy(text + head, "frames");
+        for (size_t piece = 1; piece <= strlen(text); piece++) {
+            size_t used;
+            assert_int_equal(take(text, strlen(text), piece, &used).verdict, ANSWER_OPENS);
+            assert_int_equal(used, head);
+        }
+    }
+}
+
+static void a_101_that_says_otherwise_is_wrong(void **state)
+{
+    (void)state;
+    static const char *const fields[] = {
+        "Upgrade: h2c\r\nConnection: Upgrade\r\n",
+        "Connection: Upgrade\r\n",
+        "Upgrade: websocket\r\nConnection: close\r\n",
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol: a\r\n",
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Extensions:\r\n "
+        "permessage-deflate\r\n",
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " ACCEPT "\r\n",
+        "Upgrade : websocket\r\nConnection: Upgrade\r\n",
+        "X: y\r\n Upgrade: websocket\r\nConnection: Upgrade\r\n",
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSet-Cookie: a=\x01\r\n",
+    };
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        char text[1024];
+        size_t used;
+        snprintf(text, sizeof(text), "HTTP/1.1 101 x\r\n%sSec-WebSocket-Accept: " ACCEPT "\r\n\r\n",
+                 fields[i]);
+        assert_int_equal(take(text, strlen(text), 5, &used).verdict, ANSWER_WRONG);
+    }
+}
+
 static void what_follows_an_interim_answer_is_judged(void **state)
 {
     (void)state;
@@ -117,6 +167,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(interim_answers_are_passed_over_however_they_are_cut),
+        cmocka_unit_test(a_101_with_odd_fields_opens),
+        cmocka_unit_test(a_101_that_says_otherwise_is_wrong),
         cmocka_unit_test(what_follows_an_interim_answer_is_judged),
         cmocka_unit_test(interim_answers_are_bounded_in_number_and_size),
     };

@@ -137,6 +137,8 @@ const REFUSALS = [
   ['a subprotocol nobody offered', (upstream) => upstream.accept('Sec-WebSocket-Protocol: chat\r\n')],
   ...['200 OK', '204 No Content', '301 Moved', '400 Bad Request', '401 Unauthorized', '403 Forbidden', '404 Not Found', '426 Upgrade Required', '500 Error', '502 Bad Gateway', '503 Busy'].map((status) =>
     [`status ${status}`, () => `HTTP/1.1 ${status}\r\nContent-Length: 2\r\nLocation: ws://127.0.0.1:1/\r\n\r\nno`]),
+  ['17 interim answers', (upstream) => `${'HTTP/1.1 103 Early Hints\r\n\r\n'.repeat(17)}${upstream.accept()}`],
+  ['an interim answer and a refusal', () => 'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 Forbidden\r\n\r\n'],
   ['status 100 alone', () => 'HTTP/1.1 100 Continue\r\n\r\n'],
   ['status 1010', changed('101', '1010')], ['status 10', changed('101', '10')], ['HTTP/2', changed('HTTP/1.1', 'HTTP/2')], ['HTTP/1.x', changed('HTTP/1.1', 'HTTP/1.x')], ['no HTTP at all', () => 'SSH-2.0-OpenSSH_9.2\r\n\r\n'],
   ['a folded field', (upstream) => upstream.accept('X-A: a\r\n b\r\n')], ['a field without a colon', (upstream) => upstream.accept('nonsense\r\n')],
@@ -166,6 +168,9 @@ const accepts = [
   ['with more fields', (upstream) => upstream.accept('Server: x\r\nDate: now\r\nSet-Cookie: a=b\r\n')],
   ['with empty extensions', (upstream) => upstream.accept('Sec-WebSocket-Extensions:\r\n')],
   ['without a reason', (upstream) => upstream.accept().replace('101 Switching Protocols', '101 ')],
+  ['after interim answers', (upstream) => `HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n${upstream.accept()}`],
+  ['with a length and a coding', (upstream) => upstream.accept('Content-Length: 0\r\nTransfer-Encoding: chunked\r\n')],
+  ['with an empty subprotocol', (upstream) => upstream.accept('Sec-WebSocket-Protocol:\r\n')],
   ['with a Connection of two', (upstream) => upstream.accept().replace(': Upgrade', ': keep-alive, Upgrade')],
 ].flatMap(([name, text]) => [false, true].map((inPieces) => ({
   name: `an answer ${name}${inPieces ? ', byte by byte,' : ''} is taken, and frames in the same packet`,
