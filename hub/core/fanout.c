@@ -432,8 +432,7 @@ void fanout_on_published(struct session *session, uint64_t tag, enum status stat
     }
     if (status == STATUS_REFUSED) {
         if (unconfirmed->len)
-            assertion_on_refusal(
-                session); /* it waits: the assertion says whether it goes out again */
+            assertion_on_refusal(session); /* it waits: the assertion says whether it goes out again */
         return;
     }
     if (status == STATUS_NO_MEMORY)

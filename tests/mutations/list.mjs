@@ -179,4 +179,16 @@ void ownership_claim`,
         from: 'kept_sends_tell(session); /* before anybody can be granted it */',
         to: '',
     },
+    {
+        name: 'who waits for the owner\'s word on a client id is the later one',
+        file: 'hub/core/client_ids.c',
+        from: 'else if (!mine && !claim)',
+        to: 'else if (!mine)',
+    },
+    {
+        name: 'URLs of clients on other nodes',
+        file: 'hub/core/membership.c',
+        from: 'attempt_set_far(&session->attempt, mask);',
+        to: 'attempt_set_far(&session->attempt, 0); (void)mask;',
+    },
 ];
