@@ -19,8 +19,9 @@
 
 #define REFUSED_MAX_MS    60000u /* back-off after an HTTP refusal (contract section 5) */
 #define NO_LEASE_AGAIN_MS 200u   /* looks again whether an upstream may be opened */
-/* A client that comes shortens the wait after a refusal to at most that; from half of it on */
-#define CLIENT_CAME_MS 1000u
+/* A client that comes shortens the wait after a refusal to 1 s (contract section 5), of which the
+ * word of another node takes a part; from half of this on */
+#define CLIENT_CAME_MS 800u
 /* An upstream that is closed within it, and before a message came, was refused */
 #define REFUSED_AT_ONCE_MS 1000u
 
