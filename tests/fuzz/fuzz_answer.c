@@ -93,11 +93,15 @@ static void add_more(struct text *out, struct fuzz_input *input)
         add(out, "X: y\r\n", 6);
 }
 
-static void make_answer(struct text *out, struct fuzz_input *input)
+/* interim: how many such answers stand before it. */
+static void make_answer(struct text *out, struct fuzz_input *input, unsigned interim)
 {
     static const char *const lines[] = {"HTTP/1.1 101 Switching Protocols", "Upgrade: websocket",
                                         "Connection: Upgrade", ACCEPT_LINE,
                                         "Sec-WebSocket-Extensions:"};
+    static const char hints[] = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+    for (; interim > 0; interim--)
+        add(out, hints, sizeof(hints) - 1);
     for (size_t i = 0; i < sizeof(lines) / sizeof(*lines); i++)
         add_line(out, input, lines[i]);
     add_more(out, input);
@@ -177,22 +181,36 @@ static struct heard hear(const char *head, size_t len)
     return heard;
 }
 
-static struct answer expect(const char *bytes, size_t len)
+static struct answer judge(struct heard heard, size_t used)
 {
-    const char *end = memmem(bytes, len, "\r\n\r\n", 4);
-    size_t head_len = end != NULL ? (size_t)(end - bytes) + 4 : len;
-    if (head_len > ANSWER_MAX)
-        return (struct answer){.verdict = ANSWER_WRONG};
-    if (end == NULL)
-        return (struct answer){.verdict = ANSWER_MORE};
-    struct heard heard = hear(bytes, head_len - 2);
     if (heard.malformed || heard.status == 0)
         return (struct answer){.verdict = ANSWER_WRONG};
     if (heard.status != 101)
         return (struct answer){.verdict = ANSWER_REFUSES, .http_status = heard.status};
     bool opens = heard.upgrade && heard.connection && heard.accepts == 1 && heard.right &&
                  !heard.offers;
-    return (struct answer){.verdict = opens ? ANSWER_OPENS : ANSWER_WRONG, .used = head_len};
+    return (struct answer){.verdict = opens ? ANSWER_OPENS : ANSWER_WRONG, .used = used};
+}
+
+/* One head after another, until one is no interim answer. */
+static struct answer expect(const char *bytes, size_t len)
+{
+    unsigned interim = 0;
+    for (size_t at = 0;;) {
+        const char *end = memmem(bytes + at, len - at, "\r\n\r\n", 4);
+        size_t head_end = end != NULL ? (size_t)(end - bytes) + 4 : len;
+        if (head_end > ANSWER_MAX)
+            return (struct answer){.verdict = ANSWER_WRONG};
+        if (end == NULL)
+            return (struct answer){.verdict = ANSWER_MORE};
+        struct answer answer = judge(hear(bytes + at, head_end - 2 - at), head_end);
+        if (answer.verdict != ANSWER_REFUSES || answer.http_status < 100 ||
+            answer.http_status > 199)
+            return answer;
+        if (interim++ == ANSWER_INTERIM_MAX)
+            return (struct answer){.verdict = ANSWER_WRONG};
+        at = head_end;
+    }
 }
 
 /* --- the hub's --- */
@@ -234,7 +252,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     unsigned cuts = 1U + fuzz_byte(&input);
     text.len = 0;
     if (made)
-        make_answer(&text, &input);
+        make_answer(&text, &input, cuts % 8 == 7 ? cuts / 8 : 0); /* also more than are taken */
     else
         add(&text, (const char *)input.at, input.len);
 
