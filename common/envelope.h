@@ -10,6 +10,7 @@
 #ifndef VINHUB_COMMON_ENVELOPE_H
 #define VINHUB_COMMON_ENVELOPE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -129,6 +130,9 @@ struct envelope {
 /* Encodes into a malloc'd buffer the caller frees. STATUS_NO_MEMORY only. */
 MUST_USE enum status envelope_encode(const struct envelope *envelope, uint8_t **out,
                                      size_t *out_len);
+
+/* Whether it is a message of that type, by its first fields; the rest may be unreadable. */
+bool envelope_is(struct slice message, enum envelope_type type);
 
 /*
  * Decodes. STATUS_INVALID: not a message, another layout, trailing bytes, more than 65,536

@@ -129,6 +129,16 @@ static bool take_head(struct msgpack_cursor *c, struct envelope *e, size_t *fiel
     return good;
 }
 
+bool envelope_is(struct slice message, enum envelope_type type)
+{
+    struct msgpack_cursor c = {(const uint8_t *)message.at,
+                               (const uint8_t *)message.at + message.len};
+    size_t fields;
+    unsigned version, found;
+    return take_array(&c, &fields) && fields >= 2 && take_unsigned(&c, &version) && version > 0 &&
+           take_unsigned(&c, &found) && found == type;
+}
+
 enum status envelope_decode(const void *data, size_t len, struct envelope *out,
                             struct envelope_item **items)
 {

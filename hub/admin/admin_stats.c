@@ -30,9 +30,37 @@ void admin_get_ready(struct admin *admin, struct evhttp_request *req, const char
                             (json_int_t)admin->conf->clients.ping_timeout_ms;
     json_t *json = json_pack("{s:s, s:I}", "state", node_state_name(hub_state(hub)), "silence_ms",
                              silence_ms);
-    if (!ready)
-        (void)json_object_set_new(json, "error", json_string("not ready"));
+    if (!ready) {
+        char why[HUB_WHY_BYTES];
+        hub_why_not_ready(hub, why);
+        (void)json_object_set_new(json, "error", json_string(why));
+    }
     admin_reply_json(req, ready ? 200 : 503, json);
+}
+
+/* Why the node is out of service, as the label of a metric; takes over the text. */
+static char *add_cause(const struct hub *hub, char *text, size_t *len)
+{
+    char why[HUB_WHY_BYTES], label[2 * HUB_WHY_BYTES];
+    size_t at = 0;
+    hub_why_not_ready(hub, why);
+    for (const char *c = why; *c; c++) {
+        if (*c == '"' || *c == '\\')
+            label[at++] = '\\';
+        label[at++] = *c;
+    }
+    label[at] = '\0';
+    char *all = NULL;
+    int all_len = asprintf(&all,
+                           "%s# HELP vinhub_out_of_service Whether the node takes no clients, and "
+                           "why.\n# TYPE vinhub_out_of_service gauge\n"
+                           "vinhub_out_of_service{cause=\"%s\"} %d\n",
+                           text, label, why[0] != '\0');
+    if (all_len < 0)
+        abort();
+    free(text);
+    *len = (size_t)all_len;
+    return all;
 }
 
 void admin_get_metrics(struct admin *admin, struct evhttp_request *req, const char *rest)
@@ -50,6 +78,7 @@ void admin_get_metrics(struct admin *admin, struct evhttp_request *req, const ch
         admin_reply_error(req, 500, "out of memory");
         return;
     }
+    text = add_cause(admin->setup.hub, text, &len);
     admin_reply_bytes(req, 200, "text/plain; version=0.0.4; charset=utf-8", text, len);
     free(text);
 }

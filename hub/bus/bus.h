@@ -97,6 +97,10 @@ struct bus_events {
                        const struct bus_node *nodes, size_t len);
     /* The push channel of the session is heard from now on; comes after each (re)subscription. */
     void (*on_subscribed)(void *ctx, const char *session);
+    /* The store gives no right to the push channel of the session: it can't be heard (deaf), or
+     * what was asked for could not be announced there. Comes again while that stays; the bus goes
+     * on asking for the channel by itself, and on_subscribed comes where it is heard. */
+    void (*on_refused)(void *ctx, const char *session, const char *why, bool deaf);
     /* STATUS_OK: granted, owner is this node. STATUS_REFUSED: owner holds it at epoch.
      * STATUS_AGAIN: the store is too young to say. STATUS_IO. */
     void (*on_claimed)(void *ctx, const char *session, uint64_t tag, enum status status,
@@ -167,6 +171,10 @@ struct bus_ops {
 
     void (*list)(struct bus *bus, enum bus_listing listing, const char *after, size_t limit,
                  bus_rows_fn *fn, void *ctx);
+
+    /* Why the store can't be used, in one line with its own words; NULL: it can be, or nothing is
+     * known. Valid until the next event. May itself be NULL. */
+    const char *(*trouble)(const struct bus *bus);
 
     void (*flush)(struct bus *bus);
     void (*free)(struct bus *bus);

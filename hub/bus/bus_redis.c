@@ -154,9 +154,30 @@ static void on_subscribed(void *ctx, const char *channel)
     free(session);
 }
 
+static void on_refused(void *ctx, const char *channel, const char *error)
+{
+    struct bus_redis *b = ctx;
+    char why[REDIS_WHY_BYTES + KEY_MAX];
+    char *session = channel_session(b, channel);
+    snprintf(why, sizeof(why), "Redis: %s (channel %s)", error, channel);
+    if (session != NULL && b->bus.events->on_refused != NULL)
+        b->bus.events->on_refused(b->bus.events_ctx, session, why, true);
+    free(session);
+}
+
+void bus_redis_note_refusal(struct bus_redis *b, const struct redis_op *op)
+{
+    char why[REDIS_WHY_BYTES + 16];
+    if (op->error == NULL || !redis_is_no_right(op->error) || b->bus.events->on_refused == NULL)
+        return;
+    snprintf(why, sizeof(why), "Redis: %s", op->error);
+    b->bus.events->on_refused(b->bus.events_ctx, op->session, why, false);
+}
+
 static void on_open(void *ctx)
 {
     struct bus_redis *b = ctx;
+    b->opened_ms = clock_boot_ms();
     b->bus.events->on_connected(b->bus.events_ctx);
 }
 
@@ -195,6 +216,11 @@ static void bus_redis_unsubscribe(struct bus *bus, const char *session)
 static uint64_t bus_redis_heard_ms(const struct bus *bus)
 {
     return redis_topology_heard_ms(((const struct bus_redis *)bus)->topology);
+}
+
+static const char *bus_redis_trouble(const struct bus *bus)
+{
+    return redis_trouble_why(&((const struct bus_redis *)bus)->trouble);
 }
 
 static void bus_redis_flush(struct bus *bus)
@@ -244,6 +270,7 @@ static const struct bus_ops redis_ops = {
     .tell = bus_redis_tell,
     .shout = bus_redis_shout,
     .list = bus_redis_list,
+    .trouble = bus_redis_trouble,
     .flush = bus_redis_flush,
     .free = bus_redis_free,
 };
@@ -252,7 +279,8 @@ static const struct redis_topology_events topology_events = {.on_open = on_open,
                                                              .on_closed = on_closed,
                                                              .on_progress = on_progress,
                                                              .on_subscribed = on_subscribed,
-                                                             .on_message = on_message};
+                                                             .on_message = on_message,
+                                                             .on_refused = on_refused};
 
 /* Half a lease: a connection that does not answer is replaced while the lease still runs. */
 static uint32_t deadline_ms(const struct conf *conf)
@@ -274,6 +302,8 @@ static void start_connections(struct bus_redis *b)
                                     .prefix = b->conf->redis.prefix,
                                     .node = b->node,
                                     .life = b->life,
+                                    .sentinel = &b->sentinel,
+                                    .trouble = &b->trouble,
                                     .sharded = b->url.shape == REDIS_CLUSTER};
     redis_url_channel_prefix(&b->url, b->conf->redis.prefix, b->channel_prefix);
     b->inbox = redis_channel_inbox(b, b->node);

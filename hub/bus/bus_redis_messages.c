@@ -54,6 +54,7 @@ static void on_published(struct redis_op *op)
     struct bus_redis *b = op->owner;
     struct publish_parts *parts = op->ctx;
     note_status(parts, published_status(op));
+    bus_redis_note_refusal(b, op);
     if (--parts->left == 0)
         b->bus.events->on_published(b->bus.events_ctx, op->session, op->tag, parts->worst);
 }

@@ -1,4 +1,5 @@
 #include <hiredis/hiredis.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
@@ -115,6 +116,13 @@ static void on_renewed(struct redis_op *op)
 {
     struct bus_redis *b = op->owner;
     const struct redisReply *list = redis_reply_at(op->reply, 1);
+    if (op->status == STATUS_OK)
+        redis_fault_clear(&b->trouble, &b->trouble.renewal);
+    if (op->error != NULL) {
+        char text[REDIS_WHY_BYTES];
+        snprintf(text, sizeof(text), "Redis: the lease can't be renewed: %.260s", op->error);
+        redis_fault_set(&b->trouble, &b->trouble.renewal, text);
+    }
     if (op->status != STATUS_OK || !is_renewal(b, list)) {
         b->bus.events->on_renewed(b->bus.events_ctx, op->tag, STATUS_IO, false, NULL, 0);
         return;

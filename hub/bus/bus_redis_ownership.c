@@ -78,6 +78,7 @@ static void on_claimed(struct redis_op *op)
     const char *owner = redis_reply_text(redis_reply_at(op->reply, 1));
     uint64_t epoch = redis_reply_epoch(redis_reply_at(op->reply, 2));
     enum status status = claimed_status(op, owner, epoch);
+    bus_redis_note_refusal(b, op);
     if (status == STATUS_OK)
         touch_session(b, op->session);
     b->bus.events->on_claimed(b->bus.events_ctx, op->session, op->tag, status, owner, epoch);
@@ -88,7 +89,7 @@ void bus_redis_claim(struct bus *bus, const char *session, uint64_t tag,
 {
     struct bus_redis *b = bus_redis_of(bus);
     struct redis_key key = redis_key_session(b, "session", session);
-    struct redis_op *op = bus_redis_script(b, on_claimed, SCRIPT_CLAIM, &key, 1, 11);
+    struct redis_op *op = bus_redis_script(b, on_claimed, SCRIPT_CLAIM, &key, 1, 12);
     add_channel(b, op, session);
     redis_request_text(&op->request, b->node);
     redis_request_text(&op->request, claim->dead_owner != NULL ? claim->dead_owner : "");
@@ -98,6 +99,7 @@ void bus_redis_claim(struct bus *bus, const char *session, uint64_t tag,
     redis_request_number(&op->request, b->conf->node.lease_ms);
     redis_request_text(&op->request, claim->upstream != NULL ? claim->upstream : "");
     redis_request_number(&op->request, RECORD_TTL_MS);
+    redis_request_number(&op->request, clock_boot_ms() - b->opened_ms);
     op->replicated = true;
     bus_redis_ask(b, op, &key, session, tag);
 }

@@ -37,6 +37,7 @@ struct bus_redis {
     struct loop *loop;
     struct conf *conf; /* referenced */
     struct redis_url url;
+    struct redis_url sentinel; /* user and password of the Sentinels, nothing else */
     struct redis_tls *tls;
     char *node;
     uint64_t life;
@@ -44,6 +45,8 @@ struct bus_redis {
     struct redis_key inbox;
     struct redis_shas shas;
     struct redis_setup setup;
+    struct redis_trouble trouble;
+    uint64_t opened_ms; /* monotonic: when commands could be sent (again) */
     struct redis_topology *topology;
     struct redis_order order;
     struct known_node *known_nodes;
@@ -81,6 +84,8 @@ void bus_redis_send(struct bus_redis *b, struct redis_op *op, const struct redis
 /* The same for one whose answer is an event: it keeps its place in the order of the calls. */
 void bus_redis_ask(struct bus_redis *b, struct redis_op *op, const struct redis_key *key,
                    const char *session, uint64_t tag);
+/* Tells of an op on a session that was refused for want of a right, before it is answered. */
+void bus_redis_note_refusal(struct bus_redis *b, const struct redis_op *op);
 /* "PUBLISH", or "SPUBLISH" in a cluster. */
 const char *bus_redis_publish_word(const struct bus_redis *b);
 

@@ -91,6 +91,12 @@ static void on_message(void *ctx, const char *channel, struct slice message)
     server->cluster->events->on_message(server->cluster->ctx, channel, message);
 }
 
+static void on_refused(void *ctx, const char *channel, const char *error)
+{
+    struct cluster_server *server = ctx;
+    server->cluster->events->on_refused(server->cluster->ctx, channel, error);
+}
+
 /* The channel follows when the new map is installed; where it was the old one, it is asked for
  * again then. */
 static void on_misplaced(void *ctx);
@@ -103,6 +109,7 @@ static const struct redis_primary_events primary_events = {.on_open = on_open,
                                                            .on_failed = on_failed,
                                                            .on_subscribed = on_subscribed,
                                                            .on_message = on_message,
+                                                           .on_refused = on_refused,
                                                            .on_misplaced = on_misplaced};
 
 struct cluster_server *cluster_server(struct redis_cluster *c, const char *host, uint16_t port)
@@ -235,7 +242,8 @@ struct redis_cluster *redis_cluster_new(const struct redis_setup *setup, const c
     const struct redis_link_options link = {.loop = setup->loop,
                                             .url = setup->url,
                                             .tls = setup->tls,
-                                            .deadline_ms = setup->deadline_ms};
+                                            .deadline_ms = setup->deadline_ms,
+                                            .trouble = setup->trouble};
     c->asker = redis_cluster_asker_new(&link, cluster_on_slots, c);
     return c;
 }

@@ -56,7 +56,8 @@ static void on_timer(void *ctx)
 
 static void on_up(void *ctx)
 {
-    redis_cluster_ask(ctx);
+    struct redis_cluster_asker *a = ctx;
+    redis_cluster_ask(a);
 }
 
 static void on_down(void *ctx)
@@ -85,6 +86,7 @@ static void on_reply(void *ctx, struct redisReply *reply)
     if (reply->type == REDIS_REPLY_ERROR) {
         redis_link_cut(a->link, reply->str);
     } else {
+        redis_link_fit(a->link);
         loop_timer_start(a->timer, ASK_EVERY_MS);
         a->on_slots(a->ctx, reply, redis_link_host(a->link));
     }

@@ -1,6 +1,7 @@
 #include "bus/redis_lane.h"
 
 #include <hiredis/hiredis.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,7 +140,8 @@ static void lane_resend(struct redis_lane *lane)
 
 /* --- replies --- */
 
-static void finish_unproven(struct redis_lane *lane, bool proven)
+/* why: where they are not proven; or NULL */
+static void finish_unproven(struct redis_lane *lane, bool proven, const char *why)
 {
     struct redis_op *op;
     while ((op = redis_op_list_take(&lane->unproven)) != NULL) {
@@ -149,6 +151,7 @@ static void finish_unproven(struct redis_lane *lane, bool proven)
             redis_op_finish(op, STATUS_OK, reply);
         } else {
             freeReplyObject(reply);
+            op->error = why != NULL ? redis_copy_text(why) : NULL;
             redis_op_finish(op, STATUS_IO, NULL);
         }
     }
@@ -158,10 +161,14 @@ static void on_wait(struct redis_op *op)
 {
     struct redis_lane *lane = op->owner;
     bool proven = op->status == STATUS_OK && op->reply->integer >= lane->options.replicas;
-    if (op->status == STATUS_OK && !proven)
+    char missing[80] = "";
+    if (op->status == STATUS_OK && !proven) {
         log_warn_cause("redis_replicas_missing", LOG_U64("wanted", lane->options.replicas),
-                 LOG_I64("reached", op->reply->integer));
-    finish_unproven(lane, proven);
+                       LOG_I64("reached", op->reply->integer));
+        snprintf(missing, sizeof(missing), "WAIT: %lld of %" PRIu32 " replicas have the write",
+                 op->reply->integer, lane->options.replicas);
+    }
+    finish_unproven(lane, proven, missing[0] != '\0' ? missing : op->error);
 }
 
 static void push_wait(struct redis_lane *lane)
@@ -194,6 +201,22 @@ static bool ends_connection(const char *error)
            is_error(error, "MASTERDOWN ") || is_error(error, "NOAUTH ");
 }
 
+/* The missing right to one session's channel is a cause of its own; all other errors are the
+ * server's. */
+static void on_refusal(struct redis_lane *lane, struct redis_op *op, const char *error)
+{
+    char words[REDIS_WHY_BYTES];
+    redis_quote(lane->options.link.url, error, words);
+    if (redis_is_no_right(error))
+        log_warn_cause("redis_error", LOG_STR("error", words), LOG_STR("session", op->session));
+    else
+        log_warn_cause("redis_error", LOG_STR("error", words), LOG_DETAIL("session", op->session));
+    op->error = redis_copy_text(words);
+    redis_op_finish(op, STATUS_IO, NULL);
+    if (ends_connection(error))
+        redis_link_unfit(lane->link, words);
+}
+
 static void on_error(struct redis_lane *lane, struct redis_op *op, redisReply *reply)
 {
     if (starts_with(reply->str, "NOSCRIPT")) {
@@ -201,10 +224,7 @@ static void on_error(struct redis_lane *lane, struct redis_op *op, redisReply *r
         redis_op_list_add(&lane->lost, op);
     } else if (lane->events->on_redirect == NULL ||
                !lane->events->on_redirect(lane->ctx, op, reply->str)) {
-        log_warn_cause("redis_error", LOG_STR("error", reply->str), LOG_STR("session", op->session));
-        redis_op_finish(op, STATUS_IO, NULL);
-        if (ends_connection(reply->str))
-            redis_link_cut(lane->link, reply->str);
+        on_refusal(lane, op, reply->str);
     }
     freeReplyObject(reply);
 }
@@ -252,17 +272,56 @@ static void on_reply(void *ctx, struct redisReply *reply)
 
 /* --- opening and closing --- */
 
+/* After the last answer of what a new connection is asked. */
+static void lane_advance_opening(struct redis_lane *lane)
+{
+    if (lane->open || lane->flight.first != NULL || !redis_link_up(lane->link))
+        return;
+    lane->open = true;
+    redis_link_fit(lane->link);
+    lane->events->on_open(lane->ctx);
+}
+
 static void on_loaded(struct redis_op *op)
 {
     struct redis_lane *lane = op->owner;
     if (lane->closing)
         return;
-    if (op->status != STATUS_OK) {
-        redis_link_cut(lane->link, "the scripts could not be loaded");
-    } else if (lane->flight.first == NULL) {
-        lane->open = true;
-        lane->events->on_open(lane->ctx);
+    if (op->status != STATUS_OK)
+        redis_link_unfit(lane->link, op->error != NULL ? op->error : "scripts can't be loaded");
+    else
+        lane_advance_opening(lane);
+}
+
+/* Only where INFO is forbidden. Where ROLE is, too, a replica shows by its READONLY. */
+static void on_role(struct redis_op *op)
+{
+    struct redis_lane *lane = op->owner;
+    if (lane->closing)
+        return;
+    const struct redisReply *role = op->status == STATUS_OK && op->reply->elements > 0
+                                        ? op->reply->element[0]
+                                        : NULL;
+    if (role != NULL && role->type == REDIS_REPLY_STRING && strcmp(role->str, "slave") == 0)
+        redis_link_unfit(lane->link, "it is a replica");
+    else
+        lane_advance_opening(lane);
+}
+
+static void on_info_refused(struct redis_lane *lane, const char *error)
+{
+    if (!redis_is_no_right(error) && strstr(error, "unknown command") == NULL) {
+        redis_link_unfit(lane->link, error);
+        return;
     }
+    log_warn_cause("redis_info_refused", LOG_STR("error", error),
+                   LOG_STR("advice", "the right to INFO: without it neither a replica nor a "
+                                     "maxmemory-policy that evicts is seen at once"));
+    struct redis_op *op = redis_op_new(REPLY_LIST, on_role, lane);
+    redis_request_begin(&op->request, 1);
+    redis_request_text(&op->request, "ROLE");
+    lane_push(lane, op);
+    redis_link_flush(lane->link);
 }
 
 static void on_info(struct redis_op *op)
@@ -270,8 +329,13 @@ static void on_info(struct redis_op *op)
     struct redis_lane *lane = op->owner;
     if (lane->closing)
         return;
-    if (op->status != STATUS_OK || !lane->events->on_info(lane->ctx, op->reply->str))
-        redis_link_cut(lane->link, "not a server to work with");
+    if (op->status != STATUS_OK) {
+        on_info_refused(lane, op->error != NULL ? op->error : "no INFO");
+        return;
+    }
+    const char *why = lane->events->on_info(lane->ctx, op->reply->str);
+    if (why != NULL)
+        redis_link_unfit(lane->link, why);
 }
 
 static void on_up(void *ctx)
@@ -295,7 +359,7 @@ static void finish_all(struct redis_op_list *list)
 static void lane_abandon(struct redis_lane *lane)
 {
     lane->closing = true;
-    finish_unproven(lane, false);
+    finish_unproven(lane, false, NULL);
     finish_all(&lane->lost);
     finish_all(&lane->flight);
     finish_all(&lane->held);

@@ -31,9 +31,9 @@ struct redis_lane_events {
     void (*on_closed)(void *ctx);
     /* Other ops are finished. */
     void (*on_progress)(void *ctx);
-    /* INFO of a new connection, before on_open. False: not a server to work with, the lane tries
-     * again. */
-    bool (*on_info)(void *ctx, const char *info);
+    /* INFO of a new connection, before on_open. NULL, or why this is not a server to work with: the
+     * lane tries its next address. */
+    const char *(*on_info)(void *ctx, const char *info);
     /* An error reply that another server may answer; true: the op has been taken over. NULL where
      * there is no other. */
     bool (*on_redirect)(void *ctx, struct redis_op *op, const char *error);

@@ -58,6 +58,10 @@ struct redis_link {
     struct loop_watch *readable, *writable; /* NULL: not waited for */
     struct loop_timer *timer;               /* the back-off, or the deadline of connecting */
     struct redis_output output;
+    bool pinned;                 /* to the one address that another link found */
+    bool fell_back;              /* the fallback's password was sent on this connection */
+    char tried[REDIS_WHY_BYTES]; /* what was wrong with the addresses before this one */
+    struct redis_fault fault;
     unsigned greetings; /* replies to AUTH and SELECT that are still to come */
     unsigned failures;  /* since it was steady */
     /* Made so far: tells a callback whether its connection is still this one */
@@ -67,7 +71,7 @@ struct redis_link {
 };
 
 static void link_connect(struct redis_link *link);
-static void link_greet(struct redis_link *link);
+static void link_greet(struct redis_link *link, const struct redis_url *as);
 
 static void on_readable(void *ctx);
 static void on_writable(void *ctx);
@@ -102,6 +106,7 @@ static void link_drop_connection(struct redis_link *link)
         redisFree(link->context);
     link->context = NULL;
     link->ssl = NULL;
+    link->fell_back = false;
     link->connections++;
     redis_output_clear(&link->output);
 }
@@ -120,22 +125,44 @@ static uint64_t backoff_ms(struct redis_link *link)
     return limit_ms / 2 + rng_below(&link->rng, limit_ms / 2 + 1);
 }
 
+/* What was wrong with the address that is tried, behind what was with those before. */
+static void note_tried(struct redis_link *link, const char *why)
+{
+    char reason[REDIS_WHY_BYTES];
+    size_t len = strlen(link->tried);
+    redis_quote(link->options.url, why, reason);
+    if (link->options.fallback != NULL)
+        redis_quote(link->options.fallback, reason, reason);
+    if (strstr(link->tried, reason) == NULL)
+        snprintf(link->tried + len, sizeof(link->tried) - len, "%s%s", len > 0 ? "; " : "", reason);
+}
+
+static void set_fault(struct redis_link *link, const char *reason)
+{
+    char text[REDIS_WHY_BYTES];
+    snprintf(text, sizeof(text), "Redis %.60s:%u (%s): %.220s", link->host, link->port,
+             link->options.name, reason);
+    redis_fault_set(link->options.trouble, &link->fault, text);
+}
+
 /* The one way down: whatever ends the connection or the try comes here. */
 static void link_fail(struct redis_link *link, const char *why)
 {
     bool was_up = link->state == LINK_UP;
-    char reason[160];
-    snprintf(reason, sizeof(reason), "%s", why); /* it may live in the context that goes now */
+    char reason[REDIS_WHY_BYTES];
+    note_tried(link, why); /* it may live in the context that goes now */
+    snprintf(reason, sizeof(reason), "%s", link->tried);
+    link->tried[0] = '\0';
+    set_fault(link, reason);
     if (was_up && clock_boot_ms() - link->up_ms >= STEADY_MS)
         link->failures = 0;
     link_drop_connection(link);
     link->state = LINK_WAITING;
     loop_timer_start(link->timer, backoff_ms(link));
     link->failures++;
-    if (was_up || link->failures == 1)
-        log_warn(was_up ? "redis_disconnected" : "redis_unreachable",
-                 LOG_STR("link", link->options.name), LOG_STR("host", link->host),
-                 LOG_U64("port", link->port), LOG_STR("reason", reason));
+    log_warn_cause(was_up ? "redis_disconnected" : "redis_unreachable",
+                   LOG_STR("link", link->options.name), LOG_STR("host", link->host),
+                   LOG_U64("port", link->port), LOG_STR("reason", reason));
     if (was_up)
         link->events->on_down(link->ctx);
     if (link->events->on_failed != NULL)
@@ -149,6 +176,7 @@ static void link_next_address(struct redis_link *link, const char *why)
         link_fail(link, why);
         return;
     }
+    note_tried(link, why);
     link_drop_connection(link);
     link->address++;
     link_connect(link);
@@ -158,8 +186,16 @@ static void link_next_address(struct redis_link *link, const char *why)
 
 static void on_greeting(struct redis_link *link, redisReply *reply)
 {
+    const struct redis_url *fallback = link->options.fallback;
+    if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOAUTH", 6) == 0 &&
+        fallback != NULL && fallback->password[0] != '\0' && !link->fell_back) {
+        link->fell_back = true;
+        link_greet(link, fallback);
+        return;
+    }
     if (reply->type != REDIS_REPLY_STATUS) {
-        link_fail(link, reply->type == REDIS_REPLY_ERROR ? reply->str : "no greeting of a Redis");
+        link_next_address(link, reply->type == REDIS_REPLY_ERROR ? reply->str
+                                                                 : "this is not a Redis server");
         return;
     }
     if (--link->greetings > 0)
@@ -169,8 +205,9 @@ static void on_greeting(struct redis_link *link, redisReply *reply)
         metric_add(METRIC_BUS_RECONNECTS, 1);
     link->up_ms = clock_boot_ms();
     loop_timer_stop(link->timer);
-    log_info("redis_connected", LOG_STR("link", link->options.name), LOG_STR("host", link->host),
-             LOG_U64("port", link->port));
+    link->tried[0] = '\0';
+    log_info_cause("redis_connected", LOG_STR("link", link->options.name),
+                   LOG_STR("host", link->host), LOG_U64("port", link->port));
     link->events->on_up(link->ctx);
 }
 
@@ -250,7 +287,7 @@ static void link_handshake(struct redis_link *link)
     case REDIS_TLS_WANTS_READ: link_want(link, LOOP_WRITABLE, false); break;
     case REDIS_TLS_WANTS_WRITE: link_want(link, LOOP_WRITABLE, true); break;
     case REDIS_TLS_FAILED: link_next_address(link, why); break;
-    case REDIS_TLS_DONE: link_greet(link); break;
+    case REDIS_TLS_DONE: link_greet(link, link->options.url); break;
     }
 }
 
@@ -277,22 +314,22 @@ static void link_on_tcp(struct redis_link *link)
     if (link->options.tls != NULL)
         link_secure(link);
     else
-        link_greet(link);
+        link_greet(link, link->options.url);
 }
 
 /* Every greeting ends with a PING, so that one reply at least says that the server serves. */
-static void link_greet(struct redis_link *link)
+static void link_greet(struct redis_link *link, const struct redis_url *as)
 {
     const struct redis_url *url = link->options.url;
     struct redis_request request = {0};
     link->state = LINK_GREETING;
     link->greetings = 1;
-    if (url->password[0] != '\0') {
-        redis_request_begin(&request, url->user[0] != '\0' ? 3 : 2);
+    if (as->password[0] != '\0') {
+        redis_request_begin(&request, as->user[0] != '\0' ? 3 : 2);
         redis_request_text(&request, "AUTH");
-        if (url->user[0] != '\0')
-            redis_request_text(&request, url->user);
-        redis_request_text(&request, url->password);
+        if (as->user[0] != '\0')
+            redis_request_text(&request, as->user);
+        redis_request_text(&request, as->password);
         link->greetings++;
     }
     if (url->db != 0) {
@@ -378,7 +415,12 @@ static void on_timer(void *ctx)
 {
     struct redis_link *link = ctx;
     if (link->state != LINK_WAITING) {
-        link_next_address(link, "no connection in time");
+        link_next_address(link, "no answer in time");
+        return;
+    }
+    if (link->pinned) {
+        link->address = 0;
+        link_connect(link);
         return;
     }
     link->state = LINK_RESOLVING;
@@ -410,6 +452,7 @@ struct redis_link *redis_link_new(const struct redis_link_options *options,
 
 void redis_link_free(struct redis_link *link)
 {
+    redis_link_fit(link);
     link_drop_connection(link);
     resolver_free(link->resolver);
     loop_timer_free(link->timer);
@@ -423,6 +466,7 @@ void redis_link_target(struct redis_link *link, const char *host, uint16_t port)
     free(link->host);
     link->host = copy;
     link->port = port;
+    link->pinned = false;
 }
 
 const char *redis_link_host(const struct redis_link *link)
@@ -449,11 +493,54 @@ void redis_link_cut(struct redis_link *link, const char *why)
         link_fail(link, why);
 }
 
+void redis_link_unfit(struct redis_link *link, const char *why)
+{
+    if (link->state != LINK_UP)
+        return;
+    if (link->address + 1 >= link->addresses.len) {
+        link_fail(link, why);
+        return;
+    }
+    note_tried(link, why);
+    link_drop_connection(link);
+    link->address++;
+    link->state = LINK_CONNECTING;
+    link->events->on_down(link->ctx);
+    link_connect(link);
+}
+
+void redis_link_fit(struct redis_link *link)
+{
+    redis_fault_clear(link->options.trouble, &link->fault);
+}
+
+const char *redis_link_why(const struct redis_link *link)
+{
+    return link->fault.text;
+}
+
+void redis_link_follow(struct redis_link *link, const struct redis_link *other)
+{
+    struct resolved at = {.len = 1};
+    at.addresses[0] = other->addresses.addresses[other->address];
+    at.sizes[0] = other->addresses.sizes[other->address];
+    bool same = link->state >= LINK_CONNECTING &&
+                link->addresses.sizes[link->address] == at.sizes[0] &&
+                memcmp(&link->addresses.addresses[link->address], &at.addresses[0], at.sizes[0]) ==
+                    0;
+    if (!same)
+        redis_link_cut(link, "the server to work with is at another address");
+    link->pinned = true;
+    link->addresses = at;
+    link->address = 0;
+}
+
 void redis_link_stop(struct redis_link *link)
 {
     redis_link_cut(link, "stopped");
     loop_timer_stop(link->timer);
     link->state = LINK_STOPPED;
+    redis_link_fit(link); /* nobody waits for it */
 }
 
 bool redis_link_up(const struct redis_link *link)

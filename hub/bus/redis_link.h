@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "bus/redis_output.h"
+#include "bus/redis_trouble.h"
 #include "common/redis_url.h"
 #include "loop/loop.h"
 
@@ -28,6 +29,10 @@ struct redis_link_options {
     struct redis_tls *tls;       /* NULL: plain */
     uint32_t deadline_ms;        /* for connecting, per address */
     const char *name;            /* for logs; a static text */
+    /* Whose password and user are tried where the server asks for some and url has none; or NULL.
+     */
+    const struct redis_url *fallback;
+    struct redis_trouble *trouble; /* where it says why it is not up; NULL: nowhere */
 };
 
 struct redis_link_events {
@@ -55,6 +60,15 @@ void redis_link_start(struct redis_link *link);
 /* Ends the connection, or the try; on_down comes before this returns. The next try comes after the
  * back-off. */
 void redis_link_cut(struct redis_link *link, const char *why);
+/* The server is not one to work with: its next address is tried at once, or after the last one all
+ * of them after the back-off. on_down comes before this returns. Only while up. */
+void redis_link_unfit(struct redis_link *link, const char *why);
+/* What was wrong last; "" where nothing was. */
+const char *redis_link_why(const struct redis_link *link);
+/* The server is one to work with: it is no cause of trouble any more. */
+void redis_link_fit(struct redis_link *link);
+/* From now on it goes to the address at which the other one is, whatever the name has besides. */
+void redis_link_follow(struct redis_link *link, const struct redis_link *other);
 /* Ends it and stays down until redis_link_start. */
 void redis_link_stop(struct redis_link *link);
 

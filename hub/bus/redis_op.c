@@ -60,6 +60,7 @@ void redis_op_free(struct redis_op *op)
     if (op->reply != NULL)
         freeReplyObject(op->reply);
     free(op->session);
+    free(op->error);
     free(op);
 }
 

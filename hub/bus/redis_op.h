@@ -50,6 +50,7 @@ struct redis_op {
     struct redis_request request;
     enum status status;
     struct redisReply *reply;
+    char *error; /* the server's words, where it refused it; NULL: it did not */
     /* What the answer needs. */
     char *session;
     uint64_t tag;

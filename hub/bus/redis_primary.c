@@ -1,5 +1,6 @@
 #include "bus/redis_primary.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,9 +18,23 @@ struct redis_primary {
     uint64_t open_ms;      /* since when the lane is open, 0: it is not */
     uint64_t listening_ms; /* since when the probe's channel is subscribed, 0: it is not */
     uint64_t heard_ms;
+    struct redis_fault deaf, inbox; /* nothing is heard; the probe's channel is refused */
 };
 
 /* --- the probe --- */
+
+/* Of a cluster, it may be answered after its primary has gone. */
+static void on_probe_sent(struct redis_op *op)
+{
+    struct redis_trouble *trouble = op->owner;
+    char text[REDIS_WHY_BYTES];
+    if (op->status == STATUS_OK)
+        redis_fault_clear(trouble, &trouble->probe);
+    if (op->error == NULL)
+        return;
+    snprintf(text, sizeof(text), "Redis: the message to the own inbox: %.240s", op->error);
+    redis_fault_set(trouble, &trouble->probe, text);
+}
 
 /* Sends one, where an echo can come. */
 static void send_probe(struct redis_primary *p)
@@ -34,7 +49,7 @@ static void send_probe(struct redis_primary *p)
     size_t len;
     if (envelope_encode(&envelope, &bytes, &len) != STATUS_OK)
         return;
-    struct redis_op *op = redis_op_new(REPLY_NUMBER, NULL, p);
+    struct redis_op *op = redis_op_new(REPLY_NUMBER, on_probe_sent, p->setup->trouble);
     redis_request_begin(&op->request, 3);
     redis_request_text(&op->request, p->setup->sharded ? "SPUBLISH" : "PUBLISH");
     redis_request_text(&op->request, p->probe);
@@ -60,10 +75,13 @@ static void on_timer(void *ctx)
     struct redis_primary *p = ctx;
     loop_timer_start(p->timer, p->setup->lease_ms / 4 + 1);
     redis_lane_mark(p->lane);
-    if (is_deaf(p))
+    if (is_deaf(p)) {
+        redis_fault_set(p->setup->trouble, &p->deaf,
+                        "Redis: messages are sent, and the subscriptions hear nothing");
         redis_link_cut(redis_subscriptions_link(p->subscriptions), "nothing is heard on it");
-    else
+    } else {
         send_probe(p);
+    }
 }
 
 /* True where the message was a probe, this node's or that of an earlier life. */
@@ -71,19 +89,15 @@ static bool take_probe(struct redis_primary *p, struct slice message)
 {
     struct envelope envelope;
     struct envelope_item *items;
-    /* The type stands in the third byte of what the encoder makes: no other message is decoded
-     * here. */
-    if (message.len < 3 || message.at[2] != ENVELOPE_PROBE)
-        return false;
-    if (envelope_decode(message.at, message.len, &envelope, &items) != STATUS_OK)
+    if (!envelope_is(message, ENVELOPE_PROBE) ||
+        envelope_decode(message.at, message.len, &envelope, &items) != STATUS_OK)
         return false;
     free(items);
-    if (envelope.type != ENVELOPE_PROBE)
-        return false;
     /* None was sent later than now: one that says so would be waited for, for as long. */
     if (envelope.life == p->setup->life && envelope.number > p->heard_ms &&
         envelope.number <= clock_boot_ms())
         p->heard_ms = envelope.number;
+    redis_fault_clear(p->setup->trouble, &p->deaf);
     return true;
 }
 
@@ -102,7 +116,21 @@ static void on_subscribed(void *ctx, const char *channel)
         return;
     }
     p->listening_ms = clock_boot_ms();
+    redis_fault_clear(p->setup->trouble, &p->inbox);
     send_probe(p);
+}
+
+static void on_refused(void *ctx, const char *channel, const char *error)
+{
+    struct redis_primary *p = ctx;
+    char text[REDIS_WHY_BYTES];
+    if (!is_probe(p, channel)) {
+        p->events->on_refused(p->ctx, channel, error);
+        return;
+    }
+    p->listening_ms = 0;
+    snprintf(text, sizeof(text), "Redis: channel %.120s: %.180s", channel, error);
+    redis_fault_set(p->setup->trouble, &p->inbox, text);
 }
 
 static void on_message(void *ctx, const char *channel, struct slice message)
@@ -131,6 +159,9 @@ static void on_open(void *ctx)
 {
     struct redis_primary *p = ctx;
     p->open_ms = clock_boot_ms();
+    /* A name may have a replica's address as well, which would take subscriptions. */
+    redis_link_follow(redis_subscriptions_link(p->subscriptions), redis_lane_link(p->lane));
+    redis_link_start(redis_subscriptions_link(p->subscriptions));
     send_probe(p);
     p->events->on_open(p->ctx, p);
 }
@@ -178,19 +209,21 @@ static void info_value(const char *info, const char *name, char *out, size_t siz
     }
 }
 
-static bool on_info(void *ctx, const char *info)
+static const char *on_info(void *ctx, const char *info)
 {
     (void)ctx;
     char role[32], policy[64], loading[8];
     info_value(info, "role", role, sizeof(role));
     info_value(info, "loading", loading, sizeof(loading));
     info_value(info, "maxmemory_policy", policy, sizeof(policy));
-    if (strcmp(role, "slave") == 0 || strcmp(loading, "1") == 0)
-        return false;
+    if (strcmp(role, "slave") == 0)
+        return "it is a replica";
+    if (strcmp(loading, "1") == 0)
+        return "LOADING: it reads its data";
     if (policy[0] != '\0' && strcmp(policy, "noeviction") != 0)
-        log_warn("redis_evicts", LOG_STR("maxmemory_policy", policy),
-                 LOG_STR("advice", "noeviction"));
-    return true;
+        log_warn_cause("redis_evicts", LOG_STR("maxmemory_policy", policy),
+                       LOG_STR("advice", "noeviction"));
+    return NULL;
 }
 
 /* --- for the topology --- */
@@ -204,6 +237,7 @@ static const struct redis_lane_events lane_events = {.on_open = on_open,
 static const struct redis_subscriptions_events subscriptions_events = {
     .on_subscribed = on_subscribed,
     .on_message = on_message,
+    .on_refused = on_refused,
     .on_silence = on_silence,
     .on_misplaced = on_misplaced};
 
@@ -218,7 +252,8 @@ struct redis_primary *redis_primary_new(const struct redis_setup *setup,
                                       .url = setup->url,
                                       .tls = setup->tls,
                                       .deadline_ms = setup->deadline_ms,
-                                      .name = "commands"};
+                                      .name = "commands",
+                                      .trouble = setup->trouble};
     const struct redis_lane_options lane = {
         .link = link, .replicas = setup->replicas, .wait_ms = setup->lease_ms / 4 + 1};
     p->lane = redis_lane_new(&lane, &lane_events, p);
@@ -231,6 +266,8 @@ struct redis_primary *redis_primary_new(const struct redis_setup *setup,
 
 void redis_primary_free(struct redis_primary *p)
 {
+    redis_fault_clear(p->setup->trouble, &p->deaf);
+    redis_fault_clear(p->setup->trouble, &p->inbox);
     redis_lane_free(p->lane);
     redis_subscriptions_free(p->subscriptions);
     loop_timer_free(p->timer);
@@ -247,8 +284,9 @@ void redis_primary_place(struct redis_primary *p, const char *host, uint16_t por
         redis_link_target(links[i], host, port);
         redis_link_cut(links[i], "the primary is another one");
     }
-    for (size_t i = 0; i < 2; i++)
-        redis_link_start(links[i]);
+    if (moves)
+        redis_link_stop(links[1]);
+    redis_link_start(links[0]); /* the other one follows it once it is open */
 }
 
 bool redis_primary_is_at(const struct redis_primary *p, const char *host, uint16_t port)

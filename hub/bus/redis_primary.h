@@ -22,6 +22,8 @@ struct redis_setup {
     const char *prefix, *node;
     uint64_t life;
     bool sharded;
+    const struct redis_url *sentinel; /* user and password of the Sentinels */
+    struct redis_trouble *trouble;
 };
 
 struct redis_primary;
@@ -36,6 +38,8 @@ struct redis_primary_events {
     void (*on_failed)(void *ctx, struct redis_primary *primary);
     void (*on_subscribed)(void *ctx, const char *channel);
     void (*on_message)(void *ctx, const char *channel, struct slice message);
+    /* The user has no right to the channel (now): it is asked for again, with a back-off. */
+    void (*on_refused)(void *ctx, const char *channel, const char *error);
     /* A channel is not this server's (any more). */
     void (*on_misplaced)(void *ctx);
 };

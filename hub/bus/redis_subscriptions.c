@@ -9,6 +9,8 @@
 #include "common/log.h"
 
 #define BATCH_CHANNELS 1000
+#define RETRY_MIN_MS   1000 /* of channels without a right: somebody has to grant it */
+#define RETRY_MAX_MS   30000
 /* Requests that are not answered: what a turn may send, a few milliseconds' work. */
 #define UNANSWERED_MAX ((size_t)5 * BATCH_CHANNELS)
 
@@ -18,6 +20,7 @@ struct channel {
     bool live;           /* a subscription was sent on this connection, and no end of it */
     bool dirty;          /* in the queue: what is wanted is to be sent */
     bool refused;        /* until it is retried */
+    bool alone;          /* in a request of its own: a missing right refuses a request as a whole */
     unsigned unanswered; /* requests on this connection */
     struct channel *next_dirty;
     UT_hash_handle hh;
@@ -26,6 +29,7 @@ struct channel {
 struct request {
     struct channel *channel; /* lives as long as it has unanswered requests */
     bool subscribe;
+    bool last; /* of its request: one error answers all of them */
 };
 
 struct redis_subscriptions {
@@ -33,6 +37,7 @@ struct redis_subscriptions {
     void *ctx;
     bool sharded;
     uint32_t deadline_ms;
+    const struct redis_url *url; /* for quoting */
     struct redis_link *link;
     struct channel *channels;
     struct channel *dirty_first, *dirty_last;
@@ -41,7 +46,10 @@ struct redis_subscriptions {
     uint64_t progress_ms; /* the latest answer or message, or the request after which there was
                              something to answer */
     struct loop_timer *deadline;
-    bool ticking; /* the deadline's timer is armed */
+    bool ticking;             /* the deadline's timer is armed */
+    struct loop_timer *retry; /* of refused channels */
+    uint64_t retry_ms;        /* what it was armed to last */
+    bool retrying;            /* it is armed */
 };
 
 static void channel_free(struct redis_subscriptions *s, struct channel *channel)
@@ -79,11 +87,13 @@ static void on_deadline(void *ctx)
         redis_link_cut(s->link, "no confirmation in time");
 }
 
-static void expect_answer(struct redis_subscriptions *s, struct channel *channel, bool subscribe)
+static void expect_answer(struct redis_subscriptions *s, struct channel *channel, bool subscribe,
+                          bool last)
 {
     if (s->len == 0)
         s->progress_ms = clock_boot_ms();
-    s->unanswered[(s->start + s->len++) % UNANSWERED_MAX] = (struct request){channel, subscribe};
+    s->unanswered[(s->start + s->len++) % UNANSWERED_MAX] = (struct request){channel, subscribe,
+                                                                             last};
     channel->unanswered++;
     if (!s->ticking)
         loop_timer_start(s->deadline, s->deadline_ms);
@@ -116,7 +126,7 @@ static void send_batch(struct redis_subscriptions *s, struct channel *const *bat
             redis_request_text(&request, word(s, subscribe));
         }
         redis_request_text(&request, batch[i]->name);
-        expect_answer(s, batch[i], subscribe);
+        expect_answer(s, batch[i], subscribe, s->sharded || added == count);
     }
     redis_output_append(redis_link_output(s->link), &request);
     redis_request_fini(&request);
@@ -129,12 +139,16 @@ static size_t take_batch(struct redis_subscriptions *s, struct channel **batch)
     size_t len = 0;
     while (len < BATCH_CHANNELS && s->dirty_first != NULL) {
         struct channel *channel = s->dirty_first;
+        if (channel->alone && len > 0)
+            break;
         s->dirty_first = channel->next_dirty;
         channel->dirty = false;
         if (channel->wanted || channel->live) {
             channel->live = channel->wanted;
             channel->refused = false;
             batch[len++] = channel;
+            if (channel->alone)
+                break;
         } else if (channel->unanswered == 0) {
             channel_free(s, channel);
         }
@@ -191,22 +205,76 @@ static void on_change(struct redis_subscriptions *s, struct channel *channel, bo
     take_request(s);
     if (channel->unanswered > 0 || channel->dirty)
         return;
+    channel->alone = false;
     if (!channel->wanted)
         channel_free(s, channel);
     else if (subscribed)
         s->events->on_subscribed(s->ctx, channel->name);
 }
 
+static void on_retry(void *ctx)
+{
+    struct redis_subscriptions *s = ctx;
+    s->retrying = false;
+    redis_subscriptions_retry(s);
+    redis_subscriptions_flush(s);
+}
+
+static void refuse(struct redis_subscriptions *s, struct channel *channel, const char *error)
+{
+    channel->live = false;
+    channel->refused = channel->alone = true;
+    if (!channel->wanted) {
+        mark_dirty(s, channel);
+        return;
+    }
+    if (!s->retrying) {
+        uint64_t longer_ms = s->retry_ms * 2 < RETRY_MAX_MS ? s->retry_ms * 2 : RETRY_MAX_MS;
+        s->retry_ms = s->retry_ms == 0 ? RETRY_MIN_MS : longer_ms;
+        s->retrying = true;
+        loop_timer_start(s->retry, s->retry_ms);
+    }
+    log_warn_cause("redis_channel_refused", LOG_STR("channel", channel->name),
+                   LOG_STR("error", error));
+    s->events->on_refused(s->ctx, channel->name, error);
+}
+
+/* A right that is missing. Of a request for many channels it is not said for which of them: each is
+ * asked for alone. */
+static void on_no_right(struct redis_subscriptions *s, const char *error)
+{
+    bool whole_command = strstr(error, "to run the") != NULL, last = false;
+    bool single = s->unanswered[s->start].last || whole_command;
+    while (s->len > 0 && !last) {
+        last = s->unanswered[s->start].last;
+        struct channel *channel = take_request(s);
+        if (single) {
+            refuse(s, channel, error);
+        } else {
+            channel->live = false;
+            channel->alone = true;
+            mark_dirty(s, channel);
+        }
+    }
+    redis_subscriptions_flush(s);
+}
+
 /* An error answers the oldest request. */
 static void on_error(struct redis_subscriptions *s, const char *error)
 {
+    if (s->len > 0 && s->unanswered[s->start].subscribe && strncmp(error, "NOPERM", 6) == 0) {
+        char words[REDIS_WHY_BYTES];
+        redis_quote(s->url, error, words);
+        on_no_right(s, words);
+        return;
+    }
     if (!s->sharded || s->len == 0) {
         redis_link_cut(s->link, error);
         return;
     }
     struct channel *channel = take_request(s);
     if (strncmp(error, "MOVED ", 6) != 0)
-        log_warn("redis_error", LOG_STR("error", error), LOG_STR("channel", channel->name));
+        log_warn_cause("redis_error", LOG_STR("error", error), LOG_STR("channel", channel->name));
     channel->live = false;
     channel->refused = true;
     if (!channel->wanted)
@@ -261,6 +329,7 @@ static void on_up(void *ctx)
 {
     struct redis_subscriptions *s = ctx;
     struct channel *channel, *next;
+    redis_link_fit(s->link);
     HASH_ITER (hh, s->channels, channel, next) {
         mark_dirty(s, channel);
     }
@@ -272,6 +341,9 @@ static void on_down(void *ctx)
     struct redis_subscriptions *s = ctx;
     s->len = 0;
     s->dirty_first = NULL;
+    s->retry_ms = 0;
+    s->retrying = false;
+    loop_timer_stop(s->retry);
     struct channel *channel, *next;
     HASH_ITER (hh, s->channels, channel, next) {
         channel->live = channel->dirty = channel->refused = false;
@@ -295,6 +367,8 @@ struct redis_subscriptions *redis_subscriptions_new(const struct redis_link_opti
     s->ctx = ctx;
     s->sharded = sharded;
     s->deadline_ms = link->deadline_ms;
+    s->url = link->url;
+    s->retry = loop_timer_new(link->loop, on_retry, s);
     s->link = redis_link_new(link, &link_events, s);
     s->deadline = loop_timer_new(link->loop, on_deadline, s);
     return s;
@@ -304,6 +378,7 @@ void redis_subscriptions_free(struct redis_subscriptions *s)
 {
     redis_link_free(s->link);
     loop_timer_free(s->deadline);
+    loop_timer_free(s->retry);
     struct channel *channel, *next;
     HASH_ITER (hh, s->channels, channel, next) {
         channel_free(s, channel);

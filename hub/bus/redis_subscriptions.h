@@ -21,6 +21,8 @@ struct redis_subscriptions_events {
     /* The channel is heard from now on; comes after each (re)subscription. */
     void (*on_subscribed)(void *ctx, const char *channel);
     void (*on_message)(void *ctx, const char *channel, struct slice message);
+    /* The user has no right to the channel; it is asked for again, with a back-off. */
+    void (*on_refused)(void *ctx, const char *channel, const char *error);
     /* The connection is gone: nothing is heard. */
     void (*on_silence)(void *ctx);
     /* The server of a cluster refused a channel, or dropped it: it is on another one. */

@@ -18,6 +18,8 @@ static void on_open(void *ctx, struct redis_primary *primary)
 {
     (void)primary;
     struct redis_topology *t = ctx;
+    if (t->sentinel != NULL)
+        redis_sentinel_settle(t->sentinel);
     t->events->on_open(t->ctx);
 }
 
@@ -54,12 +56,19 @@ static void on_message(void *ctx, const char *channel, struct slice message)
     t->events->on_message(t->ctx, channel, message);
 }
 
+static void on_refused(void *ctx, const char *channel, const char *error)
+{
+    struct redis_topology *t = ctx;
+    t->events->on_refused(t->ctx, channel, error);
+}
+
 static const struct redis_primary_events primary_events = {.on_open = on_open,
                                                            .on_closed = on_closed,
                                                            .on_progress = on_progress,
                                                            .on_failed = on_failed,
                                                            .on_subscribed = on_subscribed,
-                                                           .on_message = on_message};
+                                                           .on_message = on_message,
+                                                           .on_refused = on_refused};
 
 static void on_primary(void *ctx, const char *host, uint16_t port)
 {
@@ -73,9 +82,10 @@ static void start(struct redis_topology *t)
     const struct redis_link_options link = {.loop = setup->loop,
                                             .url = setup->url,
                                             .tls = setup->tls,
-                                            .deadline_ms = setup->deadline_ms};
+                                            .deadline_ms = setup->deadline_ms,
+                                            .trouble = setup->trouble};
     if (setup->url->shape == REDIS_SENTINEL)
-        t->sentinel = redis_sentinel_new(&link, on_primary, t);
+        t->sentinel = redis_sentinel_new(&link, setup->sentinel, on_primary, t);
     else
         redis_primary_place(t->primary, setup->url->hosts[0].name, setup->url->hosts[0].port);
 }

@@ -25,6 +25,8 @@ struct redis_topology_events {
     void (*on_progress)(void *ctx);
     void (*on_subscribed)(void *ctx, const char *channel);
     void (*on_message)(void *ctx, const char *channel, struct slice message);
+    /* See redis_primary.h. */
+    void (*on_refused)(void *ctx, const char *channel, const char *error);
 };
 
 /* setup is referenced. inbox: the channel whose probe heard_ms speaks of; subscribed before all

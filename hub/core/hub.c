@@ -55,7 +55,6 @@ static void on_connected(void *ctx)
 {
     struct hub *hub = ctx;
     hub->bus_connected = true;
-    metric_set(METRIC_BUS_CONNECTED, 1);
     lease_on_connected(hub);
     ownership_on_connected(hub);
 }
@@ -78,6 +77,13 @@ static void on_subscribed(void *ctx, const char *id)
     struct session *session = find(ctx, id);
     if (session)
         ownership_on_subscribed(session);
+}
+
+static void on_refused(void *ctx, const char *id, const char *why, bool deaf)
+{
+    struct session *session = find(ctx, id);
+    if (session)
+        ownership_on_refused(session, why, deaf);
 }
 
 static void on_claimed(void *ctx, const char *id, uint64_t tag, enum status status,
@@ -257,6 +263,7 @@ static const struct bus_events bus_events = {
     .on_disconnected = on_disconnected,
     .on_renewed = on_renewed,
     .on_subscribed = on_subscribed,
+    .on_refused = on_refused,
     .on_claimed = on_claimed,
     .on_released = on_released,
     .on_transferred = on_transferred,
@@ -412,6 +419,13 @@ bool hub_ready(const struct hub *hub)
     if (hub->state != NODE_UP)
         return false;
     return lease_valid(hub) || hub->conf->redis.on_loss == ON_LOSS_SERVE;
+}
+
+void hub_why_not_ready(const struct hub *hub, char *out)
+{
+    out[0] = '\0';
+    if (!hub_ready(hub))
+        lease_why_not(hub, out, HUB_WHY_BYTES);
 }
 
 const char *hub_node_id(const struct hub *hub)

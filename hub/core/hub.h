@@ -91,6 +91,9 @@ enum node_state hub_state(const struct hub *hub);
 const char *node_state_name(enum node_state state);
 /* May take clients: the lease is valid (or on_loss is serve), not draining. */
 bool hub_ready(const struct hub *hub);
+/* Why not, in one line, with Redis' own words where it is the cause; "" where it is ready. */
+#define HUB_WHY_BYTES 480
+void hub_why_not_ready(const struct hub *hub, char *out);
 const char *hub_node_id(const struct hub *hub);
 struct conf *hub_conf(const struct hub *hub);
 

@@ -1,6 +1,7 @@
 #include "core/lease.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -167,10 +168,39 @@ void lease_on_connected(struct hub *hub)
         lease_renew(hub);
 }
 
+static const char *bus_trouble(const struct hub *hub)
+{
+    return hub->bus->ops->trouble ? hub->bus->ops->trouble(hub->bus) : NULL;
+}
+
+/* What a start or a fenced node waits for. */
+static const char *awaited(const struct hub *hub)
+{
+    const char *trouble = bus_trouble(hub);
+    if (trouble)
+        return trouble;
+    if (!hub->bus_connected)
+        return "Redis has not answered yet";
+    if (!hub->lease.registered && hub->lease.watch_score)
+        return "an earlier node of this id may still be alive";
+    return "Redis has not confirmed the lease yet";
+}
+
+void lease_why_not(const struct hub *hub, char *out, size_t size)
+{
+    switch (hub->state) {
+    case NODE_STARTING: snprintf(out, size, "starting: %s", awaited(hub)); return;
+    case NODE_UP:
+    case NODE_FENCED: snprintf(out, size, "the lease ran out: %s", awaited(hub)); return;
+    case NODE_DRAINING:
+    case NODE_STOPPED: snprintf(out, size, "%s", node_state_name(hub->state)); return;
+    }
+}
+
 static void fence(struct hub *hub)
 {
     metric_add(METRIC_FENCES, 1);
-    log_warn("fenced", LOG_U64("sessions", hub->owned));
+    log_warn("fenced", LOG_U64("sessions", hub->owned), LOG_STR("reason", awaited(hub)));
     if (hub->state == NODE_UP)
         node_set_state(hub, NODE_FENCED);
     ownership_fence_all(hub);
@@ -223,12 +253,14 @@ void lease_on_renewed(struct hub *hub, uint64_t tag, enum status status, bool pr
     if (tag != lease->tag)
         return;
     lease->tag = 0;
-    if (status != STATUS_OK)
-        return;
     uint32_t length_ms = hub->conf->node.lease_ms;
     bool first = !lease->until_ms;
     uint64_t heard_ms = hub->bus->ops->heard_ms(hub->bus);
-    if (heard_ms && lease->sent_ms < heard_ms + length_ms)
+    bool hears = heard_ms && lease->sent_ms < heard_ms + length_ms;
+    metric_set(METRIC_BUS_CONNECTED, status == STATUS_OK && hears && !bus_trouble(hub));
+    if (status != STATUS_OK)
+        return;
+    if (hears)
         lease->until_ms = lease->sent_ms + length_ms;
     else if (first) {
         lease_arm(hub, FIRST_HEARING_MS);

@@ -15,6 +15,8 @@ void lease_stop(struct hub *hub);
 /* Fences where the lease has run out by now_ms. */
 void lease_check(struct hub *hub, uint64_t now_ms);
 /* May this node open upstreams and claim sessions now? */
+/* Why the node is not ready: its state, and what the bus says of Redis. */
+void lease_why_not(const struct hub *hub, char *out, size_t size);
 bool lease_valid(const struct hub *hub);
 void lease_on_connected(struct hub *hub);
 /* Two processes that start at the same moment under one id both find it free: by their HELLO the

@@ -28,7 +28,7 @@ void ownership_start(struct session *session)
 
 void ownership_on_subscribed(struct session *session)
 {
-    session->doubt = session->subscribed && session->positioned;
+    session->doubt = session->positioned;
     session->subscribed = true;
     if (session->state == SESSION_SUBSCRIBING)
         ownership_claim(session);
@@ -46,7 +46,7 @@ void ownership_claim(struct session *session)
     session_set_state(session, SESSION_CLAIMING);
     if (session->tag)
         return;
-    if (!hub->bus_connected || !lease_valid(hub)) {
+    if (!hub->bus_connected || !lease_valid(hub) || !session->subscribed) {
         session_step_after(session, ASK_AGAIN_MS);
         return;
     }
@@ -143,7 +143,7 @@ void ownership_on_claimed(struct hub *hub, struct session *session, const char *
         return;
     }
     bool wanted = expected && session->state == SESSION_CLAIMING;
-    bool taken = wanted && session_wanted(session) && lease_valid(hub);
+    bool taken = wanted && session_wanted(session) && session->subscribed && lease_valid(hub);
     if (status == STATUS_OK && !taken &&
         (!session || !session_is_owned(session) || session->epoch != epoch))
         refuse_grant(hub, id, epoch);
@@ -397,6 +397,31 @@ void ownership_fence_all(struct hub *hub)
         session_set_state(session, SESSION_FENCED);
         link_tell(session, UPSTREAM_DOWN, "node is cut off from Redis");
         ownership_unwanted(session);
+    }
+}
+
+/* Nobody who can't hear the channel of a session may hold it. The record is given back, for another
+ * node may have the right. */
+void ownership_on_refused(struct session *session, const char *why, bool deaf)
+{
+    struct hub *hub = session->hub;
+    if (session->state == SESSION_ENDED)
+        return;
+    if (deaf)
+        session->subscribed = false;
+    if (deaf && session_is_owned(session)) {
+        uint64_t epoch = session->epoch;
+        history_rewind(session);
+        drop_owner_part(session);
+        session_set_state(session, SESSION_FENCED);
+        hub->bus->ops->release(hub->bus, session->id, 0, epoch, record_kept_ms(session));
+        link_tell(session, UPSTREAM_DOWN, why);
+        if (session_wanted(session))
+            ownership_claim(session); /* waits for the channel */
+        else
+            session_end(session);
+    } else if (deaf || session->state == SESSION_CLAIMING) {
+        link_tell(session, UPSTREAM_DOWN, why);
     }
 }
 

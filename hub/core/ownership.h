@@ -41,6 +41,9 @@ void ownership_lease_back(struct hub *hub);
 void ownership_on_connected(struct hub *hub);
 
 void ownership_on_subscribed(struct session *session);
+/* Its push channel is forbidden: it is given up until the channel is heard again (deaf), or its
+ * clients are told why nothing goes on. */
+void ownership_on_refused(struct session *session, const char *why, bool deaf);
 /* session is NULL where it is gone meanwhile. */
 void ownership_on_claimed(struct hub *hub, struct session *session, const char *id, uint64_t tag,
                           enum status status, const char *owner, uint64_t epoch);

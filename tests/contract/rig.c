@@ -73,6 +73,13 @@ static void on_subscribed(void *ctx, const char *session)
     log_event(ctx, SEEN_SUBSCRIBED, session, 0, 0);
 }
 
+static void on_refused(void *ctx, const char *session, const char *why, bool deaf)
+{
+    struct seen *seen = log_event(ctx, SEEN_REFUSED, session, 0, 0);
+    seen->text = copy_text(why);
+    seen->flag = deaf;
+}
+
 static void on_claimed(void *ctx, const char *session, uint64_t tag, enum status status,
                        const char *owner, uint64_t epoch)
 {
@@ -170,6 +177,7 @@ static const struct bus_events events = {
     .on_disconnected = on_disconnected,
     .on_renewed = on_renewed,
     .on_subscribed = on_subscribed,
+    .on_refused = on_refused,
     .on_claimed = on_claimed,
     .on_released = on_released,
     .on_transferred = on_transferred,

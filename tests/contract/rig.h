@@ -22,6 +22,7 @@ enum seen_kind {
     SEEN_DISCONNECTED,
     SEEN_RENEWED,
     SEEN_SUBSCRIBED,
+    SEEN_REFUSED,
     SEEN_CLAIMED,
     SEEN_RELEASED,
     SEEN_TRANSFERRED,
@@ -52,7 +53,7 @@ struct seen {
     enum seen_kind kind;
     bool taken;
     char *session;
-    char *text; /* owner, node, next */
+    char *text; /* owner, node, next, why */
     uint64_t tag;
     int status;
     uint64_t epoch;

@@ -119,6 +119,114 @@ static void a_sentinel_that_dies_is_followed_by_another(void **state)
     rig_wait(a, SEEN_CONNECTED, 0);
 }
 
+/* --- one that is not like the others --- */
+
+static const char *trouble(const struct peer *peer)
+{
+    const char *why = peer->bus->ops->trouble(peer->bus);
+    return why != NULL ? why : "";
+}
+
+struct wanted {
+    const struct peer *peer;
+    const char *words;
+};
+
+static bool says(void *ctx)
+{
+    const struct wanted *wanted = ctx;
+    return strstr(trouble(wanted->peer), wanted->words) != NULL;
+}
+
+static void assert_says(const struct peer *peer, const char *words)
+{
+    struct wanted wanted = {peer, words};
+    rig_until(&r.rig, says, &wanted);
+}
+
+/* Knows another primary of that name, alone. */
+static void start_stale(struct redis_server *stale, char *conf, size_t size)
+{
+    snprintf(conf, size, "sentinel monitor cars 127.0.0.1 %u 2\n", stale[1].port);
+    stale[0] = (struct redis_server){.sentinel = conf};
+    redis_server_start(&stale[0]);
+}
+
+static void a_sentinel_that_is_stale_and_asked_first_is_not_believed(void **state)
+{
+    (void)state;
+    static char conf[128];
+    struct redis_server stale[2] = {{0}};
+    redis_server_start(&stale[1]); /* the former primary, which takes itself for one */
+    start_stale(stale, conf, sizeof(conf));
+    snprintf(url, sizeof(url), "redis-sentinel://127.0.0.1:%u,127.0.0.1:%u,127.0.0.1:%u/cars",
+             stale[0].port, sentinels[0].port, sentinels[1].port);
+    struct peer *a = rig_peer(&r.rig, "a");
+    a->bus->ops->renew(a->bus, 1);
+    assert_int_equal(rig_wait(a, SEEN_RENEWED, 1)->status, STATUS_OK);
+    assert_string_equal(redis_server_ask(&r.server, "ZCARD test:nodes"), "1");
+    assert_string_equal(redis_server_ask(&stale[1], "DBSIZE"), "0");
+    rig_clear(&r.rig);
+
+    /* Two, of which each names another: neither counts. */
+    snprintf(url, sizeof(url), "redis-sentinel://127.0.0.1:%u,127.0.0.1:1/cars", stale[0].port);
+    a = rig_peer_unconnected(&r.rig, "a");
+    assert_says(a, "a second one of 2 must name it");
+    assert_null(rig_find(a, SEEN_CONNECTED, 0));
+    rig_clear(&r.rig);
+
+    /* A single one that knows of no other. */
+    snprintf(url, sizeof(url), "redis-sentinel://127.0.0.1:%u/cars", stale[0].port);
+    a = rig_peer(&r.rig, "a");
+    assert_string_equal(trouble(a), "");
+    rig_clear(&r.rig);
+    redis_server_discard(&stale[0]);
+    redis_server_discard(&stale[1]);
+}
+
+static void a_single_one_of_the_url_names_the_others(void **state)
+{
+    (void)state;
+    snprintf(url, sizeof(url), "redis-sentinel://127.0.0.1:%u/cars", sentinels[0].port);
+    struct peer *a = rig_peer(&r.rig, "a");
+    redis_server_kill(&sentinels[0]);
+    assert_string_equal(redis_server_ask(&sentinels[1], "SENTINEL FAILOVER cars"), "OK");
+    rig_wait(a, SEEN_DISCONNECTED, 0);
+    rig_wait(a, SEEN_CONNECTED, 0);
+}
+
+static void a_name_that_no_sentinel_knows_is_said(void **state)
+{
+    (void)state;
+    snprintf(url, sizeof(url), "redis-sentinel://127.0.0.1:%u,127.0.0.1:%u/trucks",
+             sentinels[0].port, sentinels[1].port);
+    struct peer *a = rig_peer_unconnected(&r.rig, "a");
+    assert_says(a, "does not know a primary named trucks");
+}
+
+static void sentinels_that_ask_for_a_password_get_those_of_the_url(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SENTINELS; i++)
+        redis_server_ask(&sentinels[i], "ACL SETUSER car on >se:cret +@all");
+    for (size_t i = 0; i < SENTINELS; i++)
+        redis_server_ask(&sentinels[i], "ACL SETUSER default >other resetkeys resetchannels");
+    redis_server_ask(&r.server, "ACL SETUSER car on >se:cret ~* &* +@all");
+    snprintf(url, sizeof(url), "redis-sentinel://car:se%%3Acret@127.0.0.1:%u,127.0.0.1:%u/cars",
+             sentinels[0].port, sentinels[1].port);
+    rig_hear(rig_peer(&r.rig, "a"));
+    rig_clear(&r.rig);
+    for (size_t i = 0; i < SENTINELS; i++) /* nobody may come in without a password */
+        redis_server_ask(&sentinels[i], "ACL SETUSER default resetpass >other");
+    rig_hear(rig_peer(&r.rig, "a"));
+    rig_clear(&r.rig);
+    snprintf(url, sizeof(url), "redis-sentinel://car:wrong@127.0.0.1:%u,127.0.0.1:%u/cars",
+             sentinels[0].port, sentinels[1].port);
+    struct peer *a = rig_peer_unconnected(&r.rig, "a");
+    assert_says(a, "WRONGPASS");
+    assert_null(strstr(trouble(a), "wrong"));
+}
+
 int main(void)
 {
 #define SENTINEL(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
@@ -126,6 +234,10 @@ int main(void)
         SENTINEL(a_new_primary_is_found_after_the_old_one_died),
         SENTINEL(a_primary_that_was_replaced_is_left_though_it_answers),
         SENTINEL(a_sentinel_that_dies_is_followed_by_another),
+        SENTINEL(a_sentinel_that_is_stale_and_asked_first_is_not_believed),
+        SENTINEL(a_single_one_of_the_url_names_the_others),
+        SENTINEL(a_name_that_no_sentinel_knows_is_said),
+        SENTINEL(sentinels_that_ask_for_a_password_get_those_of_the_url),
     };
     return cmocka_run_group_tests_name("bus_redis_sentinel", tests, NULL, NULL);
 }

@@ -216,6 +216,27 @@ void redis_link_cut(struct redis_link *link, const char *why)
         link->events->on_failed(link->ctx);
 }
 
+/* One address alone. */
+void redis_link_unfit(struct redis_link *link, const char *why)
+{
+    redis_link_cut(link, why);
+}
+
+void redis_link_fit(struct redis_link *link)
+{
+    (void)link;
+}
+
+const char *redis_link_why(const struct redis_link *link)
+{
+    return link->up ? "" : "down";
+}
+
+void redis_link_follow(struct redis_link *link, const struct redis_link *other)
+{
+    assert(link != other);
+}
+
 void redis_link_stop(struct redis_link *link)
 {
     redis_link_cut(link, "stopped");

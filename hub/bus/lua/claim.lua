@@ -1,7 +1,7 @@
 -- Claims a session.
 --   KEYS  session:{ID}
 --   ARGV  publishing command, push channel, session, node, owner named dead ('' for none), its epoch, epoch seen,
---         1 where the caller holds the session, lease in ms, upstream, time to live in ms
+--         1 where the caller holds the session, lease in ms, upstream, time to live in ms, age of the caller's connection in ms
 -- Answers {1 granted | 0 refused | -1 the store is too young to say, owner, epoch}.
 local record = redis.call('HMGET', KEYS[1], 'owner', 'epoch')
 local owner, epoch = record[1] or '', record[2]
@@ -12,10 +12,13 @@ end
 if owner ~= '' and owner ~= ARGV[4] and not (owner == ARGV[5] and epoch == ARGV[6]) then
     return {0, owner, epoch}
 end
--- A store that has just come up may have lost the record of a session that is held.
+-- A store that has just come up may have lost the record of a session that is held. Where INFO is forbidden, a store is as
+-- old as the connection to it: none outlives a restart.
 if not epoch and ARGV[8] ~= '1' then
-    local uptime = string.match(redis.call('INFO', 'server'), 'uptime_in_seconds:(%d+)')
-    if uptime and tonumber(uptime) * 1000 < tonumber(ARGV[9]) then
+    local info = redis.pcall('INFO', 'server')
+    local uptime = type(info) == 'string' and string.match(info, 'uptime_in_seconds:(%d+)')
+    local age = uptime and tonumber(uptime) * 1000 or tonumber(ARGV[12] or 0)
+    if age < tonumber(ARGV[9]) then
         return {-1, '', '0'}
     end
 end
