@@ -310,12 +310,21 @@ static void start_connections(struct bus_redis *b)
     b->topology = redis_topology_new(&b->setup, b->inbox.text, &topology_events, b);
 }
 
+static const char *text_of(const char *setting)
+{
+    return setting != NULL ? setting : "";
+}
+
 static enum status prepare(struct bus_redis *b, const char **why)
 {
     if (redis_url_parse(b->conf->redis.url, &b->url) != STATUS_OK) {
         *why = "redis.url is not a Redis URL";
         return STATUS_INVALID;
     }
+    const struct conf *conf = b->conf;
+    snprintf(b->sentinel.user, sizeof(b->sentinel.user), "%s", text_of(conf->redis.sentinel_user));
+    snprintf(b->sentinel.password, sizeof(b->sentinel.password), "%s",
+             text_of(conf->redis.sentinel_password));
     if (b->url.tls && redis_tls_new(b->conf->redis.tls_ca, &b->tls) != STATUS_OK) {
         *why = "redis.tls_ca can't be used";
         return STATUS_INVALID;

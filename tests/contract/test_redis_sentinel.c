@@ -220,6 +220,12 @@ static void sentinels_that_ask_for_a_password_get_those_of_the_url(void **state)
         redis_server_ask(&sentinels[i], "ACL SETUSER default resetpass >other");
     rig_hear(rig_peer(&r.rig, "a"));
     rig_clear(&r.rig);
+    r.conf.redis.sentinel_password = (char *)"other"; /* their own, of the default user */
+    snprintf(url, sizeof(url), "redis-sentinel://car:se%%3Acret@127.0.0.1:%u,127.0.0.1:%u/cars",
+             sentinels[0].port, sentinels[1].port);
+    rig_hear(rig_peer(&r.rig, "a"));
+    rig_clear(&r.rig);
+    r.conf.redis.sentinel_password = NULL;
     snprintf(url, sizeof(url), "redis-sentinel://car:wrong@127.0.0.1:%u,127.0.0.1:%u/cars",
              sentinels[0].port, sentinels[1].port);
     struct peer *a = rig_peer_unconnected(&r.rig, "a");
