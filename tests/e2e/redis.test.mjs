@@ -167,6 +167,65 @@ test('a push that only one node watches costs no Redis command', async (t) => {
   assert.ok(busy <= idle + 8, `${busy} commands with ${pushes} pushes, ${idle} idle`)
 })
 
+test('clusters in two databases of one server do not hear each other', async (t) => {
+  const [redis, one, other] = await Promise.all([RedisServer.start(t), Backend.start(t), Backend.start(t)])
+  const settings = (backend) => ({ node: { lease: `${LEASE_MS}ms` }, services: [service(backend)] })
+  const [a] = await startCluster(t, { redis, nodes: 1, settings: settings(one) })
+  const second = { url: redis.url.replace(/0$/, '1') }
+  const [b, c] = await startCluster(t, { redis: second, nodes: 2, settings: settings(other) })
+  const page = await Browser.open(t, a.url(PAGE))
+  await one.one(UPSTREAM)
+  const pages = [await Browser.open(t, b.url(PAGE)), await Browser.open(t, c.url(PAGE))]
+  await other.one(UPSTREAM)
+  for (const browser of pages) await pushUntilSeen(other, browser, 'of /1')
+  await pushUntilSeen(one, page, 'of /0')
+  assert.deepEqual(page.texts().filter((text) => text !== 'of /0'), [])
+  for (const browser of pages) assert.deepEqual(browser.texts().filter((text) => text !== 'of /1'), [])
+  assert.deepEqual([one.upgrades.length, other.upgrades.length], [1, 1])
+  const channels = await redis.client.pubsub('CHANNELS', '*')
+  for (const channel of [`vinhub:push:{${SESSION}}`, 'vinhub:inbox:a', `vinhub@1:push:{${SESSION}}`, 'vinhub@1:inbox:a', 'vinhub@1:inbox:b'])
+    assert.ok(channels.includes(channel), `${channel} in ${channels}`)
+})
+
+/** Lines of a hub's log of that event. */
+const logged = (hub, event) => hub.child.err.split('\n').filter((line) => line.includes(` ${event} `))
+
+test('the missing right to one channel costs that session only, and its clients are told why', async (t) => {
+  const [redis, backend] = await Promise.all([RedisServer.start(t), Backend.start(t)])
+  const rights = ['SETUSER', 'hub', 'on', '>pw', '~*', '+@all', 'resetchannels', '&vinhub:inbox:*', '&vinhub:push:{remoteWs:GOOD*']
+  await redis.client.acl(...rights)
+  const [a] = await startCluster(t, { redis: { url: redis.url.replace('//', '//hub:pw@') }, nodes: 1,
+    settings: { node: { lease: `${LEASE_MS}ms` }, services: [service(backend)] } })
+  const good = await Browser.open(t, a.url('/admin/GOOD1?remoteWs'))
+  const bad = await Browser.open(t, a.url('/admin/BAD1?remoteWs'), { protocols: ['vinhub.v1'] })
+  await until(() => bad.texts().some((text) => /"STATUS".*NOPERM/.test(text)), 5000, () => `the reason at the client: ${bad.texts()}`)
+  await backend.one('/base/admin/GOOD1')
+  await until(() => { backend.push('/base/admin/GOOD1', 'x'); return good.texts().includes('x') }, 5000, 'a push')
+  assert.equal((await a.admin('/readyz')).status, 200)
+  assert.equal(logged(a, 'redis_channel_refused').length, 1)
+  assert.equal(logged(a, 'fenced').length, 0)
+  await redis.client.acl('SETUSER', 'hub', '&vinhub:push:*')
+  await backend.one('/base/admin/BAD1', 5000 + SLACK_MS)
+  assert.deepEqual([good.end, bad.end], [null, null])
+})
+
+test('why a node is out of service is said by readyz, metrics and log, and a cause that stays is told once', async (t) => {
+  const { redis, hubs: [a] } = await start(t, { nodes: 1 })
+  const readyz = async () => (await a.admin('/readyz')).body
+  const metric = async (name) => (await a.admin('/metrics')).body.split('\n').find((line) => line.startsWith(name))
+  await until(async () => await metric('vinhub_bus_connected') === 'vinhub_bus_connected 1', 5000, 'Redis to be used')
+  const lines = a.child.err.split('\n').length
+  await redis.client.config('SET', 'min-replicas-to-write', '1')
+  await until(async () => /the lease ran out.*NOREPLICAS Not enough good replicas/.test(await readyz()), LEASE_MS + 2000 + SLACK_MS, 'the cause in readyz')
+  assert.equal(await metric('vinhub_bus_connected'), 'vinhub_bus_connected 0')
+  assert.match(await metric('vinhub_out_of_service{'), /NOREPLICAS.* 1$/)
+  await quiet(() => a.child.err.split('\n').length > lines + 8, 3000, 'line after line of one cause')
+  assert.match(a.child.err, /NOREPLICAS/)
+  await redis.client.config('SET', 'min-replicas-to-write', '0')
+  await a.ready()
+  await until(async () => await metric('vinhub_bus_connected') === 'vinhub_bus_connected 1', 5000, 'Redis to be used again')
+})
+
 test('a node id that is in use makes the later node exit 1', async (t) => {
   const { redis, backend, hubs: [a] } = await start(t, { nodes: 1 })
   const second = await startHub(t, { id: 'a', redis, ready: false, settings: { node: { lease: `${LEASE_MS}ms` }, services: [service(backend)] } })
