@@ -5,7 +5,7 @@
 # folder | layers it may include from | libraries it may include, as prefixes of the header's name
 set(table
   "common|common|jansson openssl/ yaml zlib utarray uthash utlist"
-  "hub/loop|common loop|event2/ libwebsockets openssl/ uthash utlist"
+  "hub/loop|common loop|ares event2/ libwebsockets openssl/ uthash utlist"
   "hub/bus|common loop bus|uthash utlist"
   "hub/core|common bus core|uthash utlist"
   "hub/front|common loop core front|jansson openssl/ uthash utlist zlib"
@@ -20,7 +20,7 @@ set(codecs_may "msgpack")
 set(redis_may "event2/;hiredis/;openssl/")
 
 set(layers "admin|app|bus|common|core|ctl|front|loop|upstream")
-set(libraries "event2/|event\\.h|hiredis|jansson|libwebsockets|msgpack|openssl/|utarray|uthash|utlist|yaml|zlib")
+set(libraries "ares|event2/|event\\.h|hiredis|jansson|libwebsockets|msgpack|openssl/|utarray|uthash|utlist|yaml|zlib")
 
 function(check file allowed out)
   get_filename_component(name "${file}" NAME)

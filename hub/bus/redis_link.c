@@ -49,7 +49,6 @@ struct redis_link {
     char *host;
     uint16_t port;
     enum link_state state;
-    struct resolver *resolver;
     struct resolve *query;     /* NULL: none is under way */
     struct resolved addresses; /* of the latest one */
     size_t address;            /* the one that is tried */
@@ -425,8 +424,8 @@ static void on_timer(void *ctx)
     }
     link->state = LINK_RESOLVING;
     loop_timer_start(link->timer, RESOLVE_MS);
-    enum status status = resolve_start(link->resolver, link->host, link->port, on_resolved, link,
-                                       &link->query);
+    enum status status = resolve_start(link->options.loop, link->host, link->port, on_resolved,
+                                       link, &link->query);
     if (status != STATUS_OK)
         link_fail(link, status_name(status));
 }
@@ -442,7 +441,7 @@ struct redis_link *redis_link_new(const struct redis_link_options *options,
     link->ctx = ctx;
     link->host = redis_copy_text("");
     link->timer = loop_timer_new(options->loop, on_timer, link);
-    if (link->timer == NULL || resolver_new(options->loop, &link->resolver) != STATUS_OK)
+    if (link->timer == NULL)
         abort();
     uint64_t seed;
     rng_secure(&seed, sizeof(seed));
@@ -454,7 +453,6 @@ void redis_link_free(struct redis_link *link)
 {
     redis_link_fit(link);
     link_drop_connection(link);
-    resolver_free(link->resolver);
     loop_timer_free(link->timer);
     free(link->host);
     free(link);

@@ -44,6 +44,7 @@ struct loop {
     struct event_base *base;
     struct lws_adapter *lws;
     struct lws_vhost *stream_vhost; /* of that, for streams */
+    struct resolver *resolver;
     struct hook starts[HOOKS_MAX], ends[HOOKS_MAX];
     size_t starts_len, ends_len;
     struct signal_watch signals[SIGNALS_MAX];
@@ -84,7 +85,7 @@ static struct event_base *base_new(void)
     return base;
 }
 
-/* What libevent has to say (a name server that does not answer) becomes a line like all others. */
+/* What libevent has to say becomes a line like all others. */
 static void on_event_log(int severity, const char *text)
 {
     if (severity >= EVENT_LOG_WARN)
@@ -126,10 +127,10 @@ void loop_free(struct loop *loop)
         return;
     if (loop->lws != NULL)
         loop_lws_destroy(loop, loop_lws(loop));
+    resolver_free(loop->resolver);
     for (size_t i = 0; i < loop->signals_len; i++)
         event_free(loop->signals[i].event);
-    /* What libevent has put off (the end of cancelled name queries) frees its memory now. Nobody is
-     * left for the hooks. */
+    /* What libevent has put off frees its memory now. Nobody is left for the hooks. */
     loop->starts_len = loop->ends_len = 0;
     event_base_loop(loop->base, EVLOOP_NONBLOCK);
     event_base_free(loop->base);
@@ -144,6 +145,16 @@ struct event_base *loop_base(struct loop *loop)
 void loop_set_lws(struct loop *loop, struct lws_adapter *adapter)
 {
     loop->lws = adapter;
+}
+
+struct resolver *loop_resolver(struct loop *loop)
+{
+    return loop->resolver;
+}
+
+void loop_set_resolver(struct loop *loop, struct resolver *resolver)
+{
+    loop->resolver = resolver;
 }
 
 struct lws_vhost *loop_stream_vhost(struct loop *loop)

@@ -8,6 +8,7 @@ struct loop;
 struct lws_adapter;
 struct lws_context;
 struct lws_vhost;
+struct resolver;
 
 /* The vhost of all streams, made when the first is opened; NULL where lws refuses. Goes with the
  * context. */
@@ -16,6 +17,11 @@ struct lws_vhost *stream_vhost_new(struct lws_context *context);
 
 void loop_set_lws(struct loop *loop, struct lws_adapter *adapter);
 struct lws_adapter *loop_lws_adapter(struct loop *loop);
+
+/* The one of the process, made when the first name is asked for (resolve.c); loop_free frees it. */
+struct resolver *loop_resolver(struct loop *loop);
+void loop_set_resolver(struct loop *loop, struct resolver *resolver);
+void resolver_free(struct resolver *resolver);
 
 /* Runs lws's due timers, serves what it holds in buffers, and arms the one timer for what is next.
  */

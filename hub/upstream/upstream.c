@@ -234,8 +234,7 @@ enum status upstreams_new(struct loop *loop, struct upstreams **out)
     timers_init(&all->timers);
     all->timer = loop_timer_new(loop, on_timer, all);
     all->pump = loop_timer_new(loop, pump, all);
-    if (all->timer == NULL || all->pump == NULL ||
-        resolver_new(loop, &all->resolver) != STATUS_OK) {
+    if (all->timer == NULL || all->pump == NULL) {
         upstreams_free(all);
         return STATUS_NO_MEMORY;
     }
@@ -265,7 +264,6 @@ void upstreams_free(struct upstreams *all)
     while (all->live.first != NULL)
         retire(all->live.first, true);
     reap(all);
-    resolver_free(all->resolver);
     loop_timer_free(all->timer);
     loop_timer_free(all->pump);
     timers_fini(&all->timers);

@@ -86,7 +86,6 @@ struct trust {
 
 struct upstreams {
     struct loop *loop;
-    struct resolver *resolver;
     struct timers timers;
     struct loop_timer *timer;
     struct loop_timer *pump;

@@ -288,9 +288,7 @@ static void on_resolved(void *ctx, const struct resolved *result, const char *wh
     struct upstream *up = ctx;
     up->try->query = NULL;
     if (why != NULL) {
-        char text[160];
-        snprintf(text, sizeof(text), "name not resolved: %s", why);
-        up_end_plain(up, UPSTREAM_END_NO_TCP, text);
+        up_end_plain(up, UPSTREAM_END_NO_TCP, why);
         return;
     }
     up->try->addresses = *result;
@@ -312,7 +310,7 @@ void try_begin(struct upstream *up)
         up_end_plain(up, UPSTREAM_END_NO_TCP, "not a ws:// or wss:// URL");
         return;
     }
-    if (resolve_start(up->all->resolver, up->parts.host, up->parts.port, on_resolved, up,
+    if (resolve_start(up->all->loop, up->parts.host, up->parts.port, on_resolved, up,
                       &up->try->query) != STATUS_OK)
         up_end_plain(up, UPSTREAM_END_NO_TCP, "out of memory");
 }
@@ -320,7 +318,7 @@ void try_begin(struct upstream *up)
 void try_deadline(struct upstream *up)
 {
     switch ((enum upstream_state)up->state) {
-    case UP_RESOLVING: up_end_plain(up, UPSTREAM_END_NO_TCP, "name not resolved in time"); break;
+    case UP_RESOLVING: up_end_plain(up, UPSTREAM_END_NO_TCP, "could not resolve the host name in time"); break;
     case UP_CONNECTING:
         drop_socket(up, ETIMEDOUT);
         connect_next(up);

@@ -1,0 +1,17 @@
+/*
+ * The order in which the addresses of a name are tried: RFC 6724 section 6.
+ *
+ * Each destination is connected once as a datagram socket, which sends nothing: the kernel then
+ * says whether there is a way to it, and from which address of this machine.
+ */
+#ifndef VINHUB_LOOP_ADDRESS_ORDER_H
+#define VINHUB_LOOP_ADDRESS_ORDER_H
+
+#include <stddef.h>
+
+#include "loop/resolve.h"
+
+/* Sorts in place; what the rules hold for equal keeps its order. At most 2 * RESOLVE_MAX. */
+void address_order(union resolve_address *addresses, size_t len);
+
+#endif
