@@ -92,9 +92,9 @@ static enum exit_code make_bus(struct app *app)
         app->bus = bus_memory_new(NULL, app->node_id, clock_boot_ms, clock_unix_ms);
         return EXIT_CLEAN;
     }
-    const char *why = "redis.url can't be used";
+    char why[512] = "redis.url can't be used";
     enum status status = bus_redis_new(app->loop, app->conf, app->node_id, app->started_ms,
-                                       &app->bus, &why);
+                                       &app->bus, why, sizeof(why));
     return status == STATUS_OK ? EXIT_CLEAN : refuse(status, why);
 }
 

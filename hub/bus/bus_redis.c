@@ -6,10 +6,10 @@
 #include <string.h>
 
 #include "bus/bus_redis_private.h"
-#include "bus/redis_tls.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metrics.h"
+#include "loop/tls_context.h"
 
 #define DEADLINE_MIN_MS 250
 #define DEADLINE_MAX_MS 5000
@@ -247,7 +247,7 @@ static void bus_redis_free(struct bus *bus)
     bus_redis_forget_nodes(b);
     redis_request_fini(&b->touched);
     loop_timer_free(b->wake);
-    redis_tls_free(b->tls);
+    tls_context_free(b->tls);
     conf_unref(b->conf);
     free(b->node);
     free(b);
@@ -315,25 +315,29 @@ static const char *text_of(const char *setting)
     return setting != NULL ? setting : "";
 }
 
-static enum status prepare(struct bus_redis *b, const char **why)
+static enum status prepare(struct bus_redis *b, char *why, size_t why_len)
 {
     if (redis_url_parse(b->conf->redis.url, &b->url) != STATUS_OK) {
-        *why = "redis.url is not a Redis URL";
+        snprintf(why, why_len, "redis.url is not a Redis URL");
         return STATUS_INVALID;
     }
     const struct conf *conf = b->conf;
     snprintf(b->sentinel.user, sizeof(b->sentinel.user), "%s", text_of(conf->redis.sentinel_user));
     snprintf(b->sentinel.password, sizeof(b->sentinel.password), "%s",
              text_of(conf->redis.sentinel_password));
-    if (b->url.tls && redis_tls_new(b->conf->redis.tls_ca, &b->tls) != STATUS_OK) {
-        *why = "redis.tls_ca can't be used";
-        return STATUS_INVALID;
-    }
-    return STATUS_OK;
+    if (!b->url.tls)
+        return STATUS_OK;
+    const struct tls_client client = {.ca = conf->redis.tls_ca,
+                                      .cert = conf->redis.tls_cert,
+                                      .key = conf->redis.tls_key,
+                                      .name = conf->redis.tls_name,
+                                      .name_setting = "redis.tls_name",
+                                      .cert_setting = "redis.tls_cert"};
+    return tls_context_client(&client, &b->tls, why, why_len);
 }
 
 enum status bus_redis_new(struct loop *loop, const struct conf *conf, const char *node_id,
-                          uint64_t life, struct bus **out, const char **why)
+                          uint64_t life, struct bus **out, char *why, size_t why_len)
 {
     struct bus_redis *b = redis_claim_memory(1, sizeof(*b));
     b->bus.ops = &redis_ops;
@@ -344,7 +348,7 @@ enum status bus_redis_new(struct loop *loop, const struct conf *conf, const char
     b->life = life;
     b->wake = loop_timer_new(loop, on_wake, b);
     redis_scripts_hash(&b->shas);
-    enum status status = prepare(b, why);
+    enum status status = prepare(b, why, why_len);
     if (status != STATUS_OK) {
         bus_redis_free(&b->bus);
         return status;

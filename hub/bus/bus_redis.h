@@ -14,6 +14,8 @@
 #ifndef VINHUB_BUS_BUS_REDIS_H
 #define VINHUB_BUS_BUS_REDIS_H
 
+#include <stddef.h>
+
 #include "bus/bus.h"
 #include "common/conf.h"
 #include "common/status.h"
@@ -21,10 +23,10 @@
 
 /*
  * conf is referenced: redis.*, node.lease. life: of this node, see envelope. Connecting starts with
- * the first turn and never ends. STATUS_INVALID: the URL or the CA file can't be used, why says so
- * in one static line.
+ * the first turn and never ends. STATUS_INVALID: the URL or a file of TLS can't be used, why says
+ * so in one line.
  */
 MUST_USE enum status bus_redis_new(struct loop *loop, const struct conf *conf, const char *node_id,
-                                   uint64_t life, struct bus **out, const char **why);
+                                   uint64_t life, struct bus **out, char *why, size_t why_len);
 
 #endif

@@ -38,7 +38,7 @@ struct bus_redis {
     struct conf *conf; /* referenced */
     struct redis_url url;
     struct redis_url sentinel; /* user and password of the Sentinels, nothing else */
-    struct redis_tls *tls;
+    struct tls_context *tls;
     char *node;
     uint64_t life;
     char channel_prefix[REDIS_CHANNEL_PREFIX_BYTES];

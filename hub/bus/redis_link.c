@@ -16,6 +16,7 @@
 #include "common/metrics.h"
 #include "common/rng.h"
 #include "loop/resolve.h"
+#include "loop/tls_context.h"
 
 #define BACKOFF_MIN_MS 50
 /* A quarter of the deadline, so that a server that was away for a moment is found while the lease
@@ -101,6 +102,7 @@ static void link_drop_connection(struct redis_link *link)
     loop_watch_free(link->readable);
     loop_watch_free(link->writable);
     link->readable = link->writable = NULL;
+    redis_tls_end(link->ssl);
     if (link->context != NULL)
         redisFree(link->context);
     link->context = NULL;
@@ -166,6 +168,15 @@ static void link_fail(struct redis_link *link, const char *why)
         link->events->on_down(link->ctx);
     if (link->events->on_failed != NULL)
         link->events->on_failed(link->ctx);
+}
+
+/* Reading or writing has failed. */
+static void link_fail_io(struct redis_link *link)
+{
+    char why[TLS_WHY_BYTES];
+    snprintf(why, sizeof(why), "%s", link->context->errstr);
+    redis_tls_explain(link->ssl, why, sizeof(why));
+    link_fail(link, why);
 }
 
 /* An address did not lead to a connection: the next one, or the back-off. */
@@ -237,8 +248,9 @@ static void link_read(struct redis_link *link)
 {
     for (unsigned reads = 0; reads < READS_MAX; reads++) {
         size_t before = link->context->reader->len;
+        redis_tls_prepare(link->ssl);
         if (redisBufferRead(link->context) != REDIS_OK) {
-            link_fail(link, link->context->errstr);
+            link_fail_io(link);
             return;
         }
         size_t after = link->context->reader->len;
@@ -269,8 +281,9 @@ static void link_write(struct redis_link *link)
 {
     int done = 0;
     do {
+        redis_tls_prepare(link->ssl);
         if (redisBufferWrite(link->context, &done) != REDIS_OK) {
-            link_fail(link, link->context->errstr);
+            link_fail_io(link);
             return;
         }
     } while (done && link_feed(link));
@@ -281,8 +294,8 @@ static void link_write(struct redis_link *link)
 
 static void link_handshake(struct redis_link *link)
 {
-    const char *why = NULL;
-    switch (redis_tls_handshake(link->ssl, &why)) {
+    char why[TLS_WHY_BYTES];
+    switch (redis_tls_handshake(link->ssl, why, sizeof(why))) {
     case REDIS_TLS_WANTS_READ: link_want(link, LOOP_WRITABLE, false); break;
     case REDIS_TLS_WANTS_WRITE: link_want(link, LOOP_WRITABLE, true); break;
     case REDIS_TLS_FAILED: link_next_address(link, why); break;
@@ -293,8 +306,10 @@ static void link_handshake(struct redis_link *link)
 static void link_secure(struct redis_link *link)
 {
     link->state = LINK_SECURING;
-    if (redis_tls_start(link->options.tls, link->context, link->host, &link->ssl) != STATUS_OK)
-        link_next_address(link, "TLS could not be started");
+    char why[TLS_WHY_BYTES];
+    if (redis_tls_start(link->options.tls, link->context, link->host, &link->ssl, why,
+                        sizeof(why)) != STATUS_OK)
+        link_next_address(link, why);
     else
         link_handshake(link);
 }

@@ -17,7 +17,7 @@
 struct redis_setup {
     struct loop *loop;
     const struct redis_url *url;
-    struct redis_tls *tls;
+    struct tls_context *tls;
     uint32_t lease_ms, deadline_ms, replicas;
     const char *prefix, *node;
     uint64_t life;

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "common/status.h"
+#include "loop/tls_context.h"
 
 enum ctl_exit { CTL_DONE = 0, CTL_FAILED = 1, CTL_USAGE = 2 };
 
@@ -49,9 +50,9 @@ struct source {
 /* url: "http://127.0.0.1:9600"; token may be NULL. STATUS_INVALID: not a URL of that form; nothing
  * is connected yet. */
 MUST_USE enum status source_admin_new(const char *url, const char *token, struct source **out);
-/* ca may be NULL. STATUS_INVALID: not a URL of Redis. */
-MUST_USE enum status source_redis_new(const char *url, const char *prefix, const char *ca,
-                                      struct source **out);
+/* client: for rediss; its texts outlive the source. STATUS_INVALID: not a URL of Redis. */
+MUST_USE enum status source_redis_new(const char *url, const char *prefix,
+                                      const struct tls_client *client, struct source **out);
 
 /* Sets source->why; returns status. */
 PRINTF_LIKE(3, 4)

@@ -1,17 +1,18 @@
 #include "link.h"
 
 #include <errno.h>
-#include <hiredis/hiredis_ssl.h>
+#include <netdb.h>
 #include <openssl/evp.h>
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "bus/redis_tls.h"
 #include "common/redis_url.h"
+#include "loop/loop.h"
+#include "loop/resolve.h"
 
 enum { PATIENCE_S = 5, SERVERS_MAX = 64, REDIRECTS_MAX = 5 };
 
@@ -22,8 +23,9 @@ struct server {
 
 struct link {
     struct redis_url url;
-    SSL_CTX *tls;
-    char *ca;
+    struct tls_client client;
+    struct tls_context *tls; /* NULL: not needed yet */
+    struct loop *loop;       /* for names; NULL: not needed yet */
     struct server
         servers[SERVERS_MAX]; /* the first is where a command goes that nobody has redirected */
     size_t servers_len;
@@ -37,37 +39,28 @@ static void say(struct link *link, const char *what, const char *detail)
     (void)snprintf(link->why, sizeof link->why, "Redis: %s%s%s", what, *detail ? ": " : "", detail);
 }
 
-/* hiredis checks the chain but not the name: so the SSL object is ours. */
-static SSL *tls_for(struct link *link, const char *host)
-{
-    if (!link->tls) {
-        link->tls = SSL_CTX_new(TLS_client_method());
-        if (!link->tls)
-            abort();
-        SSL_CTX_set_verify(link->tls, SSL_VERIFY_PEER, NULL);
-        int loaded = link->ca ? SSL_CTX_load_verify_locations(link->tls, link->ca, NULL)
-                              : SSL_CTX_set_default_verify_paths(link->tls);
-        if (loaded != 1)
-            say(link, "certificates can't be read", link->ca ? link->ca : "");
-    }
-    SSL *ssl = SSL_new(link->tls);
-    if (!ssl)
-        abort();
-    if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host) != 1) {
-        (void)SSL_set1_host(ssl, host);
-        (void)SSL_set_tlsext_host_name(ssl, host);
-    }
-    return ssl;
-}
-
 static bool start_tls(struct link *link, redisContext *context, const char *host)
 {
-    SSL *ssl = tls_for(link, host);
-    if (redisInitiateSSL(context, ssl) == REDIS_OK)
+    char why[TLS_WHY_BYTES];
+    struct ssl_st *ssl; /* the context's */
+    if (!link->tls &&
+        tls_context_client(&link->client, &link->tls, why, sizeof(why)) != STATUS_OK) {
+        say(link, "TLS", why);
+        return false;
+    }
+    if (redis_tls_start(link->tls, context, host, &ssl, why, sizeof(why)) != STATUS_OK) {
+        say(link, host, why);
+        return false;
+    }
+    /* Whatever it answers; TLS 1.3 says only now that it misses a certificate of ours. */
+    redisReply *reply = redisCommand(context, "PING");
+    if (reply) {
+        freeReplyObject(reply);
         return true;
-    long verdict = SSL_get_verify_result(ssl);
-    say(link, "TLS",
-        verdict == X509_V_OK ? context->errstr : X509_verify_cert_error_string(verdict));
+    }
+    (void)snprintf(why, sizeof why, "%s", context->errstr);
+    redis_tls_explain(ssl, why, sizeof(why));
+    say(link, host, why);
     return false;
 }
 
@@ -93,19 +86,65 @@ static bool sign_in(struct link *link, redisContext *context)
     return url->db == 0 || accepted(link, context, redisCommand(context, "SELECT %u", url->db));
 }
 
+/* --- connecting --- */
+
+struct found {
+    struct link *link;
+    struct resolved addresses;
+};
+
+static void on_found(void *ctx, const struct resolved *result, const char *why)
+{
+    struct found *found = ctx;
+    if (result)
+        found->addresses = *result;
+    else
+        say(found->link, why, "");
+    loop_stop(found->link->loop);
+}
+
+/* Names as the hub finds them. len is 0 where there is none, and why says so. */
+static void find(struct link *link, const struct redis_host *host, struct found *found)
+{
+    struct resolve *query;
+    *found = (struct found){.link = link};
+    if (!link->loop && loop_new(&link->loop) != STATUS_OK)
+        abort();
+    if (resolve_start(link->loop, host->name, host->port, on_found, found, &query) != STATUS_OK)
+        abort();
+    loop_run(link->loop);
+}
+
+/* Any of the addresses, in their order. */
+static redisContext *connect_any(struct link *link, const struct redis_host *host,
+                                 const struct resolved *addresses)
+{
+    for (size_t i = 0; i < addresses->len; i++) {
+        char address[NI_MAXHOST];
+        if (getnameinfo(&addresses->addresses[i].any, addresses->sizes[i], address, sizeof(address),
+                        NULL, 0, NI_NUMERICHOST) != 0)
+            continue;
+        redisContext *context = redisConnectWithTimeout(address, host->port,
+                                                        (struct timeval){.tv_sec = PATIENCE_S});
+        if (context && !context->err)
+            return context;
+        char where[300];
+        (void)snprintf(where, sizeof where, "%s:%u", host->name, host->port);
+        say(link, where, context ? context->errstr : "out of memory");
+        redisFree(context);
+    }
+    return NULL;
+}
+
 /* Without signing in where it is a Sentinel. */
 static redisContext *connect_to(struct link *link, const struct redis_host *host, bool data_server)
 {
-    struct timeval patience = {.tv_sec = PATIENCE_S};
-    redisContext *context = redisConnectWithTimeout(host->name, host->port, patience);
-    char where[300];
-    (void)snprintf(where, sizeof where, "%s:%u", host->name, host->port);
-    if (!context || context->err) {
-        say(link, where, context ? context->errstr : "out of memory");
-        redisFree(context);
+    struct found found;
+    find(link, host, &found);
+    redisContext *context = connect_any(link, host, &found.addresses);
+    if (!context)
         return NULL;
-    }
-    (void)redisSetTimeout(context, patience);
+    (void)redisSetTimeout(context, (struct timeval){.tv_sec = PATIENCE_S});
     if ((link->url.tls && !start_tls(link, context, host->name)) ||
         (data_server && !sign_in(link, context))) {
         redisFree(context);
@@ -352,7 +391,7 @@ enum status link_probe(struct link *link, int wait_ms)
     return STATUS_IO;
 }
 
-enum status link_new(const char *url, const char *ca, struct link **out)
+enum status link_new(const char *url, const struct tls_client *client, struct link **out)
 {
     struct link *link = calloc(1, sizeof *link);
     if (!link)
@@ -362,7 +401,7 @@ enum status link_new(const char *url, const char *ca, struct link **out)
         free(link);
         return status;
     }
-    link->ca = ca ? strdup(ca) : NULL;
+    link->client = *client;
     *out = link;
     return STATUS_OK;
 }
@@ -373,8 +412,8 @@ void link_free(struct link *link)
         redisFree(link->servers[i].context);
     redisFree(link->subscription);
     freeReplyObject(link->message);
-    SSL_CTX_free(link->tls);
-    free(link->ca);
+    tls_context_free(link->tls);
+    loop_free(link->loop);
     free(link);
 }
 

@@ -1,5 +1,6 @@
 /*
- * Redis for vinhubctl: hiredis's synchronous calls, one server, Sentinel or Cluster.
+ * Redis for vinhubctl: hiredis's synchronous calls, one server, Sentinel or Cluster; names and TLS
+ * are the hub's.
  *
  * Connects when it is first needed. In a Cluster it follows MOVED to the right server and keeps
  * each connection; channels are sharded there, as the hub's are.
@@ -11,12 +12,13 @@
 #include <stddef.h>
 
 #include "common/status.h"
+#include "loop/tls_context.h"
 
 struct link;
 struct redis_url;
 
-/* ca: a file of certificates for rediss, NULL: the system's. STATUS_INVALID: not a URL of Redis. */
-MUST_USE enum status link_new(const char *url, const char *ca, struct link **out);
+/* client: for rediss; its texts outlive the link. STATUS_INVALID: not a URL of Redis. */
+MUST_USE enum status link_new(const char *url, const struct tls_client *client, struct link **out);
 void link_free(struct link *link);
 const struct redis_url *link_url(const struct link *link);
 /* What failed last, one line. */

@@ -28,14 +28,17 @@ static const char usage[] =
     "      --token-file F   its token; default: the environment's VINHUB_ADMIN_TOKEN\n"
     "      --redis URL      ask Redis instead: redis://, rediss://, also -sentinel and -cluster\n"
     "      --prefix NAME    of its keys (default vinhub)\n"
-    "      --ca FILE        certificates for rediss (default: the system's)\n"
+    "      --ca FILE        authorities for rediss (default: the system's)\n"
+    "      --cert FILE      and --key FILE: our own certificate, where Redis asks for one\n"
+    "      --tls-name NAME  the name in its certificate (default: the host of the URL)\n"
     "      --json           answers as JSON\n"
     "      --version, -h, --help\n"
     "\n"
     "Exit codes: 0 done, 1 not found or unreachable, 2 usage.\n";
 
 struct command_line {
-    const char *admin, *redis, *prefix, *ca, *token_file;
+    const char *admin, *redis, *prefix, *token_file;
+    struct tls_client tls;
     bool as_json;
 };
 
@@ -255,6 +258,9 @@ enum option_code {
     OPTION_REDIS,
     OPTION_PREFIX,
     OPTION_CA,
+    OPTION_CERT,
+    OPTION_KEY,
+    OPTION_TLS_NAME,
     OPTION_TOKEN_FILE,
     OPTION_JSON,
     OPTION_VERSION
@@ -265,6 +271,9 @@ static const struct option options[] = {
     {"redis", required_argument, NULL, OPTION_REDIS},
     {"prefix", required_argument, NULL, OPTION_PREFIX},
     {"ca", required_argument, NULL, OPTION_CA},
+    {"cert", required_argument, NULL, OPTION_CERT},
+    {"key", required_argument, NULL, OPTION_KEY},
+    {"tls-name", required_argument, NULL, OPTION_TLS_NAME},
     {"token-file", required_argument, NULL, OPTION_TOKEN_FILE},
     {"json", no_argument, NULL, OPTION_JSON},
     {"version", no_argument, NULL, OPTION_VERSION},
@@ -283,7 +292,10 @@ static void read_options(int argc, char **argv, struct command_line *line)
         case OPTION_ADMIN: line->admin = optarg; break;
         case OPTION_REDIS: line->redis = optarg; break;
         case OPTION_PREFIX: line->prefix = optarg; break;
-        case OPTION_CA: line->ca = optarg; break;
+        case OPTION_CA: line->tls.ca = optarg; break;
+        case OPTION_CERT: line->tls.cert = optarg; break;
+        case OPTION_KEY: line->tls.key = optarg; break;
+        case OPTION_TLS_NAME: line->tls.name = optarg; break;
         case OPTION_TOKEN_FILE: line->token_file = optarg; break;
         case OPTION_JSON: line->as_json = true; break;
         case OPTION_VERSION: (void)printf("vinhubctl %s\n", version_full()); exit(CTL_DONE);
@@ -318,7 +330,7 @@ static struct source *source_of(const struct command_line *line)
     if (line->redis) {
         if (!text_is_name(line->prefix, strlen(line->prefix)))
             refuse_usage("--prefix wants up to 64 of A-Z a-z 0-9 _ . -", line->prefix);
-        if (source_redis_new(line->redis, line->prefix, line->ca, &source) != STATUS_OK)
+        if (source_redis_new(line->redis, line->prefix, &line->tls, &source) != STATUS_OK)
             refuse_usage("--redis wants redis://[user:pass@]host:port/db or rediss://",
                          line->redis);
         return source;
@@ -333,7 +345,8 @@ static struct source *source_of(const struct command_line *line)
 
 int main(int argc, char **argv)
 {
-    struct command_line line = {.prefix = "vinhub"};
+    struct command_line line = {
+        .prefix = "vinhub", .tls.name_setting = "--tls-name", .tls.cert_setting = "--cert"};
     read_options(argc, argv, &line);
     const struct command *command = command_of(argc, argv);
     struct source *source = source_of(&line);

@@ -389,11 +389,11 @@ static const struct source_ops ops = {
     .free = redis_free,
 };
 
-enum status source_redis_new(const char *url, const char *prefix, const char *ca,
+enum status source_redis_new(const char *url, const char *prefix, const struct tls_client *client,
                              struct source **out)
 {
     struct link *link = NULL;
-    enum status status = link_new(url, ca, &link);
+    enum status status = link_new(url, client, &link);
     if (status != STATUS_OK)
         return status;
     struct source_redis *redis = calloc(1, sizeof *redis);

@@ -110,14 +110,20 @@ int stream_fd(const struct stream *stream)
     return stream->wsi == NULL ? -1 : stream->fd;
 }
 
+/* An end in order is said within TLS, too, or the peer can't tell it from bytes that were lost. */
+static void end_records(struct stream *stream)
+{
+    if (stream->wsi == NULL || stream->tls == NULL)
+        return;
+    tls_shut(stream->tls);
+    write_records(stream);
+}
+
 void stream_shut(struct stream *stream)
 {
     if (stream->wsi == NULL || stream->killed)
         return;
-    if (stream->tls != NULL) {
-        tls_shut(stream->tls);
-        write_records(stream);
-    }
+    end_records(stream);
     stream->shut_due = stream_blocked(stream);
     if (!stream->shut_due && !stream->killed)
         shutdown(stream_fd(stream), SHUT_WR);
@@ -127,13 +133,15 @@ void stream_kill(struct stream *stream, bool reset)
 {
     if (stream->wsi == NULL || stream->killed)
         return;
-    stream->killed = true;
     /* What the peer has not taken by now it will not take: a reset frees the kernel's memory at
      * once. */
     int unsent = 0;
     if (reset || stream_blocked(stream) ||
         (ioctl(stream_fd(stream), SIOCOUTQ, &unsent) == 0 && unsent > 0))
         set_reset(stream->wsi, stream_fd(stream));
+    else
+        end_records(stream);
+    stream->killed = true;
     lws_set_timeout(stream->wsi, PENDING_TIMEOUT_KILLED_BY_PARENT, LWS_TO_KILL_ASYNC);
 }
 
@@ -152,6 +160,8 @@ void stream_detach(struct stream *stream, bool reset)
     if (wsi != NULL) {
         if (reset)
             set_reset(wsi, lws_get_socket_fd(wsi));
+        else if (!stream->killed)
+            end_records(stream);
         /* Where the socket took nothing for so long that bytes are left, lws gives it five seconds
          * more. */
         lws_set_timeout(
@@ -192,6 +202,11 @@ static bool on_records(struct stream *stream, const uint8_t *bytes, size_t len)
     if (stream->tls == NULL)
         return true;
     write_records(stream);
+    /* TLS 1.3: a server that misses our certificate says so after the handshake. */
+    if (tls_why(stream->tls)[0] != '\0')
+        tell_secured(stream, tls_why(stream->tls));
+    if (stream->tls == NULL)
+        return true;
     /* An owner that has paused has not taken all that came before the end: stream_pause goes on. */
     return stream->paused || !tls_ended(stream->tls);
 }
@@ -200,6 +215,15 @@ bool stream_secure(struct stream *stream, struct tls *tls, const uint8_t *rest, 
 {
     stream->tls = tls;
     return tls != NULL && (len == 0 || on_records(stream, rest, len));
+}
+
+static bool on_readable(struct stream *stream, struct lws *wsi, uint8_t *bytes, size_t len)
+{
+    bool goes_on = stream->tls == NULL ? stream->handler->on_bytes(stream->owner, bytes, len)
+                                       : on_records(stream, bytes, len);
+    if (!goes_on && lws_get_opaque_user_data(wsi) != NULL)
+        end_records(stream);
+    return goes_on;
 }
 
 static bool on_writable(struct stream *stream)
@@ -241,10 +265,7 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
     if (reason == LWS_CALLBACK_RAW_ADOPT)
         stream->wsi = wsi;
     else if (reason == LWS_CALLBACK_RAW_RX)
-        return (stream->tls == NULL ? stream->handler->on_bytes(stream->owner, in, len)
-                                    : on_records(stream, in, len))
-                   ? 0
-                   : -1;
+        return on_readable(stream, wsi, in, len) ? 0 : -1;
     else if (reason == LWS_CALLBACK_RAW_WRITEABLE)
         return on_writable(stream) ? 0 : -1;
     else if (reason == LWS_CALLBACK_RAW_CLOSE || reason == LWS_CALLBACK_WSI_DESTROY)

@@ -31,8 +31,8 @@ struct stream_handler {
     bool (*on_writable)(void *owner);
     /* The socket is closed. Once; not after stream_detach. */
     void (*on_gone)(void *owner);
-    /* The TLS handshake is done, or failed (why is not NULL, on_gone follows). NULL where nobody
-     * wants to know. */
+    /* The TLS handshake is done, or TLS has failed, in the handshake or later (why is not NULL,
+     * on_gone follows). NULL where nobody wants to know. */
     void (*on_secured)(void *owner, const char *why);
 };
 

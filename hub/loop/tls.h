@@ -1,8 +1,5 @@
 /*
  * TLS between a socket's bytes and an owner's, by OpenSSL over memory: no socket is known here.
- *
- * Contexts are made from configuration and shared by connections; a connection keeps its context
- * alive, so that certificates are changed by making a new one for those that come later.
  */
 #ifndef VINHUB_LOOP_TLS_H
 #define VINHUB_LOOP_TLS_H
@@ -12,18 +9,9 @@
 #include <stdint.h>
 
 #include "common/status.h"
+#include "loop/tls_context.h"
 
 struct tls;
-struct tls_context;
-
-/* For a server: certificate chain and key, PEM files. STATUS_INVALID, and why in one line: they
- * can't be read or don't belong together. */
-MUST_USE enum status tls_context_server(const char *cert, const char *key, struct tls_context **out,
-                                        char *why, size_t why_len);
-/* For a client that verifies: against ca (a PEM file), or the system's where it is "" or NULL. */
-MUST_USE enum status tls_context_client(const char *ca, struct tls_context **out, char *why,
-                                        size_t why_len);
-void tls_context_free(struct tls_context *context);
 
 /* NULL: no memory. host: of a client, the name or address that the certificate must be for; NULL
  * for a server. A client's first record is pending at once. */
@@ -41,12 +29,13 @@ size_t tls_read(struct tls *tls, uint8_t *out, size_t cap);
 bool tls_ended(const struct tls *tls);
 /* Takes plain bytes; only once ready. */
 MUST_USE enum status tls_write(struct tls *tls, const void *bytes, size_t len);
-/* Makes the record that ends our direction (close_notify), once. Nothing can be written after it. */
+/* Makes the record that ends our direction (close_notify), once. Nothing can be written after it.
+ */
 void tls_shut(struct tls *tls);
 /* Bytes for the socket, to be written now; tls_sent drops them. */
 size_t tls_pending(struct tls *tls, const uint8_t **bytes);
 void tls_sent(struct tls *tls);
-/* What went wrong: "certificate has expired". Never NULL. */
+/* What went wrong, one line; "" where nothing did. */
 const char *tls_why(const struct tls *tls);
 
 #endif

@@ -48,7 +48,7 @@ try {
     struct loop_watch *watch;
     uint64_t address_at_ms; /* when the next address has its turn */
     uint64_t give_up_at_ms;
-    char why[128]; /* of the address that failed last */
+    char why[256]; /* of the address that failed last */
     struct answer_reader answer;
 };
 

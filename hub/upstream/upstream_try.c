@@ -88,7 +88,8 @@ static struct tls_context *trust_context(struct upstreams *all, const char *ca, 
             return trust->context;
     }
     struct trust *trust = malloc(sizeof(*trust) + strlen(ca) + 1);
-    if (trust == NULL || tls_context_client(ca, &trust->context, why, why_len) != STATUS_OK) {
+    const struct tls_client client = {.ca = ca};
+    if (trust == NULL || tls_context_client(&client, &trust->context, why, why_len) != STATUS_OK) {
         free(trust);
         return NULL;
     }
@@ -123,7 +124,10 @@ static void make_key(char key[25], char accept[WS_ACCEPT_SIZE])
 static void print_host(const struct url_parts *parts, char *out, size_t len)
 {
     bool v6 = strchr(parts->host, ':') != NULL;
-    int n = snprintf(out, len, v6 ? "[%s]" : "%s", parts->host);
+    size_t host_len = strlen(parts->host);
+    if (host_len > 1 && parts->host[host_len - 1] == '.')
+        host_len--; /* it is for the resolver only */
+    int n = snprintf(out, len, v6 ? "[%.*s]" : "%.*s", (int)host_len, parts->host);
     if (parts->port != (parts->tls ? 443 : 80) && n > 0 && (size_t)n < len)
         snprintf(out + n, len - (size_t)n, ":%u", parts->port);
 }
@@ -156,13 +160,13 @@ static void ask(struct upstream *up)
 
 void try_secured(struct upstream *up, const char *why)
 {
-    if (up->state != UP_SECURING)
-        return;
     if (why == NULL) {
         ask(up);
         return;
     }
-    char text[160]; /* why is the stream's, which goes first */
+    if (up->state != UP_SECURING && up->state != UP_ASKING)
+        return;
+    char text[TLS_WHY_BYTES]; /* why is the stream's, which goes first */
     snprintf(text, sizeof(text), "%s", why);
     up_end_plain(up, UPSTREAM_END_TLS, text);
 }
@@ -318,7 +322,9 @@ void try_begin(struct upstream *up)
 void try_deadline(struct upstream *up)
 {
     switch ((enum upstream_state)up->state) {
-    case UP_RESOLVING: up_end_plain(up, UPSTREAM_END_NO_TCP, "could not resolve the host name in time"); break;
+    case UP_RESOLVING:
+        up_end_plain(up, UPSTREAM_END_NO_TCP, "could not resolve the host name in time");
+        break;
     case UP_CONNECTING:
         drop_socket(up, ETIMEDOUT);
         connect_next(up);

@@ -18,8 +18,8 @@ static struct bus *open_bus(struct rig *rig, const char *id, unsigned life)
 {
     struct redis_rig *r = (struct redis_rig *)rig;
     struct bus *bus = NULL;
-    const char *why = "";
-    if (bus_redis_new(r->loop, &r->conf, id, life, &bus, &why) != STATUS_OK)
+    char why[512] = "";
+    if (bus_redis_new(r->loop, &r->conf, id, life, &bus, why, sizeof(why)) != STATUS_OK)
         fail_msg("%s", why);
     return bus;
 }
@@ -73,6 +73,9 @@ void redis_rig_start_elsewhere(struct redis_rig *r, uint32_t lease_ms)
     r->conf.redis.url = r->url;
     r->conf.redis.prefix = (char *)"test";
     r->conf.redis.tls_ca = (char *)"";
+    r->conf.redis.tls_cert = (char *)"";
+    r->conf.redis.tls_key = (char *)"";
+    r->conf.redis.tls_name = (char *)"";
     assert_int_equal(loop_new(&r->loop), STATUS_OK);
     loop_at_turn_end(r->loop, on_turn_end, r);
     r->timer = loop_timer_new(r->loop, on_timer, r);

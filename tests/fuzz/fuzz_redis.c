@@ -52,9 +52,9 @@ static struct conf *conf_of(unsigned shape, unsigned replicas)
 
 static void start(struct conf *conf)
 {
-    const char *why = NULL;
+    char why[512];
     wire_start("n0");
-    if (bus_redis_new(NULL, conf, "n0", clock_unix_ms(), &bus, &why) != STATUS_OK)
+    if (bus_redis_new(NULL, conf, "n0", clock_unix_ms(), &bus, why, sizeof(why)) != STATUS_OK)
         abort();
     ends_hub_start(&node, conf, "n0", clock_unix_ms(), bus);
 }
