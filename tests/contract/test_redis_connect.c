@@ -290,13 +290,13 @@ static void make_certificates(struct certificate *c)
     snprintf(c->other, sizeof(c->other), "%s/other.crt", c->folder);
 }
 
-static void start_tls(const struct certificate *c, char port[8])
+static void start_tls(const struct certificate *c, const char *auth_clients, char port[8])
 {
     redis_server_kill(&r.server);
     snprintf(port, 8, "%u", redis_server_free_port());
     const char *const extra[] = {"--tls-port",         port,   "--tls-cert-file",    c->cert,
                                  "--tls-key-file",     c->key, "--tls-ca-cert-file", c->ca,
-                                 "--tls-auth-clients", "no"};
+                                 "--tls-auth-clients", auth_clients};
     memcpy(r.server.extra, extra, sizeof(extra));
     redis_server_start(&r.server);
 }
@@ -307,7 +307,7 @@ static void tls_wants_the_authority_and_the_host(void **state)
     struct certificate c;
     char port[8];
     make_certificates(&c);
-    start_tls(&c, port);
+    start_tls(&c, "no", port);
     snprintf(r.url, sizeof(r.url), "rediss://127.0.0.1:%s", port);
     r.conf.redis.tls_ca = c.other;
     assert_never_connects();
@@ -331,6 +331,40 @@ static void tls_wants_the_authority_and_the_host(void **state)
     const struct seen *seen = rig_wait(a, SEEN_PUSH, ENVELOPE_PUSH);
     assert_int_equal(seen->items[0].id_len, sizeof(large) - 1);
     assert_memory_equal(seen->items[0].id, large, sizeof(large) - 1);
+    run("rm -r %s", c.folder);
+}
+
+static void tls_shows_our_certificate_where_the_server_asks_for_one(void **state)
+{
+    (void)state;
+    struct certificate c;
+    char port[8];
+    make_certificates(&c);
+    start_tls(&c, "yes", port);
+    snprintf(r.url, sizeof(r.url), "rediss://127.0.0.1:%s", port);
+    r.conf.redis.tls_ca = c.ca;
+    assert_never_connects();
+    r.conf.redis.tls_cert = c.cert;
+    r.conf.redis.tls_key = c.key;
+    r.conf.node.lease_ms = 10000;
+    works(rig_peer(&r.rig, "a"));
+    run("rm -r %s", c.folder);
+}
+
+static void tls_expects_the_name_that_is_set(void **state)
+{
+    (void)state;
+    struct certificate c;
+    char port[8];
+    make_certificates(&c);
+    start_tls(&c, "no", port);
+    snprintf(r.url, sizeof(r.url), "rediss://localhost.:%s", port);
+    r.conf.redis.tls_ca = c.ca;
+    r.conf.redis.tls_name = (char *)"redis.test";
+    assert_never_connects();
+    r.conf.redis.tls_name = (char *)"127.0.0.1";
+    r.conf.node.lease_ms = 10000;
+    works(rig_peer(&r.rig, "a"));
     run("rm -r %s", c.folder);
 }
 
@@ -371,6 +405,8 @@ int main(void)
         CONNECT(a_server_that_is_no_redis_is_left_and_tried_again),
         CONNECT(a_server_that_accepts_and_is_silent_is_left_and_tried_again),
         CONNECT(tls_wants_the_authority_and_the_host),
+        CONNECT(tls_shows_our_certificate_where_the_server_asks_for_one),
+        CONNECT(tls_expects_the_name_that_is_set),
         CONNECT(what_can_not_be_used_is_said_at_the_start),
     };
     return cmocka_run_group_tests_name("bus_redis_connect", tests, NULL, NULL);
