@@ -7,7 +7,7 @@ _vinhubctl_ids() { # what: nodes or sessions
     local i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
-            --admin | --redis | --prefix | --ca | --token-file)
+            --admin | --redis | --prefix | --ca | --cert | --key | --tls-name | --token-file)
                 where+=("${COMP_WORDS[i]}" "${COMP_WORDS[i + 1]-}")
                 ((i++))
                 ;;
@@ -19,10 +19,10 @@ _vinhubctl_ids() { # what: nodes or sessions
 _vinhubctl() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
     local commands='nodes sessions session top tail publish drain close'
-    local options='--admin --redis --prefix --ca --token-file --json --version --help'
+    local options='--admin --redis --prefix --ca --cert --key --tls-name --token-file --json --version --help'
     COMPREPLY=()
     case $before in
-        --token-file | --ca)
+        --token-file | --ca | --cert | --key)
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return
             ;;
