@@ -24,10 +24,13 @@
 /* An answer serves all who ask for so long: a backend with thousands of sessions comes back to some
  * questions a second. */
 #define FRESH_MS 250
-/* So long a name server is waited for where addresses are known, and for the addresses of the other
- * family where one has been answered (RFC 8305 section 3 has 50 ms for programs with a user). */
-#define KNOWN_WAIT_MS  250
-#define FAMILY_WAIT_MS 250
+/* So long a name server is waited for where addresses are known. */
+#define KNOWN_WAIT_MS 250
+/* And for the other family where one has been answered (RFC 8305 section 3 has 50 ms for programs
+ * with a user): for IPv4 so long that a question that was lost is asked again, since many machines
+ * can't use IPv6, whatever name servers say. */
+#define V6_WAIT_MS 250
+#define V4_WAIT_MS 1500
 /* What was found stays usable (RFC 8767 section 5 advises one to three days). */
 #define KNOWN_MS ((uint64_t)24 * 3600 * 1000)
 /* Who asked hears by then; the lookup goes on for the next. */
@@ -430,8 +433,8 @@ static void on_dns(void *ctx, const struct dns_answer *answer)
     struct question *v4 = &name->families[V4], *v6 = &name->families[V6];
     if (!v4->answered || !v6->answered) {
         if (settles(v4, V4) || settles(v6, V6))
-            timer_start(&name->resolver->timers, &name->timer, clock_boot_ms() + FAMILY_WAIT_MS,
-                        on_family_due);
+            timer_start(&name->resolver->timers, &name->timer,
+                        clock_boot_ms() + (v4->answered ? V6_WAIT_MS : V4_WAIT_MS), on_family_due);
     } else if (v4->answer.outcome == DNS_FOUND || v6->answer.outcome == DNS_FOUND) {
         found_by_servers(name);
     } else if (v4->answer.outcome == DNS_TROUBLE ||

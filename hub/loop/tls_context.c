@@ -23,7 +23,11 @@ struct tls_context {
     char *files[FILES]; /* of a client; "" where there is none */
     char *name;
     const char *name_setting, *cert_setting; /* "": there is none */
-    struct timespec changed_at[FILES];
+    struct stamp {
+        struct timespec changed_at;
+        dev_t device;
+        ino_t inode;
+    } stamps[FILES]; /* of what was read last */
 };
 
 /* Hangs on an SSL_CTX, which may outlive the context. */
@@ -399,13 +403,17 @@ static SSL_CTX *read_client(const struct tls_context *context, char *why, size_t
     return NULL;
 }
 
-/* When the files were changed last, as far as that can be seen. */
-static void note_changes(const struct tls_context *context, struct timespec changed_at[FILES])
+/* What shows that a file is another one: Kubernetes swaps a link to the folder of all of them. */
+static void note_changes(const struct tls_context *context, struct stamp stamps[FILES])
 {
+    memset(stamps, 0, FILES * sizeof(*stamps)); /* compared as bytes */
     for (size_t i = 0; i < FILES; i++) {
         struct stat file;
-        bool is_there = context->files[i][0] != '\0' && stat(context->files[i], &file) == 0;
-        changed_at[i] = is_there ? file.st_mtim : (struct timespec){0};
+        if (context->files[i][0] == '\0' || stat(context->files[i], &file) != 0)
+            continue;
+        stamps[i].changed_at = file.st_mtim;
+        stamps[i].device = file.st_dev;
+        stamps[i].inode = file.st_ino;
     }
 }
 
@@ -413,11 +421,11 @@ static void note_changes(const struct tls_context *context, struct timespec chan
  * one has changed, too. */
 static void freshen(struct tls_context *context)
 {
-    struct timespec changed_at[FILES];
-    note_changes(context, changed_at);
-    if (memcmp(changed_at, context->changed_at, sizeof(changed_at)) == 0)
+    struct stamp stamps[FILES];
+    note_changes(context, stamps);
+    if (memcmp(stamps, context->stamps, sizeof(stamps)) == 0)
         return;
-    memcpy(context->changed_at, changed_at, sizeof(changed_at));
+    memcpy(context->stamps, stamps, sizeof(stamps));
     char why[TLS_WHY_BYTES];
     SSL_CTX *ssl = read_client(context, why, sizeof(why));
     if (!ssl) {
@@ -447,7 +455,7 @@ enum status tls_context_client(const struct tls_client *client, struct tls_conte
     context->name = copy_text(client->name);
     context->name_setting = text_or_none(client->name_setting);
     context->cert_setting = text_or_none(client->cert_setting);
-    note_changes(context, context->changed_at);
+    note_changes(context, context->stamps);
     context->ssl = read_client(context, why, why_len);
     if (!context->ssl) {
         tls_context_free(context);

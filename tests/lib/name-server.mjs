@@ -73,7 +73,7 @@ function record(owner, type, data) {
 
 /**
  * A server that answers with what `behave` returns for {name, type, tcp, edns}: null or false: nothing; {addresses, cname, rcode,
- * truncated, after (ms), id (added to the right one), question (another name)}. `asked` has the questions, names as they came.
+ * truncated, after (ms), id (added to the right one), question and owner (another name there)}. `asked` has the questions, names as they came.
  */
 export class NameServer {
   static async start(t, behave) {
@@ -123,9 +123,9 @@ export class NameServer {
     else send(reply)
   }
 
-  reply(packet, end, { name, type, tcp }, { addresses = [], cname, rcode = 0, truncated, id = 0, question }) {
+  reply(packet, end, { name, type, tcp }, { addresses = [], cname, owner, rcode = 0, truncated, id = 0, question }) {
     const fit = type === 'A' || type === 'AAAA' ? addresses.filter((address) => address.includes(':') === (type === 'AAAA')) : []
-    let records = fit.map((address) => record(cname ?? name, type, addressBytes(address)))
+    let records = fit.map((address) => record(cname ?? owner ?? name, type, addressBytes(address)))
     if (cname) records.unshift(record(name, 'CNAME', nameBytes(cname)))
     const cut = truncated && !tcp
     if (cut) records = records.slice(0, 10)

@@ -284,6 +284,24 @@ static void changed_files_serve_the_next_connection(void **state)
     tls_context_free(trust);
 }
 
+/* As Kubernetes replaces a secret: the folder behind a link, with the times of the files kept. */
+static void a_folder_that_is_swapped_serves_the_next_connection(void **state)
+{
+    (void)state;
+    struct tls_context *trust = NULL;
+    char why[TLS_WHY_BYTES];
+    run("mkdir one two && cp root.pem one/ca && cp stranger.pem two/ca && "
+        "touch -d @1700000000 one/ca two/ca && ln -s one data && ln -s data/ca ca");
+    struct tls_client client = trusting("ca");
+    assert_int_equal(tls_context_client(&client, &trust, why, sizeof(why)), STATUS_OK);
+    assert_true(accepts(trust, "names", "a.test"));
+    run("ln -s two next && mv -T next data");
+    assert_false(accepts(trust, "names", "a.test"));
+    assert_true(accepts(trust, "stranger", "a.test"));
+    tls_context_free(trust);
+    run("rm -r one two data ca");
+}
+
 static void an_end_in_order_is_told_apart_from_a_cut(void **state)
 {
     (void)state;
@@ -320,6 +338,7 @@ int main(void)
         cmocka_unit_test(a_peer_without_tls_is_named),
         cmocka_unit_test(files_that_can_not_be_used_are_named_with_the_cause),
         cmocka_unit_test(changed_files_serve_the_next_connection),
+        cmocka_unit_test(a_folder_that_is_swapped_serves_the_next_connection),
         cmocka_unit_test(an_end_in_order_is_told_apart_from_a_cut),
     };
     return cmocka_run_group_tests_name("loop_tls", tests, make_certificates, remove_certificates);
