@@ -14,8 +14,9 @@
 #include <stdint.h>
 
 #include "common/status.h"
+#include "common/text.h"
 
-#define CONF_NAME_MAX 64 /* bytes of a service name, node id or prefix (contract section 1) */
+#define CONF_NAME_MAX TEXT_NAME_MAX
 
 enum on_loss { ON_LOSS_FENCE, ON_LOSS_SERVE };
 enum slow_policy { SLOW_CLOSE, SLOW_DROP_OLDEST, SLOW_LATEST };

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "common/address.h"
 #include "common/base64.h"
 #include "common/conf_syntax.h"
 #include "common/redis_url.h"
@@ -162,7 +163,7 @@ static void check_clients(struct conf_loader *loader)
 static void check_admin(struct conf_loader *loader)
 {
     const struct conf *conf = loader->conf;
-    if (!conf_is_loopback(conf->admin.address) && *conf->admin.token == '\0' &&
+    if (!address_is_loopback(conf->admin.address) && *conf->admin.token == '\0' &&
         !conf->admin.allow_open)
         conf_mistake(
             loader, conf_origin(loader, "admin.address"), "admin.address",

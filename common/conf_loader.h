@@ -1,8 +1,8 @@
 /*
  * A configuration while it is read: its values, where each came from, and what was found wrong.
  *
- * conf_yaml.c fills it from the file, conf.c from environment and command line, conf_check.c looks
- * at the whole.
+ * conf_yaml.c fills it from the file, conf_environment.c from the environment, conf_load.c from the
+ * command line; conf_check.c looks at the whole.
  */
 #ifndef VINHUB_COMMON_CONF_LOADER_H
 #define VINHUB_COMMON_CONF_LOADER_H
@@ -27,6 +27,8 @@ struct conf_loader {
     bool services_refused; /* a mistake kept some from the list: that it is empty is no other one */
     struct conf_where where[CONF_ROWS_MAX];            /* by row of conf_rows */
     struct conf_where (*service_where)[CONF_ROWS_MAX]; /* by service, by row of conf_service_rows */
+    char **sources; /* names of variables, which places and findings point to while it is read */
+    size_t sources_len;
 };
 
 /* A mistake: "source:line: key: text". */
@@ -40,9 +42,20 @@ void conf_warning(struct conf_loader *loader, struct conf_where where, const cha
 /* Sets one value and remembers where it came from; tells of a mistake under key. */
 void conf_assign(struct conf_loader *loader, struct conf_where where, const struct conf_row *row,
                  void *base, struct conf_where *origin, const char *key, const char *text);
+/* The same for a row of conf_rows by its key; source is no file. */
+void conf_assign_named(struct conf_loader *loader, const char *source, const char *key,
+                       const char *text);
+/* Adds an item to a map: of headers once each, with ${NAME} in the value replaced from the
+ * environment. Tells of a mistake under key, and of no value. */
+void conf_assign_pair(struct conf_loader *loader, struct conf_where where,
+                      const struct conf_row *row, void *base, const char *key, const char *name,
+                      const char *value);
 /* A mistake about one value: what the row allows, and what was there (unless secret). */
 void conf_refuse_value(struct conf_loader *loader, struct conf_where where,
                        const struct conf_row *row, const char *key, const char *got);
+/* The text with the credentials of a URL in it, all in front of the last '@', as "***". The caller
+ * frees. */
+char *conf_hide_credentials(const char *text);
 /* A mistake: there is no such key. Says which of the rows' parts below prefix ("history.") are
  * allowed instead, and which is the nearest to name ("sise"). conf_unknown_key.c. */
 void conf_refuse_key(struct conf_loader *loader, struct conf_where where, const char *key,
@@ -50,6 +63,11 @@ void conf_refuse_key(struct conf_loader *loader, struct conf_where where, const 
 
 /* A new service with defaults at the end of the list. Its index. */
 size_t conf_add_service(struct conf_loader *loader, struct conf_where where);
+/* "NAME=URL" of environment or command line: adds the service where it is not there. A text of
+ * another form is left to conf_assign_service. */
+void conf_declare_service(struct conf_loader *loader, const char *source, const char *text);
+/* The same, and gives the service that URL; tells of a mistake. */
+void conf_assign_service(struct conf_loader *loader, const char *source, const char *text);
 /* Where a row of conf_rows was set; without source where it has its default. */
 struct conf_where conf_origin(const struct conf_loader *loader, const char *key);
 /* The same for a row of the service at that index; where it has its default, where the service
@@ -66,6 +84,10 @@ const char *conf_service_key(const struct conf_loader *loader, size_t service, c
 /* Reads loader->file. False where it could not be read as YAML: to look at the whole makes no sense
  * then. */
 bool conf_read_yaml(struct conf_loader *loader);
+/* Declares the services of VINHUB_SERVICES. */
+void conf_declare_environment(struct conf_loader *loader);
+/* Reads the VINHUB_ variables. All services have been declared before. */
+void conf_read_environment(struct conf_loader *loader);
 /* Reads the files of secrets and keys that the configuration names, and checks what no row can
  * check alone. */
 void conf_check(struct conf_loader *loader);

@@ -105,13 +105,17 @@ static void print_cell(const char *text, FILE *out)
     }
 }
 
-static void print_row(const struct conf_row *row, const char *prefix, bool reload, FILE *out)
+static void print_row(const struct conf_row *row, const char *prefix, const char *variable_prefix,
+                      bool reload, FILE *out)
 {
+    char variable[CONF_VARIABLE_MAX];
     const char *standard = *row->standard == '\0' ? "\"\"" : row->standard;
-    if (row->kind == CONF_TEXT && row->min > 0 && *row->standard == '\0')
-        fprintf(out, "| `%s%s` | required | ", prefix, row->key);
-    else {
-        fprintf(out, "| `%s%s` | `", prefix, row->key);
+    conf_row_variable(row, variable);
+    fprintf(out, "| `%s%s` | `VINHUB__%s%s` | ", prefix, row->key, variable_prefix, variable);
+    if (row->kind == CONF_TEXT && row->min > 0 && *row->standard == '\0') {
+        fputs("required | ", out);
+    } else {
+        fputc('`', out);
         print_cell(standard, out);
         fputs("` | ", out);
     }
@@ -123,11 +127,12 @@ char *conf_markdown(void)
 {
     struct text_stream stream;
     stream_open(&stream);
-    fputs("| key | default | meaning | SIGHUP |\n| --- | --- | --- | --- |\n", stream.out);
+    fputs("| key | variable | default | meaning | SIGHUP |\n| --- | --- | --- | --- | --- |\n",
+          stream.out);
     for (const struct conf_row *row = conf_rows; row->key != NULL; row++)
-        print_row(row, "", row->flags & CONF_RELOAD, stream.out);
+        print_row(row, "", "", row->flags & CONF_RELOAD, stream.out);
     for (const struct conf_row *row = conf_service_rows; row->key != NULL; row++)
-        print_row(row, "services[].", true, stream.out);
+        print_row(row, "services[].", "SERVICES__NAME__", true, stream.out);
     return stream_close(&stream);
 }
 

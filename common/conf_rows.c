@@ -1,7 +1,9 @@
 #include "common/conf_rows.h"
 
+#include <assert.h>
 #include <string.h>
 
+#include "common/address.h"
 #include "common/conf_syntax.h"
 
 #define AT(member)          .offset = offsetof(struct conf, member)
@@ -27,7 +29,8 @@ const struct conf_row conf_rows[] = {
      .meaning = "How long clients are let go over on SIGTERM."},
 
     {"listen.address", CONF_TEXT, 0, AT(listen.address), .standard = "0.0.0.0:8080",
-     .check = conf_is_address, .allowed = ADDRESS_FORM, .meaning = "Where browsers connect."},
+     .check = address_is_host_and_port, .allowed = ADDRESS_FORM,
+     .meaning = "Where browsers connect."},
     {"listen.tls_cert", CONF_TEXT, CONF_RELOAD, AT(listen.tls_cert), .standard = "",
      .meaning = "PEM file of the certificate chain. Empty: no TLS."},
     {"listen.tls_key", CONF_TEXT, CONF_RELOAD, AT(listen.tls_key), .standard = "",
@@ -36,13 +39,14 @@ const struct conf_row conf_rows[] = {
      .meaning = "Require the PROXY protocol header (v1, v2), believed from trusted_proxies (empty: "
                 "from every peer)."},
     {"listen.trusted_proxies", CONF_LIST, CONF_RELOAD, AT(listen.trusted_proxies),
-     LEN(listen.trusted_proxies_len), .standard = "[]", .check = conf_is_network,
+     LEN(listen.trusted_proxies_len), .standard = "[]", .check = address_is_network,
      .allowed = "an address or CIDR, as 10.0.0.0/8 or ::1",
      .meaning = "Proxies whose X-Forwarded-For counts: the rightmost address in it that is not "
                 "trusted is the client's."},
 
     {"admin.address", CONF_TEXT, 0, AT(admin.address), .standard = "127.0.0.1:9600",
-     .check = conf_is_address, .allowed = ADDRESS_FORM, .meaning = "Where the admin port listens."},
+     .check = address_is_host_and_port, .allowed = ADDRESS_FORM,
+     .meaning = "Where the admin port listens."},
     {"admin.token", CONF_TEXT, CONF_SECRET, AT(admin.token), .standard = "",
      .check = conf_is_printable, .allowed = "printable ASCII without spaces",
      .meaning = "What `Authorization: Bearer` must hold. Better from VINHUB_ADMIN_TOKEN."},
@@ -62,7 +66,7 @@ const struct conf_row conf_rows[] = {
      .meaning = "PEM file of the hub's own certificate chain, for a Redis that asks for one."},
     {"redis.tls_key", CONF_TEXT, 0, AT(redis.tls_key), .standard = "",
      .meaning = "PEM file of its key."},
-    {"redis.tls_name", CONF_TEXT, 0, AT(redis.tls_name), .standard = "", .check = conf_is_host,
+    {"redis.tls_name", CONF_TEXT, 0, AT(redis.tls_name), .standard = "", .check = address_is_host,
      .allowed = "a host name or an address",
      .meaning = "The name in the server's certificate. Empty: the host connected to."},
     {"redis.sentinel_user", CONF_TEXT, 0, AT(redis.sentinel_user), .standard = "",
@@ -221,8 +225,30 @@ const struct conf_row *conf_row_find(const struct conf_row *rows, const char *ke
     return NULL;
 }
 
+bool conf_rows_have_parent(const struct conf_row *rows, const char *path)
+{
+    size_t len = strlen(path);
+    for (const struct conf_row *row = rows; row->key != NULL; row++) {
+        if (strncmp(row->key, path, len) == 0 && row->key[len] == '.')
+            return true;
+    }
+    return false;
+}
+
 const char *conf_row_name(const struct conf_row *row)
 {
     const char *dot = strrchr(row->key, '.');
     return dot == NULL ? row->key : dot + 1;
+}
+
+void conf_row_variable(const struct conf_row *row, char out[CONF_VARIABLE_MAX])
+{
+    size_t n = 0;
+    for (const char *c = row->key; *c != '\0'; c++) {
+        assert(n + 3 < CONF_VARIABLE_MAX);
+        if (*c == '.')
+            out[n++] = '_';
+        out[n++] = *c == '.' ? '_' : *c >= 'a' && *c <= 'z' ? (char)(*c - 'a' + 'A') : *c;
+    }
+    out[n] = '\0';
 }

@@ -57,6 +57,11 @@ extern const size_t conf_rows_len, conf_service_rows_len;
 
 /* The row of that key among rows, or NULL. */
 const struct conf_row *conf_row_find(const struct conf_row *rows, const char *key);
+/* The key as it stands in a variable's name: "CLIENTS__PING__EVERY". */
+#define CONF_VARIABLE_MAX 128
+void conf_row_variable(const struct conf_row *row, char out[CONF_VARIABLE_MAX]);
+/* Whether some row's key goes on below path: true for "clients.ping". */
+bool conf_rows_have_parent(const struct conf_row *rows, const char *path);
 /* The last part of a key: "every" of "clients.ping.every". */
 const char *conf_row_name(const struct conf_row *row);
 

@@ -1,11 +1,10 @@
 #include "common/conf_syntax.h"
 
-#include <arpa/inet.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "common/address.h"
 #include "common/redis_url.h"
 #include "common/text.h"
 #include "common/url.h"
@@ -30,126 +29,6 @@ bool conf_is_printable(const char *text)
     return true;
 }
 
-static bool is_ip4(const char *text)
-{
-    struct in_addr address;
-    return inet_pton(AF_INET, text, &address) == 1;
-}
-
-static bool is_ip6(const char *text)
-{
-    struct in6_addr address;
-    return inet_pton(AF_INET6, text, &address) == 1;
-}
-
-/* A host name, or an IPv4 address: what is all digits and dots has to be a right one. */
-static bool is_host(const char *text)
-{
-    size_t len = strlen(text);
-    if (len == 0 || len > 253 || text[0] == '.' || text[0] == '-')
-        return false;
-    for (size_t i = 0; i < len; i++) {
-        if (!is_alphanumeric(text[i]) && text[i] != '.' && text[i] != '-' && text[i] != '_')
-            return false;
-    }
-    return strspn(text, "0123456789.") < len || is_ip4(text);
-}
-
-bool conf_is_host(const char *text)
-{
-    return is_host(text) || is_ip6(text);
-}
-
-static bool is_port(const char *text)
-{
-    size_t digits = strspn(text, "0123456789");
-    return digits > 0 && digits <= 5 && text[digits] == '\0' &&
-           strtoul(text, NULL, 10) <= UINT16_MAX;
-}
-
-/* Cuts "host:port" or "[v6]:port" in place at the last colon; false where it has none. */
-static bool cut_port(char *text, char **host, char **port)
-{
-    char *colon = strrchr(text, ':');
-    if (colon == NULL)
-        return false;
-    *colon = '\0';
-    *host = text;
-    *port = colon + 1;
-    return true;
-}
-
-/* Takes the brackets off in place; false where there are none or they hold no IPv6 address. */
-static bool cut_brackets(char **host)
-{
-    size_t len = strlen(*host);
-    if (len < 2 || (*host)[0] != '[' || (*host)[len - 1] != ']')
-        return false;
-    (*host)[len - 1] = '\0';
-    (*host)++;
-    return is_ip6(*host);
-}
-
-static bool copy_into(const char *text, char out[320])
-{
-    size_t len = strlen(text);
-    if (len >= 320)
-        return false;
-    memcpy(out, text, len + 1);
-    return true;
-}
-
-bool conf_is_address(const char *text)
-{
-    char copy[320], *host, *port;
-    if (!copy_into(text, copy) || !cut_port(copy, &host, &port) || !is_port(port))
-        return false;
-    return cut_brackets(&host) || is_host(host);
-}
-
-bool conf_is_loopback_host(const char *host, size_t len)
-{
-    char text[INET6_ADDRSTRLEN];
-    if (len == 9 && strncasecmp(host, "localhost", len) == 0)
-        return true;
-    if (len >= sizeof(text))
-        return false;
-    memcpy(text, host, len);
-    text[len] = '\0';
-    struct in_addr four;
-    struct in6_addr six;
-    if (inet_pton(AF_INET, text, &four) == 1)
-        return ntohl(four.s_addr) >> 24 == 127;
-    return inet_pton(AF_INET6, text, &six) == 1 &&
-           memcmp(&six, &in6addr_loopback, sizeof(six)) == 0;
-}
-
-bool conf_is_loopback(const char *text)
-{
-    char copy[320], *host, *port;
-    if (!copy_into(text, copy) || !cut_port(copy, &host, &port))
-        return false;
-    cut_brackets(&host);
-    return conf_is_loopback_host(host, strlen(host));
-}
-
-bool conf_is_network(const char *text)
-{
-    char copy[320];
-    if (!copy_into(text, copy))
-        return false;
-    char *slash = strchr(copy, '/');
-    if (slash == NULL)
-        return is_ip4(copy) || is_ip6(copy);
-    *slash = '\0';
-    const char *bits = slash + 1;
-    size_t digits = strspn(bits, "0123456789");
-    if (digits == 0 || digits > 3 || bits[digits] != '\0')
-        return false;
-    return (is_ip4(copy) && strtoul(bits, NULL, 10) <= 32) ||
-           (is_ip6(copy) && strtoul(bits, NULL, 10) <= 128);
-}
-
 static bool is_scheme(const char *text, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
@@ -165,18 +44,20 @@ bool conf_is_origin_rule(const char *text)
     const char *scheme_end = strstr(text, "://");
     if (scheme_end != NULL && !is_scheme(text, (size_t)(scheme_end - text)))
         return false;
-    if (!copy_into(scheme_end == NULL ? text : scheme_end + 3, copy))
+    const char *authority = scheme_end == NULL ? text : scheme_end + 3;
+    size_t len = strlen(authority);
+    if (len >= sizeof(copy))
         return false;
+    memcpy(copy, authority, len + 1);
 
-    size_t len = strlen(copy);
     bool ends_in_bracket = len > 0 && copy[len - 1] == ']';
-    if (!ends_in_bracket && cut_port(copy, &host, &port) && !is_port(port))
+    if (!ends_in_bracket && address_cut_port(copy, &host, &port) && !address_is_port(port))
         return false;
     if (host[0] == '[')
-        return cut_brackets(&host);
+        return address_cut_brackets(&host);
     if (strncmp(host, "*.", 2) == 0)
         host += 2;
-    return is_host(host);
+    return address_is_name(host);
 }
 
 /* What else clients send: apps and opened files have origins of their own ("file://",

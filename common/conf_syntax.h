@@ -1,5 +1,6 @@
 /*
- * The forms that single values of the configuration have: addresses, networks, origins, headers.
+ * The forms that single values of the configuration have: names, origins, headers, URLs
+ * (addresses are in address.h).
  *
  * Each answers yes or no to one text; conf_rows.c says in words what it allows.
  */
@@ -10,13 +11,7 @@
 #include <stddef.h>
 
 bool conf_is_name(const char *text);
-bool conf_is_host(const char *text); /* a host name, or an address of either family, no brackets */
 bool conf_is_printable(const char *text); /* no control bytes, no spaces, ASCII */
-bool conf_is_address(
-    const char *text); /* "host:port", "[v6]:port"; port 0 is the kernel's choice */
-bool conf_is_loopback(const char *text); /* of an address: 127.0.0.0/8, ::1 or localhost */
-bool conf_is_loopback_host(const char *host, size_t len);
-bool conf_is_network(const char *text); /* an address or CIDR, both families */
 bool conf_is_origin(
     const char *text); /* an item of origins: a rule, or what a client sends as it is */
 bool conf_is_origin_rule(

@@ -53,17 +53,6 @@ static bool is_null(const yaml_node_t *node)
            strcmp(text_of(node), "null") == 0;
 }
 
-/* Whether some row's key goes on below path. */
-static bool is_parent(const struct conf_row *rows, const char *path)
-{
-    size_t len = strlen(path);
-    for (const struct conf_row *row = rows; row->key != NULL; row++) {
-        if (strncmp(row->key, path, len) == 0 && row->key[len] == '.')
-            return true;
-    }
-    return false;
-}
-
 /* ---- values ---- */
 
 static void read_list(const struct scope *scope, const struct conf_row *row, const char *key,
@@ -82,77 +71,6 @@ static void read_list(const struct scope *scope, const struct conf_row *row, con
         if (text == NULL || conf_value_add(row, scope->base, text) != STATUS_OK)
             conf_refuse_value(loader, where_of(loader, child), row, key, text);
     }
-}
-
-/* The variable at text ("${NAME}..."), its name copied to out; NULL where the form is not right. */
-static const char *variable_name(const char *text, char out[CONF_KEY_MAX])
-{
-    size_t len = strspn(text + 2,
-                        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_");
-    if (len == 0 || len >= CONF_KEY_MAX || text[2 + len] != '}')
-        return NULL;
-    memcpy(out, text + 2, len);
-    out[len] = '\0';
-    return text + 2 + len + 1;
-}
-
-/* The value with each ${NAME} replaced from the environment; NULL after a mistake. The caller
- * frees. */
-static char *expand(const struct scope *scope, struct conf_where where, const char *key,
-                    const char *value)
-{
-    char *text = NULL, name[CONF_KEY_MAX];
-    size_t size = 0;
-    FILE *out = open_memstream(&text, &size);
-    if (out == NULL)
-        abort();
-    bool fits = true;
-    while (fits && *value != '\0') {
-        if (strncmp(value, "${", 2) != 0) {
-            fputc(*value++, out);
-            continue;
-        }
-        const char *rest = variable_name(value, name);
-        const char *content = rest == NULL ? NULL : getenv(name);
-        if (rest == NULL)
-            conf_mistake(scope->loader, where, key, "a variable is ${NAME} with A-Z a-z 0-9 _");
-        else if (content == NULL)
-            conf_mistake(scope->loader, where, key, "the environment variable %s is not set", name);
-        else
-            fputs(content, out);
-        fits = content != NULL;
-        value = rest;
-    }
-    if (fclose(out) != 0)
-        abort();
-    if (!fits) {
-        free(text);
-        return NULL;
-    }
-    return text;
-}
-
-static bool has_equal_header(const struct conf_pair *pairs, size_t len, const char *name)
-{
-    for (size_t i = 0; i < len; i++) {
-        if (strcasecmp(pairs[i].name, name) == 0)
-            return true;
-    }
-    return false;
-}
-
-static void add_header(const struct scope *scope, const struct conf_row *row, const char *key,
-                       struct conf_where where, const char *name, const char *value)
-{
-    const struct service *service = scope->base;
-    if (has_equal_header(service->headers, service->headers_len, name)) {
-        conf_mistake(scope->loader, where, key, "the header %s is there twice", name);
-        return;
-    }
-    char *expanded = expand(scope, where, key, value);
-    if (expanded != NULL && conf_value_add_pair(row, scope->base, name, expanded) != STATUS_OK)
-        conf_refuse_value(scope->loader, where, row, key, name); /* the value may be secret */
-    free(expanded);
 }
 
 static bool check_duplicates(const struct scope *scope, const yaml_node_t *mapping,
@@ -177,10 +95,9 @@ static void read_pairs(const struct scope *scope, const struct conf_row *row, co
         if (name == NULL || value == NULL)
             conf_mistake(loader, where_of(loader, key_node), key,
                          "a name and a text are wanted, as {name: value}");
-        else if (row->flags & CONF_SECRET)
-            add_header(scope, row, key, where_of(loader, key_node), name, value);
-        else if (conf_value_add_pair(row, scope->base, name, value) != STATUS_OK)
-            conf_refuse_value(loader, where_of(loader, key_node), row, key, name);
+        else
+            conf_assign_pair(loader, where_of(loader, key_node), row, scope->base, key, name,
+                             value);
     }
 }
 
@@ -269,7 +186,7 @@ static void read_mapping(const struct scope *scope, const char *prefix, yaml_nod
             read_value(scope, row, value);
         } else if (scope->rows == conf_rows && strcmp(path, "services") == 0) {
             read_services(scope->loader, scope->document, value);
-        } else if (!is_parent(scope->rows, path)) {
+        } else if (!conf_rows_have_parent(scope->rows, path)) {
             conf_refuse_key(scope->loader, where_of(scope->loader, key), full, scope->rows, prefix,
                             name);
         } else if (value->type == YAML_MAPPING_NODE) {

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/conf_syntax.h"
+#include "common/address.h"
 #include "common/text.h"
 
 struct scheme {
@@ -75,16 +75,6 @@ static enum status read_number(const char *from, const char *to, uint32_t max, u
     return STATUS_OK;
 }
 
-static bool is_host_text(const char *text)
-{
-    char address[sizeof(((struct redis_host *)0)->name) + 3];
-    size_t len = strlen(text);
-    if (len == 0 || len + 3 > sizeof(address))
-        return false;
-    snprintf(address, sizeof(address), "%s:1", text);
-    return conf_is_address(address);
-}
-
 static enum status read_host(const char *from, const char *to, uint16_t default_port,
                              struct redis_host *host)
 {
@@ -111,7 +101,7 @@ static enum status read_host(const char *from, const char *to, uint16_t default_
     host->name[name_end - name] = '\0';
     host->port = (uint16_t)port;
     struct in6_addr six;
-    bool fits = bracket ? inet_pton(AF_INET6, host->name, &six) == 1 : is_host_text(host->name);
+    bool fits = bracket ? inet_pton(AF_INET6, host->name, &six) == 1 : address_is_name(host->name);
     return fits ? STATUS_OK : STATUS_INVALID;
 }
 
@@ -210,7 +200,7 @@ void redis_url_channel_prefix(const struct redis_url *url, const char *prefix, c
 bool redis_url_is_loopback(const struct redis_url *url)
 {
     for (size_t i = 0; i < url->hosts_len; i++) {
-        if (!conf_is_loopback_host(url->hosts[i].name, strlen(url->hosts[i].name)))
+        if (!address_is_loopback_host(url->hosts[i].name, strlen(url->hosts[i].name)))
             return false;
     }
     return true;

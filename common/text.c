@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/conf.h"
-
 struct unit {
     const char *name;
     uint64_t factor;
@@ -95,7 +93,7 @@ static bool is_name_byte(char c)
 
 bool text_is_name(const char *text, size_t len)
 {
-    if (len == 0 || len > CONF_NAME_MAX)
+    if (len == 0 || len > TEXT_NAME_MAX)
         return false;
     for (size_t i = 0; i < len; i++) {
         if (!is_name_byte(text[i]))

@@ -10,6 +10,8 @@
 
 #include "common/status.h"
 
+#define TEXT_NAME_MAX 64 /* bytes of a service name, node id or prefix (contract section 1) */
+
 /* "500ms" "5s" "2m" "1h" -> milliseconds. A number without a unit is refused, but for "0". */
 MUST_USE enum status text_duration(const char *text, uint32_t *out_ms);
 /* "256KiB" "1MiB" "100" (bytes). */

@@ -127,6 +127,24 @@ test('--check names file, line, key and what is allowed, and exits 2', async (t)
   assert.deepEqual(wrong, [])
 })
 
+test('--check and the daemon refuse a variable that is no key, and name what is allowed', async () => {
+  const args = ['--service', 'remoteWs=127.0.0.1:1/base']
+  const cases = [['VINHUB__NODE__LAESE', '5s', /node\.laese.*lease/], ['VINHUB__NODE__LEASE', '100ms', /node\.lease.*500ms/],
+    ['VINHUB__SERVICES__OTHER__LINGER', '1s', /REMOTEWS for remoteWs/]]
+  for (const [name, value, allowed] of cases) {
+    for (const more of [['--check'], ['--print-config'], []]) {
+      const { code, err } = await runVinhub([...args, ...more], { env: { [name]: value } })
+      assert.equal(code, 2, err)
+      assert.match(err, new RegExp(`${name}: `))
+      assert.match(err, allowed)
+    }
+  }
+  const { code, out } = await runVinhub([...args, '--print-config'], { env: { VINHUB__SERVICES__REMOTEWS__LINGER: '7s', VINHUB__ORIGINS: 'a.example,b.example' } })
+  assert.equal(code, 0)
+  assert.match(out, /linger: 7s/)
+  assert.match(out, /origins: \["a\.example", "b\.example"\]/)
+})
+
 test('a daemon with a bad file exits 2 before it listens', async (t) => {
   const { code, err } = await runVinhub(['-c', writeConfig(t, 'node:\n  lease: soon\n')])
   assert.equal(code, 2)

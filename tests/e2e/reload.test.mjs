@@ -251,3 +251,14 @@ test('a lowered max_message holds for a message under way', async (t) => {
   await until(() => backend.messages.length === 1, 5000, 'the small one')
   assert.equal(closeCodeOf(small), null)
 })
+
+test('a variable goes before the file on SIGHUP, too, also for a service that comes with it', async (t) => {
+  const backend = await Backend.start(t)
+  const at = (name, linger) => service(backend, { name, upstream: backend.url('/a'), linger })
+  const env = { VINHUB__SERVICES__STAYS__LINGER: '7s', VINHUB__LOG__LEVEL: 'debug' }
+  const hub = await startHub(t, { settings: { services: [at('stays', '1s')] }, env })
+  const said = await reloadWith(hub, { services: [at('stays', '2s')], log: { level: 'error' } })
+  assert.match(said, /reloaded .*changes=0/)
+  const refused = await reloadWith(hub, { services: [at('other', '2s')] })
+  assert.match(refused, /reload_refused .*VINHUB__SERVICES__STAYS__LINGER: services: /)
+})

@@ -16,116 +16,7 @@
 #include "common/conf_rows.h"
 #include "common/redis_url.h"
 #include "conf_pem.h"
-
-#define LEN(array)  (sizeof(array) / sizeof((array)[0]))
-#define ONE_SERVICE "services: [{name: a, upstream: \"h:1/x\"}]\n"
-
-static char folder[64];
-
-static int make_folder(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/test_conf.XXXXXX");
-    return mkdtemp(folder) == NULL ? -1 : 0;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof(command), "rm -r %s", folder);
-    return system(command);
-}
-
-static int clear_environment(void **state)
-{
-    (void)state;
-    static const char *const names[] = {
-        "VINHUB_LISTEN",   "VINHUB_ADMIN",     "VINHUB_REDIS_URL",   "VINHUB_NODE_ID",
-        "VINHUB_SERVICES", "VINHUB_LOG_LEVEL", "VINHUB_ADMIN_TOKEN", "VINHUB_JWT_SECRET"};
-    for (size_t i = 0; i < LEN(names); i++)
-        unsetenv(names[i]);
-    return 0;
-}
-
-/* Writes the text to a file of the test's folder; the path is valid until the eighth call after. */
-static const char *write_file(const char *name, const char *text)
-{
-    static char paths[8][128];
-    static size_t next;
-    char *path = paths[next++ % 8];
-    snprintf(path, sizeof(paths[0]), "%s/%s", folder, name);
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    fputs(text, file);
-    assert_int_equal(fclose(file), 0);
-    return path;
-}
-
-static struct conf_findings findings;
-
-static enum status load(const char *text, const struct conf_overrides *overrides, struct conf **out)
-{
-    return conf_load(text == NULL ? NULL : write_file("vinhub.yaml", text), overrides, &findings,
-                     out);
-}
-
-static void print_findings(void)
-{
-    for (size_t i = 0; i < findings.len; i++)
-        print_message("# %s\n", findings.lines[i]);
-}
-
-static struct conf *load_good(const char *text, const struct conf_overrides *overrides)
-{
-    struct conf *conf = NULL;
-    if (load(text, overrides, &conf) != STATUS_OK) {
-        print_findings();
-        fail_msg("refused:\n%s", text == NULL ? "" : text);
-    }
-    assert_int_equal(findings.errors, 0);
-    conf_findings_fini(&findings);
-    return conf;
-}
-
-static bool has_finding(const char *wanted)
-{
-    for (size_t i = 0; i < findings.len; i++) {
-        if (strstr(findings.lines[i], wanted) != NULL)
-            return true;
-    }
-    return false;
-}
-
-static void assert_finding(const char *wanted)
-{
-    if (has_finding(wanted))
-        return;
-    print_findings();
-    fail_msg("no finding with \"%s\"", wanted);
-}
-
-/* Loads what is wrong in exactly that many ways. */
-static void load_bad(const char *text, const struct conf_overrides *overrides, size_t errors)
-{
-    struct conf *conf = (struct conf *)&folder;
-    if (load(text, overrides, &conf) != STATUS_INVALID)
-        fail_msg("taken:\n%s", text);
-    assert_ptr_equal(conf, &folder);
-    if (findings.errors != errors) {
-        print_findings();
-        fail_msg("%zu errors, not %zu, in:\n%s", findings.errors, errors, text == NULL ? "" : text);
-    }
-    for (size_t i = 0; i < findings.len; i++)
-        assert_null(strchr(findings.lines[i], '\n'));
-}
-
-static void assert_mistake(const char *text, const char *wanted)
-{
-    load_bad(text, NULL, 1);
-    assert_finding(wanted);
-    conf_findings_fini(&findings);
-}
+#include "conf_rig.h"
 
 /* ---- what is read ---- */
 
@@ -570,7 +461,7 @@ static void variables_and_flags_are_named_in_mistakes(void **state)
         {"VINHUB_REDIS_URL", "x", "VINHUB_REDIS_URL: redis.url: "},
         {"VINHUB_NODE_ID", "a b", "VINHUB_NODE_ID: node.id: "},
         {"VINHUB_LOG_LEVEL", "x", "VINHUB_LOG_LEVEL: log.level: "},
-        {"VINHUB_SERVICES", "b", "VINHUB_SERVICES: services: NAME=URL is wanted (got \"b\")"},
+        {"VINHUB_SERVICES", "b", "VINHUB_SERVICES: services: expected NAME=URL, got \"b\""},
         {"VINHUB_SERVICES", "b=c", "VINHUB_SERVICES: services.b.upstream: "},
     };
     for (size_t i = 0; i < LEN(variables); i++) {
@@ -592,7 +483,7 @@ static void variables_and_flags_are_named_in_mistakes(void **state)
     assert_finding("--redis: redis.url: ");
     assert_finding("--node-id: node.id: ");
     assert_finding("--log-level: log.level: ");
-    assert_finding("--service: services: NAME=URL");
+    assert_finding("--service: services: expected NAME=URL");
     conf_findings_fini(&findings);
 }
 
@@ -978,8 +869,10 @@ static void the_table_for_people_has_a_row_for_each_key(void **state)
     for (const char *c = table; *c != '\0'; c++)
         lines += *c == '\n';
     assert_int_equal(lines, 2 + conf_rows_len + conf_service_rows_len);
-    assert_non_null(strstr(table, "| `clients.max_message` | `1MiB` | "));
-    assert_non_null(strstr(table, "| `services[].name` | required | "));
+    assert_non_null(
+        strstr(table, "| `clients.max_message` | `VINHUB__CLIENTS__MAX_MESSAGE` | `1MiB` | "));
+    assert_non_null(
+        strstr(table, "| `services[].name` | `VINHUB__SERVICES__NAME__NAME` | required | "));
     free(table);
     for (const struct conf_row *row = conf_rows; row->key != NULL; row++)
         assert_non_null(row->meaning);

@@ -1,0 +1,152 @@
+/*
+ * What was wrong in a configuration, or worth a warning: lines for people, with the place of the
+ * value. No value that may be secret gets into one.
+ */
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/conf_loader.h"
+
+static void *must(void *allocated)
+{
+    if (allocated == NULL)
+        abort();
+    return allocated;
+}
+
+void conf_findings_fini(struct conf_findings *findings)
+{
+    for (size_t i = 0; i < findings->len; i++)
+        free(findings->lines[i]);
+    free(findings->lines);
+    *findings = (struct conf_findings){0};
+}
+
+void conf_findings_add(struct conf_findings *findings, char *line)
+{
+    findings->lines = must(realloc(findings->lines, (findings->len + 1) * sizeof(char *)));
+    findings->lines[findings->len++] = line;
+}
+
+char *conf_format(const char *format, va_list args)
+{
+    char *text;
+    if (vasprintf(&text, format, args) < 0)
+        abort();
+    return text;
+}
+
+/* Mistakes come first, warnings after them; each in the order they were found. */
+static void insert_finding(struct conf_findings *findings, size_t at, char *line)
+{
+    conf_findings_add(findings, line);
+    memmove(findings->lines + at + 1, findings->lines + at,
+            (findings->len - 1 - at) * sizeof(char *));
+    findings->lines[at] = line;
+}
+
+/* Takes text over. What was got may hold anything; a finding is one line. */
+static void add_finding(struct conf_loader *loader, size_t at, struct conf_where where,
+                        const char *key, const char *kind, char *text)
+{
+    struct conf_findings *findings = loader->findings;
+    const char *file = loader->file != NULL ? loader->file : "configuration";
+    char line[24] = "", *finding;
+    if (where.line > 0)
+        snprintf(line, sizeof(line), ":%zu", where.line);
+    int len = asprintf(&finding, "%s%s: %s%s%s%s", where.source != NULL ? where.source : file, line,
+                       key == NULL ? "" : key, key == NULL ? "" : ": ", kind, text);
+    if (len < 0)
+        abort();
+    free(text);
+    for (char *c = finding; *c != '\0'; c++) {
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = ' ';
+    }
+    insert_finding(findings, at, finding);
+}
+
+void conf_mistake(struct conf_loader *loader, struct conf_where where, const char *key,
+                  const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    add_finding(loader, loader->findings->errors, where, key, "", conf_format(format, args));
+    va_end(args);
+    loader->findings->errors++;
+}
+
+void conf_warning(struct conf_loader *loader, struct conf_where where, const char *key,
+                  const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    add_finding(loader, loader->findings->len, where, key, "warning: ", conf_format(format, args));
+    va_end(args);
+}
+
+char *conf_hide_credentials(const char *text)
+{
+    const char *at = strrchr(text, '@');
+    const char *from = strstr(text, "://");
+    char *shown;
+    from = from == NULL || at == NULL || from > at ? text : from + 3;
+    int len = at == NULL ? asprintf(&shown, "%s", text)
+                         : asprintf(&shown, "%.*s***%s", (int)(from - text), text, at);
+    if (len < 0)
+        abort();
+    return shown;
+}
+
+void conf_refuse_value(struct conf_loader *loader, struct conf_where where,
+                       const struct conf_row *row, const char *key, const char *got)
+{
+    char *allowed = NULL;
+    size_t size = 0;
+    FILE *out = must(open_memstream(&allowed, &size));
+    conf_value_allowed(row, out);
+    if (fclose(out) != 0)
+        abort();
+    bool hide = row->flags & CONF_SECRET && row->kind == CONF_TEXT;
+    char *shown = got == NULL ? NULL : conf_hide_credentials(got);
+    if (got == NULL)
+        conf_mistake(loader, where, key, "%s is wanted", allowed);
+    else
+        conf_mistake(loader, where, key, "%s is wanted (got \"%.200s\")", allowed,
+                     hide ? "***" : shown);
+    free(shown);
+    free(allowed);
+}
+
+/* ---- where values come from ---- */
+
+struct conf_where conf_origin(const struct conf_loader *loader, const char *key)
+{
+    const struct conf_row *row = conf_row_find(conf_rows, key);
+    assert(row != NULL);
+    return loader->where[row - conf_rows];
+}
+
+struct conf_where conf_service_origin(const struct conf_loader *loader, size_t service,
+                                      const char *key)
+{
+    const struct conf_row *row = conf_row_find(conf_service_rows, key);
+    assert(row != NULL && service < loader->conf->services_len);
+    const struct conf_where *where = loader->service_where[service];
+    return where[row - conf_service_rows].source != NULL ? where[row - conf_service_rows]
+                                                         : where[CONF_SERVICE_ITSELF];
+}
+
+const char *conf_service_key(const struct conf_loader *loader, size_t service, const char *key,
+                             char out[CONF_SERVICE_KEY_MAX])
+{
+    const char *name = loader->conf->services[service]->name;
+    if (*name != '\0')
+        snprintf(out, CONF_SERVICE_KEY_MAX, "services.%s.%s", name, key);
+    else
+        snprintf(out, CONF_SERVICE_KEY_MAX, "services[%zu].%s", service, key);
+    return out;
+}
