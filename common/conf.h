@@ -172,6 +172,10 @@ char *conf_print(const struct conf *conf);
 /* The README's table (Markdown) of every key, its default and meaning, from the rows. Caller frees.
  */
 char *conf_markdown(void);
+/* A file with every key explained: services of an example, all else commented out. Caller frees. */
+char *conf_example(void);
+/* The manual page vinhub.yaml(5), in man macros. Caller frees. */
+char *conf_manual(const char *version);
 
 /* One line for each difference that a reload applies or that needs a restart; the caller frees with
  * conf_findings_fini. Values of secrets never show. */

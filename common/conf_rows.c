@@ -120,7 +120,7 @@ const struct conf_row conf_rows[] = {
                 "header: allowed."},
 
     {"auth.mode", CONF_CHOICE, CONF_RELOAD, AT(auth.mode), .standard = "none",
-     .choices = {"none", "jwt"}, .meaning = "jwt: each client needs a token."},
+     .choices = {"none", "jwt"}, .meaning = "With jwt each client needs a token."},
     {"auth.algorithm", CONF_TEXT, CONF_RELOAD, AT(auth.algorithm), .standard = "HS256", .min = 1,
      .choices = {"HS256", "HS384", "HS512", "RS256", "ES256", "EdDSA"},
      .meaning = "The only signature that is accepted."},

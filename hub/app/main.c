@@ -35,7 +35,7 @@ static const char usage[] =
     "\n"
     "Example: vinhub --service remoteWs=127.0.0.1:28088/carmonitor/remotews\n";
 
-enum task { TASK_RUN, TASK_CHECK, TASK_PRINT, TASK_PRINT_TABLE };
+enum task { TASK_RUN, TASK_CHECK, TASK_PRINT };
 
 enum option_code {
     OPTION_SERVICE = 256,
@@ -47,6 +47,8 @@ enum option_code {
     OPTION_CHECK,
     OPTION_PRINT,
     OPTION_PRINT_TABLE,
+    OPTION_PRINT_FILE,
+    OPTION_PRINT_MANUAL,
     OPTION_VERSION,
 };
 
@@ -60,7 +62,10 @@ static const struct option options[] = {
     {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
     {"check", no_argument, NULL, OPTION_CHECK},
     {"print-config", no_argument, NULL, OPTION_PRINT},
-    {"print-config-table", no_argument, NULL, OPTION_PRINT_TABLE}, /* for the README's generator */
+    /* For README.md and for packages. */
+    {"print-config-table", no_argument, NULL, OPTION_PRINT_TABLE},
+    {"print-config-file", no_argument, NULL, OPTION_PRINT_FILE},
+    {"print-config-manual", no_argument, NULL, OPTION_PRINT_MANUAL},
     {"version", no_argument, NULL, OPTION_VERSION},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -120,7 +125,9 @@ static void read_option(struct app_inputs *inputs, enum task *task, int code, co
     case OPTION_SERVICE: add_service(&inputs->overrides, optarg); break;
     case OPTION_CHECK: *task = TASK_CHECK; break;
     case OPTION_PRINT: *task = TASK_PRINT; break;
-    case OPTION_PRINT_TABLE: *task = TASK_PRINT_TABLE; break;
+    case OPTION_PRINT_TABLE: print_and_exit(conf_markdown());
+    case OPTION_PRINT_FILE: print_and_exit(conf_example());
+    case OPTION_PRINT_MANUAL: print_and_exit(conf_manual(version_number()));
     case OPTION_VERSION: print_version();
     case 'h': print_and_exit(usage);
     case ':': refuse_usage("this option wants a value", got);
@@ -161,7 +168,6 @@ static enum exit_code perform(enum task task, const struct app_inputs *inputs, s
             print_and_exit("configuration is valid\n");
         return code;
     case TASK_PRINT: print_and_exit(conf_print(conf));
-    case TASK_PRINT_TABLE: print_and_exit(conf_markdown());
     }
     return code;
 }
@@ -170,8 +176,6 @@ int main(int argc, char **argv)
 {
     struct app_inputs inputs = {0};
     enum task task = read_command_line(argc, argv, &inputs);
-    if (task == TASK_PRINT_TABLE)
-        print_and_exit(conf_markdown());
     struct conf_findings findings = {0};
     struct conf *conf = NULL;
     enum status status = conf_load(inputs.file, &inputs.overrides, &findings, &conf);
