@@ -19,7 +19,7 @@ const SHOWN = 8
 const RETOLD = 400
 
 export class Rig {
-  static async start(t, { nodes = 3, leaseMs = 1000, proxied = false, settings = {}, services = {}, atEnd = 'kill',
+  static async start(t, { nodes = 3, leaseMs = 1000, proxied = false, settings = {}, services = {}, atEnd = 'kill', program,
     redis = RedisServer.start(t) } = {}) {
     const rig = new Rig()
     rig.t = t
@@ -33,8 +33,8 @@ export class Rig {
     }
     rig.proxies = proxied ? await Promise.all(range(nodes).map(() => TcpProxy.start(t, rig.redis.port))) : []
     rig.hubs = proxied
-      ? await Promise.all(rig.proxies.map((proxy, n) => startHub(t, { id: 'abc'[n], redis: proxy, settings: all, atEnd })))
-      : await startCluster(t, { redis: rig.redis, nodes, settings: all, atEnd })
+      ? await Promise.all(rig.proxies.map((proxy, n) => startHub(t, { id: 'abc'[n], redis: proxy, settings: all, atEnd, program })))
+      : await startCluster(t, { redis: rig.redis, nodes, settings: all, atEnd, program })
     rig.sessions = []
     return rig
   }

@@ -87,6 +87,7 @@ export class Hub {
     this.port = port
     this.adminPort = adminPort
     this.mayEnd = false
+    this.program = VINHUB // another one may be set before a restart
   }
 
   url(path) { return `ws://127.0.0.1:${this.port}${path}` }
@@ -95,7 +96,7 @@ export class Hub {
 
   launch(t, args, env, through = []) {
     this.mayEnd = false
-    const [command, ...rest] = [...through, VINHUB, ...args]
+    const [command, ...rest] = [...through, this.program, ...args]
     const child = new Child(command, rest, { env: { ...SANITIZERS, ...env } })
     this.child = child
     this.relaunch = () => this.launch(t, args, env, through)
@@ -164,13 +165,14 @@ export class Hub {
 /**
  * Starts a hub and waits until it is ready.
  * options: settings (laid over the tests' own: loopback ports, a short drain), id, redis (a
- * RedisServer), args, env, through (a command that becomes the hub, as `prlimit --nofile=400`), ready: false (do
- * not wait), atEnd: 'kill' (do not judge the stop).
+ * RedisServer), args, env, through (a command that becomes the hub, as `prlimit --nofile=400`), program (another vinhub
+ * than that of BUILD_DIR), ready: false (do not wait), atEnd: 'kill' (do not judge the stop).
  */
-export async function startHub(t, { settings = {}, id, redis, args = [], env, through, ready = true, atEnd = 'stop' } = {}) {
+export async function startHub(t, { settings = {}, id, redis, args = [], env, through, program = VINHUB, ready = true, atEnd = 'stop' } = {}) {
   const [port, adminPort] = [await freePort(), await freePort()]
   const hub = new Hub(port, adminPort)
   hub.id = id ?? 'hub'
+  hub.program = program
   const folder = scratch(t)
   hub.file = join(folder, 'vinhub.yaml')
   writeFileSync(hub.file, yaml(merge({
