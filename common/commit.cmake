@@ -1,6 +1,6 @@
 # The commit that is built, and its time, at build time: cmake -D SOURCE=folder -D GIVEN=commit -D INTO=folder -P commit.cmake
 #   commit.h    #define VINHUB_COMMIT "0123456789ab"; "-modified" behind it where files differ from that commit, "" where it is not known
-#   epoch.txt   the commit's time in seconds since 1970, 0 where it is not known
+#   epoch.txt   the commit's time in seconds since 1970, 0 where it is not known; SOURCE_DATE_EPOCH goes before it
 # In this order: GIVEN, git, commit.txt of a tarball that git archive made. The files are written only when they change, so a
 # commit compiles one file again and links.
 
@@ -41,6 +41,9 @@ else()
     set(epoch "${CMAKE_MATCH_2}")
     string(SUBSTRING "${CMAKE_MATCH_1}" 0 12 commit)
   endif()
+endif()
+if(DEFINED ENV{SOURCE_DATE_EPOCH})
+  set(epoch "$ENV{SOURCE_DATE_EPOCH}")
 endif()
 if(GIVEN)
   set(commit "${GIVEN}")
