@@ -28,7 +28,8 @@ static void check_required(struct conf_loader *loader, size_t index)
     char key[CONF_SERVICE_KEY_MAX];
     if (!was_given(loader, index, "name"))
         conf_mistake(loader, conf_service_origin(loader, index, "name"),
-                     conf_service_key(loader, index, "name", key), "each service needs a name");
+                     conf_service_key(loader, index, "name", key),
+                     "expected a name: each service needs one");
     if (!was_given(loader, index, "upstream"))
         conf_mistake(loader, conf_service_origin(loader, index, "upstream"),
                      conf_service_key(loader, index, "upstream", key),
@@ -42,7 +43,8 @@ static void check_unique(struct conf_loader *loader, size_t index)
     for (size_t i = 0; i < index; i++) {
         if (*service->name != '\0' && strcmp(loader->conf->services[i]->name, service->name) == 0) {
             conf_mistake(loader, conf_service_origin(loader, index, "name"),
-                         conf_service_key(loader, index, "name", key), "a name may be there once");
+                         conf_service_key(loader, index, "name", key),
+                         "duplicate name: each name is allowed once");
             return;
         }
     }
@@ -55,7 +57,7 @@ static void check_times(struct conf_loader *loader, size_t index)
     if (service->reconnect.min_ms > service->reconnect.max_ms)
         conf_mistake(loader, conf_service_origin(loader, index, "reconnect.min"),
                      conf_service_key(loader, index, "reconnect.min", key),
-                     "at most reconnect.max is allowed");
+                     "expected at most reconnect.max");
     if (service->heartbeat.every_ms >= service->heartbeat.timeout_ms)
         conf_warning(loader, conf_service_origin(loader, index, "heartbeat.timeout"),
                      conf_service_key(loader, index, "heartbeat.timeout", key),
@@ -147,7 +149,7 @@ static void check_services(struct conf_loader *loader)
     if (*conf->default_service != '\0' &&
         conf_service(conf, conf->default_service, strlen(conf->default_service)) == NULL)
         conf_mistake(loader, conf_origin(loader, "default_service"), "default_service",
-                     "the name of a configured service is wanted (got \"%s\")",
+                     "expected the name of a configured service, got \"%s\"",
                      conf->default_service);
 }
 
@@ -157,7 +159,7 @@ static void check_clients(struct conf_loader *loader)
     if (conf->clients.rate_messages > 0 && conf->clients.rate_burst == 0)
         conf_mistake(
             loader, conf_origin(loader, "clients.rate.burst"), "clients.rate.burst",
-            "at least 1 is wanted where clients.rate.messages is not 0: no message could pass");
+            "expected at least 1 where clients.rate.messages is not 0: no message could pass");
 }
 
 static void check_admin(struct conf_loader *loader)
@@ -165,11 +167,10 @@ static void check_admin(struct conf_loader *loader)
     const struct conf *conf = loader->conf;
     if (!address_is_loopback(conf->admin.address) && *conf->admin.token == '\0' &&
         !conf->admin.allow_open)
-        conf_mistake(
-            loader, conf_origin(loader, "admin.address"), "admin.address",
-            "an address off loopback is allowed with admin.token (or VINHUB_ADMIN_TOKEN), or with "
-            "admin.allow_open: true (got \"%s\")",
-            conf->admin.address);
+        conf_mistake(loader, conf_origin(loader, "admin.address"), "admin.address",
+                     "expected a loopback address; another one needs admin.token (or "
+                     "VINHUB_ADMIN_TOKEN) or admin.allow_open: true; got \"%s\"",
+                     conf->admin.address);
 }
 
 /* Keys that were given although only another kind of redis.url needs them. */

@@ -93,7 +93,7 @@ static void read_list(const struct variable *v)
 static const char *json_flaw(const json_error_t *error)
 {
     if (json_error_code(error) == json_error_duplicate_key)
-        return "a name is there twice";
+        return "duplicate name";
     return "it is not JSON";
 }
 

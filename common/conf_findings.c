@@ -113,9 +113,9 @@ void conf_refuse_value(struct conf_loader *loader, struct conf_where where,
     bool hide = row->flags & CONF_SECRET && row->kind == CONF_TEXT;
     char *shown = got == NULL ? NULL : conf_hide_credentials(got);
     if (got == NULL)
-        conf_mistake(loader, where, key, "%s is wanted", allowed);
+        conf_mistake(loader, where, key, "expected %s", allowed);
     else
-        conf_mistake(loader, where, key, "%s is wanted (got \"%.200s\")", allowed,
+        conf_mistake(loader, where, key, "expected %s, got \"%.200s\"", allowed,
                      hide ? "***" : shown);
     free(shown);
     free(allowed);

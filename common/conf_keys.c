@@ -19,7 +19,7 @@
 static void refuse(struct conf_loader *loader, struct conf_where where, const char *key,
                    const char *wanted, const char *path, const char *why)
 {
-    conf_mistake(loader, where, key, "%s is wanted (got \"%.200s\": %s)", wanted, path, why);
+    conf_mistake(loader, where, key, "expected %s, got \"%.200s\": %s", wanted, path, why);
 }
 
 /* The file's content, terminated; NULL after a mistake. The caller frees. */
@@ -126,7 +126,7 @@ static void check_authorities(struct conf_loader *loader, struct conf_where wher
         return;
     X509 *certificate = parse_certificate(text);
     if (certificate == NULL)
-        refuse(loader, where, key, "a PEM file with certificates", path, "there is none in it");
+        refuse(loader, where, key, "a PEM file with certificates", path, "it holds none");
     X509_free(certificate);
     if (out != NULL)
         digest(text, "", out);
@@ -148,7 +148,7 @@ static void check_contents(struct conf_loader *loader, const struct pem_pair *pa
     EVP_PKEY *key = parse_private_key(key_text);
     if (certificate == NULL)
         refuse(loader, cert_where, pair->cert_row, "a PEM file with a certificate", pair->cert_path,
-               "there is none in it");
+               "it holds none");
     else if (!chain_is_whole(cert_text))
         refuse(loader, cert_where, pair->cert_row, "a PEM file with a chain of certificates",
                pair->cert_path, "one of them can't be read");
@@ -157,7 +157,7 @@ static void check_contents(struct conf_loader *loader, const struct pem_pair *pa
     if (key == NULL)
         refuse(loader, key_where, pair->key_row,
                "a PEM file with a private key without pass phrase", pair->key_path,
-               "there is none in it");
+               "it holds none");
     if (certificate != NULL && key != NULL && X509_check_private_key(certificate, key) != 1)
         conf_mistake(loader, key_where, pair->key_row,
                      "the private key \"%.200s\" does not match the certificate of %s",
@@ -221,7 +221,7 @@ static void load_secret(struct conf_loader *loader)
             abort();
     } else if (*conf->auth.secret_file == '\0') {
         conf_mistake(loader, conf_origin(loader, "auth.mode"), key,
-                     "a file with the secret (or VINHUB_JWT_SECRET) is wanted with %s",
+                     "expected a file with the secret (or VINHUB_JWT_SECRET) for %s",
                      conf->auth.algorithm);
         return;
     } else {
@@ -234,7 +234,7 @@ static void load_secret(struct conf_loader *loader)
     }
     size_t bytes = strtoul(conf->auth.algorithm + 2, NULL, 10) / 8; /* of the hash: HS256 has 32 */
     if (*conf->auth.secret == '\0')
-        conf_mistake(loader, where, key, "a secret is wanted; it is empty");
+        conf_mistake(loader, where, key, "expected a secret, got an empty one");
     else if (strlen(conf->auth.secret) < bytes)
         conf_warning(loader, where, key,
                      "the secret is shorter than the %zu bytes that %s should have (RFC 7518)",
@@ -246,7 +246,7 @@ static const char *key_flaw(EVP_PKEY *key, const char *algorithm)
 {
     char curve[64];
     if (key == NULL)
-        return "there is none in it";
+        return "it holds none";
     if (strcmp(algorithm, "RS256") == 0) {
         if (EVP_PKEY_base_id(key) != EVP_PKEY_RSA)
             return "it is no RSA key";
@@ -271,7 +271,7 @@ static void load_public_key(struct conf_loader *loader)
     const char *path = conf->auth.public_key_file;
     if (*path == '\0') {
         conf_mistake(loader, conf_origin(loader, "auth.mode"), "auth.public_key_file",
-                     "a PEM file with the public key is wanted with %s", conf->auth.algorithm);
+                     "expected a PEM file with the public key for %s", conf->auth.algorithm);
         return;
     }
     conf->auth.public_key = read_file(loader, where, "auth.public_key_file", path);

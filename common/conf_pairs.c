@@ -69,7 +69,7 @@ static void add_header(struct conf_loader *loader, struct conf_where where,
                        const char *name, const char *value)
 {
     if (has_equal_header(service->headers, service->headers_len, name)) {
-        conf_mistake(loader, where, key, "the header %s is there twice", name);
+        conf_mistake(loader, where, key, "duplicate header %s", name);
         return;
     }
     char *expanded = expand(loader, where, key, value);

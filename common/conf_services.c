@@ -104,7 +104,7 @@ void conf_assign_service(struct conf_loader *loader, const char *source, const c
     struct conf_where *origin = origin_of(loader, index, "upstream");
     conf_service_key(loader, index, "upstream", key);
     if (origin->source != NULL && origin->line == 0 && strcmp(origin->source, source) == 0) {
-        conf_mistake(loader, where, key, "a service may be there once");
+        conf_mistake(loader, where, key, "duplicate service: each is allowed once");
         return;
     }
     conf_assign(loader, where, conf_row_find(conf_service_rows, "upstream"),

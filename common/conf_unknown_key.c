@@ -55,7 +55,7 @@ static void print_allowed_keys(const struct conf_row *rows, const char *prefix, 
     char part[CONF_KEY_MAX], last[CONF_KEY_MAX] = "", nearest[CONF_KEY_MAX] = "";
     size_t best = strlen(name) / 3 + 2;
 
-    fputs("is no key here; allowed: ", out);
+    fputs("unknown key, expected one of: ", out);
     if (*prefix == '\0' && rows == conf_rows)
         fputs("services, ", out);
     bool first = true;

@@ -60,7 +60,7 @@ static void read_list(const struct scope *scope, const struct conf_row *row, con
 {
     struct conf_loader *loader = scope->loader;
     if (node->type != YAML_SEQUENCE_NODE) {
-        conf_mistake(loader, where_of(loader, node), key, "a list is wanted, as [a, b]");
+        conf_mistake(loader, where_of(loader, node), key, "expected a list, as [a, b]");
         return;
     }
     conf_value_clear(row, scope->base);
@@ -81,7 +81,7 @@ static void read_pairs(const struct scope *scope, const struct conf_row *row, co
 {
     struct conf_loader *loader = scope->loader;
     if (node->type != YAML_MAPPING_NODE) {
-        conf_mistake(loader, where_of(loader, node), key, "a map is wanted, as {name: value}");
+        conf_mistake(loader, where_of(loader, node), key, "expected a map, as {name: value}");
         return;
     }
     char prefix[CONF_KEY_MAX];
@@ -94,7 +94,7 @@ static void read_pairs(const struct scope *scope, const struct conf_row *row, co
         const char *name = scalar_text(key_node), *value = scalar_text(node_at(scope, pair->value));
         if (name == NULL || value == NULL)
             conf_mistake(loader, where_of(loader, key_node), key,
-                         "a name and a text are wanted, as {name: value}");
+                         "expected a name and a text, as {name: value}");
         else
             conf_assign_pair(loader, where_of(loader, key_node), row, scope->base, key, name,
                              value);
@@ -156,7 +156,7 @@ static bool check_duplicates(const struct scope *scope, const yaml_node_t *mappi
             char full[2 * CONF_KEY_MAX];
             snprintf(full, sizeof(full), "%s%s%.200s", scope->title, prefix, text);
             conf_mistake(scope->loader, where_of(scope->loader, node), full,
-                         "a key may be there once; it is in line %zu already",
+                         "duplicate key, first defined on line %zu",
                          other_node->start_mark.line + 1);
             unique = false;
             break;
@@ -194,7 +194,7 @@ static void read_mapping(const struct scope *scope, const char *prefix, yaml_nod
             read_mapping(scope, path, value);
         } else if (!is_null(value)) {
             conf_mistake(scope->loader, where_of(scope->loader, value), full,
-                         "a map is wanted, as {key: value}");
+                         "expected a map, as {key: value}");
         }
     }
 }
@@ -208,7 +208,7 @@ static void read_service(struct conf_loader *loader, yaml_document_t *document, 
         title[strlen(title) - 1] = '\0';
         loader->services_refused = true;
         conf_mistake(loader, where_of(loader, node), title,
-                     "a map with name and upstream is wanted");
+                     "expected a map with name and upstream");
         return;
     }
     size_t index = conf_add_service(loader, where_of(loader, node));
@@ -229,7 +229,7 @@ static void read_services(struct conf_loader *loader, yaml_document_t *document,
         loader->services_refused = true;
         conf_mistake(
             loader, where_of(loader, node), "services",
-            "a list is wanted: \"- name: NAME\" with \"upstream: URL\" below, for each service");
+            "expected a list: \"- name: NAME\" with \"upstream: URL\" below, for each service");
         return;
     }
     size_t position = 0;
@@ -238,7 +238,7 @@ static void read_services(struct conf_loader *loader, yaml_document_t *document,
         yaml_node_t *child = yaml_document_get_node(document, *item);
         if (position == CONF_SERVICES_MAX) {
             conf_mistake(loader, where_of(loader, child), "services",
-                         "at most %d services are allowed", CONF_SERVICES_MAX);
+                         "expected at most %d services", CONF_SERVICES_MAX);
             return;
         }
         read_service(loader, document, child, position++);
@@ -291,7 +291,7 @@ static bool load_document(struct conf_loader *loader, yaml_parser_t *parser, yam
     if (yaml_parser_load(parser, out) != 0)
         return true;
     struct conf_where where = {loader->file, problem_line(parser)};
-    conf_mistake(loader, where, NULL, "this is no YAML: %s",
+    conf_mistake(loader, where, NULL, "invalid YAML: %s",
                  parser->problem == NULL ? "no memory" : parser->problem);
     return false;
 }
@@ -303,7 +303,7 @@ static bool read_root(struct conf_loader *loader, yaml_document_t *document)
         return true;
     if (root->type != YAML_MAPPING_NODE) {
         conf_mistake(loader, where_of(loader, root), NULL,
-                     "a map of settings is wanted, as \"node: {lease: 3s}\"");
+                     "expected a map of settings, as \"node: {lease: 3s}\"");
         return false;
     }
     struct scope scope = {loader, document, conf_rows, loader->conf, loader->where, ""};

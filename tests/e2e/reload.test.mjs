@@ -144,8 +144,8 @@ test('a file that is wrong or gone changes nothing and says so', async (t) => {
   const browser = await Browser.open(t, hub.url('/u/V?remoteWs'))
   const cases = [
     [() => reloadWith(hub, { services: [] }), /reload_refused .*services: at least one/],
-    [() => reloadWith(hub, { services: [service(backend, { name: 'other' })], clients: { max: 'many' } }), /reload_refused .*:\d+: clients\.max: a whole number/],
-    [() => { writeFileSync(hub.file, 'services: [\n'); return reload(hub) }, /reload_refused .*no YAML/],
+    [() => reloadWith(hub, { services: [service(backend, { name: 'other' })], clients: { max: 'many' } }), /reload_refused .*:\d+: clients\.max: expected a whole number/],
+    [() => { writeFileSync(hub.file, 'services: [\n'); return reload(hub) }, /reload_refused .*invalid YAML/],
     [() => { rmSync(hub.file); return reload(hub) }, /reload_refused .*can't be read/],
   ]
   for (const [attempt, expected] of cases) {
@@ -187,7 +187,7 @@ test('auth: another key counts for who comes, and who is here stays until his to
   assert.deepEqual(await early.ended(8000), { code: 4001, reason: 'token expired' })
 
   writeFileSync(secret, '')
-  assert.match(await reload(hub), /reload_refused .*auth\.secret_file: a secret is wanted/)
+  assert.match(await reload(hub), /reload_refused .*auth\.secret_file: expected a secret/)
   assert.equal(late.end, null)
   late.send('ping')
   await late.got(1)

@@ -201,82 +201,86 @@ static void a_mistake_names_file_line_key_and_what_is_allowed(void **state)
     static const struct {
         const char *text, *wanted;
     } cases[] = {
-        {"\nnode:\n  lease: 3\n" ONE_SERVICE, "vinhub.yaml:3: node.lease: a duration with unit (ms "
-                                              "s m h) from 500ms to 1h is wanted (got \"3\")"},
+        {"\nnode:\n  lease: 3\n" ONE_SERVICE, "vinhub.yaml:3: node.lease: expected a duration with "
+                                              "unit (ms s m h) from 500ms to 1h, got \"3\""},
         {"node: {lease: 499ms}\n" ONE_SERVICE, ":1: node.lease: "},
-        {"node: {lease: soon}\n" ONE_SERVICE, "(got \"soon\")"},
+        {"node: {lease: soon}\n" ONE_SERVICE, "got \"soon\""},
         {"node: {lease: 2h}\n" ONE_SERVICE, ":1: node.lease: "},
         {"node: {lease: [1s]}\n" ONE_SERVICE, ":1: node.lease: "},
-        {"node: {id: \"a b\"}\n" ONE_SERVICE, ":1: node.id: a name of"},
+        {"node: {id: \"a b\"}\n" ONE_SERVICE, ":1: node.id: expected a name of"},
         {"node: {laese: 3s}\n" ONE_SERVICE,
-         ":1: node.laese: is no key here; allowed: id, lease, drain (did you mean lease?)"},
-        {"nodes: {}\n" ONE_SERVICE, ":1: nodes: is no key here; allowed: services, node, listen"},
+         ":1: node.laese: unknown key, expected one of: id, lease, drain (did you mean lease?)"},
+        {"nodes: {}\n" ONE_SERVICE,
+         ":1: nodes: unknown key, expected one of: services, node, listen"},
         {"nodes: {}\n" ONE_SERVICE, "(did you mean node?)"},
-        {"node.lease: 3s\n" ONE_SERVICE, ":1: node.lease: is no key here"},
-        {"node: 3s\n" ONE_SERVICE, ":1: node: a map is wanted"},
-        {"- a\n", ":1: a map of settings is wanted"},
+        {"node.lease: 3s\n" ONE_SERVICE, ":1: node.lease: unknown key"},
+        {"node: 3s\n" ONE_SERVICE, ":1: node: expected a map"},
+        {"- a\n", ":1: expected a map of settings"},
         {"node: {lease: 3s,\n  lease: 4s}\n" ONE_SERVICE,
-         ":2: node.lease: a key may be there once; it is in line 1 already"},
-        {ONE_SERVICE "log: {level: info}\nlog: {level: warn}\n",
-         ":3: log: a key may be there once"},
-        {"listen: {address: 8080}\n" ONE_SERVICE, ":1: listen.address: ADDRESS:PORT"},
+         ":2: node.lease: duplicate key, first defined on line 1"},
+        {ONE_SERVICE "log: {level: info}\nlog: {level: warn}\n", ":3: log: duplicate key"},
+        {"listen: {address: 8080}\n" ONE_SERVICE, ":1: listen.address: expected ADDRESS:PORT"},
         {"listen: {address: \"0.0.0.0:65536\"}\n" ONE_SERVICE, ":1: listen.address: "},
         {"listen: {address: \"1.2.3.4.5:80\"}\n" ONE_SERVICE, ":1: listen.address: "},
         {"listen: {address: \"::1:80\"}\n" ONE_SERVICE, ":1: listen.address: "},
         {"listen: {address: \"[::1\"}\n" ONE_SERVICE, ":1: listen.address: "},
         {"listen: {proxy_protocol: maybe}\n" ONE_SERVICE,
-         ":1: listen.proxy_protocol: true or false is wanted"},
+         ":1: listen.proxy_protocol: expected true or false"},
         {"listen: {trusted_proxies: 10.0.0.0/8}\n" ONE_SERVICE,
-         ":1: listen.trusted_proxies: a list is wanted"},
+         ":1: listen.trusted_proxies: expected a list"},
         {"listen:\n  trusted_proxies:\n  - ::1\n  - 10.0.0.0/33\n" ONE_SERVICE,
-         ":4: listen.trusted_proxies: an address or CIDR"},
+         ":4: listen.trusted_proxies: expected an address or CIDR"},
         {"redis: {tls_key: /x}\n" ONE_SERVICE,
          ":1: redis.tls_key: tls_cert and tls_key are allowed together only"},
         {"redis: {tls_name: \"a b\"}\n" ONE_SERVICE,
-         ":1: redis.tls_name: a host name or an address is wanted"},
+         ":1: redis.tls_name: expected a host name or an address"},
         {"redis: {sentinel_user: u}\n" ONE_SERVICE,
          ":1: redis.sentinel_user: allowed together with redis.sentinel_password only"},
         {"listen: {tls_cert: /x}\n" ONE_SERVICE,
          ":1: listen.tls_cert: tls_cert and tls_key are allowed together only"},
         {"admin:\n  address: 0.0.0.0:9600\n" ONE_SERVICE,
-         ":2: admin.address: an address off loopback is allowed with admin.token"},
-        {"redis: {url: \"http://h\"}\n" ONE_SERVICE, ":1: redis.url: redis://"},
-        {"redis: {replicas: -1}\n" ONE_SERVICE, ":1: redis.replicas: a whole number from 0 to 16"},
+         ":2: admin.address: expected a loopback address"},
+        {"redis: {url: \"http://h\"}\n" ONE_SERVICE, ":1: redis.url: expected redis://"},
+        {"redis: {replicas: -1}\n" ONE_SERVICE,
+         ":1: redis.replicas: expected a whole number from 0 to 16"},
         {"redis: {replicas: 1s}\n" ONE_SERVICE, ":1: redis.replicas: "},
         {"redis: {on_loss: panic}\n" ONE_SERVICE,
-         ":1: redis.on_loss: one of fence, serve is wanted (got \"panic\")"},
-        {"redis: {prefix: \"\"}\n" ONE_SERVICE, ":1: redis.prefix: a name"},
+         ":1: redis.on_loss: expected one of fence, serve, got \"panic\""},
+        {"redis: {prefix: \"\"}\n" ONE_SERVICE, ":1: redis.prefix: expected a name"},
         {"clients: {max_message: 1MB}\n" ONE_SERVICE,
-         ":1: clients.max_message: a size in bytes, KiB, MiB or GiB"},
+         ":1: clients.max_message: expected a size in bytes, KiB, MiB or GiB"},
         {"clients: {max_message: 0}\n" ONE_SERVICE, ":1: clients.max_message: "},
         {"clients: {max_message: 2GiB}\n" ONE_SERVICE, ":1: clients.max_message: "},
         {"clients: {rate: {messages: 1, burst: 0}}\n" ONE_SERVICE,
-         ":1: clients.rate.burst: at least 1"},
+         ":1: clients.rate.burst: expected at least 1"},
         {"clients: {rate: {mesages: 1}}\n" ONE_SERVICE,
-         ":1: clients.rate.mesages: is no key here; allowed: messages, per, burst (did you mean "
+         ":1: clients.rate.mesages: unknown key, expected one of: messages, per, burst (did you "
+         "mean "
          "messages?)"},
-        {"clients: {replies: [ping]}\n" ONE_SERVICE, ":1: clients.replies: a map is wanted"},
-        {"clients: {replies: {a: [b]}}\n" ONE_SERVICE, ":1: clients.replies: a name and a text"},
+        {"clients: {replies: [ping]}\n" ONE_SERVICE, ":1: clients.replies: expected a map"},
+        {"clients: {replies: {a: [b]}}\n" ONE_SERVICE,
+         ":1: clients.replies: expected a name and a text"},
         {"clients: {replies: {a: b,\n a: c}}\n" ONE_SERVICE,
-         ":2: clients.replies.a: a key may be there once"},
-        {"origins: [\"https://\"]\n" ONE_SERVICE, ":1: origins: a host"},
+         ":2: clients.replies.a: duplicate key"},
+        {"origins: [\"https://\"]\n" ONE_SERVICE, ":1: origins: expected a host"},
         {"origins: [\"*\"]\n" ONE_SERVICE, ":1: origins: "},
         {"origins: [\"HTTPS://a/\"]\n" ONE_SERVICE, ":1: origins: "},
         {"origins: [\"file:// x\"]\n" ONE_SERVICE, ":1: origins: "},
         {"origins: [\"://a\"]\n" ONE_SERVICE, ":1: origins: "},
         {"origins: [\"https://a/b\"]\n" ONE_SERVICE, ":1: origins: "},
-        {"auth: {mode: basic}\n" ONE_SERVICE, ":1: auth.mode: one of none, jwt"},
+        {"auth: {mode: basic}\n" ONE_SERVICE, ":1: auth.mode: expected one of none, jwt"},
         {"auth: {algorithm: none}\n" ONE_SERVICE,
-         ":1: auth.algorithm: one of HS256, HS384, HS512, RS256, ES256, EdDSA"},
-        {"log: {level: loud}\n" ONE_SERVICE, ":1: log.level: one of debug, info, warn, error"},
+         ":1: auth.algorithm: expected one of HS256, HS384, HS512, RS256, ES256, EdDSA"},
+        {"log: {level: loud}\n" ONE_SERVICE,
+         ":1: log.level: expected one of debug, info, warn, error"},
         {"default_service: zz\n" ONE_SERVICE,
-         ":1: default_service: the name of a configured service is wanted (got \"zz\")"},
+         ":1: default_service: expected the name of a configured service, got \"zz\""},
         {"", "services: at least one is needed; or --service NAME=URL"},
         {"services: []\n", "services: at least one is needed"},
-        {"node: \"a\n", "this is no YAML"},
-        {"node: {lease: 3s\n", "this is no YAML"},
-        {"\tnode: 1\n", ":1: this is no YAML"},
-        {ONE_SERVICE "\nnode:\n  id: a\xff\n", ":4: this is no YAML"},
+        {"node: \"a\n", "invalid YAML"},
+        {"node: {lease: 3s\n", "invalid YAML"},
+        {"\tnode: 1\n", ":1: invalid YAML"},
+        {ONE_SERVICE "\nnode:\n  id: a\xff\n", ":4: invalid YAML"},
         {ONE_SERVICE "---\nnode: {}\n", ":3: a file holds one YAML document"},
         {"node: {id: \"a\\0b\"}\n" ONE_SERVICE, ":1: node.id: "},
     };
@@ -292,16 +296,18 @@ static void a_service_is_checked_like_all_else(void **state)
     static const struct {
         const char *text, *wanted;
     } cases[] = {
-        {"services:\n- upstream: h:1/x\n", ":2: services[0].name: each service needs a name"},
+        {"services:\n- upstream: h:1/x\n", ":2: services[0].name: expected a name"},
         {"services:\n- name: a\n", ":2: services.a.upstream: each service needs the URL"},
-        {"services:\n- name: \"\"\n  upstream: h:1/x\n", ":2: services[0].name: a name of"},
-        {"services:\n- name: a b\n  upstream: h:1/x\n", ":2: services[0].name: a name of"},
+        {"services:\n- name: \"\"\n  upstream: h:1/x\n",
+         ":2: services[0].name: expected a name of"},
+        {"services:\n- name: a b\n  upstream: h:1/x\n", ":2: services[0].name: expected a name of"},
         {"services:\n- {name: a, upstream: \"h:1/x\"}\n- {name: a, upstream: \"h:2/x\"}\n",
-         ":3: services.a.name: a name may be there once"},
-        {"services: {a: {}}\n", "services: a list is wanted"},
-        {"services:\n- a\n", ":2: services[0]: a map with name and upstream is wanted"},
-        {ONE_SERVICE "services: []\n", ":2: services: a key may be there once"},
-        {"services: [{name: a, upstream: h}]\n", ":1: services[0].upstream: host:port/path"},
+         ":3: services.a.name: duplicate name"},
+        {"services: {a: {}}\n", "services: expected a list"},
+        {"services:\n- a\n", ":2: services[0]: expected a map with name and upstream"},
+        {ONE_SERVICE "services: []\n", ":2: services: duplicate key"},
+        {"services: [{name: a, upstream: h}]\n",
+         ":1: services[0].upstream: expected host:port/path"},
         {"services: [{name: a, upstream: \"http://h/\"}]\n", ":1: services[0].upstream: "},
         {"services: [{name: a, upstream: \"ws://h/{key\"}]\n", ":1: services[0].upstream: "},
         {"services: [{name: a, upstream: \"ws://h/{bad}\"}]\n", ":1: services[0].upstream: "},
@@ -310,31 +316,32 @@ static void a_service_is_checked_like_all_else(void **state)
         {"services: [{name: a, upstream: \"ws://h:{vin}/\"}]\n", ":1: services[0].upstream: "},
         {"services: [{name: a, upstream: \"ws://h/#f\"}]\n", ":1: services[0].upstream: "},
         {"services: [{name: a, upstream: \"ws://h/a b\"}]\n", ":1: services[0].upstream: "},
-        {SERVICE("session: \"{key}\""), ":4: services[0].session: text with {path}"},
+        {SERVICE("session: \"{key}\""), ":4: services[0].session: expected text with {path}"},
         {SERVICE("session: \"{vin\""), ":4: services[0].session: "},
         {SERVICE("linger: 25h"),
-         ":4: services[0].linger: a duration with unit (ms s m h) from 0 to 24h"},
+         ":4: services[0].linger: expected a duration with unit (ms s m h) from 0 to 24h"},
         {SERVICE("heartbeat: {every: 5}"), ":4: services[0].heartbeat.every: "},
         {SERVICE("heartbeat: {text: \"\"}"),
-         ":4: services[0].heartbeat.text: text that is not empty"},
-        {SERVICE("reconnect: {min: 11s}"), ":4: services.a.reconnect.min: at most reconnect.max"},
+         ":4: services[0].heartbeat.text: expected text that is not empty"},
+        {SERVICE("reconnect: {min: 11s}"),
+         ":4: services.a.reconnect.min: expected at most reconnect.max"},
         {SERVICE("history: {size: 100001}"),
-         ":4: services[0].history.size: a whole number from 0 to 100000"},
+         ":4: services[0].history.size: expected a whole number from 0 to 100000"},
         {SERVICE("slow_client: {policy: drop}"),
-         ":4: services[0].slow_client.policy: one of close, drop_oldest, latest"},
-        {SERVICE("slow_client: {quue: 1}"), ":4: services[0].slow_client.quue: is no key here; "
-                                            "allowed: queue, policy (did you mean queue?)"},
+         ":4: services[0].slow_client.policy: expected one of close, drop_oldest, latest"},
+        {SERVICE("slow_client: {quue: 1}"), ":4: services[0].slow_client.quue: unknown key, "
+                                            "expected one of: queue, policy (did you mean queue?)"},
         {SERVICE("headers: {A: \"${VINHUB_TEST_UNSET}\"}"),
          ":4: services[0].headers: the environment variable VINHUB_TEST_UNSET is not set"},
         {SERVICE("headers: {A: \"${\"}"), ":4: services[0].headers: a variable is ${NAME}"},
-        {SERVICE("headers: {A: \"x\\r\\ny: z\"}"), ":4: services[0].headers: a header"},
-        {SERVICE("headers: {\"A B\": x}"), ":4: services[0].headers: a header"},
-        {SERVICE("headers: {Host: x}"), ":4: services[0].headers: a header"},
-        {SERVICE("headers: {sec-websocket-key: x}"), ":4: services[0].headers: a header"},
-        {SERVICE("headers: {connection: x}"), ":4: services[0].headers: a header"},
-        {SERVICE("headers: {A: x, a: y}"), ":4: services[0].headers: the header a is there twice"},
+        {SERVICE("headers: {A: \"x\\r\\ny: z\"}"), ":4: services[0].headers: expected a header"},
+        {SERVICE("headers: {\"A B\": x}"), ":4: services[0].headers: expected a header"},
+        {SERVICE("headers: {Host: x}"), ":4: services[0].headers: expected a header"},
+        {SERVICE("headers: {sec-websocket-key: x}"), ":4: services[0].headers: expected a header"},
+        {SERVICE("headers: {connection: x}"), ":4: services[0].headers: expected a header"},
+        {SERVICE("headers: {A: x, a: y}"), ":4: services[0].headers: duplicate header a"},
         {SERVICE("tls_ca: /nowhere"),
-         ":4: services.a.tls_ca: a readable file is wanted (got \"/nowhere\": No such file"},
+         ":4: services.a.tls_ca: expected a readable file, got \"/nowhere\": No such file"},
     };
     unsetenv("VINHUB_TEST_UNSET");
     for (size_t i = 0; i < LEN(cases); i++)
@@ -456,8 +463,8 @@ static void variables_and_flags_are_named_in_mistakes(void **state)
     static const struct {
         const char *name, *value, *wanted;
     } variables[] = {
-        {"VINHUB_LISTEN", "80", "VINHUB_LISTEN: listen.address: ADDRESS:PORT"},
-        {"VINHUB_ADMIN", "1.2.3.4:1", "VINHUB_ADMIN: admin.address: an address off loopback"},
+        {"VINHUB_LISTEN", "80", "VINHUB_LISTEN: listen.address: expected ADDRESS:PORT"},
+        {"VINHUB_ADMIN", "1.2.3.4:1", "VINHUB_ADMIN: admin.address: expected a loopback address"},
         {"VINHUB_REDIS_URL", "x", "VINHUB_REDIS_URL: redis.url: "},
         {"VINHUB_NODE_ID", "a b", "VINHUB_NODE_ID: node.id: "},
         {"VINHUB_LOG_LEVEL", "x", "VINHUB_LOG_LEVEL: log.level: "},
@@ -549,15 +556,15 @@ static void a_secret_comes_from_its_file_or_the_environment(void **state)
     conf_unref(conf);
 
     assert_null(load_auth("HS256", "secret_file", write_file("secret", "\n")));
-    assert_finding(":1: auth.secret_file: a secret is wanted; it is empty");
+    assert_finding(":1: auth.secret_file: expected a secret, got an empty one");
     conf_findings_fini(&findings);
     assert_null(load_auth("HS256", "secret_file", "/nowhere"));
     assert_finding(
-        ":1: auth.secret_file: a readable file is wanted (got \"/nowhere\": No such file");
+        ":1: auth.secret_file: expected a readable file, got \"/nowhere\": No such file");
     conf_findings_fini(&findings);
     assert_null(load_auth("HS256", "issuer", "x"));
     assert_finding(
-        ":1: auth.secret_file: a file with the secret (or VINHUB_JWT_SECRET) is wanted with HS256");
+        ":1: auth.secret_file: expected a file with the secret (or VINHUB_JWT_SECRET) for HS256");
     conf_findings_fini(&findings);
 
     setenv("VINHUB_JWT_SECRET", LONG_SECRET "!", 1);
@@ -585,12 +592,12 @@ static void a_public_key_fits_its_algorithm(void **state)
         {"RS256", pem_p256, "it is no RSA key"},
         {"ES256", pem_rsa_2048, "it is no EC key"},
         {"ES256", pem_p384, "it is not on P-256"},
-        {"ES256", pem_key, "there is none in it"},
+        {"ES256", pem_key, "it holds none"},
         {"EdDSA", pem_ed25519, NULL},
         {"EdDSA", pem_p256, "it is no Ed25519 or Ed448 key"},
         {"ES256", pem_ed25519, "it is no EC key"},
-        {"RS256", "garbage", "there is none in it"},
-        {"RS256", "", "there is none in it"},
+        {"RS256", "garbage", "it holds none"},
+        {"RS256", "", "it holds none"},
     };
     for (size_t i = 0; i < LEN(cases); i++) {
         struct conf *conf = load_auth(cases[i].algorithm, "public_key_file",
@@ -606,7 +613,7 @@ static void a_public_key_fits_its_algorithm(void **state)
         conf_findings_fini(&findings);
     }
     assert_null(load_auth("ES256", "secret_file", "/nowhere"));
-    assert_finding(":1: auth.public_key_file: a PEM file with the public key is wanted with ES256");
+    assert_finding(":1: auth.public_key_file: expected a PEM file with the public key for ES256");
     conf_findings_fini(&findings);
 }
 
@@ -636,9 +643,9 @@ static void certificate_and_key_belong_together(void **state)
         {pem_certificate, pem_key, NULL},
         {pem_certificate, pem_other_key, ".tls_key: the private key \""},
         {pem_certificate, pem_encrypted_key,
-         ".tls_key: a PEM file with a private key without pass phrase"},
-        {pem_certificate, "garbage", ".tls_key: a PEM file with a private key"},
-        {pem_key, pem_key, ".tls_cert: a PEM file with a certificate is wanted"},
+         ".tls_key: expected a PEM file with a private key without pass phrase"},
+        {pem_certificate, "garbage", ".tls_key: expected a PEM file with a private key"},
+        {pem_key, pem_key, ".tls_cert: expected a PEM file with a certificate"},
     };
     static const char *const owners[] = {"listen: {", "redis: {url: \"rediss://r:1\", "};
     for (size_t i = 0; i < LEN(cases) * LEN(owners); i++) {
@@ -656,7 +663,7 @@ static void certificate_and_key_belong_together(void **state)
     snprintf(text, sizeof(text), SERVICE("tls_ca: %s"), write_file("ca.pem", pem_certificate));
     conf_unref(load_good(text, NULL));
     snprintf(text, sizeof(text), SERVICE("tls_ca: %s"), write_file("ca.pem", pem_key));
-    assert_mistake(text, "services.a.tls_ca: a PEM file with certificates is wanted");
+    assert_mistake(text, "services.a.tls_ca: expected a PEM file with certificates");
 }
 
 static void what_the_redis_url_has_no_use_for_is_a_warning(void **state)
@@ -836,7 +843,7 @@ static void a_service_is_named_once_by_each_who_names_services(void **state)
     const char *services[] = {"a=h:1/x", "b=h:2/x", "a=h:3/x"};
     struct conf_overrides overrides = {.services = services, .services_len = LEN(services)};
     load_bad(NULL, &overrides, 1);
-    assert_finding("--service: services.a.upstream: a service may be there once");
+    assert_finding("--service: services.a.upstream: duplicate service");
     conf_findings_fini(&findings);
 
     overrides.services_len = 2;
