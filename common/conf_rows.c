@@ -47,7 +47,7 @@ const struct conf_row conf_rows[] = {
     {"admin.address", CONF_TEXT, 0, AT(admin.address), .standard = "127.0.0.1:9600",
      .check = address_is_host_and_port, .allowed = ADDRESS_FORM,
      .meaning = "Where the admin port listens."},
-    {"admin.token", CONF_TEXT, CONF_SECRET, AT(admin.token), .standard = "",
+    {"admin.token", CONF_TEXT, CONF_SECRET | CONF_RELOAD, AT(admin.token), .standard = "",
      .check = conf_is_printable, .allowed = "printable ASCII without spaces",
      .meaning = "What `Authorization: Bearer` must hold. Better from VINHUB_ADMIN_TOKEN."},
     {"admin.allow_open", CONF_BOOL, 0, AT(admin.allow_open), .standard = "false",

@@ -226,5 +226,7 @@ void admin_reload(struct admin *admin, struct conf *conf)
     struct conf *before = admin->conf;
     admin->conf = conf_ref(conf);
     name_services(conf);
+    if (strcmp(before->admin.token, conf->admin.token) != 0)
+        admin_events_end(admin->events);
     conf_unref(before);
 }

@@ -51,7 +51,8 @@ void admin_free(struct admin *admin);
 
 /* The address that is really bound, "127.0.0.1:9600"; lives as long as admin. */
 const char *admin_address(const struct admin *admin);
-/* Takes the token from a new configuration; the address stays. */
+/* Takes the token from a new configuration; the address stays. With another token event streams
+ * end, as they were let in with the one before. admin_may_listen(conf) holds. */
 void admin_reload(struct admin *admin, struct conf *conf);
 
 #endif

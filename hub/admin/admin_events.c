@@ -390,3 +390,15 @@ void admin_events_free(struct admin_events *events)
     loop_timer_free(events->tick);
     free(events);
 }
+
+void admin_events_end(struct admin_events *events)
+{
+    while (events->streams) {
+        struct evhttp_request *req = events->streams->req;
+        struct evhttp_connection *connection = evhttp_request_get_connection(req);
+        if (connection)
+            evhttp_connection_set_closecb(connection, NULL, NULL);
+        stream_free(events->streams);
+        evhttp_send_reply_end(req);
+    }
+}

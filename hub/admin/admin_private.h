@@ -69,6 +69,8 @@ admin_handler admin_get_events;
 /* --- admin_events.c */
 struct admin_events *admin_events_new(struct admin *admin);
 void admin_events_free(struct admin_events *events);
+/* Ends all streams: who still may comes back. */
+void admin_events_end(struct admin_events *events);
 
 /* --- admin_session_id.c */
 /* The session id of a path part: percent-decoded once where that gives an id, as it came otherwise

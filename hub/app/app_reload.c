@@ -22,15 +22,17 @@ static void take_log_level(const struct app *app, const struct conf *after,
     log_configure(after->log.level, after->log.format, app->node_id);
 }
 
-/* The front comes first: it alone can still refuse (certificates, keys). Takes over the reference.
- */
+/* The front is asked last and comes first: it alone can still refuse (certificates, keys). Takes
+ * over the reference. */
 static void apply(struct app *app, struct conf *after)
 {
-    char why[512] = "";
+    char why[512] =
+        "the admin port is off loopback and stays where it is: expected admin.token, got "
+        "none";
     struct conf_findings changes;
     conf_diff(app->conf, after, &changes);
     conf_keep_fixed(app->conf, after);
-    if (front_reload(app->front, after, why, sizeof why) == STATUS_OK) {
+    if (admin_may_listen(after) && front_reload(app->front, after, why, sizeof why) == STATUS_OK) {
         hub_reload(app->hub, after);
         upstreams_reload(app->upstreams);
         admin_reload(app->admin, after);

@@ -262,3 +262,20 @@ test('a variable goes before the file on SIGHUP, too, also for a service that co
   const refused = await reloadWith(hub, { services: [at('other', '2s')] })
   assert.match(refused, /reload_refused .*VINHUB__SERVICES__STAYS__LINGER: services: /)
 })
+
+test('the admin token changes: the old one is refused, streams it opened end; without one a port off loopback stays as it is', async (t) => {
+  const backend = await Backend.start(t)
+  const services = [service(backend)]
+  const hub = await startHub(t, { settings: { services, admin: { token: 'one' } } })
+  const asked = async (token) => (await hub.admin('/api/nodes', { headers: { authorization: `Bearer ${token}` } })).status
+  const stream = await fetch(`http://127.0.0.1:${hub.adminPort}/api/events`, { headers: { authorization: 'Bearer one' } })
+  assert.equal(stream.status, 200)
+  const said = await reloadWith(hub, { services, admin: { address: `127.0.0.1:${hub.adminPort}`, token: 'two' } })
+  assert.match(said, /admin\.token: changed"/)
+  assert.deepEqual([await asked('one'), await asked('two')], [401, 200])
+  await stream.text() // it ends
+
+  const open = await startHub(t, { settings: { services, admin: { address: '0.0.0.0:0', token: 'one' } }, ready: false })
+  await until(() => open.lines.some((line) => / started /.test(line)), 5000, 'the start')
+  assert.match(await reloadWith(open, { services }), /reload_refused .*admin port is off loopback/)
+})
