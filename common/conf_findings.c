@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/conf_loader.h"
+#include "common/conf_syntax.h"
 
 static void *must(void *allocated)
 {
@@ -110,7 +111,9 @@ void conf_refuse_value(struct conf_loader *loader, struct conf_where where,
     conf_value_allowed(row, out);
     if (fclose(out) != 0)
         abort();
-    bool hide = row->flags & CONF_SECRET && row->kind == CONF_TEXT;
+    /* Where the password of an upstream ends is not known: the URL is not of the form. */
+    bool hide = (row->flags & CONF_SECRET && row->kind == CONF_TEXT) ||
+                (row->check == conf_is_upstream && got != NULL && strchr(got, '@') != NULL);
     char *shown = got == NULL ? NULL : conf_hide_credentials(got);
     if (got == NULL)
         conf_mistake(loader, where, key, "expected %s", allowed);

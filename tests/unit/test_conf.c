@@ -423,7 +423,7 @@ static void credentials_stand_in_one_place(void **state)
     assert_string_equal(conf->services[0]->upstream, "ws://h/");
     conf_unref(conf);
     overrides.services = bad;
-    load_bad(NULL, &overrides, 2);
+    load_bad(NULL, &overrides, 1);
     for (size_t n = 0; n < findings.len; n++)
         assert_is_silent(findings.lines[n]);
     conf_findings_fini(&findings);

@@ -270,13 +270,13 @@ static void nothing_secret_is_in_a_message(void **state)
         {"VINHUB__ADMIN__TOKEN", "hush hush"},
         {"VINHUB__REDIS__URL", "redis://u:hush@:x"},
         {"VINHUB__REDIS__SENTINEL_PASSWORD", "hush\xff"},
-        {"VINHUB__SERVICES__REMOTEWS__UPSTREAM", "ws://u:hush@h:1/x"},
-        {"VINHUB__SERVICES__REMOTEWS__UPSTREAM", "u:hush@h:1/x"},
+        {"VINHUB__SERVICES__REMOTEWS__UPSTREAM", "ws://u:hush@h:x/"},
+        {"VINHUB__SERVICES__REMOTEWS__UPSTREAM", "u:hush@h:x/"},
         {"VINHUB__SERVICES__REMOTEWS__HEADERS", "{\"Authorization\": \"hush"},
         {"VINHUB__SERVICES__REMOTEWS__HEADERS", "{\"Authorization\": \"hush\\n\"}"},
         {"VINHUB__SERVICES__REMOTEWS__HEADERS", "hush"},
-        {"VINHUB_SERVICES", "remoteWs=ws://u:hush@h:1/x"},
-        {"VINHUB_SERVICES", "ws://u:hush@h:1/x"},
+        {"VINHUB_SERVICES", "remoteWs=ws://u:hush@h:x/"},
+        {"VINHUB_SERVICES", "ws://u:hush@h:x/"},
     };
     for (size_t i = 0; i < LEN(cases); i++) {
         setenv(cases[i].name, cases[i].value, 1);
