@@ -4,51 +4,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FRAME_HEAD_MAX 10 /* two bytes and a 64-bit length, unmasked */
-
-size_t frame_header(uint8_t out[10], unsigned opcode, bool rsv1, size_t len)
-{
-    assert(opcode < 16);
-    out[0] = (uint8_t)(0x80U | (rsv1 ? 0x40U : 0U) | opcode);
-    if (len < 126) {
-        out[1] = (uint8_t)len;
-        return 2;
-    }
-    if (len <= UINT16_MAX) {
-        out[1] = 126;
-        out[2] = (uint8_t)(len >> 8);
-        out[3] = (uint8_t)len;
-        return 4;
-    }
-    out[1] = 127;
-    for (size_t i = 0; i < 8; i++)
-        out[2 + i] = (uint8_t)((uint64_t)len >> (56 - 8 * i));
-    return FRAME_HEAD_MAX;
-}
-
 struct publication *publication_new(enum opcode opcode, size_t len)
 {
-    if (len > SIZE_MAX - sizeof(struct publication) - FRAME_HEAD_MAX)
+    if (len > SIZE_MAX - sizeof(struct publication) - WIRE_HEADROOM)
         return NULL;
-
-    uint8_t head[FRAME_HEAD_MAX];
-    size_t head_len = frame_header(head, opcode, false, len);
-    struct publication *p = malloc(sizeof(*p) + head_len + len);
-    if (p == NULL)
+    struct publication *p = malloc(sizeof(*p) + WIRE_HEADROOM + len);
+    if (!p)
         return NULL;
-
-    *p = (struct publication){
-        .refs = 1, .opcode = opcode, .len = len, .head_len = (uint8_t)head_len};
-    uint8_t *frame = (uint8_t *)(p + 1);
-    memcpy(frame, head, head_len);
-    p->payload = frame + head_len;
+    *p = (struct publication){.refs = 1, .opcode = opcode, .len = len};
+    p->payload = (uint8_t *)(p + 1) + WIRE_HEADROOM;
     return p;
 }
 
 struct publication *publication_copy(enum opcode opcode, const void *payload, size_t len)
 {
     struct publication *p = publication_new(opcode, len);
-    if (p != NULL && len > 0)
+    if (p && len > 0)
         memcpy(p->payload, payload, len);
     return p;
 }
@@ -60,13 +31,16 @@ struct publication *publication_ref(struct publication *publication)
     return publication;
 }
 
-static void free_forms(struct publication *publication)
+static void free_encodings(struct publication *publication)
 {
-    for (size_t form = 0; form < WIRE_FORMS; form++) {
-        for (size_t deflated = 0; deflated < 2; deflated++) {
-            if (publication->forms[form][deflated] != NULL)
-                wire_unref(publication->forms[form][deflated]);
-        }
+    struct encoding *encoding = &publication->encoding;
+    while (encoding) {
+        struct encoding *next = encoding->next;
+        if (encoding->wire)
+            wire_unref(encoding->wire);
+        if (encoding != &publication->encoding)
+            free(encoding);
+        encoding = next;
     }
 }
 
@@ -75,32 +49,72 @@ void publication_unref(struct publication *publication)
     assert(publication->refs > 0);
     if (--publication->refs > 0)
         return;
-    free_forms(publication);
+    free_encodings(publication);
     free(publication);
 }
 
-struct wire *wire_new(size_t len)
+const struct encoding *publication_encoding(const struct publication *publication, unsigned form)
 {
-    if (len > SIZE_MAX - sizeof(struct wire))
-        return NULL;
-    struct wire *wire = malloc(sizeof(*wire) + len);
-    if (wire == NULL)
-        return NULL;
-    wire->refs = 1;
-    wire->len = len;
-    return wire;
+    const struct encoding *encoding = &publication->encoding;
+    while (encoding && encoding->form != form)
+        encoding = encoding->next;
+    return encoding;
 }
 
-struct wire *wire_ref(struct wire *wire)
+/* A place for one more; NULL when out of memory. */
+static struct encoding *add(struct publication *publication, unsigned form)
 {
-    assert(wire->refs > 0);
-    wire->refs++;
-    return wire;
+    struct encoding *first = &publication->encoding, *added = first;
+    assert(form && !publication_encoding(publication, form));
+    if (first->form) {
+        added = calloc(1, sizeof(*added));
+        if (!added)
+            return NULL;
+        added->next = first->next;
+        first->next = added;
+    }
+    added->form = form;
+    return added;
 }
 
-void wire_unref(struct wire *wire)
+const struct encoding *publication_encode(struct publication *publication, unsigned form,
+                                          struct wire *wire)
 {
-    assert(wire->refs > 0);
-    if (--wire->refs == 0)
-        free(wire);
+    struct encoding *added = wire ? add(publication, form) : NULL;
+    if (!added) {
+        if (wire)
+            wire_unref(wire);
+        return NULL;
+    }
+    added->wire = wire;
+    added->bytes = wire->bytes;
+    added->len = wire->len;
+    return added;
+}
+
+const struct encoding *publication_encode_in_place(struct publication *publication, unsigned form,
+                                                   const void *head, size_t head_len)
+{
+    assert(!publication->in_place && head_len <= WIRE_HEADROOM);
+    struct encoding *added = add(publication, form);
+    if (!added)
+        return NULL;
+    uint8_t *at = publication->payload - head_len;
+    memcpy(at, head, head_len);
+    publication->in_place = true;
+    added->bytes = at;
+    added->len = head_len + publication->len;
+    return added;
+}
+
+const struct encoding *publication_encode_alike(struct publication *publication, unsigned form,
+                                                const struct encoding *other)
+{
+    struct encoding *added = add(publication, form);
+    if (!added)
+        return NULL;
+    added->bytes = other->bytes;
+    added->len = other->len;
+    added->wire = other->wire ? wire_ref(other->wire) : NULL;
+    return added;
 }

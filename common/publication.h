@@ -1,10 +1,11 @@
 /*
  * A publication: one message from the upstream (or the publish API), immutable and shared.
  *
- * One allocation holds the object, the WebSocket header of an unmasked server frame and the
- * payload, so that the plain raw wire form is there without a copy (RFC 6455 section 5.2). The
- * other wire forms are made at most once each, when the first client needs them; they live as long
- * as the publication. Reference counted, one thread.
+ * One allocation holds the object and the payload, with room before that for the head that a front
+ * door puts in front of it: its plainest form is there without a copy. Other forms are made at most
+ * once each, when the first client needs them; they live as long as the publication. A form is a
+ * number here: what it means, and how it is made, is its door's affair. Reference counted, one
+ * thread.
  */
 #ifndef VINHUB_COMMON_PUBLICATION_H
 #define VINHUB_COMMON_PUBLICATION_H
@@ -14,6 +15,7 @@
 #include <stdint.h>
 
 #include "common/status.h"
+#include "common/wire.h"
 
 enum opcode { OPCODE_TEXT = 1, OPCODE_BINARY = 2 }; /* values of RFC 6455 section 5.2 */
 
@@ -31,14 +33,13 @@ static inline int position_compare(struct position a, struct position b)
     return a.offset < b.offset ? -1 : a.offset > b.offset;
 }
 
-/* The forms a publication takes on a browser's wire. */
-enum wire_form { WIRE_RAW, WIRE_JSON, WIRE_MSGPACK, WIRE_FORMS };
-
-/* A ready frame, or several in a row. Immutable, reference counted. */
-struct wire {
-    unsigned refs;
+/* A publication in one form. */
+struct encoding {
+    unsigned form; /* 0: none */
     size_t len;
-    uint8_t bytes[];
+    const uint8_t *bytes;
+    struct wire *wire;     /* owns bytes; NULL: they stand in the publication */
+    struct encoding *next; /* of the publication */
 };
 
 struct publication {
@@ -49,10 +50,9 @@ struct publication {
     uint64_t
         received_us; /* when this node got it, monotonic, for the latency histogram; 0: not known */
     size_t len;      /* payload bytes */
-    uint8_t head_len; /* bytes of the frame header that stands right before the payload */
-    struct wire *forms[WIRE_FORMS]
-                      [2]; /* [form][deflated]; [WIRE_RAW][0] stays NULL: see publication_frame */
-    uint8_t *payload;      /* within this allocation */
+    uint8_t *payload;         /* within this allocation */
+    struct encoding encoding; /* the first; the others follow it */
+    bool in_place;            /* the room before the payload is taken by one of them */
 };
 
 /* A publication with room for len payload bytes, to be filled by the caller before it is shared.
@@ -63,19 +63,18 @@ struct publication *publication_copy(enum opcode opcode, const void *payload, si
 struct publication *publication_ref(struct publication *publication);
 void publication_unref(struct publication *publication);
 
-/* The plain raw frame (header and payload), valid as long as the publication. */
-static inline const uint8_t *publication_frame(const struct publication *p, size_t *len)
-{
-    *len = p->head_len + p->len;
-    return p->payload - p->head_len;
-}
-
-/* Writes an unmasked final frame's header for len payload bytes into out (at most 10 bytes);
- * returns its size. */
-size_t frame_header(uint8_t out[10], unsigned opcode, bool rsv1, size_t len);
-
-struct wire *wire_new(size_t len); /* NULL when out of memory; one reference */
-struct wire *wire_ref(struct wire *wire);
-void wire_unref(struct wire *wire);
+/* Its encoding of that form, NULL where it was not made yet. Lives as long as the publication. */
+const struct encoding *publication_encoding(const struct publication *publication, unsigned form);
+/* Adds one; takes over the reference to wire (NULL: it could not be made). NULL when out of memory.
+ */
+const struct encoding *publication_encode(struct publication *publication, unsigned form,
+                                          struct wire *wire);
+/* Adds one that is a head of at most WIRE_HEADROOM bytes and the payload, where they stand. Once
+ * for each publication at most. */
+const struct encoding *publication_encode_in_place(struct publication *publication, unsigned form,
+                                                   const void *head, size_t head_len);
+/* Adds one that is the same bytes as another of its encodings. */
+const struct encoding *publication_encode_alike(struct publication *publication, unsigned form,
+                                                const struct encoding *other);
 
 #endif

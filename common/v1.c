@@ -28,42 +28,38 @@ static struct v1_value text(const char *name, const char *value)
     return (struct v1_value){.name = name, .kind = V1_TEXT, .at = value, .len = strlen(value)};
 }
 
-static struct wire *encode(enum wire_form form, const struct v1_value *values, size_t len)
+static struct wire *encode(enum v1_encoding encoding, const struct v1_value *values, size_t len)
 {
-    assert(form == WIRE_JSON || form == WIRE_MSGPACK);
     void (*write)(struct v1_out *, const struct v1_value *,
-                  size_t) = form == WIRE_JSON ? v1_json_write : v1_msgpack_write;
+                  size_t) = encoding == V1_JSON ? v1_json_write : v1_msgpack_write;
 
     struct v1_out measured = {NULL, 0};
     write(&measured, values, len);
-
-    uint8_t head[10];
-    size_t head_len = frame_header(head, form == WIRE_JSON ? OPCODE_TEXT : OPCODE_BINARY, false,
-                                   measured.len);
-    struct wire *wire = wire_new(head_len + measured.len);
+    struct wire *wire = wire_new(measured.len);
     if (wire == NULL)
         return NULL;
-    memcpy(wire->bytes, head, head_len);
-    struct v1_out out = {wire->bytes + head_len, 0};
+    struct v1_out out = {wire->bytes, 0};
     write(&out, values, len);
     assert(out.len == measured.len);
     return wire;
 }
 
 /* A message whose payload is a map. */
-static struct wire *encode_fields(enum wire_form form, uint64_t unix_ms, const char *type,
-                                  const struct v1_value *fields, size_t len)
+static struct wire *encode_fields(enum v1_encoding encoding, const struct v1_head *head,
+                                  const char *type, const struct v1_value *fields, size_t len)
 {
     const struct v1_value values[] = {
-        number("timestamp", unix_ms),
+        number("timestamp", head->unix_ms),
         text("version", "1.0"),
         text("type", type),
+        text("session", head->session),
         {.name = "payload", .kind = V1_MAP, .fields = fields, .len = len},
     };
-    return encode(form, values, LENGTH(values));
+    return encode(encoding, values, LENGTH(values));
 }
 
-struct wire *v1_welcome(enum wire_form form, uint64_t unix_ms, const struct v1_welcome *welcome)
+struct wire *v1_welcome(enum v1_encoding encoding, const struct v1_head *head,
+                        const struct v1_welcome *welcome)
 {
     const struct v1_value fields[] = {
         text("node", welcome->node),          text("session", welcome->session),
@@ -71,10 +67,11 @@ struct wire *v1_welcome(enum wire_form form, uint64_t unix_ms, const struct v1_w
         number("offset", welcome->at.offset), flag("resumed", welcome->resumed),
         text("upstream", welcome->upstream),
     };
-    return encode_fields(form, unix_ms, "WELCOME", fields, LENGTH(fields));
+    return encode_fields(encoding, head, "WELCOME", fields, LENGTH(fields));
 }
 
-struct wire *v1_message(enum wire_form form, const struct publication *publication)
+struct wire *v1_message(enum v1_encoding encoding, const struct publication *publication,
+                        const char *session)
 {
     if (publication->len > UINT32_MAX)
         return NULL; /* more than a msgpack string can hold */
@@ -84,6 +81,7 @@ struct wire *v1_message(enum wire_form form, const struct publication *publicati
         number("timestamp", publication->time_ms),
         text("version", "1.0"),
         text("type", "MESSAGE"),
+        text("session", session),
         number("epoch", publication->at.epoch),
         number("offset", publication->at.offset),
         text("encoding", binary ? "base64" : "text"),
@@ -92,44 +90,44 @@ struct wire *v1_message(enum wire_form form, const struct publication *publicati
          .at = publication->payload,
          .len = publication->len},
     };
-    return encode(form, values, LENGTH(values));
+    return encode(encoding, values, LENGTH(values));
 }
 
-struct wire *v1_status(enum wire_form form, uint64_t unix_ms, const char *upstream,
+struct wire *v1_status(enum v1_encoding encoding, const struct v1_head *head, const char *upstream,
                        const char *reason)
 {
     const struct v1_value fields[] = {text("upstream", upstream), text("reason", reason)};
-    return encode_fields(form, unix_ms, "STATUS", fields, LENGTH(fields));
+    return encode_fields(encoding, head, "STATUS", fields, LENGTH(fields));
 }
 
-struct wire *v1_gap(enum wire_form form, uint64_t unix_ms, uint64_t epoch, uint64_t from,
-                    uint64_t to)
+struct wire *v1_gap(enum v1_encoding encoding, const struct v1_head *head, uint64_t epoch,
+                    uint64_t from, uint64_t to)
 {
     const struct v1_value fields[] = {number("epoch", epoch), number("from", from),
                                       number("to", to)};
-    return encode_fields(form, unix_ms, "GAP", fields, LENGTH(fields));
+    return encode_fields(encoding, head, "GAP", fields, LENGTH(fields));
 }
 
-struct wire *v1_ack(enum wire_form form, uint64_t unix_ms, uint64_t id)
+struct wire *v1_ack(enum v1_encoding encoding, const struct v1_head *head, uint64_t id)
 {
     const struct v1_value fields[] = {number("id", id)};
-    return encode_fields(form, unix_ms, "ACK", fields, LENGTH(fields));
+    return encode_fields(encoding, head, "ACK", fields, LENGTH(fields));
 }
 
-struct wire *v1_error(enum wire_form form, uint64_t unix_ms, const uint64_t *id, const char *code,
-                      const char *message)
+struct wire *v1_error(enum v1_encoding encoding, const struct v1_head *head, const uint64_t *id,
+                      const char *code, const char *message)
 {
     const struct v1_value fields[] = {
         id != NULL ? number("id", *id) : text("id", NULL),
         text("code", code),
         text("message", message),
     };
-    return encode_fields(form, unix_ms, "ERROR", fields, LENGTH(fields));
+    return encode_fields(encoding, head, "ERROR", fields, LENGTH(fields));
 }
 
-struct wire *v1_pong(enum wire_form form, uint64_t unix_ms)
+struct wire *v1_pong(enum v1_encoding encoding, const struct v1_head *head)
 {
-    return encode_fields(form, unix_ms, "PONG", NULL, 0);
+    return encode_fields(encoding, head, "PONG", NULL, 0);
 }
 
 /* Digits up to the end or a dot, within 64 bits; NULL where there is no such number. */

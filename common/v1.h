@@ -2,9 +2,10 @@
  * The subprotocols vinhub.v1 (JSON text) and vinhub.v1.msgpack: messages to and from protocol
  * clients, contract section 6.
  *
- * Pure encoding and decoding. Each encoder makes one ready WebSocket frame (text for JSON, binary
- * for msgpack) in one allocation; NULL means out of memory. Strings given to an encoder are valid
- * UTF-8. The keys stand in the order of the contract, and every message has a payload: that of PONG
+ * Pure encoding and decoding, without a frame: that is put before it by who sends it. Each encoder
+ * makes one message in one allocation; NULL means out of memory. Strings given to an encoder are
+ * valid UTF-8. session is the id that stands beside type where a client has several; NULL: it does
+ * not. The keys stand in the order of the contract, and every message has a payload: that of PONG
  * is empty.
  *
  * encoding has the same value in both forms and names the kind of message: "text", or "base64" for
@@ -22,6 +23,14 @@
 #include "common/publication.h"
 #include "common/status.h"
 
+enum v1_encoding { V1_JSON, V1_MSGPACK };
+
+/* What the head of each message says: unix_ms becomes the timestamp. */
+struct v1_head {
+    uint64_t unix_ms;
+    const char *session; /* NULL: left out */
+};
+
 struct v1_welcome {
     const char *node, *session, *client;
     struct position at;
@@ -29,21 +38,22 @@ struct v1_welcome {
     const char *upstream; /* connected, connecting, down */
 };
 
-/* form is WIRE_JSON or WIRE_MSGPACK; unix_ms becomes the timestamp. The caller owns the reference.
- */
-struct wire *v1_welcome(enum wire_form form, uint64_t unix_ms, const struct v1_welcome *welcome);
+/* The caller owns the reference. */
+struct wire *v1_welcome(enum v1_encoding encoding, const struct v1_head *head,
+                        const struct v1_welcome *welcome);
 /* A publication as MESSAGE: its time_ms is the timestamp; text payloads as JSON string, binary ones
  * as base64; in msgpack str or bin. NULL also for a payload over 4 GiB, which msgpack can't hold.
  */
-struct wire *v1_message(enum wire_form form, const struct publication *publication);
-struct wire *v1_status(enum wire_form form, uint64_t unix_ms, const char *upstream,
+struct wire *v1_message(enum v1_encoding encoding, const struct publication *publication,
+                        const char *session);
+struct wire *v1_status(enum v1_encoding encoding, const struct v1_head *head, const char *upstream,
                        const char *reason); /* reason may be NULL */
-struct wire *v1_gap(enum wire_form form, uint64_t unix_ms, uint64_t epoch, uint64_t from,
-                    uint64_t to);
-struct wire *v1_ack(enum wire_form form, uint64_t unix_ms, uint64_t id);
-struct wire *v1_error(enum wire_form form, uint64_t unix_ms, const uint64_t *id, const char *code,
-                      const char *message); /* id may be NULL */
-struct wire *v1_pong(enum wire_form form, uint64_t unix_ms);
+struct wire *v1_gap(enum v1_encoding encoding, const struct v1_head *head, uint64_t epoch,
+                    uint64_t from, uint64_t to);
+struct wire *v1_ack(enum v1_encoding encoding, const struct v1_head *head, uint64_t id);
+struct wire *v1_error(enum v1_encoding encoding, const struct v1_head *head, const uint64_t *id,
+                      const char *code, const char *message); /* id may be NULL */
+struct wire *v1_pong(enum v1_encoding encoding, const struct v1_head *head);
 
 enum v1_request_type { V1_SEND, V1_PING };
 
@@ -71,7 +81,7 @@ struct v1_mistake {
  * browser's numbers are exact, and 1 to 2^64-1 in msgpack. STATUS_INVALID: *mistake is filled.
  * STATUS_NO_MEMORY: nothing is.
  */
-MUST_USE enum status v1_decode(enum wire_form form, enum opcode opcode, const void *data,
+MUST_USE enum status v1_decode(enum v1_encoding encoding, enum opcode opcode, const void *data,
                                size_t len, struct v1_request *out, struct v1_mistake *mistake);
 
 /* A resume token: EPOCH.OFFSET or EPOCH.OFFSET.CLIENT. client gets the rest, a name, or "".

@@ -163,26 +163,27 @@ static enum status read_payload(const struct v1_value *payload, bool base64, str
     return copy(payload->at, payload->len, out);
 }
 
-static enum status read_send(enum wire_form form, const struct v1_value fields[V1_REQUEST_FIELDS],
+static enum status read_send(enum v1_encoding encoding,
+                             const struct v1_value fields[V1_REQUEST_FIELDS],
                              struct v1_request *out, struct v1_mistake *mistake)
 {
     if (!mistake->has_id)
         return mistaken(mistake, "invalid_id",
-                        form == WIRE_JSON
+                        encoding == V1_JSON
                             ? "a SEND has an id, an integer from 1 to 9007199254740992"
                             : "a SEND has an id, an integer from 1 to 18446744073709551615");
 
     const struct v1_value *payload = &fields[V1_FIELD_PAYLOAD];
     if (payload->kind != V1_TEXT && payload->kind != V1_BYTES)
         return mistaken(mistake, "invalid_payload",
-                        form == WIRE_JSON ? "a SEND has a payload, a string"
-                                          : "a SEND has a payload of type str or bin");
+                        encoding == V1_JSON ? "a SEND has a payload, a string"
+                                            : "a SEND has a payload of type str or bin");
 
-    const struct v1_value *encoding = &fields[V1_FIELD_ENCODING];
-    bool base64 = is_text(encoding, "base64");
-    if (encoding->kind != V1_ABSENT && !base64 && !is_text(encoding, "text"))
+    const struct v1_value *named = &fields[V1_FIELD_ENCODING];
+    bool base64 = is_text(named, "base64");
+    if (named->kind != V1_ABSENT && !base64 && !is_text(named, "text"))
         return mistaken(mistake, "invalid_encoding", "encoding is \"text\" or \"base64\"");
-    if (payload->kind == V1_BYTES && is_text(encoding, "text"))
+    if (payload->kind == V1_BYTES && is_text(named, "text"))
         return mistaken(mistake, "invalid_encoding",
                         "a payload of type bin is not text: leave encoding out");
 
@@ -193,18 +194,18 @@ static enum status read_send(enum wire_form form, const struct v1_value fields[V
     return status;
 }
 
-static enum status read_request(enum wire_form form,
+static enum status read_request(enum v1_encoding encoding,
                                 const struct v1_value fields[V1_REQUEST_FIELDS],
                                 struct v1_request *out, struct v1_mistake *mistake)
 {
     const struct v1_value *id = &fields[V1_FIELD_ID];
     if (id->kind == V1_NUMBER && id->number > 0 &&
-        (form == WIRE_MSGPACK || id->number <= JSON_ID_MAX)) {
+        (encoding == V1_MSGPACK || id->number <= JSON_ID_MAX)) {
         mistake->has_id = true;
         mistake->id = id->number;
     }
     if (is_text(&fields[V1_FIELD_TYPE], "SEND"))
-        return read_send(form, fields, out, mistake);
+        return read_send(encoding, fields, out, mistake);
     if (is_text(&fields[V1_FIELD_TYPE], "PING")) {
         *out = (struct v1_request){.type = V1_PING};
         return STATUS_OK;
@@ -212,14 +213,14 @@ static enum status read_request(enum wire_form form,
     return mistaken(mistake, "unknown_type", "type is \"SEND\" or \"PING\"");
 }
 
-enum status v1_decode(enum wire_form form, enum opcode opcode, const void *data, size_t len,
+enum status v1_decode(enum v1_encoding encoding, enum opcode opcode, const void *data, size_t len,
                       struct v1_request *out, struct v1_mistake *mistake)
 {
     struct v1_mistake found = {0};
     struct v1_value fields[V1_REQUEST_FIELDS] = {0};
     json_t *root = NULL;
     const char *why;
-    if (form == WIRE_JSON)
+    if (encoding == V1_JSON)
         why = opcode != OPCODE_TEXT ? "messages of vinhub.v1 are text"
                                     : json_read(data, len, fields, &root);
     else
@@ -227,7 +228,7 @@ enum status v1_decode(enum wire_form form, enum opcode opcode, const void *data,
                                       : v1_msgpack_read(data, len, fields);
 
     enum status status = why != NULL ? mistaken(&found, "malformed", why)
-                                     : read_request(form, fields, out, &found);
+                                     : read_request(encoding, fields, out, &found);
     json_decref(root);
     if (status != STATUS_OK && status != STATUS_INVALID)
         (void)mistaken(&found, "no_memory", "the hub is out of memory: send it again later");

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "core/client/client.h"
 #include "core/commands.h"
 #include "core/lease.h"
 #include "core/membership.h"
@@ -38,14 +39,15 @@ static struct client_id *find(const struct session *session, const char *id)
     if (!hub->client_ids.lists_len)
         return NULL;
     struct client_id *at = hub->client_ids.lists[list_of(hub, session, id)];
-    while (at && (at->client->session != session || strcmp(at->text, id) != 0))
+    while (at && (at->client->own.session != session || strcmp(at->text, id) != 0))
         at = at->next;
     return at;
 }
 
 static void put(struct hub *hub, struct client_id *id)
 {
-    struct client_id **list = &hub->client_ids.lists[list_of(hub, id->client->session, id->text)];
+    struct client_id **list =
+        &hub->client_ids.lists[list_of(hub, id->client->own.session, id->text)];
     id->next = *list;
     *list = id;
 }
@@ -71,7 +73,7 @@ static void grow(struct hub *hub)
 
 static void take_out(struct hub *hub, struct client_id *id)
 {
-    struct client_id **at = &hub->client_ids.lists[list_of(hub, id->client->session, id->text)];
+    struct client_id **at = &hub->client_ids.lists[list_of(hub, id->client->own.session, id->text)];
     while (*at != id)
         at = &(*at)->next;
     *at = id->next;
@@ -85,15 +87,15 @@ static void supersede(struct client_id *id)
 {
     struct client *client = id->client;
     take_out(client->hub, id);
-    log_info("client_superseded", LOG_STR("session", client->session->id));
-    commands_drop_untold(client);
+    log_info("client_superseded", LOG_STR("session", client->own.session->id));
+    commands_drop_untold(&client->own);
     client_close(client, CLOSE_TAKEN_OVER, "another connection has taken over this client id");
 }
 
 void client_ids_add(struct client *client, struct client_id *id, bool resumed)
 {
     struct hub *hub = client->hub;
-    struct session *session = client->session;
+    struct session *session = client->own.session;
     if (hub->client_ids.len >= hub->client_ids.lists_len)
         grow(hub);
     struct client_id *older = resumed ? find(session, id->text) : NULL;

@@ -20,8 +20,8 @@ void command_queue_drop(struct session *session, struct command *command)
     DL_DELETE(out->list, command);
     out->bytes -= weight(command->len);
     out->len--;
-    if (command->client)
-        command->client->pending--;
+    if (command->from)
+        command->from->pending--;
     free(command->payload);
     free(command);
 }

@@ -4,8 +4,9 @@
 
 #include "common/log.h"
 #include "common/metrics.h"
+#include "core/client/client.h"
+#include "core/client/protocol.h"
 #include "core/command_queue.h"
-#include "core/follower.h"
 #include "core/last_sends.h"
 #include "core/lease.h"
 #include "core/membership.h"
@@ -42,31 +43,30 @@ uint64_t commands_confirmed(const struct session *session)
 
 /* Reading stops for clients that fill the queue of an upstream (or owner) that takes nothing, and
  * goes on at half of that. */
-static void pause_client(struct session *session, struct client *client, bool paused)
+static void pause_reading(struct subscription *from, bool paused)
 {
-    if (client->paused == paused || client->state == CLIENT_CLOSING)
+    if (from->paused == paused || !client_takes(from->client))
         return;
-    client->paused = paused;
-    session->paused_len += paused ? 1 : (uint32_t)-1;
-    session->hub->setup.client_ops->pause(session->hub->setup.client_ctx, client, paused);
+    from->session->paused_len += paused ? 1 : (uint32_t)-1;
+    client_pause(from, paused);
 }
 
 static void resume_clients(struct session *session)
 {
-    struct client *client;
+    struct subscription *subscription;
     if (!session->paused_len || session->out.bytes > session->service->to_upstream.queue_bytes / 4)
         return;
-    DL_FOREACH (session->clients, client)
-        pause_client(session, client, false);
+    DL_FOREACH (session->subscriptions, subscription)
+        pause_reading(subscription, false);
 }
 
 /* Its place is gone: the client can't be kept in order any more. */
-static void refuse(struct session *session, struct client *client, const char *why)
+static void refuse(struct session *session, struct subscription *from, const char *why)
 {
     metric_drop(DROP_UPSTREAM_QUEUE, 1);
     log_info_cause("command_dropped", LOG_STR("session", session->id), LOG_STR("reason", why));
-    if (client)
-        client_close(client, CLOSE_QUEUE_FULL, "upstream queue full");
+    if (from)
+        client_close(from->client, CLOSE_QUEUE_FULL, "upstream queue full");
 }
 
 /* What a member tells while its lease is not valid its owner may have forgotten by the time it asks
@@ -100,27 +100,28 @@ static bool send_straight(struct session *session, enum opcode opcode, const voi
     return true;
 }
 
-void commands_add(struct session *session, struct client *client, uint64_t send_id,
-                  const char *sender, enum opcode opcode, const void *payload, size_t len)
+void commands_add(struct subscription *from, uint64_t send_id, const char *sender,
+                  enum opcode opcode, const void *payload, size_t len)
 {
+    struct session *session = from->session;
     struct hub *hub = session->hub;
     metric_add(METRIC_CLIENT_MESSAGES_IN, 1);
     metric_service_add(session->metrics, SERVICE_CLIENT_MESSAGES_IN, 1);
     if (!send_id && send_straight(session, opcode, payload, len)) {
-        client_audit(client, len);
+        client_audit(from, len);
         return;
     }
     /* While the upstream takes messages, a full queue stops the reading; what was read until then
      * is still taken. */
     bool room = command_queue_has_room(session, len) ||
-                (session->status == UPSTREAM_CONNECTED && !client->paused);
+                (session->status == UPSTREAM_CONNECTED && !from->paused);
     struct command *command = room ? command_new(payload, len) : NULL;
     if (!command) {
-        refuse(session, client, "queue full");
+        refuse(session, from, "queue full");
         return;
     }
-    command->client = client;
-    client->pending++;
+    command->from = from;
+    from->pending++;
     command->send_id = send_id;
     memcpy(command->sender, sender, strlen(sender) + 1);
     command->opcode = opcode;
@@ -129,10 +130,10 @@ void commands_add(struct session *session, struct client *client, uint64_t send_
     command->expires_ms = hub->now_ms + wait_ms + rng_below(&hub->rng, wait_ms / 2 + 1);
     append(session, command);
     if (!send_id || !last_sends_covers(session, sender, send_id))
-        client_audit(client, len);
+        client_audit(from, len);
     if (session->status == UPSTREAM_CONNECTED &&
         session->out.bytes > session->service->to_upstream.queue_bytes / 2)
-        pause_client(session, client, true);
+        pause_reading(from, true);
     commands_pump(session);
 }
 
@@ -148,8 +149,8 @@ static void done(struct session *session, struct command *command)
         command->member->confirm_due = true;
         session->confirm_due = true;
         hub_mark_dirty(session);
-    } else if (command->send_id && command->client) {
-        follower_ack(command->client, command->send_id);
+    } else if (command->send_id && command->from) {
+        protocol_ack(command->from, command->send_id);
     }
     command_queue_drop(session, command);
 }
@@ -245,9 +246,9 @@ static uint64_t expire(struct session *session)
             next_ms = !next_ms || command->expires_ms < next_ms ? command->expires_ms : next_ms;
             continue;
         }
-        struct client *client = command->client;
+        struct subscription *from = command->from;
         command_queue_drop(session, command);
-        refuse(session, client, "waited too long");
+        refuse(session, from, "waited too long");
     }
     if (!session->out.list)
         ownership_unwanted(session);
@@ -273,30 +274,30 @@ static void on_timer(struct timer *timer, uint64_t now_ms)
         arm(session, next_ms);
 }
 
-void commands_client_gone(struct client *client)
+void commands_from_gone(struct subscription *from)
 {
     struct command *command;
-    if (client->session && client->paused)
-        client->session->paused_len--;
-    client->paused = false;
-    if (!client->pending || !client->session)
+    if (from->paused)
+        from->session->paused_len--;
+    client_pause(from, false);
+    if (!from->pending)
         return;
-    DL_FOREACH (client->session->out.list, command)
-        if (command->client == client)
-            command->client = NULL;
-    client->pending = 0;
+    DL_FOREACH (from->session->out.list, command)
+        if (command->from == from)
+            command->from = NULL;
+    from->pending = 0;
 }
 
-void commands_drop_untold(struct client *client)
+void commands_drop_untold(struct subscription *from)
 {
     struct command *command, *next;
-    if (!client->pending)
+    if (!from->pending)
         return;
-    DL_FOREACH_SAFE (client->session->out.list, command, next) {
-        if (command->client != client || !command->send_id || command->told)
+    DL_FOREACH_SAFE (from->session->out.list, command, next) {
+        if (command->from != from || !command->send_id || command->told)
             continue;
         metric_drop(DROP_DUPLICATE, 1);
-        command_queue_drop(client->session, command);
+        command_queue_drop(from->session, command);
     }
 }
 
@@ -450,8 +451,8 @@ void commands_went_upstream(struct session *session, uint64_t number)
 {
     struct command *command;
     while ((command = session->out.list) && !command->member && command->number <= number) {
-        if (command->send_id && command->client)
-            follower_ack(command->client, command->send_id);
+        if (command->send_id && command->from)
+            protocol_ack(command->from, command->send_id);
         command_queue_drop(session, command);
     }
 }

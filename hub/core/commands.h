@@ -15,13 +15,13 @@
 
 /* A message of a local client; send_id 0 and sender "" for raw ones. payload is copied. May close
  * the client with 4004. */
-void commands_add(struct session *session, struct client *client, uint64_t send_id,
-                  const char *sender, enum opcode opcode, const void *payload, size_t len);
+void commands_add(struct subscription *from, uint64_t send_id, const char *sender,
+                  enum opcode opcode, const void *payload, size_t len);
 /* Sends what can be sent: owner's side to the upstream, member's side to the owner. */
 void commands_pump(struct session *session);
-void commands_client_gone(struct client *client);
+void commands_from_gone(struct subscription *from);
 /* Its SENDs that no owner has yet do not go any more: it has given way to a later connection. */
-void commands_drop_untold(struct client *client);
+void commands_drop_untold(struct subscription *from);
 uint64_t commands_confirmed(const struct session *session);
 
 /* owner's side */

@@ -28,15 +28,15 @@ static void close_due(struct hub *hub)
     uint64_t due = drain_ms && passed_ms < drain_ms ? hub->drain_clients * passed_ms / drain_ms
                                                     : UINT64_MAX;
     struct session *session, *next;
-    struct client *client, *next_client;
+    struct subscription *subscription, *next_subscription;
     HASH_ITER (hh, hub->sessions, session, next) {
-        DL_FOREACH_SAFE (session->clients, client, next_client) {
+        DL_FOREACH_SAFE (session->subscriptions, subscription, next_subscription) {
             if (hub->drain_closed >= due)
                 return;
-            if (client->state == CLIENT_CLOSING)
+            if (!client_takes(subscription->client))
                 continue;
             hub->drain_closed++;
-            client_close(client, CLOSE_RESTART, "node restarts");
+            client_close(subscription->client, CLOSE_RESTART, "node restarts");
         }
     }
 }

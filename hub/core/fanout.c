@@ -5,14 +5,13 @@
 #include <string.h>
 
 #include "common/metrics.h"
-#include "common/v1.h"
 #include "core/assertion.h"
-#include "core/follower.h"
+#include "core/client/client.h"
+#include "core/client/queue.h"
 #include "core/history.h"
 #include "core/lease.h"
 #include "core/ownership.h"
 #include "core/pubs.h"
-#include "core/queue.h"
 #include "core/session.h"
 #include "core/tail.h"
 
@@ -21,7 +20,6 @@
 /* Kept for another try; beyond it the oldest are lost to other nodes, and counted */
 #define UNCONFIRMED_COUNT 10000
 #define UNCONFIRMED_BYTES (16u << 20)
-#define WINDOW_BITS_MAX   15 /* what permessage-deflate has unless a client asks for less */
 
 static bool wants_bus(const struct session *session)
 {
@@ -56,143 +54,98 @@ void fanout_lost(struct session *session)
     hub_mark_dirty(session);
 }
 
-static size_t head_len(const uint8_t *frame)
-{
-    return frame[1] < 126 ? 2 : frame[1] == 126 ? 4 : 10;
-}
-
-/* An empty wire says that it does not pay, so that it is not tried for each client again. */
-static struct wire *deflate_frame(struct hub *hub, const uint8_t *frame, size_t len)
-{
-    size_t head = head_len(frame);
-    struct wire *wire = NULL;
-    if (hub->setup.client_ops->deflate)
-        wire = hub->setup.client_ops->deflate(hub->setup.client_ctx, frame[0] & 0x0f, frame + head,
-                                              len - head);
-    return wire ? wire : wire_new(0);
-}
-
-static struct wire *gap_frame(struct hub *hub, const struct publication *note, enum wire_form form)
-{
-    if (form == WIRE_RAW)
-        return wire_new(0); /* raw clients have no word for it */
-    return v1_gap(form, hub->setup.unix_ms(hub->setup.clock_ctx), note->at.epoch, note->at.offset,
-                  gap_note_to(note));
-}
-
-static const uint8_t *plain_frame(struct hub *hub, struct publication *publication,
-                                  enum wire_form form, size_t *len)
-{
-    bool note = is_gap_note(publication);
-    if (form == WIRE_RAW && !note)
-        return publication_frame(publication, len);
-    struct wire **slot = &publication->forms[form][0];
-    if (!*slot)
-        *slot = note ? gap_frame(hub, publication, form) : v1_message(form, publication);
-    if (!*slot)
-        return NULL;
-    *len = (*slot)->len;
-    return (*slot)->bytes;
-}
-
-/* One deflated frame serves all windows: of a message that is no larger than the window nothing
- * lies outside it. */
-static bool may_deflate(const struct publication *publication, unsigned window_bits,
-                        const uint8_t *plain, size_t plain_len)
-{
-    if (!window_bits || is_gap_note(publication))
-        return false;
-    return window_bits == WINDOW_BITS_MAX || plain_len - head_len(plain) <= (size_t)1
-                                                                                << window_bits;
-}
-
-const uint8_t *fanout_frame(struct hub *hub, struct publication *publication, enum wire_form form,
-                            unsigned window_bits, size_t *len)
-{
-    const uint8_t *plain = plain_frame(hub, publication, form, len);
-    if (!plain || !may_deflate(publication, window_bits, plain, *len))
-        return plain;
-    struct wire **slot = &publication->forms[form][1];
-    if (!*slot)
-        *slot = deflate_frame(hub, plain, *len);
-    if (!*slot || !(*slot)->len)
-        return plain;
-    *len = (*slot)->len;
-    return (*slot)->bytes;
-}
-
-/* All frames of a batch in one piece, for one form. */
 struct piece {
-    const uint8_t *bytes;
+    unsigned form;
+    const uint8_t *bytes; /* NULL: out of memory */
     size_t len;
-    struct wire *joined; /* owns bytes where there is more than one frame */
-    bool made;
+    struct wire *joined; /* owns bytes where there is more than one publication */
 };
 
-static bool piece_make(struct session *session, const struct pubs *batch, enum wire_form form,
-                       unsigned window_bits, struct piece *piece)
+/* Those that this batch has been asked for; mostly one or two. */
+struct pieces {
+    size_t len;
+    struct piece items[FORM_KEYS_MAX];
+};
+
+static void piece_join(struct session *session, const struct pubs *batch, struct piece *piece)
 {
     struct hub *hub = session->hub;
-    piece->made = true;
-    if (batch->len == 1) {
-        piece->bytes = fanout_frame(hub, batch->items[0], form, window_bits, &piece->len);
-        return piece->bytes;
-    }
-    size_t total = 0, len;
+    size_t total = 0;
     for (size_t i = 0; i < batch->len; i++) {
-        if (!fanout_frame(hub, batch->items[i], form, window_bits, &len))
-            return false;
-        total += len;
+        const struct encoding *one = form_of(hub, piece->form, batch->items[i], session->id);
+        if (!one)
+            return;
+        total += one->len;
     }
     piece->joined = wire_new(total);
     if (!piece->joined)
-        return false;
+        return;
     for (size_t i = 0; i < batch->len; i++) {
-        const uint8_t *frame = fanout_frame(hub, batch->items[i], form, window_bits, &len);
-        memcpy(piece->joined->bytes + piece->len, frame, len);
-        piece->len += len;
+        const struct encoding *one = form_of(hub, piece->form, batch->items[i], session->id);
+        memcpy(piece->joined->bytes + piece->len, one->bytes, one->len);
+        piece->len += one->len;
     }
     piece->bytes = piece->joined->bytes;
-    return true;
 }
 
-static void enqueue_all(struct client *client, const struct pubs *batch)
+static const struct piece *piece_of(struct pieces *pieces, struct session *session,
+                                    const struct pubs *batch, unsigned form)
 {
-    for (size_t i = 0; i < batch->len && client->state != CLIENT_CLOSING; i++)
-        queue_publication(client, batch->items[i]);
-}
-
-/* For a window that is smaller than the usual, which is rare: no piece is made that others could
- * share. */
-static void deliver_singly(struct client *client, const struct pubs *batch)
-{
-    for (size_t i = 0; i < batch->len && client->state != CLIENT_CLOSING; i++) {
-        queue_publication(client, batch->items[i]);
-        if (!client->blocked)
-            queue_drain(client);
+    for (size_t i = 0; i < pieces->len; i++)
+        if (pieces->items[i].form == form)
+            return &pieces->items[i];
+    struct piece *piece = &pieces->items[pieces->len++];
+    *piece = (struct piece){.form = form};
+    if (batch->len > 1) {
+        piece_join(session, batch, piece);
+        return piece;
     }
+    const struct encoding *only = form_of(session->hub, form, batch->items[0], session->id);
+    if (only) {
+        piece->bytes = only->bytes;
+        piece->len = only->len;
+    }
+    return piece;
 }
 
-/* One write for all that is new; what the socket does not take waits in the client's queue. */
-static void deliver(struct session *session, struct client *client, const struct pubs *batch,
-                    struct piece pieces[WIRE_FORMS][2])
+static void pieces_free(struct pieces *pieces)
+{
+    for (size_t i = 0; i < pieces->len; i++)
+        if (pieces->items[i].joined)
+            wire_unref(pieces->items[i].joined);
+}
+
+static void enqueue_all(struct subscription *subscription, const struct pubs *batch)
+{
+    for (size_t i = 0; i < batch->len && client_takes(subscription->client); i++)
+        client_enqueue(subscription, batch->items[i]);
+}
+
+static void hold_all(struct subscription *subscription, const struct pubs *batch)
+{
+    for (size_t i = 0; i < batch->len; i++)
+        subscription_hold(subscription, batch->items[i]);
+}
+
+/* One write for all that is new: at once where that is all that the client is told in this turn,
+ * else at its end. */
+static void deliver(struct session *session, struct subscription *subscription,
+                    const struct pubs *batch, struct pieces *pieces)
 {
     struct hub *hub = session->hub;
-    if (client->state == CLIENT_CLOSING)
+    struct client *client = subscription->client;
+    if (!client_takes(client))
         return;
+    if (subscription->state != SUBSCRIPTION_LIVE) {
+        hold_all(subscription, batch);
+        return;
+    }
     client->sent += batch->len;
-    if (client->blocked || client->state == CLIENT_CATCHING) {
-        enqueue_all(client, batch);
+    if (client->queue || client->blocked || client->further) {
+        enqueue_all(subscription, batch);
         return;
     }
-    if (client->window_bits && client->window_bits < WINDOW_BITS_MAX) {
-        deliver_singly(client, batch);
-        return;
-    }
-    enum wire_form form = client_form(client);
-    struct piece *piece = &pieces[form][client->window_bits != 0];
-    if (!piece->made && !piece_make(session, batch, form, client->window_bits, piece))
-        piece->bytes = NULL;
+    const struct piece *piece = piece_of(pieces, session, batch, subscription_form(subscription));
     if (!piece->bytes) {
         metric_drop(DROP_NO_MEMORY, batch->len);
         client_close(client, CLOSE_TRY_LATER, "out of memory");
@@ -200,28 +153,30 @@ static void deliver(struct session *session, struct client *client, const struct
     }
     if (!piece->len)
         return;
-    metric_add(METRIC_BYTES_OUT, piece->len);
     if (hub->setup.client_ops->write(hub->setup.client_ctx, client, piece->bytes, piece->len) !=
         STATUS_OK) {
         client->blocked = true;
-        enqueue_all(client, batch);
+        enqueue_all(subscription, batch);
+        return;
     }
+    metric_add(METRIC_BYTES_OUT, piece->len);
 }
 
 /* In the place of publications that this client must not get any more. */
-static void announce_loss(struct client *client, const struct pubs *batch)
+static void announce_loss(struct subscription *subscription, const struct pubs *batch)
 {
-    if (client->protocol == CLIENT_RAW)
+    if (!client_takes(subscription->client) || !subscription->client->follows)
         return;
-    for (size_t i = 0; i < batch->len && client->state != CLIENT_CLOSING; i++) {
+    for (size_t i = 0; i < batch->len; i++) {
         const struct publication *lost = batch->items[i];
         uint64_t to = is_gap_note(lost) ? gap_note_to(lost) : lost->at.offset;
         struct publication *note = gap_note_new(lost->at.epoch, lost->at.offset, to);
-        queue_publication(client, note);
+        if (subscription->state == SUBSCRIPTION_LIVE)
+            client_enqueue(subscription, note);
+        else
+            subscription_hold(subscription, note);
         publication_unref(note);
     }
-    if (!client->blocked)
-        queue_drain(client);
 }
 
 static void observe(const struct session *session, const struct pubs *batch)
@@ -239,10 +194,10 @@ static void observe(const struct session *session, const struct pubs *batch)
  * or to its queue, will look at. It answers while the kernel is busy with the clients before; for
  * slow clients, that cost nothing but memory, three waits of four fall away. */
 struct runners {
-    const struct client *far, *near;
+    const struct subscription *far, *near;
 };
 
-static struct runners runners_start(const struct client *first)
+static struct runners runners_start(const struct subscription *first)
 {
     struct runners runners = {first, first};
     for (int i = 0; i < 4 && runners.far; i++)
@@ -254,16 +209,18 @@ static struct runners runners_start(const struct client *first)
 
 static void runners_step(struct runners *runners)
 {
-    const struct client *far = runners->far, *near = runners->near;
+    const struct subscription *far = runners->far, *near = runners->near;
     if (far) {
         __builtin_prefetch(far->next);
-        __builtin_prefetch(far->queue);
-        __builtin_prefetch((const char *)far + 64);
-        __builtin_prefetch((const char *)far + 128); /* the front's part stands behind the core's */
+        __builtin_prefetch(far->client->queue);
+        __builtin_prefetch((const char *)far->client + 64);
+        __builtin_prefetch((const char *)far->client +
+                           128); /* the front's part stands behind the core's */
         runners->far = far->next;
     }
     if (near) {
-        queue_fetch_ahead(near);
+        if (near->client->queue)
+            queue_fetch_ahead(near->client->queue);
         runners->near = near->next;
     }
 }
@@ -275,32 +232,30 @@ static void flush_clients(struct session *session)
     if (!batch.len)
         return;
     session->batch = (struct pubs){0};
-    struct piece pieces[WIRE_FORMS][2] = {{{0}}};
+    struct pieces pieces;
+    pieces.len = 0;
     bool owned = session_is_owned(session);
     uint64_t written = 0;
-    struct client *client, *next;
-    struct runners runners = runners_start(session->clients);
+    struct subscription *subscription, *next;
+    struct runners runners = runners_start(session->subscriptions);
     if (hub->tails)
         tail_batch(session, &batch);
-    DL_FOREACH_SAFE (session->clients, client, next) {
+    DL_FOREACH_SAFE (session->subscriptions, subscription, next) {
         runners_step(&runners);
         /* A node that was paused in the middle of this must not go on (contract section 9). */
         if (owned && !hub_may_write(hub)) {
             metric_drop(DROP_FENCED, batch.len);
-            announce_loss(client, &batch);
+            announce_loss(subscription, &batch);
             continue;
         }
-        deliver(session, client, &batch, pieces);
+        deliver(session, subscription, &batch, &pieces);
         written += batch.len;
     }
     session->messages_out += written;
     metric_add(METRIC_MESSAGES_OUT, written);
     metric_service_add(session->metrics, SERVICE_MESSAGES_OUT, (int64_t)written);
     observe(session, &batch);
-    for (size_t form = 0; form < WIRE_FORMS; form++)
-        for (size_t deflated = 0; deflated < 2; deflated++)
-            if (pieces[form][deflated].joined)
-                wire_unref(pieces[form][deflated].joined);
+    pieces_free(&pieces);
     pubs_clear(&batch);
     if (session->batch.cap)
         pubs_fini(&batch);
@@ -379,7 +334,7 @@ void fanout_flush(struct session *session)
         flush_clients(session);
     flush_bus(session);
     if (session->waiting)
-        follower_session_moved(session);
+        subscription_session_moved(session);
 }
 
 /* What was to go out in an epoch that is over can't any more. */
@@ -432,7 +387,8 @@ void fanout_on_published(struct session *session, uint64_t tag, enum status stat
     }
     if (status == STATUS_REFUSED) {
         if (unconfirmed->len)
-            assertion_on_refusal(session); /* it waits: the assertion says whether it goes out again */
+            assertion_on_refusal(
+                session); /* it waits: the assertion says whether it goes out again */
         return;
     }
     if (status == STATUS_NO_MEMORY)

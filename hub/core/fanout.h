@@ -25,15 +25,4 @@ void fanout_publish_again(struct session *session);
 void fanout_append_ring(struct session *session, uint64_t younger_ms);
 void fanout_on_published(struct session *session, uint64_t tag, enum status status);
 
-/* The frame of a publication in a client's form, made at most once; deflated where that pays and
- * the window (0: none) holds the whole message. NULL when out of memory. Lives as long as the
- * publication. */
-const uint8_t *fanout_frame(struct hub *hub, struct publication *publication, enum wire_form form,
-                            unsigned window_bits, size_t *len);
-static inline enum wire_form client_form(const struct client *client)
-{
-    return (enum wire_form)
-        client->protocol; /* CLIENT_RAW, CLIENT_JSON, CLIENT_MSGPACK in the same order */
-}
-
 #endif

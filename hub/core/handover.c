@@ -9,7 +9,6 @@
 #include "common/metrics.h"
 #include "core/commands.h"
 #include "core/fanout.h"
-#include "core/follower.h"
 #include "core/last_sends.h"
 #include "core/lease.h"
 #include "core/link.h"

@@ -8,11 +8,13 @@
 #include "common/log.h"
 #include "common/metrics.h"
 #include "core/assertion.h"
+#include "core/client/client.h"
+#include "core/client/door.h"
+#include "core/client/subscription.h"
 #include "core/client_ids.h"
 #include "core/commands.h"
 #include "core/drain.h"
 #include "core/fanout.h"
-#include "core/follower.h"
 #include "core/handover.h"
 #include "core/history.h"
 #include "core/kept_sends.h"
@@ -129,7 +131,7 @@ static void on_history(void *ctx, const char *id, uint64_t tag, enum status stat
     struct session *session = find(ctx, id);
     if (tail_on_history(ctx, tag, items, status == STATUS_OK ? len : 0))
         return;
-    if (!follower_on_history(ctx, tag, status, oldest, items, len, more) && session &&
+    if (!subscription_on_history(ctx, tag, status, oldest, items, len, more) && session &&
         session->recover_tag == tag)
         history_on_answer(session, status, oldest, items, len, more);
 }
@@ -302,6 +304,7 @@ void hub_free(struct hub *hub)
     for (struct session *session = hub->dead; session; session = session->dead_next)
         session->dirty = false;
     session_reap(hub);
+    door_forget_all(hub);
     session_free_all(hub);
     client_ids_free_all(hub);
     peers_trim(hub, true);
@@ -310,6 +313,8 @@ void hub_free(struct hub *hub)
     timer_stop(&hub->timers, &hub->removal);
     timers_fini(&hub->timers);
     conf_unref(hub->conf);
+    queue_free_spares(&hub->spare_queues);
+    free(hub->due);
     free(hub->scratch);
     free(hub);
 }
@@ -344,6 +349,15 @@ static void flush_far(struct hub *hub)
         hub->bus->ops->flush(hub->bus);
 }
 
+/* All that is due for a client, from however many sessions, leaves in one write. */
+static void flush_clients(struct hub *hub)
+{
+    for (size_t i = 0; i < hub->due_len; i++)
+        if (hub->due[i])
+            client_drain(hub->due[i]);
+    hub->due_len = 0;
+}
+
 void hub_flush(struct hub *hub)
 {
     flush_far(hub);
@@ -357,6 +371,7 @@ void hub_flush(struct hub *hub)
         client_ids_flush(session); /* before the messages of these clients */
         commands_flush(session);
     }
+    flush_clients(hub);
     session_reap(hub);
     hub->bus->ops->flush(hub->bus);
 }
@@ -368,24 +383,25 @@ uint64_t hub_next_deadline(const struct hub *hub)
 
 static void on_removal(struct timer *timer, uint64_t now_ms);
 
-/* Clients of services that are not configured any more, so many at a time that nobody else waits. */
+/* Clients of services that are not configured any more, so many at a time that nobody else waits.
+ */
 static void close_of_removed(struct hub *hub)
 {
     unsigned left = REMOVED_A_TURN;
     struct session *session, *next;
-    struct client *client, *next_client;
+    struct subscription *subscription, *next_subscription;
     HASH_ITER (hh, hub->sessions, session, next) {
         if (conf_service(hub->conf, session->service->name, strlen(session->service->name)))
             continue;
-        DL_FOREACH_SAFE (session->clients, client, next_client) {
-            if (client->state == CLIENT_CLOSING)
+        DL_FOREACH_SAFE (session->subscriptions, subscription, next_subscription) {
+            if (!client_takes(subscription->client))
                 continue;
             if (!left--) {
                 timer_start(&hub->timers, &hub->removal, hub->now_ms + REMOVED_EVERY_MS,
                             on_removal);
                 return;
             }
-            client_close(client, CLOSE_GOING_AWAY, "service removed");
+            subscription_end(subscription, CLOSE_GOING_AWAY, "service removed");
         }
     }
 }

@@ -17,7 +17,7 @@
 #include "bus/bus.h"
 #include "common/conf.h"
 #include "common/publication.h"
-#include "core/client.h"
+#include "core/client/client.h"
 #include "core/ports.h"
 
 struct hub;

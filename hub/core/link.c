@@ -7,9 +7,9 @@
 
 #include "common/log.h"
 #include "common/metrics.h"
+#include "core/client/protocol.h"
 #include "core/commands.h"
 #include "core/fanout.h"
-#include "core/follower.h"
 #include "core/handover.h"
 #include "core/lease.h"
 #include "core/membership.h"
@@ -38,7 +38,7 @@ void link_tell(struct session *session, enum upstream_status status, const char 
         return;
     session->status = status;
     snprintf(session->reason, sizeof session->reason, "%s", reason);
-    follower_status(session);
+    protocol_status(session);
     if (session->state == SESSION_OWNER)
         membership_tell_status(session);
 }

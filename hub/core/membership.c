@@ -9,7 +9,6 @@
 #include "common/metrics.h"
 #include "core/client_ids.h"
 #include "core/commands.h"
-#include "core/follower.h"
 #include "core/handover.h"
 #include "core/history.h"
 #include "core/link.h"
@@ -150,8 +149,8 @@ static bool disproves(const struct session *session, const struct envelope *join
  */
 static void begin_anew(struct session *session)
 {
-    log_warn_cause("stream_disproved", LOG_STR("session", session->id), LOG_U64("epoch", session->epoch),
-             LOG_U64("offset", session->asked_at.offset));
+    log_warn_cause("stream_disproved", LOG_STR("session", session->id),
+                   LOG_U64("epoch", session->epoch), LOG_U64("offset", session->asked_at.offset));
     session->doubt = true; /* what is missing is told of at the end of the epoch */
     session->epoch++;
     membership_join(session);

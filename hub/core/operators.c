@@ -183,9 +183,9 @@ void hub_close_session(struct hub *hub, const char *session_id)
 
 void operators_on_close(struct session *session)
 {
-    struct client *client, *next;
-    DL_FOREACH_SAFE (session->clients, client, next)
-        client_close(client, CLOSE_BY_OPERATOR, "closed by an operator");
+    struct subscription *subscription, *next;
+    DL_FOREACH_SAFE (session->subscriptions, subscription, next)
+        subscription_end(subscription, CLOSE_BY_OPERATOR, "closed by an operator");
 }
 
 void hub_ask_drain(struct hub *hub, const char *node_id)

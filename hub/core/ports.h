@@ -78,18 +78,14 @@ struct upstream_ops {
 
 struct client_ops {
     /* Writes ready frames. STATUS_OK: taken. STATUS_AGAIN: not a byte taken since something is
-     * still buffered; client_writable will be told. Any failure of the socket is told later by
-     * client_gone. */
+     * still buffered; door_writable will be told. Any failure of the socket is told later by
+     * door_gone. */
     enum status (*write)(void *ctx, struct client *client, const uint8_t *frames, size_t len);
-    /* Starts to close: what was written before goes out first, then the close frame; client_gone is
+    /* Starts to close: what was written before goes out first, then the close frame; door_gone is
      * told within about 1 s. Nothing else may be asked for the client after it. */
     void (*close)(void *ctx, struct client *client, unsigned code, const char *reason);
     /* Stops or resumes reading from the client. */
     void (*pause)(void *ctx, struct client *client, bool paused);
-    /* Deflates a message once for all clients that negotiated it (server_no_context_takeover); a
-     * frame with RSV1. It refers back within the message alone, so that each window that holds the
-     * message inflates it. NULL where it does not pay or failed. */
-    struct wire *(*deflate)(void *ctx, unsigned opcode, const uint8_t *payload, size_t len);
 };
 
 #endif

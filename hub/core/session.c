@@ -132,7 +132,7 @@ struct session *session_find(struct hub *hub, const char *id, size_t len)
 static void session_free(struct session *session)
 {
     struct hub *hub = session->hub;
-    assert(!session->clients && !session->upstream);
+    assert(!session->subscriptions && !session->upstream);
     timer_stop(&hub->timers, &session->step);
     timer_stop(&hub->timers, &session->recover);
     timer_stop(&hub->timers, &session->link_timer);
@@ -187,10 +187,10 @@ struct session *session_open(struct hub *hub, const struct target *target)
     return session;
 }
 
-void session_add_client(struct session *session, struct client *client)
+void session_add(struct session *session, struct subscription *subscription)
 {
-    client->session = session;
-    DL_APPEND(session->clients, client);
+    subscription->session = session;
+    DL_APPEND(session->subscriptions, subscription);
     session->clients_len++;
     session->hub->clients++;
     metric_set(METRIC_CLIENTS, session->hub->clients);
@@ -203,11 +203,11 @@ void session_add_client(struct session *session, struct client *client)
     record_session_soon(session);
 }
 
-void session_remove_client(struct session *session, struct client *client)
+void session_remove(struct session *session, struct subscription *subscription)
 {
-    DL_DELETE(session->clients, client);
-    client->session = NULL;
-    attempt_leave(&session->attempt, client->request);
+    DL_DELETE(session->subscriptions, subscription);
+    subscription->session = NULL;
+    attempt_leave(&session->attempt, subscription->request);
     session->clients_len--;
     session->hub->clients--;
     metric_set(METRIC_CLIENTS, session->hub->clients);
@@ -258,14 +258,6 @@ void session_free_all(struct hub *hub)
 {
     struct session *session, *next;
     HASH_ITER (hh, hub->sessions, session, next) {
-        while (session->clients) {
-            struct client *client = session->clients;
-            client_let_go(client);
-            free(client->user);
-            client->user = NULL;
-            DL_DELETE(session->clients, client);
-            client->session = NULL;
-        }
         link_reset(session);
         membership_remove_all(session);
         HASH_DEL(hub->sessions, session);

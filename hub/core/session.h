@@ -11,8 +11,8 @@ struct session *session_find(struct hub *hub, const char *id, size_t len);
 /* The session of a target, opened on demand. NULL when out of memory. */
 struct session *session_open(struct hub *hub, const struct target *target);
 
-void session_add_client(struct session *session, struct client *client);
-void session_remove_client(struct session *session, struct client *client);
+void session_add(struct session *session, struct subscription *subscription);
+void session_remove(struct session *session, struct subscription *subscription);
 
 /* The one setter; asserts that the transition is legal. Stops the step timer. */
 void session_set_state(struct session *session, enum session_state state);
@@ -28,7 +28,7 @@ const char *session_state_word(const struct session *session);
 /* No part in it any more: unsubscribes; the memory goes at the end of the turn. */
 void session_end(struct session *session);
 void session_reap(struct hub *hub);
-/* Frees all sessions at once (hub_free). */
+/* Frees all sessions at once (hub_free), which clients have left (door_forget_all). */
 void session_free_all(struct hub *hub);
 
 #endif

@@ -2,7 +2,7 @@
  * The state of the core: the hub, its sessions, the other nodes. Only files of core/ include this.
  *
  * Who owns what
- *   hub ── sessions (by id) ── clients (list, memory of the front)
+ *   hub ── sessions (by id) ── subscriptions (list) ── client (memory of the front)
  *       │                  ├── members (owner's side: one a node) ── peer
  *       │                  ├── commands (client messages that have not gone upstream)
  *       │                  ├── batch (publications of this turn)
@@ -24,7 +24,7 @@
 #include "common/url.h"
 #include "common/v1.h"
 #include "core/attempt.h"
-#include "core/client.h"
+#include "core/client/client.h"
 #include "core/hub.h"
 
 /* uthash aborts the process where it can't allocate: only small objects are in these maps. */
@@ -100,10 +100,10 @@ struct member {
 /* A client message on its way upstream. */
 struct command {
     uint64_t number; /* grows per session and node; of the member's counting where member is set */
-    struct client *client; /* NULL: gone, or of another node */
-    struct member *member; /* of another node */
-    uint64_t send_id;      /* 0: raw */
-    char sender[33];       /* client id of a SEND, "" for raw */
+    struct subscription *from; /* NULL: gone, or of another node */
+    struct member *member;     /* of another node */
+    uint64_t send_id;          /* 0: raw */
+    char sender[33];           /* client id of a SEND, "" for raw */
     enum opcode opcode;
     bool told; /* an owner may have it: whether it went upstream is known to that owner alone */
     uint64_t expires_ms;
@@ -179,7 +179,7 @@ struct session {
     char *redacted; /* the same without query values */
     enum session_state state;
     uint64_t since_unix_ms; /* of the state for people */
-    struct client *clients;
+    struct subscription *subscriptions;
     uint32_t clients_len;
     uint32_t paused_len; /* clients that are not read from for now */
 
@@ -218,7 +218,7 @@ struct session {
     struct pubs held;
     size_t held_bytes;
     struct timer recover;
-    uint32_t waiting; /* protocol clients that have no WELCOME yet */
+    struct catch_up *waiting; /* subscriptions that wait for a position; subscription.c */
 
     /* upstream, owner's side */
     enum link_state link;
@@ -277,7 +277,7 @@ struct lease {
 
 struct publish_request; /* operators.c */
 struct parting;         /* handover.c: a TAKE that is not answered yet */
-struct follower;        /* follower.c */
+struct catch_up;        /* subscription.c */
 struct kept_sends;      /* kept_sends.c: of a session that was released */
 
 struct hub {
@@ -306,12 +306,16 @@ struct hub {
     struct publish_request *requests;
     struct hub_tail *tails;
     struct parting *partings;
-    struct follower *readers; /* by the tag of their history read */
+    struct catch_up *readings;     /* by the tag of their history read */
     struct client_id_table client_ids;
     struct kept_sends *kept_sends; /* by session, oldest first */
     size_t kept_len;               /* SENDs in them */
     struct timer kept_timer;
     uint8_t *scratch; /* frames gathered for one write */
+    struct forms forms;
+    struct client **due; /* those that are written to at the end of the turn; NULL: one that left */
+    size_t due_len, due_cap;
+    struct queue_spares spare_queues;
     struct timer removal; /* of services: their clients are closed in portions */
     /* drain */
     struct timer drain;

@@ -52,7 +52,7 @@ MUST_USE enum status front_reload(struct front *front, struct conf *conf, char *
 void front_stop_accepting(struct front *front);
 /* Connections of any kind, half-open handshakes included. */
 size_t front_connections(const struct front *front);
-/* Closes what is still open, telling client_gone of each. Before hub_free. */
+/* Closes what is still open, telling door_gone of each. Before hub_free. */
 void front_free(struct front *front);
 
 #endif

@@ -12,6 +12,7 @@
 #include "core/hub.h"
 #include "front/front_private.h"
 #include "front/front_refuse.h"
+#include "loop/ws_head.h"
 
 /* Messages and control frames of one connection in one turn: one read holds thousands of small
  * ones, and the others wait for their turn meanwhile. */
@@ -94,7 +95,7 @@ void conn_tell_gone(struct conn *conn, unsigned code, const char *reason)
     if (!conn->told)
         return;
     conn->told = false;
-    client_gone(&conn->client, code, reason);
+    door_gone(&conn->client, code, reason);
 }
 
 /* --- writing --- */
@@ -136,9 +137,9 @@ static void conn_write(struct conn *conn, const uint8_t *bytes, size_t len)
 static void write_control(struct conn *conn, enum ws_opcode opcode, const uint8_t *payload,
                           size_t len)
 {
-    uint8_t frame[10 + WS_CONTROL_MAX];
+    uint8_t frame[WS_SERVER_HEAD_MAX + WS_CONTROL_MAX];
     assert(len <= WS_CONTROL_MAX);
-    size_t head = frame_header(frame, opcode, false, len);
+    size_t head = ws_head(frame, opcode, false, len);
     if (len > 0)
         memcpy(frame + head, payload, len);
     conn_write(conn, frame, head + len);
@@ -216,7 +217,7 @@ static void on_compressed(struct conn *conn, const struct ws_item *item)
     if (status == STATUS_OK && item->opcode == WS_TEXT && !text_is_utf8(plain, len))
         status = STATUS_REFUSED;
     if (status == STATUS_OK)
-        client_message(&conn->client, (enum opcode)item->opcode, plain, len);
+        door_message(&conn->client, (enum opcode)item->opcode, plain, len);
     else
         bad_data(conn, status);
     inflate_done(front->deflater);
@@ -229,7 +230,7 @@ static void on_message(struct conn *conn, const struct ws_item *item)
         return;
     }
     share_spend(conn, item->len);
-    client_message(&conn->client, (enum opcode)item->opcode, item->payload, item->len);
+    door_message(&conn->client, (enum opcode)item->opcode, item->payload, item->len);
 }
 
 /* Keeps bytes for a later turn, after those that are kept already: of TLS the rest of what was read
@@ -375,7 +376,7 @@ static bool on_writable(void *owner)
     if (!feed_held(conn))
         return false;
     if (conn->state == CONN_OPEN)
-        client_writable(&conn->client);
+        door_writable(&conn->client);
     return true;
 }
 
@@ -438,7 +439,7 @@ static enum status op_write(void *ctx, struct client *client, const uint8_t *fra
     (void)ctx;
     struct conn *conn = conn_of(client);
     if (conn->state != CONN_OPEN)
-        return STATUS_OK; /* told by client_gone soon */
+        return STATUS_OK; /* told by door_gone soon */
     if (stream_blocked(&conn->stream))
         return STATUS_AGAIN;
     conn_write(conn, frames, len);
@@ -465,15 +466,8 @@ static void op_pause(void *ctx, struct client *client, bool paused)
     ask_for_turn(conn);
 }
 
-static struct wire *op_deflate(void *ctx, unsigned opcode, const uint8_t *payload, size_t len)
-{
-    struct front *front = ctx;
-    return deflate_message(front->deflater, opcode, payload, len);
-}
-
 const struct client_ops front_client_ops = {
     .write = op_write,
     .close = op_close,
     .pause = op_pause,
-    .deflate = op_deflate,
 };

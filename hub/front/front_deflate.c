@@ -16,6 +16,7 @@
 
 #include "common/text.h"
 #include "front/front_private.h"
+#include "loop/ws_head.h"
 
 #define LEVEL       5 /* within a few per cent of 9 for messages of some kilobytes, at half the time */
 #define INFLATE_MIN 4096U
@@ -197,7 +198,7 @@ struct wire *deflate_message(struct deflater *deflater, unsigned opcode, const u
     if (len < 16 || len > UINT32_MAX / 2)
         return NULL;
     z_stream *out = &deflater->out;
-    struct wire *wire = wire_new(10 + len);
+    struct wire *wire = wire_new(len);
     if (wire == NULL || deflateReset(out) != Z_OK) {
         if (wire != NULL)
             wire_unref(wire);
@@ -205,7 +206,7 @@ struct wire *deflate_message(struct deflater *deflater, unsigned opcode, const u
     }
     out->next_in = (Bytef *)(uintptr_t)payload;
     out->avail_in = (uInt)len;
-    out->next_out = wire->bytes + 10;
+    out->next_out = wire->bytes;
     out->avail_out = (uInt)len;
     /* Where it does not end within the plain length, it does not pay. */
     bool whole = deflate(out, Z_SYNC_FLUSH) == Z_OK && out->avail_in == 0 && out->avail_out > 0;
@@ -214,15 +215,12 @@ struct wire *deflate_message(struct deflater *deflater, unsigned opcode, const u
         wire_unref(wire);
         return NULL;
     }
-    deflated -= sizeof(tail);
-    uint8_t frame[10];
-    size_t frame_len = frame_header(frame, opcode, true, deflated);
-    memmove(wire->bytes + frame_len, wire->bytes + 10, deflated);
-    memcpy(wire->bytes, frame, frame_len);
-    wire->len = frame_len + deflated;
     /* It lives as long as its publication, which the history may keep. */
-    struct wire *fitted = realloc(wire, sizeof(*wire) + wire->len);
-    return fitted == NULL ? wire : fitted;
+    wire = wire_shrink(wire, deflated - sizeof(tail));
+    uint8_t head[WS_SERVER_HEAD_MAX];
+    size_t head_len = ws_head(head, opcode, true, wire->len);
+    memcpy(wire_prepend(wire, head_len), head, head_len);
+    return wire;
 }
 
 static bool grow(struct deflater *deflater, size_t max)

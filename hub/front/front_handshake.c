@@ -19,7 +19,7 @@ struct request {
     struct http_head head;
     struct http_text key;
     struct http_text protocol; /* the answer; empty for none */
-    enum client_protocol kind;
+    enum protocol kind;
     struct deflate_terms deflate;
     const char *forbidden; /* why the token is refused; NULL where it is not */
     uint64_t ends_ms;
@@ -137,8 +137,8 @@ static bool choose_protocol(struct request *request)
                 return false;
             bool json = http_text_is(item, "vinhub.v1"),
                  msgpack = http_text_is(item, "vinhub.v1.msgpack");
-            if ((json || msgpack) && request->kind == CLIENT_RAW) {
-                request->kind = json ? CLIENT_JSON : CLIENT_MSGPACK;
+            if ((json || msgpack) && request->kind == PROTOCOL_RAW) {
+                request->kind = json ? PROTOCOL_JSON : PROTOCOL_MSGPACK;
                 request->protocol = item;
             }
             if (first.len == 0)
@@ -147,7 +147,7 @@ static bool choose_protocol(struct request *request)
                 bearer = item;
         }
     }
-    if (request->kind == CLIENT_RAW)
+    if (request->kind == PROTOCOL_RAW)
         request->protocol = bearer.len > 0 ? bearer : first;
     return true;
 }
@@ -246,8 +246,8 @@ static void open_client(struct conn *conn, const struct request *request,
               LOG_DETAIL("address", address));
 
     conn->told = true;
-    if (client_open(conn->front->hub, &conn->client, target, request->kind,
-                    request->deflate.window_bits) != STATUS_OK) {
+    unsigned form = front_form(conn->front, request->kind, request->deflate.window_bits);
+    if (door_open(conn->front->hub, &conn->client, target, form) != STATUS_OK) {
         conn->told = false;
         metric_refuse(REFUSE_FULL);
         conn_start_closing(conn, CLOSE_TRY_LATER, "try again later");
@@ -271,7 +271,7 @@ static void serve(struct conn *conn, struct request *request)
         return;
     }
     struct url_options options = {.take_token = front->conf->auth.mode == AUTH_JWT,
-                                  .protocol_client = request->kind != CLIENT_RAW};
+                                  .protocol_client = request->kind != PROTOCOL_RAW};
     struct http_text path = path_of(request->head.start[1]);
     struct target target;
     const char *why;
@@ -289,7 +289,7 @@ static void serve(struct conn *conn, struct request *request)
 
 void handshake_serve(struct conn *conn, const char *bytes, size_t len)
 {
-    struct request request = {.kind = CLIENT_RAW};
+    struct request request = {.kind = PROTOCOL_RAW};
     enum status status = http_head_parse(bytes, len, &request.head);
     if (status == STATUS_LIMIT || len > HANDSHAKE_HEAD_MAX)
         refuse(conn, REFUSAL_LONG_HEAD, "the header is too large");

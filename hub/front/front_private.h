@@ -16,7 +16,7 @@
 #include "common/conf.h"
 #include "common/metrics.h"
 #include "common/timer.h"
-#include "core/client.h"
+#include "core/client/door.h"
 #include "front/front.h"
 #include "loop/http_head.h"
 #include "loop/loop.h"
@@ -75,7 +75,7 @@ struct conn {
     uint8_t queue;         /* enum queue_name */
     bool behind;           /* the two above hold */
     bool slow;             /* the kernel keeps little for it */
-    bool told;             /* the core knows it: client_gone is owed */
+    bool told;             /* the core knows it: door_gone is owed */
     bool paused;           /* by the core */
     bool deaf;             /* its input can't be parsed any more */
     bool deflate;          /* permessage-deflate was agreed */
@@ -98,6 +98,18 @@ struct conn {
     const char *why;     /* why we closed it; a static text or NULL */
 };
 
+/* What was agreed by subprotocol. */
+enum protocol { PROTOCOL_RAW, PROTOCOL_JSON, PROTOCOL_MSGPACK, PROTOCOLS };
+
+/* One of the door's forms: a protocol, plain or deflated for clients with that window. */
+struct ws_form {
+    struct front *front;
+    enum protocol protocol;
+    unsigned window_bits; /* 8 to 15; 0: plain */
+    unsigned id;          /* by which the core knows it */
+};
+#define WS_FORMS 9 /* of a protocol: plain, and one for each window */
+
 struct conn_queue {
     struct conn *first, *last;
     uint32_t wait_ms;
@@ -119,6 +131,7 @@ struct front {
     struct admit *admit;
     struct tls_context *tls; /* NULL: plain */
     struct deflater *deflater;
+    struct ws_form forms[PROTOCOLS][WS_FORMS];
     struct gather gather;
     size_t share_spent;   /* in this turn */
     struct conn *sharing; /* who waits for a share, with what it has sent; utlist */
@@ -235,6 +248,13 @@ struct wire *deflate_message(struct deflater *deflater, unsigned opcode, const u
 enum status inflate_message(struct deflater *deflater, const uint8_t *payload, size_t len,
                             size_t max, const uint8_t **out, size_t *out_len);
 void inflate_done(struct deflater *deflater);
+
+/* --- front_forms.c --- */
+
+/* Tells the hub the forms of this door. */
+void forms_register(struct front *front);
+/* The id of a form; window_bits 0: plain. */
+unsigned front_form(const struct front *front, enum protocol protocol, unsigned window_bits);
 
 /* --- front_share.c --- */
 

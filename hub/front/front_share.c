@@ -19,7 +19,7 @@
 /* What a raw client sends undeflated costs no more than its bytes. */
 static bool is_cheap(const struct conn *conn)
 {
-    return !conn->deflate && conn->client.protocol == CLIENT_RAW;
+    return !conn->deflate && !conn->client.follows;
 }
 
 bool share_is_left(const struct conn *conn)

@@ -10,6 +10,7 @@
 #include "common/metrics.h"
 #include "common/rng.h"
 #include "core/hub.h"
+#include "loop/ws_head.h"
 #include "upstream/upstream_private.h"
 
 /* What the scratch buffer may keep after a large message. */
@@ -56,7 +57,7 @@ static bool write_frame(struct upstream *up, unsigned opcode, const void *payloa
     struct upstreams *all = up->all;
     if (!scratch_reserve(all, WS_HEAD_MAX + len))
         return false;
-    size_t head = frame_header(all->scratch, opcode, false, len);
+    size_t head = ws_head(all->scratch, opcode, false, len);
     all->scratch[1] |= 0x80;
     const uint8_t *mask = next_mask(all);
     memcpy(all->scratch + head, mask, 4);

@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "box.h"
 #include "common/clock.h"
 #include "common/text.h"
-#include "core/queue.h"
+#include "core/client/door.h"
+#include "core/state.h"
 
 #define CLOSE_MS   1000 /* ports.h: closed is told within it */
 #define TRY_MS     2000
@@ -19,7 +21,7 @@ struct end_client {
     struct client client;  /* first: the core's pointer is ours */
     struct end_node *node; /* NULL: not there */
     unsigned session;
-    enum client_protocol protocol;
+    enum box_form form;
     bool closing, busy, paused, welcomed;
     struct position at; /* of the last MESSAGE or GAP */
     uint64_t last_push; /* raw clients: number of the last push of a backend */
@@ -205,29 +207,17 @@ static void read_raw(struct end_client *client, const char *text)
     client->last_push = number;
 }
 
-/* Unmasked, final, whole: RFC 6455 section 5.2. */
-static size_t read_frame(struct end_client *client, const uint8_t *frame, size_t len)
+static void read_box(struct end_client *client, const struct box *box)
 {
-    assert(len >= 2 && (frame[0] == 0x81 || frame[0] == 0x82) && frame[1] < 128);
-    size_t head = frame[1] < 126 ? 2 : frame[1] == 126 ? 4 : 10;
-    assert(len >= head);
-    size_t payload = frame[1];
-    if (head > 2) {
-        payload = 0;
-        for (size_t i = 2; i < head; i++)
-            payload = payload << 8 | frame[i];
-    }
-    assert(payload <= len - head);
-    const char *bytes = (const char *)frame + head;
-    assert(lies || frame[0] == 0x82 || text_is_utf8(bytes, payload));
-    char *text = strndup(bytes, payload);
+    const char *bytes = (const char *)box->bytes;
+    assert(lies || box->opcode == OPCODE_BINARY || text_is_utf8(bytes, box->len));
+    char *text = strndup(bytes, box->len);
     fuzz_say("client %td gets %s", client - clients, text);
-    if (client->protocol == CLIENT_JSON)
+    if (client->form == BOX_JSON)
         read_json(client, text);
-    else if (client->protocol == CLIENT_RAW)
+    else if (client->form == BOX_RAW)
         read_raw(client, text);
     free(text);
-    return head + payload;
 }
 
 static struct end_client *of(struct client *client)
@@ -241,8 +231,9 @@ static enum status client_write(void *ctx, struct client *base, const uint8_t *f
     assert(client->node == ctx && !client->closing && len > 0);
     if (client->busy)
         return STATUS_AGAIN;
-    for (size_t at = 0; at < len;)
-        at += read_frame(client, frames + at, len - at);
+    struct box box;
+    while (box_next(&frames, &len, &box))
+        read_box(client, &box);
     return STATUS_OK;
 }
 
@@ -268,18 +259,17 @@ const struct client_ops end_client_ops = {
 
 static void client_join(struct end_client *client, struct fuzz_input *input, struct end_node *node)
 {
-    static const enum client_protocol protocols[] = {CLIENT_RAW, CLIENT_JSON, CLIENT_JSON,
-                                                     CLIENT_MSGPACK};
+    static const enum box_form forms[] = {BOX_RAW, BOX_JSON, BOX_JSON, BOX_MSGPACK};
     unsigned how = fuzz_byte(input);
     struct position token = client->at;
     if ((how & 0x30) == 0x30)
         token = (struct position){fuzz_number(input), fuzz_number(input)};
     memset(client, 0, sizeof(*client));
     client->session = how & 1;
-    client->protocol = protocols[how >> 1 & 3];
+    client->form = forms[how >> 1 & 3];
     char request[256];
     int len = snprintf(request, sizeof(request), "/u/v%u?svc", client->session);
-    if (client->protocol == CLIENT_RAW && (how & 8) != 0)
+    if (client->form == BOX_RAW && (how & 8) != 0)
         len += snprintf(request + len, sizeof(request) - (size_t)len, "&replay=%u",
                         (unsigned)fuzz_byte(input));
     else if ((how & 0x10) != 0)
@@ -288,17 +278,17 @@ static void client_join(struct end_client *client, struct fuzz_input *input, str
                         (unsigned)(how & 1));
     struct target target;
     const char *why;
-    const struct url_options options = {.protocol_client = client->protocol != CLIENT_RAW};
+    const struct url_options options = {.protocol_client = client->form != BOX_RAW};
     if (url_parse(conf, request, (size_t)len, &options, &target, &why) != STATUS_OK)
         return; /* its service is not in this configuration */
     client->node = node;
     fuzz_say("client %td joins: %s", client - clients, request);
-    if (client_open(node->hub, &client->client, &target, client->protocol, 0) != STATUS_OK)
+    if (door_open(node->hub, &client->client, &target, client->form) != STATUS_OK)
         client->node = NULL;
     target_fini(&target);
 }
 
-static void client_send(struct end_client *client, struct fuzz_input *input)
+static void client_speak(struct end_client *client, struct fuzz_input *input)
 {
     unsigned how = fuzz_byte(input);
     struct slice bytes = fuzz_slice(input);
@@ -307,7 +297,7 @@ static void client_send(struct end_client *client, struct fuzz_input *input)
     size_t len = bytes.len < at_most ? bytes.len : at_most;
     const void *payload = bytes.at;
     bool as_text = (how & 1) == 0 && text_is_utf8(payload, len);
-    if (client->protocol == CLIENT_JSON && (how & 2) != 0) {
+    if (client->form == BOX_JSON && (how & 2) != 0) {
         len = (size_t)snprintf(text, sizeof(text),
                                "{\"type\":\"SEND\",\"id\":%" PRIu64 ",\"payload\":\"x%u\"}",
                                ++client->sends, how);
@@ -315,13 +305,13 @@ static void client_send(struct end_client *client, struct fuzz_input *input)
         as_text = true;
     }
     if (!client->paused)
-        client_message(&client->client, as_text ? OPCODE_TEXT : OPCODE_BINARY, payload, len);
+        door_message(&client->client, as_text ? OPCODE_TEXT : OPCODE_BINARY, payload, len);
 }
 
 static void client_leave(struct end_client *client, unsigned code)
 {
     fuzz_say("client %td leaves: %u", client - clients, code);
-    client_gone(&client->client, code, "");
+    door_gone(&client->client, code, "");
     client->node = NULL;
 }
 
@@ -338,11 +328,11 @@ void ends_client_step(struct fuzz_input *input, struct end_node *node)
         return;
     if (what < 128) {
         if (!client->closing)
-            client_send(client, input);
+            client_speak(client, input);
     } else if (what < 192) {
         client->busy = !client->busy;
         if (!client->busy && !client->closing)
-            client_writable(&client->client);
+            door_writable(&client->client);
     } else {
         client_leave(client, 1000 + what);
     }
@@ -380,7 +370,7 @@ void ends_calm(struct end_node *node)
             continue;
         client->busy = false;
         if (!client->closing)
-            client_writable(&client->client);
+            door_writable(&client->client);
     }
     for (struct upstream *up = upstreams; up != NULL; up = up->next) {
         if (up->node != node || !up->busy)
@@ -416,14 +406,14 @@ void ends_check_bounds(const struct end_node *node)
     const struct service *service = conf->services[0];
     /* One message is taken by an empty queue whatever its size; what is caught up with comes on
      * top. */
-    size_t at_most = service->slow_client.queue_bytes + (service->history.size + 1) * PUSH_BYTES +
-                     NOTES;
+    size_t at_most = service->slow_client.queue_bytes +
+                     (service->history.size + 1) * queue_cost(PUSH_BYTES) + NOTES;
     for (size_t i = 0; i < END_CLIENTS; i++) {
         const struct end_client *client = &clients[i];
-        if (client->node != node || client->client.state != CLIENT_LIVE)
+        if (client->node != node || client->client.state != CLIENT_OPEN)
             continue;
-        assert(queue_bytes(&client->client) <= at_most);
-        const struct session *session = client->client.session;
+        assert(client_queue_bytes(&client->client) <= at_most);
+        const struct session *session = client->client.own.session;
         assert(session->out.bytes <=
                session->service->to_upstream.queue_bytes + conf->clients.max_message_bytes);
     }
@@ -460,6 +450,7 @@ void ends_hub_start(struct end_node *node, struct conf *of_hub, const char *id, 
                                     .now_ms = now_ms,
                                     .unix_ms = unix_ms};
     node->hub = hub_new(&setup);
+    box_register(node->hub);
     hub_start(node->hub);
 }
 

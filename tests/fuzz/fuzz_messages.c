@@ -131,7 +131,7 @@ static void other_msgpack(const struct v1_request *request, struct slice bytes)
     msgpack_unpacked_destroy(&unpacked);
 }
 
-static void request_of(enum wire_form form, struct fuzz_input *input)
+static void request_of(enum v1_encoding form, struct fuzz_input *input)
 {
     enum opcode opcode = fuzz_below(input, 2) == 0 ? OPCODE_TEXT : OPCODE_BINARY;
     struct slice bytes = fuzz_rest(input);
@@ -144,17 +144,18 @@ static void request_of(enum wire_form form, struct fuzz_input *input)
     if (v1_decode(form, opcode, exact, bytes.len, &request, &mistake) == STATUS_OK) {
         if (request.type == V1_SEND) {
             assert(request.id >= 1 && (request.len == 0 || request.payload != NULL));
-            assert(form == WIRE_MSGPACK || request.id <= UINT64_C(1) << 53);
+            assert(form == V1_MSGPACK || request.id <= UINT64_C(1) << 53);
             assert(request.opcode == OPCODE_BINARY || text_is_utf8(request.payload, request.len));
         }
-        if (form == WIRE_JSON)
+        if (form == V1_JSON)
             other_json(&request, bytes);
         else
             other_msgpack(&request, bytes);
         free(request.payload);
     } else {
         assert(mistake.code != NULL && mistake.why != NULL);
-        struct wire *wire = v1_error(form, 1, mistake.has_id ? &mistake.id : NULL, mistake.code,
+        struct wire *wire = v1_error(form, &(struct v1_head){1, NULL},
+                                     mistake.has_id ? &mistake.id : NULL, mistake.code,
                                      mistake.why);
         assert(wire != NULL);
         wire_unref(wire);
@@ -164,12 +165,12 @@ static void request_of(enum wire_form form, struct fuzz_input *input)
 
 static void json_request(struct fuzz_input *input)
 {
-    request_of(WIRE_JSON, input);
+    request_of(V1_JSON, input);
 }
 
 static void msgpack_request(struct fuzz_input *input)
 {
-    request_of(WIRE_MSGPACK, input);
+    request_of(V1_MSGPACK, input);
 }
 
 static void resume_token(struct fuzz_input *input)
@@ -186,9 +187,7 @@ static void resume_token(struct fuzz_input *input)
 
 static struct slice payload_of(const struct wire *wire)
 {
-    size_t head = wire->bytes[1] < 126 ? 2 : wire->bytes[1] == 126 ? 4 : 10;
-    assert(wire->len >= head);
-    return (struct slice){(const char *)wire->bytes + head, wire->len - head};
+    return (struct slice){(const char *)wire->bytes, wire->len};
 }
 
 /* Other readers understand it, and find the payload in it. */
@@ -247,8 +246,8 @@ static void message(struct fuzz_input *input)
                                                        payload.at, payload.len);
     publication->at = at;
     publication->time_ms = time_ms;
-    struct wire *json = v1_message(WIRE_JSON, publication),
-                *msgpack = v1_message(WIRE_MSGPACK, publication);
+    struct wire *json = v1_message(V1_JSON, publication, NULL),
+                *msgpack = v1_message(V1_MSGPACK, publication, NULL);
     check_json(json, publication);
     check_msgpack(msgpack, publication);
     wire_unref(json);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/metrics.h"
+#include "core/client/queue.h"
 #include "sim.h"
 
 #define MS           1000u
@@ -567,7 +568,7 @@ static void pushes_without_content_fill_a_queue(struct world *world)
     size_t *bound = &world->conf->services[0]->slow_client.queue_bytes, kept = *bound;
     uint64_t before = pushes_dropped();
     n0_owns_n1_speaks(world);
-    *bound = 10;
+    *bound = 10 * queue_cost(0);
     world->clients[0].busy = true;
     for (int i = 0; i < 11; i++)
         backend_push(world, 0, NULL);

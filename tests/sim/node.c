@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "box.h"
 #include "sim.h"
 
 #define WALL_APART_MS 7000u /* by which the clocks on the walls of two nodes differ */
@@ -153,6 +154,7 @@ void node_start(struct world *world, int index)
         .clock_ctx = node,
     };
     node->hub = hub_new(&setup);
+    box_register(node->hub);
     hub_start(node->hub);
     link_heal(node);
     node_arm(node);

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "box.h"
+#include "core/client/door.h"
 #include "sim.h"
 
 /* Upstreams. */
@@ -234,7 +236,7 @@ static void on_gone_turn(void *ctx)
     struct client_event *event = ctx;
     if (current(event)) {
         event->client->open = false;
-        client_gone(&event->client->client, event->code, "");
+        door_gone(&event->client->client, event->code, "");
     }
     free(event);
 }
@@ -291,7 +293,7 @@ static void check_order(struct sim_client *client, struct position at)
     client->at = at;
 }
 
-static void read_frame(struct sim_client *client, const char *text)
+static void read_message(struct sim_client *client, const char *text)
 {
     struct world *world = client->world;
     world_say(world, "client %d on %s: %s", (int)(client - world->clients), client->node->id, text);
@@ -333,22 +335,19 @@ static void read_frame(struct sim_client *client, const char *text)
     }
 }
 
-static void read_frames(struct sim_client *client, const uint8_t *frames, size_t len)
+static void read_boxes(struct sim_client *client, const uint8_t *bytes, size_t len)
 {
     char text[4096];
-    while (len) {
-        size_t head = frames[1] < 126 ? 2 : frames[1] == 126 ? 4 : 10;
-        size_t payload = frames[1] < 126 ? frames[1] : (size_t)frames[2] << 8 | frames[3];
-        assert(head < 10 && head + payload <= len && payload < sizeof text);
-        memcpy(text, frames + head, payload);
-        text[payload] = '\0';
+    struct box box;
+    while (box_next(&bytes, &len, &box)) {
+        assert(box.len < sizeof text);
+        memcpy(text, box.bytes, box.len);
+        text[box.len] = '\0';
         if (client->protocol)
-            read_frame(client, text);
+            read_message(client, text);
         else if (strstr(text, "marker-"))
             snprintf(client->last_marker, sizeof client->last_marker, "%.*s",
                      (int)strcspn(strstr(text, "marker-"), " \""), strstr(text, "marker-"));
-        frames += head + payload;
-        len -= head + payload;
     }
 }
 
@@ -357,7 +356,7 @@ static void on_writable_turn(void *ctx)
     struct client_event *event = ctx;
     if (current(event)) {
         event->client->busy = false;
-        client_writable(&event->client->client);
+        door_writable(&event->client->client);
     }
     free(event);
 }
@@ -374,7 +373,7 @@ static enum status client_write(void *ctx, struct client *base, const uint8_t *f
     (void)ctx;
     if (client->busy)
         return STATUS_AGAIN;
-    read_frames(client, frames, len);
+    read_boxes(client, frames, len);
     if (!client->world->quiet && !client->world->calm && chance(client->world, 10)) {
         client->busy = true;
         client_later(client, on_writable,
@@ -393,7 +392,7 @@ static void client_closing(void *ctx, struct client *base, unsigned code, const 
     client_later(client, on_gone, between(client->world, 100, 50000), code);
 }
 
-static void client_pause(void *ctx, struct client *base, bool paused)
+static void client_paused(void *ctx, struct client *base, bool paused)
 {
     (void)ctx;
     (void)base;
@@ -401,7 +400,7 @@ static void client_pause(void *ctx, struct client *base, bool paused)
 }
 
 const struct client_ops sim_client_ops = {
-    .write = client_write, .close = client_closing, .pause = client_pause};
+    .write = client_write, .close = client_closing, .pause = client_paused};
 
 static void on_start_turn(void *ctx)
 {
@@ -431,8 +430,8 @@ static void on_start_turn(void *ctx)
     client->said = client->heard = client->arrived = 0;
     client->at = (struct position){0, 0};
     client->last_marker[0] = '\0';
-    if (client_open(client->node->hub, &client->client, &target,
-                    client->protocol ? CLIENT_JSON : CLIENT_RAW, false) != STATUS_OK)
+    if (door_open(client->node->hub, &client->client, &target,
+                  client->protocol ? BOX_JSON : BOX_RAW) != STATUS_OK)
         abort();
     target_fini(&target);
 }
@@ -478,7 +477,7 @@ static void on_say_turn(void *ctx)
         int len = snprintf(text, sizeof text, "say %d.%u.%u %" PRIu64,
                            (int)(client - client->world->clients), client->connection, client->life,
                            ++client->said);
-        client_message(&client->client, OPCODE_TEXT, text, (size_t)len);
+        door_message(&client->client, OPCODE_TEXT, text, (size_t)len);
     }
     free(event);
 }
@@ -511,7 +510,7 @@ static void on_send_turn(void *ctx)
                            ",\"payload\":\"say %d.%u.%u %" PRIu64 "\"}",
                            send->id, (int)(client - client->world->clients), client->connection,
                            client->life, send->id);
-        client_message(&client->client, OPCODE_TEXT, text, (size_t)len);
+        door_message(&client->client, OPCODE_TEXT, text, (size_t)len);
     }
     free(send);
 }

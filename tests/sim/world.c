@@ -303,6 +303,16 @@ static void check_upstreams(struct world *world)
                        session_name(i), upstreams_held(world, i));
 }
 
+/* Each part of the core looks after what must hold of it; of the clients one a step, in turn. */
+static void check_parts(const struct world *world)
+{
+    const struct sim_client *client = &world->clients[world->steps % CLIENTS];
+    if (!client->open || !client->node->alive)
+        return;
+    client_check(&client->client);
+    subscription_check(&client->client.own);
+}
+
 static void check_epochs(struct world *world)
 {
     for (int i = 0; i < SESSIONS; i++) {
@@ -329,6 +339,7 @@ void world_pass(struct world *world, uint64_t for_us)
         world->steps++;
         check_upstreams(world);
         check_epochs(world);
+        check_parts(world);
     }
     if (!world->failure)
         world->now_us = until_us;

@@ -13,6 +13,7 @@
 
 #include "common/clock.h"
 #include "common/rng.h"
+#include "loop/ws_head.h"
 #include "loop/ws_reader.h"
 
 static const struct ws_rules server = {.masked = true, .message_max = 1000, .too_large = 4003};
@@ -319,6 +320,34 @@ static void unmasks_from_any_offset(void **state)
     }
 }
 
+static void frame_heads_take_the_shortest_length_form(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned opcode;
+        bool rsv1;
+        size_t len;
+        size_t head_len;
+        uint8_t head[10];
+    } cases[] = {
+        {1, false, 0, 2, {0x81, 0}},
+        {2, false, 125, 2, {0x82, 125}},
+        {1, true, 5, 2, {0xc1, 5}},
+        {1, false, 126, 4, {0x81, 126, 0, 126}},
+        {1, false, 65535, 4, {0x81, 126, 0xff, 0xff}},
+        {2, true, 65536, 10, {0xc2, 127, 0, 0, 0, 0, 0, 1, 0, 0}},
+        {1, false, 0x123456789aU, 10, {0x81, 127, 0, 0, 0, 0x12, 0x34, 0x56, 0x78, 0x9a}},
+        {8, false, 2, 2, {0x88, 2}},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint8_t out[WS_SERVER_HEAD_MAX];
+        assert_int_equal(ws_head(out, cases[i].opcode, cases[i].rsv1, cases[i].len),
+                         cases[i].head_len);
+        assert_memory_equal(out, cases[i].head, cases[i].head_len);
+        assert_int_equal(ws_head_len(out), cases[i].head_len);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -328,6 +357,7 @@ int main(void)
         cmocka_unit_test(checks_close_frames),
         cmocka_unit_test(cuts_a_close_reason_between_characters),
         cmocka_unit_test(takes_rsv1_where_it_was_agreed),
+        cmocka_unit_test(frame_heads_take_the_shortest_length_form),
         cmocka_unit_test(reads_the_same_wherever_it_is_cut),
         cmocka_unit_test(unmasks_from_any_offset),
     };

@@ -1,5 +1,5 @@
-/* Frame headers by RFC 6455 section 5.2, and the one allocation that is payload and raw frame at
- * once. */
+/* The one allocation that is payload and its plainest form at once, and the other forms that are
+ * kept with it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,65 +12,77 @@
 
 #include "common/publication.h"
 
-static void frame_headers_take_the_shortest_length_form(void **state)
+static struct publication *filled(size_t len)
 {
-    (void)state;
-    static const struct {
-        unsigned opcode;
-        bool rsv1;
-        size_t len;
-        size_t head_len;
-        uint8_t head[10];
-    } cases[] = {
-        {1, false, 0, 2, {0x81, 0}},
-        {2, false, 125, 2, {0x82, 125}},
-        {1, true, 5, 2, {0xc1, 5}},
-        {1, false, 126, 4, {0x81, 126, 0, 126}},
-        {1, false, 65535, 4, {0x81, 126, 0xff, 0xff}},
-        {2, true, 65536, 10, {0xc2, 127, 0, 0, 0, 0, 0, 1, 0, 0}},
-        {1, false, 0x123456789aU, 10, {0x81, 127, 0, 0, 0, 0x12, 0x34, 0x56, 0x78, 0x9a}},
-        {8, false, 2, 2, {0x88, 2}},
-    };
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        uint8_t out[10];
-        assert_int_equal(frame_header(out, cases[i].opcode, cases[i].rsv1, cases[i].len),
-                         cases[i].head_len);
-        assert_memory_equal(out, cases[i].head, cases[i].head_len);
-    }
+    struct publication *p = publication_new(OPCODE_BINARY, len);
+    memset(p->payload, 'x', len);
+    return p;
 }
 
-static void the_frame_is_header_and_payload_in_a_row(void **state)
+static void a_head_and_the_payload_stand_in_a_row_without_a_copy(void **state)
 {
     (void)state;
-    static const size_t lens[] = {0, 1, 125, 126, 65535, 65536, 1 << 20};
+    static const size_t lens[] = {0, 1, 125, 65536, 1 << 20};
     for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
-        uint8_t *payload = malloc(lens[i] + 1), head[10];
-        memset(payload, 'x', lens[i]);
-        struct publication *p = publication_copy(OPCODE_BINARY, payload, lens[i]);
-        size_t head_len = frame_header(head, OPCODE_BINARY, false, lens[i]), len;
-        const uint8_t *frame = publication_frame(p, &len);
-
-        assert_int_equal(len, head_len + lens[i]);
-        assert_memory_equal(frame, head, head_len);
-        assert_memory_equal(frame + head_len, payload, lens[i]);
+        struct publication *p = filled(lens[i]);
+        const struct encoding *encoding = publication_encode_in_place(p, 3, "0123456789",
+                                                                      WIRE_HEADROOM);
+        assert_int_equal(encoding->len, WIRE_HEADROOM + lens[i]);
+        assert_memory_equal(encoding->bytes, "0123456789", WIRE_HEADROOM);
+        assert_ptr_equal(encoding->bytes + WIRE_HEADROOM, p->payload);
+        assert_ptr_equal(publication_encoding(p, 3), encoding);
         assert_int_equal(p->len, lens[i]);
         assert_int_equal(p->opcode, OPCODE_BINARY);
         assert_int_equal(p->at.epoch, 0);
         assert_int_equal(p->at.offset, 0);
+        for (size_t k = 0; k < lens[i]; k++)
+            assert_int_equal(p->payload[k], 'x');
         publication_unref(p);
-        free(payload);
     }
+}
+
+static void each_form_is_kept_once(void **state)
+{
+    (void)state;
+    struct publication *p = filled(5);
+    assert_null(publication_encoding(p, 1));
+    for (unsigned form = 1; form <= 40; form++) {
+        struct wire *wire = wire_new(form);
+        const struct encoding *made = publication_encode(p, form, wire);
+        assert_ptr_equal(made->bytes, wire->bytes);
+    }
+    for (unsigned form = 1; form <= 40; form++)
+        assert_int_equal(publication_encoding(p, form)->len, form);
+    assert_null(publication_encoding(p, 41));
+    assert_null(publication_encode(p, 41, NULL)); /* what could not be made is asked for again */
+    assert_null(publication_encoding(p, 41));
+    publication_unref(p);
+}
+
+static void what_looks_alike_is_shared(void **state)
+{
+    (void)state;
+    struct publication *p = filled(5);
+    struct wire *wire = wire_new(9);
+    const struct encoding *first = publication_encode(p, 1, wire);
+    const struct encoding *second = publication_encode_alike(p, 2, first);
+    assert_ptr_equal(second->bytes, wire->bytes);
+    assert_int_equal(wire->refs, 2);
+    const struct encoding *third = publication_encode_in_place(p, 3, "h", 1);
+    const struct encoding *fourth = publication_encode_alike(p, 4, third);
+    assert_ptr_equal(fourth->bytes, p->payload - 1);
+    assert_int_equal(fourth->len, 6);
+    publication_unref(p);
 }
 
 static void the_last_reference_frees_the_forms_that_nobody_else_holds(void **state)
 {
     (void)state;
-    struct publication *p = publication_new(OPCODE_TEXT, 3);
-    memcpy(p->payload, "abc", 3);
-    struct wire *json = wire_new(10), *deflated = wire_new(0);
-    p->forms[WIRE_JSON][0] = json;
-    p->forms[WIRE_RAW][1] = deflated;
-    wire_ref(json); /* a client's queue */
+    struct publication *p = filled(3);
+    struct wire *json = wire_new(10);
+    publication_encode(p, 2, json);
+    publication_encode(p, 5, wire_new(0));
+    wire_ref(json); /* somebody else */
 
     assert_ptr_equal(publication_ref(p), p);
     publication_unref(p);
@@ -80,6 +92,23 @@ static void the_last_reference_frees_the_forms_that_nobody_else_holds(void **sta
     assert_int_equal(json->refs, 1);
     memset(json->bytes, 1, json->len);
     wire_unref(json);
+}
+
+static void a_wire_has_room_for_a_head(void **state)
+{
+    (void)state;
+    struct wire *wire = wire_new(100);
+    memset(wire->bytes, 'b', 100);
+    wire = wire_shrink(wire, 20);
+    uint8_t *body = wire->bytes;
+    memcpy(wire_prepend(wire, 4), "head", 4);
+    memcpy(wire_prepend(wire, WIRE_HEADROOM - 4), "123456", WIRE_HEADROOM - 4);
+    assert_int_equal(wire->len, 20 + WIRE_HEADROOM);
+    assert_memory_equal(wire->bytes, "123456head", WIRE_HEADROOM);
+    assert_ptr_equal(wire->bytes + WIRE_HEADROOM, body);
+    for (size_t i = 0; i < 20; i++)
+        assert_int_equal(body[i], 'b');
+    wire_unref(wire);
 }
 
 static void sizes_that_overflow_are_refused(void **state)
@@ -107,8 +136,10 @@ static void positions_compare_by_epoch_then_offset(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(frame_headers_take_the_shortest_length_form),
-        cmocka_unit_test(the_frame_is_header_and_payload_in_a_row),
+        cmocka_unit_test(a_head_and_the_payload_stand_in_a_row_without_a_copy),
+        cmocka_unit_test(each_form_is_kept_once),
+        cmocka_unit_test(what_looks_alike_is_shared),
+        cmocka_unit_test(a_wire_has_room_for_a_head),
         cmocka_unit_test(the_last_reference_frees_the_forms_that_nobody_else_holds),
         cmocka_unit_test(sizes_that_overflow_are_refused),
         cmocka_unit_test(positions_compare_by_epoch_then_offset),

@@ -13,23 +13,16 @@
 
 #define LITERAL(text) (text), sizeof(text) - 1
 
-/* What stands in the frame, checked to be one frame of the right opcode. Releases the wire. */
-static uint8_t *unframe(struct wire *wire, enum opcode opcode, size_t *len)
+/* A copy of the message, ended by a zero; it has room for a head before it. Releases the wire. */
+static uint8_t *take_body(struct wire *wire, size_t *len)
 {
     assert_non_null(wire);
     assert_int_equal(wire->refs, 1);
-    assert_true(wire->len >= 2);
-    assert_int_equal(wire->bytes[0], 0x80 | opcode);
-
-    uint8_t head[10];
-    size_t head_len = wire->bytes[1] < 126 ? 2 : wire->bytes[1] == 126 ? 4 : 10;
-    *len = wire->len - head_len;
-    assert_int_equal(frame_header(head, opcode, false, *len), head_len);
-    assert_memory_equal(wire->bytes, head, head_len);
-
+    assert_int_equal(wire->room, WIRE_HEADROOM);
+    *len = wire->len;
     uint8_t *body = malloc(*len + 1);
     assert_non_null(body);
-    memcpy(body, wire->bytes + head_len, *len);
+    memcpy(body, wire->bytes, *len);
     body[*len] = '\0';
     wire_unref(wire);
     return body;
@@ -38,7 +31,7 @@ static uint8_t *unframe(struct wire *wire, enum opcode opcode, size_t *len)
 static void assert_json(struct wire *wire, const char *expected)
 {
     size_t len;
-    char *body = (char *)unframe(wire, OPCODE_TEXT, &len);
+    char *body = (char *)take_body(wire, &len);
     assert_int_equal(len, strlen(body));
     assert_string_equal(body, expected);
     free(body);
@@ -47,7 +40,7 @@ static void assert_json(struct wire *wire, const char *expected)
 static void assert_msgpack(struct wire *wire, const void *expected, size_t expected_len)
 {
     size_t len;
-    uint8_t *body = unframe(wire, OPCODE_BINARY, &len);
+    uint8_t *body = take_body(wire, &len);
     assert_int_equal(len, expected_len);
     assert_memory_equal(body, expected, len);
     free(body);
@@ -62,11 +55,11 @@ static struct publication *publication_at(enum opcode opcode, const void *payloa
     return p;
 }
 
-static struct wire *message(enum wire_form form, enum opcode opcode, const void *payload,
+static struct wire *message(enum v1_encoding form, enum opcode opcode, const void *payload,
                             size_t len)
 {
     struct publication *p = publication_at(opcode, payload, len);
-    struct wire *wire = v1_message(form, p);
+    struct wire *wire = v1_message(form, p, NULL);
     publication_unref(p);
     return wire;
 }
@@ -82,32 +75,32 @@ static void server_messages_in_json_have_their_known_text(void **state)
                                        .upstream = "connected"};
     const uint64_t id = UINT64_MAX;
     assert_json(
-        v1_welcome(WIRE_JSON, 5, &welcome),
+        v1_welcome(V1_JSON, &(struct v1_head){5, NULL}, &welcome),
         "{\"timestamp\":5,\"version\":\"1.0\",\"type\":\"WELCOME\",\"payload\":{\"node\":\"n1\","
         "\"session\":\"s:k\",\"client\":\"c9\",\"epoch\":1800000000000,\"offset\":42,"
         "\"resumed\":true,\"upstream\":\"connected\"}}");
-    assert_json(v1_status(WIRE_JSON, 0, "down", "closed: \"bye\""),
+    assert_json(v1_status(V1_JSON, &(struct v1_head){0, NULL}, "down", "closed: \"bye\""),
                 "{\"timestamp\":0,\"version\":\"1.0\",\"type\":\"STATUS\",\"payload\":{"
                 "\"upstream\":\"down\","
                 "\"reason\":\"closed: \\\"bye\\\"\"}}");
     assert_json(
-        v1_status(WIRE_JSON, 0, "connected", NULL),
+        v1_status(V1_JSON, &(struct v1_head){0, NULL}, "connected", NULL),
         "{\"timestamp\":0,\"version\":\"1.0\",\"type\":\"STATUS\",\"payload\":{\"upstream\":"
         "\"connected\"}}");
     assert_json(
-        v1_gap(WIRE_JSON, 1, 2, 3, 0),
+        v1_gap(V1_JSON, &(struct v1_head){1, NULL}, 2, 3, 0),
         "{\"timestamp\":1,\"version\":\"1.0\",\"type\":\"GAP\",\"payload\":{\"epoch\":2,\"from\":3,"
         "\"to\":0}}");
-    assert_json(v1_ack(WIRE_JSON, 1, 10),
+    assert_json(v1_ack(V1_JSON, &(struct v1_head){1, NULL}, 10),
                 "{\"timestamp\":1,\"version\":\"1.0\",\"type\":\"ACK\",\"payload\":{\"id\":10}}");
-    assert_json(v1_error(WIRE_JSON, 1, &id, "c", "m"),
+    assert_json(v1_error(V1_JSON, &(struct v1_head){1, NULL}, &id, "c", "m"),
                 "{\"timestamp\":1,\"version\":\"1.0\",\"type\":\"ERROR\",\"payload\":{\"id\":"
                 "18446744073709551615,\"code\":\"c\",\"message\":\"m\"}}");
     assert_json(
-        v1_error(WIRE_JSON, 1, NULL, "c", "m"),
+        v1_error(V1_JSON, &(struct v1_head){1, NULL}, NULL, "c", "m"),
         "{\"timestamp\":1,\"version\":\"1.0\",\"type\":\"ERROR\",\"payload\":{\"code\":\"c\","
         "\"message\":\"m\"}}");
-    assert_json(v1_pong(WIRE_JSON, 1),
+    assert_json(v1_pong(V1_JSON, &(struct v1_head){1, NULL}),
                 "{\"timestamp\":1,\"version\":\"1.0\",\"type\":\"PONG\",\"payload\":{}}");
 }
 
@@ -124,27 +117,30 @@ static void server_messages_in_msgpack_have_their_known_bytes(void **state)
                                        .resumed = false,
                                        .upstream = "connected"};
     const uint64_t id = UINT64_MAX;
-    assert_msgpack(v1_welcome(WIRE_MSGPACK, 5, &welcome),
+    assert_msgpack(v1_welcome(V1_MSGPACK, &(struct v1_head){5, NULL}, &welcome),
                    LITERAL(HEAD "\xa7WELCOME\xa7payload\x87\xa4node\xa2n1\xa7session\xa3s:k\xa6"
                                 "client\xa2"
                                 "c9\xa5"
                                 "epoch\xcf\x00\x00\x01\xa3\x18\x5c\x50\x00\xa6"
                                 "offset\x2a\xa7resumed\xc2\xa8upstream\xa9"
                                 "connected"));
-    assert_msgpack(v1_status(WIRE_MSGPACK, 5, "down", NULL),
+    assert_msgpack(v1_status(V1_MSGPACK, &(struct v1_head){5, NULL}, "down", NULL),
                    LITERAL(HEAD "\xa6STATUS\xa7payload\x81\xa8upstream\xa4"
                                 "down"));
-    assert_msgpack(v1_gap(WIRE_MSGPACK, 5, 2, 300, 0), LITERAL(HEAD "\xa3GAP\xa7payload\x83\xa5"
-                                                                    "epoch\x02\xa4"
-                                                                    "from\xcd\x01\x2c\xa2to\x00"));
-    assert_msgpack(v1_ack(WIRE_MSGPACK, 5, 10), LITERAL(HEAD "\xa3"
-                                                             "ACK\xa7payload\x81\xa2id\x0a"));
-    assert_msgpack(v1_error(WIRE_MSGPACK, 5, &id, "c", "m"),
+    assert_msgpack(v1_gap(V1_MSGPACK, &(struct v1_head){5, NULL}, 2, 300, 0),
+                   LITERAL(HEAD "\xa3GAP\xa7payload\x83\xa5"
+                                "epoch\x02\xa4"
+                                "from\xcd\x01\x2c\xa2to\x00"));
+    assert_msgpack(v1_ack(V1_MSGPACK, &(struct v1_head){5, NULL}, 10),
+                   LITERAL(HEAD "\xa3"
+                                "ACK\xa7payload\x81\xa2id\x0a"));
+    assert_msgpack(v1_error(V1_MSGPACK, &(struct v1_head){5, NULL}, &id, "c", "m"),
                    LITERAL(HEAD "\xa5"
                                 "ERROR\xa7payload\x83\xa2id\xcf\xff\xff\xff\xff\xff\xff\xff\xff\xa4"
                                 "code\xa1"
                                 "c\xa7message\xa1m"));
-    assert_msgpack(v1_pong(WIRE_MSGPACK, 5), LITERAL(HEAD "\xa4PONG\xa7payload\x80"));
+    assert_msgpack(v1_pong(V1_MSGPACK, &(struct v1_head){5, NULL}),
+                   LITERAL(HEAD "\xa4PONG\xa7payload\x80"));
 #undef HEAD
 }
 
@@ -160,15 +156,15 @@ static void server_messages_in_msgpack_have_their_known_bytes(void **state)
 static void a_message_has_its_position_beside_the_type(void **state)
 {
     (void)state;
-    assert_json(message(WIRE_JSON, OPCODE_TEXT, LITERAL("{\"a\":1}")),
+    assert_json(message(V1_JSON, OPCODE_TEXT, LITERAL("{\"a\":1}")),
                 JSON_HEAD "\"text\",\"payload\":\"{\\\"a\\\":1}\"}");
-    assert_json(message(WIRE_JSON, OPCODE_TEXT, "", 0), JSON_HEAD "\"text\",\"payload\":\"\"}");
-    assert_json(message(WIRE_JSON, OPCODE_BINARY, LITERAL("\x00\xff\x10")),
+    assert_json(message(V1_JSON, OPCODE_TEXT, "", 0), JSON_HEAD "\"text\",\"payload\":\"\"}");
+    assert_json(message(V1_JSON, OPCODE_BINARY, LITERAL("\x00\xff\x10")),
                 JSON_HEAD "\"base64\",\"payload\":\"AP8Q\"}");
-    assert_json(message(WIRE_JSON, OPCODE_BINARY, "", 0), JSON_HEAD "\"base64\",\"payload\":\"\"}");
-    assert_msgpack(message(WIRE_MSGPACK, OPCODE_TEXT, LITERAL("{}")),
+    assert_json(message(V1_JSON, OPCODE_BINARY, "", 0), JSON_HEAD "\"base64\",\"payload\":\"\"}");
+    assert_msgpack(message(V1_MSGPACK, OPCODE_TEXT, LITERAL("{}")),
                    LITERAL(MSGPACK_HEAD "\xa4text\xa7payload\xa2{}"));
-    assert_msgpack(message(WIRE_MSGPACK, OPCODE_BINARY, LITERAL("\x00\xff\x10")),
+    assert_msgpack(message(V1_MSGPACK, OPCODE_BINARY, LITERAL("\x00\xff\x10")),
                    LITERAL(MSGPACK_HEAD "\xa6"
                                         "base64\xa7payload\xc4\x03\x00\xff\x10"));
 }
@@ -176,7 +172,7 @@ static void a_message_has_its_position_beside_the_type(void **state)
 static void escapes_are_those_of_json(void **state)
 {
     (void)state;
-    assert_json(message(WIRE_JSON, OPCODE_TEXT,
+    assert_json(message(V1_JSON, OPCODE_TEXT,
                         LITERAL("\x00\x01\x1f\b\t\n\f\r\"\\/\x7f\xc3\xa9\xf0\x9f\x9a\x97")),
                 JSON_HEAD
                 "\"text\",\"payload\":\"\\u0000\\u0001\\u001f\\b\\t\\n\\f\\r\\\"\\\\/\x7f\xc3\xa9"
@@ -203,7 +199,7 @@ static void text_survives_json_at_every_length(void **state)
                 text[len++] = '\0';
         }
         size_t body_len;
-        uint8_t *body = unframe(message(WIRE_JSON, OPCODE_TEXT, text, len), OPCODE_TEXT, &body_len);
+        uint8_t *body = take_body(message(V1_JSON, OPCODE_TEXT, text, len), &body_len);
         json_t *json = json_loadb((char *)body, body_len, JSON_ALLOW_NUL, NULL);
         assert_non_null(json);
         json_t *payload = json_object_get(json, "payload");
@@ -223,8 +219,7 @@ static void each_byte_alone_is_escaped_only_where_it_must_be(void **state)
             memset(text, 'x', sizeof(text));
             text[place] = (char)byte;
             size_t len;
-            uint8_t *body = unframe(message(WIRE_JSON, OPCODE_TEXT, text, sizeof(text)),
-                                    OPCODE_TEXT, &len);
+            uint8_t *body = take_body(message(V1_JSON, OPCODE_TEXT, text, sizeof(text)), &len);
             size_t more = strchr("\b\t\n\f\r\"\\", (int)byte) && byte != 0 ? 1
                           : byte < 0x20                                    ? 5
                                                                            : 0;
@@ -235,7 +230,7 @@ static void each_byte_alone_is_escaped_only_where_it_must_be(void **state)
     }
 }
 
-static void large_messages_take_the_longer_frame_headers(void **state)
+static void large_messages_are_whole(void **state)
 {
     (void)state;
     const size_t sizes[] = {126, 1000, 65000, 65536, 1048576};
@@ -244,12 +239,10 @@ static void large_messages_take_the_longer_frame_headers(void **state)
         assert_non_null(payload);
         memset(payload, '"', sizes[i]);
         size_t len;
-        uint8_t *body = unframe(message(WIRE_JSON, OPCODE_TEXT, payload, sizes[i]), OPCODE_TEXT,
-                                &len);
+        uint8_t *body = take_body(message(V1_JSON, OPCODE_TEXT, payload, sizes[i]), &len);
         assert_int_equal(len, sizeof(JSON_HEAD "\"text\",\"payload\":\"\"}") - 1 + 2 * sizes[i]);
         free(body);
-        body = unframe(message(WIRE_MSGPACK, OPCODE_BINARY, payload, sizes[i]), OPCODE_BINARY,
-                       &len);
+        body = take_body(message(V1_MSGPACK, OPCODE_BINARY, payload, sizes[i]), &len);
         assert_memory_equal(body + len - sizes[i], payload, sizes[i]);
         free(body);
         free(payload);
@@ -257,8 +250,8 @@ static void large_messages_take_the_longer_frame_headers(void **state)
 }
 
 /* Decodes a copy of exactly that size, so that the sanitizer sees a read past the end. */
-static enum status decode_as(enum wire_form form, enum opcode opcode, const void *data, size_t len,
-                             struct v1_request *out, struct v1_mistake *mistake)
+static enum status decode_as(enum v1_encoding form, enum opcode opcode, const void *data,
+                             size_t len, struct v1_request *out, struct v1_mistake *mistake)
 {
     uint8_t *copy = malloc(len > 0 ? len : 1);
     assert_non_null(copy);
@@ -268,14 +261,13 @@ static enum status decode_as(enum wire_form form, enum opcode opcode, const void
     return status;
 }
 
-static enum status decode(enum wire_form form, const void *data, size_t len, struct v1_request *out,
-                          struct v1_mistake *mistake)
+static enum status decode(enum v1_encoding form, const void *data, size_t len,
+                          struct v1_request *out, struct v1_mistake *mistake)
 {
-    return decode_as(form, form == WIRE_JSON ? OPCODE_TEXT : OPCODE_BINARY, data, len, out,
-                     mistake);
+    return decode_as(form, form == V1_JSON ? OPCODE_TEXT : OPCODE_BINARY, data, len, out, mistake);
 }
 
-static void assert_send(enum wire_form form, const void *data, size_t len, uint64_t id,
+static void assert_send(enum v1_encoding form, const void *data, size_t len, uint64_t id,
                         enum opcode opcode, const void *payload, size_t payload_len)
 {
     struct v1_request request;
@@ -293,7 +285,7 @@ static void assert_send(enum wire_form form, const void *data, size_t len, uint6
     free(request.payload);
 }
 
-static void assert_mistake(enum wire_form form, const void *data, size_t len, uint64_t id,
+static void assert_mistake(enum v1_encoding form, const void *data, size_t len, uint64_t id,
                            const char *code)
 {
     struct v1_request untouched = {.id = 77};
@@ -310,25 +302,25 @@ static void assert_mistake(enum wire_form form, const void *data, size_t len, ui
 static void a_send_in_json_is_read(void **state)
 {
     (void)state;
-    assert_send(WIRE_JSON, LITERAL("{\"type\":\"SEND\",\"id\":1,\"payload\":\"hi\"}"), 1,
-                OPCODE_TEXT, LITERAL("hi"));
+    assert_send(V1_JSON, LITERAL("{\"type\":\"SEND\",\"id\":1,\"payload\":\"hi\"}"), 1, OPCODE_TEXT,
+                LITERAL("hi"));
     assert_send(
-        WIRE_JSON,
+        V1_JSON,
         LITERAL(
             " {\"payload\":\"\",\"id\":9007199254740992,\"type\":\"SEND\",\"encoding\":\"text\"} "),
         UINT64_C(9007199254740992), OPCODE_TEXT, NULL, 0);
-    assert_send(WIRE_JSON,
+    assert_send(V1_JSON,
                 LITERAL("{\"type\":\"SEND\",\"id\":2,\"payload\":\"a\\u0000b\\ud83d\\ude97\"}"), 2,
                 OPCODE_TEXT, LITERAL("a\0b\xf0\x9f\x9a\x97"));
     assert_send(
-        WIRE_JSON,
+        V1_JSON,
         LITERAL("{\"type\":\"SEND\",\"id\":3,\"payload\":\"AP8Q\",\"encoding\":\"base64\"}"), 3,
         OPCODE_BINARY, LITERAL("\x00\xff\x10"));
-    assert_send(WIRE_JSON,
+    assert_send(V1_JSON,
                 LITERAL("{\"type\":\"SEND\",\"id\":3,\"payload\":\"\",\"encoding\":\"base64\"}"), 3,
                 OPCODE_BINARY, NULL, 0);
     assert_send(
-        WIRE_JSON,
+        V1_JSON,
         LITERAL("{\"type\":\"SEND\",\"id\":4,\"payload\":\"x\",\"later\":[{\"a\":[1,2]},null]}"), 4,
         OPCODE_TEXT, LITERAL("x"));
 }
@@ -339,28 +331,28 @@ static void a_send_in_json_is_read(void **state)
 static void a_send_in_msgpack_is_read(void **state)
 {
     (void)state;
-    assert_send(WIRE_MSGPACK, LITERAL(SEND "\xa2id\x01\xa7payload\xa2hi"), 1, OPCODE_TEXT,
+    assert_send(V1_MSGPACK, LITERAL(SEND "\xa2id\x01\xa7payload\xa2hi"), 1, OPCODE_TEXT,
                 LITERAL("hi"));
-    assert_send(WIRE_MSGPACK,
+    assert_send(V1_MSGPACK,
                 LITERAL(SEND "\xa2id\xcf\xff\xff\xff\xff\xff\xff\xff\xff\xa7payload\xa0"),
                 UINT64_MAX, OPCODE_TEXT, NULL, 0);
-    assert_send(WIRE_MSGPACK, LITERAL(SEND "\xa2id\xd1\x01\x00\xa7payload\xd9\x02\x00z"), 256,
+    assert_send(V1_MSGPACK, LITERAL(SEND "\xa2id\xd1\x01\x00\xa7payload\xd9\x02\x00z"), 256,
                 OPCODE_TEXT, LITERAL("\0z"));
-    assert_send(WIRE_MSGPACK, LITERAL(SEND "\xa2id\xcd\x01\x00\xa7payload\xc4\x02\xff\x00"), 256,
+    assert_send(V1_MSGPACK, LITERAL(SEND "\xa2id\xcd\x01\x00\xa7payload\xc4\x02\xff\x00"), 256,
                 OPCODE_BINARY, LITERAL("\xff\0"));
-    assert_send(WIRE_MSGPACK,
+    assert_send(V1_MSGPACK,
                 LITERAL(SEND4 "\xa2id\x01\xa7payload\xc4\x01\xff\xa8"
                               "encoding\xa6"
                               "base64"),
                 1, OPCODE_BINARY, LITERAL("\xff"));
-    assert_send(WIRE_MSGPACK,
+    assert_send(V1_MSGPACK,
                 LITERAL(SEND4 "\xa2id\x01\xa7payload\xa4"
                               "AP8Q\xa8"
                               "encoding\xa6"
                               "base64"),
                 1, OPCODE_BINARY, LITERAL("\x00\xff\x10"));
     /* a map16, a str32, and a further field with all that nests */
-    assert_send(WIRE_MSGPACK,
+    assert_send(V1_MSGPACK,
                 LITERAL("\xde\x00\x04\xa5later\x92\x81\xa1k\xc0\xdc\x00\x02\xcb"
                         "12345678\xd4\x01x\xa4type\xa4SEND\xa2"
                         "id\x05\xa7payload\xdb\x00\x00\x00\x01y"),
@@ -372,12 +364,12 @@ static void a_ping_is_read_in_both_forms(void **state)
     (void)state;
     struct v1_request request = {.id = 9, .len = 9};
     struct v1_mistake mistake;
-    assert_int_equal(decode(WIRE_JSON, LITERAL("{\"type\":\"PING\"}"), &request, &mistake),
+    assert_int_equal(decode(V1_JSON, LITERAL("{\"type\":\"PING\"}"), &request, &mistake),
                      STATUS_OK);
     assert_int_equal(request.type, V1_PING);
     assert_null(request.payload);
     request.type = V1_SEND;
-    assert_int_equal(decode(WIRE_MSGPACK, LITERAL("\x81\xa4type\xa4PING"), &request, &mistake),
+    assert_int_equal(decode(V1_MSGPACK, LITERAL("\x81\xa4type\xa4PING"), &request, &mistake),
                      STATUS_OK);
     assert_int_equal(request.type, V1_PING);
 }
@@ -418,7 +410,7 @@ static void mistakes_in_json_are_named(void **state)
         {"{\"type\":\"SEND\",\"id\":5,\"payload\":\"\",\"encoding\":null}", 5, "invalid_encoding"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-        assert_mistake(WIRE_JSON, cases[i].text, strlen(cases[i].text), cases[i].id, cases[i].code);
+        assert_mistake(V1_JSON, cases[i].text, strlen(cases[i].text), cases[i].id, cases[i].code);
 }
 
 static void base64_is_strict(void **state)
@@ -432,7 +424,7 @@ static void base64_is_strict(void **state)
         int len = snprintf(
             text, sizeof(text),
             "{\"type\":\"SEND\",\"id\":5,\"encoding\":\"base64\",\"payload\":\"%s\"}", wrong[i]);
-        assert_mistake(WIRE_JSON, text, (size_t)len, 5, "invalid_payload");
+        assert_mistake(V1_JSON, text, (size_t)len, 5, "invalid_payload");
     }
 }
 
@@ -444,14 +436,13 @@ static void base64_survives_the_way_there_and_back(void **state)
         bytes[i] = (uint8_t)(i * 167 + 13);
     for (size_t len = 0; len <= sizeof(bytes); len++) {
         size_t body_len;
-        char *body = (char *)unframe(message(WIRE_JSON, OPCODE_BINARY, bytes, len), OPCODE_TEXT,
-                                     &body_len);
+        char *body = (char *)take_body(message(V1_JSON, OPCODE_BINARY, bytes, len), &body_len);
         const char *payload = strstr(body, "\"payload\":");
         assert_non_null(payload);
         char text[600];
         int text_len = snprintf(text, sizeof(text),
                                 "{\"type\":\"SEND\",\"id\":1,\"encoding\":\"base64\",%s", payload);
-        assert_send(WIRE_JSON, text, (size_t)text_len, 1, OPCODE_BINARY, bytes, len);
+        assert_send(V1_JSON, text, (size_t)text_len, 1, OPCODE_BINARY, bytes, len);
         free(body);
     }
 }
@@ -503,7 +494,7 @@ static void mistakes_in_msgpack_are_named(void **state)
          5, "invalid_encoding"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-        assert_mistake(WIRE_MSGPACK, cases[i].bytes, cases[i].len, cases[i].id, cases[i].code);
+        assert_mistake(V1_MSGPACK, cases[i].bytes, cases[i].len, cases[i].id, cases[i].code);
 }
 
 static void a_message_with_the_other_opcode_is_refused(void **state)
@@ -512,25 +503,25 @@ static void a_message_with_the_other_opcode_is_refused(void **state)
     struct v1_request request;
     struct v1_mistake mistake;
     assert_int_equal(
-        decode_as(WIRE_JSON, OPCODE_BINARY, LITERAL("{\"type\":\"PING\"}"), &request, &mistake),
+        decode_as(V1_JSON, OPCODE_BINARY, LITERAL("{\"type\":\"PING\"}"), &request, &mistake),
         STATUS_INVALID);
     assert_string_equal(mistake.code, "malformed");
     assert_int_equal(
-        decode_as(WIRE_MSGPACK, OPCODE_TEXT, LITERAL("\x81\xa4type\xa4PING"), &request, &mistake),
+        decode_as(V1_MSGPACK, OPCODE_TEXT, LITERAL("\x81\xa4type\xa4PING"), &request, &mistake),
         STATUS_INVALID);
     assert_string_equal(mistake.code, "malformed");
 }
 
 /* {"k":[[[...]]],"type":"PING"} with that many arrays. */
-static enum status decode_nested(enum wire_form form, size_t arrays)
+static enum status decode_nested(enum v1_encoding form, size_t arrays)
 {
     char text[256];
     size_t len = 0;
-    memcpy(text, form == WIRE_JSON ? "{\"k\":" : "\x82\xa1k", form == WIRE_JSON ? 5 : 3);
-    len += form == WIRE_JSON ? 5 : 3;
-    memset(text + len, form == WIRE_JSON ? '[' : '\x91', arrays);
+    memcpy(text, form == V1_JSON ? "{\"k\":" : "\x82\xa1k", form == V1_JSON ? 5 : 3);
+    len += form == V1_JSON ? 5 : 3;
+    memset(text + len, form == V1_JSON ? '[' : '\x91', arrays);
     len += arrays;
-    if (form == WIRE_JSON) {
+    if (form == V1_JSON) {
         memset(text + len, ']', arrays);
         len += arrays;
         memcpy(text + len, LITERAL(",\"type\":\"PING\"}"));
@@ -547,10 +538,10 @@ static enum status decode_nested(enum wire_form form, size_t arrays)
 static void nesting_and_values_are_bounded(void **state)
 {
     (void)state;
-    assert_int_equal(decode_nested(WIRE_JSON, 15), STATUS_OK);
-    assert_int_equal(decode_nested(WIRE_JSON, 16), STATUS_INVALID);
-    assert_int_equal(decode_nested(WIRE_MSGPACK, 15), STATUS_OK);
-    assert_int_equal(decode_nested(WIRE_MSGPACK, 16), STATUS_INVALID);
+    assert_int_equal(decode_nested(V1_JSON, 15), STATUS_OK);
+    assert_int_equal(decode_nested(V1_JSON, 16), STATUS_INVALID);
+    assert_int_equal(decode_nested(V1_MSGPACK, 15), STATUS_OK);
+    assert_int_equal(decode_nested(V1_MSGPACK, 16), STATUS_INVALID);
 
     char text[2048] = "{\"type\":\"PING\",\"k\":[0";
     struct v1_request request;
@@ -558,7 +549,7 @@ static void nesting_and_values_are_bounded(void **state)
     for (size_t i = 0; i < 300; i++)
         strcat(text, ",0");
     strcat(text, "]}");
-    assert_int_equal(decode(WIRE_JSON, text, strlen(text), &request, &mistake), STATUS_INVALID);
+    assert_int_equal(decode(V1_JSON, text, strlen(text), &request, &mistake), STATUS_INVALID);
 }
 
 static void structure_inside_a_string_is_not_counted(void **state)
@@ -573,7 +564,7 @@ static void structure_inside_a_string_is_not_counted(void **state)
     char expected[sizeof(payload) + 5];
     memcpy(expected, payload, sizeof(payload));
     memcpy(expected + sizeof(payload), "\"[[[[", 5);
-    assert_send(WIRE_JSON, text, (size_t)len, 1, OPCODE_TEXT, expected, sizeof(expected));
+    assert_send(V1_JSON, text, (size_t)len, 1, OPCODE_TEXT, expected, sizeof(expected));
 }
 
 /* Every prefix of a good message, and the same with one byte changed, is read without a fault. */
@@ -581,17 +572,17 @@ static void damaged_messages_are_survived(void **state)
 {
     (void)state;
     static const struct {
-        enum wire_form form;
+        enum v1_encoding form;
         const char *bytes;
         size_t len;
     } good[] = {
-        {WIRE_JSON,
+        {V1_JSON,
          LITERAL("{\"type\":\"SEND\",\"id\":3,\"payload\":\"AP8Q\",\"encoding\":\"base64\"}")},
-        {WIRE_MSGPACK, LITERAL("\x85\xa5later\x92\x81\xa1k\xc0\xcb"
-                               "12345678\xa4type\xa4SEND\xa2id\xcd\x01\x05\xa7payload\xda\x00\x04"
-                               "AP8Q\xa8"
-                               "encoding\xa6"
-                               "base64")},
+        {V1_MSGPACK, LITERAL("\x85\xa5later\x92\x81\xa1k\xc0\xcb"
+                             "12345678\xa4type\xa4SEND\xa2id\xcd\x01\x05\xa7payload\xda\x00\x04"
+                             "AP8Q\xa8"
+                             "encoding\xa6"
+                             "base64")},
     };
     struct v1_request request;
     struct v1_mistake mistake;
@@ -667,7 +658,7 @@ int main(void)
         cmocka_unit_test(escapes_are_those_of_json),
         cmocka_unit_test(text_survives_json_at_every_length),
         cmocka_unit_test(each_byte_alone_is_escaped_only_where_it_must_be),
-        cmocka_unit_test(large_messages_take_the_longer_frame_headers),
+        cmocka_unit_test(large_messages_are_whole),
         cmocka_unit_test(a_send_in_json_is_read),
         cmocka_unit_test(a_send_in_msgpack_is_read),
         cmocka_unit_test(a_ping_is_read_in_both_forms),

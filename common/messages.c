@@ -1,0 +1,370 @@
+#include "common/messages.h"
+
+static struct message_items items_of(const struct envelope *envelope)
+{
+    return (struct message_items){envelope->items, envelope->items_len};
+}
+
+/* --- from a member --- */
+
+struct envelope join_encode(const struct join_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_JOIN,
+                             .number = m->number,
+                             .count = m->clients,
+                             .epoch = m->seen_epoch,
+                             .status = m->named_epoch,
+                             .offset = m->confirmed,
+                             .items = m->requests.at,
+                             .items_len = m->requests.len};
+}
+
+struct join_message join_decode(const struct envelope *e)
+{
+    return (struct join_message){.number = e->number,
+                                 .clients = e->count,
+                                 .seen_epoch = e->epoch,
+                                 .named_epoch = e->status,
+                                 .confirmed = e->offset,
+                                 .requests = items_of(e)};
+}
+
+struct envelope leave_encode(const struct leave_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_LEAVE, .number = m->number, .epoch = m->epoch};
+}
+
+struct leave_message leave_decode(const struct envelope *e)
+{
+    return (struct leave_message){.number = e->number, .epoch = e->epoch};
+}
+
+struct envelope commands_encode(const struct commands_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_COMMANDS,
+                             .epoch = m->epoch,
+                             .number = m->number,
+                             .offset = m->joined_number,
+                             .items = m->commands.at,
+                             .items_len = m->commands.len};
+}
+
+struct commands_message commands_decode(const struct envelope *e)
+{
+    return (struct commands_message){.epoch = e->epoch,
+                                     .number = e->number,
+                                     .joined_number = e->offset,
+                                     .commands = items_of(e)};
+}
+
+/* --- from the owner --- */
+
+struct envelope status_encode(const struct status_message *m)
+{
+    return (struct envelope){
+        .type = ENVELOPE_STATUS, .epoch = m->epoch, .status = m->status, .text = m->reason};
+}
+
+struct status_message status_decode(const struct envelope *e)
+{
+    return (struct status_message){.epoch = e->epoch, .status = e->status, .reason = e->text};
+}
+
+struct envelope joined_encode(const struct joined_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_JOINED,
+                             .number = m->number,
+                             .epoch = m->at.epoch,
+                             .offset = m->at.offset,
+                             .count = m->on_the_way,
+                             .status = m->status,
+                             .text = m->reason,
+                             .url = m->url,
+                             .items = m->requests.at,
+                             .items_len = m->requests.len};
+}
+
+struct joined_message joined_decode(const struct envelope *e)
+{
+    return (struct joined_message){.number = e->number,
+                                   .at = {e->epoch, e->offset},
+                                   .on_the_way = e->count,
+                                   .status = e->status,
+                                   .reason = e->text,
+                                   .url = e->url,
+                                   .requests = items_of(e)};
+}
+
+struct envelope left_encode(const struct left_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_LEFT, .number = m->number};
+}
+
+struct left_message left_decode(const struct envelope *e)
+{
+    return (struct left_message){.number = e->number};
+}
+
+struct envelope not_owner_encode(const struct not_owner_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_NOT_OWNER, .epoch = m->epoch};
+}
+
+struct not_owner_message not_owner_decode(const struct envelope *e)
+{
+    return (struct not_owner_message){.epoch = e->epoch};
+}
+
+struct envelope confirm_encode(const struct confirm_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_CONFIRM, .epoch = m->epoch, .number = m->upto};
+}
+
+struct confirm_message confirm_decode(const struct envelope *e)
+{
+    return (struct confirm_message){.epoch = e->epoch, .upto = e->number};
+}
+
+struct envelope handback_encode(const struct handback_message *m)
+{
+    return (struct envelope){
+        .type = ENVELOPE_HANDBACK, .epoch = m->epoch, .number = m->from, .offset = m->seen_number};
+}
+
+struct handback_message handback_decode(const struct envelope *e)
+{
+    return (struct handback_message){
+        .epoch = e->epoch, .from = e->number, .seen_number = e->offset};
+}
+
+/* --- hand-over --- */
+
+struct envelope offer_encode(const struct offer_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_OFFER, .epoch = m->epoch, .url = m->url};
+}
+
+struct offer_message offer_decode(const struct envelope *e)
+{
+    return (struct offer_message){.epoch = e->epoch, .url = e->url};
+}
+
+struct envelope answer_encode(const struct answer_message *m)
+{
+    return (struct envelope){.type = m->accepts ? ENVELOPE_ACCEPT : ENVELOPE_DECLINE,
+                             .epoch = m->epoch};
+}
+
+struct answer_message answer_decode(const struct envelope *e)
+{
+    return (struct answer_message){.accepts = e->type == ENVELOPE_ACCEPT, .epoch = e->epoch};
+}
+
+struct envelope take_encode(const struct take_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_TAKE,
+                             .epoch = m->epoch,
+                             .url = m->url,
+                             .items = m->items.at,
+                             .items_len = m->items.len};
+}
+
+struct take_message take_decode(const struct envelope *e)
+{
+    return (struct take_message){.epoch = e->epoch, .url = e->url, .items = items_of(e)};
+}
+
+struct envelope taken_encode(const struct taken_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_TAKEN, .epoch = m->epoch};
+}
+
+struct taken_message taken_decode(const struct envelope *e)
+{
+    return (struct taken_message){.epoch = e->epoch};
+}
+
+/* --- to all --- */
+
+struct envelope sends_encode(const struct sends_message *m)
+{
+    return (struct envelope){
+        .type = ENVELOPE_SENDS, .items = m->sends.at, .items_len = m->sends.len};
+}
+
+struct sends_message sends_decode(const struct envelope *e)
+{
+    return (struct sends_message){.sends = items_of(e)};
+}
+
+struct envelope hello_encode(const struct hello_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_HELLO, .number = m->process};
+}
+
+struct hello_message hello_decode(const struct envelope *e)
+{
+    return (struct hello_message){.process = e->number};
+}
+
+struct envelope probe_encode(const struct probe_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_PROBE, .number = m->sent_ms};
+}
+
+struct probe_message probe_decode(const struct envelope *e)
+{
+    return (struct probe_message){.sent_ms = e->number};
+}
+
+/* --- operators --- */
+
+struct envelope publish_encode(const struct publish_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_PUBLISH,
+                             .number = m->number,
+                             .items = m->publications.at,
+                             .items_len = m->publications.len};
+}
+
+struct publish_message publish_decode(const struct envelope *e)
+{
+    return (struct publish_message){.number = e->number, .publications = items_of(e)};
+}
+
+struct envelope published_encode(const struct published_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_PUBLISHED,
+                             .number = m->number,
+                             .epoch = m->at.epoch,
+                             .offset = m->at.offset,
+                             .status = m->http_status};
+}
+
+struct published_message published_decode(const struct envelope *e)
+{
+    return (struct published_message){
+        .number = e->number, .at = {e->epoch, e->offset}, .http_status = e->status};
+}
+
+struct envelope close_encode(void)
+{
+    return (struct envelope){.type = ENVELOPE_CLOSE};
+}
+
+struct envelope drain_encode(void)
+{
+    return (struct envelope){.type = ENVELOPE_DRAIN};
+}
+
+/* --- push channel --- */
+
+struct envelope grant_encode(const struct grant_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_GRANT, .epoch = m->epoch, .number = m->from_epoch};
+}
+
+struct grant_message grant_decode(const struct envelope *e)
+{
+    return (struct grant_message){.epoch = e->epoch, .from_epoch = e->number};
+}
+
+struct envelope push_encode(const struct push_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_PUSH,
+                             .epoch = m->epoch,
+                             .items = m->publications.at,
+                             .items_len = m->publications.len};
+}
+
+struct push_message push_decode(const struct envelope *e)
+{
+    return (struct push_message){.epoch = e->epoch, .publications = items_of(e)};
+}
+
+/* --- items --- */
+
+static enum opcode opcode_of(const struct envelope_item *item)
+{
+    return item->opcode == OPCODE_BINARY ? OPCODE_BINARY : OPCODE_TEXT;
+}
+
+struct envelope_item publication_item(const struct publication_entry *entry)
+{
+    return (struct envelope_item){.kind = ITEM_PUBLICATION,
+                                  .number = entry->offset,
+                                  .time_ms = entry->time_ms,
+                                  .opcode = (unsigned)entry->opcode,
+                                  .bytes = entry->payload};
+}
+
+bool publication_entry_of(const struct envelope_item *item, struct publication_entry *out)
+{
+    *out = (struct publication_entry){.offset = item->number,
+                                      .time_ms = item->time_ms,
+                                      .opcode = opcode_of(item),
+                                      .payload = item->bytes};
+    return item->kind == ITEM_PUBLICATION;
+}
+
+struct envelope_item command_item(const struct command_entry *entry)
+{
+    return (struct envelope_item){.kind = ITEM_COMMAND,
+                                  .number = entry->number,
+                                  .after = entry->after,
+                                  .id = entry->send_id,
+                                  .name = entry->sender,
+                                  .opcode = (unsigned)entry->opcode,
+                                  .bytes = entry->payload};
+}
+
+bool command_entry_of(const struct envelope_item *item, struct command_entry *out)
+{
+    *out = (struct command_entry){.number = item->number,
+                                  .after = item->after,
+                                  .send_id = item->id,
+                                  .sender = item->name,
+                                  .opcode = opcode_of(item),
+                                  .payload = item->bytes};
+    return item->kind == ITEM_COMMAND;
+}
+
+struct envelope_item member_item(const struct member_entry *entry)
+{
+    return (struct envelope_item){.kind = ITEM_MEMBER,
+                                  .name = entry->node,
+                                  .id = entry->life,
+                                  .number = entry->join_number,
+                                  .after = entry->sent};
+}
+
+bool member_entry_of(const struct envelope_item *item, struct member_entry *out)
+{
+    *out = (struct member_entry){
+        .node = item->name, .life = item->id, .join_number = item->number, .sent = item->after};
+    return item->kind == ITEM_MEMBER;
+}
+
+struct envelope_item send_item(const struct send_entry *entry)
+{
+    return (struct envelope_item){
+        .kind = ITEM_SEND, .name = entry->client, .id = entry->send_id, .time_ms = entry->unix_ms};
+}
+
+bool send_entry_of(const struct envelope_item *item, struct send_entry *out)
+{
+    *out = (struct send_entry){.client = item->name, .send_id = item->id, .unix_ms = item->time_ms};
+    return item->kind == ITEM_SEND;
+}
+
+struct envelope_item request_item(const struct request_entry *entry)
+{
+    return (struct envelope_item){
+        .kind = ITEM_REQUEST, .bytes = entry->text, .number = entry->attended};
+}
+
+bool request_entry_of(const struct envelope_item *item, struct request_entry *out)
+{
+    *out = (struct request_entry){.text = item->bytes, .attended = item->number != 0};
+    return item->kind == ITEM_REQUEST;
+}

@@ -1,0 +1,251 @@
+/*
+ * What nodes say to each other: each message with its own fields, by name.
+ *
+ * An envelope (common/envelope.h) is the frame on the bus: its fields are numbered, the same for
+ * every type, so that no version of the program breaks another. Here stands what they mean. Each
+ * message has an encoder, which gives an envelope that points into the message, and a decoder,
+ * whose result points into the envelope. The envelope's head (session, node, life) is the sender's
+ * to fill, and the same of all.
+ *
+ * A new field takes a place of the envelope that its message does not use yet, or a new one at the
+ * envelope's end; 0 and "" mean what an older node, which does not know the field, would have said.
+ * tests/unit/test_messages.c holds the bytes of 0.1.0 against it.
+ */
+#ifndef VINHUB_COMMON_MESSAGES_H
+#define VINHUB_COMMON_MESSAGES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/envelope.h"
+
+/* Envelope items, to be built with the _item functions and read with the _of functions below. */
+struct message_items {
+    const struct envelope_item *at;
+    size_t len;
+};
+
+/* --- inbox of the owner, from a member --- */
+
+/* Wants to be a member, or still to be one. */
+struct join_message {
+    uint64_t number;               /* grows with each JOIN, LEAVE and COMMANDS of the node */
+    uint64_t clients;              /* that the member has */
+    uint64_t seen_epoch;           /* the highest it has seen */
+    uint64_t named_epoch;          /* at which the record names the addressee */
+    uint64_t confirmed;            /* its last command that was confirmed */
+    struct message_items requests; /* URLs of its clients: request_item, not attended */
+};
+struct envelope join_encode(const struct join_message *message);
+struct join_message join_decode(const struct envelope *envelope);
+
+struct leave_message {
+    uint64_t number;
+    uint64_t epoch;
+};
+struct envelope leave_encode(const struct leave_message *message);
+struct leave_message leave_decode(const struct envelope *envelope);
+
+/* Messages of its clients. */
+struct commands_message {
+    uint64_t epoch;
+    uint64_t number;
+    uint64_t joined_number;        /* of the last JOIN that was answered; 0: not said */
+    struct message_items commands; /* command_item */
+};
+struct envelope commands_encode(const struct commands_message *message);
+struct commands_message commands_decode(const struct envelope *envelope);
+
+/* --- inbox of a member, from the owner --- */
+
+/* What of the upstream is told to clients. */
+struct status_message {
+    uint64_t epoch;
+    uint64_t status; /* enum upstream_status, or one that a newer version knows */
+    struct slice reason;
+};
+struct envelope status_encode(const struct status_message *message);
+struct status_message status_decode(const struct envelope *envelope);
+
+struct joined_message {
+    uint64_t number;     /* of the JOIN */
+    struct position at;  /* where the stream stands */
+    uint64_t on_the_way; /* how many of the last offsets may not be in the history yet */
+    uint64_t status;
+    struct slice reason;
+    struct slice url;              /* of the upstream */
+    struct message_items requests; /* at most one: what that URL was made of */
+};
+struct envelope joined_encode(const struct joined_message *message);
+struct joined_message joined_decode(const struct envelope *envelope);
+
+struct left_message {
+    uint64_t number; /* of the LEAVE */
+};
+struct envelope left_encode(const struct left_message *message);
+struct left_message left_decode(const struct envelope *envelope);
+
+/* Who asks claims again. */
+struct not_owner_message {
+    uint64_t epoch; /* the highest this node has seen */
+};
+struct envelope not_owner_encode(const struct not_owner_message *message);
+struct not_owner_message not_owner_decode(const struct envelope *envelope);
+
+struct confirm_message {
+    uint64_t epoch;
+    uint64_t upto; /* commands up to it went upstream */
+};
+struct envelope confirm_encode(const struct confirm_message *message);
+struct confirm_message confirm_decode(const struct envelope *envelope);
+
+struct handback_message {
+    uint64_t epoch;
+    uint64_t from;        /* commands from it on were not sent, and are the member's again */
+    uint64_t seen_number; /* of the last COMMANDS or JOIN; older ones are not taken any more; 0: not
+                             said */
+};
+struct envelope handback_encode(const struct handback_message *message);
+struct handback_message handback_decode(const struct envelope *envelope);
+
+/* --- hand-over, both inboxes --- */
+
+struct offer_message {
+    uint64_t epoch;
+    struct slice url;
+};
+struct envelope offer_encode(const struct offer_message *message);
+struct offer_message offer_decode(const struct envelope *envelope);
+
+/* ACCEPT, or DECLINE. */
+struct answer_message {
+    bool accepts;
+    uint64_t epoch; /* of the offer */
+};
+struct envelope answer_encode(const struct answer_message *message);
+struct answer_message answer_decode(const struct envelope *envelope);
+
+struct take_message {
+    uint64_t epoch; /* the new one */
+    struct slice url;
+    struct message_items items; /* member_item, send_item */
+};
+struct envelope take_encode(const struct take_message *message);
+struct take_message take_decode(const struct envelope *envelope);
+
+struct taken_message {
+    uint64_t epoch;
+};
+struct envelope taken_encode(const struct taken_message *message);
+struct taken_message taken_decode(const struct envelope *envelope);
+
+/* --- inboxes of all --- */
+
+/* What clients sent last, from who releases the session. */
+struct sends_message {
+    struct message_items sends; /* send_item */
+};
+struct envelope sends_encode(const struct sends_message *message);
+struct sends_message sends_decode(const struct envelope *envelope);
+
+/* A node has just started: members of an older life under its id are gone. */
+struct hello_message {
+    uint64_t process; /* random: two processes under one id differ in it */
+};
+struct envelope hello_encode(const struct hello_message *message);
+struct hello_message hello_decode(const struct envelope *envelope);
+
+/* To the own inbox: whether it is heard. */
+struct probe_message {
+    uint64_t sent_ms; /* monotonic */
+};
+struct envelope probe_encode(const struct probe_message *message);
+struct probe_message probe_decode(const struct envelope *envelope);
+
+/* --- operators --- */
+
+/* To the owner. */
+struct publish_message {
+    uint64_t number;                   /* of the request */
+    struct message_items publications; /* publication_item; one */
+};
+struct envelope publish_encode(const struct publish_message *message);
+struct publish_message publish_decode(const struct envelope *envelope);
+
+struct published_message {
+    uint64_t number; /* of the request */
+    struct position at;
+    uint64_t http_status;
+};
+struct envelope published_encode(const struct published_message *message);
+struct published_message published_decode(const struct envelope *envelope);
+
+/* To the push channel: clients of the session are closed with 4006. To an inbox: drain. */
+struct envelope close_encode(void);
+struct envelope drain_encode(void);
+
+/* --- push channel of a session --- */
+
+/* The envelope's node is the owner from now on. Made by the scripts. */
+struct grant_message {
+    uint64_t epoch;
+    uint64_t from_epoch; /* that it was handed over from; 0: by a claim */
+};
+struct envelope grant_encode(const struct grant_message *message);
+struct grant_message grant_decode(const struct envelope *envelope);
+
+struct push_message {
+    uint64_t epoch;
+    struct message_items publications; /* publication_item */
+};
+struct envelope push_encode(const struct push_message *message);
+struct push_message push_decode(const struct envelope *envelope);
+
+/* --- items: each _of returns false where the item is of another kind --- */
+
+struct publication_entry {
+    uint64_t offset;
+    uint64_t time_ms;
+    enum opcode opcode; /* what is not binary is text */
+    struct slice payload;
+};
+struct envelope_item publication_item(const struct publication_entry *entry);
+bool publication_entry_of(const struct envelope_item *item, struct publication_entry *out);
+
+struct command_entry {
+    uint64_t number;  /* grows per member */
+    uint64_t after;   /* number of the one before it that is not confirmed; 0: it is the oldest */
+    uint64_t send_id; /* 0: of a raw client */
+    struct slice sender; /* client id of a SEND, or "" */
+    enum opcode opcode;
+    struct slice payload;
+};
+struct envelope_item command_item(const struct command_entry *entry);
+bool command_entry_of(const struct envelope_item *item, struct command_entry *out);
+
+struct member_entry {
+    struct slice node;
+    uint64_t life;
+    uint64_t join_number; /* of its last JOIN */
+    uint64_t sent;        /* its last command that went upstream */
+};
+struct envelope_item member_item(const struct member_entry *entry);
+bool member_entry_of(const struct envelope_item *item, struct member_entry *out);
+
+struct send_entry {
+    struct slice client;
+    uint64_t send_id; /* its last that went upstream */
+    uint64_t unix_ms; /* when, by the sender's clock, which the receiver's need not agree with */
+};
+struct envelope_item send_item(const struct send_entry *entry);
+bool send_entry_of(const struct envelope_item *item, struct send_entry *out);
+
+struct request_entry {
+    struct slice text; /* path and query of a client's URL */
+    bool attended;     /* in JOINED: a client with it is there */
+};
+struct envelope_item request_item(const struct request_entry *entry);
+bool request_entry_of(const struct envelope_item *item, struct request_entry *out);
+
+#endif

@@ -1,0 +1,113 @@
+/*
+ * A client: one connection of a browser as the core sees it. Embedded in the front's object.
+ *
+ * Owns the bounded queue of what leaves for its socket, the rate of its messages, and its end. What
+ * it follows is in its subscriptions: the one that it came with is embedded, so that a client that
+ * follows one session costs no more. It knows nothing of sockets: it writes through client_ops,
+ * once a turn: what it is told waits in its queue, which hub_flush writes out.
+ *
+ *   GONE -> OPEN -> CLOSING -> GONE
+ *              `-------------^
+ */
+#ifndef VINHUB_CORE_CLIENT_CLIENT_H
+#define VINHUB_CORE_CLIENT_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/publication.h"
+#include "common/url.h"
+#include "core/client/queue.h"
+#include "core/client/subscription.h"
+#include "core/forms.h"
+#include "core/ports.h"
+
+struct client_id;
+struct hub;
+
+enum client_state {
+    CLIENT_GONE,    /* before door_open and after door_gone */
+    CLIENT_OPEN,    /* until it is closed, or its socket is gone */
+    CLIENT_CLOSING, /* a close was asked for; until its socket is gone (about 1 s) */
+    CLIENT_STATES
+};
+
+/* What a delivery looks at comes first: of many clients each line of memory that is fetched
+ * counts. */
+struct client {
+    struct subscription own; /* of the session that it came with; first */
+    struct queue *queue;     /* NULL: nothing waits */
+    uint64_t sent;           /* messages, for the closing log line */
+    uint32_t due_at;     /* its place, from 1 on, among those that hub_flush writes to; 0: none */
+    uint8_t form;        /* id of how it is spoken to; core/forms.h */
+    uint8_t state;       /* enum client_state: client_set_state */
+    bool follows;        /* of its form: it is told positions, and what became of its messages */
+    bool blocked;        /* write said STATUS_AGAIN; door_writable is awaited */
+    uint32_t pauses;     /* sessions that want it not to be read from */
+    uint32_t rate_at_ms; /* low 32 bits of the time of the last refill */
+    struct further *further; /* subscriptions beside the own; NULL: it has none */
+    struct hub *hub;
+    struct client_id *id; /* of one that follows positions, as WELCOME says; else NULL */
+    char *user;           /* for the audit log; NULL where that is off */
+    uint64_t received;    /* messages, for the closing log line */
+    uint64_t opened_ms;
+    uint32_t rate_tokens_milli; /* token bucket, thousandths of a message */
+};
+
+/* Subscriptions beside the own, by session, so that one is found without a walk. */
+struct further {
+    size_t len, cap;
+    struct subscription *items[]; /* in the order of their sessions' addresses */
+};
+
+/* The one setter; asserts that the step is legal. */
+void client_set_state(struct client *client, enum client_state state);
+/* Sets the time of its bucket, which begins full. */
+void client_rate_start(struct client *client);
+/* Spends one message of its rate. Returns false where there is none left: it is being closed with
+ * 4002. */
+bool client_spend(struct client *client);
+
+/* Sends a frame that is this client's alone, at the end of the turn and in order with the rest.
+ * Takes over the reference; NULL closes the client (out of memory). */
+void client_send(struct client *client, struct wire *wire);
+/* Sends a publication of one of its subscriptions, in the same way; at the bound the policy of the
+ * service decides. */
+void client_enqueue(struct subscription *subscription, struct publication *publication);
+/* The same of what it has missed, without a policy: it is bounded by the history. */
+void client_enqueue_missed(struct subscription *subscription, const struct pubs *missed);
+/* hub_flush writes to it, if it takes anything. */
+void client_mark_due(struct client *client);
+/* Writes what the socket takes now. */
+void client_drain(struct client *client);
+/* The socket takes something again. */
+void client_unblock(struct client *client);
+
+/* A session wants it not to be read from for now, or no longer. */
+void client_pause(struct subscription *subscription, bool paused);
+/* Closes it with a code of contract section 7; counted and logged. What it has been told leaves
+ * before, as far as the socket takes it. No effect on one that is closing. */
+void client_close(struct client *client, unsigned code, const char *reason);
+/* A line for the audit log, where it is on: a message of this client goes upstream, or into the
+ * queue for it. */
+void client_audit(const struct subscription *subscription, size_t len);
+/* Frees the queue, counting what was left, and its names. It is GONE. */
+void client_fini(struct client *client);
+
+/* The form of what concerns a subscription: its session is named where it is not the client's own.
+ */
+static inline unsigned subscription_form(const struct subscription *subscription)
+{
+    const struct client *client = subscription->client;
+    return client->form | (subscription == &client->own ? 0 : FORM_NAMED);
+}
+static inline bool client_takes(const struct client *client)
+{
+    return client->state == CLIENT_OPEN;
+}
+size_t client_queue_bytes(const struct client *client);
+/* Asserts what must hold of it and its queue. */
+void client_check(const struct client *client);
+
+#endif

@@ -1,0 +1,453 @@
+#include "core/client/subscription.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "common/log.h"
+#include "common/metrics.h"
+#include "core/client/client.h"
+#include "core/client/protocol.h"
+#include "core/history.h"
+#include "core/pubs.h"
+#include "core/state.h"
+
+#define POSITION_WAIT_MS 1000 /* contract section 6: not known within 1 s */
+/* A token ahead of this node's position waits so long for it to catch up */
+#define TOKEN_AHEAD_MS    2000
+#define TOKEN_AHEAD_TIMES 10 /* and that often where the client was already welcomed there */
+#define READ_AGAIN_MS     500
+#define READ_TRIES        10
+#define READ_LIMIT        500
+#define EPOCH_SKEW_MS     (60 * 60 * 1000u) /* how far other machines' clocks may be ahead */
+/* Epochs are at least Unix ms: a smaller one was never given out */
+#define EPOCH_FLOOR 1000000000000u
+
+static const char *const state_names[SUBSCRIPTION_STATES] = {"none", "waiting", "welcomed",
+                                                             "reading", "live"};
+
+#define BIT(state) (1u << (state))
+/* Which states may follow which. */
+static const unsigned next_states[SUBSCRIPTION_STATES] = {
+    [SUBSCRIPTION_NONE] = BIT(SUBSCRIPTION_WAITING) | BIT(SUBSCRIPTION_LIVE),
+    [SUBSCRIPTION_WAITING] = BIT(SUBSCRIPTION_WELCOMED) | BIT(SUBSCRIPTION_READING) |
+                             BIT(SUBSCRIPTION_LIVE) | BIT(SUBSCRIPTION_NONE),
+    [SUBSCRIPTION_WELCOMED] = BIT(SUBSCRIPTION_READING) | BIT(SUBSCRIPTION_LIVE) |
+                              BIT(SUBSCRIPTION_NONE),
+    [SUBSCRIPTION_READING] = BIT(SUBSCRIPTION_LIVE) | BIT(SUBSCRIPTION_NONE),
+    [SUBSCRIPTION_LIVE] = BIT(SUBSCRIPTION_NONE),
+};
+
+/* What is known of a subscription that is not LIVE yet. */
+struct catch_up {
+    struct subscription *subscription;
+    struct position at; /* where it stands: its token's, or of the last that was read */
+    uint32_t replay;    /* how many past publications it wants; 0: those after at */
+    bool has_token;
+    bool overdue;  /* the time to wait for a position has passed: looked at when the turn ends */
+    bool held_cut; /* the oldest of held were forgotten while the history was read */
+    unsigned tries, waits;
+    uint64_t tag;        /* of the history read; 0: none */
+    uint64_t read_epoch; /* of the session when it was asked for */
+    struct pubs missed;  /* what was read */
+    struct pubs held;    /* what came live meanwhile */
+    size_t held_bytes;
+    struct timer timer;
+    struct catch_up *prev, *next; /* of the session's that wait for its position */
+    UT_hash_handle hh;            /* of the hub's readings, by tag */
+};
+
+static void set_state(struct subscription *subscription, enum subscription_state state)
+{
+    assert(next_states[subscription->state] & BIT(state));
+    subscription->state = (uint8_t)state;
+}
+
+const char *subscription_state_name(enum subscription_state state)
+{
+    return state_names[state];
+}
+
+static uint64_t unix_ms(const struct hub *hub)
+{
+    return hub->setup.unix_ms(hub->setup.clock_ctx);
+}
+
+static bool waits_for_position(const struct subscription *subscription)
+{
+    return subscription->state == SUBSCRIPTION_WAITING ||
+           subscription->state == SUBSCRIPTION_WELCOMED;
+}
+
+/* --- what is held --- */
+
+static void forget_held(struct catch_up *catch_up, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        catch_up->held_bytes -= queue_cost(catch_up->held.items[i]->len);
+    pubs_shift(&catch_up->held, n);
+}
+
+/* Over the bound the oldest are forgotten: they are read from the history, or are a gap. */
+void subscription_hold(struct subscription *subscription, struct publication *publication)
+{
+    struct catch_up *catch_up = subscription->catch_up;
+    size_t at_most = subscription->session->service->slow_client.queue_bytes;
+    pubs_add(&catch_up->held, publication);
+    catch_up->held_bytes += queue_cost(publication->len);
+    size_t n = 0, bytes = catch_up->held_bytes;
+    for (; bytes > at_most && n + 1 < catch_up->held.len; n++)
+        bytes -= queue_cost(catch_up->held.items[n]->len);
+    if (!n)
+        return;
+    if (!subscription->session->service->history.size)
+        metric_drop(DROP_SLOW_CLIENT, n);
+    forget_held(catch_up, n);
+    catch_up->held_cut = true;
+}
+
+/* The position after which live publications come: those that are held, then those of this turn. */
+static struct position live_after(const struct subscription *subscription)
+{
+    const struct session *session = subscription->session;
+    const struct pubs *next = subscription->catch_up->held.len ? &subscription->catch_up->held
+                                                               : &session->batch;
+    if (!next->len)
+        return session->at;
+    struct position first = next->items[0]->at;
+    return (struct position){first.epoch, first.offset - 1};
+}
+
+/* The part of a gap that begins up to there and ends after it; NULL where it ends before. */
+static struct publication *note_after(const struct publication *note, struct position upto)
+{
+    uint64_t to = gap_note_to(note);
+    if (note->at.epoch != upto.epoch || (to && to <= upto.offset))
+        return NULL;
+    return gap_note_new(upto.epoch, upto.offset + 1, to);
+}
+
+/* The client has what is held up to that position. */
+static void skip_held(struct catch_up *catch_up, struct position upto)
+{
+    struct pubs *held = &catch_up->held;
+    size_t n = 0;
+    while (n < held->len && position_compare(held->items[n]->at, upto) <= 0)
+        n++;
+    struct publication *last = n ? held->items[n - 1] : NULL;
+    struct publication *rest = last && is_gap_note(last) ? note_after(last, upto) : NULL;
+    if (rest) {
+        held->items[--n] = rest;
+        publication_unref(last);
+    }
+    forget_held(catch_up, n);
+}
+
+/* --- from where it is to live --- */
+
+static void drop_catch_up(struct subscription *subscription)
+{
+    struct catch_up *catch_up = subscription->catch_up;
+    struct hub *hub = subscription->client->hub;
+    if (!catch_up)
+        return;
+    if (waits_for_position(subscription))
+        DL_DELETE(subscription->session->waiting, catch_up);
+    if (catch_up->tag)
+        HASH_DEL(hub->readings, catch_up);
+    timer_stop(&hub->timers, &catch_up->timer);
+    pubs_fini(&catch_up->missed);
+    pubs_fini(&catch_up->held);
+    free(catch_up);
+    subscription->catch_up = NULL;
+}
+
+static void go_live(struct subscription *subscription)
+{
+    struct catch_up *catch_up = subscription->catch_up;
+    subscription->client->sent += catch_up->missed.len + catch_up->held.len;
+    client_enqueue_missed(subscription, &catch_up->missed);
+    client_enqueue_missed(subscription, &catch_up->held);
+    drop_catch_up(subscription);
+    set_state(subscription, SUBSCRIPTION_LIVE);
+}
+
+static void missed_publication(void *ctx, struct publication *publication)
+{
+    pubs_add(&((struct catch_up *)ctx)->missed, publication);
+}
+
+static void missed_gap(void *ctx, uint64_t epoch, uint64_t from, uint64_t to)
+{
+    struct publication *note = gap_note_new(epoch, from, to);
+    pubs_add(&((struct catch_up *)ctx)->missed, note);
+    publication_unref(note);
+}
+
+/* All that can be had is there: the rest up to where live begins is a gap. */
+static void caught_up(struct subscription *subscription, struct position oldest)
+{
+    struct catch_up *catch_up = subscription->catch_up;
+    struct stream_sink sink = {missed_publication, missed_gap, catch_up};
+    if (subscription->client->follows)
+        stream_close(&catch_up->at, oldest, live_after(subscription), &sink);
+    size_t len = catch_up->missed.len;
+    if (catch_up->replay && len > catch_up->replay)
+        pubs_shift(&catch_up->missed, len - catch_up->replay);
+    metric_add(METRIC_REPLAYED, catch_up->missed.len);
+    go_live(subscription);
+}
+
+static void read_history(struct subscription *subscription)
+{
+    struct catch_up *catch_up = subscription->catch_up;
+    struct hub *hub = subscription->client->hub;
+    struct session *session = subscription->session;
+    catch_up->tag = hub_tag(hub);
+    catch_up->read_epoch = session->at.epoch;
+    catch_up->held_cut = false;
+    HASH_ADD(hh, hub->readings, tag, sizeof catch_up->tag, catch_up);
+    hub->bus->ops->history(hub->bus, session->id, catch_up->tag, catch_up->at, READ_LIMIT);
+}
+
+/* Takes one publication of the past where it is before what comes live. */
+static void take_past(struct subscription *subscription, struct position oldest,
+                      struct publication *publication)
+{
+    struct catch_up *catch_up = subscription->catch_up;
+    struct stream_sink sink = {missed_publication, missed_gap, catch_up};
+    if (position_compare(publication->at, live_after(subscription)) > 0)
+        return;
+    if (subscription->client->follows) {
+        stream_step(&catch_up->at, oldest, publication, &sink);
+    } else if (position_compare(publication->at, catch_up->at) > 0) {
+        catch_up->at = publication->at;
+        pubs_add(&catch_up->missed, publication);
+    }
+}
+
+/* What it has missed is here, or in the history, or nowhere. */
+static void catch_up_from(struct subscription *subscription)
+{
+    struct session *session = subscription->session;
+    const struct catch_up *catch_up = subscription->catch_up;
+    if (catch_up->replay ? session->ring.len >= catch_up->replay
+                         : ring_covers(session, catch_up->at)) {
+        struct position oldest = session->ring.len ? ring_at(&session->ring, 0)->at
+                                                   : (struct position){0, 0};
+        for (uint32_t i = 0; i < session->ring.len; i++)
+            take_past(subscription, oldest, ring_at(&session->ring, i));
+        caught_up(subscription, oldest);
+    } else if (!session->service->history.size) {
+        caught_up(subscription, (struct position){0, 0});
+    } else {
+        read_history(subscription);
+    }
+}
+
+static void on_catch_up_timer(struct timer *timer, uint64_t now_ms);
+
+static void look_after(struct catch_up *catch_up, uint64_t after_ms)
+{
+    struct hub *hub = catch_up->subscription->client->hub;
+    timer_start(&hub->timers, &catch_up->timer, hub->now_ms + after_ms, on_catch_up_timer);
+}
+
+bool subscription_on_history(struct hub *hub, uint64_t tag, enum status status,
+                             struct position oldest, struct publication *const *publications,
+                             size_t len, bool more)
+{
+    struct catch_up *catch_up = NULL;
+    HASH_FIND(hh, hub->readings, &tag, sizeof tag, catch_up);
+    if (!catch_up)
+        return false;
+    HASH_DEL(hub->readings, catch_up);
+    catch_up->tag = 0;
+    struct subscription *subscription = catch_up->subscription;
+    if (!client_takes(subscription->client))
+        return true;
+    if (status != STATUS_OK && ++catch_up->tries < READ_TRIES) {
+        look_after(catch_up, READ_AGAIN_MS);
+        return true;
+    }
+    struct position before = catch_up->at;
+    for (size_t i = 0; status == STATUS_OK && i < len; i++)
+        take_past(subscription, oldest, publications[i]);
+    bool on = more && position_compare(before, catch_up->at) < 0,
+         ended = subscription->session->at.epoch != catch_up->read_epoch;
+    /* Of an epoch that has ended since it may not have the end */
+    bool cut = catch_up->held_cut && ++catch_up->tries < READ_TRIES;
+    if (status == STATUS_OK && (on || ended || cut))
+        read_history(subscription);
+    else
+        caught_up(subscription, status == STATUS_OK ? oldest : (struct position){0, 0});
+    return true;
+}
+
+/* --- until it is welcomed --- */
+
+/* May the token be of this session's stream? One from before what is kept may; one that was never
+ * given out may not. */
+static bool token_known(const struct session *session, struct position token)
+{
+    return session->positioned && token.epoch >= EPOCH_FLOOR &&
+           position_compare(token, session->at) <= 0;
+}
+
+/* The position is known (or final: will not be): WELCOME, then what was missed, then live. */
+static void begin(struct subscription *subscription)
+{
+    struct session *session = subscription->session;
+    struct catch_up *catch_up = subscription->catch_up;
+    bool welcomed = subscription->state == SUBSCRIPTION_WELCOMED;
+    bool resumed = catch_up->has_token && (welcomed || token_known(session, catch_up->at));
+    bool past = resumed || (catch_up->replay && session->positioned);
+    timer_stop(&session->hub->timers, &catch_up->timer);
+    if (resumed)
+        skip_held(catch_up, catch_up->at);
+    struct position at = resumed               ? catch_up->at
+                         : session->positioned ? live_after(subscription)
+                                               : (struct position){0, 0};
+    if (!welcomed && subscription->client->follows)
+        protocol_welcome(subscription, at, resumed);
+    if (!client_takes(subscription->client))
+        return;
+    DL_DELETE(session->waiting, catch_up);
+    set_state(subscription, SUBSCRIPTION_READING);
+    metric_add(METRIC_RESUMES, resumed);
+    if (past)
+        catch_up_from(subscription);
+    else
+        go_live(subscription);
+}
+
+/*
+ * The owner has died, and nobody knows yet where the stream stands. What the client has is known:
+ * it is welcomed there, and what comes after that waits for the take-over. Returns false where the
+ * token was never given out.
+ */
+static bool welcome_at_token(struct subscription *subscription)
+{
+    const struct catch_up *catch_up = subscription->catch_up;
+    if (subscription->state == SUBSCRIPTION_WELCOMED || !catch_up->has_token ||
+        subscription->session->positioned || catch_up->at.epoch < EPOCH_FLOOR ||
+        catch_up->at.epoch > unix_ms(subscription->client->hub) + EPOCH_SKEW_MS)
+        return false;
+    set_state(subscription, SUBSCRIPTION_WELCOMED);
+    protocol_welcome(subscription, catch_up->at, true);
+    return true;
+}
+
+static bool is_ready(const struct session *session, const struct catch_up *catch_up)
+{
+    return session->positioned && !session->recovering &&
+           (!catch_up->has_token || position_compare(catch_up->at, session->at) <= 0);
+}
+
+/* The session stands before where the client was welcomed: after a fail-over that lost writes,
+ * until the next owner begins. */
+static bool still_behind(const struct session *session, struct catch_up *catch_up)
+{
+    return !session->positioned || (position_compare(session->at, catch_up->at) < 0 &&
+                                    ++catch_up->waits < TOKEN_AHEAD_TIMES);
+}
+
+/* Its time to wait has passed. */
+static void look_overdue(struct subscription *subscription)
+{
+    struct catch_up *catch_up = subscription->catch_up;
+    catch_up->overdue = false;
+    bool waits = welcome_at_token(subscription) || (subscription->state == SUBSCRIPTION_WELCOMED &&
+                                                    still_behind(subscription->session, catch_up));
+    if (waits)
+        look_after(catch_up, TOKEN_AHEAD_MS);
+    else
+        begin(subscription);
+}
+
+void subscription_session_moved(struct session *session)
+{
+    struct catch_up *catch_up, *next;
+    if (session->batch.len)
+        return;
+    DL_FOREACH_SAFE (session->waiting, catch_up, next) {
+        struct subscription *subscription = catch_up->subscription;
+        if (!client_takes(subscription->client))
+            continue;
+        if (is_ready(session, catch_up))
+            begin(subscription);
+        else if (catch_up->overdue)
+            look_overdue(subscription);
+    }
+}
+
+static void on_catch_up_timer(struct timer *timer, uint64_t now_ms)
+{
+    struct catch_up *catch_up = CONTAINER_OF(timer, struct catch_up, timer);
+    struct subscription *subscription = catch_up->subscription;
+    (void)now_ms;
+    if (!client_takes(subscription->client))
+        return;
+    if (subscription->state == SUBSCRIPTION_READING) {
+        read_history(subscription);
+        return;
+    }
+    catch_up->overdue = true;
+    hub_mark_dirty(subscription->session); /* once what came in this turn is delivered */
+}
+
+/* --- coming and going --- */
+
+void subscription_open(struct subscription *subscription, const struct target *target,
+                       bool has_token, struct position at)
+{
+    struct session *session = subscription->session;
+    bool follows = subscription->client->follows;
+    uint32_t replay = follows ? 0 : target->has_replay ? target->replay : session->service->replay;
+    if (!follows && (!replay || !session->service->history.size)) {
+        set_state(subscription, SUBSCRIPTION_LIVE);
+        return;
+    }
+    struct catch_up *catch_up = calloc(1, sizeof *catch_up);
+    if (!catch_up)
+        abort();
+    catch_up->subscription = subscription;
+    catch_up->replay = replay;
+    catch_up->has_token = has_token;
+    catch_up->at = at;
+    subscription->catch_up = catch_up;
+    set_state(subscription, SUBSCRIPTION_WAITING);
+    DL_APPEND(session->waiting, catch_up);
+    look_after(catch_up, POSITION_WAIT_MS);
+    hub_mark_dirty(session); /* looks at the end of the turn */
+}
+
+void subscription_close(struct subscription *subscription)
+{
+    struct client *client = subscription->client;
+    drop_catch_up(subscription);
+    if (subscription->state != SUBSCRIPTION_NONE)
+        set_state(subscription, SUBSCRIPTION_NONE);
+    if (client->queue)
+        metric_drop(DROP_CLIENT_GONE, queue_forget(client->queue, subscription));
+}
+
+void subscription_end(struct subscription *subscription, unsigned code, const char *reason)
+{
+    client_close(subscription->client, code, reason);
+}
+
+void subscription_check(const struct subscription *subscription)
+{
+    const struct catch_up *catch_up = subscription->catch_up;
+    bool joined = subscription->state != SUBSCRIPTION_NONE;
+    assert(subscription->state < SUBSCRIPTION_STATES);
+    assert(joined == (subscription->session != NULL));
+    assert((catch_up != NULL) == (joined && subscription->state != SUBSCRIPTION_LIVE));
+    if (!catch_up)
+        return;
+    assert(catch_up->subscription == subscription);
+    assert(catch_up->held.len || !catch_up->held_bytes);
+    /* Something brings it on: the timer, an answer, or the end of the turn */
+    assert(catch_up->tag || catch_up->overdue || timer_armed(&catch_up->timer) ||
+           !client_takes(subscription->client));
+}

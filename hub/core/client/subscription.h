@@ -1,0 +1,82 @@
+/*
+ * A subscription: one client in one session.
+ *
+ * Owns its position while that differs from the session's: until the client has been welcomed, and
+ * while it is given what it has missed (a resume, or the last publications of a replay). What comes
+ * live meanwhile is held here, so that a client's other subscriptions go on. Once it is LIVE it has
+ * what the session has, and costs its place in the session's list alone.
+ *
+ *   NONE -> WAITING -> WELCOMED -> READING -> LIVE -> NONE
+ *     `---------|----------|-------------------^
+ *               `----------+---------^          and from each to NONE
+ */
+#ifndef VINHUB_CORE_CLIENT_SUBSCRIPTION_H
+#define VINHUB_CORE_CLIENT_SUBSCRIPTION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/publication.h"
+#include "common/status.h"
+
+struct catch_up;
+struct client;
+struct hub;
+struct pubs;
+struct session;
+struct target;
+
+enum subscription_state {
+    SUBSCRIPTION_NONE,     /* in no session */
+    SUBSCRIPTION_WAITING,  /* for the session's position; a second at most (contract section 6) */
+    SUBSCRIPTION_WELCOMED, /* at its token's position, before the session's is known; looks again
+                              every 2 s */
+    SUBSCRIPTION_READING,  /* of the history; asked again every 500 ms, ten times */
+    SUBSCRIPTION_LIVE,     /* until it leaves */
+    SUBSCRIPTION_STATES
+};
+
+struct subscription {
+    struct subscription *next, *prev; /* in the session's list */
+    struct client *client;
+    struct session *session;
+    struct catch_up *catch_up; /* NULL: it is LIVE, or NONE */
+    uint32_t pending;          /* its messages that wait for the upstream */
+    uint8_t state;             /* enum subscription_state: one setter, in subscription.c */
+    bool paused;               /* the session wants its client not to be read from */
+    uint16_t request;          /* handle of its URL in the session's attempt; attempt.h */
+};
+
+/*
+ * The client of subscription joins the session, in which it is already listed. What the target asks
+ * for (resume, replay) counts from here on: it is welcomed when the session's position is known, or
+ * after a second. has_token: at is where it was.
+ */
+void subscription_open(struct subscription *subscription, const struct target *target,
+                       bool has_token, struct position at);
+/* It leaves; what it was waiting for is forgotten. */
+void subscription_close(struct subscription *subscription);
+/* Its client has left the session for a reason of the hub's: with its last session the client is
+ * closed. */
+void subscription_end(struct subscription *subscription, unsigned code, const char *reason);
+
+/* A publication comes while it is not LIVE. */
+void subscription_hold(struct subscription *subscription, struct publication *publication);
+/* The session has a position, or has moved on: those that wait for that look again. */
+void subscription_session_moved(struct session *session);
+/* Returns false where the tag is not of a reading. */
+bool subscription_on_history(struct hub *hub, uint64_t tag, enum status status,
+                             struct position oldest, struct publication *const *publications,
+                             size_t len, bool more);
+
+/* It has been welcomed, so it may be told more. */
+static inline bool subscription_is_told(const struct subscription *subscription)
+{
+    return subscription->state == SUBSCRIPTION_READING || subscription->state == SUBSCRIPTION_LIVE;
+}
+const char *subscription_state_name(enum subscription_state state);
+/* Asserts what must hold. */
+void subscription_check(const struct subscription *subscription);
+
+#endif
