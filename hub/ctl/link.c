@@ -153,25 +153,138 @@ static redisContext *connect_to(struct link *link, const struct redis_host *host
     return context;
 }
 
-/* The primary that one of the Sentinels names. */
-static bool ask_sentinels(struct link *link, struct redis_host *out)
+/* What the Sentinels say: each is asked once, those that they name as well. */
+struct poll_of_sentinels {
+    struct redis_host asked[2 * REDIS_HOSTS_MAX];
+    char ids[2 * REDIS_HOSTS_MAX][64]; /* of those that answered */
+    struct redis_host named[2 * REDIS_HOSTS_MAX]; /* by the one with that id */
+    size_t asked_len, answered;
+};
+
+static const char *text_at(const redisReply *reply, size_t index)
 {
-    say(link, "no Sentinel knows the primary", link->url.master);
-    for (size_t i = 0; i < link->url.hosts_len; i++) {
-        redisContext *context = connect_to(link, &link->url.hosts[i], false);
-        redisReply *reply = context ? redisCommand(context, "SENTINEL get-master-addr-by-name %s",
-                                                   link->url.master)
-                                    : NULL;
-        bool known = reply && reply->type == REDIS_REPLY_ARRAY && reply->elements == 2;
-        if (known) {
-            (void)snprintf(out->name, sizeof out->name, "%s", reply->element[0]->str);
-            out->port = (uint16_t)strtoul(reply->element[1]->str, NULL, 10);
+    bool there = reply && reply->type == REDIS_REPLY_ARRAY && index < reply->elements &&
+                 reply->element[index]->type == REDIS_REPLY_STRING;
+    return there ? reply->element[index]->str : "";
+}
+
+static bool host_of(const char *name, const char *port, struct redis_host *out)
+{
+    unsigned long number = strtoul(port, NULL, 10);
+    *out = (struct redis_host){.port = (uint16_t)number};
+    (void)snprintf(out->name, sizeof out->name, "%s", name);
+    return *name && number > 0 && number <= UINT16_MAX;
+}
+
+static bool same_host(const struct redis_host *a, const struct redis_host *b)
+{
+    return a->port == b->port && strcmp(a->name, b->name) == 0;
+}
+
+static void add_sentinel(struct poll_of_sentinels *poll, const struct redis_host *host)
+{
+    for (size_t i = 0; i < poll->asked_len; i++) {
+        if (same_host(&poll->asked[i], host))
+            return;
+    }
+    if (poll->asked_len < sizeof poll->asked / sizeof poll->asked[0])
+        poll->asked[poll->asked_len++] = *host;
+}
+
+static void add_others(struct poll_of_sentinels *poll, const redisReply *others)
+{
+    for (size_t i = 0; others && others->type == REDIS_REPLY_ARRAY && i < others->elements; i++) {
+        const char *name = "", *port = "";
+        for (size_t at = 0; at < others->element[i]->elements; at += 2) {
+            if (strcmp(text_at(others->element[i], at), "ip") == 0)
+                name = text_at(others->element[i], at + 1);
+            else if (strcmp(text_at(others->element[i], at), "port") == 0)
+                port = text_at(others->element[i], at + 1);
         }
-        freeReplyObject(reply);
-        redisFree(context);
-        if (known)
+        struct redis_host host;
+        if (host_of(name, port, &host))
+            add_sentinel(poll, &host);
+    }
+}
+
+/* The user and password of the URL, where it asks for some. */
+static void sign_in_where_asked(struct link *link, redisContext *context)
+{
+    redisReply *reply = redisCommand(context, "PING");
+    bool asks = reply && reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOAUTH", 6) == 0;
+    freeReplyObject(reply);
+    const struct redis_url *url = &link->url;
+    if (asks && url->password[0])
+        (void)accepted(link, context,
+                       url->user[0]
+                           ? redisCommand(context, "AUTH %s %s", url->user, url->password)
+                           : redisCommand(context, "AUTH %s", url->password));
+}
+
+static void ask_sentinel(struct link *link, struct poll_of_sentinels *poll, redisContext *context,
+                         const struct redis_host *host)
+{
+    const char *master = link->url.master;
+    sign_in_where_asked(link, context);
+    redisReply *primary = redisCommand(context, "SENTINEL get-master-addr-by-name %s", master);
+    redisReply *others = redisCommand(context, "SENTINEL sentinels %s", master);
+    redisReply *id = redisCommand(context, "SENTINEL myid");
+    struct redis_host named;
+    char name[64];
+    if (id && id->type == REDIS_REPLY_STRING)
+        (void)snprintf(name, sizeof name, "%s", id->str);
+    else
+        (void)snprintf(name, sizeof name, "%.55s:%u", host->name, host->port);
+    bool known = false;
+    for (size_t i = 0; i < poll->answered; i++)
+        known = known || strcmp(poll->ids[i], name) == 0;
+    if (primary && primary->type == REDIS_REPLY_ERROR)
+        say(link, primary->str, "");
+    if (!known && host_of(text_at(primary, 0), text_at(primary, 1), &named)) {
+        (void)snprintf(poll->ids[poll->answered], sizeof name, "%s", name);
+        poll->named[poll->answered++] = named;
+    }
+    add_others(poll, others);
+    freeReplyObject(primary);
+    freeReplyObject(others);
+    freeReplyObject(id);
+}
+
+/* Whether another one named the same as the latest. */
+static bool is_seconded(const struct poll_of_sentinels *poll)
+{
+    for (size_t i = 0; i + 1 < poll->answered; i++) {
+        if (same_host(&poll->named[i], &poll->named[poll->answered - 1]))
             return true;
     }
+    return false;
+}
+
+/* The primary that two Sentinels name; one alone counts where there is no other. */
+static bool ask_sentinels(struct link *link, struct redis_host *out)
+{
+    struct poll_of_sentinels poll = {0};
+    say(link, "no Sentinel knows the primary", link->url.master);
+    for (size_t i = 0; i < link->url.hosts_len; i++)
+        add_sentinel(&poll, &link->url.hosts[i]);
+    for (size_t i = 0; i < poll.asked_len; i++) {
+        struct redis_host host = poll.asked[i];
+        redisContext *context = connect_to(link, &host, false);
+        if (context)
+            ask_sentinel(link, &poll, context, &host);
+        redisFree(context);
+        if (is_seconded(&poll)) {
+            *out = poll.named[poll.answered - 1];
+            return true;
+        }
+    }
+    if (poll.answered == 1 && link->url.hosts_len == 1) {
+        *out = poll.named[0];
+        return true;
+    }
+    if (poll.answered > 0)
+        say(link, "the Sentinels do not agree on the primary: two must name the same",
+            link->url.master);
     return false;
 }
 

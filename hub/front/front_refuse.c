@@ -107,12 +107,12 @@ bool health_answer(struct conn *conn, const struct http_head *head)
         return false;
 
     bool good = asks_health || hub_ready(hub);
-    char body[128], text[512];
+    char why[HUB_WHY_BYTES], body[HUB_WHY_BYTES + 16], text[sizeof(body) + 256];
+    hub_why_not_ready(hub, why);
     if (good)
         snprintf(body, sizeof(body), "ok\n");
     else
-        snprintf(body, sizeof(body), "not ready: this node is %s\n",
-                 node_state_name(hub_state(hub)));
+        snprintf(body, sizeof(body), "not ready: %s\n", why);
     int len = snprintf(text, sizeof(text),
                        "HTTP/1.1 %s\r\n"
                        "Content-Type: text/plain; charset=utf-8\r\n"
