@@ -19,6 +19,7 @@
  *  - A session id passed in need live only for the call. Strings, arrays and publications in an
  * event live only during it (take references to publications that are to be kept).
  *  - Everything asked for in a turn leaves at bus_flush.
+ *  - What is asked for and not answered waits in memory, without end but for publish: see credit.
  */
 #ifndef VINHUB_BUS_BUS_H
 #define VINHUB_BUS_BUS_H
@@ -36,6 +37,12 @@ struct bus;
 /* Epochs are Unix times in ms, and exact as numbers of JSON (RFC 8259 section 6): above it somebody
  * lies. Events bring none that is higher. */
 #define BUS_EPOCH_MAX (UINT64_C(1) << 52)
+
+/* All the credit there is for publications that are not answered: at a round trip of 20 ms,
+ * 400 MB/s. */
+#define BUS_CREDIT_BYTES ((size_t)8 * 1024 * 1024)
+/* What a publication costs on its way to the store besides its payload: its part of a call. */
+#define BUS_PUBLICATION_BYTES 128
 
 /* A node as the store knows it. */
 struct bus_node {
@@ -117,6 +124,11 @@ struct bus_events {
     /* STATUS_OK; STATUS_NO_MEMORY: published but not kept; STATUS_REFUSED: the session is
      * another's; STATUS_IO. */
     void (*on_published)(void *ctx, const char *session, uint64_t tag, enum status status);
+    /* There is credit again where credit had answered that there is none: all who had to wait may
+     * ask again. Where the store was away meanwhile on_connected may come in its place. May be
+     * NULL.
+     */
+    void (*on_credit)(void *ctx);
     /* Publications after the position asked for, oldest first; oldest: the first position kept
      * ({0,0}: nothing is kept); more: the limit cut the answer. */
     void (*on_history)(void *ctx, const char *session, uint64_t tag, enum status status,
@@ -161,6 +173,17 @@ struct bus_ops {
     void (*publish)(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch,
                     struct publication *const *publications, size_t len, uint32_t history_size,
                     uint64_t ttl_ms, bool announce);
+    /* How many bytes of publications, of any session that shares a way to the store with this one,
+     * publish should still be given: payloads, and BUS_PUBLICATION_BYTES for each. 0: none for now,
+     * on_credit says when. What is not answered yet is taken off; what is answered comes back, all
+     * of it once nothing is under way. Who has more to publish publishes up to it and waits: a
+     * publication may be larger than all the credit there is, and is for who has any.
+     *
+     * publish takes more than that, so that new pushes go out while others wait; but not without
+     * bound. Over it (64 MiB in bus_redis) it is answered STATUS_IO, as is all that follows but
+     * renewals, until all that was taken before is answered; on_disconnected and on_connected come
+     * then. NULL: there is no bound. */
+    size_t (*credit)(struct bus *bus, const char *session);
     void (*history)(struct bus *bus, const char *session, uint64_t tag, struct position after,
                     size_t limit);
 
@@ -193,6 +216,12 @@ static inline void bus_listen(struct bus *bus, const struct bus_events *events, 
 {
     bus->events = events;
     bus->events_ctx = ctx;
+}
+
+/* See credit. */
+static inline size_t bus_credit(struct bus *bus, const char *session)
+{
+    return bus->ops->credit ? bus->ops->credit(bus, session) : SIZE_MAX;
 }
 
 #endif

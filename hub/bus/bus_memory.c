@@ -20,7 +20,9 @@ struct memory_bus {
     uint64_t (*now_ms)(void);
     uint64_t (*unix_ms)(void);
     struct memory_queue queue;
-    uint64_t subscriptions; /* made so far */
+    uint64_t subscriptions;  /* made so far */
+    size_t unanswered_bytes; /* of publications, as credit counts them */
+    bool out_of_credit;      /* credit was asked for, and there was none */
     bool delivering;
     struct memory_bus *next; /* in the store */
 };
@@ -344,9 +346,35 @@ static void memory_record_session(struct bus *bus, const char *id, uint64_t epoc
 
 /* --- publications --- */
 
+static size_t memory_credit(struct bus *bus, const char *session)
+{
+    (void)session;
+    struct memory_bus *m = memory_of(bus);
+    if (m->unanswered_bytes < BUS_CREDIT_BYTES)
+        return BUS_CREDIT_BYTES - m->unanswered_bytes;
+    m->out_of_credit = true;
+    return 0;
+}
+
 static void deliver_published(struct memory_bus *m, const struct memory_event *event)
 {
-    m->bus.events->on_published(m->bus.events_ctx, event->session, event->tag, event->status);
+    const struct bus_events *events = m->bus.events;
+    m->unanswered_bytes -= event->bytes;
+    events->on_published(m->bus.events_ctx, event->session, event->tag, event->status);
+    if (!m->out_of_credit || m->unanswered_bytes > BUS_CREDIT_BYTES / 2)
+        return;
+    m->out_of_credit = false;
+    if (events->on_credit)
+        events->on_credit(m->bus.events_ctx);
+}
+
+static void answer_published(struct memory_bus *m, const char *id, uint64_t tag, enum status status,
+                             struct publication *const *publications, size_t len)
+{
+    struct memory_event *event = answer(m, deliver_published, id, tag, status);
+    for (size_t i = 0; i < len; i++)
+        event->bytes += BUS_PUBLICATION_BYTES + publications[i]->len;
+    m->unanswered_bytes += event->bytes;
 }
 
 static void memory_publish(struct bus *bus, const char *id, uint64_t tag, uint64_t epoch,
@@ -357,7 +385,7 @@ static void memory_publish(struct bus *bus, const char *id, uint64_t tag, uint64
     uint64_t now_ms = m->now_ms();
     struct memory_session *session = memory_session_find(m->store, id, now_ms);
     if (!owned_by(session, m->node, epoch)) {
-        answer(m, deliver_published, id, tag, STATUS_REFUSED);
+        answer_published(m, id, tag, STATUS_REFUSED, publications, len);
         return;
     }
     if (history_size > 0 && len > 0) {
@@ -368,7 +396,7 @@ static void memory_publish(struct bus *bus, const char *id, uint64_t tag, uint64
     }
     if (announced && len > 0 && session->subscribers != NULL)
         announce(session, memory_message_push(id, m->node, epoch, publications, len));
-    answer(m, deliver_published, id, tag, STATUS_OK);
+    answer_published(m, id, tag, STATUS_OK, publications, len);
 }
 
 static void deliver_history(struct memory_bus *m, const struct memory_event *event)
@@ -484,6 +512,7 @@ static const struct bus_ops memory_ops = {
     .assert_owner = memory_assert_owner,
     .record_session = memory_record_session,
     .publish = memory_publish,
+    .credit = memory_credit,
     .history = memory_history,
     .tell = memory_tell,
     .shout = memory_shout,

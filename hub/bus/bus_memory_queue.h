@@ -44,6 +44,7 @@ struct memory_event {
     enum status status;
     bool flag; /* of a renewal: present; of a history: more */
     uint64_t epoch;
+    size_t bytes; /* of a publish: taken from the credit */
     struct position oldest;
     char *session;
     char *owner;

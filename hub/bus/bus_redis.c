@@ -191,6 +191,8 @@ static void on_progress(void *ctx)
 {
     struct bus_redis *b = ctx;
     redis_order_answer(&b->order);
+    if (redis_topology_has_credit_again(b->topology) && b->bus.events->on_credit)
+        b->bus.events->on_credit(b->bus.events_ctx);
 }
 
 /* A turn that would not have come by itself: its end flushes. */
@@ -211,6 +213,13 @@ static void bus_redis_unsubscribe(struct bus *bus, const char *session)
 {
     struct bus_redis *b = bus_redis_of(bus);
     redis_topology_unsubscribe(b->topology, redis_channel_push(b, session).text);
+}
+
+static size_t bus_redis_credit(struct bus *bus, const char *session)
+{
+    struct bus_redis *b = bus_redis_of(bus);
+    const struct redis_key key = redis_key_session(b, "session", session);
+    return redis_topology_credit(b->topology, key.text);
 }
 
 static uint64_t bus_redis_heard_ms(const struct bus *bus)
@@ -266,6 +275,7 @@ static const struct bus_ops redis_ops = {
     .assert_owner = bus_redis_assert_owner,
     .record_session = bus_redis_record_session,
     .publish = bus_redis_publish,
+    .credit = bus_redis_credit,
     .history = bus_redis_history,
     .tell = bus_redis_tell,
     .shout = bus_redis_shout,

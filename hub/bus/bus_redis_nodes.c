@@ -166,6 +166,7 @@ void bus_redis_renew(struct bus *bus, uint64_t tag)
         }
     }
     op->replicated = true;
+    op->vital = true;
     bus_redis_ask(b, op, &key, NULL, tag);
 }
 

@@ -161,6 +161,27 @@ void redis_cluster_send(struct redis_cluster *c, struct redis_op *op, const char
     }
 }
 
+size_t redis_cluster_credit(struct redis_cluster *c, const char *key)
+{
+    struct cluster_server *server = c->map[redis_slot_of(key)];
+    if (c->phase == PHASE_SETTLED && server != NULL)
+        return redis_primary_credit(server->primary);
+    c->out_of_credit = true;
+    return 0;
+}
+
+bool redis_cluster_has_credit_again(struct redis_cluster *c)
+{
+    bool again = c->out_of_credit && c->phase == PHASE_SETTLED;
+    if (again)
+        c->out_of_credit = false;
+    for (struct cluster_server *server = c->servers; server != NULL; server = server->next) {
+        if (redis_primary_has_credit_again(server->primary))
+            again = true;
+    }
+    return again;
+}
+
 static void on_misplaced(void *ctx)
 {
     struct cluster_server *server = ctx;

@@ -18,6 +18,8 @@ struct redis_cluster *redis_cluster_new(const struct redis_setup *setup, const c
 void redis_cluster_free(struct redis_cluster *cluster);
 
 void redis_cluster_send(struct redis_cluster *cluster, struct redis_op *op, const char *key);
+size_t redis_cluster_credit(struct redis_cluster *cluster, const char *key);
+bool redis_cluster_has_credit_again(struct redis_cluster *cluster);
 void redis_cluster_subscribe(struct redis_cluster *cluster, const char *channel);
 void redis_cluster_unsubscribe(struct redis_cluster *cluster, const char *channel);
 uint64_t redis_cluster_heard_ms(const struct redis_cluster *cluster);

@@ -61,6 +61,7 @@ struct redis_cluster {
     size_t barriers;
     struct redis_op_list bounced, held;
     size_t held_bytes;
+    bool out_of_credit; /* credit was asked for while ops were held */
     struct cluster_channel *channels;
     struct loop_timer *timer;
     uint64_t heard_ms; /* of a server that had the inbox before */

@@ -31,8 +31,9 @@ struct redis_lane {
     bool reloading;                /* lost is to be sent again once flight is empty */
     bool overtaken; /* an op got through after one that was lost: order can't be kept */
     bool wants_wait;
-    bool overflowed; /* an op was refused because too much waits: the connection goes at the end of
-                        the turn */
+    bool overflowed;    /* an op was refused because too much waits: all others are, until nothing
+                           does */
+    bool out_of_credit; /* credit was asked for, and there was none */
     size_t unanswered_bytes;
     uint64_t marks; /* so far */
 };
@@ -240,6 +241,20 @@ static void on_misfit(struct redis_lane *lane, struct redis_op *op, redisReply *
     redis_link_cut(lane->link, why);
 }
 
+/*
+ * All that was taken is written and answered, and nothing may follow that was refused before it:
+ * as after a new connection, the owner begins anew. So each round gets on by what was taken.
+ */
+static void lane_drained(struct redis_lane *lane)
+{
+    lane->overflowed = lane->out_of_credit = false;
+    lane->open = false;
+    lane->events->on_progress(lane->ctx);
+    lane->events->on_closed(lane->ctx);
+    lane->open = true;
+    lane->events->on_open(lane->ctx);
+}
+
 static void on_reply(void *ctx, struct redisReply *reply)
 {
     struct redis_lane *lane = ctx;
@@ -267,7 +282,10 @@ static void on_reply(void *ctx, struct redisReply *reply)
     }
     if (lane->reloading && lane->flight.first == NULL)
         lane_resend(lane);
-    lane->events->on_progress(lane->ctx);
+    if (lane->overflowed && lane->unanswered_bytes == 0)
+        lane_drained(lane);
+    else
+        lane->events->on_progress(lane->ctx);
 }
 
 /* --- opening and closing --- */
@@ -363,7 +381,8 @@ static void lane_abandon(struct redis_lane *lane)
     finish_all(&lane->lost);
     finish_all(&lane->flight);
     finish_all(&lane->held);
-    lane->reloading = lane->overtaken = lane->wants_wait = lane->overflowed = false;
+    lane->reloading = lane->overtaken = lane->wants_wait = false;
+    lane->overflowed = lane->out_of_credit = false;
     lane->unanswered_bytes = 0;
     lane->closing = false;
     loop_timer_stop(lane->deadline);
@@ -427,12 +446,30 @@ static void lane_hold(struct redis_lane *lane, struct redis_op *op)
     redis_op_list_add(&lane->held, op);
 }
 
+size_t redis_lane_credit(struct redis_lane *lane)
+{
+    bool some = lane->open && !lane->overflowed && lane->unanswered_bytes < BUS_CREDIT_BYTES;
+    lane->out_of_credit = lane->out_of_credit || !some;
+    return some ? BUS_CREDIT_BYTES - lane->unanswered_bytes : 0;
+}
+
+bool redis_lane_has_credit_again(struct redis_lane *lane)
+{
+    if (!lane->out_of_credit || !lane->open || lane->overflowed ||
+        lane->unanswered_bytes > BUS_CREDIT_BYTES / 2)
+        return false;
+    lane->out_of_credit = false;
+    return true;
+}
+
+/* What was refused must not be overtaken by what comes later; but for what the lease hangs on,
+ * which has no order to keep. */
 void redis_lane_send(struct redis_lane *lane, struct redis_op *op)
 {
     bool fits = lane->unanswered_bytes + op->request.len <= UNANSWERED_BYTES_MAX;
     op->replicated = op->replicated && lane->options.replicas > 0;
     lane->overflowed = lane->overflowed || (lane->open && !fits);
-    if (!lane->open || lane->overflowed)
+    if (!lane->open || (lane->overflowed && !op->vital))
         redis_op_finish(op, STATUS_IO, NULL);
     else if (lane->reloading)
         lane_hold(lane, op);
@@ -440,12 +477,8 @@ void redis_lane_send(struct redis_lane *lane, struct redis_op *op)
         lane_push(lane, op);
 }
 
-/* A server that is so far behind is cut off: what was refused must not be overtaken by what comes
- * later. */
 void redis_lane_flush(struct redis_lane *lane)
 {
-    if (lane->overflowed)
-        redis_link_cut(lane->link, "too much is unanswered");
     if (lane->wants_wait && lane->open)
         push_wait(lane);
     redis_link_flush(lane->link);

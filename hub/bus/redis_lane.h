@@ -27,7 +27,8 @@ struct redis_lane_options {
 
 struct redis_lane_events {
     void (*on_open)(void *ctx);
-    /* Ops that were under way are finished already. */
+    /* Ops that were under way are finished already. Followed by on_open at once where too much had
+     * waited. */
     void (*on_closed)(void *ctx);
     /* Other ops are finished. */
     void (*on_progress)(void *ctx);
@@ -50,8 +51,13 @@ struct redis_link *redis_lane_link(struct redis_lane *lane);
 
 bool redis_lane_open(const struct redis_lane *lane);
 /* Takes the op. Where the lane is not open, or too much waits already, it is finished with
- * STATUS_IO. */
+ * STATUS_IO; of those that are not vital so are the next ones, until all that was taken is
+ * answered: on_closed and on_open say so. */
 void redis_lane_send(struct redis_lane *lane, struct redis_op *op);
+/* How many bytes of requests should still be sent; 0: none for now. */
+size_t redis_lane_credit(struct redis_lane *lane);
+/* Once after that said 0, where there is some again. */
+bool redis_lane_has_credit_again(struct redis_lane *lane);
 void redis_lane_flush(struct redis_lane *lane);
 /* Asks for a reply that no other request can have: nothing is missing or too many before it. */
 void redis_lane_mark(struct redis_lane *lane);

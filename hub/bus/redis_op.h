@@ -42,6 +42,7 @@ struct redis_op {
     bool ordered;
     bool scripted;   /* runs a script that the server may have lost */
     bool replicated; /* counts only after WAIT */
+    bool vital;      /* taken however much waits */
     bool announces;  /* publishes: subscribers should have it before the answer is written */
     bool asking;     /* is sent behind ASKING, to a server that is about to get the slot */
     bool done;

@@ -310,6 +310,16 @@ void redis_primary_send(struct redis_primary *p, struct redis_op *op)
     redis_lane_send(p->lane, op);
 }
 
+size_t redis_primary_credit(struct redis_primary *p)
+{
+    return redis_lane_credit(p->lane);
+}
+
+bool redis_primary_has_credit_again(struct redis_primary *p)
+{
+    return redis_lane_has_credit_again(p->lane);
+}
+
 void redis_primary_subscribe(struct redis_primary *p, const char *channel)
 {
     redis_subscriptions_add(p->subscriptions, channel);

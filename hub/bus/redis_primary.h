@@ -55,6 +55,9 @@ const char *redis_primary_host(const struct redis_primary *primary);
 
 bool redis_primary_open(const struct redis_primary *primary);
 void redis_primary_send(struct redis_primary *primary, struct redis_op *op);
+/* See redis_lane.h. */
+size_t redis_primary_credit(struct redis_primary *primary);
+bool redis_primary_has_credit_again(struct redis_primary *primary);
 void redis_primary_subscribe(struct redis_primary *primary, const char *channel);
 void redis_primary_unsubscribe(struct redis_primary *primary, const char *channel);
 /* Asks again for channels that were refused. */

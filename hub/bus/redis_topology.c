@@ -125,6 +125,18 @@ void redis_topology_send(struct redis_topology *t, struct redis_op *op, const ch
         redis_primary_send(t->primary, op);
 }
 
+size_t redis_topology_credit(struct redis_topology *t, const char *key)
+{
+    return t->cluster != NULL ? redis_cluster_credit(t->cluster, key)
+                              : redis_primary_credit(t->primary);
+}
+
+bool redis_topology_has_credit_again(struct redis_topology *t)
+{
+    return t->cluster != NULL ? redis_cluster_has_credit_again(t->cluster)
+                              : redis_primary_has_credit_again(t->primary);
+}
+
 void redis_topology_subscribe(struct redis_topology *t, const char *channel)
 {
     if (t->cluster != NULL)

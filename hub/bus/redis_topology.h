@@ -36,6 +36,10 @@ struct redis_topology *redis_topology_new(const struct redis_setup *setup, const
 void redis_topology_free(struct redis_topology *topology);
 
 void redis_topology_send(struct redis_topology *topology, struct redis_op *op, const char *key);
+/* How many bytes of requests should still be sent to the server of the key; 0: none for now. */
+size_t redis_topology_credit(struct redis_topology *topology, const char *key);
+/* Once after that said 0, where there is some again. */
+bool redis_topology_has_credit_again(struct redis_topology *topology);
 void redis_topology_subscribe(struct redis_topology *topology, const char *channel);
 void redis_topology_unsubscribe(struct redis_topology *topology, const char *channel);
 uint64_t redis_topology_heard_ms(const struct redis_topology *topology);

@@ -90,6 +90,57 @@ static void several_publications_travel_in_one_message(struct rig *rig)
     }
 }
 
+static size_t publish_bytes(struct peer *peer, uint64_t tag, uint64_t epoch, size_t len)
+{
+    static char bytes[1 << 20];
+    struct publication *publication = publication_copy(OPCODE_BINARY, bytes, len);
+    publication->at = (struct position){epoch, tag};
+    peer->bus->ops->publish(peer->bus, SESSION, tag, epoch, &publication, 1, 0, 0, true);
+    publication_unref(publication);
+    return len + BUS_PUBLICATION_BYTES;
+}
+
+static void publications_take_credit_and_answers_bring_it_back(struct rig *rig)
+{
+    struct peer *a = rig_peer(rig, "a");
+    static const size_t lens[] = {10000, 100000, 1 << 20};
+    uint64_t epoch = peer_claim(a, SESSION), tag = 0, answered = 0;
+    for (size_t i = 0; i < sizeof(lens) / sizeof(*lens); i++) {
+        rig_settle(a);
+        assert_int_equal(bus_credit(a->bus, SESSION), BUS_CREDIT_BYTES);
+        size_t published = 0, before = BUS_CREDIT_BYTES + 1, credit;
+        while ((credit = bus_credit(a->bus, SESSION)) > 0) {
+            assert_true(credit < before);
+            before = credit;
+            published += publish_bytes(a, ++tag, epoch, lens[i]);
+        }
+        assert_in_range(published, BUS_CREDIT_BYTES / 4, BUS_CREDIT_BYTES * 4 + (1 << 20));
+        assert_null(rig_find(a, SEEN_CREDIT, 0));
+        rig_wait(a, SEEN_CREDIT, 0);
+        assert_true(bus_credit(a->bus, SESSION) >= BUS_CREDIT_BYTES / 2);
+        while (answered < tag)
+            assert_int_equal(rig_wait(a, SEEN_PUBLISHED, ++answered)->status, STATUS_OK);
+        rig_settle(a);
+        assert_null(rig_find(a, SEEN_CREDIT, 0)); /* nobody waits for it any more */
+        rig_forget_events(a);
+    }
+}
+
+/* New pushes go out while others wait for their portion. */
+static void publish_takes_more_than_the_credit(struct rig *rig)
+{
+    struct peer *a = rig_peer(rig, "a");
+    uint64_t epoch = peer_claim(a, SESSION), tag = 0;
+    size_t published = 0;
+    while (published < 2 * BUS_CREDIT_BYTES)
+        published += publish_bytes(a, ++tag, epoch, 1 << 20);
+    assert_int_equal(bus_credit(a->bus, SESSION), 0);
+    for (uint64_t answered = 1; answered <= tag; answered++)
+        assert_int_equal(rig_wait(a, SEEN_PUBLISHED, answered)->status, STATUS_OK);
+    assert_null(rig_find(a, SEEN_DISCONNECTED, 0));
+    rig_wait(a, SEEN_CREDIT, 0);
+}
+
 static void who_does_not_own_the_session_does_not_publish(struct rig *rig)
 {
     struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
@@ -312,6 +363,8 @@ static void inbox_messages_keep_their_order_and_need_no_answer(struct rig *rig)
 const struct contract_case cases_messages[] = {
     CASE(what_is_published_reaches_all_subscribers_in_order),
     CASE(several_publications_travel_in_one_message),
+    CASE(publications_take_credit_and_answers_bring_it_back),
+    CASE(publish_takes_more_than_the_credit),
     CASE(who_does_not_own_the_session_does_not_publish),
     CASE(history_is_read_after_a_position),
     CASE(a_limit_cuts_the_newest_and_says_so),

@@ -112,6 +112,11 @@ static void on_published(void *ctx, const char *session, uint64_t tag, enum stat
     log_event(ctx, SEEN_PUBLISHED, session, tag, status);
 }
 
+static void on_credit(void *ctx)
+{
+    log_event(ctx, SEEN_CREDIT, NULL, 0, 0);
+}
+
 static void on_history(void *ctx, const char *session, uint64_t tag, enum status status,
                        struct position oldest, struct publication *const *publications, size_t len,
                        bool more)
@@ -183,6 +188,7 @@ static const struct bus_events events = {
     .on_transferred = on_transferred,
     .on_asserted = on_asserted,
     .on_published = on_published,
+    .on_credit = on_credit,
     .on_history = on_history,
     .on_told = on_told,
     .on_message = on_message,

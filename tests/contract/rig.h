@@ -28,6 +28,7 @@ enum seen_kind {
     SEEN_TRANSFERRED,
     SEEN_ASSERTED,
     SEEN_PUBLISHED,
+    SEEN_CREDIT,
     SEEN_HISTORY,
     SEEN_TOLD,
     SEEN_INBOX,
