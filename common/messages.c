@@ -137,6 +137,33 @@ struct handback_message handback_decode(const struct envelope *e)
         .epoch = e->epoch, .from = e->number, .seen_number = e->offset};
 }
 
+/* --- ids of clients --- */
+
+struct envelope take_id_encode(const struct take_id_message *m)
+{
+    return (struct envelope){
+        .type = ENVELOPE_TAKE_ID, .epoch = m->epoch, .items = m->ids.at, .items_len = m->ids.len};
+}
+
+struct take_id_message take_id_decode(const struct envelope *e)
+{
+    return (struct take_id_message){.epoch = e->epoch, .ids = items_of(e)};
+}
+
+struct envelope id_taken_encode(const struct id_taken_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_ID_TAKEN,
+                             .epoch = m->epoch,
+                             .text = m->by,
+                             .items = m->ids.at,
+                             .items_len = m->ids.len};
+}
+
+struct id_taken_message id_taken_decode(const struct envelope *e)
+{
+    return (struct id_taken_message){.epoch = e->epoch, .by = e->text, .ids = items_of(e)};
+}
+
 /* --- hand-over --- */
 
 struct envelope offer_encode(const struct offer_message *m)
@@ -298,6 +325,17 @@ struct envelope_item publication_item(const struct publication_entry *entry)
                                   .bytes = entry->payload};
 }
 
+struct envelope_item publication_as_item(const struct publication *publication)
+{
+    const struct publication_entry entry = {
+        .offset = publication->at.offset,
+        .time_ms = publication->time_ms,
+        .opcode = publication->opcode,
+        .payload = {publication->len ? (const char *)publication->payload : NULL,
+                    publication->len}};
+    return publication_item(&entry);
+}
+
 bool publication_entry_of(const struct envelope_item *item, struct publication_entry *out)
 {
     *out = (struct publication_entry){.offset = item->number,
@@ -355,6 +393,18 @@ bool send_entry_of(const struct envelope_item *item, struct send_entry *out)
 {
     *out = (struct send_entry){.client = item->name, .send_id = item->id, .unix_ms = item->time_ms};
     return item->kind == ITEM_SEND;
+}
+
+struct envelope_item client_id_item(const struct client_id_entry *entry)
+{
+    return (struct envelope_item){
+        .kind = ITEM_CLIENT_ID, .name = entry->client, .number = entry->number};
+}
+
+bool client_id_entry_of(const struct envelope_item *item, struct client_id_entry *out)
+{
+    *out = (struct client_id_entry){.client = item->name, .number = item->number};
+    return item->kind == ITEM_CLIENT_ID;
 }
 
 struct envelope_item request_item(const struct request_entry *entry)

@@ -109,6 +109,25 @@ struct handback_message {
 struct envelope handback_encode(const struct handback_message *message);
 struct handback_message handback_decode(const struct envelope *envelope);
 
+/* --- ids of clients (core/client_ids.h) --- */
+
+/* To the owner: clients have come with these ids. */
+struct take_id_message {
+    uint64_t epoch;
+    struct message_items ids; /* client_id_item */
+};
+struct envelope take_id_encode(const struct take_id_message *message);
+struct take_id_message take_id_decode(const struct envelope *envelope);
+
+/* The owner's word on that, to all members. */
+struct id_taken_message {
+    uint64_t epoch;
+    struct slice by; /* the node where those clients are */
+    struct message_items ids;
+};
+struct envelope id_taken_encode(const struct id_taken_message *message);
+struct id_taken_message id_taken_decode(const struct envelope *envelope);
+
 /* --- hand-over, both inboxes --- */
 
 struct offer_message {
@@ -211,6 +230,8 @@ struct publication_entry {
     struct slice payload;
 };
 struct envelope_item publication_item(const struct publication_entry *entry);
+/* Of a publication that has its place; points into it. */
+struct envelope_item publication_as_item(const struct publication *publication);
 bool publication_entry_of(const struct envelope_item *item, struct publication_entry *out);
 
 struct command_entry {
@@ -240,6 +261,13 @@ struct send_entry {
 };
 struct envelope_item send_item(const struct send_entry *entry);
 bool send_entry_of(const struct envelope_item *item, struct send_entry *out);
+
+struct client_id_entry {
+    struct slice client;
+    uint64_t number; /* of the telling, which comes back */
+};
+struct envelope_item client_id_item(const struct client_id_entry *entry);
+bool client_id_entry_of(const struct envelope_item *item, struct client_id_entry *out);
 
 struct request_entry {
     struct slice text; /* path and query of a client's URL */

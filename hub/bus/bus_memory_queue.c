@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "bus/bus_memory_store.h"
+#include "common/messages.h"
 #include "common/metrics.h"
 
 static void *claim_memory(size_t size)
@@ -59,21 +60,12 @@ void memory_message_unref(struct memory_message *message)
 static void deliver_push(struct bus *bus, const struct memory_message *message)
 {
     struct envelope_item *items = claim_memory(message->len * sizeof(*items));
-    for (size_t i = 0; i < message->len; i++) {
-        const struct publication *p = message->publications[i];
-        items[i] = (struct envelope_item){
-            .kind = ITEM_PUBLICATION,
-            .number = p->at.offset,
-            .time_ms = p->time_ms,
-            .opcode = p->opcode,
-            .bytes = {p->len > 0 ? (const char *)p->payload : NULL, p->len}};
-    }
-    struct envelope envelope = {.type = ENVELOPE_PUSH,
-                                .session = slice_of(message->session),
-                                .node = slice_of(message->node),
-                                .epoch = message->epoch,
-                                .items = items,
-                                .items_len = message->len};
+    for (size_t i = 0; i < message->len; i++)
+        items[i] = publication_as_item(message->publications[i]);
+    const struct push_message push = {message->epoch, {items, message->len}};
+    struct envelope envelope = push_encode(&push);
+    envelope.session = slice_of(message->session);
+    envelope.node = slice_of(message->node);
     bus->events->on_message(bus->events_ctx, &envelope, true);
     free(items);
 }

@@ -13,9 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <uthash.h>
-
 #include "bus/bus.h"
+#include "common/hash.h"
 #include "common/publication.h"
 #include "common/timer.h"
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bus/bus_redis_private.h"
+#include "common/messages.h"
 #include "common/metrics.h"
 #include "common/text.h"
 
@@ -82,21 +83,13 @@ static void add_message(struct bus_redis *b, struct redis_op *op, const struct p
         return;
     }
     struct envelope_item *items = redis_claim_memory(len, sizeof(*items));
-    for (size_t i = 0; i < len; i++) {
-        const struct publication *p = publications[i];
-        items[i] = (struct envelope_item){.kind = ITEM_PUBLICATION,
-                                          .number = p->at.offset,
-                                          .time_ms = p->time_ms,
-                                          .opcode = p->opcode,
-                                          .bytes = {(const char *)p->payload, p->len}};
-    }
-    const struct envelope envelope = {.type = ENVELOPE_PUSH,
-                                      .session = slice_of(push->session),
-                                      .node = slice_of(b->node),
-                                      .life = b->life,
-                                      .epoch = push->epoch,
-                                      .items = items,
-                                      .items_len = len};
+    for (size_t i = 0; i < len; i++)
+        items[i] = publication_as_item(publications[i]);
+    const struct push_message message = {push->epoch, {items, len}};
+    struct envelope envelope = push_encode(&message);
+    envelope.session = slice_of(push->session);
+    envelope.node = slice_of(b->node);
+    envelope.life = b->life;
     uint8_t *bytes;
     size_t bytes_len;
     if (envelope_encode(&envelope, &bytes, &bytes_len) != STATUS_OK)

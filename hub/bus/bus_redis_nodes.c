@@ -2,10 +2,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 
 #include "bus/bus_redis_private.h"
 #include "common/clock.h"
+#include "common/hash.h"
 
 #define FORGET_LEASES    10
 #define LEASE_REFRESH_MS 30000 /* a later life of a node may have another lease */

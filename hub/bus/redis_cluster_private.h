@@ -9,11 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <uthash.h>
-
 #include "bus/redis_cluster.h"
 #include "bus/redis_cluster_asker.h"
 #include "bus/redis_slots.h"
+#include "common/hash.h"
 
 struct cluster_server {
     struct redis_primary *primary;

@@ -6,6 +6,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/messages.h"
 
 struct redis_primary {
     const struct redis_setup *setup;
@@ -41,10 +42,10 @@ static void send_probe(struct redis_primary *p)
 {
     if (p->open_ms == 0 || p->listening_ms == 0)
         return;
-    const struct envelope envelope = {.type = ENVELOPE_PROBE,
-                                      .node = slice_of(p->setup->node),
-                                      .life = p->setup->life,
-                                      .number = clock_boot_ms()};
+    const struct probe_message probe = {clock_boot_ms()};
+    struct envelope envelope = probe_encode(&probe);
+    envelope.node = slice_of(p->setup->node);
+    envelope.life = p->setup->life;
     uint8_t *bytes;
     size_t len;
     if (envelope_encode(&envelope, &bytes, &len) != STATUS_OK)
@@ -93,10 +94,11 @@ static bool take_probe(struct redis_primary *p, struct slice message)
         envelope_decode(message.at, message.len, &envelope, &items) != STATUS_OK)
         return false;
     free(items);
+    const struct probe_message probe = probe_decode(&envelope);
     /* None was sent later than now: one that says so would be waited for, for as long. */
-    if (envelope.life == p->setup->life && envelope.number > p->heard_ms &&
-        envelope.number <= clock_boot_ms())
-        p->heard_ms = envelope.number;
+    if (envelope.life == p->setup->life && probe.sent_ms > p->heard_ms &&
+        probe.sent_ms <= clock_boot_ms())
+        p->heard_ms = probe.sent_ms;
     redis_fault_clear(p->setup->trouble, &p->deaf);
     return true;
 }

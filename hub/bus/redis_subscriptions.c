@@ -3,9 +3,9 @@
 #include <hiredis/hiredis.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 
 #include "common/clock.h"
+#include "common/hash.h"
 #include "common/log.h"
 
 #define BATCH_CHANNELS 1000

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "common/conf.h"
+#include "common/hash.h"
 #include "common/publication.h"
 #include "common/rng.h"
 #include "common/timer.h"
@@ -27,8 +28,6 @@
 #include "core/client/client.h"
 #include "core/hub.h"
 
-/* uthash aborts the process where it can't allocate: only small objects are in these maps. */
-#include <uthash.h>
 #include <utlist.h>
 
 #define CONTAINER_OF(pointer, type, field) \
@@ -306,7 +305,7 @@ struct hub {
     struct publish_request *requests;
     struct hub_tail *tails;
     struct parting *partings;
-    struct catch_up *readings;     /* by the tag of their history read */
+    struct catch_up *readings; /* by the tag of their history read */
     struct client_id_table client_ids;
     struct kept_sends *kept_sends; /* by session, oldest first */
     size_t kept_len;               /* SENDs in them */

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "common/clock.h"
-#include "common/envelope.h"
+#include "common/messages.h"
 #include "common/record.h"
 #include "common/redis_url.h"
 #include "common/rng.h"
@@ -194,16 +194,18 @@ static enum status redis_session(struct source *source, const char *id, json_t *
     return status;
 }
 
-static bool send_publication(const struct envelope *envelope, const struct envelope_item *item,
+static bool send_publication(uint64_t epoch, const struct publication_entry *entry,
                              source_message_fn *fn, void *ctx)
 {
-    json_t *payload = item->opcode == 1 ? json_stringn(item->bytes.at, item->bytes.len) : NULL;
+    json_t *payload = entry->opcode == OPCODE_TEXT
+                          ? json_stringn(entry->payload.at, entry->payload.len)
+                          : NULL;
     bool text = payload != NULL;
-    char *base64 = text ? NULL : link_base64(item->bytes.at, item->bytes.len);
+    char *base64 = text ? NULL : link_base64(entry->payload.at, entry->payload.len);
     if (base64)
         payload = json_string(base64);
-    json_t *json = json_pack("{s:I, s:I, s:I, s:s, s:o}", "epoch", (json_int_t)envelope->epoch,
-                             "offset", (json_int_t)item->number, "time", (json_int_t)item->time_ms,
+    json_t *json = json_pack("{s:I, s:I, s:I, s:s, s:o}", "epoch", (json_int_t)epoch, "offset",
+                             (json_int_t)entry->offset, "time", (json_int_t)entry->time_ms,
                              "encoding", text ? "text" : "base64", "payload", payload);
     bool go_on = !json || fn(ctx, json);
     json_decref(json);
@@ -218,9 +220,11 @@ static bool send_push(const void *data, size_t len, source_message_fn *fn, void 
     bool go_on = true;
     if (envelope_decode(data, len, &envelope, &items) != STATUS_OK)
         return true; /* of a version that this one can't read: no reason to end */
-    for (size_t i = 0; envelope.type == ENVELOPE_PUSH && go_on && i < envelope.items_len; i++) {
-        if (items[i].kind == ITEM_PUBLICATION)
-            go_on = send_publication(&envelope, &items[i], fn, ctx);
+    const struct push_message push = push_decode(&envelope);
+    for (size_t i = 0; envelope.type == ENVELOPE_PUSH && go_on && i < push.publications.len; i++) {
+        struct publication_entry entry;
+        if (publication_entry_of(&push.publications.at[i], &entry))
+            go_on = send_publication(push.epoch, &entry, fn, ctx);
     }
     free(items);
     return go_on;
@@ -266,12 +270,12 @@ static enum status tell(struct source_redis *redis, const char *channel,
     return receivers == 0 ? STATUS_NOT_FOUND : STATUS_OK;
 }
 
-static struct envelope envelope_of(enum envelope_type type, const char *session, const char *node)
+/* Says whom the message is about and who sends it. */
+static void address(struct envelope *envelope, const char *session, const char *node)
 {
-    return (struct envelope){.type = type,
-                             .session = slice_of(session),
-                             .node = slice_of(node),
-                             .life = clock_unix_ms()};
+    envelope->session = slice_of(session);
+    envelope->node = slice_of(node);
+    envelope->life = clock_unix_ms();
 }
 
 static enum status redis_drain(struct source *source, const char *node)
@@ -279,7 +283,8 @@ static enum status redis_drain(struct source *source, const char *node)
     struct source_redis *redis = (struct source_redis *)source;
     if (!node)
         return source_fail(source, STATUS_INVALID, "over Redis drain wants the id of a node");
-    struct envelope envelope = envelope_of(ENVELOPE_DRAIN, "", "vinhubctl");
+    struct envelope envelope = drain_encode();
+    address(&envelope, "", "vinhubctl");
     char *inbox = channel_of(redis, ":inbox:", node, "");
     enum status status = tell(redis, inbox, &envelope);
     free(inbox);
@@ -290,7 +295,8 @@ static enum status redis_drain(struct source *source, const char *node)
 static enum status redis_close(struct source *source, const char *id)
 {
     struct source_redis *redis = (struct source_redis *)source;
-    struct envelope envelope = envelope_of(ENVELOPE_CLOSE, id, "vinhubctl");
+    struct envelope envelope = close_encode();
+    address(&envelope, id, "vinhubctl");
     char *channel = channel_of(redis, ":push:{", id, "}");
     enum status status = tell(redis, channel, &envelope);
     free(channel);
@@ -321,15 +327,16 @@ static enum status await_published(struct source_redis *redis, uint64_t number, 
         if (envelope_decode(data, len, &answer, &items) != STATUS_OK)
             continue;
         free(items);
-        if (answer.type != ENVELOPE_PUBLISHED || answer.number != number)
+        const struct published_message published = published_decode(&answer);
+        if (answer.type != ENVELOPE_PUBLISHED || published.number != number)
             continue;
-        if (answer.status == 404)
+        if (published.http_status == 404)
             return source_fail(&redis->source, STATUS_NOT_FOUND, "nobody has the session open");
-        if (answer.status != 0 && answer.status != 200)
+        if (published.http_status != 0 && published.http_status != 200)
             return source_fail(&redis->source, STATUS_REFUSED, "not published (%u)",
-                               (unsigned)answer.status);
-        *out = json_pack("{s:I, s:I}", "epoch", (json_int_t)answer.epoch, "offset",
-                         (json_int_t)answer.offset);
+                               (unsigned)published.http_status);
+        *out = json_pack("{s:I, s:I}", "epoch", (json_int_t)published.at.epoch, "offset",
+                         (json_int_t)published.at.offset);
         return STATUS_OK;
     }
     return status;
@@ -351,11 +358,11 @@ static enum status redis_publish(struct source *source, const char *id, const vo
     (void)snprintf(name, sizeof name, "ctl-%016llx", (unsigned long long)number);
     char *inbox = channel_of(redis, ":inbox:", owner && *owner ? owner : "none", "");
     char *own = channel_of(redis, ":inbox:", name, "");
-    struct envelope_item item = {.kind = ITEM_PUBLICATION, .opcode = 1, .bytes = {data, len}};
-    struct envelope envelope = envelope_of(ENVELOPE_PUBLISH, id, name);
-    envelope.number = number;
-    envelope.items = &item;
-    envelope.items_len = 1;
+    const struct publication_entry entry = {.opcode = OPCODE_TEXT, .payload = {data, len}};
+    const struct envelope_item item = publication_item(&entry);
+    const struct publish_message message = {number, {&item, 1}};
+    struct envelope envelope = publish_encode(&message);
+    address(&envelope, id, name);
     if (!owner || !*owner)
         status = source_fail(source, STATUS_NOT_FOUND, "nobody has the session open");
     else if (link_subscribe(redis->link, own) != STATUS_OK)

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <uthash.h>
 
 #include "common/conf_syntax.h"
+#include "common/hash.h"
 #include "front/front_private.h"
 
 #define ORIGIN_MAX 300U /* a host has at most 253 bytes */

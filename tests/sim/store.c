@@ -28,11 +28,10 @@ static void note_grant(struct world *world, int session, const char *owner, uint
 static void announce(struct world *world, int session, const char *owner, uint64_t epoch,
                      uint64_t from)
 {
-    struct envelope grant = {.type = ENVELOPE_GRANT,
-                             .session = slice_of(session_name(session)),
-                             .node = slice_of(owner),
-                             .epoch = epoch,
-                             .number = from};
+    const struct grant_message message = {epoch, from};
+    struct envelope grant = grant_encode(&message);
+    grant.session = slice_of(session_name(session));
+    grant.node = slice_of(owner);
     channel_publish(world, session, &grant);
 }
 
@@ -172,23 +171,13 @@ static void apply_publish(struct world *world, struct request *request)
     for (size_t i = 0; i < request->publications_len; i++) {
         struct publication *publication = request->publications[i];
         news = keep(record, publication, request->history_size) || news;
-        items[i] = (struct envelope_item){
-            .kind = ITEM_PUBLICATION,
-            .number = publication->at.offset,
-            .time_ms = publication->time_ms,
-            .opcode = (unsigned)publication->opcode,
-            .bytes = {(const char *)publication->payload, publication->len},
-        };
+        items[i] = publication_as_item(publication);
         note_truth(world, session, publication->at);
     }
-    struct envelope push = {
-        .type = ENVELOPE_PUSH,
-        .session = slice_of(request->session),
-        .node = slice_of(request->node->id),
-        .epoch = request->epoch,
-        .items = items,
-        .items_len = request->publications_len,
-    };
+    const struct push_message message = {request->epoch, {items, request->publications_len}};
+    struct envelope push = push_encode(&message);
+    push.session = slice_of(request->session);
+    push.node = slice_of(request->node->id);
     if (request->announce && news)
         channel_publish(world, session, &push);
 }

@@ -5,6 +5,7 @@
 #ifndef VINHUB_TESTS_SIM_STORE_H
 #define VINHUB_TESTS_SIM_STORE_H
 
+#include "common/messages.h"
 #include "sim.h"
 
 #define LEASE(world) ((world)->conf->node.lease_ms)

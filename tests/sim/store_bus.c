@@ -281,8 +281,9 @@ static void bus_renew(struct bus *base, uint64_t tag)
 {
     struct sim_bus *bus = (struct sim_bus *)(void *)base;
     struct request *probe = request_new(base, REQUEST_PROBE, NULL, 0);
-    struct envelope envelope = {
-        .type = ENVELOPE_PROBE, .node = slice_of(bus->node->id), .number = node_now_ms(bus->node)};
+    const struct probe_message message = {node_now_ms(bus->node)};
+    struct envelope envelope = probe_encode(&message);
+    envelope.node = slice_of(bus->node->id);
     if (envelope_encode(&envelope, &probe->bytes, &probe->bytes_len) != STATUS_OK)
         abort();
     snprintf(probe->other, sizeof probe->other, "%s", bus->node->id);

@@ -29,7 +29,7 @@ static void on_delivery_turn(void *ctx)
         if (envelope_decode(delivery->bytes, delivery->len, &envelope, &items) != STATUS_OK)
             abort();
         if (envelope.type == ENVELOPE_PROBE)
-            bus->heard_ms = envelope.number;
+            bus->heard_ms = probe_decode(&envelope).sent_ms;
         else
             bus->bus.events->on_message(bus->bus.events_ctx, &envelope, delivery->session >= 0);
         free(items);
@@ -93,18 +93,13 @@ void store_repeat_stale(struct world *world, int session)
     if (n < 2)
         return;
     const char text[] = "stale";
-    struct envelope_item item = {.kind = ITEM_PUBLICATION,
-                                 .number = between(world, 1, 60),
-                                 .opcode = OPCODE_TEXT,
-                                 .bytes = {text, sizeof text - 1}};
-    struct envelope push = {
-        .type = ENVELOPE_PUSH,
-        .session = slice_of(session_name(session)),
-        .node = slice_of(world->granted[session][n - 2].owner),
-        .epoch = world->granted[session][n - 2].epoch,
-        .items = &item,
-        .items_len = 1,
-    };
+    const struct publication_entry entry = {
+        .offset = between(world, 1, 60), .opcode = OPCODE_TEXT, .payload = {text, sizeof text - 1}};
+    const struct envelope_item item = publication_item(&entry);
+    const struct push_message message = {world->granted[session][n - 2].epoch, {&item, 1}};
+    struct envelope push = push_encode(&message);
+    push.session = slice_of(session_name(session));
+    push.node = slice_of(world->granted[session][n - 2].owner);
     channel_publish(world, session, &push);
 }
 

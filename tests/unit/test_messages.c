@@ -406,6 +406,34 @@ static void items_that_0_1_0_does_not_know_travel_too(void **state)
     free(bytes);
 }
 
+static void ids_of_clients_travel_both_ways(void **state)
+{
+    (void)state;
+    const struct client_id_entry id = {slice_of("0123abcd"), 12};
+    const struct envelope_item item = client_id_item(&id);
+    const struct id_taken_message sent = {EPOCH, slice_of("n2"), {&item, 1}};
+    const struct take_id_message asked = {EPOCH, {&item, 1}};
+    const struct envelope envelopes[] = {id_taken_encode(&sent), take_id_encode(&asked)};
+    for (size_t i = 0; i < 2; i++) {
+        uint8_t *bytes;
+        size_t len;
+        assert_int_equal(envelope_encode(&envelopes[i], &bytes, &len), STATUS_OK);
+        const struct envelope got = read_golden(bytes, len,
+                                                i ? ENVELOPE_TAKE_ID : ENVELOPE_ID_TAKEN);
+        const struct id_taken_message taken = id_taken_decode(&got);
+        const struct take_id_message take = take_id_decode(&got);
+        struct client_id_entry entry;
+        assert_true((i ? take.epoch : taken.epoch) == EPOCH);
+        assert_text(taken.by, i ? "" : "n2");
+        assert_int_equal(i ? take.ids.len : taken.ids.len, 1);
+        assert_true(client_id_entry_of(&got.items[0], &entry));
+        assert_text(entry.client, "0123abcd");
+        assert_true(entry.number == 12);
+        free(kept_items);
+        free(bytes);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -414,6 +442,7 @@ int main(void)
         cmocka_unit_test(what_is_said_at_a_hand_over),
         cmocka_unit_test(what_is_said_to_all_and_by_operators),
         cmocka_unit_test(what_comes_on_the_channel_of_a_session),
+        cmocka_unit_test(ids_of_clients_travel_both_ways),
         cmocka_unit_test(items_that_0_1_0_does_not_know_travel_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -222,7 +222,8 @@ static bool is_revoked(const struct subscription *subscription)
 /* A node that was paused in the middle of a turn must not go on (contract section 9). */
 static void revoke_where_fenced(struct client *client)
 {
-    if (!client->queue || client->blocked || hub_may_write(client->hub))
+    const struct queue *queue = client->queue;
+    if (!queue || client->blocked || queue->bytes == queue->own_bytes || hub_may_write(client->hub))
         return;
     metric_drop(DROP_FENCED, queue_revoke(client->queue, is_revoked, client->follows));
 }
@@ -244,15 +245,22 @@ void client_unblock(struct client *client)
 
 /* --- its end, and what stops it --- */
 
+static bool is_paused(const struct client *client)
+{
+    return client->own.paused || (client->further && client->further->paused);
+}
+
 void client_pause(struct subscription *subscription, bool paused)
 {
     struct client *client = subscription->client;
     struct hub *hub = client->hub;
+    bool before = is_paused(client);
     if (subscription->paused == paused)
         return;
     subscription->paused = paused;
-    client->pauses += paused ? 1 : (uint32_t)-1;
-    if (client->pauses == (paused ? 1 : 0) && client_takes(client))
+    if (subscription != &client->own)
+        client->further->paused += paused ? 1 : (uint32_t)-1;
+    if (is_paused(client) != before && client_takes(client))
         hub->setup.client_ops->pause(hub->setup.client_ctx, client, paused);
 }
 

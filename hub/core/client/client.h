@@ -44,7 +44,6 @@ struct client {
     uint8_t state;       /* enum client_state: client_set_state */
     bool follows;        /* of its form: it is told positions, and what became of its messages */
     bool blocked;        /* write said STATUS_AGAIN; door_writable is awaited */
-    uint32_t pauses;     /* sessions that want it not to be read from */
     uint32_t rate_at_ms; /* low 32 bits of the time of the last refill */
     struct further *further; /* subscriptions beside the own; NULL: it has none */
     struct hub *hub;
@@ -57,7 +56,8 @@ struct client {
 
 /* Subscriptions beside the own, by session, so that one is found without a walk. */
 struct further {
-    size_t len, cap;
+    uint32_t len, cap;
+    uint32_t paused; /* of them, those whose session wants the client not to be read from */
     struct subscription *items[]; /* in the order of their sessions' addresses */
 };
 

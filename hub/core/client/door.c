@@ -186,12 +186,12 @@ static bool has_room(struct client *client)
     struct further *further = client->further;
     if (further && further->len < further->cap)
         return true;
-    size_t cap = further ? further->cap * 2 : 4;
+    uint32_t cap = further ? further->cap * 2 : 4;
     struct further *grown = realloc(further, sizeof *grown + cap * sizeof grown->items[0]);
     if (!grown)
         return false;
     if (!further)
-        grown->len = 0;
+        *grown = (struct further){0};
     grown->cap = cap;
     client->further = grown;
     return true;
