@@ -20,18 +20,58 @@
 
 #include "common/clock.h"
 
-#define START_MS 10000
+#define START_MS 60000 /* a machine may be busy with other suites */
+
+/* The ports and blocks of tests/lib/ports.mjs. */
+enum {
+    PORT_FIRST = 10000,
+    PORT_LAST = 27999,
+    PORT_BLOCK = 200,
+    PORT_BLOCKS = (PORT_LAST + 1 - PORT_FIRST) / PORT_BLOCK
+};
+
+/* A socket that listens there, or -1. */
+static int listen_on(unsigned port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)port),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+    assert_true(fd >= 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)), 0);
+    if (bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(fd, 1) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+/* The first port of a block that nobody has; whoever listens there has it. */
+static unsigned claim_block(void)
+{
+    for (unsigned tried = 0; tried < PORT_BLOCKS; tried++) {
+        unsigned first = PORT_FIRST + ((unsigned)getpid() + tried) % PORT_BLOCKS * PORT_BLOCK;
+        if (listen_on(first) >= 0) /* until the process ends */
+            return first;
+    }
+    fail_msg("no block of ports from %d to %d is free", PORT_FIRST, PORT_LAST);
+    return 0;
+}
 
 uint16_t redis_server_free_port(void)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(fd >= 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &len), 0);
-    close(fd);
-    return ntohs(address.sin_port);
+    static unsigned first, used;
+    if (first == 0)
+        first = claim_block();
+    for (unsigned tried = 1; tried < PORT_BLOCK; tried++) {
+        unsigned port = first + 1 + used++ % (PORT_BLOCK - 1);
+        int fd = listen_on(port);
+        if (fd < 0)
+            continue;
+        close(fd);
+        return (uint16_t)port;
+    }
+    fail_msg("no free port from %u on", first);
+    return 0;
 }
 
 /* Another server that speaks the same: a Valkey, an older Redis. */

@@ -15,6 +15,7 @@ struct redis_server {
     const char *sentinel;  /* NULL; or the configuration of a Sentinel, which this is then */
 };
 
+/* On loopback; another one each time, of a block that this process alone takes ports from. */
 uint16_t redis_server_free_port(void);
 /* Starts it, empty, and returns when it answers. A port of 0 is chosen. Fails the test where it
  * does not come up. */

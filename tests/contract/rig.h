@@ -15,7 +15,7 @@
 #include "bus/bus.h"
 
 #define RIG_PEERS   4
-#define RIG_WAIT_MS 30000
+#define RIG_WAIT_MS 120000 /* for what hangs, no bound on what is slow: a machine may be busy */
 
 enum seen_kind {
     SEEN_CONNECTED,

@@ -140,6 +140,7 @@ test('with a token all but healthz and readyz want it, and any Host will do', as
 
 test('the log says what happened, one line an event, and an idle hub is silent', async (t) => {
   const { backend, hub } = await start(t, { node: { id: 'n1' }, log: { format: 'json' } })
+  await until(() => hub.lines.some((line) => /"state":"up"/.test(line)), 3000, 'the last line of the start')
   const lines = hub.lines.length
   await quiet(() => hub.lines.length > lines, 1500, 'a log line of an idle hub')
   const page = await Browser.open(t, hub.url('/admin/VIN1?remoteWs&token=very-secret'))

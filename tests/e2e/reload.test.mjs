@@ -115,7 +115,7 @@ test('PINGs go on whatever their times become, stop at 0 and start again', async
   const backend = await Backend.start(t)
   const services = [service(backend)]
   const ping = (every, timeout) => ({ services, clients: { ping: { every, timeout } } })
-  const hub = await startHub(t, { settings: ping('500ms', '100ms') })
+  const hub = await startHub(t, { settings: ping('1s', '700ms') })
   const browser = await Browser.open(t, hub.url('/u/V?remoteWs'))
   const more = (count) => {
     const from = browser.pings
@@ -127,13 +127,13 @@ test('PINGs go on whatever their times become, stop at 0 and start again', async
   }
   await more(1)
   await passed(200) // answered, and waiting for the next
-  await reloadWith(hub, ping('400ms', '5s'))
+  await reloadWith(hub, ping('800ms', '5s'))
   await more(3)
   await reloadWith(hub, ping('0', '5s'))
   const before = browser.pings
   await passed(1500)
   assert.ok(browser.pings <= before + 1, 'none without `every`')
-  await reloadWith(hub, ping('400ms', '200ms'))
+  await reloadWith(hub, ping('800ms', '600ms'))
   await more(3)
   assert.equal(browser.end, null)
 })

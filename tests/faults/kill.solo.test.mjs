@@ -1,6 +1,6 @@
 // Contract section 9, "owner killed": take-over within lease + 1 s, and what clients see of it.
 import assert from 'node:assert/strict'
-import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { countedMs, mark } from '../lib/busy.mjs'
 import { distribution } from '../lib/checker.mjs'
 import { test } from '../lib/runner.mjs'
 import { SANITIZED } from '../lib/hub.mjs'
@@ -11,16 +11,17 @@ const [SESSIONS, RATE] = FULL ? [200, 2000] : [60, 300]
 // A sanitizer build is no measure of time.
 const SLOWER_MS = SANITIZED ? SLACK_MS : 0
 
-/** Kills the busiest owner again and again under pushes, each time brings it back and its clients home. */
+/**
+ * Kills the busiest owner again and again under pushes, each time brings it back and its clients home. A bound on a time does not
+ * count what a busy machine kept the processes waiting (busy.mjs). Where that was so long that another node's lease ran out, the
+ * kill is not measured; on a machine that was not busy a lease that runs out is a fault.
+ */
 async function killOwners(t, { leaseMs, kills, limitMs }) {
   const rig = await Rig.start(t, { leaseMs })
   await rig.openSessions(SESSIONS)
   rig.startLoad(RATE)
-  const [takeOvers, recoveries] = [[], []]
+  const [takeOvers, recoveries, counted] = [[], [], []]
   let disturbed = 0
-  // How long this busy machine keeps a process waiting that has something to do: nothing is measured finer.
-  const waiting = monitorEventLoopDelay({ resolution: 5 })
-  waiting.enable()
   const fences = async (killed) => {
     const counts = await Promise.all(rig.hubs.filter((hub) => hub !== killed).map((hub) => hub.metric('vinhub_fences_total')))
     return counts.reduce((sum, count) => sum + count, 0)
@@ -29,16 +30,23 @@ async function killOwners(t, { leaseMs, kills, limitMs }) {
     const { hub, sessions } = await rig.busiest()
     const urls = sessions.map(({ url }) => url)
     const fencesBefore = await fences(hub)
-    const since = performance.now()
+    const before = mark()
+    const since = before.at
     await hub.kill()
     await until(() => rig.takeOverTimes(urls, since).every(Number.isFinite), leaseMs + 15_000, () => `kill ${n + 1}: a take-over of ${
       rig.takeOverTimes(urls, since).filter((time) => !Number.isFinite(time)).length} of ${urls.length}`)
+    const { held } = mark()
     await rig.whole()
     await rig.untilHeard(`kill ${n + 1}: pushes again`)
     if (await fences(hub) === fencesBefore) {
       takeOvers.push(...rig.takeOverTimes(urls, since))
+      counted.push(...rig.takeOverTimes(urls, since).map((time) => countedMs(before, { at: since + time, held })))
       recoveries.push(...rig.recoveryTimes(sessions, since))
-    } else disturbed++
+    } else {
+      const heldUp = mark().held - before.held
+      assert.ok(heldUp > leaseMs / 4, `kill ${n + 1}: the lease of another node ran out, and the machine held nobody up (${heldUp} ms)`)
+      disturbed++
+    }
     if (n === kills - 1) break
     await hub.restart()
     for (const client of rig.clients) if (rig.hubs[client.home] === hub) client.goHome()
@@ -46,16 +54,14 @@ async function killOwners(t, { leaseMs, kills, limitMs }) {
     await rig.untilHeard(`kill ${n + 1}: pushes to clients that are home again`)
   }
   await rig.settle()
-  const times = distribution(takeOvers)
   note(`${kills} owner kills, lease ${leaseMs} ms, ${SESSIONS} sessions, ${RATE} pushes/s`)
   if (disturbed > 0) note(`${disturbed} kills do not count: another node got no processor for so long that its own lease ran out`)
-  assert.ok(disturbed <= kills / 2, `this machine is too busy to measure: ${disturbed} of ${kills} kills were disturbed`)
-  note(`take-over: ${times}`)
+  note(`take-over: ${distribution(takeOvers)}`)
+  note(`of that not the machine's: ${distribution(counted)}`)
   note(`a client's first push of the new upstream: ${distribution(recoveries)}`)
   rig.judge({ lost: Infinity, ownerLost: true })
-  const waitMs = Math.round(waiting.percentile(99.9) / 1e6)
-  note(`this process waited up to ${waitMs} ms for its turn (p99.9)`)
-  assert.ok(times.p99 <= limitMs + SLOWER_MS + 2 * waitMs, `take-over p99 ${times.p99} ms, allowed ${limitMs}`)
+  if (counted.length === 0) return // each kill was disturbed: all but the times has been judged
+  assert.ok(distribution(counted).p99 <= limitMs + SLOWER_MS, `take-over p99 ${distribution(counted).p99} ms, allowed ${limitMs}`)
 }
 
 test('20 owner kills with lease 500 ms under load: no double, no disorder, each gap announced, p99 under 1 s', { timeout: 240_000 },

@@ -2,6 +2,7 @@
 // knows at each moment which upstreams are open, for each URL, and how many were open at once at most.
 import http from 'node:http'
 import { WebSocketServer } from 'ws'
+import { countedMs, mark } from './busy.mjs'
 import { freePort } from './ports.mjs'
 import { until } from './until.mjs'
 
@@ -23,9 +24,9 @@ export class Backend {
     this.handshake = 'accept'
     this.pong = 'pong'
     this.reads = true
-    this.upgrades = [] // {url, headers, at} of each handshake, accepted or not
+    this.upgrades = [] // {url, headers, at, held} of each handshake, accepted or not; at and held are a mark of busy.mjs
     this.messages = [] // {url, data, binary, text, at, upstream}
-    this.pings = [] // {url, at} of text heartbeats
+    this.pings = [] // {url, at, held} of text heartbeats
     this.upstreams = new Set() // open ones: {url, socket, openedAt}
     this.peaks = new Map() // url -> the most that were open at once
     this.counts = new Map() // url -> open now
@@ -60,7 +61,7 @@ export class Backend {
   }
 
   onUpgrade(req, socket, head) {
-    this.upgrades.push({ url: req.url, headers: req.headers, at: performance.now() })
+    this.upgrades.push({ url: req.url, headers: req.headers, ...mark() })
     const kind = typeof this.handshake === 'function' ? this.handshake(req) : this.handshake
     const accept = (then = () => {}) => this.wss.handleUpgrade(req, socket, head, (ws) => { this.onOpen(req.url, ws); then(ws) })
     if (kind === 'accept') { accept(); return }
@@ -104,7 +105,7 @@ export class Backend {
   onMessage(upstream, data, binary) {
     const entry = { url: upstream.url, upstream, data, binary, text: binary ? null : data.toString(), at: performance.now() }
     if (entry.text === 'ping') {
-      this.pings.push({ url: entry.url, at: entry.at })
+      this.pings.push({ url: entry.url, ...mark() })
       if (this.pong !== null) upstream.socket.send(this.pong)
       return
     }
@@ -140,4 +141,17 @@ export class Backend {
   }
 
   texts() { return this.messages.map(({ text }) => text) }
+
+  /**
+   * The times between the handshakes of a URL (all without), from the one of that number on, as {least, most}: a rule that says
+   * "not before" is broken where `most` is less, one that says "within" where `least` is more. They differ by what a busy
+   * machine held the processes up; of a quiet one they are the same.
+   */
+  gaps({ url, from = 0 } = {}) {
+    const seen = this.upgrades.filter((upgrade) => url === undefined || upgrade.url === url)
+    return seen.slice(from + 1).map((upgrade, n) => {
+      const [before, last] = [seen[from + n - 1] ?? { held: 0 }, seen[from + n]]
+      return { least: countedMs(last, upgrade), most: upgrade.at - last.at + (last.held - before.held) }
+    })
+  }
 }

@@ -1,6 +1,7 @@
 // A vehicle backend that numbers what it pushes and writes down when: on which connection each number
 // left, when connections opened and closed, and whatever clients sent. The other end of checker.mjs.
 import { Backend } from './backend.mjs'
+import { mark } from './busy.mjs'
 import { freePort } from './ports.mjs'
 
 const OPEN = 1
@@ -34,7 +35,8 @@ export class LoggedBackend extends Backend {
     entry.open.add(upstream)
     entry.all.push(upstream)
     socket.once('close', () => {
-      upstream.closedAt = performance.now()
+      const { at, held } = mark()
+      Object.assign(upstream, { closedAt: at, closedHeld: held })
       entry.open.delete(upstream)
     })
   }

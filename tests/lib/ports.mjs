@@ -1,24 +1,49 @@
-// Free TCP ports on loopback. e2e/run gives each file that runs at the same time a range of its own
-// by VINHUB_TEST_PORTS=FIRST-LAST, so two files never race for one port.
+// Free TCP ports on loopback. Each process has a block of ports for itself, whichever tests and whoever else runs tests at the
+// same time: it listens on the block's first port for as long as it lives. All are below those that the kernel gives to outgoing
+// connections. tests/contract/redis_server.c takes its ports in the same way.
 import net from 'node:net'
 
-const [first, last] = (process.env.VINHUB_TEST_PORTS ?? '23000-23999').split('-').map(Number)
-let next = first
+const FIRST = 10_000
+const LAST = 27_999
+const BLOCK = 200
+const BLOCKS = (LAST + 1 - FIRST) / BLOCK
 
-function isFree(port) {
+let block = null // {guard, first, next}
+
+function listen(port, host) {
   return new Promise((resolve) => {
     const server = net.createServer()
-    server.once('error', () => resolve(false))
-    server.listen(port, '0.0.0.0', () => server.close(() => resolve(true)))
+    server.once('error', () => resolve(null))
+    server.listen({ port, host, exclusive: true }, () => resolve(server))
   })
 }
 
-/** A port nobody listens on, another one each time until the range is used up. */
+async function isFree(port) {
+  const server = await listen(port, '0.0.0.0')
+  if (server) await new Promise((resolve) => { server.close(resolve) })
+  return server !== null
+}
+
+/** The first block that nobody has, looked for from one that depends on the process: few look at the same one at once. */
+async function claimBlock() {
+  for (let tried = 0; tried < BLOCKS; tried++) {
+    const first = FIRST + ((process.pid + tried) % BLOCKS) * BLOCK
+    const guard = await listen(first, '127.0.0.1')
+    if (!guard) continue
+    guard.unref()
+    return { guard, first, next: first + 1 }
+  }
+  throw new Error(`no block of ports from ${FIRST} to ${LAST} is free`)
+}
+
+/** A port nobody listens on, another one each time until the block is used up. */
 export async function freePort() {
-  for (let tried = 0; tried <= last - first; tried++) {
-    const port = next
-    next = next === last ? first : next + 1
+  block ??= claimBlock()
+  const mine = await block
+  for (let tried = 1; tried < BLOCK; tried++) {
+    const port = mine.next
+    mine.next = port + 1 === mine.first + BLOCK ? mine.first + 1 : port + 1
     if (await isFree(port)) return port
   }
-  throw new Error(`no free port in ${first}-${last}`)
+  throw new Error(`no free port in ${mine.first}-${mine.first + BLOCK - 1}`)
 }

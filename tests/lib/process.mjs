@@ -1,13 +1,15 @@
 // Child processes that never outlive the test: each dies with this process (parent death signal), is
 // killed by its pid on exit, and keeps what it wrote to stderr and stdout as lines.
 import { spawn } from 'node:child_process'
+import { countWaitsOf, stopCounting } from './busy.mjs'
 import { deadline } from './until.mjs'
 
 const children = new Set()
 const KEPT_LINES = 5000
 
 export class Child {
-  constructor(command, args, { env = {}, cwd } = {}) {
+  /** counted: whether what it waits for a processor is the case's own waiting (busy.mjs); not so of one that only makes load. */
+  constructor(command, args, { env = {}, cwd, counted = true } = {}) {
     this.command = command
     this.lines = []
     this.out = ''
@@ -18,6 +20,7 @@ export class Child {
     })
     this.pid = this.process.pid
     children.add(this)
+    if (counted) countWaitsOf(this.pid)
     this.process.stdout.setEncoding('utf8').on('data', (text) => { this.out += text })
     this.process.stderr.setEncoding('utf8').on('data', (text) => this.keep(text))
     this.exited = new Promise((resolve) => {
@@ -26,6 +29,7 @@ export class Child {
     }).then((exit) => {
       this.exit = exit
       children.delete(this)
+      stopCounting(this.pid)
       return exit
     })
   }

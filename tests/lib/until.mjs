@@ -1,6 +1,8 @@
 // Waiting: for a condition by polling, for a promise by a deadline. Nothing in the tests sleeps to
-// give something time to happen; `quiet` watches that something does not happen.
+// give something time to happen; `quiet` watches that something does not happen. Time in which a busy machine kept the
+// processes of the case waiting does not count against a deadline (busy.mjs).
 import { setTimeout as delay } from 'node:timers/promises'
+import { countedMs, mark } from './busy.mjs'
 
 const POLL_MS = 10
 
@@ -9,14 +11,14 @@ const POLL_MS = 10
  * not yet met. After `ms` it fails with `what` and what was seen last; `what` may be a function.
  */
 export async function until(condition, ms, what) {
-  const endsAt = performance.now() + ms
+  const began = mark()
   let last
   for (;;) {
     try {
       last = await condition()
       if (last) return last
     } catch (error) { last = error.message }
-    if (performance.now() > endsAt) break
+    if (countedMs(began) > ms) break
     await delay(POLL_MS)
   }
   const name = typeof what === 'function' ? what() : what
@@ -34,9 +36,15 @@ export async function quiet(condition, ms, what) {
 
 /** The promise's value, or a failure after `ms`. */
 export async function deadline(promise, ms, what) {
+  const began = mark()
   let timer
   const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`not within ${ms} ms: ${what}`)), ms)
+    const look = () => {
+      const left = ms - countedMs(began)
+      if (left > 0) timer = setTimeout(look, Math.max(left, POLL_MS))
+      else reject(new Error(`not within ${ms} ms: ${what}`))
+    }
+    timer = setTimeout(look, ms)
   })
   try { return await Promise.race([promise, late]) } finally { clearTimeout(timer) }
 }
