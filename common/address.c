@@ -127,3 +127,11 @@ bool address_is_network(const char *text)
     return (is_ip4(copy) && strtoul(bits, NULL, 10) <= 32) ||
            (is_ip6(copy) && strtoul(bits, NULL, 10) <= 128);
 }
+
+void address_print(const struct in6_addr *address, char out[INET6_ADDRSTRLEN])
+{
+    if (IN6_IS_ADDR_V4MAPPED(address))
+        inet_ntop(AF_INET, address->s6_addr + 12, out, INET6_ADDRSTRLEN);
+    else
+        inet_ntop(AF_INET6, address, out, INET6_ADDRSTRLEN);
+}

@@ -4,6 +4,7 @@
 #ifndef VINHUB_COMMON_ADDRESS_H
 #define VINHUB_COMMON_ADDRESS_H
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -21,5 +22,8 @@ bool address_is_network(const char *text); /* an address or CIDR, both families 
 bool address_cut_port(char *text, char **host, char **port);
 /* Takes the brackets off in place; false where there are none or they hold no IPv6 address. */
 bool address_cut_brackets(char **host);
+
+/* Without port; of an IPv4 address in its mapped form (::ffff:0:0/96) the four numbers. */
+void address_print(const struct in6_addr *address, char out[INET6_ADDRSTRLEN]);
 
 #endif

@@ -90,14 +90,6 @@ static bool block_holds(const struct block *block, const struct in6_addr *addres
     return ((block->address.s6_addr[bytes] ^ address->s6_addr[bytes]) & mask) == 0;
 }
 
-void admit_print(const struct in6_addr *address, char out[INET6_ADDRSTRLEN])
-{
-    if (IN6_IS_ADDR_V4MAPPED(address))
-        inet_ntop(AF_INET, address->s6_addr + 12, out, INET6_ADDRSTRLEN);
-    else
-        inet_ntop(AF_INET6, address, out, INET6_ADDRSTRLEN);
-}
-
 struct admit *admit_new(const struct conf *conf, char *why, size_t why_len)
 {
     struct admit *admit = calloc(1, sizeof(*admit));

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "common/address.h"
 #include "common/log.h"
 #include "common/url.h"
 #include "core/hub.h"
@@ -232,7 +233,7 @@ static void open_client(struct conn *conn, const struct request *request,
                         const struct target *target)
 {
     char address[INET6_ADDRSTRLEN];
-    admit_print(&conn->handshake->address, address);
+    address_print(&conn->handshake->address, address);
     write_answer(conn, request);
     conn->deflate = request->deflate.window_bits != 0;
     conn_set_state(conn, CONN_OPEN);
@@ -247,7 +248,8 @@ static void open_client(struct conn *conn, const struct request *request,
 
     conn->told = true;
     unsigned form = front_form(conn->front, request->kind, request->deflate.window_bits);
-    if (door_open(conn->front->hub, &conn->client, target, form) != STATUS_OK) {
+    if (door_open(conn->front->hub, &conn->client, target, &conn->handshake->address, form) !=
+        STATUS_OK) {
         conn->told = false;
         metric_refuse(REFUSE_FULL);
         conn_start_closing(conn, CLOSE_TRY_LATER, "try again later");

@@ -201,8 +201,6 @@ struct in6_addr admit_client(const struct admit *admit, const struct in6_addr *p
 /* Counts a client of this address; false: it has as many as allowed. */
 bool admit_take_ip(struct front *front, struct conn *conn, const struct in6_addr *address);
 void admit_release_ip(struct conn *conn);
-/* "192.0.2.1" or "2001:db8::1". */
-void admit_print(const struct in6_addr *address, char out[INET6_ADDRSTRLEN]);
 
 /* --- front_auth.c --- */
 

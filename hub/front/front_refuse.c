@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/address.h"
 #include "common/log.h"
 #include "core/hub.h"
 #include "front/front_private.h"
@@ -59,7 +60,7 @@ void refuse(struct conn *conn, enum refusal refusal, const char *why)
                        row->status, row->phrase, strlen(why) + 1, row->fields,
                        has_content ? why : "", has_content ? "\n" : "");
     char address[INET6_ADDRSTRLEN];
-    admit_print(&conn->handshake->address, address);
+    address_print(&conn->handshake->address, address);
     metric_refuse(row->reason);
     log_info_cause("client_refused", LOG_U64("status", row->status), LOG_STR("reason", why),
                    LOG_DETAIL("address", address));
@@ -69,7 +70,7 @@ void refuse(struct conn *conn, enum refusal refusal, const char *why)
 void refuse_unanswered(struct conn *conn, enum refuse_reason reason, const char *why)
 {
     char address[INET6_ADDRSTRLEN];
-    admit_print(&conn->handshake->address, address);
+    address_print(&conn->handshake->address, address);
     metric_refuse(reason);
     log_info_cause("client_refused", LOG_STR("reason", why), LOG_DETAIL("address", address));
     conn->handshake->noted = true;

@@ -340,6 +340,25 @@ test('who sends more than the rate allows is closed with 4002; canned answers ar
   await until(() => hub.lines.some((line) => /client_closed .*code=4002 reason="rate limit exceeded"/.test(line)), 2000, 'a line with the reason')
 })
 
+test('the end of a client names its user and its address, without a port', async (t) => {
+  const { hub } = await start(t, { listen: { trusted_proxies: ['127.0.0.1'] } })
+  const ended = (session) => hub.lines.find((line) => line.includes('client_closed') && line.includes(session))
+  for (const [path, session, forwarded, user, address] of [
+    ['/admin/A1?remoteWs', 'remoteWs:A1', null, 'admin', '127.0.0.1'],
+    ['/d%C3%BCse%20x/A2?remoteWs', 'remoteWs:A2', '198.51.100.7:4711', '"düse x"', '198.51.100.7'],
+    ['/t;solo?remoteWs', 'remoteWs:/t', '192.0.2.1, 2001:db8::1', 'solo', '2001:db8::1'],
+    ['/ws?remoteWs&vin=A4', 'remoteWs:A4', '[2001:db8::2]:99', null, '2001:db8::2'],
+  ]) {
+    const page = await Browser.open(t, hub.url(path), forwarded ? { headers: { 'X-Forwarded-For': forwarded } } : {})
+    page.socket.close(1000)
+    await until(() => ended(session), 2000, `the end of ${path}`)
+    assert.ok(ended(session).includes(` address=${address} `), ended(session))
+    if (user) assert.ok(ended(session).includes(` user=${user} `), ended(session))
+    else assert.ok(!ended(session).includes(' user='), ended(session))
+    assert.match(ended(session), / code=1000 .*duration_ms=\d+ received=0 sent=0/)
+  }
+})
+
 test('the PROXY header is required, and says where a client comes from', async (t) => {
   const { hub } = await start(t, { listen: { proxy_protocol: true }, clients: { max_per_ip: 1 } })
   const v2 = (command, family, body) => Buffer.concat([Buffer.from('0d0a0d0a000d0a515549540a', 'hex'),

@@ -283,7 +283,8 @@ static void client_join(struct end_client *client, struct fuzz_input *input, str
         return; /* its service is not in this configuration */
     client->node = node;
     fuzz_say("client %td joins: %s", client - clients, request);
-    if (door_open(node->hub, &client->client, &target, client->form) != STATUS_OK)
+    if (door_open(node->hub, &client->client, &target, &in6addr_loopback, client->form) !=
+        STATUS_OK)
         client->node = NULL;
     target_fini(&target);
 }

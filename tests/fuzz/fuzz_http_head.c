@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/address.h"
 #include "front/front_private.h"
 #include "fuzz.h"
 
@@ -52,7 +53,7 @@ static void check_address(const struct admit *admit, const struct http_head *hea
     assert(memcmp(&client, &stranger, sizeof(client)) == 0);
     client = admit_client(admit, &proxy, head);
     char text[INET6_ADDRSTRLEN];
-    admit_print(&client, text);
+    address_print(&client, text);
     assert(text[0] != '\0');
     static struct http_head more;
     if (head->len == HTTP_FIELDS_MAX)

@@ -430,7 +430,7 @@ static void on_start_turn(void *ctx)
     client->said = client->heard = client->arrived = 0;
     client->at = (struct position){0, 0};
     client->last_marker[0] = '\0';
-    if (door_open(client->node->hub, &client->client, &target,
+    if (door_open(client->node->hub, &client->client, &target, &in6addr_loopback,
                   client->protocol ? BOX_JSON : BOX_RAW) != STATUS_OK)
         abort();
     target_fini(&target);

@@ -291,7 +291,7 @@ static void come(struct end *end, unsigned vehicle, const char *rest, unsigned f
     struct target target;
     *end = (struct end){0};
     target_of(vehicle, rest, &target);
-    assert_int_equal(door_open(hub, &end->client, &target, form), STATUS_OK);
+    assert_int_equal(door_open(hub, &end->client, &target, &in6addr_loopback, form), STATUS_OK);
     target_fini(&target);
 }
 

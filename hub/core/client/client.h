@@ -12,6 +12,7 @@
 #ifndef VINHUB_CORE_CLIENT_CLIENT_H
 #define VINHUB_CORE_CLIENT_CLIENT_H
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -47,9 +48,10 @@ struct client {
     uint32_t rate_at_ms; /* low 32 bits of the time of the last refill */
     struct further *further; /* subscriptions beside the own; NULL: it has none */
     struct hub *hub;
-    struct client_id *id; /* of one that follows positions, as WELCOME says; else NULL */
-    char *user;           /* for the audit log; NULL where that is off */
-    uint64_t received;    /* messages, for the closing log line */
+    struct client_id *id;    /* of one that follows positions, as WELCOME says; else NULL */
+    struct in6_addr address; /* IPv4 mapped */
+    char *user;              /* of its URL; NULL: that has none */
+    uint64_t received;       /* messages, for the closing log line */
     uint64_t opened_ms;
     uint32_t rate_tokens_milli; /* token bucket, thousandths of a message */
 };

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/address.h"
 #include "common/log.h"
 #include "common/metrics.h"
 #include "common/v1.h"
@@ -42,7 +43,7 @@ static void leave(struct subscription *subscription)
 }
 
 enum status door_open(struct hub *hub, struct client *client, const struct target *target,
-                      unsigned form)
+                      const struct in6_addr *address, unsigned form)
 {
     memset(client, 0, sizeof *client);
     client->hub = hub;
@@ -54,7 +55,8 @@ enum status door_open(struct hub *hub, struct client *client, const struct targe
     client->opened_ms = hub->now_ms;
     client_rate_start(client);
     client_set_state(client, CLIENT_OPEN);
-    if (hub->conf->log.audit && target->user)
+    client->address = *address;
+    if (target->user)
         client->user = strdup(target->user);
     struct brought brought = {0};
     if (client->follows)
@@ -121,8 +123,11 @@ void door_gone(struct client *client, unsigned code, const char *reason)
 {
     if (client->state == CLIENT_GONE)
         return; /* the hub is gone, or it never came in */
+    char address[INET6_ADDRSTRLEN];
+    address_print(&client->address, address);
     log_info("client_closed", LOG_STR("session", client->own.session->id),
-             LOG_STR("user", client->user), LOG_U64("code", code), LOG_STR("reason", reason),
+             LOG_STR("user", client->user), LOG_STR("address", address), LOG_U64("code", code),
+             LOG_STR("reason", reason),
              LOG_U64("duration_ms", client->hub->now_ms - client->opened_ms),
              LOG_U64("received", client->received), LOG_U64("sent", client->sent));
     client_set_state(client, CLIENT_GONE);

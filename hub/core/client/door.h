@@ -11,10 +11,10 @@
  * A handshake is complete: the client joins its session (made on demand). target is only read;
  * client's memory is the door's and stays in place until door_gone. form: the id of one that the
  * door has registered (form_add). STATUS_LIMIT: no more sessions or memory: the door closes with
- * 1013.
+ * 1013. address: where it comes from, as far as that is believed; IPv4 mapped.
  */
 MUST_USE enum status door_open(struct hub *hub, struct client *client, const struct target *target,
-                               unsigned form);
+                               const struct in6_addr *address, unsigned form);
 /* One whole message, already checked (size, UTF-8, inflated). */
 void door_message(struct client *client, enum opcode opcode, const void *payload, size_t len);
 /* The socket took all that was buffered. */
