@@ -254,7 +254,7 @@ static enum status take_token(struct request *request, const struct query_item *
     return status == STATUS_INVALID ? STATUS_OK : status;
 }
 
-static enum status protocol_client(struct request *request, const struct query_item *item)
+static enum status take_resume(struct request *request, const struct query_item *item)
 {
     if (request->target.resume != NULL)
         return STATUS_OK;
@@ -287,7 +287,7 @@ static enum status take_item(struct request *request, const struct query_item *i
     if (options->take_token && strcmp(item->name, "token") == 0)
         return take_token(request, item);
     if (options->protocol_client && strcmp(item->name, "resume") == 0)
-        return protocol_client(request, item);
+        return take_resume(request, item);
     if (options->protocol_client && strcmp(item->name, "rate") == 0)
         return take_rate(request, item);
     switch (query_vin(item)) {
