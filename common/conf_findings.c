@@ -89,7 +89,31 @@ void conf_warning(struct conf_loader *loader, struct conf_where where, const cha
     va_end(args);
 }
 
-char *conf_hide_credentials(const char *text)
+static bool is_placeholder(const char *text, size_t len)
+{
+    return len > 2 && text[0] == '{' && memchr(text, '}', len) == text + len - 1;
+}
+
+char *conf_hide_query(const char *text)
+{
+    char *shown = NULL;
+    size_t size = 0;
+    FILE *out = must(open_memstream(&shown, &size));
+    size_t len = strcspn(text, "?");
+    fprintf(out, "%.*s", (int)len, text);
+    for (const char *item = text + len; *item != '\0'; item += len) {
+        len = 1 + strcspn(item + 1, "&"); /* with its '?' or '&' */
+        const char *equals = memchr(item, '=', len);
+        size_t name_len = equals ? (size_t)(equals + 1 - item) : len;
+        bool hide = name_len < len && !is_placeholder(item + name_len, len - name_len);
+        fprintf(out, "%.*s%s", (int)(hide ? name_len : len), item, hide ? "***" : "");
+    }
+    if (fclose(out) != 0)
+        abort();
+    return shown;
+}
+
+static char *hide_user(const char *text)
 {
     const char *at = strrchr(text, '@');
     const char *from = strstr(text, "://");
@@ -99,6 +123,13 @@ char *conf_hide_credentials(const char *text)
                          : asprintf(&shown, "%.*s***%s", (int)(from - text), text, at);
     if (len < 0)
         abort();
+    return shown;
+}
+
+char *conf_hide_credentials(const char *text)
+{
+    char *without_user = hide_user(text), *shown = conf_hide_query(without_user);
+    free(without_user);
     return shown;
 }
 

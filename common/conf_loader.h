@@ -53,8 +53,10 @@ void conf_assign_pair(struct conf_loader *loader, struct conf_where where,
 /* A mistake about one value: what the row allows, and what was there (unless secret). */
 void conf_refuse_value(struct conf_loader *loader, struct conf_where where,
                        const struct conf_row *row, const char *key, const char *got);
-/* The text with the credentials of a URL in it, all in front of the last '@', as "***". The caller
- * frees. */
+/* The text with "***" in place of the values of its query, which may be credentials; a value that
+ * is a placeholder ("{vin}") stays. The caller frees. */
+char *conf_hide_query(const char *text);
+/* The same, also in place of the credentials of a URL in it: all in front of the last '@'. */
 char *conf_hide_credentials(const char *text);
 /* A mistake: there is no such key. Says which of the rows' parts below prefix ("history.") are
  * allowed instead, and which is the nearest to name ("sise"). conf_unknown_key.c. */

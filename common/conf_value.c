@@ -10,6 +10,8 @@
 #include <string.h>
 #include <yaml.h>
 
+#include "common/conf_loader.h"
+#include "common/conf_syntax.h"
 #include "common/redis_url.h"
 #include "common/text.h"
 
@@ -337,10 +339,15 @@ void conf_print_quoted(const char *text, FILE *out)
     fputc('"', out);
 }
 
-/* Of the Redis URL only the password is secret; it is of use to see the rest. */
+/* Of URLs it is of use to see the rest: of Redis' only the password is secret, of an upstream's the
+ * values of the query. */
 static void print_text(const struct conf_row *row, const char *text, bool reveal, FILE *out)
 {
-    if (reveal || !(row->flags & CONF_SECRET) || *text == '\0') {
+    if (!reveal && row->check == conf_is_upstream) {
+        char *shown = conf_hide_query(text);
+        conf_print_quoted(shown, out);
+        free(shown);
+    } else if (reveal || !(row->flags & CONF_SECRET) || *text == '\0') {
         conf_print_quoted(text, out);
     } else if (strcmp(row->key, "redis.url") == 0) {
         char *redacted = redis_url_redact(text);

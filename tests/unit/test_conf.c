@@ -727,6 +727,59 @@ static void what_is_printed_reads_back_to_the_same_but_for_secrets(void **state)
     conf_unref(conf);
 }
 
+static void values_of_an_upstream_query_are_not_shown(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *upstream, *shown;
+    } cases[] = {
+        {"ws://h/x?token=hush", "ws://h/x?token=***"},
+        {"ws://h/x?vin={vin}&k=hush&who={user}", "ws://h/x?vin={vin}&k=***&who={user}"},
+        {"ws://h/x?k=hush{vin}", "ws://h/x?k=***"},
+        {"ws://h/x?k={vin}hush", "ws://h/x?k=***"},
+        {"ws://h/x?k={vin}hush{user}", "ws://h/x?k=***"},
+        {"ws://h/x?a=&hush=hush=hush", "ws://h/x?a=&hush=***"},
+        {"ws://h/x{query}", "ws://h/x{query}"},
+        {"ws://h/x?flag&{key}", "ws://h/x?flag&{key}"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        char text[256], wanted[256];
+        snprintf(text, sizeof(text), "services: [{name: a, upstream: \"%s\"}]\n",
+                 cases[i].upstream);
+        struct conf *conf = load_good(text, NULL);
+        char *printed = conf_print(conf);
+        snprintf(wanted, sizeof(wanted), "    upstream: \"%s\"\n", cases[i].shown);
+        assert_non_null(strstr(printed, wanted));
+        conf_unref(load_good(printed, NULL));
+        free(printed);
+        conf_unref(conf);
+    }
+}
+
+static void a_changed_credential_in_an_upstream_is_named_but_not_shown(void **state)
+{
+    (void)state;
+    struct conf *before = load_good("services: [{name: a, upstream: \"ws://h/x?k=hush1\"}]\n",
+                                    NULL);
+    struct conf *after = load_good("services: [{name: a, upstream: \"ws://h/x?k=hush2\"}]\n", NULL);
+    conf_diff(before, after, &findings);
+    assert_int_equal(findings.len, 1);
+    assert_finding("services.a.upstream: changed");
+    conf_findings_fini(&findings);
+    conf_unref(before);
+    conf_unref(after);
+    static const char *const refused[] = {"h:99999/x?k=hush", "ws://h/{no}?k=hush",
+                                          "http://h/x?k=hush", "ws://h?k=hush", "ws://h/?k=hush#a"};
+    for (size_t i = 0; i < sizeof(refused) / sizeof(*refused); i++) {
+        char text[256];
+        struct conf *conf = NULL;
+        snprintf(text, sizeof(text), "services: [{name: a, upstream: \"%s\"}]\n", refused[i]);
+        assert_int_not_equal(load(text, NULL, &conf), STATUS_OK);
+        assert_false(has_finding("hush"));
+        conf_findings_fini(&findings);
+    }
+}
+
 static void texts_of_any_kind_survive_printing(void **state)
 {
     (void)state;
@@ -1016,6 +1069,8 @@ int main(void)
         CASE(certificate_and_key_belong_together),
         CASE(what_the_redis_url_has_no_use_for_is_a_warning),
         CASE(what_is_printed_reads_back_to_the_same_but_for_secrets),
+        CASE(values_of_an_upstream_query_are_not_shown),
+        CASE(a_changed_credential_in_an_upstream_is_named_but_not_shown),
         CASE(texts_of_any_kind_survive_printing),
         CASE(a_reload_says_what_changed_and_what_needs_a_restart),
         CASE(what_needs_a_restart_stays_as_it_is_in_force),
