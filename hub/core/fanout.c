@@ -5,55 +5,12 @@
 #include <string.h>
 
 #include "common/metrics.h"
-#include "core/assertion.h"
 #include "core/client/client.h"
 #include "core/client/queue.h"
-#include "core/history.h"
-#include "core/lease.h"
-#include "core/ownership.h"
 #include "core/pubs.h"
-#include "core/session.h"
 #include "core/tail.h"
 
-#define PUBLISH_COUNT 500        /* publications in one call of the script */
-#define PUBLISH_BYTES (8u << 20) /* payload in one call, but for a single larger one */
-/* Kept for another try; beyond it the oldest are lost to other nodes, and counted */
-#define UNCONFIRMED_COUNT 10000
-#define UNCONFIRMED_BYTES (16u << 20)
-
-static bool wants_bus(const struct session *session)
-{
-    return session->members_len || session->service->history.size ||
-           (session->hub->bus->shared && session->hub->now_ms < session->publish_until_ms);
-}
-
-void fanout_place(struct session *session, struct publication *publication)
-{
-    struct hub *hub = session->hub;
-    publication->at = (struct position){session->epoch, ++session->placed};
-    publication->time_ms = hub->setup.unix_ms(hub->setup.clock_ctx);
-    ring_add(session, publication);
-    if (wants_bus(session))
-        pubs_add(&session->to_bus, publication);
-    history_receive(session, publication);
-    hub_mark_dirty(session);
-    publication_unref(publication);
-}
-
-void fanout_lost(struct session *session)
-{
-    struct position next = {session->epoch, session->at.offset + 1};
-    session->placed++;
-    if (session->recovering || session->at.epoch != session->epoch ||
-        next.offset != session->placed)
-        return; /* the next publication shows the hole, as it does on other nodes */
-    struct publication *note = gap_note_new(next.epoch, next.offset, next.offset);
-    pubs_add(&session->batch, note);
-    publication_unref(note);
-    session->at = next;
-    hub_mark_dirty(session);
-}
-
+/* All of a batch in one form, in one piece. */
 struct piece {
     unsigned form;
     const uint8_t *bytes; /* NULL: out of memory */
@@ -184,7 +141,7 @@ static void observe(const struct session *session, const struct pubs *batch)
     const struct hub *hub = session->hub;
     uint64_t now_us = hub->setup.now_us ? hub->setup.now_us(hub->setup.clock_ctx) : 0;
     for (size_t i = 0; i < batch->len; i++) {
-        metric_observe(HISTOGRAM_FANOUT, session->clients_len);
+        metric_observe(HISTOGRAM_FANOUT, session->facts.clients);
         if (now_us && batch->items[i]->received_us)
             metric_observe(HISTOGRAM_PUSH_LATENCY, now_us - batch->items[i]->received_us);
     }
@@ -225,7 +182,7 @@ static void runners_step(struct runners *runners)
     }
 }
 
-static void flush_clients(struct session *session)
+void fanout_deliver(struct session *session)
 {
     struct hub *hub = session->hub;
     struct pubs batch = session->batch;
@@ -243,7 +200,7 @@ static void flush_clients(struct session *session)
     DL_FOREACH_SAFE (session->subscriptions, subscription, next) {
         runners_step(&runners);
         /* A node that was paused in the middle of this must not go on (contract section 9). */
-        if (owned && !hub_may_write(hub)) {
+        if (owned && !node_may_write(hub)) {
             metric_drop(DROP_FENCED, batch.len);
             announce_loss(subscription, &batch);
             continue;
@@ -251,9 +208,10 @@ static void flush_clients(struct session *session)
         deliver(session, subscription, &batch, &pieces);
         written += batch.len;
     }
-    session->messages_out += written;
+    session->facts.messages_out += written;
+    hub->counts.messages_out += written;
     metric_add(METRIC_MESSAGES_OUT, written);
-    metric_service_add(session->metrics, SERVICE_MESSAGES_OUT, (int64_t)written);
+    metric_service_add(session->facts.metrics, SERVICE_MESSAGES_OUT, (int64_t)written);
     observe(session, &batch);
     pieces_free(&pieces);
     pubs_clear(&batch);
@@ -261,140 +219,4 @@ static void flush_clients(struct session *session)
         pubs_fini(&batch);
     else
         session->batch = batch; /* its small array serves the next turn */
-}
-
-static void forget_oldest_unconfirmed(struct session *session)
-{
-    size_t bytes = 0;
-    for (size_t i = 0; i < session->unconfirmed.len; i++)
-        bytes += session->unconfirmed.items[i]->len;
-    size_t n = 0;
-    while (session->unconfirmed.len - n > UNCONFIRMED_COUNT ||
-           (bytes > UNCONFIRMED_BYTES && session->unconfirmed.len - n > 1))
-        bytes -= session->unconfirmed.items[n++]->len;
-    if (n) {
-        metric_drop(DROP_GAP, n);
-        pubs_shift(&session->unconfirmed, n);
-    }
-}
-
-/* One script call for each run of publications within the bounds; the tag is the last offset of the
- * run. */
-static void publish(struct session *session, struct publication *const *items, size_t len,
-                    bool announce)
-{
-    struct hub *hub = session->hub;
-    const struct service *service = session->service;
-    for (size_t from = 0; from < len;) {
-        size_t n = 0, bytes = 0;
-        while (from + n < len && n < PUBLISH_COUNT &&
-               (!n || bytes + items[from + n]->len <= PUBLISH_BYTES) &&
-               items[from + n]->at.epoch == items[from]->at.epoch)
-            bytes += items[from + n++]->len;
-        hub->bus->ops->publish(hub->bus, session->id, announce ? items[from + n - 1]->at.offset : 0,
-                               items[from]->at.epoch, items + from, n, service->history.size,
-                               service->history.ttl_ms, announce);
-        metric_add(METRIC_BUS_PUBLISHED, n);
-        from += n;
-    }
-}
-
-static void flush_bus(struct session *session)
-{
-    struct hub *hub = session->hub;
-    if (!session->to_bus.len)
-        return;
-    if (!hub_may_write(hub)) {
-        metric_drop(DROP_FENCED, session->to_bus.len);
-        pubs_clear(&session->to_bus);
-        return;
-    }
-    for (size_t i = 0; i < session->to_bus.len; i++)
-        pubs_add(&session->unconfirmed, session->to_bus.items[i]);
-    /* After a reconnect what is not confirmed goes first, in one go with this:
-     * fanout_publish_again, once the record is asserted. */
-    if (hub->bus_connected && !assertion_pending(session))
-        publish(session, session->to_bus.items, session->to_bus.len, true);
-    else
-        forget_oldest_unconfirmed(session);
-    pubs_clear(&session->to_bus);
-}
-
-bool fanout_flush_far(struct session *session)
-{
-    if (!session->members_len || !session->to_bus.len)
-        return false;
-    flush_bus(session);
-    return true;
-}
-
-void fanout_flush(struct session *session)
-{
-    if (session->batch.len)
-        flush_clients(session);
-    flush_bus(session);
-    if (session->waiting)
-        subscription_session_moved(session);
-}
-
-/* What was to go out in an epoch that is over can't any more. */
-static void drop_of_old_epochs(struct session *session)
-{
-    struct pubs *unconfirmed = &session->unconfirmed;
-    size_t n = 0;
-    while (n < unconfirmed->len && unconfirmed->items[n]->at.epoch < session->epoch)
-        n++;
-    if (n) {
-        metric_drop(DROP_STALE_EPOCH, n);
-        pubs_shift(unconfirmed, n);
-    }
-}
-
-void fanout_publish_again(struct session *session)
-{
-    drop_of_old_epochs(session);
-    if (session->unconfirmed.len)
-        publish(session, session->unconfirmed.items, session->unconfirmed.len, true);
-}
-
-void fanout_append_ring(struct session *session, uint64_t younger_ms)
-{
-    uint64_t unix_ms = session->hub->setup.unix_ms(session->hub->setup.clock_ctx);
-    for (uint32_t i = 0; i < session->ring.len; i++) {
-        struct publication *publication = ring_at(&session->ring, i);
-        /* What is not confirmed is published again: it must not be in the history without having
-         * been announced. */
-        if (session->unconfirmed.len &&
-            position_compare(publication->at, session->unconfirmed.items[0]->at) >= 0)
-            break;
-        if (session->to_bus.len &&
-            position_compare(publication->at, session->to_bus.items[0]->at) >= 0)
-            break;
-        if (unix_ms - publication->time_ms <= younger_ms)
-            publish(session, &publication, 1, false);
-    }
-}
-
-void fanout_on_published(struct session *session, uint64_t tag, enum status status)
-{
-    struct pubs *unconfirmed = &session->unconfirmed;
-    if (!tag)
-        return;
-    if (status == STATUS_IO) {
-        /* Sent again once the record is asserted: after the reconnect, or a while */
-        assertion_doubt(session);
-        return;
-    }
-    if (status == STATUS_REFUSED) {
-        if (unconfirmed->len)
-            assertion_on_refusal(
-                session); /* it waits: the assertion says whether it goes out again */
-        return;
-    }
-    if (status == STATUS_NO_MEMORY)
-        metric_add(METRIC_HISTORY_REFUSED, 1);
-    size_t n = 0;
-    while (n < unconfirmed->len && unconfirmed->items[n]->at.offset <= tag)
-        n++;
-    pubs_shift(unconfirmed, n);
 }

@@ -3,7 +3,7 @@
 #include <assert.h>
 
 #include "core/pubs.h"
-#include "core/state.h"
+#include "core/session/state.h"
 
 unsigned form_add(struct hub *hub, const struct form *form, void *ctx)
 {

@@ -4,9 +4,10 @@
 #include <string.h>
 
 #include "common/metrics.h"
-#include "core/fanout.h"
-#include "core/membership.h"
-#include "core/session.h"
+#include "core/client/subscription.h"
+#include "core/session/backlog.h"
+#include "core/session/ownership.h"
+#include "core/session/session.h"
 
 #define ANSWER_MS 5000 /* contract section 10: 504 after 5 s */
 
@@ -85,8 +86,8 @@ static void on_record(void *ctx, enum status status, const struct bus_row *rows,
 static void ask_owner(struct publish_request *request, const struct session *session)
 {
     struct hub *hub = request->hub;
-    if (session && session->owner && session->state == SESSION_MEMBER) {
-        tell_publish(request, session->owner->id);
+    if (session && ownership_owner(session) && session->state == SESSION_MEMBER) {
+        tell_publish(request, ownership_owner(session));
         return;
     }
     struct publish_request *key = calloc(1, sizeof *key);
@@ -106,10 +107,9 @@ void hub_publish(struct hub *hub, const char *session_id, enum opcode opcode, co
         done(ctx, 503, (struct position){0, 0});
         return;
     }
-    if (session && session->state == SESSION_OWNER && hub_may_write(hub) &&
-        session->state == SESSION_OWNER) {
-        fanout_place(session, publication);
-        done(ctx, 200, (struct position){session->epoch, session->placed});
+    if (session && session_may_place(session)) {
+        session_place(session, publication);
+        done(ctx, 200, (struct position){session->epoch, backlog_placed(session)});
         return;
     }
     if (!hub->bus->shared && !session) {
@@ -138,21 +138,20 @@ void operators_on_publish(struct hub *hub, struct session *session, const struct
                               .session = envelope->session,
                               .number = envelope->number,
                               .status = 503};
-    bool owner = session && session->state == SESSION_OWNER && hub_may_write(hub) &&
-                 session->state == SESSION_OWNER;
+    bool owner = session && session_may_place(session);
     if (owner && envelope->items_len == 1) {
         const struct envelope_item *item = &envelope->items[0];
         struct publication *publication = publication_copy(
             item->opcode == OPCODE_BINARY ? OPCODE_BINARY : OPCODE_TEXT, item->bytes.at,
             item->bytes.len);
         if (publication) {
-            fanout_place(session, publication);
+            session_place(session, publication);
             answer.status = 200;
             answer.epoch = session->epoch;
-            answer.offset = session->placed;
+            answer.offset = backlog_placed(session);
         }
     }
-    membership_tell(hub, envelope->node, &answer);
+    node_tell(hub, envelope->node, &answer);
 }
 
 void operators_on_published(struct hub *hub, const struct envelope *envelope)

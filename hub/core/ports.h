@@ -38,6 +38,9 @@ enum close_code {
     CLOSE_TAKEN_OVER = 4007,
 };
 
+/* Values travel in STATUS envelopes. */
+enum upstream_status { UPSTREAM_DOWN, UPSTREAM_CONNECTING, UPSTREAM_CONNECTED };
+
 /* How an upstream connection (or the try of one) ended. */
 enum upstream_end_kind {
     UPSTREAM_END_NO_TCP,  /* name not resolved, refused, no route, or the time for TCP ran out */

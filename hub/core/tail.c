@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "core/pubs.h"
-#include "core/session.h"
+#include "core/session/session.h"
 
 #define KEPT_MAX 500 /* read of the history at most */
 #define HELD_MAX 500 /* held while it is read; an observer does without the rest */
@@ -93,7 +93,7 @@ bool tail_on_history(struct hub *hub, uint64_t tag, struct publication *const *p
     return true;
 }
 
-bool tail_wants(const struct hub *hub, const char *session_id)
+static bool tail_wants(const struct hub *hub, const char *session_id)
 {
     const struct hub_tail *tail;
     DL_FOREACH (hub->tails, tail) {
@@ -131,4 +131,11 @@ void hub_tail_close(struct hub_tail *tail)
     pubs_fini(&tail->held);
     free(tail->session);
     free(tail);
+}
+
+void tail_session_ended(struct session *session)
+{
+    struct hub *hub = session->hub;
+    if (!tail_wants(hub, session->id))
+        hub->bus->ops->unsubscribe(hub->bus, session->id);
 }

@@ -9,8 +9,28 @@
 #ifndef VINHUB_CORE_TAIL_H
 #define VINHUB_CORE_TAIL_H
 
-#include "common/envelope.h"
-#include "core/state.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/publication.h"
+
+struct envelope;
+struct hub;
+struct pubs;
+struct session;
+
+/*
+ * Follows the publications of a session without being its client (above: what of them):
+ * fn runs for each, in order, from within a later turn's events or its end, and may not call back
+ * into the hub. With an epoch in after, those that are kept of what follows that position come
+ * first. Closed before hub_free.
+ */
+struct hub_tail;
+typedef void hub_tail_fn(void *ctx, const struct publication *publication);
+struct hub_tail *hub_tail_open(struct hub *hub, const char *session_id, struct position after,
+                               hub_tail_fn *fn, void *ctx);
+void hub_tail_close(struct hub_tail *tail);
 
 /* What the clients of the session get in this turn. */
 void tail_batch(struct session *session, const struct pubs *batch);
@@ -19,7 +39,7 @@ void tail_on_push(struct hub *hub, const struct envelope *envelope);
 /* The answer to a reading of history; false where it was not asked for here. */
 bool tail_on_history(struct hub *hub, uint64_t tag, struct publication *const *publications,
                      size_t len);
-/* Whether the push channel is to be heard when the session ends. */
-bool tail_wants(const struct hub *hub, const char *session_id);
+/* A session ends here: its push channel is left, where no observer wants it. */
+void tail_session_ended(struct session *session);
 
 #endif

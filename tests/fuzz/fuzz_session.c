@@ -15,7 +15,7 @@
 
 #include "bus/bus_memory.h"
 #include "common/clock.h"
-#include "core/state.h"
+#include "core/session/state.h"
 #include "ends.h"
 #include "lossy_bus.h"
 
@@ -143,7 +143,7 @@ static struct slice any_session(struct fuzz_input *input)
 static uint64_t any_epoch(struct fuzz_input *input, const struct hub *hub, struct slice id)
 {
     const struct session *session = NULL;
-    HASH_FIND(hh, hub->sessions, id.at, id.len, session);
+    HASH_FIND(hh, hub->sessions->by_id, id.at, id.len, session);
     unsigned how = fuzz_below(input, 8);
     if (session == NULL || how > 5)
         return fuzz_number(input);

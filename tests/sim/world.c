@@ -303,9 +303,12 @@ static void check_upstreams(struct world *world)
                        session_name(i), upstreams_held(world, i));
 }
 
-/* Each part of the core looks after what must hold of it; of the clients one a step, in turn. */
+/* Each part of the core looks after what must hold of it; of nodes and clients one a step, in turn. */
 static void check_parts(const struct world *world)
 {
+    const struct sim_node *node = &world->nodes[world->steps % NODES];
+    if (node->alive && !node->paused)
+        hub_check(node->hub);
     const struct sim_client *client = &world->clients[world->steps % CLIENTS];
     if (!client->open || !client->node->alive)
         return;

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/attempt.h"
+#include "core/session/attempt.h"
 
 static struct attempt attempt;
 

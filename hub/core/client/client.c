@@ -7,8 +7,8 @@
 #include "common/log.h"
 #include "common/metrics.h"
 #include "core/pubs.h"
-#include "core/session.h"
-#include "core/state.h"
+#include "core/session/session.h"
+#include "core/session/state.h"
 
 static const char *const state_names[CLIENT_STATES] = {"gone", "open", "closing"};
 
@@ -223,7 +223,8 @@ static bool is_revoked(const struct subscription *subscription)
 static void revoke_where_fenced(struct client *client)
 {
     const struct queue *queue = client->queue;
-    if (!queue || client->blocked || queue->bytes == queue->own_bytes || hub_may_write(client->hub))
+    if (!queue || client->blocked || queue->bytes == queue->own_bytes ||
+        node_may_write(client->hub))
         return;
     metric_drop(DROP_FENCED, queue_revoke(client->queue, is_revoked, client->follows));
 }

@@ -8,12 +8,12 @@
 #include "common/log.h"
 #include "common/metrics.h"
 #include "common/v1.h"
+#include "core/client/client_ids.h"
+#include "core/client/outgoing.h"
 #include "core/client/protocol.h"
-#include "core/client_ids.h"
-#include "core/commands.h"
-#include "core/fanout.h"
-#include "core/session.h"
-#include "core/state.h"
+#include "core/session/outbox.h"
+#include "core/session/session.h"
+#include "core/session/state.h"
 
 /* The session of a target; what was placed in this turn is of the time before the client and is
  * delivered now. NULL: no memory. */
@@ -21,25 +21,34 @@ static struct session *session_for(struct hub *hub, const struct target *target)
 {
     struct session *session = session_open(hub, target);
     if (session)
-        fanout_flush(session);
-    if (session && session->state == SESSION_ENDED)
-        session = session_open(hub, target); /* fenced by the flush */
+        session_flush(session);
     return session;
 }
 
 static void join(struct subscription *subscription, struct client *client, struct session *session,
                  const struct target *target)
 {
-    *subscription = (struct subscription){.client = client};
-    subscription->request = attempt_come(&session->attempt, target->path, target->query);
-    session_add(session, subscription);
+    *subscription = (struct subscription){.client = client, .session = session};
+    DL_APPEND(session->subscriptions, subscription);
+    subscription->request = session_came(session, target);
+}
+
+/* Without a word to the session, or of it to others. */
+static void forget(struct subscription *subscription)
+{
+    struct session *session = subscription->session;
+    outbox_from_gone(session, subscription);
+    client_pause(subscription, false);
+    subscription_close(subscription);
+    DL_DELETE(session->subscriptions, subscription);
+    subscription->session = NULL;
 }
 
 static void leave(struct subscription *subscription)
 {
-    commands_from_gone(subscription);
-    subscription_close(subscription);
-    session_remove(subscription->session, subscription);
+    struct session *session = subscription->session;
+    forget(subscription);
+    session_left(session, subscription->request);
 }
 
 enum status door_open(struct hub *hub, struct client *client, const struct target *target,
@@ -100,7 +109,7 @@ void door_message(struct client *client, enum opcode opcode, const void *payload
     if (reply)
         send_text(client, reply);
     else if (client_spend(client))
-        commands_add(&client->own, 0, "", opcode, payload, len);
+        outgoing_send(&client->own, 0, opcode, payload, len);
 }
 
 void door_writable(struct client *client)
@@ -137,15 +146,6 @@ void door_gone(struct client *client, unsigned code, const char *reason)
     client_fini(client);
 }
 
-/* The same without a word to the session, or of it to others. */
-static void forget(struct subscription *subscription)
-{
-    commands_from_gone(subscription);
-    subscription_close(subscription);
-    DL_DELETE(subscription->session->subscriptions, subscription);
-    subscription->session = NULL;
-}
-
 static void forget_client(struct client *client)
 {
     struct further *further = client->further;
@@ -165,7 +165,7 @@ static void forget_client(struct client *client)
 void door_forget_all(struct hub *hub)
 {
     struct session *session, *next;
-    HASH_ITER (hh, hub->sessions, session, next)
+    HASH_ITER (hh, hub->sessions->by_id, session, next)
         while (session->subscriptions)
             forget_client(session->subscriptions->client);
 }

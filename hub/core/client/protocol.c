@@ -6,9 +6,10 @@
 #include <string.h>
 
 #include "common/v1.h"
-#include "core/commands.h"
-#include "core/link.h"
-#include "core/state.h"
+#include "core/client/client_ids.h"
+#include "core/client/outgoing.h"
+#include "core/session/link.h"
+#include "core/session/state.h"
 
 static struct v1_head head_of(const struct client *client, const char *session)
 {
@@ -58,7 +59,7 @@ void protocol_welcome(struct subscription *subscription, struct position at, boo
         .client = client->id->text,
         .at = at,
         .resumed = resumed,
-        .upstream = upstream_status_name(session->status),
+        .upstream = upstream_status_name(link_status(session)),
     };
     const struct v1_head head = head_of(client, name_of(subscription));
     const struct form *form = form_get(client->hub, client->form);
@@ -87,8 +88,7 @@ static void on_send(struct client *client, const struct v1_request *request)
     if (!request->id)
         send_error(client, &request->id, "bad_id", "id must be a number from 1 on");
     else
-        commands_add(&client->own, request->id, client->id->text, request->opcode, request->payload,
-                     request->len);
+        outgoing_send(&client->own, request->id, request->opcode, request->payload, request->len);
 }
 
 void protocol_message(struct client *client, enum opcode opcode, const void *payload, size_t len)
@@ -126,8 +126,8 @@ static struct wire *status_for(const struct subscription *subscription)
     const struct session *session = subscription->session;
     const struct v1_head head = head_of(client, name_of(subscription));
     return form_get(client->hub, client->form)
-        ->status(ctx_of(client), &head, upstream_status_name(session->status),
-                 session->reason[0] ? session->reason : NULL);
+        ->status(ctx_of(client), &head, upstream_status_name(link_status(session)),
+                 *link_reason(session) ? link_reason(session) : NULL);
 }
 
 void protocol_status(struct session *session)

@@ -7,9 +7,10 @@
 #include "common/metrics.h"
 #include "core/client/client.h"
 #include "core/client/protocol.h"
-#include "core/history.h"
 #include "core/pubs.h"
-#include "core/state.h"
+#include "core/session/backlog.h"
+#include "core/session/session.h"
+#include "core/session/stream.h"
 
 #define POSITION_WAIT_MS 1000 /* contract section 6: not known within 1 s */
 /* A token ahead of this node's position waits so long for it to catch up */
@@ -112,7 +113,7 @@ static struct position live_after(const struct subscription *subscription)
     const struct pubs *next = subscription->catch_up->held.len ? &subscription->catch_up->held
                                                                : &session->batch;
     if (!next->len)
-        return session->at;
+        return stream_at(session);
     struct position first = next->items[0]->at;
     return (struct position){first.epoch, first.offset - 1};
 }
@@ -151,7 +152,7 @@ static void drop_catch_up(struct subscription *subscription)
     if (!catch_up)
         return;
     if (waits_for_position(subscription))
-        DL_DELETE(subscription->session->waiting, catch_up);
+        DL_DELETE(subscription->session->newcomers.waiting, catch_up);
     if (catch_up->tag)
         HASH_DEL(hub->readings, catch_up);
     timer_stop(&hub->timers, &catch_up->timer);
@@ -203,7 +204,7 @@ static void read_history(struct subscription *subscription)
     struct hub *hub = subscription->client->hub;
     struct session *session = subscription->session;
     catch_up->tag = hub_tag(hub);
-    catch_up->read_epoch = session->at.epoch;
+    catch_up->read_epoch = stream_at(session).epoch;
     catch_up->held_cut = false;
     HASH_ADD(hh, hub->readings, tag, sizeof catch_up->tag, catch_up);
     hub->bus->ops->history(hub->bus, session->id, catch_up->tag, catch_up->at, READ_LIMIT);
@@ -230,12 +231,12 @@ static void catch_up_from(struct subscription *subscription)
 {
     struct session *session = subscription->session;
     const struct catch_up *catch_up = subscription->catch_up;
-    if (catch_up->replay ? session->ring.len >= catch_up->replay
-                         : ring_covers(session, catch_up->at)) {
-        struct position oldest = session->ring.len ? ring_at(&session->ring, 0)->at
+    if (catch_up->replay ? ring_len(session) >= catch_up->replay
+                         : session_ring_covers(session, catch_up->at)) {
+        struct position oldest = ring_len(session) ? ring_at(session, 0)->at
                                                    : (struct position){0, 0};
-        for (uint32_t i = 0; i < session->ring.len; i++)
-            take_past(subscription, oldest, ring_at(&session->ring, i));
+        for (uint32_t i = 0; i < ring_len(session); i++)
+            take_past(subscription, oldest, ring_at(session, i));
         caught_up(subscription, oldest);
     } else if (!session->service->history.size) {
         caught_up(subscription, (struct position){0, 0});
@@ -273,7 +274,7 @@ bool subscription_on_history(struct hub *hub, uint64_t tag, enum status status,
     for (size_t i = 0; status == STATUS_OK && i < len; i++)
         take_past(subscription, oldest, publications[i]);
     bool on = more && position_compare(before, catch_up->at) < 0,
-         ended = subscription->session->at.epoch != catch_up->read_epoch;
+         ended = stream_at(subscription->session).epoch != catch_up->read_epoch;
     /* Of an epoch that has ended since it may not have the end */
     bool cut = catch_up->held_cut && ++catch_up->tries < READ_TRIES;
     if (status == STATUS_OK && (on || ended || cut))
@@ -289,8 +290,8 @@ bool subscription_on_history(struct hub *hub, uint64_t tag, enum status status,
  * given out may not. */
 static bool token_known(const struct session *session, struct position token)
 {
-    return session->positioned && token.epoch >= EPOCH_FLOOR &&
-           position_compare(token, session->at) <= 0;
+    return stream_is_known(session) && token.epoch >= EPOCH_FLOOR &&
+           position_compare(token, stream_at(session)) <= 0;
 }
 
 /* The position is known (or final: will not be): WELCOME, then what was missed, then live. */
@@ -300,18 +301,18 @@ static void begin(struct subscription *subscription)
     struct catch_up *catch_up = subscription->catch_up;
     bool welcomed = subscription->state == SUBSCRIPTION_WELCOMED;
     bool resumed = catch_up->has_token && (welcomed || token_known(session, catch_up->at));
-    bool past = resumed || (catch_up->replay && session->positioned);
+    bool past = resumed || (catch_up->replay && stream_is_known(session));
     timer_stop(&session->hub->timers, &catch_up->timer);
     if (resumed)
         skip_held(catch_up, catch_up->at);
-    struct position at = resumed               ? catch_up->at
-                         : session->positioned ? live_after(subscription)
-                                               : (struct position){0, 0};
+    struct position at = resumed                    ? catch_up->at
+                         : stream_is_known(session) ? live_after(subscription)
+                                                    : (struct position){0, 0};
     if (!welcomed && subscription->client->follows)
         protocol_welcome(subscription, at, resumed);
     if (!client_takes(subscription->client))
         return;
-    DL_DELETE(session->waiting, catch_up);
+    DL_DELETE(session->newcomers.waiting, catch_up);
     set_state(subscription, SUBSCRIPTION_READING);
     metric_add(METRIC_RESUMES, resumed);
     if (past)
@@ -329,7 +330,7 @@ static bool welcome_at_token(struct subscription *subscription)
 {
     const struct catch_up *catch_up = subscription->catch_up;
     if (subscription->state == SUBSCRIPTION_WELCOMED || !catch_up->has_token ||
-        subscription->session->positioned || catch_up->at.epoch < EPOCH_FLOOR ||
+        stream_is_known(subscription->session) || catch_up->at.epoch < EPOCH_FLOOR ||
         catch_up->at.epoch > unix_ms(subscription->client->hub) + EPOCH_SKEW_MS)
         return false;
     set_state(subscription, SUBSCRIPTION_WELCOMED);
@@ -339,16 +340,16 @@ static bool welcome_at_token(struct subscription *subscription)
 
 static bool is_ready(const struct session *session, const struct catch_up *catch_up)
 {
-    return session->positioned && !session->recovering &&
-           (!catch_up->has_token || position_compare(catch_up->at, session->at) <= 0);
+    return stream_is_known(session) && !stream_is_recovering(session) &&
+           (!catch_up->has_token || position_compare(catch_up->at, stream_at(session)) <= 0);
 }
 
 /* The session stands before where the client was welcomed: after a fail-over that lost writes,
  * until the next owner begins. */
 static bool still_behind(const struct session *session, struct catch_up *catch_up)
 {
-    return !session->positioned || (position_compare(session->at, catch_up->at) < 0 &&
-                                    ++catch_up->waits < TOKEN_AHEAD_TIMES);
+    return !stream_is_known(session) || (position_compare(stream_at(session), catch_up->at) < 0 &&
+                                         ++catch_up->waits < TOKEN_AHEAD_TIMES);
 }
 
 /* Its time to wait has passed. */
@@ -369,7 +370,7 @@ void subscription_session_moved(struct session *session)
     struct catch_up *catch_up, *next;
     if (session->batch.len)
         return;
-    DL_FOREACH_SAFE (session->waiting, catch_up, next) {
+    DL_FOREACH_SAFE (session->newcomers.waiting, catch_up, next) {
         struct subscription *subscription = catch_up->subscription;
         if (!client_takes(subscription->client))
             continue;
@@ -392,7 +393,7 @@ static void on_catch_up_timer(struct timer *timer, uint64_t now_ms)
         return;
     }
     catch_up->overdue = true;
-    hub_mark_dirty(subscription->session); /* once what came in this turn is delivered */
+    session_mark_dirty(subscription->session); /* once what came in this turn is delivered */
 }
 
 /* --- coming and going --- */
@@ -416,9 +417,9 @@ void subscription_open(struct subscription *subscription, const struct target *t
     catch_up->at = at;
     subscription->catch_up = catch_up;
     set_state(subscription, SUBSCRIPTION_WAITING);
-    DL_APPEND(session->waiting, catch_up);
+    DL_APPEND(session->newcomers.waiting, catch_up);
     look_after(catch_up, POSITION_WAIT_MS);
-    hub_mark_dirty(session); /* looks at the end of the turn */
+    session_mark_dirty(session); /* looks at the end of the turn */
 }
 
 void subscription_close(struct subscription *subscription)

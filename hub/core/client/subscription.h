@@ -42,10 +42,9 @@ struct subscription {
     struct client *client;
     struct session *session;
     struct catch_up *catch_up; /* NULL: it is LIVE, or NONE */
-    uint32_t pending;          /* its messages that wait for the upstream */
     uint8_t state;             /* enum subscription_state: one setter, in subscription.c */
     bool paused;               /* the session wants its client not to be read from */
-    uint16_t request;          /* handle of its URL in the session's attempt; attempt.h */
+    uint16_t request;          /* handle of its URL in the session's link */
 };
 
 /*

@@ -1,0 +1,53 @@
+#include "core/client/audience.h"
+
+#include "core/client/client.h"
+#include "core/client/client_ids.h"
+#include "core/client/protocol.h"
+#include "core/client/subscription.h"
+#include "core/fanout.h"
+
+static void on_refused(struct subscription *subscription)
+{
+    client_close(subscription->client, CLOSE_QUEUE_FULL, "upstream queue full");
+}
+
+static void on_paused(struct subscription *subscription)
+{
+    if (client_takes(subscription->client))
+        client_pause(subscription, true);
+}
+
+static void on_resumed(struct session *session)
+{
+    struct subscription *subscription;
+    DL_FOREACH (session->subscriptions, subscription)
+        if (subscription->paused && client_takes(subscription->client))
+            client_pause(subscription, false);
+}
+
+static uint64_t end_some(struct session *session, uint64_t n, unsigned code, const char *reason)
+{
+    struct subscription *subscription, *next;
+    uint64_t ended = 0;
+    DL_FOREACH_SAFE (session->subscriptions, subscription, next) {
+        if (ended == n)
+            break;
+        if (!client_takes(subscription->client))
+            continue;
+        ended++;
+        subscription_end(subscription, code, reason);
+    }
+    return ended;
+}
+
+const struct audience_events audience_events = {
+    .deliver = fanout_deliver,
+    .moved = subscription_session_moved,
+    .joined = client_ids_on_joined,
+    .status = protocol_status,
+    .refused = on_refused,
+    .acked = protocol_ack,
+    .paused = on_paused,
+    .resumed = on_resumed,
+    .end_some = end_some,
+};

@@ -1,0 +1,278 @@
+#include "core/client/client_ids.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "core/client/client.h"
+#include "core/session/course.h"
+#include "core/session/membership.h"
+#include "core/session/outbox.h"
+#include "core/session/ownership.h"
+#include "core/session/roster.h"
+
+#define TABLE_MIN     64u /* lists; grows with the clients, so that each list stays short */
+#define TAKE_ID_TRIES 5
+#define ITEMS_MAX     1000u /* ids in one message */
+
+/* A client came with an id, and the owner has not said so yet. */
+struct id_claim {
+    struct id_claim *prev, *next;
+    uint64_t number; /* of hub->numbers; 0: to be told */
+    unsigned tries;
+    char id[V1_CLIENT_MAX + 1];
+};
+
+/* The table of all clients of this node by session and id: lists, doubled as it fills. */
+struct client_id_table {
+    struct client_id **lists; /* lists_len of them, a power of two */
+    size_t lists_len, len;
+    uint64_t seed; /* so that nobody can choose ids that fall into one list */
+};
+
+static size_t list_of(const struct hub *hub, const struct session *session, const char *id)
+{
+    uint64_t hash = hub->client_ids->seed ^ (uintptr_t)session;
+    for (; *id; id++)
+        hash = (hash ^ (uint8_t)*id) * 0x100000001b3u;
+    hash ^= hash >> 32;
+    return (size_t)hash & (hub->client_ids->lists_len - 1);
+}
+
+static struct client_id *find(const struct session *session, const char *id)
+{
+    const struct hub *hub = session->hub;
+    if (!hub->client_ids)
+        return NULL;
+    struct client_id *at = hub->client_ids->lists[list_of(hub, session, id)];
+    while (at && (at->client->own.session != session || strcmp(at->text, id) != 0))
+        at = at->next;
+    return at;
+}
+
+static void put(struct hub *hub, struct client_id *id)
+{
+    struct client_id **list =
+        &hub->client_ids->lists[list_of(hub, id->client->own.session, id->text)];
+    id->next = *list;
+    *list = id;
+}
+
+static void grow(struct hub *hub)
+{
+    if (!hub->client_ids)
+        hub->client_ids = calloc(1, sizeof(*hub->client_ids));
+    struct client_id_table *table = hub->client_ids;
+    if (!table)
+        abort();
+    struct client_id_table before = *table;
+    if (!table->seed)
+        table->seed = rng_next(&hub->rng) | 1;
+    table->lists_len = before.lists_len ? before.lists_len * 2 : TABLE_MIN;
+    table->lists = calloc(table->lists_len, sizeof(*table->lists));
+    if (!table->lists)
+        abort(); /* eight bytes a client */
+    for (size_t i = 0; i < before.lists_len; i++) {
+        for (struct client_id *id = before.lists[i], *next; id; id = next) {
+            next = id->next;
+            put(hub, id);
+        }
+    }
+    free(before.lists);
+}
+
+static void take_out(struct hub *hub, struct client_id *id)
+{
+    struct client_id **at =
+        &hub->client_ids->lists[list_of(hub, id->client->own.session, id->text)];
+    while (*at != id)
+        at = &(*at)->next;
+    *at = id->next;
+    hub->client_ids->len--;
+    id->client = NULL;
+}
+
+/* The older connection: what waits of it and no owner has yet does not go any more, since the later
+ * one goes on from what went. */
+static void supersede(struct client_id *id)
+{
+    struct client *client = id->client;
+    take_out(client->hub, id);
+    log_info("client_superseded", LOG_STR("session", client->own.session->id));
+    outbox_drop_untold(client->own.session, &client->own);
+    client_close(client, CLOSE_TAKEN_OVER, "another connection has taken over this client id");
+}
+
+void client_ids_add(struct client *client, struct client_id *id, bool resumed)
+{
+    struct hub *hub = client->hub;
+    struct session *session = client->own.session;
+    if (!hub->client_ids || hub->client_ids->len >= hub->client_ids->lists_len)
+        grow(hub);
+    struct client_id *older = resumed ? find(session, id->text) : NULL;
+    if (older)
+        supersede(older);
+    id->client = client;
+    hub->client_ids->len++;
+    put(hub, id);
+    if (!resumed || !hub->bus->shared)
+        return;
+    struct id_claim *claim = calloc(1, sizeof(*claim));
+    if (!claim)
+        abort();
+    memcpy(claim->id, id->text, sizeof(claim->id));
+    DL_APPEND(session->newcomers.id_claims, claim);
+    session_mark_dirty(session);
+}
+
+void client_ids_remove(struct client *client, struct client_id *id)
+{
+    if (id->client)
+        take_out(client->hub, id);
+}
+
+static void drop_claim(struct session *session, struct id_claim *claim)
+{
+    DL_DELETE(session->newcomers.id_claims, claim);
+    free(claim);
+}
+
+/* As owner: of an own client, and of what a member tells. */
+static void tell_members(struct session *session, struct slice node,
+                         const struct envelope_item *items, size_t len)
+{
+    struct member *member;
+    DL_FOREACH (roster_first(session), member) {
+        struct envelope taken = {.type = ENVELOPE_ID_TAKEN,
+                                 .session = slice_of(session->id),
+                                 .epoch = session->epoch,
+                                 .text = node,
+                                 .items = items,
+                                 .items_len = len};
+        node_tell(session->hub, member_node(member), &taken);
+    }
+}
+
+/* One message with as many as fit. Returns whether there was anything to tell. */
+static bool tell_some(struct session *session)
+{
+    struct hub *hub = session->hub;
+    struct envelope_item items[ITEMS_MAX];
+    bool own = session->state == SESSION_OWNER;
+    size_t len = 0;
+    uint64_t number = hub->numbers + 1;
+    struct id_claim *claim;
+    DL_FOREACH (session->newcomers.id_claims, claim) {
+        if (claim->number || len == ITEMS_MAX)
+            continue;
+        claim->number = number;
+        claim->tries++;
+        items[len++] = (struct envelope_item){
+            .kind = ITEM_CLIENT_ID, .number = number, .name = slice_of(claim->id)};
+    }
+    if (!len)
+        return false;
+    hub->numbers = number;
+    if (own) {
+        tell_members(session, slice_of(hub->id), items, len);
+        return true;
+    }
+    struct envelope take = {.type = ENVELOPE_TAKE_ID,
+                            .session = slice_of(session->id),
+                            .epoch = session->epoch,
+                            .items = items,
+                            .items_len = len};
+    node_tell(hub, slice_of(ownership_owner(session)), &take);
+    course_join_soon(session); /* its answer says whether this one was lost */
+    return true;
+}
+
+void client_ids_flush(struct session *session)
+{
+    bool member = session->state == SESSION_MEMBER && ownership_owner(session) &&
+                  session->hub->bus_connected;
+    if (!session->newcomers.id_claims || (!member && session->state != SESSION_OWNER))
+        return; /* told as soon as this node is one of them */
+    while (tell_some(session))
+        continue;
+    struct id_claim *claim, *next;
+    DL_FOREACH_SAFE (session->newcomers.id_claims, claim, next)
+        if (session->state == SESSION_OWNER || claim->tries > TAKE_ID_TRIES)
+            drop_claim(session, claim);
+}
+
+void client_ids_on_joined(struct session *session)
+{
+    struct id_claim *claim;
+    DL_FOREACH (session->newcomers.id_claims, claim)
+        if (claim->number < membership_joined_number(session))
+            claim->number = 0;
+    if (session->newcomers.id_claims)
+        session_mark_dirty(session);
+}
+
+static void close_older(struct session *session, struct slice text)
+{
+    char id[V1_CLIENT_MAX + 1] = {0};
+    if (!text.len || text.len > V1_CLIENT_MAX)
+        return;
+    memcpy(id, text.at, text.len);
+    struct client_id *older = find(session, id);
+    if (older)
+        supersede(older);
+}
+
+static struct id_claim *find_claim(struct session *session, struct slice id)
+{
+    struct id_claim *claim;
+    DL_FOREACH (session->newcomers.id_claims, claim)
+        if (strlen(claim->id) == id.len && !memcmp(claim->id, id.at, id.len))
+            return claim;
+    return NULL;
+}
+
+void client_ids_on_take(struct session *session, const struct envelope *envelope)
+{
+    struct member *member = session ? roster_find(session, envelope->node) : NULL;
+    if (!member || session->state != SESSION_OWNER || member->watch.life != envelope->life)
+        return; /* it asks again, whoever is the owner by then */
+    for (size_t i = 0; i < envelope->items_len; i++)
+        if (envelope->items[i].kind == ITEM_CLIENT_ID)
+            close_older(session, envelope->items[i].name);
+    tell_members(session, envelope->node, envelope->items, envelope->items_len);
+}
+
+void client_ids_on_taken(struct session *session, const struct envelope *envelope)
+{
+    if (!session || !ownership_is_from_owner(session, envelope->node) ||
+        envelope->epoch != session->epoch)
+        return;
+    bool mine = node_is_self(session->hub, envelope->text);
+    for (size_t i = 0; i < envelope->items_len; i++) {
+        const struct envelope_item *item = &envelope->items[i];
+        if (item->kind != ITEM_CLIENT_ID || !item->name.len)
+            continue;
+        struct id_claim *claim = find_claim(session, item->name);
+        if (mine && claim && claim->number == item->number)
+            drop_claim(session, claim);
+        else if (!mine && !claim)
+            close_older(session, item->name);
+    }
+}
+
+void client_ids_fini(struct session *session)
+{
+    while (session->newcomers.id_claims)
+        drop_claim(session, session->newcomers.id_claims);
+}
+
+void client_ids_free_all(struct hub *hub)
+{
+    struct session *session, *next;
+    HASH_ITER (hh, hub->sessions->by_id, session, next)
+        client_ids_fini(session);
+    if (hub->client_ids)
+        free(hub->client_ids->lists);
+    free(hub->client_ids);
+    hub->client_ids = NULL;
+}

@@ -1,0 +1,46 @@
+/*
+ * Whom a CLIENT belongs to: the connection that came last with it (contract section 6).
+ *
+ * A protocol client resumes under the id it was given. Where an older connection with that id is
+ * still open in the same session, it is closed with 4007, on whichever node it is. Which one is the
+ * later is the owner's word, since only one node sees both: a node tells the owner of each client
+ * that came with an id (TAKE_ID), before it tells it of that client's messages; the owner tells all
+ * members (ID_TAKEN) in the order in which it heard. Who still waits for the owner's word on an own
+ * client is the later one of the two. Owners of version 0.1 do not answer; they are asked
+ * TAKE_ID_TRIES times.
+ */
+#ifndef VINHUB_CORE_CLIENT_CLIENT_IDS_H
+#define VINHUB_CORE_CLIENT_CLIENT_IDS_H
+
+#include <stdbool.h>
+
+#include "common/envelope.h"
+#include "common/v1.h"
+
+struct client;
+struct hub;
+struct session;
+
+/* A protocol client's id and its place among all of this node. */
+struct client_id {
+    struct client_id *next;
+    struct client *client; /* NULL: another connection has the id now */
+    char text[V1_CLIENT_MAX + 1];
+};
+
+/* The client has that id from now on. resumed: it brought it; an older one that has it is closed.
+ */
+void client_ids_add(struct client *client, struct client_id *id, bool resumed);
+/* It is gone. */
+void client_ids_remove(struct client *client, struct client_id *id);
+
+/* End of a turn: tells the owner, or as the owner the members. */
+void client_ids_flush(struct session *session);
+/* The owner has answered a JOIN: what it was told before may be lost. */
+void client_ids_on_joined(struct session *session);
+void client_ids_on_take(struct session *session, const struct envelope *envelope);
+void client_ids_on_taken(struct session *session, const struct envelope *envelope);
+void client_ids_fini(struct session *session);
+void client_ids_free_all(struct hub *hub);
+
+#endif

@@ -1,0 +1,630 @@
+#include "core/session/outbox.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/metrics.h"
+#include "core/session/last_sends.h"
+#include "core/session/outbox_queue.h"
+
+#define HANDED_BACK_MS 5000       /* the STATUS that the owner can send again may have been lost */
+#define LOOK_MS        500        /* how often is looked for answers that do not come */
+#define TELL_COUNT     1000       /* messages in one COMMANDS */
+#define TELL_BYTES     (1u << 20) /* payload in it, but for a single larger one */
+#define SENT_A_TURN    500        /* messages that go upstream in one turn */
+
+enum outbox_flow {
+    FLOW_OPEN,
+    FLOW_CONGESTED,   /* the upstream takes nothing; until it is writable, or down */
+    FLOW_HANDED_BACK, /* the owner can't send; until its STATUS, or HANDED_BACK_MS */
+    FLOWS
+};
+
+static const char *const flow_names[FLOWS] = {"open", "congested", "handed_back"};
+
+struct outbox {
+    struct session *session;
+    const struct outbox_events *events;
+    struct outbox_queue queue;
+    struct command *unsent; /* first that is not with the owner yet; NULL: all are */
+    uint64_t last_number;
+    enum outbox_flow flow;
+    uint64_t told_number; /* of the last COMMANDS: a HANDBACK that has not seen it is out of date */
+    uint64_t told_ms; /* when the owner was last told or last answered, while some are with it */
+    bool pausing;     /* some clients are not read from */
+    bool turned_away; /* a member's were handed back though the upstream is open */
+    struct source *confirm_due; /* members that are to be told what went upstream */
+    struct last_sends sends;
+    struct timer timer;
+};
+
+static void on_expired(struct source *source);
+
+void outbox_new(struct session *session, const struct outbox_events *events)
+{
+    struct outbox *out = calloc(1, sizeof(*out));
+    if (!out)
+        abort();
+    out->session = session;
+    out->events = events;
+    out->last_number = session->hub->sessions->commands;
+    outbox_queue_init(&out->queue, &session->hub->timers, on_expired, out);
+    session->outbox = out;
+}
+
+void outbox_free(struct session *session)
+{
+    struct outbox *out = session->outbox;
+    timer_stop(&session->hub->timers, &out->timer);
+    metric_drop(DROP_UPSTREAM_QUEUE, out->queue.len);
+    outbox_queue_fini(&out->queue);
+    last_sends_fini(&out->sends);
+    free(out);
+    session->outbox = NULL;
+}
+
+static void set_flow(struct outbox *out, enum outbox_flow flow)
+{
+    static const bool legal[FLOWS][FLOWS] = {
+        /* to:               open congested handed_back */
+        [FLOW_OPEN] = {true, true, true},
+        [FLOW_CONGESTED] = {true, true, false},
+        [FLOW_HANDED_BACK] = {true, false, true},
+    };
+    assert(legal[out->flow][flow]);
+    if (out->flow != flow)
+        log_debug("outbox", LOG_STR("session", out->session->id),
+                  LOG_STR("flow", flow_names[flow]));
+    out->flow = flow;
+}
+
+static void drop(struct outbox *out, struct command *command)
+{
+    if (out->unsent == command)
+        out->unsent = command->next;
+    outbox_queue_drop(&out->queue, command);
+}
+
+/* Returns how many. The source goes with its last message. */
+static uint64_t drop_all_of(struct outbox *out, struct source *source)
+{
+    uint64_t n = source->len;
+    for (uint64_t i = 0; i < n; i++)
+        drop(out, source->first);
+    return n;
+}
+
+static void on_timer(struct timer *timer, uint64_t now_ms);
+
+static void look_within(struct outbox *out, uint64_t after_ms)
+{
+    uint64_t at_ms = out->session->hub->now_ms + after_ms;
+    if (!timer_armed(&out->timer) || out->timer.at_ms > at_ms)
+        timer_start(&out->session->hub->timers, &out->timer, at_ms, on_timer);
+}
+
+static void append(struct outbox *out, struct source *source, struct command *command)
+{
+    outbox_queue_add(&out->queue, source, command);
+    metric_observe(HISTOGRAM_UPSTREAM_QUEUE, out->queue.bytes);
+    if (!out->unsent)
+        out->unsent = command;
+    look_within(out, LOOK_MS);
+}
+
+/* Nothing that a source has here goes upstream any more: its place in the order is gone. */
+static void refuse(struct outbox *out, struct subscription *from, struct source *source,
+                   uint64_t dropped, const char *why)
+{
+    struct session *session = out->session;
+    if (source)
+        dropped += drop_all_of(out, source);
+    metric_drop(DROP_UPSTREAM_QUEUE, dropped);
+    log_info_cause("command_dropped", LOG_STR("session", session->id), LOG_STR("reason", why));
+    if (from)
+        out->events->refused(session, from);
+}
+
+static void on_expired(struct source *source)
+{
+    struct outbox *out = source->queue->ctx;
+    refuse(out, source->from, source, 0, "waited too long");
+    if (!out->queue.first)
+        out->events->emptied(out->session);
+}
+
+/* --- from a client --- */
+
+/* Sends the one message without queueing it, where nothing waits before it. */
+static bool send_straight(struct outbox *out, const struct outbox_message *message)
+{
+    struct session *session = out->session;
+    if (out->queue.first || out->flow != FLOW_OPEN ||
+        out->events->way(session) != OUTBOX_UPSTREAM || !node_may_write(session->hub))
+        return false;
+    if (out->events->send(session, message->opcode, message->payload, message->len) == STATUS_OK)
+        return true;
+    set_flow(out, FLOW_CONGESTED);
+    return false;
+}
+
+static void maybe_pause(struct outbox *out, struct subscription *from, bool may_pause)
+{
+    const struct session *session = out->session;
+    if (!may_pause || out->queue.bytes <= session->service->to_upstream.queue_bytes / 2)
+        return;
+    out->pausing = true;
+    out->events->paused(out->session, from);
+}
+
+/* Reading goes on at half of the bytes at which it stopped. */
+static void maybe_resume(struct outbox *out)
+{
+    const struct session *session = out->session;
+    if (!out->pausing || out->queue.bytes > session->service->to_upstream.queue_bytes / 4)
+        return;
+    out->pausing = false;
+    out->events->resumed(out->session);
+}
+
+bool outbox_add(struct session *session, struct subscription *from, bool may_pause,
+                const struct outbox_message *message)
+{
+    struct outbox *out = session->outbox;
+    struct hub *hub = session->hub;
+    uint32_t wait_ms = session->service->to_upstream.wait_ms;
+    if (!message->send_id && send_straight(out, message))
+        return true;
+    struct source *source = outbox_queue_find(&out->queue, from);
+    /* While the upstream takes messages, a full queue stops the reading; what was read until then
+     * is still taken. */
+    bool room = may_pause || outbox_queue_has_room(&out->queue, message,
+                                                   session->service->to_upstream.queue_bytes);
+    struct command *command = room ? command_new(message) : NULL;
+    if (!command) {
+        refuse(out, from, source, 1, "queue full");
+        return false;
+    }
+    if (!source)
+        source = outbox_queue_client(&out->queue, from, rng_below(&hub->rng, wait_ms / 2 + 1));
+    command->number = ++out->last_number;
+    command->expires_ms = hub->now_ms + wait_ms + source->spread_ms;
+    append(out, source, command);
+    maybe_pause(out, from, may_pause);
+    outbox_pump(session);
+    return true;
+}
+
+void outbox_from_gone(struct session *session, struct subscription *from)
+{
+    struct source *source = outbox_queue_find(&session->outbox->queue, from);
+    if (source)
+        outbox_queue_orphan(&session->outbox->queue, source);
+}
+
+void outbox_drop_untold(struct session *session, struct subscription *from)
+{
+    struct outbox *out = session->outbox;
+    struct source *source = outbox_queue_find(&out->queue, from);
+    struct command *command = source ? source->first : NULL, *next;
+    for (; command; command = next) {
+        next = command->next_of;
+        if (!command->send_id || command->told)
+            continue;
+        metric_drop(DROP_DUPLICATE, 1);
+        drop(out, command);
+    }
+}
+
+bool outbox_is_empty(const struct session *session)
+{
+    return !session->outbox->queue.first;
+}
+
+size_t outbox_bytes(const struct session *session)
+{
+    return session->outbox->queue.bytes;
+}
+
+uint64_t outbox_last_number(const struct session *session)
+{
+    return session->outbox->last_number;
+}
+
+uint64_t outbox_confirmed(const struct session *session)
+{
+    const struct command *command = session->outbox->queue.first;
+    while (command && command->source->member)
+        command = command->next;
+    return command ? command->number - 1 : session->outbox->last_number;
+}
+
+/* --- to the upstream --- */
+
+static void want_confirm(struct outbox *out, struct source *source)
+{
+    if (!source->confirm_due) {
+        source->confirm_due = true;
+        source->next_due = out->confirm_due;
+        out->confirm_due = source;
+    }
+    session_mark_dirty(out->session);
+}
+
+static void went(struct outbox *out, struct command *command)
+{
+    struct source *source = command->source;
+    if (source->member) {
+        source->sent = command->number;
+        want_confirm(out, source);
+    } else if (command->send_id && source->from) {
+        out->events->acked(out->session, source->from, command->send_id);
+    }
+    drop(out, command);
+}
+
+/* Returns false where it did not go. */
+static bool send_one(struct outbox *out, struct command *command)
+{
+    struct session *session = out->session;
+    const char *sender = command_sender(command);
+    if (command->send_id && last_sends_covers(&out->sends, sender, command->send_id))
+        return true; /* it went before */
+    if (out->events->send(session, command->opcode, command_payload(command), command->len) !=
+        STATUS_OK) {
+        set_flow(out, FLOW_CONGESTED);
+        return false;
+    }
+    if (command->send_id)
+        last_sends_note(&out->sends, session->hub->now_ms, sender, command->send_id);
+    return true;
+}
+
+static void pump_upstream(struct outbox *out)
+{
+    struct session *session = out->session;
+    size_t sent = 0;
+    for (; out->queue.first && out->flow == FLOW_OPEN && sent < SENT_A_TURN; sent++) {
+        if (!node_may_write(session->hub) || !send_one(out, out->queue.first))
+            break;
+        went(out, out->queue.first);
+    }
+    if (sent == SENT_A_TURN && out->queue.first)
+        look_within(out, 0);
+    maybe_resume(out);
+    if (!out->queue.first && out->turned_away) {
+        out->turned_away = false;
+        out->events->room_again(session);
+    }
+}
+
+void outbox_pump(struct session *session)
+{
+    struct outbox *out = session->outbox;
+    switch (out->events->way(session)) {
+    case OUTBOX_UPSTREAM: pump_upstream(out); break;
+    case OUTBOX_OWNER:
+        if (out->unsent && out->flow == FLOW_OPEN)
+            session_mark_dirty(session); /* told at the end of the turn, all in one message */
+        break;
+    case OUTBOX_NOWHERE: break;
+    }
+}
+
+/* --- to the owner --- */
+
+/* One message with as many as fit. */
+static void tell_owner(struct outbox *out)
+{
+    struct session *session = out->session;
+    struct envelope_item items[TELL_COUNT];
+    size_t n = 0, bytes = 0;
+    struct command *command = out->unsent;
+    for (; command && n < TELL_COUNT && (!n || bytes + command->len <= TELL_BYTES);
+         command = command->next, n++) {
+        bytes += command->len;
+        command->told = true;
+        items[n] = (struct envelope_item){
+            .kind = ITEM_COMMAND,
+            .number = command->number,
+            .after = command == out->queue.first ? 0 : command->prev->number,
+            .id = command->send_id,
+            .opcode = (unsigned)command->opcode,
+            .name = slice_of(command_sender(command)),
+            .bytes = {(const char *)command_payload(command), command->len},
+        };
+    }
+    out->unsent = command;
+    out->told_ms = session->hub->now_ms;
+    out->told_number = ++session->hub->numbers;
+    struct envelope commands = {.type = ENVELOPE_COMMANDS,
+                                .session = slice_of(session->id),
+                                .number = out->told_number,
+                                .epoch = session->epoch,
+                                .items = items,
+                                .items_len = n};
+    out->events->tell_owner(session, &commands);
+}
+
+/* Puts all that is with the owner back in line. */
+static void take_back(struct outbox *out)
+{
+    out->unsent = out->queue.first;
+}
+
+static void on_timer(struct timer *timer, uint64_t now_ms)
+{
+    struct outbox *out = CONTAINER_OF(timer, struct outbox, timer);
+    struct session *session = out->session;
+    /* Nothing came back for a second: the message or its answer was lost, or nobody listens. The
+     * owner drops doubles by number. */
+    uint64_t again_ms = out->flow == FLOW_HANDED_BACK ? HANDED_BACK_MS : ASK_AGAIN_MS;
+    if (session->state == SESSION_MEMBER && out->queue.first && now_ms - out->told_ms >= again_ms) {
+        set_flow(out, FLOW_OPEN);
+        take_back(out);
+    }
+    outbox_pump(session);
+    if (out->queue.first)
+        look_within(out, LOOK_MS);
+}
+
+void outbox_owner_ready(struct session *session)
+{
+    struct outbox *out = session->outbox;
+    set_flow(out, FLOW_OPEN);
+    take_back(out);
+    outbox_pump(session);
+}
+
+void outbox_owner_lost(struct session *session)
+{
+    struct outbox *out = session->outbox;
+    struct command *command = out->queue.first, *next;
+    for (; command; command = next) {
+        next = command->next;
+        if (!command->told || command->source->member)
+            continue;
+        command->told = false;
+        if (!command->send_id) { /* once at most: nobody can say whether it went */
+            metric_drop(DROP_OWNER_LOST, 1);
+            drop(out, command);
+        }
+    }
+    set_flow(out, FLOW_OPEN);
+    take_back(out);
+}
+
+void outbox_went_upstream(struct session *session, uint64_t number)
+{
+    struct outbox *out = session->outbox;
+    struct command *command;
+    while ((command = out->queue.first) && !command->source->member && command->number <= number)
+        went(out, command);
+}
+
+void outbox_on_confirm(struct session *session, uint64_t number)
+{
+    struct outbox *out = session->outbox;
+    out->told_ms = session->hub->now_ms;
+    outbox_went_upstream(session, number);
+    maybe_resume(out);
+    if (!out->queue.first)
+        out->events->emptied(session);
+}
+
+void outbox_on_handback(struct session *session, const struct envelope *envelope)
+{
+    struct outbox *out = session->outbox;
+    if (envelope->offset && envelope->offset < out->told_number)
+        return; /* what was told since is answered, too, and may go upstream */
+    out->told_ms = session->hub->now_ms;
+    set_flow(out, FLOW_HANDED_BACK);
+    struct command *command = out->queue.first;
+    while (command && command->number < envelope->number)
+        command = command->next;
+    out->unsent = command;
+    for (; command; command = command->next)
+        command->told = false;
+}
+
+/* --- from members --- */
+
+void outbox_member_came(struct session *session, const void *member, const char *node)
+{
+    struct outbox *out = session->outbox;
+    outbox_member_gone(session, member);
+    outbox_queue_member(&out->queue, member, node);
+}
+
+static void forget_confirm(struct outbox *out, const struct source *source)
+{
+    struct source **at = &out->confirm_due;
+    while (*at && *at != source)
+        at = &(*at)->next_due;
+    if (*at)
+        *at = source->next_due;
+}
+
+void outbox_member_gone(struct session *session, const void *member)
+{
+    struct outbox *out = session->outbox;
+    struct source *source = outbox_queue_find(&out->queue, member);
+    if (!source)
+        return;
+    forget_confirm(out, source);
+    drop_all_of(out, source);
+    outbox_queue_forget(&out->queue, source);
+}
+
+void outbox_member_confirmed(struct session *session, const void *member, uint64_t number)
+{
+    struct source *source = outbox_queue_find(&session->outbox->queue, member);
+    if (number > source->taken)
+        source->taken = source->sent = number;
+}
+
+uint64_t outbox_member_sent(const struct session *session, const void *member)
+{
+    return outbox_queue_find(&session->outbox->queue, member)->sent;
+}
+
+static void hand_back(struct outbox *out, struct source *source, uint64_t from)
+{
+    struct session *session = out->session;
+    struct envelope envelope = {.type = ENVELOPE_HANDBACK,
+                                .session = slice_of(session->id),
+                                .number = from,
+                                .epoch = session->epoch,
+                                .offset = source->seen};
+    source->taken = from - 1;
+    node_tell(session->hub, slice_of(source->node), &envelope);
+}
+
+static bool take_one(struct outbox *out, struct source *source, const struct envelope_item *item)
+{
+    struct session *session = out->session;
+    char sender[33] = {0};
+    if (item->name.len > 32)
+        return false;
+    if (item->name.len)
+        memcpy(sender, item->name.at, item->name.len);
+    struct outbox_message message = {
+        .send_id = item->id,
+        .sender = sender,
+        .opcode = item->opcode == OPCODE_BINARY ? OPCODE_BINARY : OPCODE_TEXT,
+        .payload = item->bytes.at,
+        .len = item->bytes.len,
+    };
+    if (out->events->way(session) != OUTBOX_UPSTREAM ||
+        !outbox_queue_has_room(&out->queue, &message, session->service->to_upstream.queue_bytes))
+        return false;
+    struct command *command = command_new(&message);
+    if (!command)
+        return false;
+    command->number = source->taken = item->number;
+    append(out, source, command);
+    return true;
+}
+
+void outbox_take(struct session *session, const void *member, uint64_t seen,
+                 const struct envelope *commands)
+{
+    struct outbox *out = session->outbox;
+    struct source *source = outbox_queue_find(&out->queue, member);
+    source->seen = seen;
+    for (size_t i = 0; i < commands->items_len; i++) {
+        const struct envelope_item *item = &commands->items[i];
+        if (item->kind != ITEM_COMMAND)
+            continue;
+        if (item->number <= source->taken) {
+            /* Seen: its confirmation was lost or is still to come */
+            metric_drop(DROP_DUPLICATE, 1);
+            want_confirm(out, source);
+            continue;
+        }
+        if (item->after > source->taken || !take_one(out, source, item)) {
+            hand_back(out, source, source->taken + 1);
+            out->turned_away = true;
+            break;
+        }
+    }
+    session_mark_dirty(session);
+    outbox_pump(session);
+}
+
+void outbox_owner_changed(struct session *session)
+{
+    struct outbox *out = session->outbox;
+    struct command *command;
+    for (command = out->queue.first; command; command = command->next)
+        command->told = false;
+    set_flow(out, FLOW_OPEN);
+    take_back(out);
+}
+
+void outbox_link_writable(struct session *session)
+{
+    set_flow(session->outbox, FLOW_OPEN);
+    outbox_pump(session);
+}
+
+void outbox_link_down(struct session *session)
+{
+    struct outbox *out = session->outbox;
+    struct source *source, *next;
+    set_flow(out, FLOW_OPEN);
+    HASH_ITER (hh, out->queue.sources, source, next) {
+        if (!source->member || !source->first)
+            continue;
+        uint64_t first = source->first->number;
+        drop_all_of(out, source);
+        hand_back(out, source, first);
+    }
+}
+
+void outbox_flush(struct session *session)
+{
+    struct outbox *out = session->outbox;
+    while (out->unsent && out->flow == FLOW_OPEN && out->events->way(session) == OUTBOX_OWNER)
+        tell_owner(out);
+    while (out->confirm_due) {
+        struct source *source = out->confirm_due;
+        out->confirm_due = source->next_due;
+        source->confirm_due = false;
+        struct envelope confirm = {.type = ENVELOPE_CONFIRM,
+                                   .session = slice_of(session->id),
+                                   .epoch = session->epoch,
+                                   .number = source->sent};
+        node_tell(session->hub, slice_of(source->node), &confirm);
+    }
+}
+
+/* --- last SENDs --- */
+
+bool outbox_went(const struct session *session, const char *client, uint64_t id)
+{
+    return last_sends_covers(&session->outbox->sends, client, id);
+}
+
+void outbox_note_send(struct session *session, const char *client, uint64_t id)
+{
+    last_sends_note(&session->outbox->sends, session->hub->now_ms, client, id);
+}
+
+size_t outbox_sends_len(const struct session *session)
+{
+    return last_sends_len(&session->outbox->sends);
+}
+
+size_t outbox_sends(const struct session *session, uint64_t younger_ms, struct envelope_item *items,
+                    size_t max)
+{
+    const struct hub *hub = session->hub;
+    size_t len = outbox_sends_len(session), skip = len > max ? len - max : 0, n = 0;
+    uint64_t unix_ms = node_unix_ms(hub);
+    const struct last_send *send = session->outbox->sends.by_client;
+    for (; send; send = send->hh.next) {
+        uint64_t age_ms = hub->now_ms - send->at_ms;
+        if (skip)
+            skip--;
+        else if (age_ms < younger_ms)
+            items[n++] = (struct envelope_item){.kind = ITEM_SEND,
+                                                .name = slice_of(send->client),
+                                                .id = send->id,
+                                                .time_ms = unix_ms - age_ms};
+    }
+    return n;
+}
+
+void outbox_check(const struct session *session)
+{
+    const struct outbox *out = session->outbox;
+    outbox_queue_check(&out->queue);
+    bool unsent = false;
+    for (const struct command *command = out->queue.first; command; command = command->next)
+        unsent = unsent || command == out->unsent;
+    assert(unsent == (out->unsent != NULL));
+    assert(!out->queue.first || timer_armed(&out->timer));
+}

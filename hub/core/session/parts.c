@@ -1,0 +1,195 @@
+#include "core/session/parts.h"
+
+#include "core/session/backlog.h"
+#include "core/session/course.h"
+#include "core/session/handover.h"
+#include "core/session/link.h"
+#include "core/session/membership.h"
+#include "core/session/outbox.h"
+#include "core/session/ownership.h"
+#include "core/session/roster.h"
+#include "core/session/session_record.h"
+#include "core/session/stream.h"
+
+/* --- ownership, hand-over --- */
+
+static bool prove(struct session *session)
+{
+    if (session->state != SESSION_OWNER || !session->hub->bus_connected ||
+        !ownership_is_settled(session))
+        return false;
+    course(session, COURSE_CONNECTED);
+    return true;
+}
+
+static void on_owner_dead(struct session *session)
+{
+    course(session, COURSE_OWNER_DEAD);
+}
+
+static const struct ownership_events ownership_events = {
+    .owner_dead = on_owner_dead,
+    .prove = prove,
+};
+
+static const struct handover_events handover_events = {
+    .free_again = course_consider_handover,
+};
+
+static void on_member_came(struct session *session, struct member *member)
+{
+    outbox_member_came(session, member, member->watch.peer->id);
+    record_session_soon(session);
+}
+
+static void on_member_leaves(struct session *session, struct member *member)
+{
+    outbox_member_gone(session, member);
+}
+
+static void on_member_left(struct session *session)
+{
+    record_session_soon(session);
+    course(session, COURSE_UNWANTED);
+}
+
+static void fill_status(const struct session *session, struct envelope *status)
+{
+    status->status = link_status(session);
+    status->text = slice_of(link_reason(session));
+}
+
+static const struct roster_events roster_events = {
+    .came = on_member_came,
+    .leaves = on_member_leaves,
+    .left = on_member_left,
+    .fill_status = fill_status,
+};
+
+static void escape(struct session *session)
+{
+    if (session->state == SESSION_OWNER && roster_len(session) && handover_may_escape(session))
+        course_offer(session);
+}
+
+static void on_link_told(struct session *session, bool changed)
+{
+    record_session_soon(session);
+    if (!changed)
+        return;
+    session->hub->sessions->audience->status(session);
+    if (session->state == SESSION_OWNER)
+        roster_tell_status(session);
+}
+
+static void on_link_closed(struct session *session)
+{
+    course(session, COURSE_LINK_CLOSED);
+}
+
+static const struct link_events link_events = {
+    .told = on_link_told,
+    .opened = outbox_pump,
+    .down = outbox_link_down,
+    .closed = on_link_closed,
+    .unreachable = escape,
+    .far_requests = roster_requests,
+};
+
+/* What a member tells while its lease is not valid its owner may have forgotten by the time it asks
+ * for an answer. */
+static enum outbox_way way(const struct session *session)
+{
+    const struct hub *hub = session->hub;
+    if (session->state == SESSION_OWNER)
+        return link_state(session) == LINK_OPEN ? OUTBOX_UPSTREAM : OUTBOX_NOWHERE;
+    bool tells = session->state == SESSION_MEMBER && ownership_owner(session) &&
+                 hub->bus_connected && node_has_lease(hub);
+    return tells ? OUTBOX_OWNER : OUTBOX_NOWHERE;
+}
+
+static void tell_owner(struct session *session, struct envelope *commands)
+{
+    commands->offset = membership_joined_number(session);
+    node_tell(session->hub, slice_of(ownership_owner(session)), commands);
+}
+
+static void on_outbox_emptied(struct session *session)
+{
+    course(session, COURSE_UNWANTED);
+}
+
+static void room_again(struct session *session)
+{
+    roster_tell_status(session);
+}
+
+static void on_refused(struct session *session, struct subscription *from)
+{
+    session->hub->sessions->audience->refused(from);
+}
+
+static void on_acked(struct session *session, struct subscription *from, uint64_t send_id)
+{
+    session->hub->sessions->audience->acked(from, send_id);
+}
+
+static void on_paused(struct session *session, struct subscription *from)
+{
+    session->hub->sessions->audience->paused(from);
+}
+
+static void on_resumed(struct session *session)
+{
+    session->hub->sessions->audience->resumed(session);
+}
+
+static const struct outbox_events outbox_events = {
+    .way = way,
+    .send = link_send,
+    .tell_owner = tell_owner,
+    .emptied = on_outbox_emptied,
+    .room_again = room_again,
+    .refused = on_refused,
+    .acked = on_acked,
+    .paused = on_paused,
+    .resumed = on_resumed,
+};
+
+bool parts_new(struct session *session, const struct target *target)
+{
+    if (!link_new(session, target, &link_events))
+        return false;
+    ownership_new(session, &ownership_events);
+    handover_new(session, &handover_events);
+    membership_new(session);
+    roster_new(session, &roster_events);
+    stream_new(session);
+    backlog_new(session);
+    outbox_new(session, &outbox_events);
+    return true;
+}
+
+void parts_free(struct session *session)
+{
+    roster_clear(session, false);
+    roster_free(session);
+    outbox_free(session);
+    backlog_free(session);
+    stream_free(session);
+    membership_free(session);
+    handover_free(session);
+    ownership_free(session);
+    link_free(session);
+}
+
+void parts_check(const struct session *session)
+{
+    ownership_check(session);
+    handover_check(session);
+    roster_check(session);
+    stream_check(session);
+    backlog_check(session);
+    link_check(session);
+    outbox_check(session);
+}

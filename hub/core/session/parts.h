@@ -1,0 +1,15 @@
+/*
+ * The parts of a session, made and connected: what each tells, and whom that reaches.
+ */
+#ifndef VINHUB_CORE_SESSION_PARTS_H
+#define VINHUB_CORE_SESSION_PARTS_H
+
+#include "core/session/state.h"
+
+/* False: no memory. */
+MUST_USE bool parts_new(struct session *session, const struct target *target);
+void parts_free(struct session *session);
+/* Asserts what must hold of each. */
+void parts_check(const struct session *session);
+
+#endif

@@ -1,0 +1,68 @@
+/*
+ * The owner's roster: the nodes that have clients of the session (design section 4, Join).
+ *
+ * Owns the members, and the roll call that ends a membership which only one side believes in.
+ */
+#ifndef VINHUB_CORE_SESSION_ROSTER_H
+#define VINHUB_CORE_SESSION_ROSTER_H
+
+#include "core/node/peers.h"
+#include "core/session/state.h"
+
+#define ROLL_CALL_LEASES 20 /* a membership that only one side believes in ends after that */
+
+struct source; /* outbox.h: the member's messages here */
+
+/* A node with clients of a session owned here. */
+struct member {
+    struct session *session;
+    struct watch watch; /* of its node: in the life that it joined in, since its last JOIN */
+    uint64_t since;     /* number of the JOIN it began with; 0: the last owner named it */
+    uint64_t number;    /* of its last JOIN, LEAVE or COMMANDS */
+    uint64_t count;     /* its clients */
+    uint16_t requests;  /* bits of its clients' URLs in the link's attempt */
+    struct source *source;
+    struct member *prev, *next;
+};
+
+struct roster_events {
+    /* A member is there, or begins anew in another life: nothing of the old one counts. */
+    void (*came)(struct session *session, struct member *member);
+    /* It is taken off; its memory goes after this. */
+    void (*leaves)(struct session *session, struct member *member);
+    /* One has left by itself, or its node has died. */
+    void (*left)(struct session *session);
+    /* Fills in what the session's STATUS says. */
+    void (*fill_status)(const struct session *session, struct envelope *status);
+};
+
+void roster_new(struct session *session, const struct roster_events *events);
+void roster_free(struct session *session);
+
+struct member *roster_find(struct session *session, struct slice node);
+/* That of another life under the name gives way. since: number of the JOIN; 0: a TAKE names it */
+struct member *roster_add(struct session *session, struct slice node, uint64_t life,
+                          uint64_t since);
+void roster_remove(struct member *member);
+/* All of them, without a word; tell: with NOT_OWNER. */
+void roster_clear(struct session *session, bool tell);
+uint32_t roster_len(const struct session *session);
+/* The first, oldest; next goes on. */
+struct member *roster_first(const struct session *session);
+uint64_t roster_clients(const struct session *session); /* of all members */
+uint16_t roster_requests(const struct session *session);
+static inline struct slice member_node(const struct member *member)
+{
+    return slice_of(member->watch.peer->id);
+}
+
+/* Tells every member the status. */
+void roster_tell_status(const struct session *session);
+/* The members that the last owner named have two leases to come. */
+void roster_expect(struct session *session);
+/* After how long the roll is called again. */
+uint64_t roll_call_ms(const struct hub *hub);
+/* Asserts what must hold. */
+void roster_check(const struct session *session);
+
+#endif

@@ -1,0 +1,464 @@
+#include "core/session/stream.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "common/log.h"
+#include "common/metrics.h"
+
+/* JOINED and pushes may travel different connections (design section 4) */
+#define JOINED_AHEAD_MS 200
+#define SETTLE_MS       500 /* a new owner waits so long for its own announcement on the channel */
+#define FETCH_AGAIN_MS  1000
+#define FETCH_LIMIT     500 /* publications asked for at once */
+/* Live publications held while a gap is fetched, in true memory; over it the oldest are fetched
+ * again later */
+#define HELD_BYTES (4u << 20)
+
+static const char *const state_names[STREAM_STATES] = {"unknown", "following", "settling",
+                                                       "fetching"};
+
+struct stream {
+    struct session *session;
+    enum stream_state state;
+    struct position at; /* last publication accepted for the local clients */
+    bool subscribed;
+    bool doubt;   /* the end of an epoch may have been missed */
+    uint64_t tag; /* FETCHING: of the reading */
+    /* SETTLING, FETCHING: up to there something is missing; FOLLOWING with the timer armed: the
+     * owner has told of so much */
+    struct position missing_to;
+    struct pubs held;
+    size_t held_bytes;
+    struct timer timer;
+};
+
+void stream_new(struct session *session)
+{
+    session->stream = calloc(1, sizeof(*session->stream));
+    if (!session->stream)
+        abort();
+    session->stream->session = session;
+}
+
+void stream_free(struct session *session)
+{
+    timer_stop(&session->hub->timers, &session->stream->timer);
+    pubs_fini(&session->stream->held);
+    free(session->stream);
+    session->stream = NULL;
+}
+
+static void set_state(struct stream *stream, enum stream_state state)
+{
+    static const bool legal[STREAM_STATES][STREAM_STATES] = {
+        /* to:              unknown following settling fetching */
+        [STREAM_UNKNOWN] = {true, true, false, false},
+        [STREAM_FOLLOWING] = {false, true, true, true},
+        [STREAM_SETTLING] = {false, true, true, true},
+        [STREAM_FETCHING] = {false, true, true, true},
+    };
+    assert(legal[stream->state][state]);
+    if (stream->state == state)
+        return;
+    stream->state = state;
+    if (state != STREAM_FETCHING)
+        stream->tag = 0;
+    log_debug("stream", LOG_STR("session", stream->session->id),
+              LOG_STR("state", state_names[state]));
+}
+
+static bool is_recovering(const struct stream *stream)
+{
+    return stream->state == STREAM_SETTLING || stream->state == STREAM_FETCHING;
+}
+
+void stream_subscribed(struct session *session)
+{
+    struct stream *stream = session->stream;
+    stream->doubt = stream->state != STREAM_UNKNOWN;
+    stream->subscribed = true;
+}
+
+void stream_deaf(struct session *session)
+{
+    session->stream->subscribed = false;
+}
+
+bool stream_is_subscribed(const struct session *session)
+{
+    return session->stream->subscribed;
+}
+
+struct position stream_at(const struct session *session)
+{
+    return session->stream->at;
+}
+
+bool stream_is_known(const struct session *session)
+{
+    return session->stream->state != STREAM_UNKNOWN;
+}
+
+bool stream_is_recovering(const struct session *session)
+{
+    return is_recovering(session->stream);
+}
+
+static bool follows(struct position before, struct position at)
+{
+    return at.epoch == before.epoch ? at.offset == before.offset + 1
+                                    : at.epoch > before.epoch && at.offset == 1;
+}
+
+/* Is the end of at's epoch certainly in the history, where that begins at oldest? */
+static bool keeps_end(struct position at, struct position oldest)
+{
+    return oldest.epoch && (position_compare(oldest, at) <= 0 ||
+                            (oldest.epoch == at.epoch && oldest.offset == at.offset + 1));
+}
+
+void stream_step(struct position *at, struct position oldest, struct publication *publication,
+                 const struct stream_sink *sink)
+{
+    struct position to = publication->at;
+    if (position_compare(to, *at) <= 0)
+        return;
+    if (!follows(*at, to) || (to.epoch != at->epoch && !keeps_end(*at, oldest)))
+        stream_close(at, oldest, (struct position){to.epoch, to.offset - 1}, sink);
+    *at = to;
+    sink->publication(sink->ctx, publication);
+}
+
+void stream_close(struct position *at, struct position oldest, struct position to,
+                  const struct stream_sink *sink)
+{
+    if (position_compare(*at, to) >= 0)
+        return;
+    uint64_t from = at->offset + 1;
+    if (at->epoch != to.epoch) {
+        if (!keeps_end(*at, oldest))
+            sink->gap(sink->ctx, at->epoch, from, 0);
+        from = 1;
+    }
+    if (from <= to.offset)
+        sink->gap(sink->ctx, to.epoch, from, to.offset);
+    *at = to;
+}
+
+/* Nothing is missing before it; where the subscription was interrupted, the end of the epoch before
+ * it may be. */
+static bool goes_on(const struct stream *stream, struct position at)
+{
+    return follows(stream->at, at) && (at.epoch == stream->at.epoch || !stream->doubt);
+}
+
+static void accept_publication(void *ctx, struct publication *publication)
+{
+    struct session *session = ctx;
+    pubs_add(&session->batch, publication);
+    session->facts.messages_in++;
+    session_mark_dirty(session);
+}
+
+static void accept_gap(void *ctx, uint64_t epoch, uint64_t from, uint64_t to)
+{
+    struct session *session = ctx;
+    metric_add(METRIC_GAPS, 1);
+    metric_drop(DROP_GAP, to ? to - from + 1 : 1);
+    struct publication *note = gap_note_new(epoch, from, to);
+    pubs_add(&session->batch, note);
+    publication_unref(note);
+    session_mark_dirty(session);
+}
+
+static struct stream_sink session_sink(struct session *session)
+{
+    return (struct stream_sink){accept_publication, accept_gap, session};
+}
+
+static void hold(struct stream *stream, struct publication *publication)
+{
+    pubs_add(&stream->held, publication);
+    stream->held_bytes += pubs_cost(publication);
+    size_t n = 0;
+    for (; stream->held_bytes > HELD_BYTES && n + 1 < stream->held.len; n++)
+        stream->held_bytes -= pubs_cost(stream->held.items[n]);
+    if (n)
+        pubs_shift(&stream->held, n);
+}
+
+static void forget_held(struct stream *stream)
+{
+    pubs_clear(&stream->held);
+    stream->held_bytes = 0;
+}
+
+static void on_timer(struct timer *timer, uint64_t now_ms);
+
+static void look_after(struct stream *stream, uint64_t after_ms)
+{
+    struct hub *hub = stream->session->hub;
+    timer_start(&hub->timers, &stream->timer, hub->now_ms + after_ms, on_timer);
+}
+
+static void fetch(struct stream *stream)
+{
+    struct session *session = stream->session;
+    struct hub *hub = session->hub;
+    set_state(stream, STREAM_FETCHING);
+    stream->tag = hub_tag(hub);
+    hub->bus->ops->history(hub->bus, session->id, stream->tag, stream->at, FETCH_LIMIT);
+}
+
+/* The history has given what it has: the rest up to missing_to is a gap; then what was held, which
+ * may show the next one. */
+static void recovered(struct stream *stream, struct position oldest)
+{
+    struct session *session = stream->session;
+    struct stream_sink sink = session_sink(session);
+    struct pubs held = stream->held;
+    stream->held = (struct pubs){0};
+    stream->held_bytes = 0;
+    size_t n = 0; /* what came while the history was read may belong before missing_to */
+    for (; n < held.len && position_compare(held.items[n]->at, stream->missing_to) <= 0; n++)
+        stream_step(&stream->at, oldest, held.items[n], &sink);
+    stream_close(&stream->at, oldest, stream->missing_to, &sink);
+    set_state(stream, STREAM_FOLLOWING);
+    for (; n < held.len; n++)
+        stream_receive(session, held.items[n]);
+    pubs_fini(&held);
+    if (session->state == SESSION_OWNER && !is_recovering(stream) &&
+        stream->at.epoch < session->epoch)
+        stream->at = (struct position){session->epoch, 0};
+}
+
+static bool can_read(const struct session *session)
+{
+    return session->hub->bus->shared && session->service->history.size;
+}
+
+static void begin_recovery(struct stream *stream)
+{
+    if (can_read(stream->session))
+        fetch(stream);
+    else
+        recovered(stream, (struct position){0, 0});
+}
+
+static void recover(struct stream *stream, struct position to)
+{
+    timer_stop(&stream->session->hub->timers, &stream->timer);
+    /* The reading shows the end of the epoch, or a gap closes it */
+    if (can_read(stream->session) || to.epoch != stream->at.epoch)
+        stream->doubt = false;
+    stream->missing_to = to;
+    begin_recovery(stream);
+}
+
+static void on_timer(struct timer *timer, uint64_t now_ms)
+{
+    struct stream *stream = CONTAINER_OF(timer, struct stream, timer);
+    (void)now_ms;
+    if (is_recovering(stream))
+        begin_recovery(stream);
+    else if (position_compare(stream->at, stream->missing_to) < 0)
+        recover(stream, stream->missing_to);
+}
+
+bool stream_on_history(struct session *session, uint64_t tag, enum status status,
+                       struct position oldest, struct publication *const *publications, size_t len,
+                       bool more)
+{
+    struct stream *stream = session->stream;
+    if (stream->state != STREAM_FETCHING || stream->tag != tag)
+        return false;
+    if (status != STATUS_OK) {
+        look_after(stream, FETCH_AGAIN_MS);
+        return true;
+    }
+    struct stream_sink sink = session_sink(session);
+    struct position before = stream->at;
+    for (size_t i = 0; i < len; i++)
+        if (session->state != SESSION_OWNER || publications[i]->at.epoch < session->epoch)
+            stream_step(&stream->at, oldest, publications[i], &sink);
+    metric_add(METRIC_GAP_FILLS, len);
+    if ((more && position_compare(before, stream->at) < 0) || stream->doubt) {
+        /* The subscription was interrupted, or the epoch ended, after this was asked for */
+        stream->doubt = false;
+        fetch(stream);
+    } else {
+        recovered(stream, oldest);
+    }
+    return true;
+}
+
+void stream_receive(struct session *session, struct publication *publication)
+{
+    struct stream *stream = session->stream;
+    struct position at = publication->at;
+    if (stream->state == STREAM_UNKNOWN) {
+        set_state(stream, STREAM_FOLLOWING);
+        stream->at = (struct position){at.epoch, at.offset - 1};
+    }
+    if (is_recovering(stream)) {
+        hold(stream, publication);
+    } else if (position_compare(at, stream->at) <= 0) {
+        metric_drop(DROP_DUPLICATE, 1);
+    } else if (goes_on(stream, at)) {
+        stream->at = at;
+        accept_publication(session, publication);
+    } else {
+        hold(stream, publication);
+        recover(stream, (struct position){at.epoch, at.offset - 1});
+    }
+}
+
+void stream_lost(struct session *session, struct position lost)
+{
+    struct stream *stream = session->stream;
+    if (stream->state != STREAM_FOLLOWING || !follows(stream->at, lost))
+        return; /* the next publication shows the hole, as it does on other nodes */
+    struct publication *note = gap_note_new(lost.epoch, lost.offset, lost.offset);
+    pubs_add(&session->batch, note);
+    publication_unref(note);
+    stream->at = lost;
+    session_mark_dirty(session);
+}
+
+/* The owner of that epoch has told of more than has been heard of it (stream_joined). */
+static bool told_of_more(const struct stream *stream)
+{
+    return !is_recovering(stream) && timer_armed(&stream->timer) &&
+           position_compare(stream->at, stream->missing_to) < 0;
+}
+
+void stream_epoch_begins(struct session *session, uint64_t epoch)
+{
+    struct stream *stream = session->stream;
+    struct position start = {epoch, 0};
+    if (stream->state == STREAM_UNKNOWN || position_compare(stream->at, start) >= 0)
+        return;
+    if (stream->state == STREAM_SETTLING && session_is_owned(session) && epoch == session->epoch &&
+        !stream->doubt) {
+        timer_stop(&session->hub->timers, &stream->timer);
+        stream->at = start; /* nothing was missed: the end of the old epoch has come by */
+        recovered(stream, start);
+    } else if (told_of_more(stream)) {
+        stream->doubt = true; /* what was to come has not */
+    } else if (!is_recovering(stream) && !stream->doubt && !session_is_owned(session)) {
+        stream->at = start;
+        session_mark_dirty(session);
+    }
+}
+
+void stream_late(struct session *session, struct publication *publication)
+{
+    struct stream *stream = session->stream;
+    if (stream->state != STREAM_SETTLING || position_compare(publication->at, stream->at) <= 0) {
+        metric_drop(DROP_DUPLICATE, 1);
+    } else if (goes_on(stream, publication->at)) {
+        stream->at = publication->at;
+        accept_publication(session, publication);
+    } else {
+        stream->doubt = true;
+    }
+}
+
+static void begin_at(struct stream *stream, struct position at, uint64_t on_the_way)
+{
+    set_state(stream, STREAM_FOLLOWING);
+    stream->at = (struct position){at.epoch, on_the_way < at.offset ? at.offset - on_the_way : 0};
+    /* They may have been announced before this node was listening */
+    stream->doubt = on_the_way != 0;
+    session_mark_dirty(stream->session);
+}
+
+void stream_joined(struct session *session, struct position at, uint64_t on_the_way)
+{
+    struct stream *stream = session->stream;
+    if (stream->state == STREAM_UNKNOWN)
+        begin_at(stream, at, on_the_way);
+    /* What is on its way was announced before this node listened, and is in the history by now, or
+     * will be heard: it is no gap yet. */
+    bool look = on_the_way && position_compare(at, stream->at) > 0;
+    at.offset -= on_the_way < at.offset ? on_the_way : at.offset;
+    if (is_recovering(stream)) {
+        if (position_compare(stream->missing_to, at) < 0) {
+            stream->doubt = stream->doubt || stream->missing_to.epoch != at.epoch;
+            stream->missing_to = at;
+        }
+        stream->doubt = stream->doubt || look;
+        return;
+    }
+    if (look) {
+        recover(stream, position_compare(at, stream->at) > 0 ? at : stream->at);
+    } else if (position_compare(at, stream->at) <= 0) {
+        stream->doubt = false;
+    } else if (at.epoch > stream->at.epoch && stream->doubt) {
+        recover(stream, at);
+    } else if (!timer_armed(&stream->timer) || position_compare(stream->missing_to, at) < 0) {
+        stream->missing_to = at;
+        look_after(stream, JOINED_AHEAD_MS);
+    }
+}
+
+void stream_disproved(struct session *session)
+{
+    session->stream->doubt = true;
+}
+
+void stream_owner_epoch(struct session *session)
+{
+    struct stream *stream = session->stream;
+    struct position start = {session->epoch, 0};
+    if (stream->state == STREAM_FETCHING) {
+        stream->missing_to = start; /* the reading under way goes on to here */
+        stream->doubt = true;
+        return;
+    }
+    if (stream->state != STREAM_UNKNOWN && session->hub->bus->shared && session->facts.clients &&
+        position_compare(stream->at, start) < 0) {
+        /* Pushes of the old epoch may still be on their way; the own announcement comes behind
+         * them. */
+        stream->doubt = stream->doubt || told_of_more(stream);
+        set_state(stream, STREAM_SETTLING);
+        stream->missing_to = start;
+        look_after(stream, SETTLE_MS);
+        return;
+    }
+    forget_held(stream); /* nobody is here to get it */
+    stream->doubt = false;
+    stream->at = start;
+    set_state(stream, STREAM_FOLLOWING);
+    session_mark_dirty(session);
+}
+
+void stream_rewind(struct session *session)
+{
+    struct stream *stream = session->stream;
+    if (!session->batch.len)
+        return;
+    struct position first = session->batch.items[0]->at;
+    metric_drop(DROP_FENCED, session->batch.len);
+    set_state(stream, STREAM_FOLLOWING);
+    stream->at = (struct position){first.epoch, first.offset - 1};
+    stream->doubt = true;
+    timer_stop(&session->hub->timers, &stream->timer);
+    pubs_clear(&session->batch);
+    forget_held(stream);
+}
+
+void stream_check(const struct session *session)
+{
+    const struct stream *stream = session->stream;
+    size_t bytes = 0;
+    for (size_t i = 0; i < stream->held.len; i++)
+        bytes += pubs_cost(stream->held.items[i]);
+    assert(bytes == stream->held_bytes);
+    assert(stream->held.len <= 1 || bytes <= HELD_BYTES);
+    assert((stream->state == STREAM_FETCHING) == (stream->tag != 0));
+    assert(!stream->held.len || is_recovering(stream));
+    assert(stream->state != STREAM_SETTLING || timer_armed(&stream->timer));
+    assert(stream->state != STREAM_UNKNOWN || !session->batch.len);
+}

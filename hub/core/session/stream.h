@@ -1,0 +1,80 @@
+/*
+ * The order of a session's stream on this node: what is next, what is double, what is missing, and
+ * where missing parts come from.
+ *
+ *   UNKNOWN -> FOLLOWING <-> SETTLING <-> FETCHING
+ *
+ * Both sides use it: a member takes pushes in, an owner its own publications. What is accepted goes
+ * to session->batch in order; what can't be had becomes a gap note there.
+ */
+#ifndef VINHUB_CORE_SESSION_STREAM_H
+#define VINHUB_CORE_SESSION_STREAM_H
+
+#include "core/session/state.h"
+
+enum stream_state {
+    STREAM_UNKNOWN,   /* no position yet; until JOINED, a push, or this node owns the session */
+    STREAM_FOLLOWING, /* what comes next is taken */
+    STREAM_SETTLING,  /* a new owner waits for its own announcement on the channel, half a second;
+                         the end of an epoch may still be on its way */
+    STREAM_FETCHING,  /* the history is read, again each second, until it has said all it has */
+    STREAM_STATES
+};
+
+void stream_new(struct session *session);
+void stream_free(struct session *session);
+
+/* The push channel is heard from now on; again after an interruption, in which the end of an epoch
+ * may have been missed. */
+void stream_subscribed(struct session *session);
+/* The push channel may not be heard any more. */
+void stream_deaf(struct session *session);
+bool stream_is_subscribed(const struct session *session);
+/* {0,0}: not known. */
+struct position stream_at(const struct session *session);
+bool stream_is_known(const struct session *session);
+/* Live publications are held until what is missing is there, or known to be lost. */
+bool stream_is_recovering(const struct session *session);
+
+/* Takes a publication that has its place. */
+void stream_receive(struct session *session, struct publication *publication);
+/* The owner's next publication could not be kept: it is missing here, too. */
+void stream_lost(struct session *session, struct position lost);
+/* The channel announces an epoch: what came before it on the channel was all of the older ones. */
+void stream_epoch_begins(struct session *session, uint64_t epoch);
+/* A publication of the epoch before the one that this node owns now. */
+void stream_late(struct session *session, struct publication *publication);
+/* The owner says where its stream stands (JOINED), and how many of the last publications may not be
+ * in the history yet: at the first join the stream begins before those. */
+void stream_joined(struct session *session, struct position at, uint64_t on_the_way);
+/* Something that was never published has been taken for a publication: what is missing is told of
+ * at the end of the epoch. */
+void stream_disproved(struct session *session);
+/* This node begins an epoch as the owner: local clients go on from its offset 1, after what they
+ * may have missed before. */
+void stream_owner_epoch(struct session *session);
+/* What waits for the local clients must not reach them any more: their position goes back before
+ * it, so that it is read or announced. */
+void stream_rewind(struct session *session);
+/* Returns false where the answer is not awaited here. */
+bool stream_on_history(struct session *session, uint64_t tag, enum status status,
+                       struct position oldest, struct publication *const *publications, size_t len,
+                       bool more);
+
+/* What a reader of the stream does with it: a session's recovery, a client that catches up. */
+struct stream_sink {
+    void (*publication)(void *ctx, struct publication *publication);
+    void (*gap)(void *ctx, uint64_t epoch, uint64_t from, uint64_t to);
+    void *ctx;
+};
+/* Goes on from *at to the publication: gaps in between are told, doubles skipped. oldest: first
+ * position that the history keeps. */
+void stream_step(struct position *at, struct position oldest, struct publication *publication,
+                 const struct stream_sink *sink);
+/* Nothing more is to be had up to `to`: the rest is a gap. */
+void stream_close(struct position *at, struct position oldest, struct position to,
+                  const struct stream_sink *sink);
+/* Asserts what must hold. */
+void stream_check(const struct session *session);
+
+#endif

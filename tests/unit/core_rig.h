@@ -1,0 +1,46 @@
+/*
+ * A node without a program: what the parts of the core are tried on, one at a time. Its bus writes
+ * down what it is asked, and answers nothing by itself.
+ */
+#ifndef VINHUB_TESTS_CORE_RIG_H
+#define VINHUB_TESTS_CORE_RIG_H
+
+#include "core/node/node.h"
+#include "core/session/state.h"
+
+#define RIG_CALLS 4096
+
+/* What the bus was asked last, of its kind. */
+struct rig_call {
+    uint64_t tag, epoch;
+    size_t len;   /* publications */
+    size_t bytes; /* their payload */
+    bool announce;
+    unsigned type; /* of an envelope */
+    uint64_t number, offset;
+    char to[CONF_NAME_MAX + 1];
+};
+
+struct rig {
+    struct bus bus;
+    struct hub hub;
+    struct service service;
+    struct session session;
+    struct sessions sessions;
+    struct rig_call published[RIG_CALLS], told[RIG_CALLS];
+    size_t published_len, told_len;
+    size_t claims, assertions, releases, transfers, histories;
+    uint64_t tag; /* of the last of these */
+    bool lease;   /* the node may write */
+};
+
+/* A hub with a lease, connected, and a session of it in that state; the part under test is the
+ * caller's. */
+void rig_init(struct rig *rig, enum session_state state);
+/* The parts must be gone. */
+void rig_fini(struct rig *rig);
+/* Time passes, timers run: as many turns as it takes until nothing is due. */
+void rig_pass(struct rig *rig, uint64_t ms);
+struct publication *rig_publication(size_t len);
+
+#endif

@@ -1,0 +1,389 @@
+/* Client messages on their way upstream: order, bound, deadlines, and the work of a turn. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/metrics.h"
+#include "core/client/subscription.h"
+#include "core/session/outbox.h"
+#include "core_rig.h"
+
+#define CLIENTS 250
+
+static struct rig rig;
+static struct session *session;
+static struct subscription clients[CLIENTS];
+
+static enum outbox_way way;
+static enum status answer; /* of the upstream */
+static size_t sent, refused, acked, emptied, told_len, paused, resumed;
+static uint64_t told_first;
+static char last_sent[64];
+
+static enum outbox_way on_way(const struct session *of)
+{
+    (void)of;
+    return way;
+}
+
+static enum status on_send(struct session *of, enum opcode opcode, const void *payload, size_t len)
+{
+    (void)of, (void)opcode;
+    if (answer != STATUS_OK)
+        return answer;
+    sent++;
+    len = len < sizeof(last_sent) - 1 ? len : sizeof(last_sent) - 1;
+    memcpy(last_sent, payload, len);
+    last_sent[len] = '\0';
+    return STATUS_OK;
+}
+
+static void on_tell(struct session *of, struct envelope *commands)
+{
+    (void)of;
+    told_len += commands->items_len;
+    told_first = commands->items[0].number;
+}
+
+static void on_emptied(struct session *of)
+{
+    (void)of;
+    emptied++;
+}
+
+static void on_room(struct session *of)
+{
+    (void)of;
+}
+
+static void on_refused(struct session *of, struct subscription *from)
+{
+    (void)of, (void)from;
+    refused++;
+}
+
+static void on_acked(struct session *of, struct subscription *from, uint64_t id)
+{
+    (void)of, (void)from, (void)id;
+    acked++;
+}
+
+static void on_paused(struct session *of, struct subscription *from)
+{
+    (void)of, (void)from;
+    paused++;
+}
+
+static void on_resumed(struct session *of)
+{
+    (void)of;
+    resumed++;
+}
+
+static const struct outbox_events events = {
+    .way = on_way,
+    .send = on_send,
+    .tell_owner = on_tell,
+    .emptied = on_emptied,
+    .room_again = on_room,
+    .refused = on_refused,
+    .acked = on_acked,
+    .paused = on_paused,
+    .resumed = on_resumed,
+};
+
+static int set_up(void **state)
+{
+    (void)state;
+    rig_init(&rig, SESSION_OWNER);
+    session = &rig.session;
+    way = OUTBOX_NOWHERE;
+    answer = STATUS_OK;
+    sent = refused = acked = emptied = told_len = paused = resumed = 0;
+    outbox_new(session, &events);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    outbox_check(session);
+    outbox_free(session);
+    rig_fini(&rig);
+    return 0;
+}
+
+static bool say(size_t client, const char *text)
+{
+    struct outbox_message message = {
+        .sender = "", .opcode = OPCODE_TEXT, .payload = text, .len = strlen(text)};
+    return outbox_add(session, &clients[client], false, &message);
+}
+
+static bool say_send(size_t client, uint64_t id)
+{
+    struct outbox_message message = {
+        .send_id = id, .sender = "one", .opcode = OPCODE_TEXT, .payload = "s", .len = 1};
+    return outbox_add(session, &clients[client], false, &message);
+}
+
+static void go_upstream(void)
+{
+    way = OUTBOX_UPSTREAM;
+    outbox_pump(session);
+    rig_pass(&rig, 0);
+}
+
+static void messages_wait_and_go_in_order(void **state)
+{
+    (void)state;
+    assert_true(say(0, "a") && say(1, "b") && say(0, "c"));
+    assert_int_equal(sent, 0);
+    go_upstream();
+    assert_int_equal(sent, 3);
+    assert_string_equal(last_sent, "c");
+    assert_true(say(1, "d"));
+    assert_string_equal(last_sent, "d");
+    assert_int_equal(outbox_bytes(session), 0);
+}
+
+static void the_bound_counts_what_messages_cost(void **state)
+{
+    (void)state;
+    size_t n = 0;
+    while (say(n % CLIENTS, "x"))
+        n++;
+    /* 256 KiB: not a quarter of a million messages of one byte, and still a good number */
+    assert_true(n > 500 && n < 3000);
+    assert_true(outbox_bytes(session) <= rig.service.to_upstream.queue_bytes);
+    assert_int_equal(refused, 1);
+}
+
+static void an_empty_queue_takes_one_of_any_size(void **state)
+{
+    (void)state;
+    size_t len = 1024 * 1024;
+    char *large = malloc(len + 1);
+    memset(large, 'x', len);
+    large[len] = '\0';
+    assert_true(say(0, large));
+    assert_false(say(1, "x"));
+    free(large);
+}
+
+static void who_is_refused_sends_nothing_more_later(void **state)
+{
+    (void)state;
+    assert_true(say(0, "first of one") && say(1, "of another"));
+    while (say(0, "more of one"))
+        ;
+    go_upstream();
+    assert_int_equal(sent, 1);
+    assert_string_equal(last_sent, "of another");
+}
+
+static void a_client_waits_as_long_as_is_promised_and_once(void **state)
+{
+    (void)state;
+    uint64_t wait_ms = rig.service.to_upstream.wait_ms;
+    assert_true(say(0, "a"));
+    rig_pass(&rig, 5000);
+    assert_true(say(0, "b"));
+    rig_pass(&rig, wait_ms - 5001);
+    assert_int_equal(refused, 0);
+    rig_pass(&rig, wait_ms / 2 + 2);
+    assert_int_equal(refused, 1);
+    assert_int_equal(emptied, 1);
+    go_upstream();
+    assert_int_equal(sent, 0);
+}
+
+static void deadlines_of_many_are_spread(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < CLIENTS; i++)
+        assert_true(say(i, "x"));
+    rig_pass(&rig, rig.service.to_upstream.wait_ms);
+    size_t largest = 0;
+    for (size_t i = 0; i < 20; i++) {
+        size_t before = refused;
+        rig_pass(&rig, rig.service.to_upstream.wait_ms / 40 + 1);
+        largest = refused - before > largest ? refused - before : largest;
+    }
+    assert_int_equal(refused, CLIENTS);
+    assert_true(largest < CLIENTS / 4);
+}
+
+static void messages_of_who_has_left_still_go(void **state)
+{
+    (void)state;
+    assert_true(say(0, "a") && say(1, "b"));
+    outbox_from_gone(session, &clients[0]);
+    outbox_check(session);
+    assert_true(say(0, "another client at the same place"));
+    go_upstream();
+    assert_int_equal(sent, 3);
+}
+
+static uint64_t processor_us(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+    return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
+}
+
+/* The cost of one leaving must not depend on what others have here: ten times as much of theirs may
+ * not make it ten times as dear. */
+static uint64_t leave_all_us(size_t each)
+{
+    rig.service.to_upstream.queue_bytes = 1u << 30;
+    for (size_t n = 0; n < each; n++)
+        for (size_t i = 0; i < CLIENTS; i++)
+            assert_true(say(i, "x"));
+    uint64_t before_us = processor_us();
+    for (size_t i = 0; i < CLIENTS; i++)
+        outbox_from_gone(session, &clients[i]);
+    return processor_us() - before_us;
+}
+
+static void a_mass_disconnect_does_not_walk_the_messages(void **state)
+{
+    (void)state;
+    leave_all_us(1000);
+    uint64_t took_us = leave_all_us(1000);
+    assert_true(took_us <
+                50000); /* 250 leavings over half a million messages: seconds, if walked */
+}
+
+static void what_goes_upstream_in_a_turn_has_a_bound(void **state)
+{
+    (void)state;
+    rig.service.to_upstream.queue_bytes = 1u << 30;
+    for (size_t n = 0; n < 3000; n++)
+        assert_true(say(n % CLIENTS, "x"));
+    way = OUTBOX_UPSTREAM;
+    outbox_pump(session);
+    assert_true(sent > 0 && sent <= 500);
+    rig_pass(&rig, 0);
+    assert_int_equal(sent, 3000);
+}
+
+static void a_congested_upstream_stops_the_reading_and_starts_it_again(void **state)
+{
+    (void)state;
+    way = OUTBOX_UPSTREAM;
+    answer = STATUS_AGAIN;
+    struct outbox_message message = {.sender = "", .opcode = OPCODE_TEXT, .payload = "x", .len = 1};
+    for (size_t n = 0; !paused; n++)
+        assert_true(n < 10000 && outbox_add(session, &clients[0], true, &message));
+    answer = STATUS_OK;
+    outbox_link_writable(session);
+    rig_pass(&rig, 0);
+    assert_int_equal(resumed, 1);
+    assert_true(outbox_is_empty(session));
+}
+
+static void a_send_that_went_is_acknowledged_and_not_sent_again(void **state)
+{
+    (void)state;
+    way = OUTBOX_UPSTREAM;
+    assert_true(say_send(0, 5));
+    assert_true(say_send(1, 5));
+    assert_int_equal(sent, 1);
+    assert_int_equal(acked, 2);
+}
+
+static void a_member_tells_once_and_again_after_a_second(void **state)
+{
+    (void)state;
+    rig.session.state = SESSION_MEMBER;
+    way = OUTBOX_OWNER;
+    assert_true(say(0, "a") && say(1, "b"));
+    outbox_flush(session);
+    assert_int_equal(told_len, 2);
+    outbox_flush(session);
+    assert_int_equal(told_len, 2);
+    rig_pass(&rig, 2000);
+    outbox_flush(session);
+    assert_int_equal(told_len, 4);
+    outbox_on_confirm(session, 2);
+    assert_true(outbox_is_empty(session));
+    assert_int_equal(outbox_confirmed(session), 2);
+}
+
+static void with_a_lost_owner_go_raw_messages_that_it_may_have(void **state)
+{
+    (void)state;
+    rig.session.state = SESSION_MEMBER;
+    way = OUTBOX_OWNER;
+    assert_true(say(0, "a") && say_send(1, 1));
+    outbox_flush(session);
+    assert_true(say(0, "not told yet"));
+    uint64_t before = metric_drops(DROP_OWNER_LOST);
+    outbox_owner_lost(session);
+    assert_int_equal(metric_drops(DROP_OWNER_LOST) - before, 1);
+    rig.session.state = SESSION_OWNER;
+    outbox_owner_changed(session);
+    go_upstream();
+    assert_int_equal(sent, 2);
+    assert_string_equal(last_sent, "not told yet");
+}
+
+static void members_messages_are_taken_in_their_order(void **state)
+{
+    (void)state;
+    struct envelope_item items[] = {
+        {.kind = ITEM_COMMAND, .number = 1, .opcode = OPCODE_TEXT, .bytes = {"a", 1}},
+        {.kind = ITEM_COMMAND, .number = 3, .after = 2, .opcode = OPCODE_TEXT, .bytes = {"c", 1}},
+    };
+    struct envelope commands = {.type = ENVELOPE_COMMANDS, .items = items, .items_len = 2};
+    int member = 0;
+    way = OUTBOX_UPSTREAM;
+    outbox_member_came(session, &member, "n1");
+    outbox_take(session, &member, 1, &commands);
+    assert_int_equal(sent, 1);
+    assert_int_equal(rig.told_len, 1); /* handed back from 2 on */
+    assert_int_equal(rig.told[0].type, ENVELOPE_HANDBACK);
+    assert_int_equal(rig.told[0].number, 2);
+    outbox_flush(session);
+    assert_int_equal(rig.told[1].type, ENVELOPE_CONFIRM);
+    assert_int_equal(rig.told[1].number, 1);
+    assert_int_equal(outbox_member_sent(session, &member), 1);
+    outbox_member_gone(session, &member);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(messages_wait_and_go_in_order, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_bound_counts_what_messages_cost, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_empty_queue_takes_one_of_any_size, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_is_refused_sends_nothing_more_later, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_client_waits_as_long_as_is_promised_and_once, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(deadlines_of_many_are_spread, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(messages_of_who_has_left_still_go, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_mass_disconnect_does_not_walk_the_messages, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(what_goes_upstream_in_a_turn_has_a_bound, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_congested_upstream_stops_the_reading_and_starts_it_again,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_send_that_went_is_acknowledged_and_not_sent_again, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_member_tells_once_and_again_after_a_second, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(with_a_lost_owner_go_raw_messages_that_it_may_have, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(members_messages_are_taken_in_their_order, set_up,
+                                        tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
