@@ -32,7 +32,7 @@ test('each end of a client and a session has its line, however alike they are', 
   assert.equal(lines('client_closed').length, 2 * count)
   assert.equal(lines('session_closed').length, 2)
   for (const line of lines('client_closed')) {
-    assert.deepEqual([line.code, line.session], [1000, 'remoteWs:VIN1'], JSON.stringify(line))
+    assert.deepEqual([line.user, line.address, line.code, line.session], ['admin', '127.0.0.1', 1000, 'remoteWs:VIN1'], JSON.stringify(line))
     assert.ok(line.duration_ms >= 0 && line.repeated === undefined, JSON.stringify(line))
   }
 })

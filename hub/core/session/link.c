@@ -274,9 +274,10 @@ static void log_end(const struct link *link, const struct upstream_end *end)
     uint64_t open_ms = link->state == LINK_OPEN || asked
                            ? link->session->hub->now_ms - link->opened_ms
                            : 0;
-    log_info(asked ? "upstream_closed" : "upstream_lost", LOG_STR("session", link->session->id),
-             LOG_STR("reason", end->reason), LOG_U64("http", end->http_status),
-             LOG_U64("code", end->close_code), LOG_U64("open_ms", open_ms));
+    log_info_cause(asked ? "upstream_closed" : "upstream_lost",
+                   LOG_STR("session", link->session->id), LOG_STR("reason", end->reason),
+                   LOG_U64("http", end->http_status), LOG_U64("code", end->close_code),
+                   LOG_U64("open_ms", open_ms));
 }
 
 void link_on_closed(struct session *session, struct upstream *upstream,

@@ -308,8 +308,8 @@ static void adopt_request(struct session *session, const struct envelope *envelo
  */
 static void begin_anew(struct session *session)
 {
-    log_warn("stream_disproved", LOG_STR("session", session->id), LOG_U64("epoch", session->epoch),
-             LOG_U64("offset", stream_at(session).offset));
+    log_warn_cause("stream_disproved", LOG_STR("session", session->id),
+                   LOG_U64("epoch", session->epoch), LOG_U64("offset", stream_at(session).offset));
     stream_disproved(session);
     session->epoch++;
     course_join(session);
