@@ -31,7 +31,7 @@ struct request {
     size_t query_len;
 };
 
-static enum status refuse(struct request *request, const char *why)
+static enum status url_refuse(struct request *request, const char *why)
 {
     request->why = why;
     return STATUS_INVALID;
@@ -40,16 +40,16 @@ static enum status refuse(struct request *request, const char *why)
 static enum status check_bytes(struct request *request, struct span text)
 {
     if (text.len > URL_REQUEST_MAX)
-        return refuse(request, "the URL is too long");
+        return url_refuse(request, "the URL is too long");
     if (text.len == 0 || text.at[0] != '/')
-        return refuse(request, "the path does not start with /");
+        return url_refuse(request, "the path does not start with /");
     for (size_t i = 0; i < text.len; i++) {
         uint8_t byte = (uint8_t)text.at[i];
         if (byte <= ' ' || byte == 0x7f || byte == '#')
-            return refuse(request, "the URL holds a space, a control byte or #");
+            return url_refuse(request, "the URL holds a space, a control byte or #");
     }
     if (!text_is_utf8(text.at, text.len))
-        return refuse(request, "the URL is not UTF-8");
+        return url_refuse(request, "the URL is not UTF-8");
     return STATUS_OK;
 }
 
@@ -76,18 +76,19 @@ static bool has_dot_piece(struct span part)
 static enum status check_decoded(struct request *request, struct span part)
 {
     if (part.len == 0)
-        return refuse(request, "the path or vin has an empty part");
+        return url_refuse(request, "the path or vin has an empty part");
     if (has_dot_piece(part))
-        return refuse(request, "a part of the path or the vin is . or ..");
+        return url_refuse(request, "a part of the path or the vin is . or ..");
     for (size_t i = 0; i < part.len; i++) {
         uint8_t byte = (uint8_t)part.at[i];
         if (byte < ' ' || byte == 0x7f)
-            return refuse(request, "a part of the path or the vin holds an escaped control byte");
+            return url_refuse(request,
+                              "a part of the path or the vin holds an escaped control byte");
         if (byte == '/' || byte == '\\')
-            return refuse(request, "a part of the path or the vin holds an escaped / or a \\");
+            return url_refuse(request, "a part of the path or the vin holds an escaped / or a \\");
     }
     if (!text_is_utf8(part.at, part.len))
-        return refuse(request, "a part of the path or the vin is not UTF-8");
+        return url_refuse(request, "a part of the path or the vin is not UTF-8");
     return STATUS_OK;
 }
 
@@ -101,7 +102,7 @@ static enum status decode_part(struct request *request, struct span raw, char **
 
     enum status status = text_percent_decode(raw.at, raw.len, text, &len);
     if (status != STATUS_OK)
-        refuse(request, "the URL has a bad escape");
+        url_refuse(request, "the URL has a bad escape");
     else
         status = check_decoded(request, (struct span){text, len});
     if (status != STATUS_OK) {
@@ -150,7 +151,7 @@ static enum status parse_path(struct request *request, struct span path)
 
     struct span second = span_of(slash + 1, end);
     if (find_byte(second, '/') != end)
-        return refuse(request, "the path has more than two parts or an empty one");
+        return url_refuse(request, "the path has more than two parts or an empty one");
     enum status status = decode_part(request, span_of(parts.at, slash), &target->user);
     if (status != STATUS_OK)
         return status;
@@ -164,7 +165,7 @@ static enum status check_vin(struct request *request, struct span value, char **
     char *text;
     enum status status = query_decode(value, &text);
     if (status == STATUS_INVALID)
-        return refuse(request, "the vin has a bad escape or a NUL byte");
+        return url_refuse(request, "the vin has a bad escape or a NUL byte");
     if (status != STATUS_OK)
         return status;
     status = check_decoded(request, (struct span){text, strlen(text)});
@@ -206,7 +207,7 @@ static void keep_vin(struct request *request, struct span value)
 static enum status take_vin(struct request *request, const struct query_item *item)
 {
     if (request->target.vin != NULL)
-        return refuse(request, "the URL names the vin twice");
+        return url_refuse(request, "the URL names the vin twice");
     enum status status = check_vin(request, item->value, &request->target.vin);
     if (status == STATUS_OK)
         keep_vin(request, item->value);
@@ -216,10 +217,10 @@ static enum status take_vin(struct request *request, const struct query_item *it
 static enum status take_replay(struct request *request, const struct query_item *item)
 {
     if (request->target.has_replay)
-        return refuse(request, "replay is given twice");
+        return url_refuse(request, "replay is given twice");
     enum status status = query_number(item->value, &request->target.replay);
     if (status == STATUS_INVALID)
-        return refuse(request, "replay is not a number from 0 to 4294967295");
+        return url_refuse(request, "replay is not a number from 0 to 4294967295");
     request->target.has_replay = status == STATUS_OK;
     return status;
 }
@@ -228,12 +229,12 @@ static enum status take_rate(struct request *request, const struct query_item *i
 {
     uint32_t rate = 0;
     if (request->target.rate_milli != 0)
-        return refuse(request, "rate is given twice");
+        return url_refuse(request, "rate is given twice");
     enum status status = query_thousandths(item->value, &rate);
     if (status == STATUS_NO_MEMORY)
         return status;
     if (status != STATUS_OK || rate < RATE_MIN_MILLI || rate > RATE_MAX_MILLI)
-        return refuse(request, "rate is not a number from 0.1 to 100");
+        return url_refuse(request, "rate is not a number from 0.1 to 100");
     request->target.rate_milli = rate;
     return STATUS_OK;
 }
@@ -293,7 +294,8 @@ static enum status take_item(struct request *request, const struct query_item *i
     switch (query_vin(item)) {
     case QUERY_VIN: return take_vin(request, item);
     case QUERY_VIN_UNSURE:
-        return refuse(request, "the query names the vin in a way that backends read differently");
+        return url_refuse(request,
+                          "the query names the vin in a way that backends read differently");
     case QUERY_VIN_NONE: keep_item(request, item->raw); break;
     }
     return STATUS_OK;
@@ -339,7 +341,7 @@ static enum status make_session_id(struct request *request)
     size_t len;
     enum status status = template_session_key(&request->target, key, &len);
     if (status != STATUS_OK)
-        return refuse(request, "the session key is longer than 256 bytes");
+        return url_refuse(request, "the session key is longer than 256 bytes");
     template_session_id(&request->target, key, len);
     return STATUS_OK;
 }

@@ -166,7 +166,8 @@ test('the client whose message does not fit the waiting queue is closed with 400
 
 test('messages of a client that has left go upstream, however many and small they are', async (t) => {
   const backend = await Backend.start(t)
-  const settings = { services: [service(backend, { ...FAST, to_upstream: { queue: '256KiB' } })], clients: { rate: { messages: 0 } } }
+  // Of so small a message the object counts, not the byte.
+  const settings = { services: [service(backend, { ...FAST, to_upstream: { queue: '16MiB' } })], clients: { rate: { messages: 0 } } }
   const hub = await startHub(t, { settings })
   backend.handshake = 'mute'
   const page = await Browser.open(t, hub.url(PAGE))

@@ -161,7 +161,7 @@ static const uint8_t *item_frame(struct client *client, const struct queue_item 
 
 /* Gathers frames into the scratch buffer; a first one that is larger than that, or the only one,
  * goes alone and in place. Returns how many items; 0: out of memory. */
-static size_t gather(struct client *client, const uint8_t **out, size_t *out_len)
+static size_t gather_frames(struct client *client, const uint8_t **out, size_t *out_len)
 {
     struct queue *queue = client->queue;
     uint8_t *scratch = client->hub->scratch;
@@ -197,7 +197,7 @@ static bool write_out(struct client *client)
     struct hub *hub = client->hub;
     while (client->queue && client->queue->len && !client->blocked) {
         const uint8_t *frames;
-        size_t len, n = gather(client, &frames, &len);
+        size_t len, n = gather_frames(client, &frames, &len);
         if (!n)
             return false;
         if (len &&

@@ -115,8 +115,8 @@ static void append(struct outbox *out, struct source *source, struct command *co
 }
 
 /* Nothing that a source has here goes upstream any more: its place in the order is gone. */
-static void refuse(struct outbox *out, struct subscription *from, struct source *source,
-                   uint64_t dropped, const char *why)
+static void refuse_source(struct outbox *out, struct subscription *from, struct source *source,
+                          uint64_t dropped, const char *why)
 {
     struct session *session = out->session;
     if (source)
@@ -130,7 +130,7 @@ static void refuse(struct outbox *out, struct subscription *from, struct source 
 static void on_expired(struct source *source)
 {
     struct outbox *out = source->queue->ctx;
-    refuse(out, source->from, source, 0, "waited too long");
+    refuse_source(out, source->from, source, 0, "waited too long");
     if (!out->queue.first)
         out->events->emptied(out->session);
 }
@@ -184,7 +184,7 @@ bool outbox_add(struct session *session, struct subscription *from, bool may_pau
                                                    session->service->to_upstream.queue_bytes);
     struct command *command = room ? command_new(message) : NULL;
     if (!command) {
-        refuse(out, from, source, 1, "queue full");
+        refuse_source(out, from, source, 1, "queue full");
         return false;
     }
     if (!source)

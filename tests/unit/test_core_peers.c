@@ -1,0 +1,182 @@
+/* Other nodes: who is dead, and that many are told without harm to who walks them. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "core/node/peers.h"
+#include "core_rig.h"
+
+#define WATCHES 3000
+
+static struct rig rig;
+static struct watch watches[WATCHES];
+static size_t dead, reborn;
+static bool takes_next; /* who is told takes the next one off, too */
+
+static void on_dead(struct watch *watch)
+{
+    size_t i = (size_t)(watch - watches);
+    dead++;
+    peer_unwatch(watch);
+    if (takes_next && i + 1 < WATCHES)
+        peer_unwatch(&watches[i + 1]);
+}
+
+static void on_reborn(struct watch *watch)
+{
+    size_t i = (size_t)(watch - watches);
+    reborn++;
+    peer_unwatch(watch);
+    if (takes_next && i + 1 < WATCHES)
+        peer_unwatch(&watches[i + 1]);
+}
+
+static const struct watch_events events = {.dead = on_dead, .reborn = on_reborn};
+
+static int set_up(void **state)
+{
+    (void)state;
+    rig_init(&rig, SESSION_MEMBER);
+    peers_new(&rig.hub);
+    memset(watches, 0, sizeof(watches));
+    dead = reborn = 0;
+    takes_next = false;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < WATCHES; i++)
+        peer_unwatch(&watches[i]);
+    peers_free(&rig.hub);
+    rig_fini(&rig);
+    return 0;
+}
+
+static void watch_some(size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        peer_watch(&rig.hub, &watches[i], peer_get(&rig.hub, "other", 5), &events);
+}
+
+static void read_score(uint64_t score)
+{
+    struct bus_node node = {.id = "other", .score = score, .lease_ms = 3000};
+    peers_read(&rig.hub, rig.hub.now_ms, &node, 1);
+}
+
+static void a_score_that_moves_is_a_life(void **state)
+{
+    (void)state;
+    watch_some(1);
+    for (uint64_t score = 1; score < 10; score++) {
+        read_score(score);
+        rig_pass(&rig, 2900);
+    }
+    assert_int_equal(dead, 0);
+}
+
+static void a_score_that_stands_for_the_longer_lease_is_a_death(void **state)
+{
+    (void)state;
+    watch_some(1);
+    read_score(1);
+    rig_pass(&rig, 2999);
+    read_score(1);
+    assert_int_equal(dead, 0);
+    rig_pass(&rig, 1);
+    read_score(1);
+    assert_int_equal(dead, 1);
+}
+
+static void what_was_learned_after_the_reading_is_not_concerned(void **state)
+{
+    (void)state;
+    watch_some(1);
+    read_score(1);
+    uint64_t sent_ms = rig.hub.now_ms + 3000;
+    rig_pass(&rig, 3001);
+    peer_watch(&rig.hub, &watches[0], peer_get(&rig.hub, "other", 5), &events);
+    struct bus_node node = {.id = "other", .score = 1, .lease_ms = 3000};
+    peers_read(&rig.hub, sent_ms, &node, 1);
+    assert_int_equal(dead, 0);
+}
+
+static void many_are_told_in_portions(void **state)
+{
+    (void)state;
+    watch_some(WATCHES);
+    read_score(1);
+    rig_pass(&rig, 3000);
+    read_score(1);
+    assert_true(dead > 0 && dead <= 500);
+    for (size_t turns = 0; dead < WATCHES; turns++) {
+        size_t before = dead;
+        assert_true(turns < 100);
+        timers_run(&rig.hub.timers, rig.hub.now_ms);
+        assert_true(dead - before <= 500);
+    }
+}
+
+static void who_is_told_may_take_others_off(void **state)
+{
+    (void)state;
+    takes_next = true;
+    watch_some(1001);
+    read_score(1);
+    rig_pass(&rig, 3000);
+    read_score(1);
+    rig_pass(&rig, 0);
+    assert_int_equal(dead, 501);
+}
+
+static void another_life_is_told_and_may_take_others_off(void **state)
+{
+    (void)state;
+    struct envelope hello = {.node = slice_of("other"), .life = 5};
+    takes_next = true;
+    watch_some(1001);
+    peers_heard(&rig.hub, &hello);
+    assert_int_equal(reborn, 501);
+    hello.life = 4; /* late */
+    peers_heard(&rig.hub, &hello);
+    assert_int_equal(reborn, 501);
+    assert_true(peers_outlived(&rig.hub, slice_of("other"), 4));
+}
+
+static void one_that_comes_back_meanwhile_is_not_dead(void **state)
+{
+    (void)state;
+    watch_some(WATCHES);
+    read_score(1);
+    rig_pass(&rig, 3000);
+    read_score(1);
+    size_t before = dead;
+    read_score(2);
+    rig_pass(&rig, 100);
+    assert_int_equal(dead, before);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_score_that_moves_is_a_life, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_score_that_stands_for_the_longer_lease_is_a_death, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(what_was_learned_after_the_reading_is_not_concerned, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(many_are_told_in_portions, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_is_told_may_take_others_off, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(another_life_is_told_and_may_take_others_off, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(one_that_comes_back_meanwhile_is_not_dead, set_up,
+                                        tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

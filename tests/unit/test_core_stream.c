@@ -1,0 +1,186 @@
+/* The order of a session's stream: what is next, double, missing, held. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "core/session/stream.h"
+#include "core_rig.h"
+
+static struct rig rig;
+static struct session *session;
+
+static int set_up(void **state)
+{
+    (void)state;
+    rig_init(&rig, SESSION_MEMBER);
+    session = &rig.session;
+    session->facts.clients = 1;
+    stream_new(session);
+    stream_subscribed(session);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    stream_check(session);
+    stream_free(session);
+    rig_fini(&rig);
+    return 0;
+}
+
+static void push(uint64_t epoch, uint64_t offset, size_t len)
+{
+    struct publication *publication = rig_publication(len);
+    publication->at = (struct position){epoch, offset};
+    stream_receive(session, publication);
+    publication_unref(publication);
+    stream_check(session);
+}
+
+static size_t gaps(void)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < session->batch.len; i++)
+        n += is_gap_note(session->batch.items[i]);
+    return n;
+}
+
+static void what_comes_next_is_taken_and_doubles_are_not(void **state)
+{
+    (void)state;
+    push(7, 4, 1);
+    push(7, 5, 1);
+    push(7, 5, 1);
+    push(7, 4, 1);
+    assert_int_equal(session->batch.len, 2);
+    assert_int_equal(stream_at(session).offset, 5);
+}
+
+static void a_hole_is_read_and_what_comes_meanwhile_is_held(void **state)
+{
+    (void)state;
+    push(7, 1, 1);
+    push(7, 4, 1);
+    push(7, 5, 1);
+    assert_int_equal(rig.histories, 1);
+    assert_true(stream_is_recovering(session));
+    assert_int_equal(session->batch.len, 1);
+    struct publication *missing[2] = {rig_publication(1), rig_publication(1)};
+    for (uint64_t i = 0; i < 2; i++)
+        missing[i]->at = (struct position){7, 2 + i};
+    assert_true(stream_on_history(session, rig.tag, STATUS_OK, (struct position){7, 1}, missing, 2,
+                                  false));
+    publication_unref(missing[0]);
+    publication_unref(missing[1]);
+    assert_int_equal(session->batch.len, 5);
+    assert_int_equal(gaps(), 0);
+    assert_int_equal(stream_at(session).offset, 5);
+}
+
+static void what_the_history_has_not_is_a_gap(void **state)
+{
+    (void)state;
+    push(7, 1, 1);
+    push(7, 4, 1);
+    assert_true(
+        stream_on_history(session, rig.tag, STATUS_OK, (struct position){0, 0}, NULL, 0, false));
+    assert_int_equal(session->batch.len, 3);
+    assert_int_equal(gaps(), 1);
+}
+
+static void an_answer_that_is_not_awaited_is_none(void **state)
+{
+    (void)state;
+    push(7, 1, 1);
+    assert_false(
+        stream_on_history(session, 99, STATUS_OK, (struct position){0, 0}, NULL, 0, false));
+}
+
+static void a_failed_reading_is_asked_for_again(void **state)
+{
+    (void)state;
+    push(7, 1, 1);
+    push(7, 4, 1);
+    assert_true(
+        stream_on_history(session, rig.tag, STATUS_IO, (struct position){0, 0}, NULL, 0, false));
+    rig_pass(&rig, 1000);
+    assert_int_equal(rig.histories, 2);
+}
+
+/* Messages without content cost memory, too: the check compares with what is held. */
+static void what_is_held_has_a_bound_in_true_memory(void **state)
+{
+    (void)state;
+    push(7, 1, 1);
+    push(7, 3, 1);
+    for (uint64_t i = 4; i < 60000; i++) {
+        struct publication *publication = rig_publication(0);
+        publication->at = (struct position){7, i};
+        stream_receive(session, publication);
+        publication_unref(publication);
+    }
+    stream_check(session);
+    assert_true(
+        stream_on_history(session, rig.tag, STATUS_OK, (struct position){0, 0}, NULL, 0, false));
+    /* What was held first was let go: it is missing, and asked for next */
+    assert_true(stream_is_recovering(session));
+    assert_int_equal(rig.histories, 2);
+}
+
+static void the_next_epoch_waits_for_its_announcement(void **state)
+{
+    (void)state;
+    push(7, 1, 1);
+    session->state = SESSION_OWNER;
+    session->epoch = 8;
+    stream_owner_epoch(session);
+    assert_true(stream_is_recovering(session));
+    stream_epoch_begins(session, 8);
+    assert_false(stream_is_recovering(session));
+    assert_int_equal(gaps(), 0);
+    assert_int_equal(stream_at(session).epoch, 8);
+}
+
+static void a_lost_one_is_a_gap_at_once(void **state)
+{
+    (void)state;
+    push(7, 1, 1);
+    stream_lost(session, (struct position){7, 2});
+    assert_int_equal(gaps(), 1);
+    push(7, 3, 1);
+    assert_int_equal(stream_at(session).offset, 3);
+}
+
+static void what_must_not_reach_clients_is_taken_back(void **state)
+{
+    (void)state;
+    push(7, 1, 1);
+    push(7, 2, 1);
+    stream_rewind(session);
+    assert_int_equal(session->batch.len, 0);
+    assert_int_equal(stream_at(session).offset, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(what_comes_next_is_taken_and_doubles_are_not, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_hole_is_read_and_what_comes_meanwhile_is_held, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(what_the_history_has_not_is_a_gap, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_answer_that_is_not_awaited_is_none, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_failed_reading_is_asked_for_again, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_held_has_a_bound_in_true_memory, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_next_epoch_waits_for_its_announcement, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_lost_one_is_a_gap_at_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_must_not_reach_clients_is_taken_back, set_up,
+                                        tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
