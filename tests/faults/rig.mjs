@@ -19,7 +19,7 @@ const SHOWN = 8
 const RETOLD = 400
 
 export class Rig {
-  static async start(t, { nodes = 3, leaseMs = 1000, proxied = false, settings = {}, services = {}, atEnd = 'kill', program,
+  static async start(t, { nodes = 3, leaseMs = 1000, proxied = false, settings = {}, services = {}, moreServices = [], atEnd = 'kill', program,
     redis = RedisServer.start(t) } = {}) {
     const rig = new Rig()
     rig.t = t
@@ -29,7 +29,7 @@ export class Rig {
       log: { level: 'warn' }, // VINHUB_LOG_LEVEL tells more
       ...settings,
       node: { lease: `${leaseMs}ms`, ...settings.node },
-      services: [service(rig.backend, { reconnect: { min: '50ms', max: '1s', timeout: '2s' }, ...services })],
+      services: [service(rig.backend, { reconnect: { min: '50ms', max: '1s', timeout: '2s' }, ...services }), ...moreServices],
     }
     rig.proxies = proxied ? await Promise.all(range(nodes).map(() => TcpProxy.start(t, rig.redis.port))) : []
     rig.hubs = proxied
