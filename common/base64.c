@@ -2,6 +2,7 @@
 
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -74,4 +75,30 @@ enum status base64_decode(const char *text, size_t len, uint8_t **out, size_t *o
     *out = bytes;
     *out_len = size;
     return STATUS_OK;
+}
+
+/* The same text in the other alphabet, padded; NULL: no memory. */
+static char *with_padding(const char *text, size_t len, size_t padded)
+{
+    char *copy = malloc(padded);
+    for (size_t i = 0; copy != NULL && i < padded; i++) {
+        char c = i < len ? text[i] : '=';
+        copy[i] = (char)(c == '-' ? '+' : c == '_' ? '/' : c);
+    }
+    return copy;
+}
+
+enum status base64url_decode(const char *text, size_t len, uint8_t **out, size_t *out_len)
+{
+    if (len == 0 || len % 4 == 1 || memchr(text, '+', len) != NULL ||
+        memchr(text, '/', len) != NULL || memchr(text, '=', len) != NULL)
+        return STATUS_INVALID;
+    size_t padded = (len + 3) / 4 * 4;
+    char *copy = with_padding(text, len, padded);
+    if (copy == NULL)
+        return STATUS_NO_MEMORY;
+    enum status status = base64_decode(copy, padded, out, out_len);
+    explicit_bzero(copy, padded); /* it may be a secret */
+    free(copy);
+    return status;
 }

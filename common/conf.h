@@ -24,6 +24,8 @@ enum auth_mode { AUTH_NONE, AUTH_JWT };
 enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR };
 enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
 
+struct key_set;
+
 struct conf_pair { /* an item of a map: a header, a canned reply */
     char *name;
     char *value;
@@ -117,7 +119,8 @@ struct conf {
     struct {
         enum auth_mode mode;
         char *algorithm; /* HS256 HS384 HS512 RS256 ES256 EdDSA */
-        char *secret_file, *public_key_file;
+        char *secret_file, *public_key_file, *keys_file; /* one of them */
+        struct key_set *keys; /* what tokens are verified with; NULL where mode is none */
         char *secret;     /* of HS algorithms: VINHUB_JWT_SECRET, or what secret_file holds; never
                              printed */
         char *public_key; /* of the others: what public_key_file holds, PEM; NULL where it is not

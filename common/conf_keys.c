@@ -2,6 +2,7 @@
  * The files of keys, certificates and secrets: read, and found fit, before anything starts.
  */
 #include "common/conf_loader.h"
+#include "common/key_set.h"
 
 #include <errno.h>
 #include <openssl/bio.h>
@@ -239,6 +240,7 @@ static void load_secret(struct conf_loader *loader)
         conf_warning(loader, where, key,
                      "the secret is shorter than the %zu bytes that %s should have (RFC 7518)",
                      bytes, conf->auth.algorithm);
+    conf->auth.keys = key_set_of_secret(conf->auth.algorithm, conf->auth.secret);
 }
 
 /* NULL where the key fits the algorithm, else why not. */
@@ -282,7 +284,57 @@ static void load_public_key(struct conf_loader *loader)
     if (flaw != NULL)
         refuse(loader, where, "auth.public_key_file",
                "a PEM file with a public key that fits auth.algorithm", path, flaw);
+    else
+        conf->auth.keys = key_set_of_pem(conf->auth.algorithm, conf->auth.public_key);
     EVP_PKEY_free(key);
+}
+
+static void on_key_note(void *ctx, const char *text)
+{
+    struct conf_loader *loader = ctx;
+    conf_warning(loader, conf_origin(loader, "auth.keys_file"), "auth.keys_file", "\"%.200s\": %s",
+                 loader->conf->auth.keys_file, text);
+}
+
+static void load_key_set(struct conf_loader *loader)
+{
+    struct conf *conf = loader->conf;
+    struct conf_where where = conf_origin(loader, "auth.keys_file");
+    const char *variable = getenv("VINHUB_JWT_SECRET");
+    char why[KEY_SET_WHY_BYTES];
+    if (key_set_read(conf->auth.keys_file, on_key_note, loader, &conf->auth.keys, why) != STATUS_OK)
+        conf_mistake(loader, where, "auth.keys_file", "\"%.200s\": %s", conf->auth.keys_file, why);
+    if (variable != NULL && *variable != '\0')
+        conf_warning(loader, (struct conf_where){"VINHUB_JWT_SECRET", 0}, "auth",
+                     "not used: auth.keys_file has the keys");
+    if (strcmp(conf->auth.algorithm, "HS256") != 0) /* not the default */
+        conf_warning(loader, conf_origin(loader, "auth.algorithm"), "auth.algorithm",
+                     "not used: each key of auth.keys_file says its algorithm");
+}
+
+/* The rows that name a file with keys, of which one is allowed. */
+static bool names_one_file(struct conf_loader *loader)
+{
+    const struct conf *conf = loader->conf;
+    const struct {
+        const char *row, *path;
+    } files[] = {{"auth.secret_file", conf->auth.secret_file},
+                 {"auth.public_key_file", conf->auth.public_key_file},
+                 {"auth.keys_file", conf->auth.keys_file}};
+    const char *first = NULL;
+    for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+        if (*files[i].path == '\0')
+            continue;
+        if (first != NULL) {
+            conf_mistake(loader, conf_origin(loader, files[i].row), files[i].row,
+                         "expected one of auth.secret_file, auth.public_key_file and "
+                         "auth.keys_file, got %s, too",
+                         first);
+            return false;
+        }
+        first = files[i].row;
+    }
+    return true;
 }
 
 void conf_check_keys(struct conf_loader *loader)
@@ -298,9 +350,11 @@ void conf_check_keys(struct conf_loader *loader)
                           &conf->services[i]->tls_ca_digest);
     }
 
-    if (conf->auth.mode == AUTH_NONE)
+    if (conf->auth.mode == AUTH_NONE || !names_one_file(loader))
         return;
-    if (strncmp(conf->auth.algorithm, "HS", 2) == 0)
+    if (*conf->auth.keys_file != '\0')
+        load_key_set(loader);
+    else if (strncmp(conf->auth.algorithm, "HS", 2) == 0)
         load_secret(loader);
     else
         load_public_key(loader);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/conf_rows.h"
+#include "common/key_set.h"
 
 struct service *service_ref(struct service *service)
 {
@@ -47,6 +48,7 @@ void conf_unref(struct conf *conf)
     free(conf->services);
     free_secret(conf->auth.secret);
     free(conf->auth.public_key);
+    key_set_unref(conf->auth.keys);
     conf_values_clear(conf_rows, conf);
     free(conf);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/conf_rows.h"
+#include "common/key_set.h"
 
 struct text_stream {
     FILE *out;
@@ -211,6 +212,8 @@ void conf_diff(const struct conf *before, const struct conf *after, struct conf_
         add_change(changes, "auth: the secret changed");
     if (!same_text(before->auth.public_key, after->auth.public_key))
         add_change(changes, "auth: the public key changed");
+    if (*after->auth.keys_file != '\0' && !key_set_same(before->auth.keys, after->auth.keys))
+        add_change(changes, "auth.keys_file: the keys changed");
     compare_services(before, after, changes);
 }
 

@@ -55,13 +55,14 @@ struct wire *v1_error(enum v1_encoding encoding, const struct v1_head *head, con
                       const char *code, const char *message); /* id may be NULL */
 struct wire *v1_pong(enum v1_encoding encoding, const struct v1_head *head);
 
-enum v1_request_type { V1_SEND, V1_PING };
+enum v1_request_type { V1_SEND, V1_REFRESH, V1_PING };
 
 struct v1_request {
     enum v1_request_type type;
-    uint64_t id;        /* of a SEND */
+    uint64_t id;        /* of a SEND or REFRESH */
     enum opcode opcode; /* of its payload: text, or binary for encoding base64 / msgpack bin */
-    uint8_t *payload;   /* malloc'd, the caller frees; NULL only where len is 0 */
+    uint8_t *payload;   /* malloc'd, the caller frees; NULL only where len is 0. Of a REFRESH: the
+                           token, a text with a 0 behind it */
     size_t len;
 };
 
@@ -69,7 +70,8 @@ struct v1_request {
 struct v1_mistake {
     bool has_id; /* the message has a readable id, whatever else is wrong with it */
     uint64_t id;
-    /* malformed, unknown_type, invalid_id, invalid_payload, invalid_encoding or no_memory */
+    /* malformed, unknown_type, invalid_id, invalid_payload, invalid_encoding, unauthorized or
+     * no_memory */
     const char *code;
     const char *why; /* a sentence: what was expected */
 };

@@ -20,6 +20,7 @@ enum v1_request_field v1_request_field(const char *name, size_t len)
         [V1_FIELD_ID] = "id",
         [V1_FIELD_PAYLOAD] = "payload",
         [V1_FIELD_ENCODING] = "encoding",
+        [V1_FIELD_TOKEN] = "token",
     };
     enum v1_request_field field = V1_FIELD_TYPE;
     while (field < V1_REQUEST_FIELDS &&
@@ -194,6 +195,29 @@ static enum status read_send(enum v1_encoding encoding,
     return status;
 }
 
+/* What of it is wrong is the token's fault: the ERROR has the code of one that is refused. */
+static enum status read_refresh(enum v1_encoding encoding,
+                                const struct v1_value fields[V1_REQUEST_FIELDS],
+                                struct v1_request *out, struct v1_mistake *mistake)
+{
+    if (!mistake->has_id)
+        return mistaken(mistake, "invalid_id",
+                        encoding == V1_JSON
+                            ? "a REFRESH has an id, an integer from 1 to 9007199254740992"
+                            : "a REFRESH has an id, an integer from 1 to 18446744073709551615");
+    const struct v1_value *token = &fields[V1_FIELD_TOKEN];
+    if (token->kind != V1_TEXT || token->len == 0 || memchr(token->at, '\0', token->len) != NULL)
+        return mistaken(mistake, "unauthorized", "a REFRESH has a token, a string");
+    uint8_t *copy = malloc(token->len + 1);
+    if (copy == NULL)
+        return STATUS_NO_MEMORY;
+    memcpy(copy, token->at, token->len);
+    copy[token->len] = '\0';
+    *out = (struct v1_request){
+        .type = V1_REFRESH, .id = mistake->id, .payload = copy, .len = token->len};
+    return STATUS_OK;
+}
+
 static enum status read_request(enum v1_encoding encoding,
                                 const struct v1_value fields[V1_REQUEST_FIELDS],
                                 struct v1_request *out, struct v1_mistake *mistake)
@@ -206,11 +230,13 @@ static enum status read_request(enum v1_encoding encoding,
     }
     if (is_text(&fields[V1_FIELD_TYPE], "SEND"))
         return read_send(encoding, fields, out, mistake);
+    if (is_text(&fields[V1_FIELD_TYPE], "REFRESH"))
+        return read_refresh(encoding, fields, out, mistake);
     if (is_text(&fields[V1_FIELD_TYPE], "PING")) {
         *out = (struct v1_request){.type = V1_PING};
         return STATUS_OK;
     }
-    return mistaken(mistake, "unknown_type", "type is \"SEND\" or \"PING\"");
+    return mistaken(mistake, "unknown_type", "type is \"SEND\", \"REFRESH\" or \"PING\"");
 }
 
 enum status v1_decode(enum v1_encoding encoding, enum opcode opcode, const void *data, size_t len,

@@ -59,6 +59,7 @@ enum v1_request_field {
     V1_FIELD_ID,
     V1_FIELD_PAYLOAD,
     V1_FIELD_ENCODING,
+    V1_FIELD_TOKEN,
     V1_REQUEST_FIELDS
 };
 

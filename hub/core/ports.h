@@ -79,6 +79,13 @@ struct upstream_ops {
     void (*reset)(void *ctx, struct upstream *upstream);
 };
 
+/* What becomes of a token that a client brings in place of the one it came with. */
+enum refresh_verdict {
+    REFRESH_TAKEN,
+    REFRESH_REFUSED,     /* the old one goes on */
+    REFRESH_NOT_COVERED, /* it is good, but not for the session of the connection */
+};
+
 struct client_ops {
     /* Writes ready frames. STATUS_OK: taken. STATUS_AGAIN: not a byte taken since something is
      * still buffered; door_writable will be told. Any failure of the socket is told later by
@@ -89,6 +96,11 @@ struct client_ops {
     void (*close)(void *ctx, struct client *client, unsigned code, const char *reason);
     /* Stops or resumes reading from the client. */
     void (*pause)(void *ctx, struct client *client, bool paused);
+    /* Checks a token (text, terminated) as that of a handshake. *why: NULL where it is taken, else
+     * a static text, a sentence for the client. It costs the check of a signature: the caller
+     * counts it against the client's rate. NULL: this door has no tokens. */
+    enum refresh_verdict (*refresh)(void *ctx, struct client *client, const char *token,
+                                    const char **why);
 };
 
 #endif

@@ -32,6 +32,7 @@ static void take_conf(struct front *front, struct conf *conf)
     if (front->conf != NULL)
         conf_unref(front->conf);
     front->conf = conf;
+    keys_take(front, conf);
     front->queues[QUEUE_HANDSHAKE].wait_ms = HANDSHAKE_MS;
     uint32_t every_ms = conf->clients.ping_every_ms, timeout_ms = conf->clients.ping_timeout_ms;
     front->queues[QUEUE_QUIET].wait_ms = every_ms;
@@ -60,6 +61,11 @@ enum status front_new(struct loop *loop, struct conf *conf, struct front **out, 
     front->listen_fd = -1;
     front->descriptors_max = descriptors_for_clients();
     front->now_ms = (uint32_t)clock_boot_ms();
+    front->keys_timer = loop_timer_new(loop, keys_look, front);
+    if (front->keys_timer == NULL) {
+        free(front);
+        return STATUS_NO_MEMORY;
+    }
     take_conf(front, conf);
 
     timers_init(&front->expiries);
@@ -152,6 +158,7 @@ void front_free(struct front *front)
     loop_timer_free(front->sweep_timer);
     loop_timer_free(front->listen_timer);
     loop_timer_free(front->share_timer);
+    keys_forget(front);
     timers_fini(&front->expiries);
     deflater_free(front->deflater);
     tls_context_free(front->tls);

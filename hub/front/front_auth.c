@@ -151,7 +151,7 @@ static bool list_covers(const json_t *list, const char *vin)
     return false;
 }
 
-/* NULL: they are in order. */
+/* What a token must say whatever the URL names but for its user. NULL: it is in order. */
 static const char *claims_wrong(const struct conf *conf, const json_t *claims,
                                 const struct target *target, double now_s)
 {
@@ -169,6 +169,12 @@ static const char *claims_wrong(const struct conf *conf, const json_t *claims,
         return "token of another issuer";
     if (target->user != NULL && !is_text(json_object_get(claims, "sub"), target->user))
         return "token of another user";
+    return NULL;
+}
+
+/* NULL: the token covers the session. */
+static const char *not_covered(const json_t *claims, const struct target *target)
+{
     if (target->vin != NULL && !list_covers(json_object_get(claims, "vins"), target->vin))
         return "token does not cover this vin";
     const json_t *services = json_object_get(claims, "services");
@@ -177,28 +183,58 @@ static const char *claims_wrong(const struct conf *conf, const json_t *claims,
     return NULL;
 }
 
-const char *auth_check(const struct conf *conf, const struct http_head *head,
-                       const struct target *target, uint64_t *ends_ms)
+/* --- the whole --- */
+
+static uint64_t end_of(const json_t *claims, double now_s)
 {
-    *ends_ms = UINT64_MAX;
+    double left_s = json_number_value(json_object_get(claims, "exp")) - now_s;
+    if (left_s <= 0)
+        left_s += LEEWAY_S; /* taken for the leeway's sake, it lasts as long as that */
+    if (left_s >= 1e9)      /* thirty years are for ever */
+        return UINT64_MAX;
+    return clock_boot_ms() + (uint64_t)(left_s * 1000.0);
+}
+
+enum grant_verdict auth_token(const struct conf *conf, const struct key_set *keys,
+                              const char *token, const struct target *target, struct grant *out,
+                              const char **why)
+{
+    *why = NULL;
+    json_t *claims = token_claims(keys, token, why);
+    if (claims == NULL)
+        return GRANT_REFUSED;
+    double now_s = (double)clock_unix_ms() / 1000.0;
+    enum grant_verdict verdict = GRANT_GIVEN;
+    if ((*why = claims_wrong(conf, claims, target, now_s)) != NULL)
+        verdict = GRANT_REFUSED;
+    else if ((*why = not_covered(claims, target)) != NULL)
+        verdict = GRANT_NOT_COVERED;
+    if (verdict != GRANT_REFUSED)
+        *out = (struct grant){.ends_ms = end_of(claims, now_s),
+                              .subject = json_incref(json_object_get(claims, "sub"))};
+    json_decref(claims);
+    return verdict;
+}
+
+void grant_fini(struct grant *grant)
+{
+    json_decref(grant->subject);
+    grant->subject = NULL;
+}
+
+const char *auth_check(const struct conf *conf, const struct key_set *keys,
+                       const struct http_head *head, const struct target *target,
+                       struct grant *out)
+{
+    *out = (struct grant){.ends_ms = UINT64_MAX};
     if (conf->auth.mode == AUTH_NONE)
         return NULL;
     char *token;
-    const char *wrong = find_token(conf, head, target, &token);
-    if (wrong != NULL)
-        return wrong;
-    json_t *claims = token_claims(conf, token, &wrong);
+    const char *why = find_token(conf, head, target, &token);
+    if (why != NULL)
+        return why;
+    if (auth_token(conf, keys, token, target, out, &why) == GRANT_NOT_COVERED)
+        grant_fini(out);
     free(token);
-    if (claims == NULL)
-        return wrong;
-
-    double now_s = (double)clock_unix_ms() / 1000.0;
-    wrong = claims_wrong(conf, claims, target, now_s);
-    double left_s = json_number_value(json_object_get(claims, "exp")) - now_s;
-    if (left_s <= 0)
-        left_s += LEEWAY_S;            /* taken for the leeway's sake, it lasts as long as that */
-    if (wrong == NULL && left_s < 1e9) /* thirty years are for ever */
-        *ends_ms = clock_boot_ms() + (uint64_t)(left_s * 1000.0);
-    json_decref(claims);
-    return wrong;
+    return why;
 }

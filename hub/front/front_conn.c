@@ -81,7 +81,7 @@ void conn_free(struct conn *conn)
         conn_set_state(conn, CONN_GONE);
     dequeue(conn);
     admit_release_ip(conn);
-    conn_forget_expiry(conn);
+    conn_forget_pass(conn);
     share_forget(conn);
     handshake_free(conn->handshake);
     ws_reader_fini(&conn->reader);
@@ -470,4 +470,5 @@ const struct client_ops front_client_ops = {
     .write = op_write,
     .close = op_close,
     .pause = op_pause,
+    .refresh = conn_refresh,
 };

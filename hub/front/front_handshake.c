@@ -23,7 +23,7 @@ struct request {
     enum protocol kind;
     struct deflate_terms deflate;
     const char *forbidden; /* why the token is refused; NULL where it is not */
-    uint64_t ends_ms;
+    struct grant grant;    /* of the token; empty where there is none, or it is refused */
 };
 
 /* --- what is asked --- */
@@ -229,7 +229,7 @@ static void forbid(struct conn *conn, const char *why, const char *address)
     conn_start_closing(conn, CLOSE_UNAUTHORIZED, why);
 }
 
-static void open_client(struct conn *conn, const struct request *request,
+static void open_client(struct conn *conn, struct request *request,
                         const struct target *target)
 {
     char address[INET6_ADDRSTRLEN];
@@ -253,8 +253,8 @@ static void open_client(struct conn *conn, const struct request *request,
         conn->told = false;
         metric_refuse(REFUSE_FULL);
         conn_start_closing(conn, CLOSE_TRY_LATER, "try again later");
-    } else if (request->ends_ms != UINT64_MAX) {
-        conn_expire_at(conn, request->ends_ms);
+    } else if (conn->front->conf->auth.mode != AUTH_NONE) {
+        conn_take_pass(conn, target, &request->grant);
     }
 }
 
@@ -283,8 +283,10 @@ static void serve(struct conn *conn, struct request *request)
         return;
     }
     if (check_origin(conn, request) && check_capacity(conn)) {
-        request->forbidden = auth_check(front->conf, &request->head, &target, &request->ends_ms);
+        request->forbidden = auth_check(front->conf, front->keys, &request->head, &target,
+                                        &request->grant);
         open_client(conn, request, &target);
+        grant_fini(&request->grant);
     }
     target_fini(&target);
 }

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "common/conf.h"
+#include "common/key_set.h"
 #include "common/metrics.h"
 #include "common/timer.h"
 #include "core/client/door.h"
@@ -42,6 +43,7 @@ enum queue_name {
 };
 
 struct ip_entry;
+struct pass;
 struct deflater;
 struct front;
 
@@ -56,12 +58,6 @@ struct handshake {
     bool tls_due;      /* the TLS hello is still to come */
     bool heard;        /* something came */
     bool noted;        /* a refusal was counted, or it was a health check */
-};
-
-/* The end of a token's time. */
-struct expiry {
-    struct timer timer;
-    struct conn *conn;
 };
 
 struct conn {
@@ -88,7 +84,7 @@ struct conn {
     struct handshake *handshake;
     struct ws_reader reader;
     struct ip_entry *ip;   /* what it is counted under; NULL: it was not let in yet */
-    struct expiry *expiry; /* NULL: without a token */
+    struct pass *pass;     /* NULL: without a token */
     uint8_t *held;         /* read, but not taken: the core paused it in the middle */
     uint32_t held_len;
     uint32_t due_ms;     /* of its queue; low 32 bits */
@@ -138,6 +134,11 @@ struct front {
     size_t sharing_len;
     struct loop_timer *share_timer;
     struct timers expiries;
+    struct key_set *keys; /* what tokens are verified with; NULL where auth.mode is none */
+    struct file_stamp keys_seen; /* of auth.keys_file, when it was last read; this and the next two
+                                    are front_keys.c's */
+    char keys_trouble[KEY_SET_WHY_BYTES]; /* what was last told of it */
+    struct loop_timer *keys_timer;
     struct ip_entry *ips; /* uthash */
     struct conn_queue queues[QUEUES];
     struct loop_timer *sweep_timer;
@@ -204,12 +205,48 @@ void admit_release_ip(struct conn *conn);
 
 /* --- front_auth.c --- */
 
+/* What a token gives. */
+struct grant {
+    uint64_t ends_ms;    /* of the boot clock; UINT64_MAX: never */
+    struct json_t *subject; /* its claim sub, referenced; NULL: it has none */
+};
+
+enum grant_verdict {
+    GRANT_GIVEN,
+    GRANT_REFUSED,     /* the token is no good, whatever it is for */
+    GRANT_NOT_COVERED, /* it is good, but not for that vin or service */
+};
+
 /*
- * Looks for a token and checks it. NULL: the client may come in, until *ends_ms of the boot clock
- * (UINT64_MAX: for ever). Else a short text that says why not.
+ * Checks a token for a target, of which user, vin and service are looked at. *out is filled but for
+ * GRANT_REFUSED; grant_fini frees what is in it. *why: NULL, or a static text that says why not.
  */
-const char *auth_check(const struct conf *conf, const struct http_head *head,
-                       const struct target *target, uint64_t *ends_ms);
+enum grant_verdict auth_token(const struct conf *conf, const struct key_set *keys,
+                              const char *token, const struct target *target, struct grant *out,
+                              const char **why);
+void grant_fini(struct grant *grant);
+/* Looks for a token in a handshake and checks it. NULL: the client may come in, *out says for how
+ * long. Else a short text that says why not, and nothing is in *out. */
+const char *auth_check(const struct conf *conf, const struct key_set *keys,
+                       const struct http_head *head, const struct target *target,
+                       struct grant *out);
+
+/* --- front_pass.c: the token of an open connection --- */
+
+/* Closes conn with 4001 when its token ends. What of the grant is kept is taken out of it. */
+void conn_take_pass(struct conn *conn, const struct target *target, struct grant *grant);
+void conn_forget_pass(struct conn *conn);
+/* Of front_client_ops. */
+enum refresh_verdict conn_refresh(void *ctx, struct client *client, const char *token,
+                                  const char **why);
+
+/* --- front_keys.c: auth.keys_file --- */
+
+/* Takes the keys of a configuration, and follows their file. */
+void keys_take(struct front *front, const struct conf *conf);
+/* Of the timer: looks whether the file has changed. */
+void keys_look(void *front);
+void keys_forget(struct front *front);
 
 /* --- front_proxy.c --- */
 
@@ -293,9 +330,6 @@ void slow_caught_up(struct conn *conn);
 
 /* --- front_sweep.c --- */
 
-/* Closes conn with 4001 at that time of the boot clock. */
-void conn_expire_at(struct conn *conn, uint64_t at_ms);
-void conn_forget_expiry(struct conn *conn);
 /* Makes sure that the heads of the queues are looked after. */
 void sweep_arm(struct front *front);
 void sweep_run(void *front);

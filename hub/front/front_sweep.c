@@ -83,35 +83,6 @@ static void on_due(struct conn *conn)
     }
 }
 
-static void on_expired(struct timer *timer, uint64_t now_ms)
-{
-    (void)now_ms;
-    struct conn *conn = ((struct expiry *)timer)->conn;
-    if (conn->told)
-        client_close(&conn->client, CLOSE_UNAUTHORIZED, "token expired");
-}
-
-void conn_expire_at(struct conn *conn, uint64_t at_ms)
-{
-    conn->expiry = calloc(1, sizeof(*conn->expiry));
-    if (conn->expiry == NULL) {
-        client_close(&conn->client, CLOSE_TRY_LATER, "try again later");
-        return;
-    }
-    conn->expiry->conn = conn;
-    timer_start(&conn->front->expiries, &conn->expiry->timer, at_ms, on_expired);
-    sweep_arm(conn->front);
-}
-
-void conn_forget_expiry(struct conn *conn)
-{
-    if (conn->expiry == NULL)
-        return;
-    timer_stop(&conn->front->expiries, &conn->expiry->timer);
-    free(conn->expiry);
-    conn->expiry = NULL;
-}
-
 void sweep_run(void *ctx)
 {
     struct front *front = ctx;

@@ -1,17 +1,12 @@
 #include "front/front_token.h"
 
-#include <openssl/crypto.h>
-#include <openssl/ec.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
-#include <openssl/pem.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-#define ES256_HALF 32 /* bytes of r and of s (RFC 7518 section 3.4) */
+#include "common/base64.h"
 
 /* Bytes that a part of the token stands for. */
 struct bytes {
@@ -28,41 +23,9 @@ struct parts {
 
 /* --- taking it apart --- */
 
-static bool is_base64url(const char *text, size_t len)
-{
-    for (size_t i = 0; i < len; i++) {
-        char c = text[i];
-        if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
-              c == '-' || c == '_'))
-            return false;
-    }
-    return len > 0 && len % 4 != 1;
-}
-
-/* base64url without padding (RFC 7515 section 2). False: not that, or no memory. */
 static bool decode_part(const char *text, size_t len, struct bytes *out)
 {
-    size_t padded = (len + 3) / 4 * 4;
-    if (!is_base64url(text, len))
-        return false;
-    unsigned char *copy = malloc(padded), *plain = malloc(padded + 1);
-    if (!copy || !plain) {
-        free(copy);
-        free(plain);
-        return false;
-    }
-    for (size_t i = 0; i < padded; i++) {
-        char c = i < len ? text[i] : '=';
-        copy[i] = (unsigned char)(c == '-' ? '+' : c == '_' ? '/' : c);
-    }
-    int n = EVP_DecodeBlock(plain, copy, (int)padded);
-    free(copy);
-    if (n < 0) {
-        free(plain);
-        return false;
-    }
-    *out = (struct bytes){plain, (size_t)n - (padded - len)};
-    return true;
+    return base64url_decode(text, len, &out->at, &out->len) == STATUS_OK;
 }
 
 static bool split(const char *token, struct parts *out)
@@ -110,11 +73,28 @@ static bool typ_is_allowed(const json_t *typ)
     return strcasecmp(text, "JWT") == 0 || strcasecmp(text, "at+jwt") == 0;
 }
 
-static const char *header_wrong(const json_t *header, const char *algorithm)
+/* The key that the header names. NULL, and why: there is none, or the token is not for it. The
+ * algorithm is the key's, never the token's: a public key is no shared secret. */
+static const struct token_key *choose_key(const struct key_set *keys, const json_t *header,
+                                          const char **why)
 {
+    const json_t *kid = json_object_get(header, "kid");
     const char *alg = json_string_value(json_object_get(header, "alg"));
-    if (!alg || strcmp(alg, algorithm) != 0)
-        return "token invalid: its alg is not auth.algorithm";
+    bool single = key_set_is_single(keys);
+    if (!single && kid && !json_is_string(kid)) {
+        *why = "token invalid: kid is not a string";
+        return NULL;
+    }
+    const struct token_key *key = key_set_find(keys, json_string_value(kid), why);
+    if (!key)
+        return NULL;
+    *why = single ? "token invalid: its alg is not auth.algorithm"
+                  : "token invalid: its alg is not that of the key";
+    return alg && strcmp(alg, token_key_algorithm(key)) == 0 ? key : NULL;
+}
+
+static const char *header_wrong(const json_t *header)
+{
     /* What a header calls critical must be understood (RFC 7515 section 4.1.11), and nothing is. */
     if (json_object_get(header, "crit"))
         return "token invalid: crit is not supported";
@@ -123,94 +103,28 @@ static const char *header_wrong(const json_t *header, const char *algorithm)
     return NULL;
 }
 
-/* --- the signature --- */
-
-static bool hmac_fits(const EVP_MD *hash, const char *secret, const struct parts *parts)
+static bool signature_fits(const struct token_key *key, const struct parts *parts)
 {
-    unsigned char mac[EVP_MAX_MD_SIZE];
-    unsigned len = 0;
-    return HMAC(hash, secret, (int)strlen(secret), (const unsigned char *)parts->signed_text,
-                parts->signed_len, mac, &len) &&
-           parts->signature.len == len && CRYPTO_memcmp(mac, parts->signature.at, len) == 0;
+    return token_key_verifies(key, parts->signed_text, parts->signed_len, parts->signature.at,
+                              parts->signature.len);
 }
 
-/* r and s side by side become what OpenSSL reads: a sequence in DER. */
-static bool es256_to_der(struct bytes raw, struct bytes *out)
-{
-    if (raw.len != 2 * ES256_HALF)
-        return false;
-    ECDSA_SIG *pair = ECDSA_SIG_new();
-    BIGNUM *r = BN_bin2bn(raw.at, ES256_HALF, NULL),
-           *s = BN_bin2bn(raw.at + ES256_HALF, ES256_HALF, NULL);
-    if (!pair || !r || !s || ECDSA_SIG_set0(pair, r, s) != 1) {
-        BN_free(r);
-        BN_free(s);
-        ECDSA_SIG_free(pair);
-        return false;
-    }
-    int len = i2d_ECDSA_SIG(pair, &out->at);
-    ECDSA_SIG_free(pair);
-    out->len = len > 0 ? (size_t)len : 0;
-    return len > 0;
-}
-
-static bool verifies(EVP_PKEY *key, const EVP_MD *hash, struct bytes signature,
-                     const struct parts *parts)
-{
-    EVP_MD_CTX *context = EVP_MD_CTX_new();
-    bool fits = context && EVP_DigestVerifyInit(context, NULL, hash, NULL, key) == 1 &&
-                EVP_DigestVerify(context, signature.at, signature.len,
-                                 (const unsigned char *)parts->signed_text, parts->signed_len) == 1;
-    EVP_MD_CTX_free(context);
-    return fits;
-}
-
-/* The key is of the kind that the algorithm is for: the configuration was checked for it. */
-static bool public_key_fits(const char *algorithm, const char *pem, const struct parts *parts)
-{
-    BIO *bio = BIO_new_mem_buf(pem, -1);
-    EVP_PKEY *key = bio ? PEM_read_bio_PUBKEY(bio, NULL, NULL, NULL) : NULL;
-    BIO_free(bio);
-    if (!key)
-        return false;
-    bool fits;
-    if (strcmp(algorithm, "ES256") == 0) {
-        struct bytes der = {NULL, 0};
-        fits = es256_to_der(parts->signature, &der) && verifies(key, EVP_sha256(), der, parts);
-        OPENSSL_free(der.at);
-    } else {
-        bool hashes_itself = strcmp(algorithm, "EdDSA") == 0; /* RFC 8032: no hash beside it */
-        fits = verifies(key, hashes_itself ? NULL : EVP_sha256(), parts->signature, parts);
-    }
-    EVP_PKEY_free(key);
-    return fits;
-}
-
-/* The algorithm is the configured one, never the token's: a public key is no shared secret. */
-static bool signature_fits(const struct conf *conf, const struct parts *parts)
-{
-    const char *algorithm = conf->auth.algorithm;
-    if (strncmp(algorithm, "HS", 2) != 0)
-        return conf->auth.public_key && public_key_fits(algorithm, conf->auth.public_key, parts);
-    const EVP_MD *hash = strcmp(algorithm, "HS256") == 0   ? EVP_sha256()
-                         : strcmp(algorithm, "HS384") == 0 ? EVP_sha384()
-                                                           : EVP_sha512();
-    return conf->auth.secret && hmac_fits(hash, conf->auth.secret, parts);
-}
-
-json_t *token_claims(const struct conf *conf, const char *token, const char **why)
+json_t *token_claims(const struct key_set *keys, const char *token, const char **why)
 {
     struct parts parts = {0};
     json_t *header = NULL, *claims = NULL;
     *why = "token invalid: not a signed JSON Web Token";
     if (split(token, &parts) && (header = parse_object(parts.header))) {
-        const char *wrong = header_wrong(header, conf->auth.algorithm);
+        const struct token_key *key = choose_key(keys, header, why);
+        const char *wrong = key ? header_wrong(header) : NULL;
         if (wrong)
             *why = wrong;
-        else if (!signature_fits(conf, &parts))
+        else if (key && !signature_fits(key, &parts))
             *why = "token invalid: the signature does not fit";
-        else
+        else if (key) {
+            *why = "token invalid: not a signed JSON Web Token";
             claims = parse_object(parts.claims);
+        }
     }
     json_decref(header);
     parts_fini(&parts);

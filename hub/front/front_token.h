@@ -7,13 +7,14 @@
 
 #include <jansson.h>
 
-#include "common/conf.h"
+#include "common/key_set.h"
 
 /*
- * The claims of a token that is signed with exactly auth.algorithm and the configured key; the
- * caller owns the reference. NULL: it is refused, *why is a static text. Neither header nor claims
- * are looked at further before the signature is verified, but for alg, typ and crit.
+ * The claims of a token that is signed with the key which it names, by exactly the algorithm which
+ * that key is for; the caller owns the reference. NULL: it is refused, *why is a static text.
+ * Neither header nor claims are looked at further before the signature is verified, but for kid,
+ * alg, typ and crit.
  */
-json_t *token_claims(const struct conf *conf, const char *token, const char **why);
+json_t *token_claims(const struct key_set *keys, const char *token, const char **why);
 
 #endif

@@ -73,12 +73,29 @@ static bool same_payload(const struct v1_request *request, struct slice shown, b
     return same;
 }
 
+static const char *word_of(enum v1_request_type type)
+{
+    switch (type) {
+    case V1_SEND: return "SEND";
+    case V1_REFRESH: return "REFRESH";
+    case V1_PING: break;
+    }
+    return "PING";
+}
+
+/* A terminated text without a 0 in it. */
+static bool is_token(const struct v1_request *request, struct slice shown)
+{
+    return request->len > 0 && same_payload(request, shown, false) &&
+           strlen((const char *)request->payload) == request->len;
+}
+
 static void other_json(const struct v1_request *request, struct slice bytes)
 {
     json_t *root = json_loadb(bytes.at, bytes.len, JSON_ALLOW_NUL, NULL);
     const char *type = json_string_value(json_object_get(root, "type")),
                *encoding = json_string_value(json_object_get(root, "encoding"));
-    assert(type != NULL && strcmp(type, request->type == V1_SEND ? "SEND" : "PING") == 0);
+    assert(type != NULL && strcmp(type, word_of(request->type)) == 0);
     if (request->type == V1_SEND) {
         const json_t *payload = json_object_get(root, "payload");
         bool base64 = encoding != NULL && strcmp(encoding, "base64") == 0;
@@ -86,6 +103,11 @@ static void other_json(const struct v1_request *request, struct slice bytes)
         assert(json_integer_value(json_object_get(root, "id")) == (json_int_t)request->id);
         assert(request->opcode == (base64 ? OPCODE_BINARY : OPCODE_TEXT));
         assert(same_payload(request, shown, base64));
+    } else if (request->type == V1_REFRESH) {
+        const json_t *token = json_object_get(root, "token");
+        assert(json_integer_value(json_object_get(root, "id")) == (json_int_t)request->id);
+        assert(is_token(request,
+                        (struct slice){json_string_value(token), json_string_length(token)}));
     }
     json_decref(root);
 }
@@ -116,7 +138,7 @@ static void other_msgpack(const struct v1_request *request, struct slice bytes)
     assert(msgpack_unpack_next(&unpacked, bytes.at, bytes.len, &used) == MSGPACK_UNPACK_SUCCESS);
     assert(used == bytes.len && unpacked.data.type == MSGPACK_OBJECT_MAP);
     const msgpack_object *map = &unpacked.data;
-    assert(is_word(value_of(map, "type"), request->type == V1_SEND ? "SEND" : "PING"));
+    assert(is_word(value_of(map, "type"), word_of(request->type)));
     if (request->type == V1_SEND) {
         const msgpack_object *id = value_of(map, "id"), *payload = value_of(map, "payload");
         bool text = payload != NULL && payload->type == MSGPACK_OBJECT_STR;
@@ -127,6 +149,10 @@ static void other_msgpack(const struct v1_request *request, struct slice bytes)
         assert(id->via.u64 == request->id);
         assert(request->opcode == (text && !base64 ? OPCODE_TEXT : OPCODE_BINARY));
         assert(same_payload(request, shown, base64));
+    } else if (request->type == V1_REFRESH) {
+        const msgpack_object *id = value_of(map, "id"), *token = value_of(map, "token");
+        assert(id != NULL && token != NULL && id->via.u64 == request->id);
+        assert(is_token(request, (struct slice){token->via.str.ptr, token->via.str.size}));
     }
     msgpack_unpacked_destroy(&unpacked);
 }

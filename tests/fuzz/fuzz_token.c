@@ -24,17 +24,47 @@ static struct service service = {.refs = 1, .name = (char[]){"svc"}};
 static const struct target target = {
     .service = &service, .user = (char[]){"alice"}, .vin = (char[]){"VIN1"}};
 
-static void make_key(void)
+/* Takes the key over. */
+static char *pem_of(EVP_PKEY *key)
 {
-    EVP_PKEY *key = EVP_RSA_gen(2048);
     BIO *bio = BIO_new(BIO_s_mem());
     char *text;
     if (key == NULL || bio == NULL || PEM_write_bio_PUBKEY(bio, key) != 1)
         abort();
     long len = BIO_get_mem_data(bio, &text);
-    public_key = strndup(text, (size_t)len);
+    char *pem = strndup(text, (size_t)len);
     BIO_free(bio);
     EVP_PKEY_free(key);
+    return pem;
+}
+
+/* For ES256 and EdDSA, whose tokens nobody signs here: any keys of these kinds. Kept for good. */
+static struct key_set *others(const char *algorithm)
+{
+    static struct key_set *p256, *ed25519;
+    if (p256 == NULL) {
+        char *pem = pem_of(EVP_EC_gen("P-256"));
+        p256 = key_set_of_pem("ES256", pem);
+        free(pem);
+        pem = pem_of(EVP_PKEY_Q_keygen(NULL, NULL, "ED25519"));
+        ed25519 = key_set_of_pem("EdDSA", pem);
+        free(pem);
+    }
+    return strcmp(algorithm, "ES256") == 0 ? p256 : ed25519;
+}
+
+/* Kept for good. */
+static struct key_set *keys_of(const char *algorithm)
+{
+    static struct key_set *secrets[3], *rsa;
+    if (rsa == NULL)
+        rsa = key_set_of_pem("RS256", public_key);
+    if (strncmp(algorithm, "HS", 2) != 0)
+        return strcmp(algorithm, "RS256") == 0 ? rsa : others(algorithm);
+    size_t i = algorithm[2] == '2' ? 0 : algorithm[2] == '3' ? 1 : 2;
+    if (secrets[i] == NULL)
+        secrets[i] = key_set_of_secret(algorithm, secret);
+    return secrets[i];
 }
 
 static struct conf conf_of(const char *algorithm, unsigned flags)
@@ -45,8 +75,7 @@ static struct conf conf_of(const char *algorithm, unsigned flags)
     struct conf conf = {.origins = origins, .origins_len = (flags & 4) != 0};
     conf.auth.mode = AUTH_JWT;
     conf.auth.algorithm = (char *)(uintptr_t)algorithm;
-    conf.auth.secret = (char *)(uintptr_t)secret;
-    conf.auth.public_key = public_key;
+    conf.auth.keys = keys_of(algorithm);
     conf.auth.audience = (flags & 1) != 0 ? audience : none;
     conf.auth.issuer = (flags & 2) != 0 ? issuer : none;
     return conf;
@@ -58,7 +87,11 @@ static const char *check(const struct conf *conf, const char *field, struct slic
     struct http_head head = {.len = 1};
     head.names[0] = (struct http_text){field, strlen(field)};
     head.values[0] = (struct http_text){value.at, value.len};
-    return auth_check(conf, &head, &target, ends_ms);
+    struct grant grant;
+    const char *why = auth_check(conf, conf->auth.keys, &head, &target, &grant);
+    *ends_ms = grant.ends_ms;
+    grant_fini(&grant);
+    return why;
 }
 
 /* --- tokens that nobody signed --- */
@@ -221,7 +254,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static void (*const parts[])(struct fuzz_input *) = {made_up, signed_claims, signed_header};
     if (public_key == NULL)
-        make_key();
+        public_key = pem_of(EVP_RSA_gen(2048));
     fuzz_now_ms = 0;
     struct fuzz_input input = {data, len};
     parts[fuzz_below(&input, sizeof(parts) / sizeof(*parts))](&input);

@@ -83,15 +83,33 @@ static struct wire *line_pong(void *ctx, const struct v1_head *head)
     return line("pong\n");
 }
 
+static struct wire *line_ack(void *ctx, const struct v1_head *head, uint64_t id)
+{
+    (void)ctx;
+    (void)head;
+    return line("ack %llu\n", (unsigned long long)id);
+}
+
+static struct wire *line_error(void *ctx, const struct v1_head *head, const uint64_t *id,
+                               const char *code, const char *message)
+{
+    (void)ctx;
+    (void)head;
+    return line("error %llu %s: %s\n", (unsigned long long)*id, code, message);
+}
+
 static enum status line_request(void *ctx, enum opcode opcode, const void *bytes, size_t len,
                                 struct v1_request *out, struct v1_mistake *mistake)
 {
     (void)ctx;
     (void)opcode;
-    (void)bytes;
-    (void)len;
     (void)mistake;
     *out = (struct v1_request){.type = V1_PING};
+    if (len > 6 && memcmp(bytes, "token ", 6) == 0)
+        *out = (struct v1_request){.type = V1_REFRESH,
+                                   .id = 7,
+                                   .payload = (uint8_t *)strndup((const char *)bytes + 6, len - 6),
+                                   .len = len - 6};
     return STATUS_OK;
 }
 
@@ -101,6 +119,8 @@ static const struct form line_form = {.name = "line",
                                       .gap = line_gap,
                                       .welcome = line_welcome,
                                       .status = line_status,
+                                      .ack = line_ack,
+                                      .error = line_error,
                                       .pong = line_pong,
                                       .request = line_request};
 
@@ -220,7 +240,21 @@ static void end_pause(void *ctx, struct client *client, bool paused)
     (void)paused;
 }
 
-static const struct client_ops client_ops = {end_write, end_close, end_pause};
+static unsigned checks; /* of tokens */
+
+static enum refresh_verdict end_refresh(void *ctx, struct client *client, const char *token,
+                                        const char **why)
+{
+    (void)ctx;
+    (void)client;
+    checks++;
+    *why = strcmp(token, "good") == 0 ? NULL : "no good";
+    return strcmp(token, "good") == 0    ? REFRESH_TAKEN
+           : strcmp(token, "narrow") == 0 ? REFRESH_NOT_COVERED
+                                          : REFRESH_REFUSED;
+}
+
+static const struct client_ops client_ops = {end_write, end_close, end_pause, end_refresh};
 
 static void turn_begin(void)
 {
@@ -565,6 +599,50 @@ static void what_it_was_answered_leaves_before_it_is_closed(void **state)
     leave(&end);
 }
 
+static void refresh(struct end *end, const char *message)
+{
+    turn_begin();
+    door_message(&end->client, OPCODE_TEXT, message, strlen(message));
+    hub_flush(hub);
+}
+
+static void a_token_that_is_refused_changes_nothing(void **state)
+{
+    (void)state;
+    struct end end;
+    come(&end, 0, "", first_form);
+    settle();
+    forget_text(&end);
+    refresh(&end, "token good");
+    refresh(&end, "token bad");
+    assert_string_equal(end.text, "ack 7\nerror 7 unauthorized: no good\n");
+    refresh(&end, "token narrow");
+    turns(1);
+    assert_true(end.closed);
+    assert_int_equal(end.code, CLOSE_UNAUTHORIZED);
+    leave(&end);
+}
+
+/* Each costs the door the check of a signature. */
+static void tokens_count_as_messages(void **state)
+{
+    (void)state;
+    struct end end;
+    come(&end, 0, "", first_form);
+    settle();
+    checks = 0;
+    for (unsigned i = 0; i < 2 * conf->clients.rate_burst && client_takes(&end.client); i++) {
+        hub_enter(hub, now_ms); /* no time passes, in which more would be allowed */
+        door_message(&end.client, OPCODE_TEXT, "token bad", 9);
+        hub_flush(hub);
+        forget_text(&end);
+    }
+    assert_int_equal(checks, conf->clients.rate_burst);
+    assert_false(client_takes(&end.client));
+    door_gone(&end.client, CLOSE_RATE, "");
+    hub_flush(hub);
+}
+
 static void clients_and_subscriptions_are_small(void **state)
 {
     (void)state;
@@ -587,6 +665,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(one_that_resumes_does_not_hold_up_the_others, start, stop),
         cmocka_unit_test_setup_teardown(what_it_was_answered_leaves_before_it_is_closed, start,
                                         stop),
+        cmocka_unit_test_setup_teardown(a_token_that_is_refused_changes_nothing, start, stop),
+        cmocka_unit_test_setup_teardown(tokens_count_as_messages, start, stop),
         cmocka_unit_test(clients_and_subscriptions_are_small),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -374,6 +374,48 @@ static void a_ping_is_read_in_both_forms(void **state)
     assert_int_equal(request.type, V1_PING);
 }
 
+static void assert_refresh(enum v1_encoding form, const void *data, size_t len, uint64_t id,
+                           const char *token)
+{
+    struct v1_request request;
+    struct v1_mistake mistake = {.why = ""};
+    if (decode(form, data, len, &request, &mistake) != STATUS_OK)
+        fail_msg("refused: %s", mistake.why);
+    assert_int_equal(request.type, V1_REFRESH);
+    assert_true(request.id == id);
+    assert_int_equal(request.len, strlen(token));
+    assert_string_equal(request.payload, token);
+    free(request.payload);
+}
+
+static void a_refresh_brings_a_token(void **state)
+{
+    (void)state;
+    assert_refresh(V1_JSON, LITERAL("{\"type\":\"REFRESH\",\"id\":3,\"token\":\"a.b.c\"}"), 3,
+                   "a.b.c");
+    assert_refresh(V1_MSGPACK, LITERAL("\x83\xa4type\xa7REFRESH\xa2id\x03\xa5token\xa5"
+                                       "a.b.c"),
+                   3, "a.b.c");
+    static const struct {
+        const char *text;
+        uint64_t id;
+        const char *code;
+    } cases[] = {
+        {"{\"type\":\"REFRESH\",\"token\":\"a.b.c\"}", 0, "invalid_id"},
+        {"{\"type\":\"REFRESH\",\"id\":0,\"token\":\"a.b.c\"}", 0, "invalid_id"},
+        {"{\"type\":\"REFRESH\",\"id\":4}", 4, "unauthorized"},
+        {"{\"type\":\"REFRESH\",\"id\":4,\"token\":\"\"}", 4, "unauthorized"},
+        {"{\"type\":\"REFRESH\",\"id\":4,\"token\":null}", 4, "unauthorized"},
+        {"{\"type\":\"REFRESH\",\"id\":4,\"token\":\"a\\u0000b\"}", 4, "unauthorized"},
+        {"{\"type\":\"REFRESH\",\"id\":4,\"payload\":{\"token\":\"a.b.c\"}}", 4, "unauthorized"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        assert_mistake(V1_JSON, cases[i].text, strlen(cases[i].text), cases[i].id, cases[i].code);
+    assert_mistake(V1_MSGPACK, LITERAL("\x83\xa4type\xa7REFRESH\xa2id\x04\xa5token\xc4\x01"
+                                       "a"),
+                   4, "unauthorized");
+}
+
 static void mistakes_in_json_are_named(void **state)
 {
     (void)state;
@@ -662,6 +704,7 @@ int main(void)
         cmocka_unit_test(a_send_in_json_is_read),
         cmocka_unit_test(a_send_in_msgpack_is_read),
         cmocka_unit_test(a_ping_is_read_in_both_forms),
+        cmocka_unit_test(a_refresh_brings_a_token),
         cmocka_unit_test(mistakes_in_json_are_named),
         cmocka_unit_test(base64_is_strict),
         cmocka_unit_test(base64_survives_the_way_there_and_back),

@@ -91,6 +91,31 @@ static void on_send(struct client *client, const struct v1_request *request)
         outgoing_send(&client->own, request->id, request->opcode, request->payload, request->len);
 }
 
+static void send_ack(struct client *client, const char *session, uint64_t id)
+{
+    const struct v1_head head = head_of(client, session);
+    const struct form *form = form_get(client->hub, client->form);
+    client_send(client, form->ack(ctx_of(client), &head, id));
+}
+
+/* A signature is checked for it, so it counts as a message. */
+static void on_refresh(struct client *client, const struct v1_request *request)
+{
+    if (!client_spend(client))
+        return;
+    const struct hub_setup *setup = &client->hub->setup;
+    const char *why = "this door has no tokens";
+    enum refresh_verdict verdict = REFRESH_REFUSED;
+    if (setup->client_ops->refresh)
+        verdict = setup->client_ops->refresh(setup->client_ctx, client,
+                                             (const char *)request->payload, &why);
+    switch (verdict) {
+    case REFRESH_TAKEN: send_ack(client, NULL, request->id); break;
+    case REFRESH_REFUSED: send_error(client, &request->id, "unauthorized", why); break;
+    case REFRESH_NOT_COVERED: client_close(client, CLOSE_UNAUTHORIZED, why); break;
+    }
+}
+
 void protocol_message(struct client *client, enum opcode opcode, const void *payload, size_t len)
 {
     struct v1_request request;
@@ -108,16 +133,16 @@ void protocol_message(struct client *client, enum opcode opcode, const void *pay
     switch (request.type) {
     case V1_PING: send_pong(client); break;
     case V1_SEND: on_send(client, &request); break;
+    case V1_REFRESH: on_refresh(client, &request); break;
     }
+    if (request.type == V1_REFRESH)
+        explicit_bzero(request.payload, request.len);
     free(request.payload);
 }
 
 void protocol_ack(struct subscription *subscription, uint64_t send_id)
 {
-    struct client *client = subscription->client;
-    const struct v1_head head = head_of(client, name_of(subscription));
-    const struct form *form = form_get(client->hub, client->form);
-    client_send(client, form->ack(ctx_of(client), &head, send_id));
+    send_ack(subscription->client, name_of(subscription), send_id);
 }
 
 static struct wire *status_for(const struct subscription *subscription)

@@ -1,6 +1,6 @@
 /*
  * What clients of vinhub.v1 are told and what they ask for: WELCOME, STATUS, acknowledgements,
- * errors; SEND and PING. How these look on the wire is for the client's form to say.
+ * errors; SEND, REFRESH and PING. How these look on the wire is for the client's form to say.
  */
 #ifndef VINHUB_CORE_CLIENT_PROTOCOL_H
 #define VINHUB_CORE_CLIENT_PROTOCOL_H

@@ -1,0 +1,38 @@
+/*
+ * Between the parts of key_set: a key, and how one is read from a JWK. For key_set*.c alone.
+ */
+#ifndef VINHUB_COMMON_KEY_SET_PRIVATE_H
+#define VINHUB_COMMON_KEY_SET_PRIVATE_H
+
+#include <jansson.h>
+#include <openssl/types.h>
+
+#include "common/key_set.h"
+
+struct token_key {
+    char *kid;             /* NULL: it has none */
+    const char *algorithm; /* static */
+    EVP_PKEY *public_key;  /* NULL for HS algorithms */
+    unsigned char *secret; /* of these */
+    size_t secret_len;
+};
+
+enum jwk_verdict {
+    JWK_TAKEN,
+    JWK_FOREIGN, /* for something else than verifying tokens, or with what we don't speak */
+    JWK_FLAWED,  /* it can't be what it says it is */
+};
+
+/* What is to be said of a key: static texts, NULL where there is nothing. */
+struct jwk_words {
+    const char *why;     /* it is not taken */
+    const char *warning; /* it is */
+};
+
+/* Reads one key. JWK_TAKEN: *out is filled but for kid, token_key_fini frees; else it is untouched.
+ */
+enum jwk_verdict jwk_read(const json_t *jwk, struct token_key *out, struct jwk_words *words);
+
+void token_key_fini(struct token_key *key);
+
+#endif

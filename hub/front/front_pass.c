@@ -1,0 +1,159 @@
+/*
+ * The token of an open connection: when it ends, and the one that takes its place (REFRESH).
+ *
+ * A pass is made with the connection and freed with it. What the next token is compared with is kept
+ * for protocol clients alone: others can't bring one.
+ */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "core/client/door.h"
+#include "front/front_private.h"
+
+/* Each check costs a signature: so many at once, then one a second. */
+#define CHECKS_AT_ONCE 3U
+#define CHECK_EVERY_MS 1000U
+
+struct pass {
+    struct timer timer; /* first: of its end */
+    struct conn *conn;
+    struct service *service; /* of the URL, as the next two; NULL for raw clients */
+    char *user, *vin;
+    json_t *subject;    /* of the token; NULL: it had none */
+    uint64_t checks_ms; /* a bucket of checks, as the time that is left in it */
+    uint64_t checked_at_ms;
+};
+
+static void on_expired(struct timer *timer, uint64_t now_ms)
+{
+    (void)now_ms;
+    struct conn *conn = ((struct pass *)timer)->conn;
+    if (conn->told)
+        client_close(&conn->client, CLOSE_UNAUTHORIZED, "token expired");
+}
+
+static void set_end(struct pass *pass, uint64_t at_ms)
+{
+    struct front *front = pass->conn->front;
+    if (at_ms == UINT64_MAX) {
+        timer_stop(&front->expiries, &pass->timer);
+        return;
+    }
+    timer_start(&front->expiries, &pass->timer, at_ms, on_expired);
+    sweep_arm(front);
+}
+
+static bool copy_text(const char *text, char **out)
+{
+    *out = text == NULL ? NULL : strdup(text);
+    return text == NULL || *out != NULL;
+}
+
+/* False: out of memory. */
+static bool keep_target(struct pass *pass, const struct target *target)
+{
+    pass->service = service_ref(target->service);
+    return copy_text(target->user, &pass->user) && copy_text(target->vin, &pass->vin);
+}
+
+void conn_take_pass(struct conn *conn, const struct target *target, struct grant *grant)
+{
+    struct pass *pass = calloc(1, sizeof(*pass));
+    conn->pass = pass;
+    if (pass != NULL) {
+        pass->conn = conn;
+        pass->checks_ms = CHECKS_AT_ONCE * CHECK_EVERY_MS;
+        pass->checked_at_ms = clock_boot_ms();
+    }
+    if (pass == NULL || (conn->client.follows && !keep_target(pass, target))) {
+        client_close(&conn->client, CLOSE_TRY_LATER, "try again later");
+        return;
+    }
+    if (conn->client.follows) {
+        pass->subject = grant->subject;
+        grant->subject = NULL;
+    }
+    set_end(pass, grant->ends_ms);
+}
+
+void conn_forget_pass(struct conn *conn)
+{
+    struct pass *pass = conn->pass;
+    if (pass == NULL)
+        return;
+    timer_stop(&conn->front->expiries, &pass->timer);
+    if (pass->service != NULL)
+        service_unref(pass->service);
+    free(pass->user);
+    free(pass->vin);
+    json_decref(pass->subject);
+    free(pass);
+    conn->pass = NULL;
+}
+
+/* --- the next token --- */
+
+static bool may_check(struct pass *pass)
+{
+    uint64_t now_ms = clock_boot_ms();
+    pass->checks_ms += now_ms - pass->checked_at_ms;
+    pass->checked_at_ms = now_ms;
+    if (pass->checks_ms > CHECKS_AT_ONCE * CHECK_EVERY_MS)
+        pass->checks_ms = CHECKS_AT_ONCE * CHECK_EVERY_MS;
+    if (pass->checks_ms < CHECK_EVERY_MS)
+        return false;
+    pass->checks_ms -= CHECK_EVERY_MS;
+    return true;
+}
+
+static bool same_subject(const json_t *a, const json_t *b)
+{
+    return a == NULL || b == NULL ? a == b : json_equal(a, b) == 1;
+}
+
+static enum refresh_verdict check(struct pass *pass, const char *token, const char **why)
+{
+    const struct front *front = pass->conn->front;
+    const struct target target = {
+        .service = pass->service, .user = pass->user, .vin = pass->vin};
+    struct grant grant = {.ends_ms = UINT64_MAX};
+    enum grant_verdict verdict = auth_token(front->conf, front->keys, token, &target, &grant, why);
+    if (verdict == GRANT_REFUSED)
+        return REFRESH_REFUSED;
+    bool same = same_subject(pass->subject, grant.subject);
+    grant_fini(&grant);
+    if (!same) {
+        *why = "token of another user";
+        return REFRESH_REFUSED;
+    }
+    if (verdict == GRANT_NOT_COVERED)
+        return REFRESH_NOT_COVERED;
+    set_end(pass, grant.ends_ms);
+    return REFRESH_TAKEN;
+}
+
+enum refresh_verdict conn_refresh(void *ctx, struct client *client, const char *token,
+                                  const char **why)
+{
+    (void)ctx;
+    struct conn *conn = (struct conn *)client;
+    struct pass *pass = conn->pass;
+    *why = NULL;
+    /* As at a handshake: where tokens are not asked for, none is looked at, and none ends. */
+    if (conn->front->conf->auth.mode == AUTH_NONE) {
+        if (pass != NULL)
+            set_end(pass, UINT64_MAX);
+        return REFRESH_TAKEN;
+    }
+    if (pass == NULL)
+        *why = "this connection came in without a token: connect again";
+    else if (strlen(token) > HANDSHAKE_HEAD_MAX)
+        *why = "expected a token of at most 16 KiB";
+    else if (!may_check(pass))
+        *why = "too many REFRESH: at most 3 at once and one a second";
+    else
+        return check(pass, token, why);
+    return REFRESH_REFUSED;
+}
