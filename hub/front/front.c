@@ -159,6 +159,7 @@ void front_free(struct front *front)
     loop_timer_free(front->listen_timer);
     loop_timer_free(front->share_timer);
     keys_forget(front);
+    loop_timer_free(front->keys_timer);
     timers_fini(&front->expiries);
     deflater_free(front->deflater);
     tls_context_free(front->tls);
