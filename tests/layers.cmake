@@ -7,7 +7,7 @@ set(table
   "common|common|jansson openssl/ yaml zlib utarray utlist"
   "hub/loop|common loop|ares event2/ libwebsockets openssl/ utlist"
   "hub/bus|common loop bus|utlist"
-  "hub/core|common bus core|uthash utlist"
+  "hub/core|common bus core|utlist"
   "hub/front|common loop core front|jansson openssl/ utlist zlib"
   "hub/upstream|common loop core upstream|openssl/ utlist"
   "hub/admin|common loop bus core admin|event2/ jansson utlist"

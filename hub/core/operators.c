@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/messages.h"
 #include "common/metrics.h"
 #include "core/client/subscription.h"
 #include "core/session/backlog.h"
@@ -43,20 +44,12 @@ static void on_timer(struct timer *timer, uint64_t now_ms)
 static void tell_publish(struct publish_request *request, const char *owner)
 {
     struct hub *hub = request->hub;
-    struct envelope_item item = {
-        .kind = ITEM_PUBLICATION,
-        .opcode = (unsigned)request->publication->opcode,
-        .bytes = {(const char *)request->publication->payload, request->publication->len},
-    };
-    struct envelope envelope = {
-        .type = ENVELOPE_PUBLISH,
-        .session = slice_of(request->session),
-        .node = slice_of(hub->id),
-        .life = hub->setup.life,
-        .number = request->number,
-        .items = &item,
-        .items_len = 1,
-    };
+    const struct envelope_item item = publication_as_item(request->publication);
+    const struct publish_message message = {request->number, {&item, 1}};
+    struct envelope envelope = publish_encode(&message);
+    envelope.session = slice_of(request->session);
+    envelope.node = slice_of(hub->id);
+    envelope.life = hub->setup.life;
     hub->bus->ops->tell(hub->bus, owner, &envelope, request->number);
 }
 
@@ -134,33 +127,30 @@ void hub_publish(struct hub *hub, const char *session_id, enum opcode opcode, co
 
 void operators_on_publish(struct hub *hub, struct session *session, const struct envelope *envelope)
 {
-    struct envelope answer = {.type = ENVELOPE_PUBLISHED,
-                              .session = envelope->session,
-                              .number = envelope->number,
-                              .status = 503};
-    bool owner = session && session_may_place(session);
-    if (owner && envelope->items_len == 1) {
-        const struct envelope_item *item = &envelope->items[0];
-        struct publication *publication = publication_copy(
-            item->opcode == OPCODE_BINARY ? OPCODE_BINARY : OPCODE_TEXT, item->bytes.at,
-            item->bytes.len);
-        if (publication) {
-            session_place(session, publication);
-            answer.status = 200;
-            answer.epoch = session->epoch;
-            answer.offset = backlog_placed(session);
-        }
+    const struct publish_message asked = publish_decode(envelope);
+    struct published_message message = {.number = asked.number, .http_status = 503};
+    struct publication_entry entry;
+    struct publication *publication = NULL;
+    if (session && session_may_place(session) && asked.publications.len == 1 &&
+        publication_entry_of(asked.publications.at, &entry))
+        publication = publication_copy(entry.opcode, entry.payload.at, entry.payload.len);
+    if (publication) {
+        session_place(session, publication);
+        message.http_status = 200;
+        message.at = (struct position){session->epoch, backlog_placed(session)};
     }
+    struct envelope answer = published_encode(&message);
+    answer.session = envelope->session;
     node_tell(hub, envelope->node, &answer);
 }
 
 void operators_on_published(struct hub *hub, const struct envelope *envelope)
 {
+    const struct published_message answer = published_decode(envelope);
     struct publish_request *request = NULL;
-    HASH_FIND(hh, hub->requests, &envelope->number, sizeof envelope->number, request);
+    HASH_FIND(hh, hub->requests, &answer.number, sizeof answer.number, request);
     if (request)
-        finish(request, envelope->status == 200 ? 200 : 503,
-               (struct position){envelope->epoch, envelope->offset});
+        finish(request, answer.http_status == 200 ? 200 : 503, answer.at);
 }
 
 void operators_on_told(struct hub *hub, uint64_t tag, enum status status)
@@ -173,10 +163,10 @@ void operators_on_told(struct hub *hub, uint64_t tag, enum status status)
 
 void hub_close_session(struct hub *hub, const char *session_id)
 {
-    struct envelope envelope = {.type = ENVELOPE_CLOSE,
-                                .session = slice_of(session_id),
-                                .node = slice_of(hub->id),
-                                .life = hub->setup.life};
+    struct envelope envelope = close_encode();
+    envelope.session = slice_of(session_id);
+    envelope.node = slice_of(hub->id);
+    envelope.life = hub->setup.life;
     hub->bus->ops->shout(hub->bus, session_id, &envelope);
 }
 
@@ -189,8 +179,9 @@ void operators_on_close(struct session *session)
 
 void hub_ask_drain(struct hub *hub, const char *node_id)
 {
-    struct envelope envelope = {
-        .type = ENVELOPE_DRAIN, .node = slice_of(hub->id), .life = hub->setup.life};
+    struct envelope envelope = drain_encode();
+    envelope.node = slice_of(hub->id);
+    envelope.life = hub->setup.life;
     hub->bus->ops->tell(hub->bus, node_id, &envelope, 0);
 }
 

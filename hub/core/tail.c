@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/messages.h"
 #include "core/pubs.h"
 #include "core/session/session.h"
 
@@ -50,12 +51,15 @@ void tail_batch(struct session *session, const struct pubs *batch)
 
 static void tell_item(struct hub_tail *tail, uint64_t epoch, const struct envelope_item *item)
 {
-    enum opcode opcode = item->opcode == OPCODE_BINARY ? OPCODE_BINARY : OPCODE_TEXT;
-    struct publication *publication = publication_copy(opcode, item->bytes.at, item->bytes.len);
+    struct publication_entry entry;
+    struct publication *publication = publication_entry_of(item, &entry)
+                                          ? publication_copy(entry.opcode, entry.payload.at,
+                                                             entry.payload.len)
+                                          : NULL;
     if (!publication)
         return; /* an observer's loss, which its next offset shows */
-    publication->at = (struct position){epoch, item->number};
-    publication->time_ms = item->time_ms;
+    publication->at = (struct position){epoch, entry.offset};
+    publication->time_ms = entry.time_ms;
     tell(tail, publication);
     publication_unref(publication);
 }
@@ -65,12 +69,13 @@ void tail_on_push(struct hub *hub, const struct envelope *envelope)
     struct hub_tail *tail;
     if (envelope->type != ENVELOPE_PUSH)
         return;
+    const struct push_message push = push_decode(envelope);
     DL_FOREACH (hub->tails, tail) {
         if (strlen(tail->session) != envelope->session.len ||
             memcmp(tail->session, envelope->session.at, envelope->session.len) != 0)
             continue;
-        for (size_t i = 0; i < envelope->items_len; i++)
-            tell_item(tail, envelope->epoch, &envelope->items[i]);
+        for (size_t i = 0; i < push.publications.len; i++)
+            tell_item(tail, push.epoch, &push.publications.at[i]);
     }
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/messages.h"
 #include "core/client/client.h"
 #include "core/session/course.h"
 #include "core/session/membership.h"
@@ -138,17 +139,13 @@ static void drop_claim(struct session *session, struct id_claim *claim)
 }
 
 /* As owner: of an own client, and of what a member tells. */
-static void tell_members(struct session *session, struct slice node,
-                         const struct envelope_item *items, size_t len)
+static void tell_members(struct session *session, struct slice node, struct message_items ids)
 {
     struct member *member;
     DL_FOREACH (roster_first(session), member) {
-        struct envelope taken = {.type = ENVELOPE_ID_TAKEN,
-                                 .session = slice_of(session->id),
-                                 .epoch = session->epoch,
-                                 .text = node,
-                                 .items = items,
-                                 .items_len = len};
+        const struct id_taken_message message = {session->epoch, node, ids};
+        struct envelope taken = id_taken_encode(&message);
+        taken.session = slice_of(session->id);
         node_tell(session->hub, member_node(member), &taken);
     }
 }
@@ -167,21 +164,18 @@ static bool tell_some(struct session *session)
             continue;
         claim->number = number;
         claim->tries++;
-        items[len++] = (struct envelope_item){
-            .kind = ITEM_CLIENT_ID, .number = number, .name = slice_of(claim->id)};
+        items[len++] = client_id_item(&(struct client_id_entry){slice_of(claim->id), number});
     }
     if (!len)
         return false;
     hub->numbers = number;
     if (own) {
-        tell_members(session, slice_of(hub->id), items, len);
+        tell_members(session, slice_of(hub->id), (struct message_items){items, len});
         return true;
     }
-    struct envelope take = {.type = ENVELOPE_TAKE_ID,
-                            .session = slice_of(session->id),
-                            .epoch = session->epoch,
-                            .items = items,
-                            .items_len = len};
+    const struct take_id_message message = {session->epoch, {items, len}};
+    struct envelope take = take_id_encode(&message);
+    take.session = slice_of(session->id);
     node_tell(hub, slice_of(ownership_owner(session)), &take);
     course_join_soon(session); /* its answer says whether this one was lost */
     return true;
@@ -236,27 +230,30 @@ void client_ids_on_take(struct session *session, const struct envelope *envelope
     struct member *member = session ? roster_find(session, envelope->node) : NULL;
     if (!member || session->state != SESSION_OWNER || member->watch.life != envelope->life)
         return; /* it asks again, whoever is the owner by then */
-    for (size_t i = 0; i < envelope->items_len; i++)
-        if (envelope->items[i].kind == ITEM_CLIENT_ID)
-            close_older(session, envelope->items[i].name);
-    tell_members(session, envelope->node, envelope->items, envelope->items_len);
+    const struct take_id_message take = take_id_decode(envelope);
+    struct client_id_entry id;
+    for (size_t i = 0; i < take.ids.len; i++)
+        if (client_id_entry_of(&take.ids.at[i], &id))
+            close_older(session, id.client);
+    tell_members(session, envelope->node, take.ids);
 }
 
 void client_ids_on_taken(struct session *session, const struct envelope *envelope)
 {
+    const struct id_taken_message taken = id_taken_decode(envelope);
     if (!session || !ownership_is_from_owner(session, envelope->node) ||
-        envelope->epoch != session->epoch)
+        taken.epoch != session->epoch)
         return;
-    bool mine = node_is_self(session->hub, envelope->text);
-    for (size_t i = 0; i < envelope->items_len; i++) {
-        const struct envelope_item *item = &envelope->items[i];
-        if (item->kind != ITEM_CLIENT_ID || !item->name.len)
+    bool mine = node_is_self(session->hub, taken.by);
+    for (size_t i = 0; i < taken.ids.len; i++) {
+        struct client_id_entry id;
+        if (!client_id_entry_of(&taken.ids.at[i], &id) || !id.client.len)
             continue;
-        struct id_claim *claim = find_claim(session, item->name);
-        if (mine && claim && claim->number == item->number)
+        struct id_claim *claim = find_claim(session, id.client);
+        if (mine && claim && claim->number == id.number)
             drop_claim(session, claim);
         else if (!mine && !claim)
-            close_older(session, item->name);
+            close_older(session, id.client);
     }
 }
 

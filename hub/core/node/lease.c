@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/messages.h"
 #include "common/metrics.h"
 #include "core/node/peers.h"
 #include "core/node/record.h"
@@ -260,7 +261,8 @@ void lease_check(struct hub *hub, uint64_t now_ms)
 static void say_hello(struct hub *hub, const struct bus_node *nodes, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
-        struct envelope hello = {.type = ENVELOPE_HELLO, .number = hub->setup.seed};
+        const struct hello_message message = {hub->setup.seed};
+        struct envelope hello = hello_encode(&message);
         size_t id_len = strlen(nodes[i].id);
         if (id_len && id_len <= CONF_NAME_MAX)
             node_tell(hub, slice_of(nodes[i].id), &hello);
@@ -270,13 +272,14 @@ static void say_hello(struct hub *hub, const struct bus_node *nodes, size_t len)
 void lease_on_hello(struct hub *hub, const struct envelope *hello)
 {
     struct lease *lease = hub->lease;
-    if (!node_is_self(hub, hello->node) || !hello->number || hello->number == hub->setup.seed)
+    uint64_t process = hello_decode(hello).process;
+    if (!node_is_self(hub, hello->node) || !process || process == hub->setup.seed)
         return;
     bool later = hello->life < hub->setup.life ||
-                 (hello->life == hub->setup.life && hello->number < hub->setup.seed);
+                 (hello->life == hub->setup.life && process < hub->setup.seed);
     /* A single one may be late, of a life that is over */
-    bool again = lease->duplicate_nonce == hello->number;
-    lease->duplicate_nonce = hello->number;
+    bool again = lease->duplicate_nonce == process;
+    lease->duplicate_nonce = process;
     if (later && again && hub->setup.events && hub->setup.events->on_id_in_use)
         hub->setup.events->on_id_in_use(hub->setup.events_ctx);
 }

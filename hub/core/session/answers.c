@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/messages.h"
 #include "common/metrics.h"
 #include "core/session/backlog.h"
 #include "core/session/course.h"
@@ -161,11 +162,12 @@ static void part(struct session *session, uint64_t epoch)
         abort();
     const struct member *member;
     DL_FOREACH (roster_first(session), member)
-        items[n++] = (struct envelope_item){.kind = ITEM_MEMBER,
-                                            .name = member_node(member),
-                                            .id = member->watch.life,
-                                            .number = member->number,
-                                            .after = outbox_member_sent(session, member)};
+        items[n++] = member_item(&(struct member_entry){
+            .node = member_node(member),
+            .life = member->watch.life,
+            .join_number = member->number,
+            .sent = outbox_member_sent(session, member),
+        });
     n += outbox_sends(session, UINT64_MAX, items + n, sends);
     handover_part(session, epoch, link_url(session), items, n);
     free(items);

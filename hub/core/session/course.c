@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/messages.h"
 #include "common/metrics.h"
 #include "core/node/drain.h"
 #include "core/session/backlog.h"
@@ -196,7 +197,7 @@ static size_t gather_requests(const struct session *session,
         if (!text.len || (n && bytes + text.len > REQUESTS_BYTES))
             continue;
         bytes += text.len;
-        items[n++] = (struct envelope_item){.kind = ITEM_REQUEST, .bytes = text};
+        items[n++] = request_item(&(struct request_entry){.text = text});
     }
     return n;
 }
@@ -214,8 +215,7 @@ static void send_join(struct session *session)
         .named_at = ownership_named_at(session),
         .confirmed = outbox_confirmed(session),
         .stands = stream_at(session),
-        .requests = items,
-        .requests_len = gather_requests(session, items),
+        .requests = {items, gather_requests(session, items)},
     };
     membership_send_join(session, &join);
 }

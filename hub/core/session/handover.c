@@ -109,20 +109,20 @@ void handover_offer(struct session *session, struct slice to, const char *url)
     handover->at_ms = hub->now_ms;
     snprintf(handover->to, sizeof(handover->to), "%.*s", (int)to.len, to.at);
     timer_start(&hub->timers, &handover->timer, hub->now_ms + OFFER_ANSWER_MS, on_offer_timer);
-    struct envelope envelope = {.type = ENVELOPE_OFFER,
-                                .session = slice_of(session->id),
-                                .epoch = session->epoch,
-                                .url = slice_of(url)};
+    const struct offer_message message = {session->epoch, slice_of(url)};
+    struct envelope envelope = offer_encode(&message);
+    envelope.session = slice_of(session->id);
     node_tell(hub, to, &envelope);
 }
 
-bool handover_accepted(struct session *session, const struct envelope *answer)
+bool handover_accepted(struct session *session, struct slice node,
+                       const struct answer_message *answer)
 {
     struct handover *handover = session->handover;
     if (handover->step != HANDOVER_OFFERED || session->state != SESSION_OWNER ||
-        answer->epoch != session->epoch || !slice_equals(slice_of(handover->to), answer->node))
+        answer->epoch != session->epoch || !slice_equals(slice_of(handover->to), node))
         return false;
-    if (answer->type != ENVELOPE_ACCEPT) {
+    if (!answer->accepts) {
         /* The timer asks the next one, so that decliners are not asked in a circle */
         set_step(handover, HANDOVER_NONE);
         return false;
@@ -180,14 +180,10 @@ static void on_parting_timer(struct timer *timer, uint64_t now_ms);
 static void send_take(struct parting *parting)
 {
     struct hub *hub = parting->hub;
-    struct envelope take = {
-        .type = ENVELOPE_TAKE,
-        .session = slice_of(parting->session),
-        .epoch = parting->epoch,
-        .url = slice_of(parting->url),
-        .items = parting->items,
-        .items_len = parting->items_len,
-    };
+    const struct take_message message = {
+        parting->epoch, slice_of(parting->url), {parting->items, parting->items_len}};
+    struct envelope take = take_encode(&message);
+    take.session = slice_of(parting->session);
     node_tell(hub, slice_of(parting->to), &take);
     timer_start(&hub->timers, &parting->timer, hub->now_ms + TAKE_AGAIN_MS, on_parting_timer);
 }
@@ -233,12 +229,11 @@ void handover_part(struct session *session, uint64_t epoch, const char *url,
     send_take(parting);
 }
 
-void handover_on_taken(struct hub *hub, const struct envelope *envelope)
+void handover_on_taken(struct hub *hub, struct slice session, uint64_t epoch)
 {
     struct parting *parting, *next;
     DL_FOREACH_SAFE (hub->sessions->partings, parting, next)
-        if (parting->epoch <= envelope->epoch &&
-            slice_equals(slice_of(parting->session), envelope->session))
+        if (parting->epoch <= epoch && slice_equals(slice_of(parting->session), session))
             parting_free(parting);
 }
 

@@ -11,6 +11,7 @@
 #ifndef VINHUB_CORE_SESSION_HANDOVER_H
 #define VINHUB_CORE_SESSION_HANDOVER_H
 
+#include "common/messages.h"
 #include "core/session/state.h"
 
 enum handover_step {
@@ -37,7 +38,8 @@ unsigned handover_tries(const struct session *session);
 bool handover_may_escape(const struct session *session);
 void handover_offer(struct session *session, struct slice to, const char *url);
 /* Returns true where the answer is that of the node asked, and accepts. */
-bool handover_accepted(struct session *session, const struct envelope *answer);
+bool handover_accepted(struct session *session, struct slice node,
+                       const struct answer_message *answer);
 void handover_set_transferring(struct session *session);
 const char *handover_to(const struct session *session);
 /* Does the transfer under way name that owner? */
@@ -46,7 +48,7 @@ void handover_forget(struct session *session);
 /* Tells the successor, until it answers. The names in items are copied. */
 void handover_part(struct session *session, uint64_t epoch, const char *url,
                    const struct envelope_item *items, size_t len);
-void handover_on_taken(struct hub *hub, const struct envelope *envelope);
+void handover_on_taken(struct hub *hub, struct slice session, uint64_t epoch);
 bool handover_is_parting(const struct hub *hub);
 void handover_free_all(struct hub *hub);
 

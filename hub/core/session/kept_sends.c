@@ -60,36 +60,36 @@ static struct kept_session *find(struct hub *hub, struct slice session)
     return kept;
 }
 
-static bool is_send(const struct envelope_item *item)
+static bool is_send(const struct envelope_item *item, struct send_entry *out)
 {
-    return item->kind == ITEM_SEND && item->name.len && item->name.len <= 32;
+    return send_entry_of(item, out) && out->client.len && out->client.len <= 32;
 }
 
-void kept_sends_keep(struct hub *hub, const struct envelope *told)
+void kept_sends_keep(struct hub *hub, struct slice id, struct message_items told)
 {
-    struct kept_session *before = find(hub, told->session);
+    struct kept_session *before = find(hub, id);
     if (before)
         forget(hub, before); /* who released it last knew what this says */
-    size_t len = told->items_len < TOLD_SENDS ? told->items_len : TOLD_SENDS;
+    size_t len = told.len < TOLD_SENDS ? told.len : TOLD_SENDS;
     struct kept_session *kept = calloc(1, sizeof *kept + len * sizeof kept->sends[0]);
-    char *session = malloc(told->session.len);
+    char *session = malloc(id.len);
     if (!kept || !session)
         abort();
-    kept->session = memcpy(session, told->session.at, told->session.len);
+    kept->session = memcpy(session, id.at, id.len);
     kept->at_ms = hub->now_ms;
     for (size_t i = 0; i < len; i++) {
-        const struct envelope_item *item = &told->items[i];
-        if (!is_send(item))
+        struct send_entry send;
+        if (!is_send(&told.at[i], &send))
             continue;
-        memcpy(kept->sends[kept->len].client, item->name.at, item->name.len);
-        kept->sends[kept->len++].id = item->id;
+        memcpy(kept->sends[kept->len].client, send.client.at, send.client.len);
+        kept->sends[kept->len++].id = send.send_id;
     }
     if (!kept->len) {
         free(session);
         free(kept);
         return;
     }
-    HASH_ADD_KEYPTR(hh, hub->kept_sends->by_session, kept->session, told->session.len, kept);
+    HASH_ADD_KEYPTR(hh, hub->kept_sends->by_session, kept->session, id.len, kept);
     hub->kept_sends->len += kept->len;
     while (hub->kept_sends->len > KEPT_SENDS)
         forget(hub, hub->kept_sends->by_session);

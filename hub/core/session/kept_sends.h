@@ -8,6 +8,7 @@
 #ifndef VINHUB_CORE_SESSION_KEPT_SENDS_H
 #define VINHUB_CORE_SESSION_KEPT_SENDS_H
 
+#include "common/messages.h"
 #include "core/node/node.h"
 
 #define TOLD_SENDS 1000 /* of one session: those of last use */
@@ -15,7 +16,7 @@
 void kept_sends_new(struct hub *hub);
 void kept_sends_free(struct hub *hub);
 /* A session was released, here or elsewhere: items of kind SEND, as SENDS has them. */
-void kept_sends_keep(struct hub *hub, const struct envelope *told);
+void kept_sends_keep(struct hub *hub, struct slice id, struct message_items told);
 /* This node owns the session from now on: note is called for each that is kept, which is then
  * forgotten here. */
 void kept_sends_take(struct hub *hub, struct slice session,

@@ -49,37 +49,34 @@ void membership_send_join(struct session *session, const struct membership_join 
     membership->asked_at = join->stands;
     if (!join->owner.len)
         return;
-    struct envelope envelope = {
-        .type = ENVELOPE_JOIN,
-        .session = slice_of(session->id),
+    const struct join_message message = {
         .number = membership->asked_number,
-        .epoch = session->epoch,
-        .count = session->facts.clients,
-        .offset = join->confirmed,
-        .status = join->named_at,
-        .items = join->requests,
-        .items_len = join->requests_len,
+        .clients = session->facts.clients,
+        .seen_epoch = session->epoch,
+        .named_epoch = join->named_at,
+        .confirmed = join->confirmed,
+        .requests = join->requests,
     };
+    struct envelope envelope = join_encode(&message);
+    envelope.session = slice_of(session->id);
     node_tell(hub, join->owner, &envelope);
 }
 
 void membership_send_leave(struct session *session, struct slice owner)
 {
     struct hub *hub = session->hub;
-    struct envelope leave = {.type = ENVELOPE_LEAVE,
-                             .session = slice_of(session->id),
-                             .number = ++hub->numbers,
-                             .epoch = session->epoch};
+    const struct leave_message message = {++hub->numbers, session->epoch};
+    struct envelope leave = leave_encode(&message);
+    leave.session = slice_of(session->id);
     if (owner.len)
         node_tell(hub, owner, &leave);
 }
 
 void membership_send_stray(struct hub *hub, const struct envelope *envelope)
 {
-    struct envelope leave = {.type = ENVELOPE_LEAVE,
-                             .session = envelope->session,
-                             .number = ++hub->numbers,
-                             .epoch = envelope->epoch};
+    const struct leave_message message = {++hub->numbers, envelope->epoch};
+    struct envelope leave = leave_encode(&message);
+    leave.session = envelope->session;
     node_tell(hub, envelope->node, &leave);
 }
 
@@ -98,12 +95,11 @@ uint64_t membership_joined_number(const struct session *session)
     return session->membership->joined_number;
 }
 
-bool membership_disproves(const struct session *session, const struct envelope *joined)
+bool membership_disproves(const struct session *session, uint64_t number, struct position stands)
 {
     const struct membership *membership = session->membership;
-    return joined->number == membership->asked_number &&
-           membership->asked_at.epoch == joined->epoch &&
-           membership->asked_at.offset > joined->offset;
+    return number == membership->asked_number && membership->asked_at.epoch == stands.epoch &&
+           membership->asked_at.offset > stands.offset;
 }
 
 void membership_heard(struct session *session)

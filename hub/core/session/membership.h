@@ -8,16 +8,16 @@
 #ifndef VINHUB_CORE_SESSION_MEMBERSHIP_H
 #define VINHUB_CORE_SESSION_MEMBERSHIP_H
 
+#include "common/messages.h"
 #include "core/session/state.h"
 
 /* What JOIN says beside its number. */
 struct membership_join {
-    struct slice owner;     /* who is asked; empty: nobody, for now */
-    uint64_t named_at;      /* epoch at which the record names it */
-    uint64_t confirmed;     /* last command that went upstream, as far as is known here */
-    struct position stands; /* where this node takes the stream to be */
-    const struct envelope_item *requests; /* URLs of the clients here */
-    size_t requests_len;
+    struct slice owner;            /* who is asked; empty: nobody, for now */
+    uint64_t named_at;             /* epoch at which the record names it */
+    uint64_t confirmed;            /* last command that went upstream, as far as is known here */
+    struct position stands;        /* where this node takes the stream to be */
+    struct message_items requests; /* URLs of the clients here */
 };
 
 void membership_new(struct session *session);
@@ -41,9 +41,10 @@ bool membership_is_answer(const struct session *session, uint64_t number);
 void membership_joined(struct session *session, uint64_t number);
 /* Of the JOIN that was answered last; 0: none. */
 uint64_t membership_joined_number(const struct session *session);
-/* What was heard before the JOIN went out can't be more than the owner has published until then:
- * something was taken for a publication that is none. */
-bool membership_disproves(const struct session *session, const struct envelope *joined);
+/* JOIN number is answered: the stream stands there. What was heard before the JOIN went out can't
+ * be more than the owner has published until then: something was taken for a publication that is
+ * none. */
+bool membership_disproves(const struct session *session, uint64_t number, struct position stands);
 
 void membership_heard(struct session *session);
 /* It was not heard for three roll calls: it may have forgotten this node. */

@@ -326,25 +326,21 @@ static void tell_owner(struct outbox *out)
          command = command->next, n++) {
         bytes += command->len;
         command->told = true;
-        items[n] = (struct envelope_item){
-            .kind = ITEM_COMMAND,
+        const struct command_entry entry = {
             .number = command->number,
             .after = command == out->queue.first ? 0 : command->prev->number,
-            .id = command->send_id,
-            .opcode = (unsigned)command->opcode,
-            .name = slice_of(command_sender(command)),
-            .bytes = {(const char *)command_payload(command), command->len},
+            .send_id = command->send_id,
+            .opcode = command->opcode,
+            .sender = slice_of(command_sender(command)),
+            .payload = {(const char *)command_payload(command), command->len},
         };
+        items[n] = command_item(&entry);
     }
     out->unsent = command;
     out->told_ms = session->hub->now_ms;
     out->told_number = ++session->hub->numbers;
-    struct envelope commands = {.type = ENVELOPE_COMMANDS,
-                                .session = slice_of(session->id),
-                                .number = out->told_number,
-                                .epoch = session->epoch,
-                                .items = items,
-                                .items_len = n};
+    struct commands_message commands = {
+        .number = out->told_number, .epoch = session->epoch, .commands = {items, n}};
     out->events->tell_owner(session, &commands);
 }
 
@@ -414,15 +410,15 @@ void outbox_on_confirm(struct session *session, uint64_t number)
         out->events->emptied(session);
 }
 
-void outbox_on_handback(struct session *session, const struct envelope *envelope)
+void outbox_on_handback(struct session *session, uint64_t from, uint64_t seen_number)
 {
     struct outbox *out = session->outbox;
-    if (envelope->offset && envelope->offset < out->told_number)
+    if (seen_number && seen_number < out->told_number)
         return; /* what was told since is answered, too, and may go upstream */
     out->told_ms = session->hub->now_ms;
     set_flow(out, FLOW_HANDED_BACK);
     struct command *command = out->queue.first;
-    while (command && command->number < envelope->number)
+    while (command && command->number < from)
         command = command->next;
     out->unsent = command;
     for (; command; command = command->next)
@@ -473,29 +469,28 @@ uint64_t outbox_member_sent(const struct session *session, const void *member)
 static void hand_back(struct outbox *out, struct source *source, uint64_t from)
 {
     struct session *session = out->session;
-    struct envelope envelope = {.type = ENVELOPE_HANDBACK,
-                                .session = slice_of(session->id),
-                                .number = from,
-                                .epoch = session->epoch,
-                                .offset = source->seen};
+    const struct handback_message message = {
+        .epoch = session->epoch, .from = from, .seen_number = source->seen};
+    struct envelope envelope = handback_encode(&message);
+    envelope.session = slice_of(session->id);
     source->taken = from - 1;
     node_tell(session->hub, slice_of(source->node), &envelope);
 }
 
-static bool take_one(struct outbox *out, struct source *source, const struct envelope_item *item)
+static bool take_one(struct outbox *out, struct source *source, const struct command_entry *told)
 {
     struct session *session = out->session;
     char sender[33] = {0};
-    if (item->name.len > 32)
+    if (told->sender.len > 32)
         return false;
-    if (item->name.len)
-        memcpy(sender, item->name.at, item->name.len);
+    if (told->sender.len)
+        memcpy(sender, told->sender.at, told->sender.len);
     struct outbox_message message = {
-        .send_id = item->id,
+        .send_id = told->send_id,
         .sender = sender,
-        .opcode = item->opcode == OPCODE_BINARY ? OPCODE_BINARY : OPCODE_TEXT,
-        .payload = item->bytes.at,
-        .len = item->bytes.len,
+        .opcode = told->opcode,
+        .payload = told->payload.at,
+        .len = told->payload.len,
     };
     if (out->events->way(session) != OUTBOX_UPSTREAM ||
         !outbox_queue_has_room(&out->queue, &message, session->service->to_upstream.queue_bytes))
@@ -503,28 +498,28 @@ static bool take_one(struct outbox *out, struct source *source, const struct env
     struct command *command = command_new(&message);
     if (!command)
         return false;
-    command->number = source->taken = item->number;
+    command->number = source->taken = told->number;
     append(out, source, command);
     return true;
 }
 
 void outbox_take(struct session *session, const void *member, uint64_t seen,
-                 const struct envelope *commands)
+                 const struct message_items *commands)
 {
     struct outbox *out = session->outbox;
     struct source *source = outbox_queue_find(&out->queue, member);
     source->seen = seen;
-    for (size_t i = 0; i < commands->items_len; i++) {
-        const struct envelope_item *item = &commands->items[i];
-        if (item->kind != ITEM_COMMAND)
+    for (size_t i = 0; i < commands->len; i++) {
+        struct command_entry told;
+        if (!command_entry_of(&commands->at[i], &told))
             continue;
-        if (item->number <= source->taken) {
+        if (told.number <= source->taken) {
             /* Seen: its confirmation was lost or is still to come */
             metric_drop(DROP_DUPLICATE, 1);
             want_confirm(out, source);
             continue;
         }
-        if (item->after > source->taken || !take_one(out, source, item)) {
+        if (told.after > source->taken || !take_one(out, source, &told)) {
             hand_back(out, source, source->taken + 1);
             out->turned_away = true;
             break;
@@ -573,10 +568,9 @@ void outbox_flush(struct session *session)
         struct source *source = out->confirm_due;
         out->confirm_due = source->next_due;
         source->confirm_due = false;
-        struct envelope confirm = {.type = ENVELOPE_CONFIRM,
-                                   .session = slice_of(session->id),
-                                   .epoch = session->epoch,
-                                   .number = source->sent};
+        const struct confirm_message message = {session->epoch, source->sent};
+        struct envelope confirm = confirm_encode(&message);
+        confirm.session = slice_of(session->id);
         node_tell(session->hub, slice_of(source->node), &confirm);
     }
 }
@@ -610,10 +604,8 @@ size_t outbox_sends(const struct session *session, uint64_t younger_ms, struct e
         if (skip)
             skip--;
         else if (age_ms < younger_ms)
-            items[n++] = (struct envelope_item){.kind = ITEM_SEND,
-                                                .name = slice_of(send->client),
-                                                .id = send->id,
-                                                .time_ms = unix_ms - age_ms};
+            items[n++] = send_item(
+                &(struct send_entry){slice_of(send->client), send->id, unix_ms - age_ms});
     }
     return n;
 }

@@ -17,6 +17,7 @@
 #ifndef VINHUB_CORE_SESSION_OUTBOX_H
 #define VINHUB_CORE_SESSION_OUTBOX_H
 
+#include "common/messages.h"
 #include "core/session/last_sends.h"
 #include "core/session/state.h"
 
@@ -29,7 +30,7 @@ struct outbox_events {
     enum status (*send)(struct session *session, enum opcode opcode, const void *payload,
                         size_t len);
     /* Sends COMMANDS to the owner, whose membership it adds. */
-    void (*tell_owner)(struct session *session, struct envelope *commands);
+    void (*tell_owner)(struct session *session, struct commands_message *message);
     /* Nothing waits any more. */
     void (*emptied)(struct session *session);
     /* Members whose messages were handed back may tell them again. */
@@ -82,7 +83,7 @@ void outbox_member_confirmed(struct session *session, const void *member, uint64
 uint64_t outbox_member_sent(const struct session *session, const void *member);
 /* COMMANDS of a member; seen: the number of the last message of it, for HANDBACK. */
 void outbox_take(struct session *session, const void *member, uint64_t seen,
-                 const struct envelope *commands);
+                 const struct message_items *commands);
 /* This node is the owner now. */
 void outbox_owner_changed(struct session *session);
 void outbox_link_writable(struct session *session);
@@ -98,7 +99,7 @@ void outbox_owner_lost(struct session *session);
 /* The owner, or the last one, says that own messages up to the number went upstream. */
 void outbox_went_upstream(struct session *session, uint64_t number);
 void outbox_on_confirm(struct session *session, uint64_t number);
-void outbox_on_handback(struct session *session, const struct envelope *envelope);
+void outbox_on_handback(struct session *session, uint64_t from, uint64_t seen_number);
 
 /* --- last SENDs --- */
 

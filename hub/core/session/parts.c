@@ -1,5 +1,6 @@
 #include "core/session/parts.h"
 
+#include "common/messages.h"
 #include "core/session/backlog.h"
 #include "core/session/course.h"
 #include "core/session/handover.h"
@@ -53,10 +54,10 @@ static void on_member_left(struct session *session)
     course(session, COURSE_UNWANTED);
 }
 
-static void fill_status(const struct session *session, struct envelope *status)
+static void fill_status(const struct session *session, struct status_message *status)
 {
     status->status = link_status(session);
-    status->text = slice_of(link_reason(session));
+    status->reason = slice_of(link_reason(session));
 }
 
 static const struct roster_events roster_events = {
@@ -108,10 +109,12 @@ static enum outbox_way way(const struct session *session)
     return tells ? OUTBOX_OWNER : OUTBOX_NOWHERE;
 }
 
-static void tell_owner(struct session *session, struct envelope *commands)
+static void tell_owner(struct session *session, struct commands_message *message)
 {
-    commands->offset = membership_joined_number(session);
-    node_tell(session->hub, slice_of(ownership_owner(session)), commands);
+    message->joined_number = membership_joined_number(session);
+    struct envelope commands = commands_encode(message);
+    commands.session = slice_of(session->id);
+    node_tell(session->hub, slice_of(ownership_owner(session)), &commands);
 }
 
 static void on_outbox_emptied(struct session *session)

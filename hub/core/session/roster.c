@@ -45,9 +45,10 @@ struct member *roster_find(struct session *session, struct slice node)
 
 static void tell_status(const struct session *session, const struct member *member)
 {
-    struct envelope status = {
-        .type = ENVELOPE_STATUS, .session = slice_of(session->id), .epoch = session->epoch};
-    session->roster->events->fill_status(session, &status);
+    struct status_message message = {.epoch = session->epoch};
+    session->roster->events->fill_status(session, &message);
+    struct envelope status = status_encode(&message);
+    status.session = slice_of(session->id);
     node_tell(session->hub, member_node(member), &status);
 }
 
@@ -154,8 +155,9 @@ void roster_clear(struct session *session, bool tell)
 {
     while (session->roster->members) {
         struct member *member = session->roster->members;
-        struct envelope no = {
-            .type = ENVELOPE_NOT_OWNER, .session = slice_of(session->id), .epoch = session->epoch};
+        const struct not_owner_message message = {session->epoch};
+        struct envelope no = not_owner_encode(&message);
+        no.session = slice_of(session->id);
         if (tell)
             node_tell(session->hub, member_node(member), &no);
         member_free(member);

@@ -6,6 +6,7 @@
 #ifndef VINHUB_CORE_SESSION_ROSTER_H
 #define VINHUB_CORE_SESSION_ROSTER_H
 
+#include "common/messages.h"
 #include "core/node/peers.h"
 #include "core/session/state.h"
 
@@ -33,7 +34,7 @@ struct roster_events {
     /* One has left by itself, or its node has died. */
     void (*left)(struct session *session);
     /* Fills in what the session's STATUS says. */
-    void (*fill_status)(const struct session *session, struct envelope *status);
+    void (*fill_status)(const struct session *session, struct status_message *status);
 };
 
 void roster_new(struct session *session, const struct roster_events *events);

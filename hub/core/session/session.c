@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/messages.h"
 #include "common/metrics.h"
 #include "core/node/peers.h"
 #include "core/session/backlog.h"
@@ -235,9 +236,10 @@ void session_tell_sends(struct session *session)
     size_t len = outbox_sends(session, SEND_MEMORY_MS, items, TOLD_SENDS);
     if (!len)
         return;
-    struct envelope sends = {
-        .type = ENVELOPE_SENDS, .session = slice_of(session->id), .items = items, .items_len = len};
-    kept_sends_keep(hub, &sends);
+    const struct sends_message message = {{items, len}};
+    struct envelope sends = sends_encode(&message);
+    sends.session = slice_of(session->id);
+    kept_sends_keep(hub, sends.session, message.sends);
     peers_tell_all(hub, &sends);
 }
 
