@@ -7,6 +7,7 @@
 #include "bus/bus_memory_list.h"
 #include "bus/bus_memory_queue.h"
 #include "bus/bus_memory_store.h"
+#include "common/messages.h"
 
 #define FORGET_LEASES 10
 /* Answers that cause questions that cause answers: the rest waits for the next turn. */
@@ -74,11 +75,10 @@ static void announce(const struct memory_session *session, struct memory_message
 /* from: the epoch it was handed over from, 0 by a claim */
 static void announce_owner(const struct memory_session *session, uint64_t from)
 {
-    struct envelope grant = {.type = ENVELOPE_GRANT,
-                             .session = slice_of(session->id),
-                             .node = slice_of(session->owner),
-                             .epoch = session->epoch,
-                             .number = from};
+    const struct grant_message granted = {session->epoch, from};
+    struct envelope grant = grant_encode(&granted);
+    grant.session = slice_of(session->id);
+    grant.node = slice_of(session->owner);
     struct memory_message *message = memory_message_encode(&grant, true);
     if (message != NULL)
         announce(session, message);

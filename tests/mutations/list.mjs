@@ -15,7 +15,7 @@ export const mutations = [
         to: '    } else if (at.epoch == stream->at.epoch && at.offset <= stream->at.offset) {\n        metric_drop(DROP_DUPLICATE, 1);\n    } else if (at.epoch < stream->at.epoch || goes_on',
         also: [{
             file: 'hub/core/session/messages.c',
-            from: 'if (envelope->epoch < stands) {',
+            from: 'if (push.epoch < stands) {',
             to: 'if (false) {',
         }],
     },
@@ -44,7 +44,7 @@ export const mutations = [
     {
         name: 'the number of the LEAVE',
         file: 'hub/core/session/messages.c',
-        from: 'if (member && (member->watch.life != envelope->life || envelope->number < member->number))',
+        from: 'if (member && (member->watch.life != envelope->life || leave.number < member->number))',
         to: 'if (member && member->watch.life != envelope->life)',
     },
     {
@@ -122,13 +122,13 @@ export const mutations = [
     {
         name: 'commands in the order of their numbers',
         file: 'hub/core/session/outbox.c',
-        from: 'item->after > source->taken || ',
+        from: 'told.after > source->taken || ',
         to: '',
     },
     {
         name: 'the number of COMMANDS, by which late ones are known',
         file: 'hub/core/session/messages.c',
-        from: 'if (envelope->number && envelope->number < member->number)\n        return;',
+        from: 'if (told.number && told.number < member->number)\n        return;',
         to: '',
     },
     {

@@ -45,11 +45,13 @@ static enum status on_send(struct session *of, enum opcode opcode, const void *p
     return STATUS_OK;
 }
 
-static void on_tell(struct session *of, struct envelope *commands)
+static void on_tell(struct session *of, struct commands_message *message)
 {
     (void)of;
-    told_len += commands->items_len;
-    told_first = commands->items[0].number;
+    told_len += message->commands.len;
+    struct command_entry first;
+    assert_true(command_entry_of(&message->commands.at[0], &first));
+    told_first = first.number;
 }
 
 static void on_emptied(struct session *of)
@@ -339,11 +341,13 @@ static void with_a_lost_owner_go_raw_messages_that_it_may_have(void **state)
 static void members_messages_are_taken_in_their_order(void **state)
 {
     (void)state;
-    struct envelope_item items[] = {
-        {.kind = ITEM_COMMAND, .number = 1, .opcode = OPCODE_TEXT, .bytes = {"a", 1}},
-        {.kind = ITEM_COMMAND, .number = 3, .after = 2, .opcode = OPCODE_TEXT, .bytes = {"c", 1}},
-    };
-    struct envelope commands = {.type = ENVELOPE_COMMANDS, .items = items, .items_len = 2};
+    const struct command_entry first = {.number = 1, .opcode = OPCODE_TEXT, .payload = {"a", 1}},
+                               third = {.number = 3,
+                                        .after = 2,
+                                        .opcode = OPCODE_TEXT,
+                                        .payload = {"c", 1}};
+    const struct envelope_item items[] = {command_item(&first), command_item(&third)};
+    const struct message_items commands = {items, 2};
     int member = 0;
     way = OUTBOX_UPSTREAM;
     outbox_member_came(session, &member, "n1");
