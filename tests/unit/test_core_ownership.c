@@ -55,7 +55,7 @@ static void on_left(struct session *of)
     left++;
 }
 
-static void on_status(const struct session *of, struct envelope *status)
+static void on_status(const struct session *of, struct status_message *status)
 {
     (void)of;
     status->status = UPSTREAM_CONNECTED;
@@ -181,14 +181,13 @@ static void an_offer_waits_a_second_and_only_its_node_accepts(void **state)
     (void)state;
     session->state = SESSION_OWNER;
     handover_offer(session, slice_of("one"), "ws://backend/");
-    struct envelope accept = {
-        .type = ENVELOPE_ACCEPT, .node = slice_of("two"), .epoch = session->epoch};
-    assert_false(handover_accepted(session, &accept));
+    const struct answer_message accept = {true, session->epoch};
+    assert_false(handover_accepted(session, slice_of("two"), &accept));
     rig_pass(&rig, 1000);
     assert_int_equal(free_again, 1);
     assert_int_equal(handover_step(session), HANDOVER_NONE);
     handover_offer(session, slice_of("two"), "ws://backend/");
-    assert_true(handover_accepted(session, &accept));
+    assert_true(handover_accepted(session, slice_of("two"), &accept));
     session->state = SESSION_MOVING;
     handover_set_transferring(session);
     assert_true(handover_expects(session, slice_of("two")));
@@ -201,14 +200,14 @@ static void take_is_told_until_it_is_answered(void **state)
     (void)state;
     session->state = SESSION_OWNER;
     handover_offer(session, slice_of("one"), "ws://backend/");
-    struct envelope_item item = {.kind = ITEM_SEND, .name = slice_of("client"), .id = 3};
+    const struct send_entry send = {.client = slice_of("client"), .send_id = 3};
+    const struct envelope_item item = send_item(&send);
     size_t before = rig.told_len;
     handover_part(session, 9, "ws://backend/", &item, 1);
     rig_pass(&rig, 1600);
     assert_int_equal(rig.told_len - before, 1 + 3 + 0);
     assert_true(handover_is_parting(&rig.hub));
-    struct envelope taken = {.session = slice_of(session->id), .epoch = 9};
-    handover_on_taken(&rig.hub, &taken);
+    handover_on_taken(&rig.hub, slice_of(session->id), 9);
     assert_false(handover_is_parting(&rig.hub));
     handover_forget(session);
 }
@@ -232,10 +231,8 @@ static void answers_to_what_was_asked_before_do_not_count(void **state)
     membership_send_join(session, &join);
     uint64_t number = rig.told[rig.told_len - 1].number;
     assert_true(membership_is_answer(session, number));
-    struct envelope joined = {.number = number, .epoch = 7, .offset = 4};
-    assert_true(membership_disproves(session, &joined));
-    joined.offset = 5;
-    assert_false(membership_disproves(session, &joined));
+    assert_true(membership_disproves(session, number, (struct position){7, 4}));
+    assert_false(membership_disproves(session, number, (struct position){7, 5}));
     membership_begin(session);
     assert_false(membership_is_answer(session, number));
 }
