@@ -49,7 +49,10 @@ static bool announces_body(const struct http_head *head)
     if (http_head_next(head, "transfer-encoding", &index, &value))
         return true;
     for (index = 0; http_head_next(head, "content-length", &index, &value);) {
-        if (!http_text_is(value, "0"))
+        size_t zeros = 0;
+        while (zeros < value.len && value.at[zeros] == '0')
+            zeros++;
+        if (zeros == 0 || zeros < value.len)
             return true;
     }
     return false;

@@ -137,7 +137,10 @@ static bool check_first_bytes(struct conn *conn, const char *bytes, size_t len, 
     static const char proxy_1[] = "PROXY ", proxy_2[] = {'\r', '\n', '\r', '\n', '\0'};
     if ((len >= 6 && memcmp(bytes, proxy_1, 6) == 0) ||
         (len >= sizeof(proxy_2) && memcmp(bytes, proxy_2, sizeof(proxy_2)) == 0)) {
-        refuse(conn, REFUSAL_PROXY_HEADER, "a PROXY header, but listen.proxy_protocol is off");
+        refuse(conn, REFUSAL_PROXY_HEADER,
+               conn->front->conf->listen.proxy_protocol
+                   ? "a second PROXY header, expected one"
+                   : "a PROXY header, but listen.proxy_protocol is off");
         return true;
     }
     if (len == empty || (len == 1 && bytes[0] == '\r'))

@@ -101,12 +101,22 @@ static void pass_over(struct answer_reader *reader, size_t end)
     reader->interim++;
 }
 
+/* What is not HTTP by its first bytes is not waited for. */
+static bool may_be_http(const struct answer_reader *reader)
+{
+    static const char start[] = "HTTP/1.";
+    size_t len = reader->len < strlen(start) ? reader->len : strlen(start);
+    return memcmp(reader->head, start, len) == 0;
+}
+
 struct answer answer_take(struct answer_reader *reader, const uint8_t *bytes, size_t len)
 {
     size_t before = reader->len;
     if (!keep(reader, bytes, len))
         return wrong("out of memory");
     for (;;) {
+        if (!may_be_http(reader))
+            return wrong("answer is not HTTP");
         size_t end = http_head_end(reader->head, reader->len, before);
         if (reader->passed + (end > 0 ? end : reader->len) > ANSWER_MAX)
             return wrong("answer is too large");

@@ -2,6 +2,7 @@
  * An open upstream: messages both ways, the text heartbeat, and the close.
  */
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,9 @@
 
 /* What the scratch buffer may keep after a large message. */
 #define SCRATCH_KEEP 65536U
+
+/* Stands for a close frame without a code (RFC 6455 section 7.4.1). */
+#define NO_CODE 1005U
 
 /* --- the way out --- */
 
@@ -191,6 +195,10 @@ static void on_close_frame(struct upstream *up, const struct ws_item *item)
     char reason[WS_CONTROL_MAX + 1];
     memcpy(reason, item->payload, item->len);
     reason[item->len] = '\0';
+    if (item->len == 0 && item->code == NO_CODE)
+        snprintf(reason, sizeof(reason), "the backend closed without a code");
+    else if (item->len == 0)
+        snprintf(reason, sizeof(reason), "the backend closed with code %u", item->code);
     if (up->state == UP_CLOSING) {
         up_end_plain(up, UPSTREAM_END_ASKED, "closed");
         return;

@@ -387,7 +387,9 @@ test('the PROXY header is required, and says where a client comes from', async (
     assert.equal(await answerTo(header), 'dropped')
     await until(() => hub.lines.some((line) => line.includes('client_refused') && reason.test(line)), 2000, `a line with ${reason}`)
   }
-  assert.equal(await hub.metric('vinhub_refused_total', 'proxy_header'), wrong.length)
+  assert.match(await answerTo('PROXY UNKNOWN\r\nPROXY UNKNOWN\r\n'), /400/)
+  await until(() => hub.lines.some((line) => line.includes('a second PROXY header')), 2000, 'a line that says so')
+  assert.equal(await hub.metric('vinhub_refused_total', 'proxy_header'), wrong.length + 1)
 })
 
 test('health checks of a balancer with PROXY headers: a LOCAL one with what a Network Load Balancer adds, or nothing at all', async (t) => {

@@ -50,7 +50,7 @@ test('an open upstream that has pushed meanwhile is reset and opened anew', asyn
 
 test('a handshake that was under way is given up and done again', async (t) => {
   const backend = await Backend.start(t)
-  backend.handshake = 'garbage'
+  backend.handshake = 'half'
   const hub = await start(t, backend.url('/base'))
   const page = await Browser.open(t, hub.url(PAGE))
   await until(() => backend.upgrades.length === 1, 3000, 'the handshake')

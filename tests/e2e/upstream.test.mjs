@@ -1,11 +1,13 @@
 // Contract sections 5 and 9, the upstream's side: heartbeat, reconnect with back-off, the waiting queue,
 // linger, and backends that misbehave. Clients stay open through all of it.
 import assert from 'node:assert/strict'
+import net from 'node:net'
 import { test } from '../lib/runner.mjs'
 import { countedMs, mark } from '../lib/busy.mjs'
 import { Backend } from '../lib/backend.mjs'
 import { Browser } from '../lib/browser.mjs'
 import { service, SLACK_MS, startHub } from '../lib/hub.mjs'
+import { freePort } from '../lib/ports.mjs'
 import { quiet, until } from '../lib/until.mjs'
 
 const UPSTREAM = '/base/admin/VIN1'
@@ -249,6 +251,29 @@ for (const [name, handshake] of [['never answers the handshake', 'mute'], ['answ
     await bad.one(UPSTREAM)
     bad.push(UPSTREAM, 'at last')
     await page.got(1)
+  })
+}
+
+for (const [name, bytes] of [['SSH', 'SSH-2.0-x\r\n'], ['TLS', Buffer.from('15030100020228', 'hex')], ['Redis', '-ERR unknown command\r\n']]) {
+  test(`a backend that speaks ${name} is not waited for, and the reason says so`, async (t) => {
+    const port = await freePort()
+    const server = net.createServer((socket) => socket.on('error', () => {}).once('data', () => socket.write(bytes))).listen(port, '127.0.0.1')
+    t.defer(() => server.close())
+    const hub = await startHub(t, { settings: { services: [{ name: 'remoteWs', upstream: `ws://127.0.0.1:${port}/x`, reconnect: { timeout: '1h' } }] } })
+    const page = await Browser.open(t, hub.url(PAGE))
+    await until(() => hub.lines.some((line) => /upstream_lost .*reason="answer is not HTTP"/.test(line)), 3000, 'the reason')
+    page.socket.terminate()
+  })
+}
+
+for (const [code, reason, said] of [[1008, '', /code=1008/], [1008, 'no ticket', /reason="no ticket"/], [undefined, '', /closed without a code/]]) {
+  test(`a backend that closes with ${code ?? 'no code'} and "${reason}": the log says why`, async (t) => {
+    const { backend, hub } = await start(t)
+    await Browser.open(t, hub.url(PAGE))
+    const link = await backend.one(UPSTREAM)
+    link.socket.close(code, reason)
+    await until(() => hub.lines.some((line) => /upstream_lost /.test(line) && said.test(line)), 3000, 'the reason')
+    assert.ok(!hub.lines.some((line) => line.includes('reason=""')))
   })
 }
 

@@ -17,7 +17,7 @@ export class Backend {
   constructor(port) {
     this.port = port
     // How it behaves towards new connections; a test changes it at any time.
-    // handshake: 'accept', 'mute' (no answer), 'reset', 'garbage', or an HTTP status to refuse with; 'leave' and
+    // handshake: 'accept', 'mute' (no answer), 'reset', 'garbage', 'half' (of the answer), or an HTTP status to refuse with; 'leave' and
     // 'dismiss': accepts and ends at once, by FIN or with 1008; 'hints': accepts after interim answers, byte by byte.
     // Or a function of the request that returns one of these.
     // pong: what each text `ping` is answered with, or null. reads: whether new upstreams are read.
@@ -71,6 +71,7 @@ export class Backend {
     socket.on('end', () => socket.destroy()).resume() // to see it give up
     if (kind === 'mute') return
     if (kind === 'reset') { socket.resetAndDestroy(); return }
+    if (kind === 'half') { socket.write('HTTP/1.1 101 Switching'); return }
     if (kind === 'garbage') { socket.write(Buffer.alloc(4096, 0xa5)); return }
     socket.end(`HTTP/1.1 ${kind} Refused\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`)
   }

@@ -123,6 +123,11 @@ static void what_follows_an_interim_answer_is_judged(void **state)
         {CONTINUE "HTTP/1.1 200 OK\r\n\r\n", ANSWER_REFUSES, 200},
         {CONTINUE "SSH-2.0\r\n\r\n", ANSWER_WRONG, 0},
         {CONTINUE "HTTP/1.1 101 x\r\n\r\n", ANSWER_WRONG, 0},
+        {"SSH-2.0", ANSWER_WRONG, 0},
+        {"\x15\x03\x01", ANSWER_WRONG, 0},
+        {"HTTP/2.0 200", ANSWER_WRONG, 0},
+        {CONTINUE "\r\n", ANSWER_WRONG, 0},
+        {"HTTP/1", ANSWER_MORE, 0},
         {CONTINUE, ANSWER_MORE, 0},
         {CONTINUE CONTINUE "HTTP/1.1", ANSWER_MORE, 0},
     };
