@@ -101,7 +101,7 @@ static bool find_source(const union resolve_address *to, union resolve_address *
     return found;
 }
 
-static struct candidate rate(const union resolve_address *to, size_t at)
+static struct candidate rate(const union resolve_address *to, size_t at, source_fn *source)
 {
     struct candidate c = {.to = *to, .at = at};
     union resolve_address from;
@@ -109,7 +109,7 @@ static struct candidate rate(const union resolve_address *to, size_t at)
     to_bytes(to, to_16);
     c.precedence = policy_of(to_16)->precedence;
     c.scope = scope_of(to_16);
-    c.reachable = find_source(to, &from);
+    c.reachable = source(to, &from);
     if (!c.reachable)
         return c;
     to_bytes(&from, from_16);
@@ -143,13 +143,18 @@ static int compare(const void *left, const void *right)
     return order != 0 ? order : a->at < b->at ? -1 : 1;
 }
 
-void address_order(union resolve_address *addresses, size_t len)
+void address_order_by(union resolve_address *addresses, size_t len, source_fn *source)
 {
     struct candidate candidates[2 * RESOLVE_MAX];
     assert(len <= 2 * RESOLVE_MAX);
     for (size_t i = 0; i < len; i++)
-        candidates[i] = rate(&addresses[i], i);
+        candidates[i] = rate(&addresses[i], i, source);
     qsort(candidates, len, sizeof(*candidates), compare);
     for (size_t i = 0; i < len; i++)
         addresses[i] = candidates[i].to;
+}
+
+void address_order(union resolve_address *addresses, size_t len)
+{
+    address_order_by(addresses, len, find_source);
 }
