@@ -182,7 +182,7 @@ static void check_unused(struct conf_loader *loader, const char *scheme, const c
         char *text = conf_value_text(row, loader->conf, true);
         if (strcmp(text, "\"\"") != 0)
             conf_warning(loader, conf_origin(loader, keys[i]), keys[i],
-                         "not used: redis.url is no %s URL", scheme);
+                         "not used: redis.url is not a %s URL", scheme);
         free(text);
     }
 }

@@ -105,7 +105,7 @@ static void read_pairs(const struct variable *v)
     if (!json_is_object(object)) {
         conf_mistake(v->loader, v->where, v->key,
                      "expected a JSON object of texts, as {\"name\": \"value\"}: %s",
-                     object == NULL ? json_flaw(&error) : "it is no object");
+                     object == NULL ? json_flaw(&error) : "it is not an object");
         json_decref(object);
         return;
     }
@@ -119,7 +119,7 @@ static void read_pairs(const struct variable *v)
                              json_string_value(value));
         else
             conf_mistake(v->loader, v->where, v->key,
-                         "expected a JSON object of texts: the value of \"%.100s\" is no text",
+                         "expected a JSON object of texts: the value of \"%.100s\" is not a text",
                          name);
     }
     json_decref(object);

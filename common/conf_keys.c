@@ -256,8 +256,9 @@ static const char *key_flaw(EVP_PKEY *key, const char *algorithm)
     }
     if (strcmp(algorithm, "EdDSA") == 0) {
         int kind = EVP_PKEY_base_id(key);
-        return kind == EVP_PKEY_ED25519 || kind == EVP_PKEY_ED448 ? NULL
-                                                                  : "it is no Ed25519 or Ed448 key";
+        return kind == EVP_PKEY_ED25519 || kind == EVP_PKEY_ED448
+                   ? NULL
+                   : "it is not an Ed25519 or Ed448 key";
     }
     if (EVP_PKEY_base_id(key) != EVP_PKEY_EC ||
         EVP_PKEY_get_group_name(key, curve, sizeof(curve), NULL) != 1)

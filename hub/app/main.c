@@ -130,7 +130,7 @@ static void read_option(struct app_inputs *inputs, enum task *task, int code, co
     case OPTION_PRINT_MANUAL: print_and_exit(conf_manual(version_number()));
     case OPTION_VERSION: print_version();
     case 'h': print_and_exit(usage);
-    case ':': refuse_usage("this option wants a value", got);
+    case ':': refuse_usage("this option needs a value", got);
     default: refuse_usage("expected an option of vinhub", got);
     }
 }

@@ -300,7 +300,7 @@ static void read_options(int argc, char **argv, struct command_line *line)
         case OPTION_JSON: line->as_json = true; break;
         case OPTION_VERSION: (void)printf("vinhubctl %s\n", version_full()); exit(CTL_DONE);
         case 'h': (void)fputs(usage, stdout); exit(CTL_DONE);
-        case ':': refuse_usage("this option wants a value", argv[at]);
+        case ':': refuse_usage("this option needs a value", argv[at]);
         default: refuse_usage("expected an option of vinhubctl", argv[at]);
         }
     }
@@ -316,7 +316,7 @@ static char *read_token(const char *file)
     char *token = NULL;
     size_t room = 0;
     if (!stream || getline(&token, &room, stream) < 0)
-        refuse_usage("--token-file wants a file with the token in its first line", file);
+        refuse_usage("--token-file needs a file with the token in its first line", file);
     (void)fclose(stream);
     token[strcspn(token, "\r\n")] = '\0';
     return token;

@@ -594,7 +594,7 @@ static void a_public_key_fits_its_algorithm(void **state)
         {"ES256", pem_p384, "it is not on P-256"},
         {"ES256", pem_key, "it holds none"},
         {"EdDSA", pem_ed25519, NULL},
-        {"EdDSA", pem_p256, "it is no Ed25519 or Ed448 key"},
+        {"EdDSA", pem_p256, "it is not an Ed25519 or Ed448 key"},
         {"ES256", pem_ed25519, "it is no EC key"},
         {"RS256", "garbage", "it holds none"},
         {"RS256", "", "it holds none"},
@@ -673,9 +673,9 @@ static void what_the_redis_url_has_no_use_for_is_a_warning(void **state)
         const char *redis, *wanted; /* NULL: nothing to say */
     } cases[] = {
         {"url: \"redis://localhost:1\", tls_name: r.example",
-         "redis.tls_name: warning: not used: redis.url is no rediss:// URL"},
+         "redis.tls_name: warning: not used: redis.url is not a rediss:// URL"},
         {"url: \"redis://localhost:1\", sentinel_password: hush",
-         "redis.sentinel_password: warning: not used: redis.url is no redis-sentinel:// URL"},
+         "redis.sentinel_password: warning: not used: redis.url is not a redis-sentinel:// URL"},
         {"url: \"rediss-sentinel://r:1/m\", tls_name: r.example, sentinel_password: hush", NULL},
         {"url: \"redis-sentinel://localhost:1/m\", sentinel_user: u, sentinel_password: hush",
          NULL},

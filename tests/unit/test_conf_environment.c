@@ -251,9 +251,9 @@ static void a_wrong_value_is_named_with_its_variable(void **state)
     assert_refused("VINHUB__CLIENTS__REPLIES", "ping=pong",
                    "clients.replies: expected a JSON object of texts, as {\"name\": \"value\"}: it "
                    "is not JSON");
-    assert_refused("VINHUB__CLIENTS__REPLIES", "[\"ping\"]", "it is no object");
+    assert_refused("VINHUB__CLIENTS__REPLIES", "[\"ping\"]", "it is not an object");
     assert_refused("VINHUB__CLIENTS__REPLIES", "{\"a\":\"b\",\"a\":\"c\"}", "duplicate name");
-    assert_refused("VINHUB__CLIENTS__REPLIES", "{\"a\":1}", "the value of \"a\" is no text");
+    assert_refused("VINHUB__CLIENTS__REPLIES", "{\"a\":1}", "the value of \"a\" is not a text");
     assert_refused("VINHUB__SERVICES__REMOTEWS__HEADERS", "{\"Host\":\"x\"}",
                    "services.remoteWs.headers: expected a header of the handshake");
     assert_refused("VINHUB__SERVICES__REMOTEWS__HEADERS", "{\"A\":\"x\",\"a\":\"y\"}",
