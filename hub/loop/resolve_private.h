@@ -1,0 +1,83 @@
+/*
+ * Inside the resolver: who asks for a name (resolve.c), and how it is looked up (resolve_lookup.c).
+ *
+ * A name is idle, waits for its turn, or is looked up; whoever asks for it hangs on it. A lookup
+ * goes through the full names it may stand for, both families of one at a time, and goes on without
+ * those who asked: its answer is for the next. The last addresses stay with the name.
+ */
+#ifndef VINHUB_LOOP_RESOLVE_PRIVATE_H
+#define VINHUB_LOOP_RESOLVE_PRIVATE_H
+
+#include <stdbool.h>
+
+#include "common/hash.h"
+#include "common/timer.h"
+#include "loop/dns.h"
+#include "loop/resolve.h"
+
+#define NAME_BYTES 254 /* of a full name (RFC 1035 section 3.1) */
+
+enum name_state { NAME_IDLE, NAME_WAITING, NAME_ASKING };
+enum { V4, V6, FAMILIES };
+
+struct name {
+    struct resolver *resolver;
+    UT_hash_handle hh;
+    struct name *prev, *next; /* in the list of those that wait */
+    enum name_state state;
+    struct resolve *asking;
+    struct resolved known;
+    uint64_t known_at_ms;    /* when it was found; 0: nothing is known */
+    uint64_t answered_at_ms; /* the latest lookup; 0: none yet */
+    uint64_t warned_at_ms;   /* that what is known is used without an answer; 0: never */
+    char why[416];           /* "": the latest lookup has found something */
+    size_t candidate;        /* the full name that is asked for */
+    struct question {
+        struct name *name;
+        struct dns_question *asked; /* NULL: answered, or not asked */
+        struct dns_answer answer;
+        bool answered; /* in this lookup */
+    } families[FAMILIES];
+    struct timer timer; /* the wait for the other family */
+    char text[];        /* without a dot at its end, unless it is an absolute name */
+};
+
+struct resolve {
+    struct resolve *prev, *next;
+    struct resolver *resolver;
+    struct name *name; /* NULL: an address */
+    resolve_fn *fn;
+    void *ctx;
+    struct timer timer;
+    struct resolved literal;
+    uint16_t port;
+};
+
+struct resolver {
+    struct loop *loop;
+    struct dns *dns;
+    struct name *names;   /* by text; the one that was asked for last is the last */
+    struct name *waiting; /* for one of the places */
+    size_t lookups;
+    struct timers timers;
+    struct timer files; /* looks at them */
+    struct timer start; /* begins lookups that wait */
+    struct loop_timer *timer;
+};
+
+/* --- resolve.c --- */
+
+/* Makes sure that timers run in time; after a call from elsewhere than the timer. */
+void resolver_arm(struct resolver *resolver);
+/* A lookup has ended: all who ask now get what is known, or the name's reason. */
+void name_answer(struct name *name);
+
+/* --- resolve_lookup.c --- */
+
+/* Puts an idle name into the row of those that are looked up; name_answer follows, not at once. */
+void lookup_queue(struct name *name);
+/* "text.domain", or text alone where domain is NULL, without a dot at its end. False: it is empty
+ * or too long for a name. */
+bool lookup_print_name(const char *text, const char *domain, char out[NAME_BYTES]);
+
+#endif
