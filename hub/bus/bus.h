@@ -8,8 +8,12 @@
  *  - No event is delivered before the call that causes it has returned.
  *  - Each operation with a tag is answered by exactly one event of its kind with that tag.
  * STATUS_IO says the outcome is not known: it may have happened, may happen no more after the
- * event. Answers come in the order of the calls.
- *  - Operations of one bus on one session reach the store in the order of the calls.
+ * event.
+ *  - Operations of one bus on one session reach the store in the order of the calls, and are
+ * answered in it. So do and are renewals among themselves, and what is told to one node. Between
+ * these there is no order: where a server of the store stands still, answers on sessions that are
+ * on others go on, and renewals do where the list of nodes is on another. When a bus is
+ * disconnected, what was under way is answered before it says so.
  *  - Each script is atomic. What a script announces on the push channel is ordered with its change
  * of the record.
  *  - push messages of one session arrive in the order in which the store published them, while one

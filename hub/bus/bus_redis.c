@@ -86,7 +86,7 @@ void bus_redis_ask(struct bus_redis *b, struct redis_op *op, const struct redis_
     if (session != NULL)
         op->session = redis_copy_text(session);
     op->tag = tag;
-    redis_order_add(&b->order, op);
+    redis_order_add(&b->order, op, session != NULL ? session : key->text);
     redis_topology_send(b->topology, op, key->text);
 }
 
@@ -248,11 +248,7 @@ static void bus_redis_free(struct bus *bus)
     b->freeing = true;
     if (b->topology != NULL)
         redis_topology_free(b->topology);
-    while (b->order.first != NULL) {
-        struct redis_op *op = b->order.first;
-        b->order.first = op->next_ordered;
-        redis_op_free(op);
-    }
+    redis_order_fini(&b->order);
     bus_redis_forget_nodes(b);
     redis_request_fini(&b->touched);
     loop_timer_free(b->wake);

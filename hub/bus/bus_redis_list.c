@@ -276,7 +276,7 @@ static void listing_start(struct redis_op *op)
 }
 
 /*
- * The listing starts with its place in the order of the calls, as an op that is done at once: so a
+ * The listing starts as an op that is done at once: so a
  * refusal of its requests can't be told before list has returned.
  */
 void bus_redis_list(struct bus *bus, enum bus_listing what, const char *after, size_t limit,
@@ -293,6 +293,6 @@ void bus_redis_list(struct bus *bus, enum bus_listing what, const char *after, s
     struct redis_op *op = redis_op_new(REPLY_STATUS, listing_start, b);
     op->ctx = listing;
     op->ctx_free = listing_drop;
-    redis_order_add(&b->order, op);
+    redis_order_add(&b->order, op, "");
     redis_op_finish(op, STATUS_IO, NULL);
 }

@@ -293,7 +293,7 @@ void bus_redis_tell(struct bus *bus, const char *node, const struct envelope *en
     } else if (tag != 0) {
         op = redis_op_new(REPLY_NUMBER, on_told, b);
         op->tag = tag;
-        redis_order_add(&b->order, op);
+        redis_order_add(&b->order, op, channel.text);
         redis_op_finish(op, STATUS_IO, NULL);
     }
 }

@@ -81,7 +81,8 @@ struct redis_op *bus_redis_script(struct bus_redis *b, redis_answer_fn *answer,
                                   size_t keys_len, size_t arguments);
 /* Sends an op to the server of the key. */
 void bus_redis_send(struct bus_redis *b, struct redis_op *op, const struct redis_key *key);
-/* The same for one whose answer is an event: it keeps its place in the order of the calls. */
+/* The same for one whose answer is an event: it keeps its place in the order of the calls on the
+ * session, or on the key where session is NULL. */
 void bus_redis_ask(struct bus_redis *b, struct redis_op *op, const struct redis_key *key,
                    const char *session, uint64_t tag);
 /* Tells of an op on a session that was refused for want of a right, before it is answered. */

@@ -151,9 +151,9 @@ void cluster_route(struct redis_cluster *c, struct redis_op *op)
 void redis_cluster_send(struct redis_cluster *c, struct redis_op *op, const char *key)
 {
     op->slot = redis_slot_of(key);
-    if (c->phase == PHASE_SETTLED) {
+    if (!c->moving[op->slot]) {
         cluster_route(c, op);
-    } else if (!c->mapped || c->held_bytes + op->request.len > HELD_BYTES_MAX) {
+    } else if (c->held_bytes + op->request.len > HELD_BYTES_MAX) {
         redis_op_finish(op, STATUS_IO, NULL);
     } else {
         c->held_bytes += op->request.len;
@@ -164,7 +164,7 @@ void redis_cluster_send(struct redis_cluster *c, struct redis_op *op, const char
 size_t redis_cluster_credit(struct redis_cluster *c, const char *key)
 {
     struct cluster_server *server = c->map[redis_slot_of(key)];
-    if (c->phase == PHASE_SETTLED && server != NULL)
+    if (!c->moving[redis_slot_of(key)] && server != NULL)
         return redis_primary_credit(server->primary);
     c->out_of_credit = true;
     return 0;
@@ -204,9 +204,8 @@ static bool follow_ask(struct redis_cluster *c, struct cluster_server *source, s
     struct cluster_server *target = cluster_server(c, host[0] != '\0' ? host : source->host, port);
     target->asked_ms = clock_boot_ms();
     /* While others of its session wait for the new map, it must not overtake them. */
-    if (c->phase != PHASE_SETTLED || !redis_primary_open(target->primary)) {
-        redis_op_list_add(&c->bounced, op);
-        cluster_begin(c);
+    if (c->moving[op->slot] || !redis_primary_open(target->primary)) {
+        cluster_bounce(c, op);
         return true;
     }
     op->asking = true;
@@ -227,8 +226,7 @@ static bool on_redirect(void *ctx, struct redis_op *op, const char *error)
         return false;
     if (ask)
         return follow_ask(c, server, op, error);
-    redis_op_list_add(&c->bounced, op);
-    cluster_begin(c);
+    cluster_bounce(c, op);
     return true;
 }
 

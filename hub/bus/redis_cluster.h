@@ -2,9 +2,10 @@
  * The primaries of a Redis Cluster: a lane and a subscription connection to each, and the map of
  * slots between them.
  *
- * The map is asked for once a second, and when a server redirects. When it changes, new ops are
- * held, what is in flight is answered or bounced, and then all that was bounced and held is sent by
- * the new map: so the ops on one session keep their order wherever its slot goes.
+ * The map is asked for once a second, and when a server redirects. When it changes, new ops on the
+ * slots that move are held, what is in flight at their servers is answered or bounced, and then all
+ * that was bounced and held is sent by the new map: so the ops on one session keep their order
+ * wherever its slot goes, and those on other sessions wait for nothing.
  */
 #ifndef VINHUB_BUS_REDIS_CLUSTER_H
 #define VINHUB_BUS_REDIS_CLUSTER_H

@@ -23,6 +23,7 @@ static void cluster_release(struct redis_cluster *c)
     c->held_bytes = 0;
     c->phase = PHASE_SETTLED;
     c->settled_ms = clock_boot_ms();
+    memset(c->moving, 0, sizeof(c->moving));
     struct redis_op *op;
     for (size_t i = 0; i < 2; i++) {
         while ((op = redis_op_list_take(&lists[i])) != NULL)
@@ -39,6 +40,14 @@ void cluster_begin(struct redis_cluster *c)
     c->phase_ms = clock_boot_ms();
     bool at_once = c->phase_ms - c->settled_ms >= REFRESH_PAUSE_MS;
     loop_timer_start(c->timer, at_once ? 0 : REFRESH_PAUSE_MS);
+}
+
+void cluster_bounce(struct redis_cluster *c, struct redis_op *op)
+{
+    redis_op_list_add(&c->bounced, op);
+    c->drains_again = c->drains_again || (c->phase == PHASE_DRAINING && !c->moving[op->slot]);
+    c->moving[op->slot] = true;
+    cluster_begin(c);
 }
 
 /* Each server has a channel whose slot it serves for its probe; the inbox is that of the one that
@@ -109,16 +118,30 @@ static void on_barrier(struct redis_op *op)
     cluster_advance(c);
 }
 
+/* Whether ops on slots that move may be in flight there. */
+static bool is_concerned(const struct redis_cluster *c, const struct cluster_server *server)
+{
+    if (server->asked_ms != 0)
+        return true;
+    for (size_t slot = 0; slot < REDIS_SLOTS; slot++) {
+        if (c->moving[slot] && (c->map[slot] == server || c->next[slot] == server))
+            return true;
+    }
+    return false;
+}
+
 static void cluster_drain(struct redis_cluster *c)
 {
     c->phase = PHASE_DRAINING;
+    c->drains_again = false;
     c->barriers = 1; /* this function's own: a refused one is answered before send returns */
     for (struct cluster_server *server = c->servers; server != NULL; server = server->next) {
-        if (!redis_primary_open(server->primary))
+        if (!redis_primary_open(server->primary) || !is_concerned(c, server))
             continue;
         struct redis_op *op = redis_op_new(REPLY_STATUS, on_barrier, c);
         redis_request_begin(&op->request, 1);
         redis_request_text(&op->request, "PING");
+        op->vital = true;
         c->barriers++;
         redis_primary_send(server->primary, op);
     }
@@ -140,8 +163,12 @@ void cluster_advance(struct redis_cluster *c)
         return;
     if (c->phase == PHASE_OPENING && all_tried(c))
         cluster_drain(c);
-    if (c->phase == PHASE_DRAINING && c->barriers == 0)
-        cluster_install(c);
+    while (c->phase == PHASE_DRAINING && c->barriers == 0) {
+        if (c->drains_again)
+            cluster_drain(c);
+        else
+            cluster_install(c);
+    }
 }
 
 static void add_range(void *ctx, uint16_t first, uint16_t last, const char *host, uint16_t port)
@@ -172,6 +199,8 @@ void cluster_on_slots(void *ctx, const struct redisReply *reply, const char *hos
     if (c->phase == PHASE_SETTLED)
         c->phase_ms = clock_boot_ms();
     c->phase = PHASE_OPENING;
+    for (size_t slot = 0; slot < REDIS_SLOTS; slot++)
+        c->moving[slot] = c->moving[slot] || (c->mapped && c->map[slot] != c->next[slot]);
     loop_timer_start(c->timer, c->setup->deadline_ms);
     cluster_advance(c);
 }

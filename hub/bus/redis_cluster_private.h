@@ -37,7 +37,7 @@ struct cluster_channel {
 
 enum phase {
     PHASE_SETTLED,  /* ops go by the map */
-    PHASE_ASKING,   /* new ops are held; a new map is awaited */
+    PHASE_ASKING,   /* a new map is awaited; new ops on slots that are not where it says are held */
     PHASE_OPENING,  /* its servers are tried */
     PHASE_DRAINING, /* what is in flight is awaited */
 };
@@ -58,6 +58,8 @@ struct redis_cluster {
     enum phase phase;
     uint64_t phase_ms, settled_ms;
     size_t barriers;
+    bool moving[REDIS_SLOTS]; /* its ops are held until the map is settled */
+    bool drains_again;        /* ops of a further slot were refused while others were awaited */
     struct redis_op_list bounced, held;
     size_t held_bytes;
     bool out_of_credit; /* credit was asked for while ops were held */
@@ -80,8 +82,10 @@ void cluster_update_open(struct redis_cluster *c);
 /* Where some data may have changed unseen: says on_closed and on_open, once the map is settled. */
 void cluster_reopen(struct redis_cluster *c);
 
-/* A new map is wanted: new ops are held from now on. */
+/* A new map is wanted. */
 void cluster_begin(struct redis_cluster *c);
+/* The op was refused for its slot: it and all new ones of the slot are held until the new map. */
+void cluster_bounce(struct redis_cluster *c, struct redis_op *op);
 /* Goes on where what is awaited has come. */
 void cluster_advance(struct redis_cluster *c);
 /* A map has come: of the asker. */

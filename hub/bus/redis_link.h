@@ -26,7 +26,7 @@ struct tls_context;
 struct redis_link_options {
     struct loop *loop;
     const struct redis_url *url; /* user, password, db; outlives the link */
-    struct tls_context *tls;       /* NULL: plain */
+    struct tls_context *tls;     /* NULL: plain */
     uint32_t deadline_ms;        /* for connecting, per address */
     const char *name;            /* for logs; a static text */
     /* Whose password and user are tried where the server asks for some and url has none; or NULL.

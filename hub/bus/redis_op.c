@@ -3,6 +3,9 @@
 #include <assert.h>
 #include <hiredis/hiredis.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "common/hash.h"
 
 void redis_op_list_add(struct redis_op_list *list, struct redis_op *op)
 {
@@ -64,14 +67,74 @@ void redis_op_free(struct redis_op *op)
     free(op);
 }
 
-void redis_order_add(struct redis_order *order, struct redis_op *op)
+/* --- in order --- */
+
+struct redis_queue {
+    struct redis_order *order;
+    struct redis_op *first, *last;
+    bool ready; /* in the list of those whose first op is done */
+    struct redis_queue *next_ready;
+    UT_hash_handle hh;
+    char key[];
+};
+
+static struct redis_queue *queue_of(struct redis_order *order, const char *key)
 {
-    op->ordered = true;
-    if (order->first == NULL)
-        order->first = op;
+    struct redis_queue *queue;
+    size_t len = strlen(key);
+    HASH_FIND(hh, order->queues, key, len, queue);
+    if (!queue) {
+        queue = redis_claim_memory(1, sizeof(*queue) + len + 1);
+        queue->order = order;
+        memcpy(queue->key, key, len);
+        HASH_ADD_KEYPTR(hh, order->queues, queue->key, len, queue);
+    }
+    return queue;
+}
+
+static void queue_free(struct redis_queue *queue)
+{
+    HASH_DEL(queue->order->queues, queue);
+    free(queue);
+}
+
+static void queue_note_ready(struct redis_queue *queue)
+{
+    struct redis_order *order = queue->order;
+    if (queue->ready || !queue->first || !queue->first->done)
+        return;
+    queue->ready = true;
+    queue->next_ready = NULL;
+    if (!order->ready_first)
+        order->ready_first = queue;
     else
-        order->last->next_ordered = op;
-    order->last = op;
+        order->ready_last->next_ready = queue;
+    order->ready_last = queue;
+}
+
+/* Answers what is done, up to the last that is there now. */
+static void queue_answer(struct redis_queue *queue)
+{
+    const struct redis_op *until = queue->last;
+    bool last = false;
+    while (!last && queue->first && queue->first->done) {
+        struct redis_op *op = queue->first;
+        last = op == until;
+        queue->first = op->next_ordered;
+        op->answer(op);
+        redis_op_free(op);
+    }
+}
+
+void redis_order_add(struct redis_order *order, struct redis_op *op, const char *key)
+{
+    struct redis_queue *queue = queue_of(order, key);
+    op->queue = queue;
+    if (!queue->first)
+        queue->first = op;
+    else
+        queue->last->next_ordered = op;
+    queue->last = op;
 }
 
 void redis_op_finish(struct redis_op *op, enum status status, struct redisReply *reply)
@@ -81,9 +144,11 @@ void redis_op_finish(struct redis_op *op, enum status status, struct redisReply 
     op->status = status;
     op->reply = reply;
     redis_request_fini(&op->request);
-    if (op->ordered)
+    if (op->queue) {
+        queue_note_ready(op->queue);
         return;
-    if (op->answer != NULL)
+    }
+    if (op->answer)
         op->answer(op);
     redis_op_free(op);
 }
@@ -93,19 +158,36 @@ void redis_order_answer(struct redis_order *order)
     if (order->answering)
         return;
     order->answering = true;
-    const struct redis_op *until = order->last;
+    const struct redis_queue *until = order->ready_last;
     bool last = false;
-    while (!last && redis_order_waits(order)) {
-        struct redis_op *op = order->first;
-        last = op == until;
-        order->first = op->next_ordered;
-        op->answer(op);
-        redis_op_free(op);
+    while (!last && order->ready_first) {
+        struct redis_queue *queue = order->ready_first;
+        last = queue == until;
+        order->ready_first = queue->next_ready;
+        queue_answer(queue);
+        queue->ready = false;
+        queue_note_ready(queue);
+        if (!queue->first)
+            queue_free(queue);
     }
     order->answering = false;
 }
 
 bool redis_order_waits(const struct redis_order *order)
 {
-    return order->first != NULL && order->first->done;
+    return order->ready_first != NULL;
+}
+
+void redis_order_fini(struct redis_order *order)
+{
+    struct redis_queue *queue, *next;
+    HASH_ITER (hh, order->queues, queue, next) {
+        while (queue->first) {
+            struct redis_op *op = queue->first;
+            queue->first = op->next_ordered;
+            redis_op_free(op);
+        }
+        queue_free(queue);
+    }
+    *order = (struct redis_order){0};
 }

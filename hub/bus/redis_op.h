@@ -2,8 +2,9 @@
  * What the bus asks of Redis: one request and what becomes of its reply.
  *
  * An op is answered once: with a reply, or with STATUS_IO where its outcome is not known. Ordered
- * ops are answered in the order in which they were made, whatever connections they went through;
- * others at once. Only ordered ones may lead to events of the bus.
+ * ops are answered in the order in which they were made, among those of the same session or channel
+ * and whatever connections they went through; others at once. Only ordered ones may lead to events
+ * of the bus.
  */
 #ifndef VINHUB_BUS_REDIS_OP_H
 #define VINHUB_BUS_REDIS_OP_H
@@ -35,11 +36,11 @@ typedef void redis_answer_fn(struct redis_op *op);
 
 struct redis_op {
     struct redis_op *next;         /* in the list of a lane */
-    struct redis_op *next_ordered; /* in the order of the calls */
+    struct redis_op *next_ordered; /* in its queue */
+    struct redis_queue *queue;     /* of ordered ones; NULL: it is answered at once */
     redis_answer_fn *answer;       /* may be NULL */
     void *owner;                   /* of the answer function */
     enum redis_reply_kind kind;
-    bool ordered;
     bool scripted;   /* runs a script that the server may have lost */
     bool replicated; /* counts only after WAIT */
     bool vital;      /* taken however much waits */
@@ -71,20 +72,28 @@ struct redis_op *redis_op_new(enum redis_reply_kind kind, redis_answer_fn *answe
 bool redis_op_fits(const struct redis_op *op, const struct redisReply *reply);
 void redis_op_free(struct redis_op *op);
 
-/* The answers that are to come in order. Starts zeroed. */
-struct redis_order {
-    struct redis_op *first, *last;
-    bool answering;
-};
-
-/* Makes the op an ordered one. */
-void redis_order_add(struct redis_order *order, struct redis_op *op);
 /* Marks the op as done; takes the reply. An op that is not ordered is answered and freed here, an
  * ordered one by redis_order_answer. */
 void redis_op_finish(struct redis_op *op, enum status status, struct redisReply *reply);
-/* Answers and frees what is done, up to the first that is not. Those made meanwhile are left for
- * the next call. */
+
+/*
+ * The answers that are to come in order: a queue for each session or channel that has some to come.
+ * Starts zeroed.
+ *
+ *   added --> waits --> done, and all before it in its queue are --> answered and freed
+ */
+struct redis_order {
+    struct redis_queue *queues;                   /* a hash by key */
+    struct redis_queue *ready_first, *ready_last; /* those whose first op is done */
+    bool answering;
+};
+
+/* Makes the op an ordered one: behind the others with that key. */
+void redis_order_add(struct redis_order *order, struct redis_op *op, const char *key);
+/* Answers and frees what is done. Those that are made meanwhile are left for the next call. */
 void redis_order_answer(struct redis_order *order);
-bool redis_order_waits(const struct redis_order *order); /* the first one is done */
+bool redis_order_waits(const struct redis_order *order); /* something is left for it */
+/* Frees what is left, without an answer. */
+void redis_order_fini(struct redis_order *order);
 
 #endif

@@ -10,8 +10,9 @@
 
 #define ASK_EVERY_MS 1000
 #define ASKED_MAX    (2 * REDIS_HOSTS_MAX) /* those of the URL and those that they name */
-#define TRIES_MAX    3 /* of one that is only named: it may be told by an address of another network \
-                        */
+#define TRIES_MAX                                                                   \
+    3 /* of one that is only named: it may be told by an address of another network \
+       */
 
 /* What a Sentinel is asked in each round, answered in this order. */
 enum question { ASK_PRIMARY, ASK_OTHERS, ASK_ID, QUESTIONS };

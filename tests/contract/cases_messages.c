@@ -107,7 +107,8 @@ static void publications_take_credit_and_answers_bring_it_back(struct rig *rig)
     uint64_t epoch = peer_claim(a, SESSION), tag = 0, answered = 0;
     for (size_t i = 0; i < sizeof(lens) / sizeof(*lens); i++) {
         rig_settle(a);
-        assert_int_equal(bus_credit(a->bus, SESSION), BUS_CREDIT_BYTES);
+        /* A bus may have a question of its own under way. */
+        assert_in_range(bus_credit(a->bus, SESSION), BUS_CREDIT_BYTES - 1024, BUS_CREDIT_BYTES);
         size_t published = 0, before = BUS_CREDIT_BYTES + 1, credit;
         while ((credit = bus_credit(a->bus, SESSION)) > 0) {
             assert_true(credit < before);

@@ -1,6 +1,7 @@
 /* The bus's promises on three primaries of a Redis Cluster, and while slots move and primaries die.
  */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -242,6 +243,98 @@ static void the_primary_with_the_nodes_dies(void **state)
     fail_over(home_primary(), true);
 }
 
+/* --- a server that stands still --- */
+
+static size_t primary_of_key(const char *kind, const char *id)
+{
+    char command[96];
+    snprintf(command, sizeof(command), "CLUSTER KEYSLOT test:%s%s", kind, id);
+    const char *slot = redis_server_ask(&cluster.primaries[0].server, command);
+    return cluster_servers_of_slot((unsigned)strtoul(slot, NULL, 10));
+}
+
+/* A peer whose inbox is not on that primary. */
+static struct peer *peer_elsewhere(size_t primary)
+{
+    char id[8] = "a";
+    for (unsigned n = 0; primary_of_key("inbox:", id) == primary; n++)
+        snprintf(id, sizeof(id), "a%u", n);
+    return rig_peer(&r.rig, id);
+}
+
+static void assert_answered_before(struct peer *peer, enum seen_kind kind, uint64_t tag,
+                                   const struct seen *later)
+{
+    const struct seen *seen = peer->first;
+    while (seen != later && (seen->kind != kind || seen->tag != tag))
+        seen = seen->next;
+    assert_true(seen != later);
+    assert_int_equal(seen->status, STATUS_OK);
+}
+
+static void publish_one(struct peer *peer, const char *session, uint64_t epoch, uint64_t tag)
+{
+    struct publication *publication = publication_copy(OPCODE_TEXT, "x", 1);
+    publication->at = (struct position){epoch, tag};
+    peer->bus->ops->publish(peer->bus, session, tag, epoch, &publication, 1, 100, 60000, true);
+    publication_unref(publication);
+}
+
+/* Once it has stood still for long enough its replica takes its sessions, and it is another map. */
+struct standstill {
+    struct peer *peer;
+    const char *other;
+    struct promoted stalled;
+    uint64_t epoch, offset, renewals;
+};
+
+static bool stalled_session_goes_on(void *ctx)
+{
+    struct standstill *s = ctx;
+    const struct bus_ops *ops = s->peer->bus->ops;
+    uint64_t began_ms = clock_boot_ms();
+    ops->assert_owner(s->peer->bus, s->stalled.session, ++s->stalled.tag, s->stalled.epoch, "u");
+    publish_one(s->peer, s->other, s->epoch, ++s->offset);
+    ops->renew(s->peer->bus, ++s->renewals);
+    assert_int_equal(rig_wait(s->peer, SEEN_PUBLISHED, s->offset)->status, STATUS_OK);
+    assert_int_equal(rig_wait(s->peer, SEEN_RENEWED, s->renewals)->status, STATUS_OK);
+    assert_true(clock_boot_ms() - began_ms < LEASE_MS);
+    return rig_wait(s->peer, SEEN_ASSERTED, s->stalled.tag)->status == STATUS_OK;
+}
+
+static void a_primary_that_stands_still_holds_up_its_own_sessions_only(void **state)
+{
+    (void)state;
+    size_t still = (home_primary() + 1) % PRIMARIES;
+    char session[16], other[16];
+    session_on(still, session);
+    session_on(home_primary(), other);
+    struct peer *a = peer_elsewhere(still);
+    uint64_t epoch = peer_claim(a, session), other_epoch = peer_claim(a, other);
+    for (size_t i = 0; i < PRIMARIES; i++) /* the others serve on while one is missing */
+        redis_server_ask(&cluster.primaries[i].server,
+                         "CONFIG SET cluster-require-full-coverage no");
+    assert_int_equal(kill(cluster.primaries[still].server.pid, SIGSTOP), 0);
+
+    publish_one(a, session, epoch, 1);
+    a->bus->ops->history(a->bus, session, 2, (struct position){0, 0}, 10);
+    publish_one(a, other, other_epoch, 3);
+    a->bus->ops->history(a->bus, other, 4, (struct position){0, 0}, 10);
+    a->bus->ops->renew(a->bus, 5);
+    a->bus->ops->tell(a->bus, a->id, &(struct envelope){.type = ENVELOPE_HELLO}, 6);
+    const struct seen *stalled = rig_wait(a, SEEN_HISTORY, 2);
+    assert_answered_before(a, SEEN_PUBLISHED, 3, stalled);
+    assert_answered_before(a, SEEN_HISTORY, 4, stalled);
+    assert_answered_before(a, SEEN_RENEWED, 5, stalled);
+    assert_answered_before(a, SEEN_TOLD, 6, stalled);
+    assert_int_equal(rig_wait(a, SEEN_PUBLISHED, 1)->status, STATUS_IO); /* its own are in order */
+    assert_int_equal(stalled->status, STATUS_IO);
+
+    struct standstill standstill = {a, other, {a, session, 100, epoch}, other_epoch, 10, 1000};
+    rig_until(&r.rig, stalled_session_goes_on, &standstill);
+    assert_true(clock_boot_ms() - a->bus->ops->heard_ms(a->bus) < LEASE_MS);
+}
+
 int main(void)
 {
     start(false);
@@ -252,6 +345,7 @@ int main(void)
         CLUSTER(a_slot_moves_while_its_session_publishes),
         CLUSTER(a_primary_dies_and_its_replica_takes_its_sessions),
         CLUSTER(the_primary_with_the_nodes_dies),
+        CLUSTER(a_primary_that_stands_still_holds_up_its_own_sessions_only),
     };
     return failed + cmocka_run_group_tests_name("bus_redis_cluster_faults", tests, NULL, NULL);
 }

@@ -110,7 +110,11 @@ struct sim_bus {
     bool connected; /* command link, as the node believes */
     bool link_up;   /* as it is */
     unsigned generation;
-    uint64_t to_store_us, from_store_us; /* latest delivery on each way: links keep order */
+    uint64_t to_store_us;   /* latest delivery: links keep order */
+    uint64_t from_store_us; /* no answer comes before */
+    /* Of the answers on each session, and of others: as of servers that each answer at their own
+       pace, they keep order on one session only */
+    uint64_t answered_us[SESSIONS + 1];
     bool sub_up, deaf;
     unsigned sub_generation;
     uint64_t sub_us;
@@ -207,12 +211,12 @@ struct world {
     } granted[SESSIONS][EPOCHS];
     size_t granted_len[SESSIONS];
     bool faults;
-    bool deserted;        /* all browsers have gone for good */
-    bool quiet;           /* browsers say nothing more: what they said must arrive */
-    bool calm;            /* a script: nothing breaks by chance */
-    bool lied_to;         /* nothing is promised any more, but that no node crashes */
-    bool arrives_late;    /* in a calm world: what a broken connection still carried */
-    bool closes_slowly;   /* backends, in a calm world */
+    bool deserted;      /* all browsers have gone for good */
+    bool quiet;         /* browsers say nothing more: what they said must arrive */
+    bool calm;          /* a script: nothing breaks by chance */
+    bool lied_to;       /* nothing is promised any more, but that no node crashes */
+    bool arrives_late;  /* in a calm world: what a broken connection still carried */
+    bool closes_slowly; /* backends, in a calm world */
     /* In a script: each client comes with a URL of its own, "/cN/v0", and the backend answers those
      * named here with 401. What it was asked for last, and how often at all */
     bool own_urls;

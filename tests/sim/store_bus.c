@@ -1,6 +1,6 @@
 /*
  * The bus as a node sees it: requests on their way to the simulated store, applied there, and their
- * answers on the way back, in order on each connection. Where a link breaks the outcome is unknown.
+ * answers on the way back, each session's in order. Where a link breaks the outcome is unknown.
  */
 #include <assert.h>
 #include <stdio.h>
@@ -98,13 +98,27 @@ void request_answer(struct sim_bus *bus, struct request *request)
     }
 }
 
+static void request_take(struct sim_bus *bus, struct request *request)
+{
+    struct request **at = &bus->unanswered;
+    while (*at != request)
+        at = &(*at)->next;
+    *at = request->next;
+    if (!*at)
+        bus->unanswered_end = at;
+}
+
 struct request *request_take_first(struct sim_bus *bus)
 {
     struct request *request = bus->unanswered;
-    bus->unanswered = request->next;
-    if (!bus->unanswered)
-        bus->unanswered_end = &bus->unanswered;
+    request_take(bus, request);
     return request;
+}
+
+/* Of the answers whose order is kept: on one session, or on none. */
+static uint64_t *answered_us(struct sim_bus *bus, const struct request *request)
+{
+    return &bus->answered_us[request->session[0] ? session_index(request->session) : SESSIONS];
 }
 
 /* The way of a request: to the store, applied, and back. A flag on each leg says whether its link
@@ -128,10 +142,10 @@ static void on_answer_turn(void *ctx)
 {
     struct leg *leg = ctx;
     struct sim_bus *bus = leg->node->bus;
-    if (bus->generation == leg->generation && bus->unanswered == leg->request) {
-        struct request *request = request_take_first(bus);
-        request_answer(bus, request);
-        request_free(request);
+    if (bus->generation == leg->generation) {
+        request_take(bus, leg->request);
+        request_answer(bus, leg->request);
+        request_free(leg->request);
     }
     leg_free(leg);
 }
@@ -183,10 +197,10 @@ static void on_arrival(void *ctx)
     }
     struct sim_bus *bus = leg->node->bus;
     store_apply(world, leg->request);
-    uint64_t at = world->now_us + delay_us(world);
-    if (at <= bus->from_store_us)
-        at = bus->from_store_us + 1;
-    bus->from_store_us = at;
+    uint64_t *before_us = answered_us(bus, leg->request);
+    uint64_t at = larger(world->now_us + delay_us(world),
+                         larger(*before_us, bus->from_store_us) + 1);
+    *before_us = at;
     at_us(world, at, on_answer, leg);
 }
 
