@@ -14,109 +14,6 @@
 #define DEADLINE_MIN_MS 250
 #define DEADLINE_MAX_MS 5000
 
-/* --- keys, ops, replies --- */
-
-static struct redis_key make_key(const char *prefix, const char *format, const char *kind,
-                                 const char *name)
-{
-    struct redis_key key;
-    /* Ids of this program fit. One that was made by hand and does not is cut, to a length that no
-     * key of ours has. */
-    snprintf(key.text, sizeof(key.text), format, prefix, kind, name);
-    return key;
-}
-
-struct redis_key redis_key_plain(const struct bus_redis *b, const char *kind)
-{
-    return make_key(b->conf->redis.prefix, "%s:%s%s", kind, "");
-}
-
-struct redis_key redis_key_of(const struct bus_redis *b, const char *kind, const char *name)
-{
-    return make_key(b->conf->redis.prefix, "%s:%s:%s", kind, name);
-}
-
-struct redis_key redis_key_session(const struct bus_redis *b, const char *kind, const char *session)
-{
-    return make_key(b->conf->redis.prefix, "%s:%s:{%s}", kind, session);
-}
-
-struct redis_key redis_channel_inbox(const struct bus_redis *b, const char *node)
-{
-    return make_key(b->channel_prefix, "%s:%s:%s", "inbox", node);
-}
-
-struct redis_key redis_channel_push(const struct bus_redis *b, const char *session)
-{
-    return make_key(b->channel_prefix, "%s:%s:{%s}", "push", session);
-}
-
-const char *bus_redis_publish_word(const struct bus_redis *b)
-{
-    return b->url.shape == REDIS_CLUSTER ? "SPUBLISH" : "PUBLISH";
-}
-
-struct redis_op *bus_redis_script(struct bus_redis *b, redis_answer_fn *answer,
-                                  enum redis_script script, const struct redis_key *keys,
-                                  size_t keys_len, size_t arguments)
-{
-    static const enum redis_reply_kind kinds[REDIS_SCRIPTS] = {
-        [SCRIPT_RENEW] = REPLY_LIST,     [SCRIPT_RECORD_NODE] = REPLY_NUMBER,
-        [SCRIPT_CLAIM] = REPLY_LIST,     [SCRIPT_RELEASE] = REPLY_NUMBER,
-        [SCRIPT_TRANSFER] = REPLY_TEXT,  [SCRIPT_ASSERT] = REPLY_LIST,
-        [SCRIPT_PUBLISH] = REPLY_NUMBER, [SCRIPT_RECORD_SESSION] = REPLY_NUMBER,
-        [SCRIPT_HISTORY] = REPLY_LIST,
-    };
-    struct redis_op *op = redis_op_new(kinds[script], answer, b);
-    op->scripted = true;
-    redis_script_begin(&op->request, &b->shas, script, keys_len, arguments);
-    for (size_t i = 0; i < keys_len; i++)
-        redis_request_text(&op->request, keys[i].text);
-    return op;
-}
-
-void bus_redis_send(struct bus_redis *b, struct redis_op *op, const struct redis_key *key)
-{
-    redis_topology_send(b->topology, op, key->text);
-}
-
-void bus_redis_ask(struct bus_redis *b, struct redis_op *op, const struct redis_key *key,
-                   const char *session, uint64_t tag)
-{
-    if (session != NULL)
-        op->session = redis_copy_text(session);
-    op->tag = tag;
-    redis_order_add(&b->order, op, session != NULL ? session : key->text);
-    redis_topology_send(b->topology, op, key->text);
-}
-
-uint64_t redis_reply_number(const struct redisReply *reply)
-{
-    if (reply != NULL && reply->type == REDIS_REPLY_INTEGER && reply->integer > 0)
-        return (uint64_t)reply->integer;
-    if (reply != NULL && reply->type == REDIS_REPLY_STRING)
-        return strtoull(reply->str, NULL, 10);
-    return 0;
-}
-
-uint64_t redis_reply_epoch(const struct redisReply *reply)
-{
-    uint64_t epoch = redis_reply_number(reply);
-    return epoch <= BUS_EPOCH_MAX ? epoch : 0;
-}
-
-const char *redis_reply_text(const struct redisReply *reply)
-{
-    return reply != NULL && reply->type == REDIS_REPLY_STRING ? reply->str : "";
-}
-
-const struct redisReply *redis_reply_at(const struct redisReply *reply, size_t index)
-{
-    return reply != NULL && reply->type == REDIS_REPLY_ARRAY && index < reply->elements
-               ? reply->element[index]
-               : NULL;
-}
-
 /* --- events from below --- */
 
 /* The session of a push channel, in a new text; NULL for the inbox. */
@@ -282,11 +179,11 @@ static const struct bus_ops redis_ops = {
 };
 
 static const struct redis_topology_events topology_events = {.on_open = on_open,
-                                                             .on_closed = on_closed,
-                                                             .on_progress = on_progress,
-                                                             .on_subscribed = on_subscribed,
-                                                             .on_message = on_message,
-                                                             .on_refused = on_refused};
+                                                             .on_closed = on_closed};
+static const struct redis_receiver receiver = {.on_progress = on_progress,
+                                               .on_subscribed = on_subscribed,
+                                               .on_message = on_message,
+                                               .on_refused = on_refused};
 
 /* Half a lease: a connection that does not answer is replaced while the lease still runs. */
 static uint32_t deadline_ms(const struct conf *conf)
@@ -310,6 +207,8 @@ static void start_connections(struct bus_redis *b)
                                     .life = b->life,
                                     .sentinel = &b->sentinel,
                                     .trouble = &b->trouble,
+                                    .receiver = &receiver,
+                                    .receiver_ctx = b,
                                     .sharded = b->url.shape == REDIS_CLUSTER};
     redis_url_channel_prefix(&b->url, b->conf->redis.prefix, b->channel_prefix);
     b->inbox = redis_channel_inbox(b, b->node);

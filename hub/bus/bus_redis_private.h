@@ -2,8 +2,9 @@
  * What the files of the bus over Redis share: the bus's state, and how an op is made and sent.
  *
  *   bus_redis.c            made, flushed and freed; subscriptions
- *   bus_redis_nodes.c      renew, record_node, sign_off, heard_ms
- *   bus_redis_ownership.c  claim, release, transfer, assert_owner, record_session
+ *   bus_redis_call.c       keys, ops and replies, for the others
+ *   bus_redis_records.c    renew, record_node, sign_off, claim, release, transfer, assert_owner,
+ *                          record_session
  *   bus_redis_messages.c   publish, history, tell, shout
  *   bus_redis_list.c       list
  */
@@ -15,9 +16,8 @@
 #include <stdint.h>
 
 #include "bus/bus.h"
-#include "bus/redis_lane.h"
 #include "bus/redis_op.h"
-#include "bus/redis_scripts.h"
+#include "bus/redis_pipeline.h"
 #include "bus/redis_topology.h"
 #include "common/conf.h"
 #include "common/redis_url.h"
@@ -30,7 +30,7 @@ struct redis_key {
     char text[KEY_MAX];
 };
 
-struct known_node; /* bus_redis_nodes.c */
+struct known_node; /* bus_redis_records.c */
 
 struct bus_redis {
     struct bus bus; /* first */

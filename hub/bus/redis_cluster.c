@@ -64,37 +64,13 @@ static void on_closed(void *ctx, struct redis_primary *primary)
     cluster_update_open(server->cluster);
 }
 
-static void on_progress(void *ctx)
-{
-    struct cluster_server *server = ctx;
-    server->cluster->events->on_progress(server->cluster->ctx);
-}
-
 static void on_failed(void *ctx, struct redis_primary *primary)
 {
     (void)primary;
     struct cluster_server *server = ctx;
     server->tried = server->lost = true;
-    redis_cluster_ask(server->cluster->asker);
+    redis_slot_map_ask(server->cluster->refresh);
     cluster_advance(server->cluster);
-}
-
-static void on_subscribed(void *ctx, const char *channel)
-{
-    struct cluster_server *server = ctx;
-    server->cluster->events->on_subscribed(server->cluster->ctx, channel);
-}
-
-static void on_message(void *ctx, const char *channel, struct slice message)
-{
-    struct cluster_server *server = ctx;
-    server->cluster->events->on_message(server->cluster->ctx, channel, message);
-}
-
-static void on_refused(void *ctx, const char *channel, const char *error)
-{
-    struct cluster_server *server = ctx;
-    server->cluster->events->on_refused(server->cluster->ctx, channel, error);
 }
 
 /* The channel follows when the new map is installed; where it was the old one, it is asked for
@@ -104,12 +80,8 @@ static bool on_redirect(void *ctx, struct redis_op *op, const char *error);
 
 static const struct redis_primary_events primary_events = {.on_open = on_open,
                                                            .on_closed = on_closed,
-                                                           .on_progress = on_progress,
                                                            .on_redirect = on_redirect,
                                                            .on_failed = on_failed,
-                                                           .on_subscribed = on_subscribed,
-                                                           .on_message = on_message,
-                                                           .on_refused = on_refused,
                                                            .on_misplaced = on_misplaced};
 
 struct cluster_server *cluster_server(struct redis_cluster *c, const char *host, uint16_t port)
@@ -126,7 +98,7 @@ struct cluster_server *cluster_server(struct redis_cluster *c, const char *host,
     server->next = c->servers;
     c->servers = server;
     redis_primary_place(server->primary, host, port);
-    redis_cluster_asker_learn(c->asker, host, port);
+    redis_slot_map_learn(c->refresh, host, port);
     return server;
 }
 
@@ -221,7 +193,7 @@ static bool on_redirect(void *ctx, struct redis_op *op, const char *error)
          ask = starts_with(error, "ASK ");
     /* It may be cut off from the others, and so may be the one that was asked for the map. */
     if (starts_with(error, "CLUSTERDOWN"))
-        redis_cluster_ask_another(c->asker);
+        redis_slot_map_ask_another(c->refresh);
     if ((!moved && !torn && !ask) || c->freeing || op->tries >= BOUNCES_MAX)
         return false;
     if (ask)
@@ -263,23 +235,16 @@ struct redis_cluster *redis_cluster_new(const struct redis_setup *setup, const c
                                             .tls = setup->tls,
                                             .deadline_ms = setup->deadline_ms,
                                             .trouble = setup->trouble};
-    c->asker = redis_cluster_asker_new(&link, cluster_on_slots, c);
+    c->refresh = redis_slot_map_refresh_new(&link, cluster_on_slots, c);
     return c;
-}
-
-static void finish_all(struct redis_op_list *list)
-{
-    struct redis_op *op;
-    while ((op = redis_op_list_take(list)) != NULL)
-        redis_op_finish(op, STATUS_IO, NULL);
 }
 
 void redis_cluster_free(struct redis_cluster *c)
 {
     c->freeing = true;
-    redis_cluster_asker_free(c->asker);
-    finish_all(&c->bounced);
-    finish_all(&c->held);
+    redis_slot_map_refresh_free(c->refresh);
+    redis_op_list_finish(&c->bounced);
+    redis_op_list_finish(&c->held);
     while (c->servers != NULL) {
         struct cluster_server *next = c->servers->next;
         server_free(c->servers);

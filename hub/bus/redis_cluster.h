@@ -1,6 +1,6 @@
 /*
- * The primaries of a Redis Cluster: a lane and a subscription connection to each, and the map of
- * slots between them.
+ * The primaries of a Redis Cluster: a pipeline and a subscription connection to each, and the map
+ * of slots between them.
  *
  * The map is asked for once a second, and when a server redirects. When it changes, new ops on the
  * slots that move are held, what is in flight at their servers is answered or bounced, and then all

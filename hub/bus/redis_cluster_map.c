@@ -9,13 +9,6 @@
 #define ASKED_KEEP_MS    60000
 #define REFRESH_PAUSE_MS 20 /* between two rounds, while a slot is on its way */
 
-static void finish_all(struct redis_op_list *list)
-{
-    struct redis_op *op;
-    while ((op = redis_op_list_take(list)) != NULL)
-        redis_op_finish(op, STATUS_IO, NULL);
-}
-
 static void cluster_release(struct redis_cluster *c)
 {
     struct redis_op_list lists[] = {c->bounced, c->held};
@@ -29,7 +22,7 @@ static void cluster_release(struct redis_cluster *c)
         while ((op = redis_op_list_take(&lists[i])) != NULL)
             cluster_route(c, op);
     }
-    c->events->on_progress(c->ctx);
+    c->setup->receiver->on_progress(c->setup->receiver_ctx);
 }
 
 void cluster_begin(struct redis_cluster *c)
@@ -213,7 +206,7 @@ void cluster_on_timer(void *ctx)
         return;
     if (held_ms < c->setup->deadline_ms) {
         if (c->phase == PHASE_ASKING)
-            redis_cluster_ask(c->asker);
+            redis_slot_map_ask(c->refresh);
         loop_timer_start(c->timer, c->setup->deadline_ms - held_ms);
         return;
     }
@@ -221,7 +214,7 @@ void cluster_on_timer(void *ctx)
         cluster_drain(c);
         cluster_advance(c);
     } else if (c->phase == PHASE_ASKING) {
-        finish_all(&c->bounced); /* no new map came: nobody knows where they belong */
+        redis_op_list_finish(&c->bounced); /* no new map came: nobody knows where they belong */
         cluster_release(c);
         cluster_reopen(c);
     }

@@ -10,8 +10,7 @@
 #include <stdint.h>
 
 #include "bus/redis_cluster.h"
-#include "bus/redis_cluster_asker.h"
-#include "bus/redis_slots.h"
+#include "bus/redis_slot_map.h"
 #include "common/hash.h"
 
 struct cluster_server {
@@ -46,7 +45,7 @@ struct redis_cluster {
     const struct redis_setup *setup;
     const struct redis_topology_events *events;
     void *ctx;
-    struct redis_cluster_asker *asker;
+    struct redis_slot_map_refresh *refresh;
     char *inbox;
     uint16_t inbox_slot;
     uint16_t home_slot; /* of the nodes: its server makes the bus connected or not */
@@ -88,7 +87,7 @@ void cluster_begin(struct redis_cluster *c);
 void cluster_bounce(struct redis_cluster *c, struct redis_op *op);
 /* Goes on where what is awaited has come. */
 void cluster_advance(struct redis_cluster *c);
-/* A map has come: of the asker. */
+/* A map has come: of the refresh. */
 void cluster_on_slots(void *ctx, const struct redisReply *reply, const char *host);
 /* The pause before asking, or the limit of how long ops are held. */
 void cluster_on_timer(void *ctx);

@@ -33,14 +33,14 @@
 #define REPLY_BYTES_MAX    ((size_t)64 * 1024 * 1024)
 #define REPLY_ELEMENTS_MAX 4000000
 
-enum link_state {
-    LINK_STOPPED, /* until it is started */
-    LINK_WAITING, /* for the back-off */
-    LINK_RESOLVING,
-    LINK_CONNECTING, /* TCP */
-    LINK_SECURING,   /* TLS */
-    LINK_GREETING,   /* AUTH and SELECT were sent */
-    LINK_UP,
+enum redis_link_state {
+    REDIS_LINK_STOPPED, /* until it is started */
+    REDIS_LINK_WAITING, /* for the back-off */
+    REDIS_LINK_RESOLVING,
+    REDIS_LINK_CONNECTING, /* TCP */
+    REDIS_LINK_SECURING,   /* TLS */
+    REDIS_LINK_GREETING,   /* AUTH and SELECT were sent */
+    REDIS_LINK_UP,
 };
 
 struct redis_link {
@@ -49,7 +49,7 @@ struct redis_link {
     void *ctx;
     char *host;
     uint16_t port;
-    enum link_state state;
+    enum redis_link_state state;
     struct resolve *query;     /* NULL: none is under way */
     struct resolved addresses; /* of the latest one */
     size_t address;            /* the one that is tried */
@@ -149,7 +149,7 @@ static void set_fault(struct redis_link *link, const char *reason)
 /* The one way down: whatever ends the connection or the try comes here. */
 static void link_fail(struct redis_link *link, const char *why)
 {
-    bool was_up = link->state == LINK_UP;
+    bool was_up = link->state == REDIS_LINK_UP;
     char reason[REDIS_WHY_BYTES];
     note_tried(link, why); /* it may live in the context that goes now */
     snprintf(reason, sizeof(reason), "%s", link->tried);
@@ -158,7 +158,7 @@ static void link_fail(struct redis_link *link, const char *why)
     if (was_up && clock_boot_ms() - link->up_ms >= STEADY_MS)
         link->failures = 0;
     link_drop_connection(link);
-    link->state = LINK_WAITING;
+    link->state = REDIS_LINK_WAITING;
     loop_timer_start(link->timer, backoff_ms(link));
     link->failures++;
     log_warn_cause(was_up ? "redis_disconnected" : "redis_unreachable",
@@ -182,7 +182,7 @@ static void link_fail_io(struct redis_link *link)
 /* An address did not lead to a connection: the next one, or the back-off. */
 static void link_next_address(struct redis_link *link, const char *why)
 {
-    if (link->state == LINK_RESOLVING || link->address + 1 >= link->addresses.len) {
+    if (link->state == REDIS_LINK_RESOLVING || link->address + 1 >= link->addresses.len) {
         link_fail(link, why);
         return;
     }
@@ -210,7 +210,7 @@ static void on_greeting(struct redis_link *link, redisReply *reply)
     }
     if (--link->greetings > 0)
         return;
-    link->state = LINK_UP;
+    link->state = REDIS_LINK_UP;
     if (link->up_ms != 0)
         metric_add(METRIC_BUS_RECONNECTS, 1);
     link->up_ms = clock_boot_ms();
@@ -233,7 +233,7 @@ static bool link_deliver(struct redis_link *link)
         }
         if (reply == NULL)
             return true;
-        if (link->state == LINK_UP) {
+        if (link->state == REDIS_LINK_UP) {
             link->events->on_reply(link->ctx, reply);
         } else {
             on_greeting(link, reply);
@@ -305,7 +305,7 @@ static void link_handshake(struct redis_link *link)
 
 static void link_secure(struct redis_link *link)
 {
-    link->state = LINK_SECURING;
+    link->state = REDIS_LINK_SECURING;
     char why[TLS_WHY_BYTES];
     if (redis_tls_start(link->options.tls, link->context, link->host, &link->ssl, why,
                         sizeof(why)) != STATUS_OK)
@@ -336,7 +336,7 @@ static void link_greet(struct redis_link *link, const struct redis_url *as)
 {
     const struct redis_url *url = link->options.url;
     struct redis_request request = {0};
-    link->state = LINK_GREETING;
+    link->state = REDIS_LINK_GREETING;
     link->greetings = 1;
     if (as->password[0] != '\0') {
         redis_request_begin(&request, as->user[0] != '\0' ? 3 : 2);
@@ -362,7 +362,7 @@ static void link_greet(struct redis_link *link, const struct redis_url *as)
 static void on_readable(void *ctx)
 {
     struct redis_link *link = ctx;
-    if (link->state == LINK_SECURING)
+    if (link->state == REDIS_LINK_SECURING)
         link_handshake(link);
     else
         link_read(link);
@@ -371,9 +371,9 @@ static void on_readable(void *ctx)
 static void on_writable(void *ctx)
 {
     struct redis_link *link = ctx;
-    if (link->state == LINK_CONNECTING)
+    if (link->state == REDIS_LINK_CONNECTING)
         link_on_tcp(link);
-    else if (link->state == LINK_SECURING)
+    else if (link->state == REDIS_LINK_SECURING)
         link_handshake(link);
     else
         link_write(link);
@@ -394,7 +394,7 @@ static void link_connect(struct redis_link *link)
 {
     const struct sockaddr *address =
         (const struct sockaddr *)&link->addresses.addresses[link->address];
-    link->state = LINK_CONNECTING;
+    link->state = REDIS_LINK_CONNECTING;
     loop_timer_start(link->timer, link->options.deadline_ms);
     int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {
@@ -428,7 +428,7 @@ static void on_resolved(void *ctx, const struct resolved *found, const char *why
 static void on_timer(void *ctx)
 {
     struct redis_link *link = ctx;
-    if (link->state != LINK_WAITING) {
+    if (link->state != REDIS_LINK_WAITING) {
         link_next_address(link, "no answer in time");
         return;
     }
@@ -437,7 +437,7 @@ static void on_timer(void *ctx)
         link_connect(link);
         return;
     }
-    link->state = LINK_RESOLVING;
+    link->state = REDIS_LINK_RESOLVING;
     loop_timer_start(link->timer, RESOLVE_MS);
     enum status status = resolve_start(link->options.loop, link->host, link->port, on_resolved,
                                        link, &link->query);
@@ -494,21 +494,21 @@ uint16_t redis_link_port(const struct redis_link *link)
 
 void redis_link_start(struct redis_link *link)
 {
-    if (link->state != LINK_STOPPED)
+    if (link->state != REDIS_LINK_STOPPED)
         return;
-    link->state = LINK_WAITING;
+    link->state = REDIS_LINK_WAITING;
     loop_timer_start(link->timer, 0);
 }
 
 void redis_link_cut(struct redis_link *link, const char *why)
 {
-    if (link->state != LINK_STOPPED && link->state != LINK_WAITING)
+    if (link->state != REDIS_LINK_STOPPED && link->state != REDIS_LINK_WAITING)
         link_fail(link, why);
 }
 
 void redis_link_unfit(struct redis_link *link, const char *why)
 {
-    if (link->state != LINK_UP)
+    if (link->state != REDIS_LINK_UP)
         return;
     if (link->address + 1 >= link->addresses.len) {
         link_fail(link, why);
@@ -517,7 +517,7 @@ void redis_link_unfit(struct redis_link *link, const char *why)
     note_tried(link, why);
     link_drop_connection(link);
     link->address++;
-    link->state = LINK_CONNECTING;
+    link->state = REDIS_LINK_CONNECTING;
     link->events->on_down(link->ctx);
     link_connect(link);
 }
@@ -537,7 +537,7 @@ void redis_link_follow(struct redis_link *link, const struct redis_link *other)
     struct resolved at = {.len = 1};
     at.addresses[0] = other->addresses.addresses[other->address];
     at.sizes[0] = other->addresses.sizes[other->address];
-    bool same = link->state >= LINK_CONNECTING &&
+    bool same = link->state >= REDIS_LINK_CONNECTING &&
                 link->addresses.sizes[link->address] == at.sizes[0] &&
                 memcmp(&link->addresses.addresses[link->address], &at.addresses[0], at.sizes[0]) ==
                     0;
@@ -552,24 +552,24 @@ void redis_link_stop(struct redis_link *link)
 {
     redis_link_cut(link, "stopped");
     loop_timer_stop(link->timer);
-    link->state = LINK_STOPPED;
+    link->state = REDIS_LINK_STOPPED;
     redis_link_fit(link); /* nobody waits for it */
 }
 
 bool redis_link_up(const struct redis_link *link)
 {
-    return link->state == LINK_UP;
+    return link->state == REDIS_LINK_UP;
 }
 
 struct redis_output *redis_link_output(struct redis_link *link)
 {
-    assert(link->state == LINK_UP);
+    assert(link->state == REDIS_LINK_UP);
     return &link->output;
 }
 
 void redis_link_flush(struct redis_link *link)
 {
-    if (link->state == LINK_UP && link->output.first != NULL)
+    if (link->state == REDIS_LINK_UP && link->output.first != NULL)
         link_write(link);
 }
 

@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "bus/redis_output.h"
+#include "bus/redis_op.h"
 #include "bus/redis_trouble.h"
 #include "common/redis_url.h"
 #include "loop/loop.h"

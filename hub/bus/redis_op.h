@@ -1,10 +1,15 @@
 /*
- * What the bus asks of Redis: one request and what becomes of its reply.
+ * What the bus asks of Redis, and what becomes of it: requests and the chunks in which they leave,
+ * the scripts of lua/, ops with their answers, and the order of those.
  *
  * An op is answered once: with a reply, or with STATUS_IO where its outcome is not known. Ordered
  * ops are answered in the order in which they were made, among those of the same session or channel
  * and whatever connections they went through; others at once. Only ordered ones may lead to events
  * of the bus.
+ *
+ * The chunks keep a long backlog cheap: a partly written one is never moved together with all that
+ * stands behind it. A script that a server has lost is loaded again by the pipeline that got its
+ * NOSCRIPT.
  */
 #ifndef VINHUB_BUS_REDIS_OP_H
 #define VINHUB_BUS_REDIS_OP_H
@@ -14,7 +19,42 @@
 #include <stdint.h>
 
 #include "bus/bus.h"
-#include "bus/redis_output.h"
+#include "common/envelope.h"
+
+/* One or more requests in one piece. Starts zeroed. */
+struct redis_request {
+    char *bytes;
+    size_t len, cap;
+};
+
+/* Begins a request of argc arguments, each of which must follow. */
+void redis_request_begin(struct redis_request *request, size_t argc);
+void redis_request_add(struct redis_request *request, struct slice argument);
+void redis_request_text(struct redis_request *request, const char *argument);
+void redis_request_number(struct redis_request *request, uint64_t argument);
+/* Arguments that were built in another request. */
+void redis_request_append(struct redis_request *request, const struct redis_request *arguments);
+void redis_request_fini(struct redis_request *request);
+
+struct redis_chunk {
+    struct redis_chunk *next;
+    size_t len, cap;
+    char bytes[];
+};
+
+struct redis_output {
+    struct redis_chunk *first, *last;
+    size_t bytes; /* in all chunks */
+};
+
+void redis_output_append(struct redis_output *output, const struct redis_request *request);
+/* Takes the first chunk out; the caller frees it. NULL where there is none. */
+struct redis_chunk *redis_output_take(struct redis_output *output);
+void redis_output_clear(struct redis_output *output);
+
+/* Zeroed memory that is never NULL: small objects of a fixed size, whose lack ends the process. */
+void *redis_claim_memory(size_t count, size_t size);
+char *redis_copy_text(const char *text); /* NULL reads as "" */
 
 struct redisReply;
 struct redis_op;
@@ -35,7 +75,7 @@ const char *redis_reply_kind_name(enum redis_reply_kind kind);
 typedef void redis_answer_fn(struct redis_op *op);
 
 struct redis_op {
-    struct redis_op *next;         /* in the list of a lane */
+    struct redis_op *next;         /* in the list of a pipeline */
     struct redis_op *next_ordered; /* in its queue */
     struct redis_queue *queue;     /* of ordered ones; NULL: it is answered at once */
     redis_answer_fn *answer;       /* may be NULL */
@@ -67,6 +107,9 @@ struct redis_op_list {
 void redis_op_list_add(struct redis_op_list *list, struct redis_op *op);
 struct redis_op *redis_op_list_take(struct redis_op_list *list); /* NULL where it is empty */
 
+/* Answers all of them with STATUS_IO. */
+void redis_op_list_finish(struct redis_op_list *list);
+
 struct redis_op *redis_op_new(enum redis_reply_kind kind, redis_answer_fn *answer, void *owner);
 /* Whether a reply that is no error can be the op's. */
 bool redis_op_fits(const struct redis_op *op, const struct redisReply *reply);
@@ -95,5 +138,32 @@ void redis_order_answer(struct redis_order *order);
 bool redis_order_waits(const struct redis_order *order); /* something is left for it */
 /* Frees what is left, without an answer. */
 void redis_order_fini(struct redis_order *order);
+
+enum redis_script {
+    SCRIPT_RENEW,
+    SCRIPT_RECORD_NODE,
+    SCRIPT_CLAIM,
+    SCRIPT_RELEASE,
+    SCRIPT_TRANSFER,
+    SCRIPT_ASSERT,
+    SCRIPT_RECORD_SESSION,
+    SCRIPT_PUBLISH,
+    SCRIPT_HISTORY,
+    REDIS_SCRIPTS
+};
+
+#define REDIS_SHA_BYTES 41 /* 40 hexadecimal digits and a terminator */
+
+/* SHA-1 of each text, as SCRIPT LOAD answers it. */
+struct redis_shas {
+    char text[REDIS_SCRIPTS][REDIS_SHA_BYTES];
+};
+
+void redis_scripts_hash(struct redis_shas *shas);
+/* SCRIPT LOAD. */
+void redis_script_load(struct redis_request *request, enum redis_script script);
+/* EVALSHA of a script with that many keys and further arguments, all of which must follow. */
+void redis_script_begin(struct redis_request *request, const struct redis_shas *shas,
+                        enum redis_script script, size_t keys, size_t arguments);
 
 #endif

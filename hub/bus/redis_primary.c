@@ -12,11 +12,11 @@ struct redis_primary {
     const struct redis_setup *setup;
     const struct redis_primary_events *events;
     void *ctx;
-    struct redis_lane *lane;
+    struct redis_pipeline *pipeline;
     struct redis_subscriptions *subscriptions;
     char *probe; /* the channel, or NULL */
     struct loop_timer *timer;
-    uint64_t open_ms;      /* since when the lane is open, 0: it is not */
+    uint64_t open_ms;      /* since when the pipeline is open, 0: it is not */
     uint64_t listening_ms; /* since when the probe's channel is subscribed, 0: it is not */
     uint64_t heard_ms;
     struct redis_fault deaf, inbox; /* nothing is heard; the probe's channel is refused */
@@ -56,7 +56,7 @@ static void send_probe(struct redis_primary *p)
     redis_request_text(&op->request, p->probe);
     redis_request_add(&op->request, (struct slice){(const char *)bytes, len});
     free(bytes);
-    redis_lane_send(p->lane, op);
+    redis_pipeline_send(p->pipeline, op);
 }
 
 /* Commands get through, the channel is subscribed as far as its connection knows, and for a lease
@@ -75,7 +75,7 @@ static void on_timer(void *ctx)
 {
     struct redis_primary *p = ctx;
     loop_timer_start(p->timer, p->setup->lease_ms / 4 + 1);
-    redis_lane_mark(p->lane);
+    redis_pipeline_mark(p->pipeline);
     if (is_deaf(p)) {
         redis_fault_set(p->setup->trouble, &p->deaf,
                         "Redis: messages are sent, and the subscriptions hear nothing");
@@ -114,7 +114,7 @@ static void on_subscribed(void *ctx, const char *channel)
 {
     struct redis_primary *p = ctx;
     if (!is_probe(p, channel)) {
-        p->events->on_subscribed(p->ctx, channel);
+        p->setup->receiver->on_subscribed(p->setup->receiver_ctx, channel);
         return;
     }
     p->listening_ms = clock_boot_ms();
@@ -127,7 +127,7 @@ static void on_refused(void *ctx, const char *channel, const char *error)
     struct redis_primary *p = ctx;
     char text[REDIS_WHY_BYTES];
     if (!is_probe(p, channel)) {
-        p->events->on_refused(p->ctx, channel, error);
+        p->setup->receiver->on_refused(p->setup->receiver_ctx, channel, error);
         return;
     }
     p->listening_ms = 0;
@@ -139,7 +139,7 @@ static void on_message(void *ctx, const char *channel, struct slice message)
 {
     struct redis_primary *p = ctx;
     if (!is_probe(p, channel) || !take_probe(p, message))
-        p->events->on_message(p->ctx, channel, message);
+        p->setup->receiver->on_message(p->setup->receiver_ctx, channel, message);
 }
 
 static void on_silence(void *ctx)
@@ -155,14 +155,14 @@ static void on_misplaced(void *ctx)
         p->events->on_misplaced(p->ctx);
 }
 
-/* --- events of the lane --- */
+/* --- events of the pipeline --- */
 
 static void on_open(void *ctx)
 {
     struct redis_primary *p = ctx;
     p->open_ms = clock_boot_ms();
     /* A name may have a replica's address as well, which would take subscriptions. */
-    redis_link_follow(redis_subscriptions_link(p->subscriptions), redis_lane_link(p->lane));
+    redis_link_follow(redis_subscriptions_link(p->subscriptions), redis_pipeline_link(p->pipeline));
     redis_link_start(redis_subscriptions_link(p->subscriptions));
     send_probe(p);
     p->events->on_open(p->ctx, p);
@@ -178,7 +178,7 @@ static void on_closed(void *ctx)
 static void on_progress(void *ctx)
 {
     struct redis_primary *p = ctx;
-    p->events->on_progress(p->ctx);
+    p->setup->receiver->on_progress(p->setup->receiver_ctx);
 }
 
 static bool on_redirect(void *ctx, struct redis_op *op, const char *error)
@@ -230,12 +230,12 @@ static const char *on_info(void *ctx, const char *info)
 
 /* --- for the topology --- */
 
-static const struct redis_lane_events lane_events = {.on_open = on_open,
-                                                     .on_closed = on_closed,
-                                                     .on_progress = on_progress,
-                                                     .on_info = on_info,
-                                                     .on_redirect = on_redirect,
-                                                     .on_failed = on_failed};
+static const struct redis_pipeline_events pipeline_events = {.on_open = on_open,
+                                                             .on_closed = on_closed,
+                                                             .on_progress = on_progress,
+                                                             .on_info = on_info,
+                                                             .on_redirect = on_redirect,
+                                                             .on_failed = on_failed};
 static const struct redis_subscriptions_events subscriptions_events = {
     .on_subscribed = on_subscribed,
     .on_message = on_message,
@@ -256,9 +256,9 @@ struct redis_primary *redis_primary_new(const struct redis_setup *setup,
                                       .deadline_ms = setup->deadline_ms,
                                       .name = "commands",
                                       .trouble = setup->trouble};
-    const struct redis_lane_options lane = {
+    const struct redis_pipeline_options pipeline = {
         .link = link, .replicas = setup->replicas, .wait_ms = setup->lease_ms / 4 + 1};
-    p->lane = redis_lane_new(&lane, &lane_events, p);
+    p->pipeline = redis_pipeline_new(&pipeline, &pipeline_events, p);
     link.name = "subscriptions";
     p->subscriptions = redis_subscriptions_new(&link, setup->sharded, &subscriptions_events, p);
     p->timer = loop_timer_new(setup->loop, on_timer, p);
@@ -270,7 +270,7 @@ void redis_primary_free(struct redis_primary *p)
 {
     redis_fault_clear(p->setup->trouble, &p->deaf);
     redis_fault_clear(p->setup->trouble, &p->inbox);
-    redis_lane_free(p->lane);
+    redis_pipeline_free(p->pipeline);
     redis_subscriptions_free(p->subscriptions);
     loop_timer_free(p->timer);
     free(p->probe);
@@ -279,7 +279,7 @@ void redis_primary_free(struct redis_primary *p)
 
 void redis_primary_place(struct redis_primary *p, const char *host, uint16_t port)
 {
-    struct redis_link *links[] = {redis_lane_link(p->lane),
+    struct redis_link *links[] = {redis_pipeline_link(p->pipeline),
                                   redis_subscriptions_link(p->subscriptions)};
     bool moves = !redis_primary_is_at(p, host, port);
     for (size_t i = 0; i < 2 && moves; i++) {
@@ -293,13 +293,13 @@ void redis_primary_place(struct redis_primary *p, const char *host, uint16_t por
 
 bool redis_primary_is_at(const struct redis_primary *p, const char *host, uint16_t port)
 {
-    const struct redis_link *link = redis_lane_link(p->lane);
+    const struct redis_link *link = redis_pipeline_link(p->pipeline);
     return redis_link_port(link) == port && strcmp(redis_link_host(link), host) == 0;
 }
 
 const char *redis_primary_host(const struct redis_primary *p)
 {
-    return redis_link_host(redis_lane_link(p->lane));
+    return redis_link_host(redis_pipeline_link(p->pipeline));
 }
 
 bool redis_primary_open(const struct redis_primary *p)
@@ -309,17 +309,17 @@ bool redis_primary_open(const struct redis_primary *p)
 
 void redis_primary_send(struct redis_primary *p, struct redis_op *op)
 {
-    redis_lane_send(p->lane, op);
+    redis_pipeline_send(p->pipeline, op);
 }
 
 size_t redis_primary_credit(struct redis_primary *p)
 {
-    return redis_lane_credit(p->lane);
+    return redis_pipeline_credit(p->pipeline);
 }
 
 bool redis_primary_has_credit_again(struct redis_primary *p)
 {
-    return redis_lane_has_credit_again(p->lane);
+    return redis_pipeline_has_credit_again(p->pipeline);
 }
 
 void redis_primary_subscribe(struct redis_primary *p, const char *channel)
@@ -357,6 +357,6 @@ uint64_t redis_primary_heard_ms(const struct redis_primary *p)
 
 void redis_primary_flush(struct redis_primary *p)
 {
-    redis_lane_flush(p->lane);
+    redis_pipeline_flush(p->pipeline);
     redis_subscriptions_flush(p->subscriptions);
 }

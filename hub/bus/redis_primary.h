@@ -1,8 +1,8 @@
 /*
- * One Redis primary as the bus uses it: the lane of commands, the subscription connection, and the
- * probe that tells whether the latter still hears. A TCP-healthy subscription connection can be
- * deaf: a message to a channel of its own, sent over the lane each quarter of a lease, must come
- * back within a lease, or the connection is made again.
+ * One Redis primary as the bus uses it: the pipeline of commands, the subscription connection, and
+ * the probe that tells whether the latter still hears. A TCP-healthy subscription connection can be
+ * deaf: a message to a channel of its own, sent over the pipeline each quarter of a lease, must
+ * come back within a lease, or the connection is made again.
  */
 #ifndef VINHUB_BUS_REDIS_PRIMARY_H
 #define VINHUB_BUS_REDIS_PRIMARY_H
@@ -10,8 +10,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "bus/redis_lane.h"
+#include "bus/redis_pipeline.h"
 #include "bus/redis_subscriptions.h"
+
+/* What comes from any of the servers, for the bus. */
+struct redis_receiver {
+    /* Ops are finished. */
+    void (*on_progress)(void *ctx);
+    void (*on_subscribed)(void *ctx, const char *channel);
+    void (*on_message)(void *ctx, const char *channel, struct slice message);
+    /* The user has no right to the channel (now): it is asked for again, with a back-off. */
+    void (*on_refused)(void *ctx, const char *channel, const char *error);
+};
 
 /* What all connections of a bus have in common. */
 struct redis_setup {
@@ -24,6 +34,8 @@ struct redis_setup {
     bool sharded;
     const struct redis_url *sentinel; /* user and password of the Sentinels */
     struct redis_trouble *trouble;
+    const struct redis_receiver *receiver;
+    void *receiver_ctx;
 };
 
 struct redis_primary;
@@ -31,15 +43,10 @@ struct redis_primary;
 struct redis_primary_events {
     void (*on_open)(void *ctx, struct redis_primary *primary);
     void (*on_closed)(void *ctx, struct redis_primary *primary);
-    void (*on_progress)(void *ctx);
-    /* See redis_lane.h; may be NULL. */
+    /* See redis_pipeline.h; may be NULL. */
     bool (*on_redirect)(void *ctx, struct redis_op *op, const char *error);
-    /* A try to connect the lane failed, or it closed. */
+    /* A try to connect the pipeline failed, or it closed. */
     void (*on_failed)(void *ctx, struct redis_primary *primary);
-    void (*on_subscribed)(void *ctx, const char *channel);
-    void (*on_message)(void *ctx, const char *channel, struct slice message);
-    /* The user has no right to the channel (now): it is asked for again, with a back-off. */
-    void (*on_refused)(void *ctx, const char *channel, const char *error);
     /* A channel is not this server's (any more). */
     void (*on_misplaced)(void *ctx);
 };
@@ -55,7 +62,7 @@ const char *redis_primary_host(const struct redis_primary *primary);
 
 bool redis_primary_open(const struct redis_primary *primary);
 void redis_primary_send(struct redis_primary *primary, struct redis_op *op);
-/* See redis_lane.h. */
+/* See redis_pipeline.h. */
 size_t redis_primary_credit(struct redis_primary *primary);
 bool redis_primary_has_credit_again(struct redis_primary *primary);
 void redis_primary_subscribe(struct redis_primary *primary, const char *channel);

@@ -26,7 +26,7 @@ struct channel {
     UT_hash_handle hh;
 };
 
-struct request {
+struct subscription_request {
     struct channel *channel; /* lives as long as it has unanswered requests */
     bool subscribe;
     bool last; /* of its request: one error answers all of them */
@@ -41,7 +41,8 @@ struct redis_subscriptions {
     struct redis_link *link;
     struct channel *channels;
     struct channel *dirty_first, *dirty_last;
-    struct request unanswered[UNANSWERED_MAX]; /* a ring, in the order of the answers */
+    struct subscription_request
+        unanswered[UNANSWERED_MAX]; /* a ring, in the order of the answers */
     size_t start, len;
     uint64_t progress_ms; /* the latest answer or message, or the request after which there was
                              something to answer */
@@ -92,8 +93,8 @@ static void expect_answer(struct redis_subscriptions *s, struct channel *channel
 {
     if (s->len == 0)
         s->progress_ms = clock_boot_ms();
-    s->unanswered[(s->start + s->len++) % UNANSWERED_MAX] = (struct request){channel, subscribe,
-                                                                             last};
+    s->unanswered[(s->start + s->len++) % UNANSWERED_MAX] = (struct subscription_request){
+        channel, subscribe, last};
     channel->unanswered++;
     if (!s->ticking)
         loop_timer_start(s->deadline, s->deadline_ms);
@@ -183,7 +184,7 @@ static struct channel *take_request(struct redis_subscriptions *s)
 static bool is_answer(const struct redis_subscriptions *s, const struct channel *channel,
                       bool subscribe)
 {
-    const struct request *oldest = &s->unanswered[s->start];
+    const struct subscription_request *oldest = &s->unanswered[s->start];
     return s->len > 0 && oldest->channel == channel && oldest->subscribe == subscribe;
 }
 

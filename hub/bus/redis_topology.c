@@ -1,9 +1,361 @@
 #include "bus/redis_topology.h"
 
+#include <hiredis/hiredis.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "bus/redis_cluster.h"
-#include "bus/redis_sentinel.h"
+#include "bus/redis_link.h"
+#include "common/log.h"
+
+/*
+ * --- Sentinels ---
+ *
+ * Asks the Sentinels where the primary is, once a second and whenever something fails.
+ *
+ * One Sentinel's word needs a second one: it may be cut off from the others, or know nothing of the
+ * latest fail-over. Those of the URL are asked and those that they name, all the time. Only where
+ * no more than one is known or ever answered does one alone count.
+ */
+
+/* The primary, each time the Sentinels agree on it. */
+typedef void sentinel_primary_fn(void *ctx, const char *host, uint16_t port);
+
+#define ASK_EVERY_MS 1000
+#define ASKED_MAX    (2 * REDIS_HOSTS_MAX) /* those of the URL and those that they name */
+#define TRIES_MAX                                                                   \
+    3 /* of one that is only named: it may be told by an address of another network \
+       */
+
+/* What a Sentinel is asked in each round, answered in this order. */
+enum question { ASK_PRIMARY, ASK_OTHERS, ASK_ID, QUESTIONS };
+
+/* One that is asked. */
+struct asked {
+    struct redis_sentinel *all;
+    struct redis_link *link;
+    struct loop_timer *timer; /* the next round, or the deadline of this one */
+    bool configured;          /* of the URL */
+    unsigned failures;        /* before it ever answered */
+    bool answered;            /* a whole round, at least once */
+    bool waiting;             /* for the answers of a round */
+    enum question next;       /* that is to be answered */
+    char id[64];              /* its own, or "host:port" of one that does not tell */
+    char host[256];           /* the primary that it names; "": none, or it is not connected */
+    uint16_t port;
+};
+
+struct redis_sentinel {
+    struct redis_link_options link; /* how each is connected to */
+    struct redis_url own;           /* their user and password, no database */
+    const struct redis_url *url;
+    sentinel_primary_fn *on_primary;
+    void *ctx;
+    struct asked asked[ASKED_MAX];
+    size_t len;
+    char host[256]; /* the primary that was agreed upon; "": none yet */
+    uint16_t port;
+    bool settled; /* it answers */
+    struct redis_fault fault;
+};
+
+/* --- what they say together --- */
+
+/* The first of those that are one Sentinel under several names speaks for it. */
+static bool is_first_of_its_id(const struct redis_sentinel *s, const struct asked *asked)
+{
+    for (const struct asked *a = s->asked; a < asked; a++) {
+        if (a->answered && strcmp(a->id, asked->id) == 0 && a->host[0] != '\0')
+            return false;
+    }
+    return true;
+}
+
+static bool names(const struct asked *asked, const char *host, uint16_t port)
+{
+    return asked->host[0] != '\0' && asked->port == port && strcmp(asked->host, host) == 0;
+}
+
+static size_t votes_for(const struct redis_sentinel *s, const char *host, uint16_t port)
+{
+    size_t votes = 0;
+    for (size_t i = 0; i < s->len; i++)
+        votes += names(&s->asked[i], host, port) && is_first_of_its_id(s, &s->asked[i]);
+    return votes;
+}
+
+/* How many there are; pending: one that is named was not tried yet. */
+static size_t count_known(const struct redis_sentinel *s, bool *pending)
+{
+    size_t known = 0;
+    *pending = false;
+    for (size_t i = 0; i < s->len; i++) {
+        const struct asked *a = &s->asked[i];
+        bool same = false;
+        for (size_t other = 0; other < i && a->answered; other++)
+            same = same || (s->asked[other].answered && strcmp(s->asked[other].id, a->id) == 0);
+        known += (a->configured || a->answered) && !same;
+        *pending = *pending || (!a->answered && a->failures == 0);
+    }
+    return known;
+}
+
+static void doubt(struct redis_sentinel *s, size_t known)
+{
+    char text[REDIS_WHY_BYTES] = "";
+    const struct asked *said = NULL;
+    for (size_t i = 0; i < s->len && said == NULL; i++) {
+        if (s->asked[i].host[0] != '\0')
+            said = &s->asked[i];
+        else if (text[0] == '\0')
+            snprintf(text, sizeof(text), "%s", redis_link_why(s->asked[i].link));
+    }
+    if (said != NULL) {
+        snprintf(text, sizeof(text),
+                 "Sentinel %.60s:%u alone names %.60s:%u: a second one of %zu must name it, too",
+                 redis_link_host(said->link), redis_link_port(said->link), said->host, said->port,
+                 known);
+        log_warn_cause("sentinels_disagree", LOG_STR("reason", text));
+    }
+    if (!s->settled && text[0] != '\0')
+        redis_fault_set(s->link.trouble, &s->fault, text);
+}
+
+/* Takes the primary that most name, the present one where it is one of those. */
+static void judge(struct redis_sentinel *s)
+{
+    bool pending;
+    size_t known = count_known(s, &pending), best_votes = votes_for(s, s->host, s->port);
+    const struct asked *best = NULL;
+    for (size_t i = 0; i < s->len; i++) {
+        size_t votes = votes_for(s, s->asked[i].host, s->asked[i].port);
+        if (votes <= best_votes)
+            continue;
+        best = &s->asked[i];
+        best_votes = votes;
+    }
+    size_t needed = known > 1 ? 2 : 1;
+    if (best_votes < needed || (needed == 1 && pending)) {
+        if (!pending)
+            doubt(s, known);
+        return;
+    }
+    if (best != NULL) {
+        snprintf(s->host, sizeof(s->host), "%s", best->host);
+        s->port = best->port;
+    }
+    redis_fault_clear(s->link.trouble, &s->fault);
+    s->on_primary(s->ctx, s->host, s->port);
+}
+
+/* --- one of them --- */
+
+static void ask(struct asked *a)
+{
+    static const char *const words[QUESTIONS] = {"GET-MASTER-ADDR-BY-NAME", "SENTINELS", "MYID"};
+    struct redis_request request = {0};
+    if (a->waiting || !redis_link_up(a->link))
+        return;
+    for (enum question question = ASK_PRIMARY; question < QUESTIONS; question++) {
+        redis_request_begin(&request, question == ASK_ID ? 2 : 3);
+        redis_request_text(&request, "SENTINEL");
+        redis_request_text(&request, words[question]);
+        if (question != ASK_ID)
+            redis_request_text(&request, a->all->url->master);
+    }
+    redis_output_append(redis_link_output(a->link), &request);
+    redis_request_fini(&request);
+    a->waiting = true;
+    a->next = ASK_PRIMARY;
+    loop_timer_start(a->timer, a->all->link.deadline_ms);
+    redis_link_flush(a->link);
+}
+
+static void on_timer(void *ctx)
+{
+    struct asked *a = ctx;
+    if (a->waiting)
+        redis_link_cut(a->link, "no answer in time");
+    else
+        ask(a);
+}
+
+static void on_up(void *ctx)
+{
+    ask(ctx);
+}
+
+static void on_down(void *ctx)
+{
+    struct asked *a = ctx;
+    a->waiting = false;
+    a->host[0] = '\0';
+    loop_timer_stop(a->timer);
+}
+
+static void on_failed(void *ctx)
+{
+    struct asked *a = ctx;
+    if (!a->answered && ++a->failures >= TRIES_MAX && !a->configured)
+        redis_link_stop(a->link);
+    judge(a->all);
+}
+
+static const char *text_at(const struct redisReply *list, size_t index)
+{
+    bool there = list->type == REDIS_REPLY_ARRAY && index < list->elements &&
+                 list->element[index]->type == REDIS_REPLY_STRING;
+    return there ? list->element[index]->str : "";
+}
+
+static uint16_t port_of(const char *text)
+{
+    unsigned long port = strtoul(text, NULL, 10);
+    return port <= UINT16_MAX ? (uint16_t)port : 0;
+}
+
+static void add(struct redis_sentinel *s, const char *host, uint16_t port, bool configured);
+
+/* A list of Sentinels, each a list of names and values. */
+static void learn(struct redis_sentinel *s, const struct redisReply *others)
+{
+    for (size_t i = 0; others->type == REDIS_REPLY_ARRAY && i < others->elements; i++) {
+        const struct redisReply *one = others->element[i];
+        const char *host = "";
+        uint16_t port = 0;
+        for (size_t at = 0; one->type == REDIS_REPLY_ARRAY && at + 1 < one->elements; at += 2) {
+            if (strcmp(text_at(one, at), "ip") == 0)
+                host = text_at(one, at + 1);
+            else if (strcmp(text_at(one, at), "port") == 0)
+                port = port_of(text_at(one, at + 1));
+        }
+        if (host[0] != '\0' && port > 0)
+            add(s, host, port, false);
+    }
+}
+
+static void take_primary(struct asked *a, const struct redisReply *reply)
+{
+    a->port = port_of(text_at(reply, 1));
+    snprintf(a->host, sizeof(a->host), "%s", a->port > 0 ? text_at(reply, 0) : "");
+}
+
+static void take_id(struct asked *a, const struct redisReply *reply)
+{
+    /* Older ones do not tell it. */
+    if (reply->type == REDIS_REPLY_STRING && reply->str[0] != '\0')
+        snprintf(a->id, sizeof(a->id), "%s", reply->str);
+    a->waiting = false;
+    a->answered = true;
+    loop_timer_start(a->timer, ASK_EVERY_MS);
+    if (a->host[0] != '\0')
+        judge(a->all);
+}
+
+/* Whether the reply says why this Sentinel is of no use. */
+static bool is_refusal(const struct asked *a, const struct redisReply *reply, char *why)
+{
+    if (a->next != ASK_PRIMARY)
+        return false;
+    if (reply->type == REDIS_REPLY_ERROR)
+        redis_quote(&a->all->own, reply->str, why);
+    else if (text_at(reply, 1)[0] == '\0')
+        snprintf(why, REDIS_WHY_BYTES, "this Sentinel does not know a primary named %.100s",
+                 a->all->url->master);
+    return why[0] != '\0';
+}
+
+static void on_reply(void *ctx, struct redisReply *reply)
+{
+    struct asked *a = ctx;
+    char why[REDIS_WHY_BYTES] = "";
+    if (!a->waiting || is_refusal(a, reply, why)) {
+        redis_link_cut(a->link, a->waiting ? why : "a reply to nothing");
+    } else {
+        switch (a->next++) {
+        case ASK_PRIMARY: take_primary(a, reply); break;
+        case ASK_OTHERS: learn(a->all, reply); break;
+        case ASK_ID: take_id(a, reply); break;
+        case QUESTIONS: break;
+        }
+    }
+    freeReplyObject(reply);
+}
+
+static const struct redis_link_events sentinel_events = {
+    .on_up = on_up, .on_down = on_down, .on_reply = on_reply, .on_failed = on_failed};
+
+static void add(struct redis_sentinel *s, const char *host, uint16_t port, bool configured)
+{
+    for (size_t i = 0; i < s->len; i++) {
+        if (redis_link_port(s->asked[i].link) == port &&
+            strcmp(redis_link_host(s->asked[i].link), host) == 0)
+            return;
+    }
+    if (s->len == ASKED_MAX)
+        return;
+    struct asked *a = &s->asked[s->len++];
+    struct redis_link_options options = s->link;
+    options.trouble = NULL; /* what is wrong with one of them is not what is wrong with all */
+    a->all = s;
+    a->configured = configured;
+    snprintf(a->id, sizeof(a->id), "%.55s:%u", host, port);
+    a->link = redis_link_new(&options, &sentinel_events, a);
+    a->timer = loop_timer_new(s->link.loop, on_timer, a);
+    redis_link_target(a->link, host, port);
+    redis_link_start(a->link);
+}
+
+/* link: loop, url, tls, deadline, trouble. own: user and password of the Sentinels themselves;
+ * where it has none, one that asks for some gets those of the URL. Starts at once. */
+static struct redis_sentinel *sentinel_new(const struct redis_link_options *link,
+                                           const struct redis_url *own,
+                                           sentinel_primary_fn *on_primary, void *ctx)
+{
+    struct redis_sentinel *s = redis_claim_memory(1, sizeof(*s));
+    s->url = link->url;
+    s->own = *own;
+    s->on_primary = on_primary;
+    s->ctx = ctx;
+    s->link = *link;
+    s->link.url = &s->own;
+    s->link.fallback = own->password[0] == '\0' ? link->url : NULL;
+    s->link.name = "sentinel";
+    for (size_t i = 0; i < s->url->hosts_len; i++)
+        add(s, s->url->hosts[i].name, s->url->hosts[i].port, true);
+    return s;
+}
+
+static void sentinel_free(struct redis_sentinel *s)
+{
+    if (s == NULL)
+        return;
+    redis_fault_clear(s->link.trouble, &s->fault);
+    for (size_t i = 0; i < s->len; i++) {
+        redis_link_free(s->asked[i].link);
+        loop_timer_free(s->asked[i].timer);
+    }
+    free(s);
+}
+
+/* Now, rather than within a second: the primary does not answer. */
+static void sentinel_ask(struct redis_sentinel *s)
+{
+    s->settled = false;
+    for (size_t i = 0; i < s->len; i++)
+        ask(&s->asked[i]);
+}
+
+/* The primary is there: what Sentinels say is no cause of trouble. */
+static void sentinel_settle(struct redis_sentinel *s)
+{
+    s->settled = true;
+    redis_fault_clear(s->link.trouble, &s->fault);
+}
+
+/* --- topology --- */
 
 struct redis_topology {
     const struct redis_setup *setup;
@@ -14,61 +366,32 @@ struct redis_topology {
     struct redis_sentinel *sentinel; /* NULL: the primary is where the URL says */
 };
 
-static void on_open(void *ctx, struct redis_primary *primary)
+static void on_primary_open(void *ctx, struct redis_primary *primary)
 {
     (void)primary;
     struct redis_topology *t = ctx;
     if (t->sentinel != NULL)
-        redis_sentinel_settle(t->sentinel);
+        sentinel_settle(t->sentinel);
     t->events->on_open(t->ctx);
 }
 
-static void on_closed(void *ctx, struct redis_primary *primary)
+static void on_primary_closed(void *ctx, struct redis_primary *primary)
 {
     (void)primary;
     struct redis_topology *t = ctx;
     t->events->on_closed(t->ctx);
 }
 
-static void on_progress(void *ctx)
-{
-    struct redis_topology *t = ctx;
-    t->events->on_progress(t->ctx);
-}
-
-static void on_failed(void *ctx, struct redis_primary *primary)
+static void on_primary_failed(void *ctx, struct redis_primary *primary)
 {
     (void)primary;
     struct redis_topology *t = ctx;
     if (t->sentinel != NULL)
-        redis_sentinel_ask(t->sentinel);
+        sentinel_ask(t->sentinel);
 }
 
-static void on_subscribed(void *ctx, const char *channel)
-{
-    struct redis_topology *t = ctx;
-    t->events->on_subscribed(t->ctx, channel);
-}
-
-static void on_message(void *ctx, const char *channel, struct slice message)
-{
-    struct redis_topology *t = ctx;
-    t->events->on_message(t->ctx, channel, message);
-}
-
-static void on_refused(void *ctx, const char *channel, const char *error)
-{
-    struct redis_topology *t = ctx;
-    t->events->on_refused(t->ctx, channel, error);
-}
-
-static const struct redis_primary_events primary_events = {.on_open = on_open,
-                                                           .on_closed = on_closed,
-                                                           .on_progress = on_progress,
-                                                           .on_failed = on_failed,
-                                                           .on_subscribed = on_subscribed,
-                                                           .on_message = on_message,
-                                                           .on_refused = on_refused};
+static const struct redis_primary_events primary_events = {
+    .on_open = on_primary_open, .on_closed = on_primary_closed, .on_failed = on_primary_failed};
 
 static void on_primary(void *ctx, const char *host, uint16_t port)
 {
@@ -85,7 +408,7 @@ static void start(struct redis_topology *t)
                                             .deadline_ms = setup->deadline_ms,
                                             .trouble = setup->trouble};
     if (setup->url->shape == REDIS_SENTINEL)
-        t->sentinel = redis_sentinel_new(&link, setup->sentinel, on_primary, t);
+        t->sentinel = sentinel_new(&link, setup->sentinel, on_primary, t);
     else
         redis_primary_place(t->primary, setup->url->hosts[0].name, setup->url->hosts[0].port);
 }
@@ -109,7 +432,7 @@ struct redis_topology *redis_topology_new(const struct redis_setup *setup, const
 
 void redis_topology_free(struct redis_topology *t)
 {
-    redis_sentinel_free(t->sentinel);
+    sentinel_free(t->sentinel);
     if (t->cluster != NULL)
         redis_cluster_free(t->cluster);
     else

@@ -21,12 +21,6 @@ struct redis_topology_events {
     /* They can't; or, followed by on_open at once, some server was away and its data may have
      * changed. */
     void (*on_closed)(void *ctx);
-    /* Ops are finished. */
-    void (*on_progress)(void *ctx);
-    void (*on_subscribed)(void *ctx, const char *channel);
-    void (*on_message)(void *ctx, const char *channel, struct slice message);
-    /* See redis_primary.h. */
-    void (*on_refused)(void *ctx, const char *channel, const char *error);
 };
 
 /* setup is referenced. inbox: the channel whose probe heard_ms speaks of; subscribed before all

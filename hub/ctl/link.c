@@ -9,6 +9,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "bus/redis_slot_map.h"
 #include "bus/redis_tls.h"
 #include "common/redis_url.h"
 #include "loop/loop.h"
@@ -331,20 +332,11 @@ static redisContext *first_context(struct link *link)
     return NULL;
 }
 
-/* "MOVED 3999 127.0.0.1:6381" */
 static bool is_moved(const redisReply *reply, struct redis_host *out)
 {
-    unsigned port = 0;
-    if (!reply || reply->type != REDIS_REPLY_ERROR || strncmp(reply->str, "MOVED ", 6) != 0)
-        return false;
-    const char *host = strrchr(reply->str, ' ') + 1;
-    const char *colon = strrchr(host, ':');
-    if (!colon || colon == host || (size_t)(colon - host) >= sizeof out->name)
-        return false;
-    (void)snprintf(out->name, sizeof out->name, "%.*s", (int)(colon - host), host);
-    port = (unsigned)strtoul(colon + 1, NULL, 10);
-    out->port = (uint16_t)port;
-    return true;
+    return reply && reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "MOVED ", 6) == 0 &&
+           redis_redirect_read(reply->str, out->name, sizeof(out->name), &out->port) &&
+           out->name[0];
 }
 
 /* The reply of a server that holds the key; takes over the first reply. */

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "bus/redis_scripts.h"
+#include "bus/redis_op.h"
 #include "ends.h"
 #include "resp.h"
 

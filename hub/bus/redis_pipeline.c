@@ -1,0 +1,485 @@
+#include "bus/redis_pipeline.h"
+
+#include <hiredis/hiredis.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bus/redis_op.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/metrics.h"
+
+#define UNANSWERED_BYTES_MAX ((size_t)64 * 1024 * 1024)
+#define TRIES_MAX            3 /* of an op whose script is not there, however often it is loaded */
+
+struct redis_pipeline {
+    struct redis_pipeline_options options;
+    const struct redis_pipeline_events *events;
+    void *ctx;
+    struct redis_link *link;
+    struct loop_timer *deadline;
+    bool open;
+    bool closing;         /* ops are being finished because the connection is gone */
+    bool ticking;         /* the deadline's timer is armed */
+    uint64_t progress_ms; /* the latest reply, or when there was first something to reply to */
+    struct redis_op_list flight;   /* sent, in order */
+    struct redis_op_list lost;     /* refused for a lost script, in order */
+    struct redis_op_list held;     /* came after the first of those */
+    struct redis_op_list unproven; /* written, but not known to be with the replicas */
+    bool reloading;                /* lost is to be sent again once flight is empty */
+    bool overtaken; /* an op got through after one that was lost: order can't be kept */
+    bool wants_wait;
+    bool overflowed;    /* an op was refused because too much waits: all others are, until nothing
+                           does */
+    bool out_of_credit; /* credit was asked for, and there was none */
+    size_t unanswered_bytes;
+    uint64_t marks; /* so far */
+};
+
+static void pipeline_push(struct redis_pipeline *pipeline, struct redis_op *op);
+
+/* A reply too many or too few that was of the right kind shows here. */
+static void on_mark(struct redis_op *op)
+{
+    struct redis_pipeline *pipeline = op->owner;
+    if (op->status == STATUS_OK && strtoull(op->reply->str, NULL, 10) != op->tag)
+        redis_link_cut(pipeline->link, "replies are out of step: a mark is another one's");
+}
+
+static void push_mark(struct redis_pipeline *pipeline)
+{
+    struct redis_op *op = redis_op_new(REPLY_TEXT, on_mark, pipeline);
+    op->tag = ++pipeline->marks;
+    redis_request_begin(&op->request, 2);
+    redis_request_text(&op->request, "PING");
+    redis_request_number(&op->request, op->tag);
+    pipeline_push(pipeline, op);
+}
+
+/*
+ * Redis writes to its clients in the opposite order to that in which they first had something to
+ * get (clients_pending_write, a list with new ones at its head, up to Redis 8). With something
+ * cheap ahead of it in the same write, a script's answer goes out after what the script published,
+ * not before: the members, whose clients wait, are served before this node, for which nobody waits.
+ */
+static void pipeline_push(struct redis_pipeline *pipeline, struct redis_op *op)
+{
+    if (op->announces && redis_link_backlog(pipeline->link) == 0)
+        push_mark(pipeline);
+    if (op->asking) {
+        struct redis_op *asking = redis_op_new(REPLY_STATUS, NULL, pipeline);
+        redis_request_begin(&asking->request, 1);
+        redis_request_text(&asking->request, "ASKING");
+        op->asking = false;
+        pipeline_push(pipeline, asking);
+    }
+    op->tries++;
+    if (pipeline->flight.first == NULL)
+        pipeline->progress_ms = clock_boot_ms();
+    pipeline->wants_wait = pipeline->wants_wait || op->replicated;
+    pipeline->unanswered_bytes += op->request.len;
+    metric_add(METRIC_BUS_COMMANDS, 1);
+    if (!pipeline->ticking)
+        loop_timer_start(pipeline->deadline, pipeline->options.link.deadline_ms);
+    pipeline->ticking = true;
+    redis_output_append(redis_link_output(pipeline->link), &op->request);
+    redis_op_list_add(&pipeline->flight, op);
+}
+
+static void on_deadline(void *ctx)
+{
+    struct redis_pipeline *pipeline = ctx;
+    pipeline->ticking = pipeline->flight.first != NULL;
+    if (!pipeline->ticking)
+        return;
+    /* A server with much to do is late, but answers: a new connection would only give it more. */
+    uint64_t waited_ms = clock_boot_ms() - pipeline->progress_ms;
+    uint32_t limit_ms = pipeline->options.link.deadline_ms;
+    if (waited_ms < limit_ms)
+        loop_timer_start(pipeline->deadline, limit_ms - waited_ms);
+    else
+        redis_link_cut(pipeline->link, "no answer in time");
+}
+
+/* --- scripts that the server lost --- */
+
+static void push_scripts(struct redis_pipeline *pipeline, redis_answer_fn *answer)
+{
+    for (unsigned script = 0; script < REDIS_SCRIPTS; script++) {
+        struct redis_op *op = redis_op_new(REPLY_TEXT, answer, pipeline);
+        redis_script_load(&op->request, (enum redis_script)script);
+        pipeline_push(pipeline, op);
+    }
+}
+
+/*
+ * Nothing is in flight any more: the lost ops go again, in their order, before those that came
+ * meanwhile. Where one got through in between, for another node loaded the scripts at that moment,
+ * sending the earlier ones now would turn their order round: their outcome is STATUS_IO then.
+ */
+static void pipeline_resend(struct redis_pipeline *pipeline)
+{
+    struct redis_op_list lost = pipeline->lost, held = pipeline->held;
+    struct redis_op *op;
+    bool overtaken = pipeline->overtaken;
+    pipeline->lost = pipeline->held = (struct redis_op_list){0};
+    pipeline->reloading = pipeline->overtaken = false;
+    push_scripts(pipeline, NULL);
+    while ((op = redis_op_list_take(&lost)) != NULL) {
+        if (overtaken || op->tries >= TRIES_MAX)
+            redis_op_finish(op, STATUS_IO, NULL);
+        else
+            pipeline_push(pipeline, op);
+    }
+    while ((op = redis_op_list_take(&held)) != NULL) {
+        pipeline->unanswered_bytes -= op->request.len;
+        pipeline_push(pipeline, op);
+    }
+}
+
+/* --- replies --- */
+
+/* why: where they are not proven; or NULL */
+static void finish_unproven(struct redis_pipeline *pipeline, bool proven, const char *why)
+{
+    struct redis_op *op;
+    while ((op = redis_op_list_take(&pipeline->unproven)) != NULL) {
+        struct redisReply *reply = op->reply;
+        op->reply = NULL;
+        if (proven) {
+            redis_op_finish(op, STATUS_OK, reply);
+        } else {
+            freeReplyObject(reply);
+            op->error = why != NULL ? redis_copy_text(why) : NULL;
+            redis_op_finish(op, STATUS_IO, NULL);
+        }
+    }
+}
+
+static void on_wait(struct redis_op *op)
+{
+    struct redis_pipeline *pipeline = op->owner;
+    bool proven = op->status == STATUS_OK && op->reply->integer >= pipeline->options.replicas;
+    char missing[80] = "";
+    if (op->status == STATUS_OK && !proven) {
+        log_warn_cause("redis_replicas_missing", LOG_U64("wanted", pipeline->options.replicas),
+                       LOG_I64("reached", op->reply->integer));
+        snprintf(missing, sizeof(missing), "WAIT: %lld of %" PRIu32 " replicas have the write",
+                 op->reply->integer, pipeline->options.replicas);
+    }
+    finish_unproven(pipeline, proven, missing[0] != '\0' ? missing : op->error);
+}
+
+static void push_wait(struct redis_pipeline *pipeline)
+{
+    pipeline->wants_wait = false;
+    struct redis_op *op = redis_op_new(REPLY_NUMBER, on_wait, pipeline);
+    redis_request_begin(&op->request, 3);
+    redis_request_text(&op->request, "WAIT");
+    redis_request_number(&op->request, pipeline->options.replicas);
+    redis_request_number(&op->request, pipeline->options.wait_ms);
+    pipeline_push(pipeline, op);
+}
+
+static bool starts_with(const char *text, const char *start)
+{
+    return strncmp(text, start, strlen(start)) == 0;
+}
+
+/* Up to Redis 6.2 an error within a script stands behind a dash in the script's own. */
+static bool is_error(const char *error, const char *name)
+{
+    const char *at = strstr(error, name);
+    return at != NULL && (at == error || at[-1] == '-');
+}
+
+/* Errors after which this server is of no use for now. */
+static bool ends_connection(const char *error)
+{
+    return is_error(error, "READONLY ") || is_error(error, "LOADING ") ||
+           is_error(error, "MASTERDOWN ") || is_error(error, "NOAUTH ");
+}
+
+/* The missing right to one session's channel is a cause of its own; all other errors are the
+ * server's. */
+static void on_refusal(struct redis_pipeline *pipeline, struct redis_op *op, const char *error)
+{
+    char words[REDIS_WHY_BYTES];
+    redis_quote(pipeline->options.link.url, error, words);
+    if (redis_is_no_right(error))
+        log_warn_cause("redis_error", LOG_STR("error", words), LOG_STR("session", op->session));
+    else
+        log_warn_cause("redis_error", LOG_STR("error", words), LOG_DETAIL("session", op->session));
+    op->error = redis_copy_text(words);
+    redis_op_finish(op, STATUS_IO, NULL);
+    if (ends_connection(error))
+        redis_link_unfit(pipeline->link, words);
+}
+
+static void on_error(struct redis_pipeline *pipeline, struct redis_op *op, redisReply *reply)
+{
+    if (starts_with(reply->str, "NOSCRIPT")) {
+        pipeline->reloading = true;
+        redis_op_list_add(&pipeline->lost, op);
+    } else if (pipeline->events->on_redirect == NULL ||
+               !pipeline->events->on_redirect(pipeline->ctx, op, reply->str)) {
+        on_refusal(pipeline, op, reply->str);
+    }
+    freeReplyObject(reply);
+}
+
+/* The replies are out of step with the requests. */
+static void on_misfit(struct redis_pipeline *pipeline, struct redis_op *op, redisReply *reply)
+{
+    char why[80];
+    snprintf(why, sizeof(why), "replies are out of step: %s was expected",
+             redis_reply_kind_name(op->kind));
+    freeReplyObject(reply);
+    redis_op_finish(op, STATUS_IO, NULL);
+    redis_link_cut(pipeline->link, why);
+}
+
+/*
+ * All that was taken is written and answered, and nothing may follow that was refused before it:
+ * as after a new connection, the owner begins anew. So each round gets on by what was taken.
+ */
+static void pipeline_drained(struct redis_pipeline *pipeline)
+{
+    pipeline->overflowed = pipeline->out_of_credit = false;
+    pipeline->open = false;
+    pipeline->events->on_progress(pipeline->ctx);
+    pipeline->events->on_closed(pipeline->ctx);
+    pipeline->open = true;
+    pipeline->events->on_open(pipeline->ctx);
+}
+
+static void on_reply(void *ctx, struct redisReply *reply)
+{
+    struct redis_pipeline *pipeline = ctx;
+    struct redis_op *op = redis_op_list_take(&pipeline->flight);
+    if (op == NULL) {
+        freeReplyObject(reply);
+        redis_link_cut(pipeline->link, "a reply to nothing");
+        return;
+    }
+    pipeline->unanswered_bytes -= op->request.len;
+    pipeline->progress_ms = clock_boot_ms();
+    if (reply->type == REDIS_REPLY_ERROR) {
+        on_error(pipeline, op, reply);
+    } else if (!redis_op_fits(op, reply)) {
+        on_misfit(pipeline, op, reply);
+        return;
+    } else {
+        pipeline->overtaken = pipeline->overtaken || (pipeline->reloading && op->scripted);
+        if (op->replicated) {
+            op->reply = reply;
+            redis_op_list_add(&pipeline->unproven, op);
+        } else {
+            redis_op_finish(op, STATUS_OK, reply);
+        }
+    }
+    if (pipeline->reloading && pipeline->flight.first == NULL)
+        pipeline_resend(pipeline);
+    if (pipeline->overflowed && pipeline->unanswered_bytes == 0)
+        pipeline_drained(pipeline);
+    else
+        pipeline->events->on_progress(pipeline->ctx);
+}
+
+/* --- opening and closing --- */
+
+/* After the last answer of what a new connection is asked. */
+static void pipeline_advance_opening(struct redis_pipeline *pipeline)
+{
+    if (pipeline->open || pipeline->flight.first != NULL || !redis_link_up(pipeline->link))
+        return;
+    pipeline->open = true;
+    redis_link_fit(pipeline->link);
+    pipeline->events->on_open(pipeline->ctx);
+}
+
+static void on_loaded(struct redis_op *op)
+{
+    struct redis_pipeline *pipeline = op->owner;
+    if (pipeline->closing)
+        return;
+    if (op->status != STATUS_OK)
+        redis_link_unfit(pipeline->link, op->error != NULL ? op->error : "scripts can't be loaded");
+    else
+        pipeline_advance_opening(pipeline);
+}
+
+/* Only where INFO is forbidden. Where ROLE is, too, a replica shows by its READONLY. */
+static void on_role(struct redis_op *op)
+{
+    struct redis_pipeline *pipeline = op->owner;
+    if (pipeline->closing)
+        return;
+    const struct redisReply *role = op->status == STATUS_OK && op->reply->elements > 0
+                                        ? op->reply->element[0]
+                                        : NULL;
+    if (role != NULL && role->type == REDIS_REPLY_STRING && strcmp(role->str, "slave") == 0)
+        redis_link_unfit(pipeline->link, "it is a replica");
+    else
+        pipeline_advance_opening(pipeline);
+}
+
+static void on_info_refused(struct redis_pipeline *pipeline, const char *error)
+{
+    if (!redis_is_no_right(error) && strstr(error, "unknown command") == NULL) {
+        redis_link_unfit(pipeline->link, error);
+        return;
+    }
+    log_warn_cause("redis_info_refused", LOG_STR("error", error),
+                   LOG_STR("advice", "the right to INFO: without it neither a replica nor a "
+                                     "maxmemory-policy that evicts is seen at once"));
+    struct redis_op *op = redis_op_new(REPLY_LIST, on_role, pipeline);
+    redis_request_begin(&op->request, 1);
+    redis_request_text(&op->request, "ROLE");
+    pipeline_push(pipeline, op);
+    redis_link_flush(pipeline->link);
+}
+
+static void on_info(struct redis_op *op)
+{
+    struct redis_pipeline *pipeline = op->owner;
+    if (pipeline->closing)
+        return;
+    if (op->status != STATUS_OK) {
+        on_info_refused(pipeline, op->error != NULL ? op->error : "no INFO");
+        return;
+    }
+    const char *why = pipeline->events->on_info(pipeline->ctx, op->reply->str);
+    if (why != NULL)
+        redis_link_unfit(pipeline->link, why);
+}
+
+static void on_up(void *ctx)
+{
+    struct redis_pipeline *pipeline = ctx;
+    struct redis_op *op = redis_op_new(REPLY_TEXT, on_info, pipeline);
+    redis_request_begin(&op->request, 1);
+    redis_request_text(&op->request, "INFO");
+    pipeline_push(pipeline, op);
+    push_scripts(pipeline, on_loaded);
+    redis_link_flush(pipeline->link);
+}
+
+static void pipeline_abandon(struct redis_pipeline *pipeline)
+{
+    pipeline->closing = true;
+    finish_unproven(pipeline, false, NULL);
+    redis_op_list_finish(&pipeline->lost);
+    redis_op_list_finish(&pipeline->flight);
+    redis_op_list_finish(&pipeline->held);
+    pipeline->reloading = pipeline->overtaken = pipeline->wants_wait = false;
+    pipeline->overflowed = pipeline->out_of_credit = false;
+    pipeline->unanswered_bytes = 0;
+    pipeline->closing = false;
+    loop_timer_stop(pipeline->deadline);
+    pipeline->ticking = false;
+}
+
+static void on_down(void *ctx)
+{
+    struct redis_pipeline *pipeline = ctx;
+    bool was_open = pipeline->open;
+    pipeline->open = false;
+    pipeline_abandon(pipeline);
+    pipeline->events->on_progress(pipeline->ctx);
+    if (was_open)
+        pipeline->events->on_closed(pipeline->ctx);
+}
+
+static void on_failed(void *ctx)
+{
+    struct redis_pipeline *pipeline = ctx;
+    pipeline->events->on_failed(pipeline->ctx);
+}
+
+static const struct redis_link_events link_events = {
+    .on_up = on_up, .on_down = on_down, .on_reply = on_reply, .on_failed = on_failed};
+
+struct redis_pipeline *redis_pipeline_new(const struct redis_pipeline_options *options,
+                                          const struct redis_pipeline_events *events, void *ctx)
+{
+    struct redis_pipeline *pipeline = redis_claim_memory(1, sizeof(*pipeline));
+    pipeline->options = *options;
+    pipeline->events = events;
+    pipeline->ctx = ctx;
+    pipeline->link = redis_link_new(&options->link, &link_events, pipeline);
+    pipeline->deadline = loop_timer_new(options->link.loop, on_deadline, pipeline);
+    return pipeline;
+}
+
+void redis_pipeline_free(struct redis_pipeline *pipeline)
+{
+    pipeline->open = false;
+    pipeline_abandon(pipeline);
+    redis_link_free(pipeline->link);
+    loop_timer_free(pipeline->deadline);
+    free(pipeline);
+}
+
+struct redis_link *redis_pipeline_link(struct redis_pipeline *pipeline)
+{
+    return pipeline->link;
+}
+
+bool redis_pipeline_open(const struct redis_pipeline *pipeline)
+{
+    return pipeline->open;
+}
+
+static void pipeline_hold(struct redis_pipeline *pipeline, struct redis_op *op)
+{
+    pipeline->unanswered_bytes += op->request.len;
+    redis_op_list_add(&pipeline->held, op);
+}
+
+size_t redis_pipeline_credit(struct redis_pipeline *pipeline)
+{
+    bool some = pipeline->open && !pipeline->overflowed &&
+                pipeline->unanswered_bytes < BUS_CREDIT_BYTES;
+    pipeline->out_of_credit = pipeline->out_of_credit || !some;
+    return some ? BUS_CREDIT_BYTES - pipeline->unanswered_bytes : 0;
+}
+
+bool redis_pipeline_has_credit_again(struct redis_pipeline *pipeline)
+{
+    if (!pipeline->out_of_credit || !pipeline->open || pipeline->overflowed ||
+        pipeline->unanswered_bytes > BUS_CREDIT_BYTES / 2)
+        return false;
+    pipeline->out_of_credit = false;
+    return true;
+}
+
+/* What was refused must not be overtaken by what comes later; but for what the lease hangs on,
+ * which has no order to keep. */
+void redis_pipeline_send(struct redis_pipeline *pipeline, struct redis_op *op)
+{
+    bool fits = pipeline->unanswered_bytes + op->request.len <= UNANSWERED_BYTES_MAX;
+    op->replicated = op->replicated && pipeline->options.replicas > 0;
+    pipeline->overflowed = pipeline->overflowed || (pipeline->open && !fits);
+    if (!pipeline->open || (pipeline->overflowed && !op->vital))
+        redis_op_finish(op, STATUS_IO, NULL);
+    else if (pipeline->reloading)
+        pipeline_hold(pipeline, op);
+    else
+        pipeline_push(pipeline, op);
+}
+
+void redis_pipeline_flush(struct redis_pipeline *pipeline)
+{
+    if (pipeline->wants_wait && pipeline->open)
+        push_wait(pipeline);
+    redis_link_flush(pipeline->link);
+}
+
+void redis_pipeline_mark(struct redis_pipeline *pipeline)
+{
+    if (pipeline->open && !pipeline->reloading)
+        push_mark(pipeline);
+}
