@@ -90,7 +90,7 @@ static void what_is_held_goes_out_in_order_once_the_record_is_proven(void **stat
     place_many(3, 10, true);
     place_many(4, 10, false);
     assert_int_equal(announced(), 3);
-    backlog_resume(session, 0);
+    backlog_resume(session, 0, false);
     assert_int_equal(announced(), 3 + 7); /* nothing was answered: all of it again, in one piece */
     assert_true(backlog_is_live(session));
     place_many(1, 10, true);
@@ -105,7 +105,7 @@ static void what_was_answered_is_only_appended_again(void **state)
     place_many(5, 10, true);
     size_t calls = answer_from(0);
     place_many(2, 10, false);
-    backlog_resume(session, LOST_WRITES_MS);
+    backlog_resume(session, LOST_WRITES_MS, false);
     assert_int_equal(rig.published_len, calls + 2);
     assert_false(rig.published[calls].announce);
     assert_int_equal(rig.published[calls].len, 5);
@@ -119,10 +119,10 @@ static void what_is_older_than_a_fail_over_may_lose_is_not_appended(void **state
     place_many(5, 10, true);
     size_t calls = answer_from(0);
     rig_pass(&rig, LOST_WRITES_MS + 1);
-    backlog_resume(session, LOST_WRITES_MS);
+    backlog_resume(session, LOST_WRITES_MS, false);
     assert_int_equal(rig.published_len, calls);
     backlog_append_all(session);
-    backlog_resume(session, LOST_WRITES_MS);
+    backlog_resume(session, LOST_WRITES_MS, false);
     assert_int_equal(rig.published_len, calls + 1);
 }
 
@@ -131,7 +131,7 @@ static void much_is_written_in_portions_under_a_credit(void **state)
     (void)state;
     rig.service.history.size = 0;
     place_many(20000, 1024, false); /* some 24 MiB */
-    backlog_resume(session, LOST_WRITES_MS);
+    backlog_resume(session, LOST_WRITES_MS, false);
     size_t first = announced();
     assert_true(first > 0 && first < 6000); /* within 4 MiB and a portion */
     assert_false(backlog_is_live(session));
@@ -154,7 +154,7 @@ static void what_comes_meanwhile_keeps_its_place(void **state)
     (void)state;
     rig.service.history.size = 0;
     place_many(10000, 1024, false);
-    backlog_resume(session, 0);
+    backlog_resume(session, 0, false);
     assert_false(backlog_is_live(session));
     place_many(10, 1024, true);
     size_t calls = 0;
@@ -178,7 +178,7 @@ static void a_node_keeps_64_mib_and_drops_the_oldest_counted(void **state)
     place_many(1000, 128 * 1024, false); /* 125 MiB */
     uint64_t dropped = metric_drops(DROP_GAP) - before;
     assert_true(dropped > 480 && dropped < 500);
-    backlog_resume(session, 0);
+    backlog_resume(session, 0, false);
     assert_int_equal(rig.published[0].epoch, 7);
     assert_true(rig.published[0].tag / 2 > dropped); /* those that are left are the youngest */
 }
@@ -200,7 +200,7 @@ static void an_answer_that_is_none_holds_what_follows(void **state)
     size_t calls = rig.published_len;
     place_many(2, 10, false);
     assert_int_equal(rig.published_len, calls);
-    backlog_resume(session, 0);
+    backlog_resume(session, 0, false);
     assert_int_equal(rig.published[calls].len, 4);
 }
 
@@ -209,13 +209,47 @@ static void without_a_lease_nothing_leaves(void **state)
     (void)state;
     place_many(2, 10, false);
     rig.lease = false;
-    backlog_resume(session, 0);
+    backlog_resume(session, 0, false);
     assert_int_equal(rig.published_len, 0);
     uint64_t before = metric_drops(DROP_FENCED);
     place(10);
     backlog_flush(session, true);
     assert_int_equal(metric_drops(DROP_FENCED) - before, 1);
     assert_int_equal(rig.published_len, 0);
+}
+
+/* Members' links may come back a second later than the owner's. */
+static void more_than_the_history_holds_waits_until_members_hear_again(void **state)
+{
+    (void)state;
+    rig.service.history.size = 10;
+    place_many(11, 10, false);
+    backlog_resume(session, 0, true);
+    assert_int_equal(rig.published_len, 0);
+    place_many(1, 10, true);
+    assert_int_equal(rig.published_len, 0);
+    rig_pass(&rig, 1200);
+    assert_true(session->turn.dirty);
+    backlog_flush(session, true);
+    assert_int_equal(announced(), 12);
+    assert_true(backlog_is_live(session));
+    answer_from(0);
+    place_many(10, 10, false); /* as much as it holds: members read it there */
+    size_t calls = rig.published_len;
+    backlog_resume(session, 0, true);
+    assert_int_equal(rig.published_len, calls + 1);
+}
+
+static void what_still_waits_goes_out_before_the_epoch_ends(void **state)
+{
+    (void)state;
+    rig.service.history.size = 0;
+    place_many(20000, 1024, false);
+    backlog_resume(session, 0, true);
+    assert_int_equal(announced(), 0);
+    backlog_finish(session);
+    assert_int_equal(announced(), 20000);
+    answer_from(0);
 }
 
 static void what_an_owner_loses_is_counted(void **state)
@@ -251,6 +285,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_answer_that_is_none_holds_what_follows, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(without_a_lease_nothing_leaves, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(more_than_the_history_holds_waits_until_members_hear_again,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_still_waits_goes_out_before_the_epoch_ends, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(what_an_owner_loses_is_counted, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

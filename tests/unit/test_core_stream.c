@@ -72,8 +72,8 @@ static void a_hole_is_read_and_what_comes_meanwhile_is_held(void **state)
     struct publication *missing[2] = {rig_publication(1), rig_publication(1)};
     for (uint64_t i = 0; i < 2; i++)
         missing[i]->at = (struct position){7, 2 + i};
-    assert_true(stream_on_history(session, rig.tag, STATUS_OK, (struct position){7, 1}, missing, 2,
-                                  false));
+    assert_true(
+        stream_on_history(session, rig.tag, STATUS_OK, (struct position){7, 1}, missing, 2, false));
     publication_unref(missing[0]);
     publication_unref(missing[1]);
     assert_int_equal(session->batch.len, 5);
@@ -90,6 +90,25 @@ static void what_the_history_has_not_is_a_gap(void **state)
         stream_on_history(session, rig.tag, STATUS_OK, (struct position){0, 0}, NULL, 0, false));
     assert_int_equal(session->batch.len, 3);
     assert_int_equal(gaps(), 1);
+}
+
+/* The history is short: what it shows beyond what is missing comes on the channel, too, and what is
+ * between comes before it. */
+static void what_the_history_shows_ahead_makes_no_gap(void **state)
+{
+    (void)state;
+    push(7, 1, 1);
+    stream_joined(session, (struct position){7, 900}, 899);
+    assert_true(stream_is_recovering(session));
+    struct publication *late = rig_publication(1);
+    late->at = (struct position){7, 500};
+    assert_true(stream_on_history(session, rig.tag, STATUS_OK, late->at, &late, 1, false));
+    publication_unref(late);
+    assert_int_equal(gaps(), 0);
+    for (uint64_t i = 2; i <= 900; i++)
+        push(7, i, 1);
+    assert_int_equal(gaps(), 0);
+    assert_int_equal(session->batch.len, 900);
 }
 
 static void an_answer_that_is_not_awaited_is_none(void **state)
@@ -173,6 +192,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_hole_is_read_and_what_comes_meanwhile_is_held, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(what_the_history_has_not_is_a_gap, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_the_history_shows_ahead_makes_no_gap, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(an_answer_that_is_not_awaited_is_none, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_failed_reading_is_asked_for_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_held_has_a_bound_in_true_memory, set_up, tear_down),

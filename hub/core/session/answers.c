@@ -120,7 +120,7 @@ void answers_on_asserted(struct session *session, uint64_t tag, enum status stat
     if (status == STATUS_OK) {
         ownership_proven(session);
         session_flush(session);
-        backlog_resume(session, LOST_WRITES_MS);
+        backlog_resume(session, LOST_WRITES_MS, roster_len(session) != 0);
     } else if (status == STATUS_IO) {
         ownership_doubt(session);
     } else if (status == STATUS_REFUSED) {

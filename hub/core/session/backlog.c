@@ -12,9 +12,10 @@
 #define CREDIT_BYTES    (4u << 20)  /* of what is made up for, that may be unanswered */
 #define WRITTEN_A_TURN  (2u << 20)  /* bytes of it in one turn */
 #define SESSIONS_A_TURN 500         /* that are begun with in one turn */
+#define SETTLE_MS       1200        /* links to Redis are tried again each second at the latest */
 #define RING_BYTES      (1u << 20)  /* of one session */
 
-static const char *const state_names[BACKLOG_STATES] = {"live", "held", "waiting"};
+static const char *const state_names[BACKLOG_STATES] = {"live", "held", "settling", "waiting"};
 
 /* A publication that the store has not confirmed. */
 struct kept {
@@ -42,6 +43,8 @@ struct backlog {
     struct pubs to_bus;         /* of this turn */
     struct pubs aside;          /* have no place yet */
     struct kept *first, *last;  /* unconfirmed, oldest first */
+    size_t len;                 /* of these */
+    struct timer settle;        /* SETTLING */
     struct kept *unsent;        /* HELD, WAITING: the first that is to be sent (again) */
     uint64_t append_younger_ms; /* of the ring, by the next resume; 0: nothing of it */
     size_t ring_credit;         /* credit it has for what it appends, */
@@ -185,6 +188,7 @@ static void forget_first(struct backlog *backlog)
     if (!backlog->first)
         backlog->last = NULL;
     DL_DELETE(all->kept, kept);
+    backlog->len--;
     all->bytes -= bytes;
     give_credit(all, &backlog->kept_credit, bytes);
     publication_unref(kept->publication);
@@ -214,6 +218,7 @@ static struct kept *keep(struct backlog *backlog, struct publication *publicatio
         backlog->first = kept;
     backlog->last = kept;
     DL_APPEND(all->kept, kept);
+    backlog->len++;
     all->bytes += cost(publication);
     return kept;
 }
@@ -230,10 +235,11 @@ static void return_credit(struct backlog *backlog)
 static void set_state(struct backlog *backlog, enum backlog_state state)
 {
     static const bool legal[BACKLOG_STATES][BACKLOG_STATES] = {
-        /* to:              live held waiting */
-        [BACKLOG_LIVE] = {true, true, true},
-        [BACKLOG_HELD] = {true, true, true},
-        [BACKLOG_WAITING] = {true, true, true},
+        /* to:               live held settling waiting */
+        [BACKLOG_LIVE] = {true, true, true, true},
+        [BACKLOG_HELD] = {true, true, true, true},
+        [BACKLOG_SETTLING] = {true, true, true, true},
+        [BACKLOG_WAITING] = {true, true, false, true},
     };
     struct backlogs *all = all_of(backlog);
     assert(legal[backlog->state][state]);
@@ -244,6 +250,7 @@ static void set_state(struct backlog *backlog, enum backlog_state state)
     if (state == BACKLOG_WAITING)
         DL_APPEND(all->row, backlog);
     backlog->state = state;
+    timer_stop(&all->hub->timers, &backlog->settle);
     log_debug("backlog", LOG_STR("session", backlog->session->id),
               LOG_STR("state", state_names[state]));
 }
@@ -377,16 +384,46 @@ static void drop_of_old_epochs(struct backlog *backlog)
         metric_drop(DROP_STALE_EPOCH, dropped);
 }
 
-void backlog_resume(struct session *session, uint64_t younger_ms)
+static void begin_to_write(struct backlog *backlog)
+{
+    backlog->unsent = backlog->first;
+    set_state(backlog, BACKLOG_WAITING);
+}
+
+static void on_settled(struct timer *timer, uint64_t now_ms)
+{
+    (void)now_ms;
+    session_mark_dirty(CONTAINER_OF(timer, struct backlog, settle)->session);
+}
+
+void backlog_resume(struct session *session, uint64_t younger_ms, bool others)
 {
     struct backlog *backlog = session->backlog;
     drop_of_old_epochs(backlog);
     return_credit(backlog);
     if (younger_ms > backlog->append_younger_ms)
         backlog->append_younger_ms = younger_ms;
-    backlog->unsent = backlog->first;
-    set_state(backlog, BACKLOG_WAITING);
+    if (others && backlog->len > session->service->history.size && backlog->state == BACKLOG_HELD) {
+        set_state(backlog, BACKLOG_SETTLING);
+        timer_start(&session->hub->timers, &backlog->settle, session->hub->now_ms + SETTLE_MS,
+                    on_settled);
+        return;
+    }
+    begin_to_write(backlog);
     make_up(all_of(backlog));
+}
+
+void backlog_finish(struct session *session)
+{
+    struct backlog *backlog = session->backlog;
+    if (backlog->state == BACKLOG_SETTLING)
+        begin_to_write(backlog);
+    if (backlog->state != BACKLOG_WAITING || !node_may_write(session->hub))
+        return;
+    append_ring(backlog);
+    while (backlog->unsent)
+        send_kept(backlog);
+    set_state(backlog, BACKLOG_LIVE);
 }
 
 void backlog_append_all(struct session *session)
@@ -415,6 +452,13 @@ void backlog_flush(struct session *session, bool may_publish)
 {
     struct backlog *backlog = session->backlog;
     struct pubs *news = &backlog->to_bus;
+    if (backlog->state == BACKLOG_SETTLING && !timer_armed(&backlog->settle)) {
+        if (may_publish)
+            begin_to_write(backlog);
+        else
+            hold(backlog);
+        make_up(all_of(backlog));
+    }
     if (!news->len)
         return;
     if (!node_may_write(session->hub)) {
@@ -568,6 +612,7 @@ void backlog_check(const struct session *session)
     }
     assert(unsent == (backlog->unsent != NULL));
     assert(backlog->state != BACKLOG_LIVE || !backlog->unsent);
+    assert(backlog->state == BACKLOG_SETTLING || !timer_armed(&backlog->settle));
     assert(backlog->ring_credit + backlog->kept_credit <= all->in_flight);
     assert(all->bytes <= KEPT_BYTES || !all->kept->next);
     assert(session_is_owned(session) || !backlog->first);

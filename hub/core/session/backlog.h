@@ -2,8 +2,9 @@
  * The owner's publications on their way to other nodes: the offsets given out, what the store has
  * not confirmed, and the last ones kept for those who come.
  *
- *   LIVE -> HELD -> WAITING -> LIVE          what is placed goes to the bus with the turn's end;
- *             ^--------'                     is kept; or waits for its share of the credit
+ *   LIVE -> HELD -> SETTLING -> WAITING -> LIVE     what is placed goes to the bus with the turn's
+ *             ^---------'----------'                end; is kept; or waits for its share of the
+ * credit
  *
  * After the bus was away much may wait. What is kept is written in portions, session after session,
  * each in order, under a credit of the node: so much may be unanswered. New pushes of sessions that
@@ -17,9 +18,10 @@
 #include "core/session/state.h"
 
 enum backlog_state {
-    BACKLOG_LIVE,    /* what is placed leaves at the end of the turn */
-    BACKLOG_HELD,    /* the record has to be proven first; until backlog_resume */
-    BACKLOG_WAITING, /* its turn in the row of sessions that make up; until all is sent */
+    BACKLOG_LIVE,     /* what is placed leaves at the end of the turn */
+    BACKLOG_HELD,     /* the record has to be proven first; until backlog_resume */
+    BACKLOG_SETTLING, /* it is proven; until members, whose links come back later, hear it again */
+    BACKLOG_WAITING,  /* its turn in the row of sessions that make up; until all is sent */
     BACKLOG_STATES
 };
 
@@ -60,8 +62,12 @@ bool backlog_is_live(const struct session *session);
 bool backlog_has_news(const struct session *session);
 void backlog_flush(struct session *session, bool may_publish);
 /* The record is proven: what is kept goes out again, in order, after what of the last younger_ms
- * the store may have lost. */
-void backlog_resume(struct session *session, uint64_t younger_ms);
+ * the store may have lost. others: it has members elsewhere. Of more than the history holds they
+ * would miss what is announced before they hear the channel again: then that is waited for a
+ * moment. */
+void backlog_resume(struct session *session, uint64_t younger_ms, bool others);
+/* The epoch ends: what is proven and still waits goes out now, whatever the credit. */
+void backlog_finish(struct session *session);
 /* The store has lost what it had taken: all that is here is appended again by the next resume. */
 void backlog_append_all(struct session *session);
 /* An answer of the store. Returns STATUS_REFUSED or STATUS_IO where the record has to be proven

@@ -332,6 +332,7 @@ static void send_release(struct session *session, const struct news *news)
         session_step_after(session, ASK_AGAIN_MS);
         return;
     }
+    backlog_finish(session);
     session_tell_sends(session); /* before anybody can be granted it */
     ownership_release(session);
 }
@@ -485,6 +486,7 @@ static void transfer(struct session *session, const struct news *news)
 {
     (void)news;
     session_flush(session);
+    backlog_finish(session);
     handover_set_transferring(session);
     ownership_transfer(session, handover_to(session));
 }

@@ -266,6 +266,15 @@ static void on_timer(struct timer *timer, uint64_t now_ms)
         recover(stream, stream->missing_to);
 }
 
+/* Beyond what is missing, and not the next one: what is between is not lost, though the history has
+ * no room for it any more. It comes on the channel, or what comes there shows that it is missing.
+ */
+static bool is_ahead(const struct stream *stream, struct position at)
+{
+    return position_compare(at, stream->missing_to) > 0 && at.epoch == stream->at.epoch &&
+           at.offset > stream->at.offset + 1;
+}
+
 bool stream_on_history(struct session *session, uint64_t tag, enum status status,
                        struct position oldest, struct publication *const *publications, size_t len,
                        bool more)
@@ -279,7 +288,7 @@ bool stream_on_history(struct session *session, uint64_t tag, enum status status
     }
     struct stream_sink sink = session_sink(session);
     struct position before = stream->at;
-    for (size_t i = 0; i < len; i++)
+    for (size_t i = 0; i < len && !is_ahead(stream, publications[i]->at); i++)
         if (session->state != SESSION_OWNER || publications[i]->at.epoch < session->epoch)
             stream_step(&stream->at, oldest, publications[i], &sink);
     metric_add(METRIC_GAP_FILLS, len);
