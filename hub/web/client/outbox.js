@@ -39,6 +39,9 @@ export class Outbox {
     });
   }
 
+  /** An id for what is no SEND: ids grow over the whole connection. */
+  nextId() { return ++this.#lastId; }
+
   /** A new connection: nothing was written to it yet. */
   renew() { this.#written.clear(); }
 

@@ -64,7 +64,7 @@ export interface Events {
 }
 
 export interface TokenContext {
-  /** The last token was refused or ran out: a cached one won't do. */
+  /** The last token was refused, ran out or ends soon: a cached one won't do. */
   refused: boolean;
   reason: string | null;
   /** How many were refused in a row. */
@@ -77,7 +77,7 @@ export type Url = string | string[];
 export interface Options {
   /** v1 (default): positions, resume, acknowledged sends. raw: payloads as they are, text heartbeats. */
   mode?: 'v1' | 'raw';
-  /** Asked before each try. */
+  /** A function is asked before each try and, in v1, before the token of an open connection ends. */
   token?: Token | ((context: TokenContext) => Token | Promise<Token>);
   /** protocol (default): as subprotocol pair `bearer, TOKEN`, which proxies don't log. query: as `?token=`. */
   tokenIn?: 'protocol' | 'query';

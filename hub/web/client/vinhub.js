@@ -9,8 +9,9 @@
 import { Emitter } from './emitter.js';
 import { Heartbeat } from './heartbeat.js';
 import { Outbox, SendError } from './outbox.js';
+import { Refresher } from './refresh.js';
 import { Backoff, ruleOf, saysTooLarge } from './retry.js';
-import { dataOf, decode, encodeSend, handshakeUrl, isAfter, isToken, payloadOf, PING, PROTOCOL } from './wire.js';
+import { dataOf, decode, encodeRefresh, encodeSend, handshakeUrl, isAfter, isToken, payloadOf, PING, PROTOCOL } from './wire.js';
 
 export { SendError };
 
@@ -61,6 +62,8 @@ export class VinhubClient {
   #state = 'idle';
   #socket = null;
   #beat = null;
+  #refresher;
+  #token = null;      // what the connection was opened with
   #turn = 0;          // of tries to connect; one that was overtaken stops at its next step
   #place = 0;         // which of several URLs
   #timer = null;      // of the next try, or of the one that runs
@@ -82,6 +85,12 @@ export class VinhubClient {
     this.#outbox = new Outbox(this.#options.maxPending);
     this.#backoff = new Backoff(this.#options.reconnect);
     this.#position = positionOf(this.#options.resume);
+    this.#refresher = new Refresher({
+      reconnect: this.#options.reconnect,
+      ask: (context) => this.#options.token(context),
+      send: (token) => this.#sendToken(token),
+      failed: (error) => this.#onProviderError(error),
+    });
     Object.freeze(this); // Vue leaves frozen objects alone: a proxy of this one could not reach its fields
   }
 
@@ -158,7 +167,7 @@ export class VinhubClient {
       [target, token] = await Promise.all([valueOf(this.#url), this.#askToken()]);
     } catch (error) {
       if (turn !== this.#turn) return;
-      this.#events.emit('error', { code: 'provider', message: String(error?.message ?? error) });
+      this.#onProviderError(error);
       this.#lose(ABNORMAL, 'no token or address');
       return;
     }
@@ -172,7 +181,12 @@ export class VinhubClient {
     return valueOf(token, { refused: this.#refusal !== null, reason: this.#refusal, refusals: this.#refusals });
   }
 
+  #onProviderError(error) {
+    this.#events.emit('error', { code: 'provider', message: String(error?.message ?? error) });
+  }
+
   #open(target, token) {
+    this.#token = token;
     const protocols = this.#isRaw ? [] : [PROTOCOL];
     const parameters = {};
     if (token && this.#options.tokenIn === 'protocol') protocols.push('bearer', token);
@@ -222,6 +236,7 @@ export class VinhubClient {
       lost: () => this.#lose(ABNORMAL, 'no heartbeat'),
     });
     this.#beat.start();
+    if (!this.#isRaw && typeof this.#options.token === 'function') this.#refresher.start(this.#token);
     this.#flush();
     this.#set('open', details);
   }
@@ -232,6 +247,12 @@ export class VinhubClient {
       this.#socket.send(frame);
       if (this.#isRaw) this.#outbox.acknowledge(id);
     });
+  }
+
+  #sendToken(token) {
+    const id = this.#outbox.nextId();
+    if (this.#socket.readyState === OPEN) this.#socket.send(encodeRefresh(id, token));
+    return id;
   }
 
   // --- what comes ---
@@ -251,7 +272,7 @@ export class VinhubClient {
       case 'MESSAGE': this.#onPublication(message); break;
       case 'WELCOME': this.#onWelcome(payload); break;
       case 'GAP': this.#onGap(payload); break;
-      case 'ACK': this.#outbox.acknowledge(payload.id); break;
+      case 'ACK': this.#onAck(payload); break;
       case 'STATUS': this.#onStatus(payload); break;
       case 'ERROR': this.#onError(payload); break;
       default: break; // PONG, and what later versions say
@@ -292,7 +313,13 @@ export class VinhubClient {
     this.#set(this.#state, reason === undefined ? {} : { reason });
   }
 
+  #onAck({ id }) {
+    this.#outbox.acknowledge(id);
+    this.#refresher.answered(id, null);
+  }
+
   #onError({ id, code, message }) {
+    this.#refresher.answered(id, { code, message });
     if (id !== undefined) this.#outbox.refuse(id, code, message);
     this.#events.emit('error', { id, code, message });
   }
@@ -305,6 +332,7 @@ export class VinhubClient {
     this.#turn++;
     this.#beat?.stop();
     this.#beat = null;
+    this.#refresher.stop();
     const socket = this.#socket;
     this.#socket = null;
     this.#openedAt = 0;
@@ -383,7 +411,9 @@ export class VinhubClient {
       return;
     }
     this.#askedAt = performance.now();
-    if (this.#state === 'open') this.#beat.probe(this.#options.heartbeat.probe);
+    if (this.#state !== 'open') return;
+    this.#beat.probe(this.#options.heartbeat.probe);
+    this.#refresher.heed();
   }
 
   /** A try from before the network came back may hang until its time is over. */

@@ -39,6 +39,19 @@ export function encodeSend(id, payload) {
   });
 }
 
+export const encodeRefresh = (id, token) => JSON.stringify({ type: 'REFRESH', id, token });
+
+/** When a JSON Web Token was issued and ends, Unix ms; null what can't be read. Nothing of it is checked. */
+export function timesOf(token) {
+  const ms = (value) => (Number.isFinite(value) ? value * 1000 : null);
+  try {
+    const { iat, exp } = JSON.parse(atob(token.split('.')[1].replaceAll('-', '+').replaceAll('_', '/')));
+    return { issued: ms(iat), ends: ms(exp) };
+  } catch {
+    return { issued: null, ends: null };
+  }
+}
+
 /** A message of the hub; null for what is none. */
 export function decode(text) {
   let message;
