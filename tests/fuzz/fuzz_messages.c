@@ -106,8 +106,8 @@ static void other_json(const struct v1_request *request, struct slice bytes)
     } else if (request->type == V1_REFRESH) {
         const json_t *token = json_object_get(root, "token");
         assert(json_integer_value(json_object_get(root, "id")) == (json_int_t)request->id);
-        assert(is_token(request,
-                        (struct slice){json_string_value(token), json_string_length(token)}));
+        assert(
+            is_token(request, (struct slice){json_string_value(token), json_string_length(token)}));
     }
     json_decref(root);
 }
