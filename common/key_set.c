@@ -196,8 +196,7 @@ static enum status read_list(struct set_reader *reader, const json_t *list)
     }
     if (has_kid_twice(list, reader->why))
         return STATUS_INVALID;
-    json_array_foreach(list, index, jwk)
-        read_key(reader, index, jwk);
+    json_array_foreach(list, index, jwk) read_key(reader, index, jwk);
     if (reader->set->len > 0)
         return STATUS_OK;
     snprintf(reader->why, KEY_SET_WHY_BYTES,

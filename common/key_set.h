@@ -1,9 +1,9 @@
 /*
  * The keys that tokens are verified with: one secret, one public key, or a JWK Set (RFC 7517).
  *
- * Each key is for exactly one algorithm, which is decided when the key is read and never by a token.
- * A set does not change once it is made; who follows a file makes another one. Nothing of a key but
- * its place and its kid is ever in a message.
+ * Each key is for exactly one algorithm, which is decided when the key is read and never by a
+ * token. A set does not change once it is made; who follows a file makes another one. Nothing of a
+ * key but its place and its kid is ever in a message.
  */
 #ifndef VINHUB_COMMON_KEY_SET_H
 #define VINHUB_COMMON_KEY_SET_H
@@ -15,9 +15,9 @@
 
 #include "common/status.h"
 
-#define KEY_SET_KEYS_MAX   64U         /* of a JWK Set, those that are passed over included */
-#define KEY_SET_FILE_BYTES (1U << 20)  /* of its file */
-#define KEY_SET_WHY_BYTES  320         /* enough for each of the texts below */
+#define KEY_SET_KEYS_MAX   64U        /* of a JWK Set, those that are passed over included */
+#define KEY_SET_FILE_BYTES (1U << 20) /* of its file */
+#define KEY_SET_WHY_BYTES  320        /* enough for each of the texts below */
 
 struct key_set;
 struct token_key;

@@ -67,8 +67,7 @@ static bool es256_fits(EVP_PKEY *key, struct message message, struct signature s
     if (signature.len != 2 * (size_t)ES256_HALF)
         return false;
     size_t len = es256_to_der(signature, &der);
-    bool fits = len > 0 &&
-                digest_fits(key, EVP_sha256(), message, (struct signature){der, len});
+    bool fits = len > 0 && digest_fits(key, EVP_sha256(), message, (struct signature){der, len});
     OPENSSL_free(der);
     return fits;
 }

@@ -16,10 +16,8 @@
 enum v1_request_field v1_request_field(const char *name, size_t len)
 {
     static const char *const names[V1_REQUEST_FIELDS] = {
-        [V1_FIELD_TYPE] = "type",
-        [V1_FIELD_ID] = "id",
-        [V1_FIELD_PAYLOAD] = "payload",
-        [V1_FIELD_ENCODING] = "encoding",
+        [V1_FIELD_TYPE] = "type",       [V1_FIELD_ID] = "id",
+        [V1_FIELD_PAYLOAD] = "payload", [V1_FIELD_ENCODING] = "encoding",
         [V1_FIELD_TOKEN] = "token",
     };
     enum v1_request_field field = V1_FIELD_TYPE;

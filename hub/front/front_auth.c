@@ -223,8 +223,7 @@ void grant_fini(struct grant *grant)
 }
 
 const char *auth_check(const struct conf *conf, const struct key_set *keys,
-                       const struct http_head *head, const struct target *target,
-                       struct grant *out)
+                       const struct http_head *head, const struct target *target, struct grant *out)
 {
     *out = (struct grant){.ends_ms = UINT64_MAX};
     if (conf->auth.mode == AUTH_NONE)

@@ -1,7 +1,7 @@
 /*
- * The keys that tokens are verified with, and the file they come from where that is a JWK Set: it is
- * looked at each two seconds, so that rotating keys needs no signal. Open clients stay: their tokens
- * were good when they came.
+ * The keys that tokens are verified with, and the file they come from where that is a JWK Set: it
+ * is looked at each two seconds, so that rotating keys needs no signal. Open clients stay: their
+ * tokens were good when they came.
  */
 #include <stdio.h>
 #include <string.h>

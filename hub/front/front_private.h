@@ -83,9 +83,9 @@ struct conn {
     struct conn *prev, *next;
     struct handshake *handshake;
     struct ws_reader reader;
-    struct ip_entry *ip;   /* what it is counted under; NULL: it was not let in yet */
-    struct pass *pass;     /* NULL: without a token */
-    uint8_t *held;         /* read, but not taken: the core paused it in the middle */
+    struct ip_entry *ip; /* what it is counted under; NULL: it was not let in yet */
+    struct pass *pass;   /* NULL: without a token */
+    uint8_t *held;       /* read, but not taken: the core paused it in the middle */
     uint32_t held_len;
     uint32_t due_ms;     /* of its queue; low 32 bits */
     uint32_t heard_ms;   /* of the last byte from the peer; low 32 bits */
@@ -134,7 +134,7 @@ struct front {
     size_t sharing_len;
     struct loop_timer *share_timer;
     struct timers expiries;
-    struct key_set *keys; /* what tokens are verified with; NULL where auth.mode is none */
+    struct key_set *keys;        /* what tokens are verified with; NULL where auth.mode is none */
     struct file_stamp keys_seen; /* of auth.keys_file, when it was last read; this and the next two
                                     are front_keys.c's */
     char keys_trouble[KEY_SET_WHY_BYTES]; /* what was last told of it */
@@ -207,7 +207,7 @@ void admit_release_ip(struct conn *conn);
 
 /* What a token gives. */
 struct grant {
-    uint64_t ends_ms;    /* of the boot clock; UINT64_MAX: never */
+    uint64_t ends_ms;       /* of the boot clock; UINT64_MAX: never */
     struct json_t *subject; /* its claim sub, referenced; NULL: it has none */
 };
 

@@ -240,11 +240,9 @@ test('what a new token must be is what the first one had to be, and of the same 
     assert.equal((await client.ended()).code, 4001)
   }
   // Where the URL names no user it is the sub of the first token that counts.
-  const nameless = await speak(t, hub, `/V1?remoteWs&token=${sign({})}`)
-  if (!nameless.end) {
-    assert.equal((await nameless.refresh(sign({ sub: 'other' }))).code, 'unauthorized')
-    assert.equal((await nameless.refresh(sign({}))).type, 'ACK')
-  }
+  const nameless = await speak(t, hub, `/ws?remoteWs&vin=V1&token=${sign({})}`)
+  assert.equal((await nameless.refresh(sign({ sub: 'other' }))).code, 'unauthorized')
+  assert.equal((await nameless.refresh(sign({}))).type, 'ACK')
   assert.ok(!hub.lines.some((line) => /eyJ[\w-]+\.eyJ/.test(line)), 'no token in the log')
 })
 
@@ -256,7 +254,7 @@ test('checks of new tokens are bounded, also where they are good', async (t) => 
   const client = await speak(t, hub, `${PATH}&token=${key.sign(claims())}`)
   const answers = await Promise.all(Array.from({ length: 50 }, () => client.refresh(key.sign(claims()))))
   const taken = answers.filter(({ type }) => type === 'ACK').length
-  assert.ok(taken >= 3 && taken <= 10, `${taken} taken`)
+  assert.ok(taken >= 20 && taken <= 35, `${taken} taken`)
   assert.match(answers.at(-1).message, /too many REFRESH/)
   assert.equal(client.end, null)
 })

@@ -71,8 +71,8 @@ static void the_examples_of_the_rfcs(void **state)
         {"several keys", JWKS(OCT "," RSA), RFC7515_A1, NO_KID},
         {"a use of its own leaves one", JWKS(OCT "," JWK_RSA(RFC7515_A2_N, ",\"use\":\"enc\"")),
          RFC7515_A1, NULL},
-        {"other claims", JWKS(OCT),
-         RFC7515_A1_HEADER ".eyJzdWIiOiJhIn0." RFC7515_A1_SIGNATURE, UNFIT},
+        {"other claims", JWKS(OCT), RFC7515_A1_HEADER ".eyJzdWIiOiJhIn0." RFC7515_A1_SIGNATURE,
+         UNFIT},
         {"no signature", JWKS(OCT), RFC7515_A1_HEADER "." RFC7515_CLAIMS ".", NO_CLAIMS},
         {"half a signature", JWKS(RSA), RFC7515_A2_HEADER "." RFC7515_CLAIMS ".cC4h", UNFIT},
         {"stray bits", JWKS(OCT),
@@ -125,8 +125,8 @@ static const char *sign(const char *header, const void *secret, size_t secret_le
     size_t len = encode(header, strlen(header), token);
     token[len++] = '.';
     len += encode("{\"sub\":\"a\"}", 11, token + len);
-    assert_non_null(HMAC(EVP_sha256(), secret, (int)secret_len, (unsigned char *)token, len, mac,
-                         &mac_len));
+    assert_non_null(
+        HMAC(EVP_sha256(), secret, (int)secret_len, (unsigned char *)token, len, mac, &mac_len));
     token[len++] = '.';
     len += encode(mac, mac_len, token + len);
     token[len] = '\0';
@@ -163,9 +163,8 @@ static void the_header_names_key_and_algorithm(void **state)
         /* A key that the token brings along is none. */
         {"{\"alg\":\"HS256\",\"jwk\":{\"kty\":\"oct\",\"k\":\"" SECRET_K "\"}}", NO_KID},
     };
-    struct key_set *keys = set_of(
-        JWKS(JWK_OCT(SECRET_K, ALG("HS256") KID("s")) "," JWK_P256(RFC7515_A3_X, RFC7515_A3_Y,
-                                                                   KID("p"))));
+    struct key_set *keys = set_of(JWKS(JWK_OCT(SECRET_K, ALG("HS256") KID("s")) "," JWK_P256(
+        RFC7515_A3_X, RFC7515_A3_Y, KID("p"))));
     for (size_t i = 0; i < LEN(cases); i++) {
         const char *got = verdict(keys, sign(cases[i].header, SECRET, strlen(SECRET)));
         if ((got == NULL) != (cases[i].wanted == NULL) ||

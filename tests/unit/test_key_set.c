@@ -38,8 +38,9 @@ static struct key_set *parse(const char *text)
 #define P256    JWK_P256(RFC7515_A3_X, RFC7515_A3_Y, KID("p"))
 #define ED25519 JWK_ED25519(RFC8037_X, KID("e"))
 /* 512 zero bits and one more: too small for RSA */
-#define SMALL_N                                                                                   \
-    "gAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" \
+#define SMALL_N                                                                                    \
+    "gAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" \
+    "AA"                                                                                           \
     "AAAAAAAQ"
 
 /* What is taken: the algorithm of its key, and what is said of it. */
@@ -94,9 +95,11 @@ static void other_keys_are_passed_over(void **state)
         bool flawed;
     } cases[] = {
         {"{\"kty\":\"AKP\",\"alg\":\"ML-DSA-44\",\"pub\":\"AA\"}", "its kind is none of", false},
-        {"{\"kty\":\"EC\",\"crv\":\"P-521\",\"x\":\"AA\",\"y\":\"AA\"}", "its kind is none of", false},
+        {"{\"kty\":\"EC\",\"crv\":\"P-521\",\"x\":\"AA\",\"y\":\"AA\"}", "its kind is none of",
+         false},
         {"{\"kty\":\"EC\",\"x\":\"AA\",\"y\":\"AA\"}", "its kind is none of", false},
-        {"{\"kty\":\"OKP\",\"crv\":\"X25519\",\"x\":\"" RFC8037_X "\"}", "its kind is none of", false},
+        {"{\"kty\":\"OKP\",\"crv\":\"X25519\",\"x\":\"" RFC8037_X "\"}", "its kind is none of",
+         false},
         {"{\"kty\":\"rsa\",\"n\":\"AA\"}", "its kind is none of", false},
         {JWK_RSA(RFC7517_N, ",\"use\":\"enc\""), "its use is not sig", false},
         {JWK_RSA(RFC7517_N, ",\"use\":\"SIG\""), "its use is not sig", false},
@@ -120,12 +123,14 @@ static void other_keys_are_passed_over(void **state)
         {JWK_RSA(SMALL_N, ""), "expected an RSA key of 2048 to 8192 bits", true},
         {"{\"kty\":\"RSA\",\"n\":\"" RFC7517_N "\"}", "n and e are no RSA key", true},
         {"{\"kty\":\"RSA\",\"n\":\"" RFC7517_N "\",\"e\":\"AQ\"}", "n and e are no RSA key", true},
-        {"{\"kty\":\"RSA\",\"n\":\"" RFC7517_N "\",\"e\":\"AQAC\"}", "n and e are no RSA key", true},
-        {"{\"kty\":\"RSA\",\"n\":\"" RFC7517_N "\",\"e\":\"AQAAAAAAAAAB\"}", "n and e are no RSA key",
+        {"{\"kty\":\"RSA\",\"n\":\"" RFC7517_N "\",\"e\":\"AQAC\"}", "n and e are no RSA key",
          true},
+        {"{\"kty\":\"RSA\",\"n\":\"" RFC7517_N "\",\"e\":\"AQAAAAAAAAAB\"}",
+         "n and e are no RSA key", true},
         {JWK_P256(RFC7515_A3_Y, RFC7515_A3_X, ""), "x and y are no point on P-256", true},
         {JWK_P256(RFC7515_A3_X, "AA", ""), "x and y are no point on P-256", true},
-        {"{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"" RFC7515_A3_X "\"}", "x and y are no point", true},
+        {"{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"" RFC7515_A3_X "\"}", "x and y are no point",
+         true},
         {JWK_ED25519("AAAA", ""), "x is no Ed25519 key", true},
         {JWK_RSA(RFC7517_N, ",\"alg\":7"), "alg is not a string", true},
         {JWK_RSA(RFC7517_N, ",\"use\":[\"sig\"]"), "use is not a string", true},
@@ -194,7 +199,8 @@ static void the_number_of_keys_is_bounded(void **state)
     for (size_t len = KEY_SET_KEYS_MAX; len <= KEY_SET_KEYS_MAX + 1; len++) {
         strcpy(text, "{\"keys\":[");
         for (size_t i = 0; i < len; i++)
-            sprintf(text + strlen(text), "%s" JWK_ED25519(RFC8037_X, KID("%zu")), i > 0 ? "," : "", i);
+            sprintf(text + strlen(text), "%s" JWK_ED25519(RFC8037_X, KID("%zu")), i > 0 ? "," : "",
+                    i);
         strcat(text, "]}");
         struct key_set *set = parse(text);
         assert_int_equal(set != NULL, len <= KEY_SET_KEYS_MAX);
@@ -367,8 +373,8 @@ static void a_private_key_is_a_warning_of_the_configuration(void **state)
 {
     (void)state;
     struct conf *conf = load_keys(
-        "", write_file("keys.json",
-                       JWKS(JWK_ED25519(RFC8037_X, KID("e") ",\"d\":\"" RFC8037_D "\""))));
+        "",
+        write_file("keys.json", JWKS(JWK_ED25519(RFC8037_X, KID("e") ",\"d\":\"" RFC8037_D "\""))));
     assert_non_null(conf);
     assert_int_equal(findings.len, 1);
     assert_finding(": auth.keys_file: warning: \"");
