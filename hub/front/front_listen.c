@@ -17,6 +17,10 @@
 #define BACKLOG 4096
 /* Accepted in one turn, so that a storm of connects lets the others have theirs. */
 #define ACCEPT_MAX 256
+/* The same where each is a TLS handshake, of half a millisecond: what its peer sends is served
+ * before the next are accepted. The rest waits in the listen queue, where no deadline runs yet, and
+ * clients that are open wait for these few only. */
+#define ACCEPT_TLS_MAX 32
 /* How long nothing is accepted after the descriptors ran out. */
 #define ACCEPT_PAUSE_MS 10
 /* Half-open handshakes dropped at once then. */
@@ -122,7 +126,8 @@ static void evict(struct front *front, size_t count)
 static void on_connection(void *ctx)
 {
     struct front *front = ctx;
-    for (int i = 0; i < ACCEPT_MAX; i++) {
+    int most = front->tls != NULL ? ACCEPT_TLS_MAX : ACCEPT_MAX;
+    for (int i = 0; i < most; i++) {
         union peer from = {.v6 = {0}};
         socklen_t size = sizeof(from);
         int fd = accept4(front->listen_fd, &from.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);

@@ -5,11 +5,13 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/metrics.h"
 #include "loop/loop_private.h"
+#include "loop/urgent.h"
 
 #define HOOKS_MAX   8
 #define SIGNALS_MAX 8
@@ -53,7 +55,9 @@ struct loop {
     uint64_t turn_us; /* when the turn began */
     uint64_t cpu_us;  /* processor time at the end of the last turn */
     const void *entering; /* the timer or watch whose callback comes after the start hooks */
+    int urgent; /* the set of what is served first (urgent.h) */
     bool in_turn;
+    bool left_behind; /* the last turn ended before all was served */
     bool stopping;
 };
 
@@ -112,8 +116,10 @@ enum status loop_new(struct loop **out)
     raise_descriptor_limit();
     signal(SIGPIPE, SIG_IGN);
     event_set_log_callback(on_event_log);
+    loop->urgent = urgent_open();
     loop->base = base_new();
     if (loop->base == NULL) {
+        close(loop->urgent);
         free(loop);
         return STATUS_IO;
     }
@@ -134,7 +140,14 @@ void loop_free(struct loop *loop)
     loop->starts_len = loop->ends_len = 0;
     event_base_loop(loop->base, EVLOOP_NONBLOCK);
     event_base_free(loop->base);
+    if (loop->urgent >= 0)
+        close(loop->urgent);
     free(loop);
+}
+
+int loop_urgent(const struct loop *loop)
+{
+    return loop->urgent;
 }
 
 struct event_base *loop_base(struct loop *loop)
@@ -192,8 +205,10 @@ void loop_enter(struct loop *loop)
     if (loop->in_turn) {
         /* libevent keeps the events that it has not called yet, and calls them first in the next
          * round (2.1: event_process_active leaves them on their queue). */
-        if (now_us - loop->turn_us > TURN_US)
+        if (now_us - loop->turn_us > TURN_US) {
             event_base_loopbreak(loop->base);
+            loop->left_behind = true;
+        }
         return;
     }
     loop->in_turn = true;
@@ -254,6 +269,9 @@ void loop_run(struct loop *loop)
     end_turn(loop);
     loop->cpu_us = clock_cpu_us(); /* the start is no turn */
     while (!loop->stopping) {
+        if (loop->left_behind)
+            urgent_serve(loop->urgent);
+        loop->left_behind = false;
         int result = event_base_loop(loop->base, EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY);
         assert(result >= 0);
         end_turn(loop);
@@ -274,6 +292,7 @@ struct loop_watch {
     struct event *event;
     loop_fn *fn;
     void *ctx;
+    struct urgent_entry urgent; /* fn NULL: it is not in the set */
 };
 
 static void on_ready(evutil_socket_t fd, short what, void *arg)
@@ -306,9 +325,23 @@ void loop_watch_free(struct loop_watch *watch)
     if (watch == NULL)
         return;
     forget(watch->loop, watch);
+    if (watch->urgent.fn != NULL)
+        urgent_remove(watch->loop->urgent, event_get_fd(watch->event));
     if (watch->event != NULL)
         event_free(watch->event);
     free(watch);
+}
+
+static void on_urgent(void *ctx)
+{
+    struct loop_watch *watch = ctx;
+    on_ready(event_get_fd(watch->event), EV_READ, watch);
+}
+
+void loop_watch_set_urgent(struct loop_watch *watch)
+{
+    watch->urgent = (struct urgent_entry){on_urgent, watch};
+    urgent_add(watch->loop->urgent, event_get_fd(watch->event), &watch->urgent);
 }
 
 /* --- timers --- */

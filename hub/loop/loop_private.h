@@ -18,6 +18,9 @@ struct lws_vhost *stream_vhost_new(struct lws_context *context);
 void loop_set_lws(struct loop *loop, struct lws_adapter *adapter);
 struct lws_adapter *loop_lws_adapter(struct loop *loop);
 
+/* The set of sockets that are served first (urgent.h). */
+int loop_urgent(const struct loop *loop);
+
 /* The one of the process, made when the first name is asked for (resolve.c); loop_free frees it. */
 struct resolver *loop_resolver(struct loop *loop);
 void loop_set_resolver(struct loop *loop, struct resolver *resolver);
@@ -26,6 +29,8 @@ void resolver_free(struct resolver *resolver);
 /* Runs lws's due timers, serves what it holds in buffers, and arms the one timer for what is next.
  */
 void lws_adapter_end_turn(struct lws_adapter *adapter);
+/* From now on what fd brings is urgent. */
+void lws_adapter_set_urgent(struct lws_adapter *adapter, int fd);
 /* Makes the loop come back at once. */
 void lws_adapter_wake(struct lws_adapter *adapter);
 

@@ -17,6 +17,7 @@
 #include "common/log.h"
 #include "loop/loop.h"
 #include "loop/loop_private.h"
+#include "loop/urgent.h"
 
 /* lws asks to be called again at the latest after this long, so that the timer needs no special
  * case. */
@@ -34,6 +35,7 @@
 struct watch {
     struct event read;
     struct event *write;
+    struct urgent_entry *urgent; /* NULL: as all others */
     bool reading;
 };
 
@@ -115,6 +117,39 @@ static struct watch *watch_get(struct lws_adapter *adapter, int fd)
     return watch;
 }
 
+static struct lws_adapter *watch_adapter(const struct watch *watch)
+{
+    return event_get_callback_arg(&watch->read);
+}
+
+static void on_urgent(void *ctx)
+{
+    struct watch *watch = ctx;
+    serve(watch_adapter(watch), event_get_fd(&watch->read), LWS_POLLIN);
+}
+
+/* Only while it is read: else it would be found ready again and again. */
+static void set_urgent(struct watch *watch)
+{
+    int set = loop_urgent(watch_adapter(watch)->loop), fd = event_get_fd(&watch->read);
+    if (watch->reading)
+        urgent_add(set, fd, watch->urgent);
+    else
+        urgent_remove(set, fd);
+}
+
+void lws_adapter_set_urgent(struct lws_adapter *adapter, int fd)
+{
+    struct watch *watch = watch_find(adapter, fd);
+    struct urgent_entry *entry = watch == NULL || watch->urgent != NULL ? NULL : malloc(sizeof(*entry));
+    if (entry == NULL)
+        return; /* where memory ran out it is served as all others */
+    *entry = (struct urgent_entry){on_urgent, watch};
+    watch->urgent = entry;
+    if (watch->reading)
+        set_urgent(watch);
+}
+
 static void watch_reading(struct watch *watch, bool wanted)
 {
     if (watch->reading == wanted)
@@ -124,6 +159,8 @@ static void watch_reading(struct watch *watch, bool wanted)
         event_add(&watch->read, NULL);
     else
         event_del(&watch->read);
+    if (watch->urgent != NULL)
+        set_urgent(watch);
 }
 
 static void watch_writing(struct lws_adapter *adapter, int fd, struct watch *watch, bool wanted)
@@ -149,6 +186,7 @@ static void watch_drop(struct lws_adapter *adapter, int fd)
         return;
     watch_writing(adapter, fd, watch, false);
     watch_reading(watch, false);
+    free(watch->urgent);
     free(watch);
     adapter->watches[fd] = NULL;
 }

@@ -110,6 +110,12 @@ int stream_fd(const struct stream *stream)
     return stream->wsi == NULL ? -1 : stream->fd;
 }
 
+void stream_set_urgent(struct stream *stream)
+{
+    if (stream->wsi != NULL)
+        lws_adapter_set_urgent(loop_lws_adapter(stream->loop), stream->fd);
+}
+
 /* An end in order is said within TLS, too, or the peer can't tell it from bytes that were lost. */
 static void end_records(struct stream *stream)
 {

@@ -213,6 +213,7 @@ static void connected(struct upstream *up)
         up_end_plain(up, UPSTREAM_END_NO_TCP, "out of descriptors or memory");
         return;
     }
+    stream_set_urgent(&up->stream);
     up_deadline(up, try->give_up_at_ms);
     if (up->parts.tls)
         up_set_state(up, UP_SECURING);

@@ -1,0 +1,41 @@
+#include "loop/urgent.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+
+#include "common/clock.h"
+
+/* Half a turn: the other half is for what was left behind (loop.c). */
+#define SERVE_US 5000
+
+int urgent_open(void)
+{
+    return epoll_create1(EPOLL_CLOEXEC);
+}
+
+void urgent_add(int set, int fd, struct urgent_entry *entry)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = entry};
+    if (set >= 0)
+        epoll_ctl(set, EPOLL_CTL_ADD, fd,
+                  &event); /* where it fails the socket is served with all others */
+}
+
+void urgent_remove(int set, int fd)
+{
+    if (set >= 0)
+        epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL);
+}
+
+void urgent_serve(int set)
+{
+    uint64_t until_us = clock_boot_us() + SERVE_US;
+    struct epoll_event event;
+    /* One at a time: what was served goes to the end of the kernel's list, and no entry is kept
+     * that fn could free. */
+    while (clock_boot_us() < until_us && epoll_wait(set, &event, 1, 0) == 1) {
+        struct urgent_entry *entry = event.data.ptr;
+        entry->fn(entry->ctx);
+    }
+}
