@@ -167,19 +167,21 @@ static bool is_blank(int byte)
     return byte == ' ' || (byte >= '\t' && byte <= '\r');
 }
 
-/* PHP drops blanks before a name and what follows a NUL; it and others make a list of "vin[]". */
+/* PHP drops blanks before a name and what follows a NUL; it and others make a list of "vin[]".
+ * ASP.NET reads names without regard to case. */
 static enum query_vin name_vin(struct span name)
 {
     int byte = next_byte(&name);
-    bool trimmed = is_blank(byte);
+    bool unsure = is_blank(byte);
     while (is_blank(byte))
         byte = next_byte(&name);
     for (const char *wanted = "vin"; *wanted != '\0'; wanted++, byte = next_byte(&name)) {
-        if (byte != *wanted)
+        if (byte != *wanted && byte != *wanted - 'a' + 'A')
             return QUERY_VIN_NONE;
+        unsure = unsure || byte != *wanted;
     }
     if (byte == -1)
-        return trimmed ? QUERY_VIN_UNSURE : QUERY_VIN;
+        return unsure ? QUERY_VIN_UNSURE : QUERY_VIN;
     return byte == '\0' || byte == '[' || is_blank(byte) ? QUERY_VIN_UNSURE : QUERY_VIN_NONE;
 }
 
