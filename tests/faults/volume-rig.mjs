@@ -75,25 +75,28 @@ export class Costs {
 }
 
 const STEADY_LEASE_MS = 10_000
-let steady = null
+const forTheFile = () => RedisServer.start({ defer: (discard) => process.on('exit', discard) })
 let prefixes = 0
 
 /**
- * A Redis for all cases that do nothing to it, and a lease that no busy machine lets run out: what is measured is not
- * leases. It is as old as the file's first case: a Redis younger than a lease grants nothing.
+ * Two servers as old as the file's run, since a Redis younger than a lease grants nothing: one for all cases that do
+ * nothing to it, with a lease that no busy machine lets run out, and one for the case with a long lease that stops it.
  */
-async function steadyRedis() {
-  steady ??= RedisServer.start({ defer: (discard) => process.on('exit', discard) })
+const [steady, aged] = [forTheFile(), forTheFile()]
+
+async function redisFor(t, { leaseMs, old }) {
+  if (old) return { redis: await aged, leaseMs, prefix: `aged${++prefixes}` }
+  if (leaseMs) return { redis: await RedisServer.start(t), leaseMs, prefix: 'vinhub' }
   return { redis: await steady, leaseMs: STEADY_LEASE_MS, prefix: `steady${++prefixes}` }
 }
 
 /**
  * A cluster with both services. vehicles: of the crowd. bulk: settings of the service. leaseMs: with a Redis of its
- * own. More as for Rig.start().
+ * own, or (old) one that was there before. More as for Rig.start().
  */
-export async function startVolume(t, { vehicles, bulk = {}, leaseMs, settings = {}, ...options }) {
+export async function startVolume(t, { vehicles, bulk = {}, leaseMs, old = false, settings = {}, ...options }) {
   const port = await freePort()
-  const { redis, leaseMs: lease, prefix } = leaseMs ? { redis: await RedisServer.start(t), leaseMs, prefix: 'vinhub' } : await steadyRedis()
+  const { redis, leaseMs: lease, prefix } = await redisFor(t, { leaseMs, old })
   const rig = await Rig.start(t, {
     ...options,
     redis,
@@ -109,7 +112,10 @@ export async function startVolume(t, { vehicles, bulk = {}, leaseMs, settings = 
 export async function heardAfterMark(crowd, groups, limitMs, what) {
   const stat = await crowd.until((now) => groups.every((n) => now.groups[n].heard.count >= now.groups[n].count), limitMs,
     (now) => `${what}: heard ${groups.map((n) => `${now?.groups[n].heard.count} of ${now?.groups[n].count}`)}`)
-  return Math.max(...groups.map((n) => ms(stat.groups[n].heard.max)))
+  const heard = Math.max(...groups.map((n) => ms(stat.groups[n].heard.max)))
+  // By the crowd's clock: this process may have come to look late.
+  assert.ok(heard <= limitMs, `${what}: heard by all after ${heard} ms, allowed ${limitMs}`)
+  return heard
 }
 
 /** Judges what the crowd's clients were told. torn: ends of epochs that may be gone with an owner. */
