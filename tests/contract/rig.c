@@ -2,6 +2,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -217,6 +218,17 @@ void rig_forget_events(struct peer *peer)
         peer->first = next;
     }
     peer->last = &peer->first;
+}
+
+uint64_t rig_held_up_ms(void)
+{
+    unsigned long long ran_ns = 0, waited_ns = 0;
+    FILE *file = fopen("/proc/self/schedstat", "r");
+    if (file == NULL || fscanf(file, "%llu %llu", &ran_ns, &waited_ns) != 2)
+        waited_ns = 0;
+    if (file != NULL)
+        fclose(file);
+    return waited_ns / 1000000;
 }
 
 struct peer *rig_peer_unconnected(struct rig *rig, const char *id)

@@ -109,6 +109,8 @@ void rig_until(struct rig *rig, bool (*done)(void *ctx), void *ctx);
  * peer's inbox is there. */
 void rig_settle(struct peer *peer);
 void rig_forget_events(struct peer *peer);
+/* How long this process was ready to run and got no processor: what no bound on a time counts. */
+uint64_t rig_held_up_ms(void);
 
 const char *seen_field(const struct seen_item *item,
                        const char *name); /* "" where it is not there */

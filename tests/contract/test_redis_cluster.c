@@ -170,8 +170,8 @@ static bool assertion_holds(void *ctx)
 }
 
 /* While the cluster votes, a publish elsewhere may be answered with "not known", too; and where a
- * busy machine lets it vote about that primary as well, its replica may not have got the record: the
- * owner asserts it, as it would. */
+ * busy machine lets it vote about that primary as well, its replica may not have got the record:
+ * the owner asserts it, as it would. */
 static bool publication_holds(void *ctx)
 {
     struct promoted *p = ctx;

@@ -83,6 +83,7 @@ const MISTAKES = [
   ['node:\n  id: x\n  lease: soon\n', 3, 'lease', /ms|duration/],
   ['node:\n  lease: 3\n', 2, 'lease', /ms|duration/],
   ['node:\n  lease: -1s\n', 2, 'lease', /ms|duration/],
+  ['node:\n  lease: 499ms\n', 2, 'lease', /500ms/],
   ['node:\n  id: "a b"\n', 2, 'id', /A-Z ?a-z ?0-9/],
   [`node:\n  id: ${'a'.repeat(65)}\n`, 2, 'id', /64/],
   ['listen:\n  address: "127.0.0.1"\n', 2, 'address', /port/i],

@@ -252,6 +252,37 @@ test('a lowered max_message holds for a message under way', async (t) => {
   assert.equal(closeCodeOf(small), null)
 })
 
+test('a reload in the middle of messages, of both directions, leaves them whole, in order and the connections open', async (t) => {
+  const backend = await Backend.start(t)
+  const settings = (n) => ({ services: [service(backend, { heartbeat: { every: `${n}s`, timeout: '60s' }, headers: { 'X-Generation': `${n}` } })],
+    clients: { max_message: `${n}MiB`, compression: n % 2 === 0, replies: { [`hello ${n}`]: 'hello' } } })
+  const hub = await startHub(t, { settings: settings(3) })
+  const page = await Browser.open(t, hub.url('/u/V?remoteWs'))
+  const upstream = await backend.one('/base/u/V')
+  const peer = rawSocket(t, hub.port, Buffer.from(handshakeText('/u/V?remoteWs')))
+  await until(() => peer.text().includes('\r\n\r\n'), 5000, 'the upgrade')
+  // An answered PING behind a part shows that the hub has read the part.
+  let pongs = 0
+  upstream.socket.on('pong', () => { pongs++ })
+  const pieces = ['the begin', 'ning, the mid', 'dle, and the end']
+  for (const [n, piece] of pieces.entries()) {
+    const fin = n === pieces.length - 1
+    peer.socket.write(Buffer.concat([clientFrame(n === 0 ? 1 : 0, piece, { fin }), clientFrame(9, `read ${n}`)]))
+    upstream.socket.send(piece, { fin })
+    upstream.socket.ping()
+    await until(() => peer.text().includes(`read ${n}`) && pongs > n, 5000, `part ${n} to be read`)
+    if (!fin) assert.match(await reloadWith(hub, settings(4 + n)), / reloaded /)
+  }
+  const whole = pieces.join('')
+  await page.got(1)
+  await until(() => backend.texts().length === 1, 5000, 'the message of the client')
+  assert.deepEqual([page.texts(), backend.texts()], [[whole], [whole]])
+  assert.deepEqual([page.end, upstream.end, closeCodeOf(peer), backend.upgrades.length], [null, null, null, 1])
+  page.send('hello 5') // what came last counts
+  await page.got(2)
+  assert.equal(page.texts()[1], 'hello')
+})
+
 test('a variable goes before the file on SIGHUP, too, also for a service that comes with it', async (t) => {
   const backend = await Backend.start(t)
   const at = (name, linger) => service(backend, { name, upstream: backend.url('/a'), linger })
