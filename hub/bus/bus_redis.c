@@ -71,6 +71,12 @@ void bus_redis_note_refusal(struct bus_redis *b, const struct redis_op *op)
     b->bus.events->on_refused(b->bus.events_ctx, op->session, why, false);
 }
 
+static void send_held(void *ctx, struct redis_op *op)
+{
+    struct bus_redis *b = ctx;
+    redis_topology_send(b->topology, op, op->key);
+}
+
 static void on_open(void *ctx)
 {
     struct bus_redis *b = ctx;
@@ -253,6 +259,8 @@ enum status bus_redis_new(struct loop *loop, const struct conf *conf, const char
     b->life = life;
     b->wake = loop_timer_new(loop, on_wake, b);
     redis_scripts_hash(&b->shas);
+    b->order.send = send_held;
+    b->order.ctx = b;
     enum status status = prepare(b, why, why_len);
     if (status != STATUS_OK) {
         bus_redis_free(&b->bus);

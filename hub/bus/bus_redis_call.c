@@ -76,8 +76,11 @@ void bus_redis_ask(struct bus_redis *b, struct redis_op *op, const struct redis_
     if (session != NULL)
         op->session = redis_copy_text(session);
     op->tag = tag;
-    redis_order_add(&b->order, op, session != NULL ? session : key->text);
-    redis_topology_send(b->topology, op, key->text);
+    op->replicated = op->replicated && b->conf->redis.replicas > 0;
+    if (redis_order_add(&b->order, op, session != NULL ? session : key->text))
+        redis_topology_send(b->topology, op, key->text);
+    else
+        op->key = redis_copy_text(key->text);
 }
 
 uint64_t redis_reply_number(const struct redisReply *reply)

@@ -123,6 +123,17 @@ static bool is_concerned(const struct redis_cluster *c, const struct cluster_ser
     return false;
 }
 
+static void push_barrier(struct redis_cluster *c, struct cluster_server *server, bool replicated)
+{
+    struct redis_op *op = redis_op_new(REPLY_STATUS, on_barrier, c);
+    redis_request_begin(&op->request, 1);
+    redis_request_text(&op->request, "PING");
+    op->vital = true;
+    op->replicated = replicated;
+    c->barriers++;
+    redis_primary_send(server->primary, op);
+}
+
 static void cluster_drain(struct redis_cluster *c)
 {
     c->phase = PHASE_DRAINING;
@@ -131,12 +142,9 @@ static void cluster_drain(struct redis_cluster *c)
     for (struct cluster_server *server = c->servers; server != NULL; server = server->next) {
         if (!redis_primary_open(server->primary) || !is_concerned(c, server))
             continue;
-        struct redis_op *op = redis_op_new(REPLY_STATUS, on_barrier, c);
-        redis_request_begin(&op->request, 1);
-        redis_request_text(&op->request, "PING");
-        op->vital = true;
-        c->barriers++;
-        redis_primary_send(server->primary, op);
+        push_barrier(c, server, false);
+        if (c->setup->replicas > 0)
+            push_barrier(c, server, true);
     }
     c->barriers--;
 }

@@ -219,6 +219,7 @@ void redis_op_free(struct redis_op *op)
         freeReplyObject(op->reply);
     free(op->session);
     free(op->error);
+    free(op->key);
     free(op);
 }
 
@@ -281,15 +282,32 @@ static void queue_answer(struct redis_queue *queue)
     }
 }
 
-void redis_order_add(struct redis_order *order, struct redis_op *op, const char *key)
+/* Sends those that were held and go over the same connection as the first one. */
+static void queue_send_held(struct redis_queue *queue)
+{
+    const struct redis_op *until = queue->last;
+    bool replicated = queue->first && queue->first->replicated, last = false;
+    struct redis_op *op = queue->first;
+    while (op && !last && op->held && op->replicated == replicated) {
+        struct redis_op *next = op->next_ordered;
+        last = op == until;
+        op->held = false;
+        queue->order->send(queue->order->ctx, op);
+        op = next;
+    }
+}
+
+bool redis_order_add(struct redis_order *order, struct redis_op *op, const char *key)
 {
     struct redis_queue *queue = queue_of(order, key);
     op->queue = queue;
+    op->held = queue->first && (queue->last->held || queue->last->replicated != op->replicated);
     if (!queue->first)
         queue->first = op;
     else
         queue->last->next_ordered = op;
     queue->last = op;
+    return !op->held;
 }
 
 void redis_op_finish(struct redis_op *op, enum status status, struct redisReply *reply)
@@ -320,6 +338,7 @@ void redis_order_answer(struct redis_order *order)
         last = queue == until;
         order->ready_first = queue->next_ready;
         queue_answer(queue);
+        queue_send_held(queue);
         queue->ready = false;
         queue_note_ready(queue);
         if (!queue->first)
@@ -344,7 +363,6 @@ void redis_order_fini(struct redis_order *order)
         }
         queue_free(queue);
     }
-    *order = (struct redis_order){0};
 }
 
 /* --- scripts --- */

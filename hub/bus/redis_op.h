@@ -82,10 +82,11 @@ struct redis_op {
     void *owner;                   /* of the answer function */
     enum redis_reply_kind kind;
     bool scripted;   /* runs a script that the server may have lost */
-    bool replicated; /* counts only after WAIT */
-    bool vital;      /* taken however much waits */
-    bool announces;  /* publishes: subscribers should have it before the answer is written */
-    bool asking;     /* is sent behind ASKING, to a server that is about to get the slot */
+    bool replicated; /* counts only after WAIT: goes over a connection of its own */
+    bool held;  /* until those before it in its queue, over the other connection, are answered */
+    bool vital; /* taken however much waits */
+    bool announces; /* publishes: subscribers should have it before the answer is written */
+    bool asking;    /* is sent behind ASKING, to a server that is about to get the slot */
     bool done;
     uint16_t slot; /* of a cluster */
     unsigned tries;
@@ -93,6 +94,7 @@ struct redis_op {
     enum status status;
     struct redisReply *reply;
     char *error; /* the server's words, where it refused it; NULL: it did not */
+    char *key;   /* of one that is held: where it is sent */
     /* What the answer needs. */
     char *session;
     uint64_t tag;
@@ -121,7 +123,7 @@ void redis_op_finish(struct redis_op *op, enum status status, struct redisReply 
 
 /*
  * The answers that are to come in order: a queue for each session or channel that has some to come.
- * Starts zeroed.
+ * Starts zeroed but for send and ctx.
  *
  *   added --> waits --> done, and all before it in its queue are --> answered and freed
  */
@@ -129,10 +131,13 @@ struct redis_order {
     struct redis_queue *queues;                   /* a hash by key */
     struct redis_queue *ready_first, *ready_last; /* those whose first op is done */
     bool answering;
+    void (*send)(void *ctx, struct redis_op *op); /* one that was held, by its key */
+    void *ctx;
 };
 
-/* Makes the op an ordered one: behind the others with that key. */
-void redis_order_add(struct redis_order *order, struct redis_op *op, const char *key);
+/* Makes the op an ordered one: behind the others with that key. False: it is held, and sent when it
+ * may be; what is replicated and what is not travel different connections. */
+bool redis_order_add(struct redis_order *order, struct redis_op *op, const char *key);
 /* Answers and frees what is done. Those that are made meanwhile are left for the next call. */
 void redis_order_answer(struct redis_order *order);
 bool redis_order_waits(const struct redis_order *order); /* something is left for it */

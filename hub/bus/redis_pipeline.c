@@ -461,7 +461,6 @@ bool redis_pipeline_has_credit_again(struct redis_pipeline *pipeline)
 void redis_pipeline_send(struct redis_pipeline *pipeline, struct redis_op *op)
 {
     bool fits = pipeline->unanswered_bytes + op->request.len <= UNANSWERED_BYTES_MAX;
-    op->replicated = op->replicated && pipeline->options.replicas > 0;
     pipeline->overflowed = pipeline->overflowed || (pipeline->open && !fits);
     if (!pipeline->open || (pipeline->overflowed && !op->vital))
         redis_op_finish(op, STATUS_IO, NULL);

@@ -13,6 +13,9 @@ struct redis_primary {
     const struct redis_primary_events *events;
     void *ctx;
     struct redis_pipeline *pipeline;
+    struct redis_pipeline *replicated; /* for what counts after WAIT, which blocks a connection;
+                                          NULL: no replicas are asked for */
+    bool closing;                      /* both go down together */
     struct redis_subscriptions *subscriptions;
     char *probe; /* the channel, or NULL */
     struct loop_timer *timer;
@@ -76,6 +79,8 @@ static void on_timer(void *ctx)
     struct redis_primary *p = ctx;
     loop_timer_start(p->timer, p->setup->lease_ms / 4 + 1);
     redis_pipeline_mark(p->pipeline);
+    if (p->replicated)
+        redis_pipeline_mark(p->replicated);
     if (is_deaf(p)) {
         redis_fault_set(p->setup->trouble, &p->deaf,
                         "Redis: messages are sent, and the subscriptions hear nothing");
@@ -157,22 +162,55 @@ static void on_misplaced(void *ctx)
 
 /* --- events of the pipeline --- */
 
-static void on_open(void *ctx)
+/* Both are: it is one server to work with. */
+static void primary_open(struct redis_primary *p)
 {
-    struct redis_primary *p = ctx;
     p->open_ms = clock_boot_ms();
-    /* A name may have a replica's address as well, which would take subscriptions. */
-    redis_link_follow(redis_subscriptions_link(p->subscriptions), redis_pipeline_link(p->pipeline));
-    redis_link_start(redis_subscriptions_link(p->subscriptions));
     send_probe(p);
     p->events->on_open(p->ctx, p);
 }
 
+static void on_open(void *ctx)
+{
+    struct redis_primary *p = ctx;
+    struct redis_link *link = redis_pipeline_link(p->pipeline);
+    /* A name may have a replica's address as well, which would take subscriptions. */
+    redis_link_follow(redis_subscriptions_link(p->subscriptions), link);
+    redis_link_start(redis_subscriptions_link(p->subscriptions));
+    if (p->replicated) {
+        redis_link_follow(redis_pipeline_link(p->replicated), link);
+        redis_link_start(redis_pipeline_link(p->replicated));
+    }
+    if (!p->replicated || redis_pipeline_open(p->replicated))
+        primary_open(p);
+}
+
+/* What was under way on either is answered before this is told. */
 static void on_closed(void *ctx)
 {
     struct redis_primary *p = ctx;
+    bool was_open = p->open_ms != 0;
     p->open_ms = 0;
-    p->events->on_closed(p->ctx, p);
+    p->closing = true;
+    if (p->replicated)
+        redis_link_cut(redis_pipeline_link(p->replicated), "the commands' connection has ended");
+    p->closing = false;
+    if (was_open)
+        p->events->on_closed(p->ctx, p);
+}
+
+static void on_replicated_open(void *ctx)
+{
+    struct redis_primary *p = ctx;
+    if (p->open_ms == 0 && redis_pipeline_open(p->pipeline))
+        primary_open(p);
+}
+
+static void on_replicated_closed(void *ctx)
+{
+    struct redis_primary *p = ctx;
+    if (!p->closing)
+        redis_link_cut(redis_pipeline_link(p->pipeline), "the connection for WAIT has ended");
 }
 
 static void on_progress(void *ctx)
@@ -236,6 +274,12 @@ static const struct redis_pipeline_events pipeline_events = {.on_open = on_open,
                                                              .on_info = on_info,
                                                              .on_redirect = on_redirect,
                                                              .on_failed = on_failed};
+static const struct redis_pipeline_events replicated_events = {.on_open = on_replicated_open,
+                                                               .on_closed = on_replicated_closed,
+                                                               .on_progress = on_progress,
+                                                               .on_info = on_info,
+                                                               .on_redirect = on_redirect,
+                                                               .on_failed = on_failed};
 static const struct redis_subscriptions_events subscriptions_events = {
     .on_subscribed = on_subscribed,
     .on_message = on_message,
@@ -256,9 +300,14 @@ struct redis_primary *redis_primary_new(const struct redis_setup *setup,
                                       .deadline_ms = setup->deadline_ms,
                                       .name = "commands",
                                       .trouble = setup->trouble};
-    const struct redis_pipeline_options pipeline = {
-        .link = link, .replicas = setup->replicas, .wait_ms = setup->lease_ms / 4 + 1};
+    struct redis_pipeline_options pipeline = {.link = link};
     p->pipeline = redis_pipeline_new(&pipeline, &pipeline_events, p);
+    if (setup->replicas > 0) {
+        pipeline.link.name = "replicated commands";
+        pipeline.replicas = setup->replicas;
+        pipeline.wait_ms = setup->lease_ms / 4 + 1;
+        p->replicated = redis_pipeline_new(&pipeline, &replicated_events, p);
+    }
     link.name = "subscriptions";
     p->subscriptions = redis_subscriptions_new(&link, setup->sharded, &subscriptions_events, p);
     p->timer = loop_timer_new(setup->loop, on_timer, p);
@@ -271,6 +320,8 @@ void redis_primary_free(struct redis_primary *p)
     redis_fault_clear(p->setup->trouble, &p->deaf);
     redis_fault_clear(p->setup->trouble, &p->inbox);
     redis_pipeline_free(p->pipeline);
+    if (p->replicated)
+        redis_pipeline_free(p->replicated);
     redis_subscriptions_free(p->subscriptions);
     loop_timer_free(p->timer);
     free(p->probe);
@@ -280,15 +331,18 @@ void redis_primary_free(struct redis_primary *p)
 void redis_primary_place(struct redis_primary *p, const char *host, uint16_t port)
 {
     struct redis_link *links[] = {redis_pipeline_link(p->pipeline),
-                                  redis_subscriptions_link(p->subscriptions)};
+                                  redis_subscriptions_link(p->subscriptions),
+                                  p->replicated ? redis_pipeline_link(p->replicated) : NULL};
     bool moves = !redis_primary_is_at(p, host, port);
-    for (size_t i = 0; i < 2 && moves; i++) {
+    for (size_t i = 0; i < 3 && moves; i++) {
+        if (!links[i])
+            continue;
         redis_link_target(links[i], host, port);
         redis_link_cut(links[i], "the primary is another one");
+        if (i > 0)
+            redis_link_stop(links[i]);
     }
-    if (moves)
-        redis_link_stop(links[1]);
-    redis_link_start(links[0]); /* the other one follows it once it is open */
+    redis_link_start(links[0]); /* the others follow it once it is open */
 }
 
 bool redis_primary_is_at(const struct redis_primary *p, const char *host, uint16_t port)
@@ -309,7 +363,7 @@ bool redis_primary_open(const struct redis_primary *p)
 
 void redis_primary_send(struct redis_primary *p, struct redis_op *op)
 {
-    redis_pipeline_send(p->pipeline, op);
+    redis_pipeline_send(op->replicated && p->replicated ? p->replicated : p->pipeline, op);
 }
 
 size_t redis_primary_credit(struct redis_primary *p)
@@ -358,5 +412,7 @@ uint64_t redis_primary_heard_ms(const struct redis_primary *p)
 void redis_primary_flush(struct redis_primary *p)
 {
     redis_pipeline_flush(p->pipeline);
+    if (p->replicated)
+        redis_pipeline_flush(p->replicated);
     redis_subscriptions_flush(p->subscriptions);
 }

@@ -1,5 +1,6 @@
 /*
- * One Redis primary as the bus uses it: the pipeline of commands, the subscription connection, and
+ * One Redis primary as the bus uses it: the pipeline of commands, that of those which
+ * count after WAIT, the subscription connection, and
  * the probe that tells whether the latter still hears. A TCP-healthy subscription connection can be
  * deaf: a message to a channel of its own, sent over the pipeline each quarter of a lease, must
  * come back within a lease, or the connection is made again.

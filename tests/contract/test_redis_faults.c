@@ -438,6 +438,17 @@ static bool renewal_counts(void *ctx)
     return rig_wait(peer, SEEN_RENEWED, tag)->status == STATUS_OK;
 }
 
+static void start_replica(struct redis_server *replica)
+{
+    static char port[8];
+    ask("CONFIG SET repl-diskless-sync-delay 0");
+    snprintf(port, sizeof(port), "%u", r.server.port);
+    replica->extra[0] = "--replicaof";
+    replica->extra[1] = "127.0.0.1";
+    replica->extra[2] = port;
+    redis_server_start(replica);
+}
+
 static void without_the_replicas_asked_for_nothing_counts(void **state)
 {
     (void)state;
@@ -451,16 +462,87 @@ static void without_the_replicas_asked_for_nothing_counts(void **state)
     assert_int_equal(rig_wait(a, SEEN_CLAIMED, 2)->status, STATUS_IO);
     assert_int_equal(rig_wait(a, SEEN_HISTORY, 3)->status, STATUS_OK);
 
-    ask("CONFIG SET repl-diskless-sync-delay 0");
     struct redis_server replica = {.port = 0};
-    char port[8];
-    snprintf(port, sizeof(port), "%u", r.server.port);
-    replica.extra[0] = "--replicaof";
-    replica.extra[1] = "127.0.0.1";
-    replica.extra[2] = port;
-    redis_server_start(&replica);
+    start_replica(&replica);
     rig_until(&r.rig, renewal_counts, a);
     rig_until(&r.rig, claim_is_decided, a);
+    redis_server_discard(&replica);
+}
+
+/* Whether the answer to that came before the one to the other. */
+static bool came_before(const struct peer *peer, enum seen_kind kind, uint64_t tag,
+                        const struct seen *other)
+{
+    const struct seen *seen = peer->first;
+    while (seen != other && (seen->kind != kind || seen->tag != tag))
+        seen = seen->next;
+    return seen != other;
+}
+
+/* Only renewals and claims wait for replicas; what waits for them is what comes after a claim of
+ * the same session. */
+static void a_replica_that_stands_still_does_not_hold_up_pushes(void **state)
+{
+    (void)state;
+    grow_up();
+    r.conf.redis.replicas = 1;
+    r.conf.node.lease_ms = 8000;
+    struct peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
+    struct redis_server replica = {.port = 0};
+    start_replica(&replica);
+    rig_until(&r.rig, renewal_counts, a);
+    uint64_t epoch = peer_claim(a, SESSION);
+    peer_subscribe(b, SESSION);
+    assert_int_equal(kill(replica.pid, SIGSTOP), 0);
+
+    const struct bus_claim claim = {.upstream = "u"};
+    publish(a, 1, epoch, 1, "x", 1);
+    a->bus->ops->claim(a->bus, "s:new", 2, &claim);
+    a->bus->ops->release(a->bus, "s:new", 3, 1, 1000);
+    a->bus->ops->renew(a->bus, 4);
+    for (uint64_t tag = 5; tag < 20; tag++)
+        publish(a, tag, epoch, tag - 3, "x", 1);
+    const struct seen *claimed = rig_wait(a, SEEN_CLAIMED, 2);
+    assert_int_equal(claimed->status, STATUS_IO);
+    for (uint64_t tag = 5; tag < 20; tag++)
+        assert_true(came_before(a, SEEN_PUBLISHED, tag, claimed));
+    assert_false(came_before(a, SEEN_RELEASED, 3, claimed));
+    assert_int_equal(rig_wait(a, SEEN_RELEASED, 3)->status, STATUS_REFUSED);
+    assert_int_equal(rig_wait(a, SEEN_RENEWED, 4)->status, STATUS_IO);
+    assert_true(count_seen(b, SEEN_PUSH, 0) >= 16);
+    assert_null(rig_find(a, SEEN_DISCONNECTED, 0));
+
+    assert_int_equal(kill(replica.pid, SIGCONT), 0);
+    rig_until(&r.rig, renewal_counts, a);
+    peer_claim(a, "s:newer");
+    redis_server_discard(&replica);
+}
+
+/* What came before a claim reaches the store before it, over the other connection, and what comes
+ * after it after it. */
+static void claims_keep_their_place_among_calls_on_their_session(void **state)
+{
+    (void)state;
+    grow_up();
+    r.conf.redis.replicas = 1;
+    struct peer *a = rig_peer(&r.rig, "a");
+    struct redis_server replica = {.port = 0};
+    start_replica(&replica);
+    rig_until(&r.rig, renewal_counts, a);
+    uint64_t epoch = peer_claim(a, SESSION);
+    const struct bus_claim claim = {.upstream = "u", .seen_epoch = epoch};
+    for (uint64_t tag = 10; tag < 200; tag += 10) {
+        publish(a, tag, epoch, tag, "x", 1);
+        a->bus->ops->claim(a->bus, SESSION, tag + 1, &claim);
+        publish(a, tag + 2, epoch, tag + 1, "x", 1);
+        a->bus->ops->claim(a->bus, SESSION, tag + 3, &claim);
+        assert_int_equal(rig_wait(a, SEEN_PUBLISHED, tag)->status, STATUS_OK);
+        assert_int_equal(rig_wait(a, SEEN_CLAIMED, tag + 1)->status, STATUS_OK);
+        assert_int_equal(rig_wait(a, SEEN_PUBLISHED, tag + 2)->status, STATUS_REFUSED);
+        const struct seen *seen = rig_wait(a, SEEN_CLAIMED, tag + 3);
+        assert_int_equal(seen->status, STATUS_OK);
+        epoch = seen->epoch;
+    }
     redis_server_discard(&replica);
 }
 
@@ -560,6 +642,8 @@ int main(void)
         FAULT(what_waits_for_an_answer_is_bounded_and_not_in_vain),
         FAULT(too_much_for_a_server_that_hangs_is_answered),
         FAULT(without_the_replicas_asked_for_nothing_counts),
+        FAULT(a_replica_that_stands_still_does_not_hold_up_pushes),
+        FAULT(claims_keep_their_place_among_calls_on_their_session),
         FAULT(a_hundred_thousand_channels_are_subscribed_again_after_a_cut),
         FAULT(keys_have_the_types_and_times_to_live_of_the_contract),
         FAULT(a_silent_node_is_removed_after_ten_leases),
