@@ -58,7 +58,8 @@ static void pack_item(msgpack_packer *packer, const struct envelope_item *item)
     pack_bytes(packer, item->bytes);
 }
 
-static void pack_envelope(msgpack_packer *packer, const struct envelope *e)
+static void pack_envelope(msgpack_packer *packer, const struct envelope *e,
+                          const msgpack_sbuffer *buffer, size_t *ends)
 {
     msgpack_pack_array(packer, ENVELOPE_FIELDS);
     msgpack_pack_uint32(packer, ENVELOPE_VERSION);
@@ -74,11 +75,20 @@ static void pack_envelope(msgpack_packer *packer, const struct envelope *e)
     pack_text(packer, e->text);
     pack_text(packer, e->url);
     msgpack_pack_array(packer, e->items_len);
-    for (size_t i = 0; i < e->items_len; i++)
+    for (size_t i = 0; i < e->items_len; i++) {
         pack_item(packer, &e->items[i]);
+        if (ends)
+            ends[i] = buffer->size;
+    }
 }
 
 enum status envelope_encode(const struct envelope *envelope, uint8_t **out, size_t *out_len)
+{
+    return envelope_encode_placed(envelope, out, out_len, NULL);
+}
+
+enum status envelope_encode_placed(const struct envelope *envelope, uint8_t **out, size_t *out_len,
+                                   size_t *ends)
 {
     size_t bound = size_bound(envelope);
     if (bound == 0)
@@ -90,7 +100,7 @@ enum status envelope_encode(const struct envelope *envelope, uint8_t **out, size
 
     msgpack_packer packer;
     msgpack_packer_init(&packer, &buffer, msgpack_sbuffer_write);
-    pack_envelope(&packer, envelope);
+    pack_envelope(&packer, envelope, &buffer, ends);
     *out_len = buffer.size;
     *out = (uint8_t *)msgpack_sbuffer_release(&buffer);
     return STATUS_OK;

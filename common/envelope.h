@@ -131,6 +131,10 @@ struct envelope {
 MUST_USE enum status envelope_encode(const struct envelope *envelope, uint8_t **out,
                                      size_t *out_len);
 
+/* The same, and where in it the bytes of each item end: an array of items_len. */
+MUST_USE enum status envelope_encode_placed(const struct envelope *envelope, uint8_t **out,
+                                            size_t *out_len, size_t *ends);
+
 /* Whether it is a message of that type, by its first fields; the rest may be unreadable. */
 bool envelope_is(struct slice message, enum envelope_type type);
 

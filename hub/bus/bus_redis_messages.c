@@ -75,14 +75,25 @@ struct push {
     bool announce;
 };
 
-static void add_message(struct bus_redis *b, struct redis_op *op, const struct push *push,
-                        struct publication *const *publications, size_t len)
+static void add_kept(struct redis_request *kept, const struct publication *p, size_t end)
 {
-    if (!push->announce || len == 0) {
-        redis_request_text(&op->request, "");
-        return;
-    }
+    char id[48];
+    int len = snprintf(id, sizeof(id), "%" PRIu64 "-%" PRIu64, p->at.epoch, p->at.offset);
+    redis_request_add(kept, (struct slice){id, (size_t)len});
+    redis_request_number(kept, p->opcode);
+    redis_request_number(kept, p->time_ms);
+    redis_request_number(kept, end - p->len + 1); /* Lua counts from 1, the last one included */
+    redis_request_number(kept, end);
+}
+
+/* Adds the message; to kept, what the script needs besides it to keep each publication: payloads
+ * travel once. */
+static void add_message(struct bus_redis *b, struct redis_op *op, const struct push *push,
+                        struct publication *const *publications, size_t len,
+                        struct redis_request *kept)
+{
     struct envelope_item *items = redis_claim_memory(len, sizeof(*items));
+    size_t *ends = redis_claim_memory(len, sizeof(*ends));
     for (size_t i = 0; i < len; i++)
         items[i] = publication_as_item(publications[i]);
     const struct push_message message = {push->epoch, {items, len}};
@@ -92,21 +103,14 @@ static void add_message(struct bus_redis *b, struct redis_op *op, const struct p
     envelope.life = b->life;
     uint8_t *bytes;
     size_t bytes_len;
-    if (envelope_encode(&envelope, &bytes, &bytes_len) != STATUS_OK)
+    if (envelope_encode_placed(&envelope, &bytes, &bytes_len, ends) != STATUS_OK)
         abort(); /* at most a few MiB */
     redis_request_add(&op->request, (struct slice){(const char *)bytes, bytes_len});
+    for (size_t i = 0; i < len && push->history_size > 0; i++)
+        add_kept(kept, publications[i], ends[i]);
     free(bytes);
+    free(ends);
     free(items);
-}
-
-static void add_kept(struct redis_op *op, const struct publication *p)
-{
-    char id[48];
-    int len = snprintf(id, sizeof(id), "%" PRIu64 "-%" PRIu64, p->at.epoch, p->at.offset);
-    redis_request_add(&op->request, (struct slice){id, (size_t)len});
-    redis_request_number(&op->request, p->opcode);
-    redis_request_number(&op->request, p->time_ms);
-    redis_request_add(&op->request, (struct slice){(const char *)p->payload, p->len});
 }
 
 static void publish_part(struct bus_redis *b, const struct push *push, struct publish_parts *parts,
@@ -115,18 +119,23 @@ static void publish_part(struct bus_redis *b, const struct push *push, struct pu
     struct redis_key keys[] = {redis_key_session(b, "session", push->session),
                                redis_key_session(b, "history", push->session)};
     struct redis_key channel = redis_channel_push(b, push->session);
-    size_t kept = push->history_size > 0 ? len : 0;
-    struct redis_op *op = bus_redis_script(b, on_published, SCRIPT_PUBLISH, keys, kept > 0 ? 2 : 1,
-                                           7 + 4 * kept);
+    size_t kept_len = push->history_size > 0 ? len : 0;
+    struct redis_op *op = bus_redis_script(b, on_published, SCRIPT_PUBLISH, keys,
+                                           kept_len > 0 ? 2 : 1, 8 + 5 * kept_len);
     redis_request_text(&op->request, b->node);
     redis_request_number(&op->request, push->epoch);
     redis_request_text(&op->request, bus_redis_publish_word(b));
     redis_request_text(&op->request, channel.text);
-    add_message(b, op, push, publications, len);
+    struct redis_request kept = {0};
+    if (len > 0 && (push->announce || kept_len > 0))
+        add_message(b, op, push, publications, len, &kept);
+    else
+        redis_request_text(&op->request, "");
     redis_request_number(&op->request, push->history_size);
     redis_request_number(&op->request, push->ttl_ms);
-    for (size_t i = 0; i < kept; i++)
-        add_kept(op, publications[i]);
+    redis_request_text(&op->request, push->announce && len > 0 ? "1" : "0");
+    redis_request_append(&op->request, &kept);
+    redis_request_fini(&kept);
     op->announces = push->announce;
     op->ctx = parts;
     op->ctx_free = free_parts;

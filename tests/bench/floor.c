@@ -132,14 +132,16 @@ static size_t add_script(uint8_t *out, uint32_t vin, const uint8_t *frame, size_
     snprintf(id, sizeof(id), "1-%llu", (unsigned long long)++self.published[vin]);
     const char *const before[] = {"EVALSHA", self.script, "2",       record, history,
                                   "floor",   "1",         "PUBLISH", channel};
-    const char *const behind[] = {"100", "300000", id, "1", "1700000000000"};
-    size_t at = (size_t)sprintf((char *)out, "*16\r\n");
+    char end[24];
+    snprintf(end, sizeof(end), "%zu", len);
+    const char *const behind[] = {"100", "300000", "1", id, "1", "1700000000000", "1", end};
+    size_t at = (size_t)sprintf((char *)out, "*18\r\n");
     for (size_t i = 0; i < sizeof(before) / sizeof(*before); i++)
         at = add_text(out, at, before[i]);
     at = add_bytes(out, at, frame, len);
     for (size_t i = 0; i < sizeof(behind) / sizeof(*behind); i++)
         at = add_text(out, at, behind[i]);
-    return add_bytes(out, at, frame, len);
+    return at;
 }
 
 static void redis_publish(uint32_t vin, const uint8_t *frame, size_t len)
