@@ -1,5 +1,6 @@
 /*
- * Runs histories of a cluster: sim [--case WORDS] [--seed N] [--count N] [--failures N] [-v]
+ * Runs histories of a cluster: sim [--case WORDS] [--seed N] [--count N] [--failures N]
+ * [--own-pace] [-v]
  *
  * Without --case or --seed all kept cases come first, then the seeded histories from 1 on. Prints
  * TAP. A failing seed is printed and replays exactly: sim --seed N --count 1 -v; a case: sim --case
@@ -44,7 +45,9 @@ static bool read_options(int argc, char **argv, struct options *options)
 {
     for (int i = 1; i < argc; i++) {
         bool more = i + 1 < argc;
-        if (!strcmp(argv[i], "--seed") && more) {
+        if (!strcmp(argv[i], "--own-pace")) {
+            sim_own_pace = true;
+        } else if (!strcmp(argv[i], "--seed") && more) {
             options->seed = strtoull(argv[++i], NULL, 10);
             options->seeds_alone = true;
         } else if (!strcmp(argv[i], "--count") && more) {
@@ -111,7 +114,9 @@ int main(int argc, char **argv)
     uint64_t failed = 0;
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (!read_options(argc, argv, &options)) {
-        fprintf(stderr, "usage: sim [--case WORDS] [--seed N] [--count N] [--failures N] [-v]\n");
+        fprintf(
+            stderr,
+            "usage: sim [--case WORDS] [--seed N] [--count N] [--failures N] [--own-pace] [-v]\n");
         return 2;
     }
     log_configure(options.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR, LOG_FORMAT_TEXT, "sim");

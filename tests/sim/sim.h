@@ -112,8 +112,7 @@ struct sim_bus {
     unsigned generation;
     uint64_t to_store_us;   /* latest delivery: links keep order */
     uint64_t from_store_us; /* no answer comes before */
-    /* Of the answers on each session, and of others: as of servers that each answer at their own
-       pace, they keep order on one session only */
+    /* Of the answers on each session, and of others, at their own pace */
     uint64_t answered_us[SESSIONS + 1];
     bool sub_up, deaf;
     unsigned sub_generation;
@@ -264,6 +263,8 @@ void world_say(struct world *world, const char *format, ...) PRINTF_LIKE(2, 3);
 void at_us(struct world *world, uint64_t when_us, event_fn *fn, void *ctx);
 uint64_t between(struct world *world, uint64_t low, uint64_t high);
 bool chance(struct world *world, unsigned percent);
+/* Answers on each session come at their own pace, as of a Redis Cluster; else as of one server. */
+extern bool sim_own_pace;
 int session_index(const char *id);
 const char *session_name(int index);
 

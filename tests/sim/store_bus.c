@@ -115,9 +115,14 @@ struct request *request_take_first(struct sim_bus *bus)
     return request;
 }
 
-/* Of the answers whose order is kept: on one session, or on none. */
+bool sim_own_pace;
+
+/* Of the answers whose order is kept: all, as of one server; or those on one session, or on none.
+ */
 static uint64_t *answered_us(struct sim_bus *bus, const struct request *request)
 {
+    if (!sim_own_pace)
+        return &bus->from_store_us;
     return &bus->answered_us[request->session[0] ? session_index(request->session) : SESSIONS];
 }
 
