@@ -37,7 +37,8 @@ struct link {
 
 static void say(struct link *link, const char *what, const char *detail)
 {
-    (void)snprintf(link->why, sizeof link->why, "Redis: %s%s%s", what, *detail ? ": " : "", detail);
+    (void)snprintf(link->why, sizeof(link->why), "Redis: %.120s%s%.500s", what, *detail ? ": " : "",
+                   detail);
 }
 
 static bool start_tls(struct link *link, redisContext *context, const char *host)
