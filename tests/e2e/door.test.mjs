@@ -550,7 +550,7 @@ test('wss upstreams are verified: authority, name and dates are not to be talked
   const good = await serve(authority.issue('good'))
   const own = await serve(authority.issue('own', { signed: false }))
   const elsewhere = await serve(authority.issue('elsewhere', { names: 'DNS:other.example' }))
-  const expired = await serve(authority.issue('expired', { days: -1 }))
+  const expired = await serve(authority.issue('expired', { over: true }))
   const at = (name, port, more = {}) => ({ name, upstream: `wss://localhost:${port}/x`, tls_ca: authority.file, ...more })
   const hub = await startHub(t, { settings: { services: [
     at('good', good), at('address', good, { upstream: `wss://127.0.0.1:${good}/x` }), at('system', good, { tls_ca: '' }),

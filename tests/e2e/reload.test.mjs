@@ -221,7 +221,7 @@ test('an exchanged certificate is named, with what is wrong with it, and other a
   assert.match(said, /services\.tls\.tls_ca: the authorities changed/)
   await browser.got(1)
 
-  install(mine.issue('over', { days: -1 }))
+  install(mine.issue('over', { over: true }))
   assert.match(await reload(hub), /reload_warning .*listen\.tls_cert: warning: the certificate has expired/)
   writeFileSync(cert, `${readFileSync(cert)}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n`)
   assert.match(await reload(hub), /reload_refused .*listen\.tls_cert: .*one of them can't be read/)

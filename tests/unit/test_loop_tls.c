@@ -36,10 +36,14 @@ static int make_certificates(void **state)
         "-extfile ca.ext -out middle.pem; "
         "issue() { openssl req $key -keyout $1.key -out $1.csr -subj /CN=$1; "
         "printf \"subjectAltName=$2\" > $1.ext; "
-        "openssl x509 -req -in $1.csr -CA middle.pem -CAkey middle.key -CAcreateserial -days $3 "
+        "openssl x509 -req -in $1.csr -CA middle.pem -CAkey middle.key -CAcreateserial $3 "
         "-extfile $1.ext -out $1.leaf; cat $1.leaf middle.pem > $1.pem; }; "
-        "issue names 'DNS:a.test,DNS:*.b.test' 9; issue address 'IP:127.0.0.1,IP:::1' 9; "
-        "issue other 'DNS:other.test' 9; issue old 'DNS:a.test' -1; "
+        "issue names 'DNS:a.test,DNS:*.b.test' '-days 9'; "
+        "issue address 'IP:127.0.0.1,IP:::1' '-days 9'; issue other 'DNS:other.test' '-days 9'; "
+        /* OpenSSL 3.4 and later refuse an end before the start, and can set both */
+        "over='-days -1'; if openssl x509 -help 2>&1 | grep -q not_after; then "
+        "over='-not_before 20200101000000Z -not_after 20200102000000Z'; fi; "
+        "issue old 'DNS:a.test' \"$over\"; "
         "openssl req -x509 $key -keyout stranger.key -out stranger.pem -days 9 "
         "-subj '/CN=a stranger' -addext subjectAltName=DNS:a.test; "
         "openssl ec -in names.key -aes128 -passout pass:x -out locked.key; echo no > empty.pem");
