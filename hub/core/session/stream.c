@@ -288,7 +288,8 @@ bool stream_on_history(struct session *session, uint64_t tag, enum status status
     }
     struct stream_sink sink = session_sink(session);
     struct position before = stream->at;
-    for (size_t i = 0; i < len && !is_ahead(stream, publications[i]->at); i++)
+    size_t i = 0;
+    for (; i < len && !is_ahead(stream, publications[i]->at); i++)
         if (session->state != SESSION_OWNER || publications[i]->at.epoch < session->epoch)
             stream_step(&stream->at, oldest, publications[i], &sink);
     metric_add(METRIC_GAP_FILLS, len);
@@ -298,6 +299,9 @@ bool stream_on_history(struct session *session, uint64_t tag, enum status status
         fetch(stream);
     } else {
         recovered(stream, oldest);
+        /* What lies ahead may never come: the end of this epoch has to be looked up */
+        if (i < len && !is_recovering(stream))
+            stream->doubt = true;
     }
     return true;
 }
