@@ -69,6 +69,6 @@ uint64_t gap_note_to(const struct publication *note)
 
 void gap_note_extend(struct publication *note, uint64_t to)
 {
-    assert(is_gap_note(note) && note->refs == 1);
+    assert(is_gap_note(note) && note->refs == 1 && !note->encoding.form);
     memcpy(note->payload, &to, sizeof to);
 }

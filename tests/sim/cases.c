@@ -957,6 +957,10 @@ const struct sim_case cases[] = {
      .seed = 61374},
     {.name = "seed 100080: a client that resumed was told of a gap of an older epoch",
      .seed = 100080},
+    {.name = "seed 11827: the history ran ahead of a member, whose owner died before its next push",
+     .seed = 11827},
+    {.name = "seed 12034: a gap that was in bytes already was to speak for more",
+     .seed = 12034},
     {.name = "seed 211648: a store that lost its data granted a session whose upstream was closing",
      .seed = 211648},
 };

@@ -190,6 +190,26 @@ static void what_is_revoked_leaves_a_note_where_one_is_understood(void **state)
     }
 }
 
+/* The bytes of a note say where it ends: once they were made (for a write that the socket did not
+ * take) it speaks for no more. */
+static void a_note_in_bytes_speaks_for_no_more(void **state)
+{
+    (void)state;
+    struct queue *queue = queue_take(&spares);
+    struct publication *note = gap_note_new(7, 1, 4);
+    assert_non_null(publication_encode(note, 7, wire_new(1)));
+    queue_add(queue, &first, note);
+    publication_unref(note);
+    add(queue, &first, 5, 10);
+    add(queue, &first, 6, 10);
+    assert_int_equal(queue_revoke(queue, is_first, true), 2);
+    queue_check(queue);
+    assert_int_equal(queue->len, 2);
+    assert_note(queue, 0, 1, 4);
+    assert_note(queue, 1, 5, 6);
+    queue_give(&spares, queue);
+}
+
 static void spare_queues_have_a_bound(void **state)
 {
     (void)state;
@@ -218,6 +238,7 @@ int main(void)
         cmocka_unit_test(own_frames_are_never_dropped_but_have_a_bound),
         cmocka_unit_test(a_session_that_is_left_leaves_the_rest_in_order),
         cmocka_unit_test(what_is_revoked_leaves_a_note_where_one_is_understood),
+        cmocka_unit_test(a_note_in_bytes_speaks_for_no_more),
         cmocka_unit_test(spare_queues_have_a_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -151,8 +151,8 @@ static bool is_note(const struct queue_item *item)
     return item->subscription && is_gap_note(item->publication);
 }
 
-/* The note that ends right before item k of the same subscription, where this queue alone has it;
- * else NULL. */
+/* The note that ends right before item k of the same subscription, where this queue alone has it and
+ * its bytes, which say where it ends, have not been made yet; else NULL. */
 static struct publication *note_before(struct queue *queue, size_t k)
 {
     const struct queue_item *item = item_at(queue, k);
@@ -162,7 +162,7 @@ static struct publication *note_before(struct queue *queue, size_t k)
     struct publication *note = before->publication;
     bool adjoins = note->at.epoch == item->publication->at.epoch &&
                    gap_note_to(note) + 1 == item->publication->at.offset;
-    return adjoins && note->refs == 1 ? note : NULL;
+    return adjoins && note->refs == 1 && !note->encoding.form ? note : NULL;
 }
 
 /* Puts a note in the place of item k, or lets the note before it speak for it. */
