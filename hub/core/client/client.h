@@ -46,14 +46,14 @@ struct client {
     bool follows;        /* of its form: it is told positions, and what became of its messages */
     bool blocked;        /* write said STATUS_AGAIN; door_writable is awaited */
     uint32_t rate_at_ms; /* low 32 bits of the time of the last refill */
-    struct further *further; /* subscriptions beside the own; NULL: it has none */
+    uint32_t rate_tokens_milli; /* token bucket, thousandths of a message */
+    struct further *further;    /* subscriptions beside the own; NULL: it has none */
     struct hub *hub;
     struct client_id *id;    /* of one that follows positions, as WELCOME says; else NULL */
     struct in6_addr address; /* IPv4 mapped */
     char *user;              /* of its URL; NULL: that has none */
     uint64_t received;       /* messages, for the closing log line */
     uint64_t opened_ms;
-    uint32_t rate_tokens_milli; /* token bucket, thousandths of a message */
 };
 
 /* Subscriptions beside the own, by session, so that one is found without a walk. */
