@@ -298,10 +298,10 @@ bool stream_on_history(struct session *session, uint64_t tag, enum status status
         stream->doubt = false;
         fetch(stream);
     } else {
+        /* What lies ahead may never come: before another epoch begins, also with what is held, the
+         * end of this one is looked up. */
+        stream->doubt = i < len;
         recovered(stream, oldest);
-        /* What lies ahead may never come: the end of this epoch has to be looked up */
-        if (i < len && !is_recovering(stream))
-            stream->doubt = true;
     }
     return true;
 }
