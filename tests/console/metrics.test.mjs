@@ -53,7 +53,8 @@ test('a message of a protocol client is counted, and one that waits for its upst
   browser.send(JSON.stringify({ type: 'SEND', id: 1, payload: 'x'.repeat(2000) }))
   await until(async () => await hub.metric('vinhub_client_messages_in_total') === 1, SOON_MS, 'the message to be counted')
   assert.equal(await hub.metric('vinhub_upstream_queue_bytes_count'), 1)
-  assert.equal(await hub.metric('vinhub_upstream_queue_bytes_sum'), 2000)
+  const bytes = await hub.metric('vinhub_upstream_queue_bytes_sum')
+  assert.ok(bytes >= 2000 && bytes < 2000 + 512, `the payload and what it costs to keep it: ${bytes}`)
 })
 
 test('services that come by SIGHUP do not make metrics without end', async (t) => {

@@ -49,9 +49,12 @@ async function comeBack(rig, hub, program) {
 
 const versions = async (rig) => (await rig.hubs[0].json('/api/nodes')).nodes.map(({ version }) => version).sort()
 
-/** No node got a message of another that it could not read. */
+/**
+ * No node of this version got a message of another that it could not read. 0.1.0 counts and drops the kinds that it does
+ * not know (a client id that is taken).
+ */
 async function assertAllRead(rig) {
-  for (const hub of rig.hubs) assert.equal(await hub.metric('vinhub_dropped_total', 'reason="bus_unreadable"'), 0, `node ${hub.id}`)
+  for (const hub of rig.hubs.filter(({ program }) => program !== BEFORE)) assert.equal(await hub.metric('vinhub_dropped_total', 'reason="bus_unreadable"'), 0, `node ${hub.id}`)
 }
 
 test('an upgrade node by node, and back: no push lost or double, each command once and in order, one upstream at a time', { timeout: 240_000 }, async (t) => {
