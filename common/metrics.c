@@ -16,8 +16,8 @@ struct metric_row {
     double scale; /* printed value = kept value * scale; 0: as it is */
 };
 
-#define GAUGE(id, name, help)   [id] = {"vinhub_" name, "gauge", help}
-#define COUNTER(id, name, help) [id] = {"vinhub_" name "_total", "counter", help}
+#define GAUGE(id, name, help)   [id] = {"vinhub_" name, "gauge", help, 0}
+#define COUNTER(id, name, help) [id] = {"vinhub_" name "_total", "counter", help, 0}
 
 static const struct metric_row metric_rows[METRIC_COUNT] = {
     GAUGE(METRIC_CLIENTS, "clients", "Browser sockets open on this node."),
