@@ -192,11 +192,13 @@ static struct answer judge(struct heard heard, size_t used)
     return (struct answer){.verdict = opens ? ANSWER_OPENS : ANSWER_WRONG, .used = used};
 }
 
-/* One head after another, until one is no interim answer. */
+/* One head after another, each of which is HTTP by its first bytes, until one is no interim answer. */
 static struct answer expect(const char *bytes, size_t len)
 {
     unsigned interim = 0;
     for (size_t at = 0;;) {
+        if (memcmp(bytes + at, "HTTP/1.", len - at < 7 ? len - at : 7) != 0)
+            return (struct answer){.verdict = ANSWER_WRONG}; /* known by its first bytes */
         const char *end = memmem(bytes + at, len - at, "\r\n\r\n", 4);
         size_t head_end = end != NULL ? (size_t)(end - bytes) + 4 : len;
         if (head_end > ANSWER_MAX)
