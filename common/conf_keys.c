@@ -251,7 +251,7 @@ static const char *key_flaw(EVP_PKEY *key, const char *algorithm)
         return "it holds none";
     if (strcmp(algorithm, "RS256") == 0) {
         if (EVP_PKEY_base_id(key) != EVP_PKEY_RSA)
-            return "it is no RSA key";
+            return "it is not an RSA key";
         return EVP_PKEY_bits(key) < RSA_BITS_MIN ? "it has less than 2048 bits" : NULL;
     }
     if (strcmp(algorithm, "EdDSA") == 0) {
@@ -262,7 +262,7 @@ static const char *key_flaw(EVP_PKEY *key, const char *algorithm)
     }
     if (EVP_PKEY_base_id(key) != EVP_PKEY_EC ||
         EVP_PKEY_get_group_name(key, curve, sizeof(curve), NULL) != 1)
-        return "it is no EC key";
+        return "it is not an EC key";
     return strcmp(curve, "prime256v1") == 0 || strcmp(curve, "P-256") == 0 ? NULL
                                                                            : "it is not on P-256";
 }

@@ -151,7 +151,7 @@ static enum jwk_verdict read_ed25519(const json_t *jwk, struct token_key *out,
     if (read_octets(jwk, "x", &x) && x.len == ED25519_BYTES)
         out->public_key = EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, x.at, x.len);
     octets_fini(&x);
-    return out->public_key ? JWK_TAKEN : flawed(words, "x is no Ed25519 key of 32 bytes");
+    return out->public_key ? JWK_TAKEN : flawed(words, "x is not an Ed25519 key of 32 bytes");
 }
 
 static enum jwk_verdict read_secret(const json_t *jwk, struct token_key *out,

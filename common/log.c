@@ -161,7 +161,7 @@ static void put_text(struct line *line, const char *text)
     put(line, text, strlen(text));
 }
 
-/* How many bytes the UTF-8 character at text takes, 0 where there is none. */
+/* How many bytes the UTF-8 character at text takes, 0 if it is not one. */
 static size_t utf8_char(const char *text, size_t len)
 {
     for (size_t n = 1; n <= 4 && n <= len; n++) {
@@ -349,7 +349,7 @@ static void line_end(struct line *line)
     line->bytes[line->len++] = '\n';
 }
 
-/* Says how many lines are missing here, once there is room again. False: there is none. */
+/* Says how many lines are missing here, once there is room again. False: there is no room yet. */
 static bool tell_dropped(void)
 {
     if (waiting.dropped == 0)

@@ -450,7 +450,7 @@ static bool is_host_name(const char *text, size_t len)
     return len > 0;
 }
 
-/* Copies the host at authority into out and returns what follows it; NULL where there is none or it
+/* Copies the host at authority into out and returns what follows it; NULL if there is no host or it
  * does not fit. */
 static const char *read_host(struct span authority, char out[256])
 {

@@ -55,7 +55,7 @@ static void *bytes_of(const json_t *base64, size_t *len)
     return bytes ? bytes : malloc(1); /* of no bytes */
 }
 
-/* The payload of a publish request; NULL with why where there is none. The caller frees. */
+/* The payload of a publish request; NULL, and why, if the request holds none. The caller frees. */
 static void *payload_of(const json_t *body, enum opcode *opcode, size_t *len, const char **why)
 {
     const json_t *text = json_object_get(body, "data");

@@ -131,7 +131,7 @@ static void other_keys_are_passed_over(void **state)
         {JWK_P256(RFC7515_A3_X, "AA", ""), "x and y are no point on P-256", true},
         {"{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"" RFC7515_A3_X "\"}", "x and y are no point",
          true},
-        {JWK_ED25519("AAAA", ""), "x is no Ed25519 key", true},
+        {JWK_ED25519("AAAA", ""), "x is not an Ed25519 key", true},
         {JWK_RSA(RFC7517_N, ",\"alg\":7"), "alg is not a string", true},
         {JWK_RSA(RFC7517_N, ",\"use\":[\"sig\"]"), "use is not a string", true},
         {JWK_RSA(RFC7517_N, ",\"key_ops\":\"verify\""), "key_ops is not a list", true},
