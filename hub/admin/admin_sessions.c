@@ -93,7 +93,8 @@ static void end_sessions(struct sessions_call *listing, int status, const char *
 
 static void ask_sessions(struct sessions_call *listing, const char *after);
 
-/* Goes on with the next service in whose sessions the prefix may be. Returns false if it was the last. */
+/* Goes on with the next service in whose sessions the prefix may be. Returns false if it was the
+ * last. */
 static bool ask_next_service(struct sessions_call *listing)
 {
     const struct conf *conf = listing->call.admin->conf;
