@@ -1,8 +1,9 @@
 /*
  * The configuration: its C form, and how it is read.
  *
- * One table of rows (conf_rows.c) drives the YAML reader, the checks, --print-config and the
- * README's table. Settings are laid over each other: defaults < file < environment < command line.
+ * One table of rows (conf_rows.c) drives the YAML reader, the checks, --print-config and the table
+ * in hub/docs/configuration.md. Settings override each other: defaults < file < environment <
+ * command line.
  * A configuration is immutable once it is loaded; a reload makes a new one, so that those who hold
  * the old one (sessions hold their service) keep it by reference count.
  */
@@ -172,8 +173,8 @@ struct service *conf_service(const struct conf *conf, const char *name, size_t n
 /* The effective configuration as YAML that conf_load reads back to the same; secrets are shown as
  * "***". Returns a malloc'd string the caller frees. */
 char *conf_print(const struct conf *conf);
-/* The README's table (Markdown) of every key, its default and meaning, from the rows. Caller frees.
- */
+/* The table in hub/docs/configuration.md: every key, its variable, default and meaning, as Markdown.
+ * Returns a malloc'd string the caller frees. */
 char *conf_markdown(void);
 /* A file with every key explained: services of an example, all else commented out. Caller frees. */
 char *conf_example(void);

@@ -1,5 +1,6 @@
 /*
- * The configuration told to people: --print-config, the README's table, and what a reload changes.
+ * The configuration as text for people: --print-config, the table in hub/docs/configuration.md, and
+ * what a reload changes.
  */
 #include "common/conf.h"
 
@@ -95,7 +96,7 @@ char *conf_print(const struct conf *conf)
     return stream_close(&stream);
 }
 
-/* ---- the README's table ---- */
+/* ---- the table in hub/docs/configuration.md ---- */
 
 static void print_cell(const char *text, FILE *out)
 {

@@ -3,8 +3,8 @@
  * means.
  *
  * Everything that knows the keys goes over these two tables: the YAML reader, environment and
- * command line, the checks of single values, --print-config, the README's table and the comparison
- * on reload. A key is added by one row.
+ * command line, the checks of single values, --print-config, the table in the manual and the
+ * comparison on reload. A key is added by one row.
  */
 #ifndef VINHUB_COMMON_CONF_ROWS_H
 #define VINHUB_COMMON_CONF_ROWS_H
@@ -46,7 +46,7 @@ struct conf_row {
     bool (*check)(const char *text); /* of a text that is not empty, a list's items, or "name:
                                         value" of pairs */
     const char *allowed;             /* what check allows, in words */
-    const char *meaning;             /* for the README */
+    const char *meaning;             /* for the manual */
 };
 
 #define CONF_ROWS_MAX 64

@@ -62,7 +62,7 @@ static const struct option options[] = {
     {"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
     {"check", no_argument, NULL, OPTION_CHECK},
     {"print-config", no_argument, NULL, OPTION_PRINT},
-    /* For README.md and for packages. */
+    /* For hub/docs/configuration.md and for packages. */
     {"print-config-table", no_argument, NULL, OPTION_PRINT_TABLE},
     {"print-config-file", no_argument, NULL, OPTION_PRINT_FILE},
     {"print-config-manual", no_argument, NULL, OPTION_PRINT_MANUAL},

@@ -17,7 +17,7 @@ const HELP = `scripts/bench [SHAPE...] [option...]     all shapes (under 10 minu
 scripts/bench million [--clients N]      one Redis and as many nodes as N (1,000,000) clients need, under 30 minutes;
                                          --per-vin (10), --per-node (16500), --hold (60 s idle before the
                                          pushes), --rate (800 pushes a second)
-scripts/bench --readme                   puts the figures of the last full run into README.md
+scripts/bench --readme                   puts the figures of the last full run into tests/bench/README.md
 
 shapes: ${Object.keys(shapes).join(', ')}
 --json FILE   where results go (build/bench/results.json; of some shapes only: build/bench/SHAPES.json)
@@ -94,7 +94,7 @@ if (values.readme) {
   const record = JSON.parse(readFileSync(file, 'utf8'))
   const lacking = Object.keys(shapes).filter((name) => !record.shapes[name])
   if (lacking.length > 0) fail(`${file} is of a run that did not end; it lacks ${lacking.join(', ')}`)
-  writeReadme(resolve(ROOT, 'README.md'), record)
+  writeReadme(resolve(ROOT, 'tests/bench/README.md'), record)
   process.exit(0)
 }
 if (!(Number(values.runs) >= 1)) fail('--runs: a number from 1')

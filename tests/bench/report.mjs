@@ -1,4 +1,4 @@
-// Tables for people, and the one in the README.
+// Tables for people, and the one in README.md of this folder.
 import { readFileSync, writeFileSync } from 'node:fs'
 
 const BEGIN = '<!-- bench:begin -->'

@@ -1,6 +1,6 @@
 // What attacks cost others: each runs for some seconds in processes of its own, while well-behaved clients send
 // messages to the backend and get them back. The hub's memory and the clients' latency before, while and after it
-// are bounded here. With ABUSE_README=1 what was measured becomes the table of the README.
+// are bounded here. With ABUSE_README=1 what was measured becomes the table of hub/docs/security.md.
 import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -12,7 +12,7 @@ import { Child } from '../lib/process.mjs'
 import { SANITIZED, service, startHub } from '../lib/hub.mjs'
 import { until } from '../lib/until.mjs'
 
-const README = fileURLToPath(new URL('../../README.md', import.meta.url))
+const DOCUMENT = fileURLToPath(new URL('../../hub/docs/security.md', import.meta.url))
 const ATTACKER = fileURLToPath(new URL('attacker.mjs', import.meta.url))
 const PAGES = 5
 const PROBE_MS = 15
@@ -188,8 +188,8 @@ test('attack: the table', async () => {
   const table = ['| attack | bound | memory | p99 of others before / while / after, ms |', '| --- | --- | ---: | ---: |',
     ...rows.map(({ name, bound, grown, before, during, after }) =>
       `| ${name} | ${bound} | +${(grown / MIB).toFixed(1)} MiB | ${ms(before)} / ${ms(during)} / ${ms(after)} |`), ''].join('\n')
-  const text = readFileSync(README, 'utf8')
+  const text = readFileSync(DOCUMENT, 'utf8')
   const [begin, end] = [text.indexOf(MARKS[0]) + MARKS[0].length, text.indexOf(MARKS[1])]
-  assert.ok(begin >= MARKS[0].length && begin <= end, 'the README has a place for the table')
-  if (process.env.ABUSE_README) writeFileSync(README, text.slice(0, begin) + table + text.slice(end))
+  assert.ok(begin >= MARKS[0].length && begin <= end, 'security.md has a place for the table')
+  if (process.env.ABUSE_README) writeFileSync(DOCUMENT, text.slice(0, begin) + table + text.slice(end))
 })

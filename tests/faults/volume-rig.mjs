@@ -1,5 +1,5 @@
 // What the cases of volume.solo.test.mjs share: nodes between a crowd (the service `bulk`) and a few sessions that are
-// checked push by push (`remoteWs`, rig.mjs), what a case costs each node, and the table of the README.
+// checked push by push (`remoteWs`, rig.mjs), what a case costs each node, and the table of hub/docs/promises.md.
 import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
@@ -13,7 +13,7 @@ import { note, Rig } from './rig.mjs'
 export const MIB = 1024 * 1024
 /** Contract section 9: no turn takes longer, in processor time, to which other processes add nothing. */
 export const TURN_S = SANITIZED ? 0.25 : 0.05
-const README = fileURLToPath(new URL('../../README.md', import.meta.url))
+const DOCUMENT = fileURLToPath(new URL('../../hub/docs/promises.md', import.meta.url))
 const MARKS = ['<!-- volume: begin -->\n', '<!-- volume: end -->']
 const rows = []
 
@@ -144,14 +144,14 @@ export function row(name, bound, seen, { grown, longest }) {
   rows.push(`| ${name} | ${bound} | ${seen} | ${longest * 1000} ms | +${(grown / MIB).toFixed(0)} MiB |`)
 }
 
-/** The table as it stands in the README, written there with VOLUME_README=1. */
+/** The table as it stands in the document, written there with VOLUME_README=1. */
 export function writeTable() {
   assert.ok(rows.length > 0, 'something was measured')
   const table = ['| what happens | bound | measured | longest turn, up to | memory of a node |', '| --- | --- | --- | ---: | ---: |', ...rows, ''].join('\n')
-  const text = readFileSync(README, 'utf8')
+  const text = readFileSync(DOCUMENT, 'utf8')
   const [begin, end] = [text.indexOf(MARKS[0]) + MARKS[0].length, text.indexOf(MARKS[1])]
-  assert.ok(begin >= MARKS[0].length && begin <= end, 'the README has a place for the table')
-  if (process.env.VOLUME_README === '1') writeFileSync(README, text.slice(0, begin) + table + text.slice(end))
+  assert.ok(begin >= MARKS[0].length && begin <= end, 'promises.md has a place for the table')
+  if (process.env.VOLUME_README === '1') writeFileSync(DOCUMENT, text.slice(0, begin) + table + text.slice(end))
 }
 
 /** Rewrites a hub's configuration file by change(text) and tells the hub. */

@@ -1,6 +1,6 @@
 // Contract section 9 in volume: much that waits, many that come, many that go at once. Each case bounds the time until
 // all is as before, the longest turn of a node, its memory, and judges what was lost and whether it was announced.
-// FAULTS_FULL=1: the numbers of the README's table, which VOLUME_README=1 writes.
+// FAULTS_FULL=1: the numbers of the table in hub/docs/promises.md, which VOLUME_README=1 writes.
 import assert from 'node:assert/strict'
 import { test } from '../lib/runner.mjs'
 import { freePort } from '../lib/ports.mjs'

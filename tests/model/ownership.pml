@@ -2,7 +2,7 @@
  * Who may hold the upstream of one session: three nodes, Redis, and a faulty world between them.
  *
  * Every transition is one d_step: a node's turn, a script in Redis or a fault, so that what is interleaved is what
- * really may be. Whatever is on its way may be lost, late or overtaken. README.md says what is assumed,
+ * really may be. Whatever is on its way may be lost, late or overtaken. README.md beside it says what is assumed,
  * what is left out and why. The #ifdefs are mutations: each takes one rule away, and must fail.
  */
 #define NODES 3

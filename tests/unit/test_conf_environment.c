@@ -91,7 +91,7 @@ static void an_empty_variable_is_the_empty_value(void **state)
                    ": listen.proxy_protocol: expected true or false");
 }
 
-/* The README's table names a variable for each key; each of them is one that is understood. */
+/* The table in hub/docs/configuration.md names a variable for each key; each of them is one that is understood. */
 static void each_key_has_its_variable(void **state)
 {
     (void)state;
