@@ -8,7 +8,7 @@
 // every push in order.
 // In the end both stop cleanly, with every connection gone and no report of a sanitizer.
 //
-//   FUZZ_SECONDS=60 FUZZ_SEED=5 BUILD_DIR=build/dev tests/fuzz/sockets.mjs
+//   FUZZ_SECONDS=30 FUZZ_SEED=5 BUILD_DIR=build/dev tests/fuzz/sockets.mjs
 //
 // Peer N of a run sends what the seed and N make, whatever else happens: FUZZ_PEER=N sends that of peer N alone.
 import assert from 'node:assert/strict'
@@ -23,7 +23,7 @@ import { RedisServer } from '../lib/redis.mjs'
 import { each, until } from '../lib/until.mjs'
 import { adminOf, answerOf, Dice, framesOf, handshakeOf, spoil } from './hostile.mjs'
 
-const SECONDS = Number(process.env.FUZZ_SECONDS ?? 60)
+const SECONDS = Number(process.env.FUZZ_SECONDS ?? 30)
 const SEED = Number(process.env.FUZZ_SEED ?? Math.floor(Math.random() * 2 ** 30))
 const ONE = process.env.FUZZ_PEER
 const AT_ONCE = 24
