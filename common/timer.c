@@ -116,7 +116,8 @@ uint64_t timers_next(const struct timers *timers)
     return timers->len == 0 ? UINT64_MAX : timers->heap[0]->at_ms;
 }
 
-void timers_run(struct timers *timers, uint64_t now_ms)
+void timers_run_portion(struct timers *timers, uint64_t now_ms, timers_has_time *has_time,
+                        void *ctx)
 {
     assert(!timers->running);
     timers->running = true;
@@ -129,6 +130,13 @@ void timers_run(struct timers *timers, uint64_t now_ms)
             break;
         timer_stop(timers, timer);
         timer->on_due(timer, now_ms); /* may free the timer */
+        if (has_time && !has_time(ctx))
+            break;
     }
     timers->running = false;
+}
+
+void timers_run(struct timers *timers, uint64_t now_ms)
+{
+    timers_run_portion(timers, now_ms, NULL, NULL);
 }

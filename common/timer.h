@@ -47,5 +47,10 @@ uint64_t timers_next(const struct timers *timers);
 /* Runs what is due at now_ms; what is armed meanwhile for now_ms or earlier runs in the next call.
  * Not reentrant. */
 void timers_run(struct timers *timers, uint64_t now_ms);
+/* The same, but ends early where has_time says no; it is asked after each callback. What is left
+ * over stays due: who arms a timer for timers_next comes back at once. */
+typedef bool timers_has_time(void *ctx);
+void timers_run_portion(struct timers *timers, uint64_t now_ms, timers_has_time *has_time,
+                        void *ctx);
 
 #endif

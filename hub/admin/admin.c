@@ -83,7 +83,7 @@ static void refuse_method(const struct route *route, struct evhttp_request *req)
 static void on_request(struct evhttp_request *req, void *ctx)
 {
     struct admin *admin = ctx;
-    loop_enter(admin->setup.loop);
+    loop_enter(admin->setup.loop, "admin_request");
     admin_connection_answering(admin->connections, req);
     if (!admin_guard_host(admin, req) || !admin_guard_origin(req))
         return;

@@ -176,7 +176,7 @@ static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *in
     (void)output;
     if (info->n_added == 0)
         return;
-    loop_enter(connections->loop);
+    loop_enter(connections->loop, "admin_connection");
     connections->answered_itself = true;
 }
 
@@ -184,7 +184,7 @@ static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *in
 static struct bufferevent *on_accepted(struct event_base *base, void *ctx)
 {
     struct admin_connections *connections = ctx;
-    loop_enter(connections->loop);
+    loop_enter(connections->loop, "admin_connection");
     assert(connections->len < CONNECTIONS_MAX);
     struct bufferevent *bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
     if (!bev)
@@ -217,8 +217,8 @@ struct admin_connections *admin_connections_new(struct loop *loop, struct evhttp
         abort();
     connections->loop = loop;
     connections->listener = listener;
-    connections->sweep = loop_timer_new(loop, on_sweep, connections);
-    loop_at_turn_end(loop, on_turn_end, connections);
+    connections->sweep = loop_timer_new(loop, "admin_sweep", on_sweep, connections);
+    loop_at_turn_end(loop, "admin_end", on_turn_end, connections);
     evhttp_set_timeout(http, SILENCE_S);
     evhttp_set_bevcb(http, on_accepted, connections);
     evconnlistener_set_error_cb(listener, on_accept_failed);

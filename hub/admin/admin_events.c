@@ -107,7 +107,7 @@ static void on_closed(struct evhttp_connection *connection, void *ctx)
 {
     struct stream *stream = ctx;
     (void)connection;
-    loop_enter(stream->events->admin->setup.loop);
+    loop_enter(stream->events->admin->setup.loop, "admin_events");
     struct evhttp_request *req = stream->req;
     stream_free(stream);
     if (!evhttp_request_get_connection(req))
@@ -374,7 +374,7 @@ struct admin_events *admin_events_new(struct admin *admin)
     if (!events)
         abort();
     events->admin = admin;
-    events->tick = loop_timer_new(admin->setup.loop, on_tick, events);
+    events->tick = loop_timer_new(admin->setup.loop, "admin_events", on_tick, events);
     return events;
 }
 

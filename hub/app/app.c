@@ -189,15 +189,15 @@ static enum exit_code start(struct app *app)
     if (code != EXIT_CLEAN)
         return code;
     make_hub(app);
-    app->deadline = loop_timer_new(app->loop, on_deadline, app);
-    app->log = loop_timer_new(app->loop, on_log_due, app);
-    app->stop = loop_timer_new(app->loop, app_on_stop_due, app);
-    loop_at_turn_start(app->loop, on_turn_start, app);
-    loop_at_turn_end(app->loop, on_turn_end, app);
+    app->deadline = loop_timer_new(app->loop, "core_times", on_deadline, app);
+    app->log = loop_timer_new(app->loop, "log", on_log_due, app);
+    app->stop = loop_timer_new(app->loop, "stop", app_on_stop_due, app);
+    loop_at_turn_start(app->loop, "core_times", on_turn_start, app);
+    loop_at_turn_end(app->loop, "core_output", on_turn_end, app);
     code = open_ports(app);
     if (code != EXIT_CLEAN)
         return code;
-    loop_enter(app->loop);
+    loop_enter(app->loop, "start");
     hub_start(app->hub);
     return EXIT_CLEAN;
 }

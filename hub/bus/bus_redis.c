@@ -257,7 +257,7 @@ enum status bus_redis_new(struct loop *loop, const struct conf *conf, const char
     b->conf = conf_ref((struct conf *)conf);
     b->node = redis_copy_text(node_id);
     b->life = life;
-    b->wake = loop_timer_new(loop, on_wake, b);
+    b->wake = loop_timer_new(loop, "redis_answers", on_wake, b);
     redis_scripts_hash(&b->shas);
     b->order.send = send_held;
     b->order.ctx = b;

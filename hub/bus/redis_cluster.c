@@ -229,7 +229,7 @@ struct redis_cluster *redis_cluster_new(const struct redis_setup *setup, const c
     snprintf(nodes, sizeof(nodes), "%s:nodes", setup->prefix);
     c->home_slot = redis_slot_of(nodes);
     c->map = redis_claim_memory(REDIS_SLOTS, sizeof(struct cluster_server *));
-    c->timer = loop_timer_new(setup->loop, cluster_on_timer, c);
+    c->timer = loop_timer_new(setup->loop, "redis_cluster", cluster_on_timer, c);
     const struct redis_link_options link = {.loop = setup->loop,
                                             .url = setup->url,
                                             .tls = setup->tls,

@@ -28,7 +28,8 @@
 #define READ_BYTES          ((size_t)16 * 1024) /* what hiredis reads at once */
 /* What it gets at once, at least, where there is so much */
 #define WRITE_BYTES ((size_t)64 * 1024)
-#define READS_MAX   16 /* a turn, so that one busy connection does not hold up the others */
+/* So long it is read in one turn: a reply may open an upstream, and thousands come together. */
+#define READ_US 5000
 /* History answers are cut far below by their script. */
 #define REPLY_BYTES_MAX    ((size_t)64 * 1024 * 1024)
 #define REPLY_ELEMENTS_MAX 4000000
@@ -86,7 +87,7 @@ static void link_want(struct redis_link *link, enum loop_ready ready, bool wante
         *watch = NULL;
         return;
     }
-    *watch = loop_watch_new(link->options.loop, link->context->fd, ready,
+    *watch = loop_watch_new(link->options.loop, "redis", link->context->fd, ready,
                             ready == LOOP_READABLE ? on_readable : on_writable, link);
     if (*watch == NULL)
         abort();
@@ -248,7 +249,8 @@ static bool link_deliver(struct redis_link *link)
 
 static void link_read(struct redis_link *link)
 {
-    for (unsigned reads = 0; reads < READS_MAX; reads++) {
+    uint64_t until_us = clock_boot_us() + READ_US;
+    do {
         size_t before = link->context->reader->len;
         redis_tls_prepare(link->ssl);
         if (redisBufferRead(link->context) != REDIS_OK) {
@@ -262,7 +264,7 @@ static void link_read(struct redis_link *link)
         }
         if (!link_deliver(link) || after - before < READ_BYTES)
             return;
-    }
+    } while (clock_boot_us() < until_us);
 }
 
 /* Gives hiredis what leaves in one write. False: there is nothing. */
@@ -457,7 +459,7 @@ struct redis_link *redis_link_new(const struct redis_link_options *options,
     link->events = events;
     link->ctx = ctx;
     link->host = redis_copy_text("");
-    link->timer = loop_timer_new(options->loop, on_timer, link);
+    link->timer = loop_timer_new(options->loop, "redis_connect", on_timer, link);
     if (link->timer == NULL)
         abort();
     uint64_t seed;

@@ -410,7 +410,8 @@ struct redis_pipeline *redis_pipeline_new(const struct redis_pipeline_options *o
     pipeline->events = events;
     pipeline->ctx = ctx;
     pipeline->link = redis_link_new(&options->link, &link_events, pipeline);
-    pipeline->deadline = loop_timer_new(options->link.loop, on_deadline, pipeline);
+    pipeline->deadline = loop_timer_new(options->link.loop, "redis_deadline", on_deadline,
+                                        pipeline);
     return pipeline;
 }
 

@@ -310,7 +310,7 @@ struct redis_primary *redis_primary_new(const struct redis_setup *setup,
     }
     link.name = "subscriptions";
     p->subscriptions = redis_subscriptions_new(&link, setup->sharded, &subscriptions_events, p);
-    p->timer = loop_timer_new(setup->loop, on_timer, p);
+    p->timer = loop_timer_new(setup->loop, "redis_primary", on_timer, p);
     loop_timer_start(p->timer, setup->lease_ms / 4 + 1);
     return p;
 }

@@ -185,7 +185,7 @@ struct redis_slot_map_refresh *redis_slot_map_refresh_new(const struct redis_lin
     struct redis_link_options options = *link;
     options.name = "cluster";
     a->link = redis_link_new(&options, &events, a);
-    a->timer = loop_timer_new(link->loop, on_timer, a);
+    a->timer = loop_timer_new(link->loop, "redis_slots", on_timer, a);
     aim(a);
     redis_link_start(a->link);
     return a;

@@ -369,9 +369,9 @@ struct redis_subscriptions *redis_subscriptions_new(const struct redis_link_opti
     s->sharded = sharded;
     s->deadline_ms = link->deadline_ms;
     s->url = link->url;
-    s->retry = loop_timer_new(link->loop, on_retry, s);
+    s->retry = loop_timer_new(link->loop, "redis_subscribe", on_retry, s);
     s->link = redis_link_new(link, &link_events, s);
-    s->deadline = loop_timer_new(link->loop, on_deadline, s);
+    s->deadline = loop_timer_new(link->loop, "redis_deadline", on_deadline, s);
     return s;
 }
 

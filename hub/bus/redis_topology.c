@@ -303,7 +303,7 @@ static void add(struct redis_sentinel *s, const char *host, uint16_t port, bool 
     a->configured = configured;
     snprintf(a->id, sizeof(a->id), "%.55s:%u", host, port);
     a->link = redis_link_new(&options, &sentinel_events, a);
-    a->timer = loop_timer_new(s->link.loop, on_timer, a);
+    a->timer = loop_timer_new(s->link.loop, "redis_topology", on_timer, a);
     redis_link_target(a->link, host, port);
     redis_link_start(a->link);
 }

@@ -244,10 +244,30 @@ void hub_start(struct hub *hub)
     lease_start(hub);
 }
 
+/* So long timers run in one turn; what else is due follows in the next ones. */
+#define TIMERS_US 10000
+
+struct portion {
+    const struct hub *hub;
+    uint64_t until_us;
+};
+
+static uint64_t clock_us(const struct hub *hub)
+{
+    return hub->setup.now_us ? hub->setup.now_us(hub->setup.clock_ctx) : 0;
+}
+
+static bool has_time(void *ctx)
+{
+    const struct portion *portion = ctx;
+    return clock_us(portion->hub) < portion->until_us;
+}
+
 void hub_enter(struct hub *hub, uint64_t now_ms)
 {
     lease_check(hub, now_ms);
-    timers_run(&hub->timers, hub->now_ms);
+    struct portion portion = {hub, clock_us(hub) + TIMERS_US};
+    timers_run_portion(&hub->timers, hub->now_ms, has_time, &portion);
 }
 
 /* What other nodes wait for leaves before the clients here are written to: its way is the longer

@@ -61,7 +61,7 @@ enum status front_new(struct loop *loop, struct conf *conf, struct front **out, 
     front->listen_fd = -1;
     front->descriptors_max = descriptors_for_clients();
     front->now_ms = (uint32_t)clock_boot_ms();
-    front->keys_timer = loop_timer_new(loop, keys_look, front);
+    front->keys_timer = loop_timer_new(loop, "key_set", keys_look, front);
     if (front->keys_timer == NULL) {
         free(front);
         return STATUS_NO_MEMORY;
@@ -71,9 +71,9 @@ enum status front_new(struct loop *loop, struct conf *conf, struct front **out, 
     timers_init(&front->expiries);
     front->deflater = deflater_new();
     front->admit = admit_new(conf, why, why_len);
-    front->sweep_timer = loop_timer_new(loop, sweep_run, front);
-    front->listen_timer = loop_timer_new(loop, listen_resume, front);
-    front->share_timer = loop_timer_new(loop, share_give, front);
+    front->sweep_timer = loop_timer_new(loop, "client_sweep", sweep_run, front);
+    front->listen_timer = loop_timer_new(loop, "accept", listen_resume, front);
+    front->share_timer = loop_timer_new(loop, "client_share", share_give, front);
     enum status status = STATUS_OK;
     if (front->deflater == NULL || front->sweep_timer == NULL || front->listen_timer == NULL ||
         front->share_timer == NULL)
@@ -86,7 +86,7 @@ enum status front_new(struct loop *loop, struct conf *conf, struct front **out, 
         front_free(front);
         return status;
     }
-    loop_at_turn_start(loop, on_turn, front);
+    loop_at_turn_start(loop, "client_start", on_turn, front);
     *out = front;
     return STATUS_OK;
 }

@@ -395,7 +395,8 @@ static void on_secured(void *owner, const char *why)
     handshake_secured(owner, why);
 }
 
-static const struct stream_handler conn_handler = {.on_bytes = on_bytes,
+static const struct stream_handler conn_handler = {.name = "client",
+                                                   .on_bytes = on_bytes,
                                                    .on_writable = on_writable,
                                                    .on_gone = on_gone,
                                                    .on_secured = on_secured};

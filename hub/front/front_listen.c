@@ -156,7 +156,7 @@ void listen_resume(void *ctx)
     struct front *front = ctx;
     if (front->listen_fd < 0 || front->listen_watch != NULL)
         return;
-    front->listen_watch = loop_watch_new(front->loop, front->listen_fd, LOOP_READABLE,
+    front->listen_watch = loop_watch_new(front->loop, "accept", front->listen_fd, LOOP_READABLE,
                                          on_connection, front);
     if (front->listen_watch == NULL)
         loop_timer_start(front->listen_timer, ACCEPT_PAUSE_MS);

@@ -87,7 +87,7 @@ void sweep_run(void *ctx)
 {
     struct front *front = ctx;
     front->sweep_armed = false;
-    timers_run(&front->expiries, clock_boot_ms());
+    loop_run_timers(&front->expiries);
     for (enum queue_name name = QUEUE_HANDSHAKE; name < QUEUES; name++) {
         struct conn_queue *queue = &front->queues[name];
         if (is_off(front, name))

@@ -160,7 +160,7 @@ static void watch(struct watched *watched, enum loop_ready ready, bool wanted)
         *at = NULL;
         return;
     }
-    *at = loop_watch_new(watched->dns->loop, watched->fd, ready,
+    *at = loop_watch_new(watched->dns->loop, "names", watched->fd, ready,
                          ready == LOOP_READABLE ? on_readable : on_writable, watched);
     if (!*at)
         abort();
@@ -321,7 +321,7 @@ enum status dns_new(struct loop *loop, struct dns **out)
     if (!dns)
         return STATUS_NO_MEMORY;
     dns->loop = loop;
-    dns->timer = loop_timer_new(loop, on_timer, dns);
+    dns->timer = loop_timer_new(loop, "names", on_timer, dns);
     if (!dns->timer || ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS) {
         loop_timer_free(dns->timer);
         free(dns);

@@ -9,8 +9,9 @@
 
 #include "common/clock.h"
 #include "common/log.h"
-#include "common/metrics.h"
+#include "common/timer.h"
 #include "loop/loop_private.h"
+#include "loop/turn.h"
 #include "loop/urgent.h"
 
 #define HOOKS_MAX   8
@@ -21,11 +22,14 @@
  * connections that end at once must not hold up what the end of the turn writes (contract section
  * 9: no turn over 50 ms). */
 #define TURN_US 10000
+/* The same for the timers of one owner, of which thousands may be due at once. */
+#define TIMERS_US 5000
 /* lws takes a descriptor limit above 10 million for a mistake and falls back to 2,560; its tables
  * and ours are indexed by descriptor. */
 #define DESCRIPTORS_MAX 1048576U
 
 struct hook {
+    const char *name;
     loop_fn *fn;
     void *ctx;
 };
@@ -52,6 +56,7 @@ struct loop {
     struct signal_watch signals[SIGNALS_MAX];
     size_t signals_len;
     struct lag lag;
+    struct turn turn; /* what it has done so far */
     uint64_t turn_us; /* when the turn began */
     uint64_t cpu_us;  /* processor time at the end of the last turn */
     const void *entering; /* the timer or watch whose callback comes after the start hooks */
@@ -63,6 +68,7 @@ struct loop {
 
 struct loop_timer {
     struct loop *loop;
+    const char *name;
     struct event *event;
     loop_fn *fn;
     void *ctx;
@@ -183,26 +189,38 @@ struct lws_adapter *loop_lws_adapter(struct loop *loop)
     return loop->lws;
 }
 
-static void add_hook(struct hook *hooks, size_t *len, loop_fn *fn, void *ctx)
+static void add_hook(struct hook *hooks, size_t *len, struct hook hook)
 {
     assert(*len < HOOKS_MAX);
-    hooks[(*len)++] = (struct hook){fn, ctx};
+    hooks[(*len)++] = hook;
 }
 
-void loop_at_turn_start(struct loop *loop, loop_fn *fn, void *ctx)
+void loop_at_turn_start(struct loop *loop, const char *name, loop_fn *fn, void *ctx)
 {
-    add_hook(loop->starts, &loop->starts_len, fn, ctx);
+    add_hook(loop->starts, &loop->starts_len, (struct hook){name, fn, ctx});
 }
 
-void loop_at_turn_end(struct loop *loop, loop_fn *fn, void *ctx)
+void loop_at_turn_end(struct loop *loop, const char *name, loop_fn *fn, void *ctx)
 {
-    add_hook(loop->ends, &loop->ends_len, fn, ctx);
+    add_hook(loop->ends, &loop->ends_len, (struct hook){name, fn, ctx});
 }
 
-void loop_enter(struct loop *loop)
+/* Returns the time. */
+static uint64_t run_hooks(struct loop *loop, const struct hook *hooks, size_t len, uint64_t now_us)
+{
+    for (size_t i = 0; i < len; i++) {
+        turn_run(&loop->turn, hooks[i].name, now_us);
+        hooks[i].fn(hooks[i].ctx);
+        now_us = clock_boot_us();
+    }
+    return now_us;
+}
+
+void loop_enter(struct loop *loop, const char *name)
 {
     uint64_t now_us = clock_boot_us();
     if (loop->in_turn) {
+        turn_run(&loop->turn, name, now_us);
         /* libevent keeps the events that it has not called yet, and calls them first in the next
          * round (2.1: event_process_active leaves them on their queue). */
         if (now_us - loop->turn_us > TURN_US) {
@@ -213,15 +231,15 @@ void loop_enter(struct loop *loop)
     }
     loop->in_turn = true;
     loop->turn_us = now_us;
-    for (size_t i = 0; i < loop->starts_len; i++)
-        loop->starts[i].fn(loop->starts[i].ctx);
+    now_us = run_hooks(loop, loop->starts, loop->starts_len, now_us);
+    turn_run(&loop->turn, name, now_us);
 }
 
 /* False: the start hooks have freed or stopped what the callback is for. */
-static bool enter_for(struct loop *loop, const void *what)
+static bool enter_for(struct loop *loop, const char *name, const void *what)
 {
     loop->entering = what;
-    loop_enter(loop);
+    loop_enter(loop, name);
     bool alive = loop->entering == what;
     loop->entering = NULL;
     return alive;
@@ -241,13 +259,15 @@ static void forget(struct loop *loop, const void *what)
 static void end_turn(struct loop *loop)
 {
     for (int round = 0; round < ROUNDS_MAX; round++) {
+        uint64_t now_us = clock_boot_us();
         if (loop->in_turn) {
-            for (size_t i = 0; i < loop->ends_len; i++)
-                loop->ends[i].fn(loop->ends[i].ctx);
+            now_us = run_hooks(loop, loop->ends, loop->ends_len, now_us);
             loop->in_turn = false;
         }
+        turn_run(&loop->turn, "socket_times", now_us);
         if (loop->lws != NULL)
             lws_adapter_end_turn(loop->lws);
+        turn_run(&loop->turn, NULL, clock_boot_us());
         if (!loop->in_turn)
             return;
     }
@@ -259,7 +279,7 @@ static void end_turn(struct loop *loop)
 static void measure_turn(struct loop *loop)
 {
     uint64_t now_us = clock_cpu_us();
-    metric_observe(HISTOGRAM_TURN, now_us - loop->cpu_us);
+    turn_end(&loop->turn, now_us - loop->cpu_us);
     loop->cpu_us = now_us;
 }
 
@@ -289,6 +309,7 @@ void loop_stop(struct loop *loop)
 
 struct loop_watch {
     struct loop *loop;
+    const char *name;
     struct event *event;
     loop_fn *fn;
     void *ctx;
@@ -300,17 +321,17 @@ static void on_ready(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     struct loop_watch *watch = arg;
-    if (enter_for(watch->loop, watch))
+    if (enter_for(watch->loop, watch->name, watch))
         watch->fn(watch->ctx);
 }
 
-struct loop_watch *loop_watch_new(struct loop *loop, int fd, enum loop_ready ready, loop_fn *fn,
-                                  void *ctx)
+struct loop_watch *loop_watch_new(struct loop *loop, const char *name, int fd,
+                                  enum loop_ready ready, loop_fn *fn, void *ctx)
 {
     struct loop_watch *watch = calloc(1, sizeof(*watch));
     if (watch == NULL)
         return NULL;
-    *watch = (struct loop_watch){.loop = loop, .fn = fn, .ctx = ctx};
+    *watch = (struct loop_watch){.loop = loop, .name = name, .fn = fn, .ctx = ctx};
     short what = ready == LOOP_READABLE ? EV_READ : EV_WRITE;
     watch->event = event_new(loop->base, fd, (short)(what | EV_PERSIST), on_ready, watch);
     if (watch->event == NULL || event_add(watch->event, NULL) != 0) {
@@ -372,16 +393,16 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     struct loop_timer *timer = arg;
     uint64_t now_ms = clock_boot_ms();
     lag_note(&timer->loop->lag, now_ms, now_ms > timer->due_ms ? now_ms - timer->due_ms : 0);
-    if (enter_for(timer->loop, timer))
+    if (enter_for(timer->loop, timer->name, timer))
         timer->fn(timer->ctx);
 }
 
-struct loop_timer *loop_timer_new(struct loop *loop, loop_fn *fn, void *ctx)
+struct loop_timer *loop_timer_new(struct loop *loop, const char *name, loop_fn *fn, void *ctx)
 {
     struct loop_timer *timer = calloc(1, sizeof(*timer));
     if (timer == NULL)
         return NULL;
-    *timer = (struct loop_timer){.loop = loop, .fn = fn, .ctx = ctx};
+    *timer = (struct loop_timer){.loop = loop, .name = name, .fn = fn, .ctx = ctx};
     timer->event = evtimer_new(loop->base, on_timer, timer);
     if (timer->event == NULL) {
         free(timer);
@@ -414,6 +435,18 @@ void loop_timer_stop(struct loop_timer *timer)
     evtimer_del(timer->event);
 }
 
+static bool has_time(void *ctx)
+{
+    const uint64_t *until_us = ctx;
+    return clock_boot_us() < *until_us;
+}
+
+void loop_run_timers(struct timers *timers)
+{
+    uint64_t now_us = clock_boot_us(), until_us = now_us + TIMERS_US;
+    timers_run_portion(timers, now_us / 1000, has_time, &until_us);
+}
+
 /* --- signals --- */
 
 static void on_signal(evutil_socket_t number, short what, void *arg)
@@ -421,7 +454,7 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
     (void)number;
     (void)what;
     struct signal_watch *watch = arg;
-    loop_enter(watch->loop);
+    loop_enter(watch->loop, "signal");
     watch->fn(watch->ctx);
 }
 

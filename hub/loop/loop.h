@@ -28,28 +28,30 @@ void loop_stop(struct loop *loop);
 
 struct event_base *loop_base(struct loop *loop);
 
+/* What runs in a turn has a name, a text that outlives the process: a turn that takes over 50 ms of
+ * processor time is logged as slow_turn with the name of what took longest. */
 typedef void loop_fn(void *ctx);
 /* Runs fn before the first callback of each turn, and after the last. At most 8 of each. */
-void loop_at_turn_start(struct loop *loop, loop_fn *fn, void *ctx);
-void loop_at_turn_end(struct loop *loop, loop_fn *fn, void *ctx);
+void loop_at_turn_start(struct loop *loop, const char *name, loop_fn *fn, void *ctx);
+void loop_at_turn_end(struct loop *loop, const char *name, loop_fn *fn, void *ctx);
 /* Every callback that an adapter (lws, hiredis, evhttp, a timer, a signal) brings in calls this
  * first: it runs the start hooks once a turn and makes sure that the end hooks run. The hooks may
  * end what the callback is for: who calls it looks again afterwards (timers and watches do). */
-void loop_enter(struct loop *loop);
+void loop_enter(struct loop *loop, const char *name);
 
 /* Calls fn while fd is readable (or writable). fd stays the caller's, who stops watching before
  * closing it. NULL: out of memory. */
 struct loop_watch;
 enum loop_ready { LOOP_READABLE, LOOP_WRITABLE };
-struct loop_watch *loop_watch_new(struct loop *loop, int fd, enum loop_ready ready, loop_fn *fn,
-                                  void *ctx);
+struct loop_watch *loop_watch_new(struct loop *loop, const char *name, int fd,
+                                  enum loop_ready ready, loop_fn *fn, void *ctx);
 void loop_watch_free(struct loop_watch *watch);
 /* A turn that follows on one which left work behind serves this watch first. Once, of a readable one. */
 void loop_watch_set_urgent(struct loop_watch *watch);
 
 /* A timer of the loop. */
 struct loop_timer;
-struct loop_timer *loop_timer_new(struct loop *loop, loop_fn *fn, void *ctx);
+struct loop_timer *loop_timer_new(struct loop *loop, const char *name, loop_fn *fn, void *ctx);
 void loop_timer_free(struct loop_timer *timer);
 /* Fires once, after_ms from now; re-arming replaces. */
 void loop_timer_start(struct loop_timer *timer, uint64_t after_ms);
@@ -57,6 +59,11 @@ void loop_timer_stop(struct loop_timer *timer);
 
 /* fn runs in the loop, never in signal context. */
 MUST_USE enum status loop_on_signal(struct loop *loop, int signal_number, loop_fn *fn, void *ctx);
+
+/* Runs what is due of somebody's timers for as long as a turn may take, or a little longer; the
+ * rest stays due (common/timer.h). */
+struct timers;
+void loop_run_timers(struct timers *timers);
 
 /* The longest time between asking for a timer and its callback within the last second, ms. */
 uint64_t loop_lag_ms(const struct loop *loop);

@@ -62,7 +62,7 @@ static struct lws_adapter *adapter_of(struct lws *wsi)
 
 static void serve(struct lws_adapter *adapter, evutil_socket_t fd, short ready)
 {
-    loop_enter(adapter->loop);
+    loop_enter(adapter->loop, "socket");
     struct lws_pollfd pollfd = {.fd = fd, .events = ready, .revents = ready};
     lws_service_fd(adapter->context, &pollfd);
 }

@@ -40,7 +40,7 @@ void resolver_arm(struct resolver *resolver)
 static void on_timer(void *ctx)
 {
     struct resolver *resolver = ctx;
-    timers_run(&resolver->timers, clock_boot_ms());
+    loop_run_timers(&resolver->timers);
     trim_names(resolver);
     resolver_arm(resolver);
 }
@@ -94,14 +94,20 @@ static void answer_one(struct resolve *resolve)
     finish(resolve, known ? &name->known : NULL, known ? NULL : name->why);
 }
 
-/* Who asks again from within its callback is answered in its own turn. */
+static void on_answer_due(struct timer *timer, uint64_t now_ms)
+{
+    (void)now_ms;
+    answer_one((struct resolve *)((char *)timer - offsetof(struct resolve, timer)));
+}
+
+/* Who has asked may open a socket: hundreds of them are answered in portions. */
 void name_answer(struct name *name)
 {
+    struct resolver *resolver = name->resolver;
     struct resolve *resolve;
-    size_t asking;
-    DL_COUNT(name->asking, resolve, asking);
-    for (size_t i = 0; i < asking && name->asking; i++)
-        answer_one(name->asking);
+    DL_FOREACH (name->asking, resolve)
+        timer_start(&resolver->timers, &resolve->timer, clock_boot_ms(), on_answer_due);
+    resolver_arm(resolver);
 }
 
 /* --- names --- */
@@ -164,7 +170,7 @@ static struct resolver *resolver_of(struct loop *loop)
         return NULL;
     resolver->loop = loop;
     timers_init(&resolver->timers);
-    resolver->timer = loop_timer_new(loop, on_timer, resolver);
+    resolver->timer = loop_timer_new(loop, "names", on_timer, resolver);
     if (!resolver->timer || dns_new(loop, &resolver->dns) != STATUS_OK) {
         loop_timer_free(resolver->timer);
         timers_fini(&resolver->timers);

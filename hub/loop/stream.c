@@ -263,7 +263,7 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
     struct stream *stream = lws_get_opaque_user_data(wsi);
     if (stream == NULL)
         return 0;
-    loop_enter(stream->loop);
+    loop_enter(stream->loop, stream->handler->name);
     if (lws_get_opaque_user_data(wsi) == NULL)
         return 0; /* what the start of the turn brought has detached it */
 

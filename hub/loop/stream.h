@@ -23,6 +23,7 @@ struct tls;
 /* The owner's side. Each is called with the loop entered, never from within a call of the owner
  * into this module. */
 struct stream_handler {
+    const char *name; /* of its callbacks, as in loop.h */
     /* Bytes came, to be used up and changed at will. False: drop the connection (what was written
      * goes out first). */
     bool (*on_bytes)(void *owner, uint8_t *bytes, size_t len);

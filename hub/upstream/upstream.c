@@ -81,7 +81,7 @@ static void on_timer(void *ctx)
 {
     struct upstreams *all = ctx;
     all->timer_at_ms = UINT64_MAX;
-    timers_run(&all->timers, all->now_ms);
+    loop_run_timers(&all->timers);
     arm(all);
 }
 
@@ -232,14 +232,14 @@ enum status upstreams_new(struct loop *loop, struct upstreams **out)
     all->now_ms = clock_boot_ms();
     all->timer_at_ms = UINT64_MAX;
     timers_init(&all->timers);
-    all->timer = loop_timer_new(loop, on_timer, all);
-    all->pump = loop_timer_new(loop, pump, all);
+    all->timer = loop_timer_new(loop, "upstream_times", on_timer, all);
+    all->pump = loop_timer_new(loop, "upstream_pump", pump, all);
     if (all->timer == NULL || all->pump == NULL) {
         upstreams_free(all);
         return STATUS_NO_MEMORY;
     }
-    loop_at_turn_start(loop, on_turn, all);
-    loop_at_turn_end(loop, reap, all);
+    loop_at_turn_start(loop, "upstream_start", on_turn, all);
+    loop_at_turn_end(loop, "upstream_reap", reap, all);
     *out = all;
     return STATUS_OK;
 }

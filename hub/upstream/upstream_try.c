@@ -67,8 +67,11 @@ static void on_secured(void *owner, const char *why)
     try_secured(owner, why);
 }
 
-static const struct stream_handler handler = {
-    .on_bytes = on_bytes, .on_writable = on_writable, .on_gone = on_gone, .on_secured = on_secured};
+static const struct stream_handler handler = {.name = "upstream",
+                                              .on_bytes = on_bytes,
+                                              .on_writable = on_writable,
+                                              .on_gone = on_gone,
+                                              .on_secured = on_secured};
 
 void try_lost(struct upstream *up)
 {
@@ -262,7 +265,8 @@ static bool connect_to(struct upstream *up, const struct sockaddr *address, sock
     struct try *try = up->try;
     try->fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (try->fd >= 0 && (connect(try->fd, address, size) == 0 || errno == EINPROGRESS)) {
-        try->watch = loop_watch_new(up->all->loop, try->fd, LOOP_WRITABLE, on_connect, up);
+        try->watch = loop_watch_new(up->all->loop, "upstream_connect", try->fd, LOOP_WRITABLE,
+                                    on_connect, up);
         if (try->watch != NULL)
             return true;
         errno = ENOMEM;

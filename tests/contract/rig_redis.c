@@ -77,8 +77,8 @@ void redis_rig_start_elsewhere(struct redis_rig *r, uint32_t lease_ms)
     r->conf.redis.tls_key = (char *)"";
     r->conf.redis.tls_name = (char *)"";
     assert_int_equal(loop_new(&r->loop), STATUS_OK);
-    loop_at_turn_end(r->loop, on_turn_end, r);
-    r->timer = loop_timer_new(r->loop, on_timer, r);
+    loop_at_turn_end(r->loop, "rig", on_turn_end, r);
+    r->timer = loop_timer_new(r->loop, "rig", on_timer, r);
 }
 
 void redis_rig_stop(struct redis_rig *r)

@@ -228,7 +228,8 @@ static void assert_left_and_tried_again(const char *text)
     assert_int_equal(bind(stranger.listener, (struct sockaddr *)&address, len), 0);
     assert_int_equal(listen(stranger.listener, CALLERS_MAX), 0);
     assert_int_equal(getsockname(stranger.listener, (struct sockaddr *)&address, &len), 0);
-    stranger.watch = loop_watch_new(r.loop, stranger.listener, LOOP_READABLE, on_caller, &stranger);
+    stranger.watch = loop_watch_new(r.loop, "stranger", stranger.listener, LOOP_READABLE, on_caller,
+                                    &stranger);
 
     snprintf(r.url, sizeof(r.url), "redis://127.0.0.1:%u", ntohs(address.sin_port));
     struct peer *a = rig_peer_unconnected(&r.rig, "a");

@@ -268,7 +268,8 @@ static void assert_words(const char *text, const char *wanted, const char *absen
     assert_int_equal(bind(speaker.listener, (struct sockaddr *)&address, len), 0);
     assert_int_equal(listen(speaker.listener, 16), 0);
     assert_int_equal(getsockname(speaker.listener, (struct sockaddr *)&address, &len), 0);
-    speaker.watch = loop_watch_new(r.loop, speaker.listener, LOOP_READABLE, on_caller, &speaker);
+    speaker.watch = loop_watch_new(r.loop, "speaker", speaker.listener, LOOP_READABLE, on_caller,
+                                   &speaker);
     snprintf(r.url, sizeof(r.url), "redis://me:s3cret-word@127.0.0.1:%u", ntohs(address.sin_port));
     struct peer *a = rig_peer_unconnected(&r.rig, "a");
     assert_says(a, wanted);

@@ -23,10 +23,11 @@ struct loop_timer {
 
 static struct loop_timer *timers;
 
-struct loop_timer *loop_timer_new(struct loop *loop, loop_fn *fn, void *ctx)
+struct loop_timer *loop_timer_new(struct loop *loop, const char *name, loop_fn *fn, void *ctx)
 {
     struct loop_timer *timer = malloc(sizeof(*timer));
     (void)loop;
+    (void)name;
     *timer = (struct loop_timer){fn, ctx, UINT64_MAX, timers};
     timers = timer;
     return timer;

@@ -233,7 +233,7 @@ static void on_piece(struct connection *connection, struct lws *wsi, const void 
 static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
                   size_t len)
 {
-    loop_enter(sim.loop);
+    loop_enter(sim.loop, "simulator");
     struct connection *connection = user;
     switch ((int)reason) { /* lws has a hundred reasons */
     case LWS_CALLBACK_ESTABLISHED: on_open(connection, wsi); return 0;
@@ -392,7 +392,7 @@ int main(int argc, char **argv)
         return 1;
     }
     say("listening on %s:%d", sim.options.address, sim.options.port);
-    sim.tick = loop_timer_new(sim.loop, on_tick, NULL);
+    sim.tick = loop_timer_new(sim.loop, "simulator", on_tick, NULL);
     sim.next_tick_at_ms = clock_boot_ms();
     loop_timer_start(sim.tick, 0);
     loop_run(sim.loop);

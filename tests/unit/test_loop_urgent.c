@@ -52,7 +52,7 @@ static void watch(struct ready *ready, struct loop *loop, loop_fn *fn)
     ready->loop = loop;
     ready->fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
     assert_true(ready->fd >= 0);
-    ready->watch = loop_watch_new(loop, ready->fd, LOOP_READABLE, fn, ready);
+    ready->watch = loop_watch_new(loop, "test", ready->fd, LOOP_READABLE, fn, ready);
     assert_non_null(ready->watch);
 }
 

@@ -128,6 +128,34 @@ static void what_arms_itself_for_the_past_waits_for_the_next_run_and_holds_up_no
 
 static struct probe *victim;
 
+static bool has_time_for(void *ctx)
+{
+    unsigned *left = ctx;
+    return --*left > 0;
+}
+
+/* Also what is armed anew for the past by a callback of the portion waits behind what is left. */
+static void a_portion_ends_where_its_time_does_and_the_next_goes_on(void **state)
+{
+    (void)state;
+    struct probe a = {.id = 1}, b = {.id = 2}, c = {.id = 3};
+    unsigned left = 2;
+    timer_start(&timers, &a.timer, 10, on_due_again);
+    timer_start(&timers, &b.timer, 10, on_due);
+    timer_start(&timers, &c.timer, 10, on_due);
+    timers_run_portion(&timers, 10, has_time_for, &left);
+    assert_int_equal(a.runs + b.runs, 2);
+    assert_int_equal(c.runs, 0);
+    assert_true(timers_next(&timers) <= 10);
+    left = 1;
+    timers_run_portion(&timers, 10, has_time_for, &left);
+    assert_int_equal(c.runs, 1);
+    assert_int_equal(a.runs, 1);
+    timers_run(&timers, 10);
+    assert_int_equal(a.runs, 2);
+    timer_stop(&timers, &a.timer);
+}
+
 static void on_due_stop_victim(struct timer *timer, uint64_t now_ms)
 {
     on_due(timer, now_ms);
@@ -248,6 +276,7 @@ int main(void)
         CASE(a_started_timer_moves_to_its_new_deadline),
         CASE(stopping_twice_has_no_effect),
         CASE(what_arms_itself_for_the_past_waits_for_the_next_run_and_holds_up_nobody),
+        CASE(a_portion_ends_where_its_time_does_and_the_next_goes_on),
         CASE(a_callback_may_stop_and_free_a_timer_that_is_due),
         CASE(a_callback_may_free_its_own_timer),
         CASE(random_use_agrees_with_a_plain_list),

@@ -10,7 +10,7 @@
 #include "common/log.h"
 #include "common/text.h"
 
-#define TOLD_A_TURN 500 /* watches that learn in one turn that their node is dead */
+#define TOLD_A_TURN 250 /* watches that learn in one turn that their node is dead */
 
 struct peers {
     struct hub *hub;
