@@ -1,6 +1,6 @@
 /*
  * Between the parts of v1: a message as a list of named values, and the two forms it is written in
- * and read from. For v1*.c alone.
+ * and read from. For v1*.c, and event_stream.c, whose JSON is the same.
  *
  * Each writer runs twice over the same values: first to measure, then into an allocation of exactly
  * that size.
