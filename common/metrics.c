@@ -38,6 +38,8 @@ static const struct metric_row metric_rows[METRIC_COUNT] = {
     COUNTER(METRIC_UPSTREAM_MESSAGES_OUT, "upstream_messages_out",
             "Client messages written to upstreams."),
     COUNTER(METRIC_ACCEPTED, "accepted", "Client handshakes that succeeded."),
+    COUNTER(METRIC_PREFLIGHTS, "preflights",
+            "OPTIONS requests of pages that may read event streams."),
     COUNTER(METRIC_UPSTREAM_CONNECTS, "upstream_connects", "Upstream handshakes that succeeded."),
     COUNTER(METRIC_UPSTREAM_FAILURES, "upstream_failures",
             "Upstream handshakes that failed and upstreams that were lost."),

@@ -96,6 +96,7 @@ void front_attach(struct front *front, struct hub *hub)
     assert(front->hub == NULL);
     front->hub = hub;
     forms_register(front);
+    events_register(front);
 }
 
 const char *front_address(const struct front *front)

@@ -151,9 +151,8 @@ static bool list_covers(const json_t *list, const char *vin)
     return false;
 }
 
-/* What a token must say whatever the URL names but for its user. NULL: it is in order. */
-static const char *claims_wrong(const struct conf *conf, const json_t *claims,
-                                const struct target *target, double now_s)
+/* What a token must say whatever the URL names. NULL: it is in order. */
+static const char *claims_wrong(const struct conf *conf, const json_t *claims, double now_s)
 {
     const json_t *exp = json_object_get(claims, "exp"), *nbf = json_object_get(claims, "nbf");
     if (!json_is_number(exp))
@@ -167,9 +166,12 @@ static const char *claims_wrong(const struct conf *conf, const json_t *claims,
         return "token for another audience";
     if (conf->auth.issuer[0] != '\0' && !is_text(json_object_get(claims, "iss"), conf->auth.issuer))
         return "token of another issuer";
-    if (target->user != NULL && !is_text(json_object_get(claims, "sub"), target->user))
-        return "token of another user";
     return NULL;
+}
+
+static bool is_of_other(const json_t *claims, const struct target *target)
+{
+    return target->user != NULL && !is_text(json_object_get(claims, "sub"), target->user);
 }
 
 /* NULL: the token covers the session. */
@@ -205,11 +207,15 @@ enum grant_verdict auth_token(const struct conf *conf, const struct key_set *key
         return GRANT_REFUSED;
     double now_s = (double)clock_unix_ms() / 1000.0;
     enum grant_verdict verdict = GRANT_GIVEN;
-    if ((*why = claims_wrong(conf, claims, target, now_s)) != NULL)
+    if ((*why = claims_wrong(conf, claims, now_s)) != NULL) {
         verdict = GRANT_REFUSED;
-    else if ((*why = not_covered(claims, target)) != NULL)
+    } else if (is_of_other(claims, target)) {
+        verdict = GRANT_OTHER_USER;
+        *why = "token of another user";
+    } else if ((*why = not_covered(claims, target)) != NULL) {
         verdict = GRANT_NOT_COVERED;
-    if (verdict != GRANT_REFUSED)
+    }
+    if (verdict == GRANT_GIVEN || verdict == GRANT_NOT_COVERED)
         *out = (struct grant){.ends_ms = end_of(claims, now_s),
                               .subject = json_incref(json_object_get(claims, "sub"))};
     json_decref(claims);
@@ -222,18 +228,21 @@ void grant_fini(struct grant *grant)
     grant->subject = NULL;
 }
 
-const char *auth_check(const struct conf *conf, const struct key_set *keys,
-                       const struct http_head *head, const struct target *target, struct grant *out)
+enum grant_verdict auth_check(const struct conf *conf, const struct key_set *keys,
+                              const struct http_head *head, const struct target *target,
+                              struct grant *out, const char **why)
 {
     *out = (struct grant){.ends_ms = UINT64_MAX};
+    *why = NULL;
     if (conf->auth.mode == AUTH_NONE)
-        return NULL;
+        return GRANT_GIVEN;
     char *token;
-    const char *why = find_token(conf, head, target, &token);
-    if (why != NULL)
-        return why;
-    if (auth_token(conf, keys, token, target, out, &why) == GRANT_NOT_COVERED)
+    *why = find_token(conf, head, target, &token);
+    if (*why != NULL)
+        return GRANT_REFUSED;
+    enum grant_verdict verdict = auth_token(conf, keys, token, target, out, why);
+    if (verdict == GRANT_NOT_COVERED)
         grant_fini(out);
     free(token);
-    return why;
+    return verdict;
 }

@@ -41,8 +41,8 @@ void conn_set_state(struct conn *conn, enum conn_state state)
     conn->state = (uint8_t)state;
 }
 
-/* So much is still read, and thrown away, after the last word to a client: what was on its way then.
- * A client that floods on waits for its reset. */
+/* So much is still read, and thrown away, after the last word to a client: what was on its way
+ * then. A client that floods on waits for its reset. */
 #define DISCARD_MAX (256u * 1024)
 
 /* --- queues --- */
@@ -145,12 +145,32 @@ static void write_control(struct conn *conn, enum ws_opcode opcode, const uint8_
     conn_write(conn, frame, head + len);
 }
 
+static void write_close_frame(struct conn *conn, unsigned code, const char *reason)
+{
+    uint8_t payload[WS_CONTROL_MAX];
+    write_control(conn, WS_CLOSE, payload, ws_close_payload(payload, code, reason));
+}
+
+/* An event stream is one way: of what its peer sends nothing is read. Who floods is ended. */
+static void ignore_input(struct conn *conn, size_t len)
+{
+    if (conn->state != CONN_OPEN)
+        return;
+    conn->discarded += (uint32_t)len;
+    if (conn->discarded <= DISCARD_MAX)
+        return;
+    metric_drop(DROP_MALFORMED, 1);
+    client_close(&conn->client, CLOSE_PROTOCOL_ERROR, "an event stream takes no input");
+}
+
 void conn_start_closing(struct conn *conn, unsigned code, const char *reason)
 {
     if (conn->state != CONN_OPEN)
         return;
-    uint8_t payload[WS_CONTROL_MAX];
-    write_control(conn, WS_CLOSE, payload, ws_close_payload(payload, code, reason));
+    if (conn->events)
+        events_end(conn, code, reason);
+    else
+        write_close_frame(conn, code, reason);
     conn->close_code = (uint16_t)code;
     conn->why = reason;
     conn_set_state(conn, CONN_CLOSING);
@@ -311,6 +331,10 @@ static bool read_frames(struct conn *conn, uint8_t *bytes, size_t len)
 
 bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len)
 {
+    if (conn->events) {
+        ignore_input(conn, len);
+        return true;
+    }
     if (conn->held != NULL)
         return hold(conn, bytes, len);
     struct gather *gather = &conn->front->gather;
@@ -336,9 +360,7 @@ static bool on_bytes(void *owner, uint8_t *bytes, size_t len)
     switch ((enum conn_state)conn->state) {
     case CONN_HANDSHAKE: return handshake_read(conn, bytes, len);
     case CONN_OPEN: return conn_frames(conn, bytes, len);
-    case CONN_CLOSING:
-        count_discarded(conn, len);
-        return conn_frames(conn, bytes, len);
+    case CONN_CLOSING: count_discarded(conn, len); return conn_frames(conn, bytes, len);
     case CONN_REFUSED: /* what still comes is thrown away, so that the answer is not lost in a reset
                         */
     case CONN_GONE: break;

@@ -15,6 +15,9 @@
 #include "front/front_private.h"
 #include "front/front_refuse.h"
 
+#define NOT_SERVED \
+    "this port serves WebSocket, and event streams to requests with Accept: text/event-stream"
+
 /* What a request asks for, while it is looked at. */
 struct request {
     struct http_head head;
@@ -42,7 +45,7 @@ static bool key_is_valid(struct http_text key)
 }
 
 /* What follows the head would be a body to a proxy in front, and frames to us. */
-static bool announces_body(const struct http_head *head)
+bool handshake_announces_body(const struct http_head *head)
 {
     struct http_text value;
     size_t index = 0;
@@ -69,7 +72,7 @@ static const char *no_upgrade_reason(const struct http_head *head)
     if (http_head_next(head, "sec-websocket-key", &index, &key))
         return "a WebSocket handshake without Upgrade: websocket; a proxy in front may have "
                "dropped it";
-    return "this port speaks WebSocket only";
+    return NOT_SERVED;
 }
 
 static bool check_upgrade(struct conn *conn, struct request *request)
@@ -77,11 +80,11 @@ static bool check_upgrade(struct conn *conn, struct request *request)
     const struct http_head *head = &request->head;
     struct http_text version;
     if (http_text_is(head->start[0], "HEAD")) {
-        refuse(conn, REFUSAL_NO_UPGRADE_HEAD, "this port speaks WebSocket only");
+        refuse(conn, REFUSAL_NO_UPGRADE, NOT_SERVED);
         return false;
     }
     if (!http_text_is(head->start[0], "GET")) {
-        refuse(conn, REFUSAL_METHOD, "only GET is served here");
+        refuse(conn, REFUSAL_METHOD, "only GET, HEAD and OPTIONS are served here");
         return false;
     }
     if (!http_text_is(head->start[2], "HTTP/1.1")) {
@@ -93,7 +96,7 @@ static bool check_upgrade(struct conn *conn, struct request *request)
         refuse(conn, REFUSAL_NO_UPGRADE, no_upgrade_reason(head));
         return false;
     }
-    if (announces_body(head)) {
+    if (handshake_announces_body(head)) {
         refuse(conn, REFUSAL_BAD_HANDSHAKE, "a WebSocket handshake has no body");
         return false;
     }
@@ -115,7 +118,7 @@ static bool check_upgrade(struct conn *conn, struct request *request)
 
 /* The target may come as an http or https URI as well (RFC 6455 section 4.2.1), from some forward
  * proxies as a ws or wss one; whom its authority names does not matter here. */
-static struct http_text path_of(struct http_text target)
+struct http_text handshake_path(struct http_text target)
 {
     static const char *const schemes[] = {"http://", "https://", "ws://", "wss://"};
     for (size_t i = 0; i < sizeof(schemes) / sizeof(*schemes); i++) {
@@ -156,13 +159,18 @@ static bool choose_protocol(struct request *request)
     return true;
 }
 
-static bool check_origin(struct conn *conn, const struct request *request)
+bool handshake_origin_allowed(const struct conn *conn, const struct http_head *head)
 {
     struct http_text origin, other;
     size_t index = 0;
-    bool has = http_head_next(&request->head, "origin", &index, &origin);
-    bool one = !has || !http_head_next(&request->head, "origin", &index, &other);
-    if (one && admit_origin(conn->front->admit, has ? &origin : NULL))
+    bool has = http_head_next(head, "origin", &index, &origin);
+    bool one = !has || !http_head_next(head, "origin", &index, &other);
+    return one && admit_origin(conn->front->admit, has ? &origin : NULL);
+}
+
+static bool check_origin(struct conn *conn, const struct request *request)
+{
+    if (handshake_origin_allowed(conn, &request->head))
         return true;
     refuse(conn, REFUSAL_ORIGIN, "this Origin is not allowed here");
     return false;
@@ -177,7 +185,7 @@ static int upstreams_owed(const struct front *front)
     return counts.owned > counts.upstreams ? (int)(counts.owned - counts.upstreams) : 0;
 }
 
-static bool check_capacity(struct conn *conn)
+bool handshake_take_place(struct conn *conn)
 {
     struct front *front = conn->front;
     if (!hub_ready(front->hub)) {
@@ -232,8 +240,16 @@ static void forbid(struct conn *conn, const char *why, const char *address)
     conn_start_closing(conn, CLOSE_UNAUTHORIZED, why);
 }
 
-static void open_client(struct conn *conn, struct request *request,
-                        const struct target *target)
+void handshake_opened(struct conn *conn, const struct target *target)
+{
+    char address[INET6_ADDRSTRLEN];
+    address_print(&conn->handshake->address, address);
+    metric_add(METRIC_ACCEPTED, 1);
+    log_debug("client_opened", LOG_STR("session", target->session_id),
+              LOG_DETAIL("address", address));
+}
+
+static void open_client(struct conn *conn, struct request *request, const struct target *target)
 {
     char address[INET6_ADDRSTRLEN];
     address_print(&conn->handshake->address, address);
@@ -245,10 +261,7 @@ static void open_client(struct conn *conn, struct request *request,
         forbid(conn, request->forbidden, address);
         return;
     }
-    metric_add(METRIC_ACCEPTED, 1);
-    log_debug("client_opened", LOG_STR("session", target->session_id),
-              LOG_DETAIL("address", address));
-
+    handshake_opened(conn, target);
     conn->told = true;
     unsigned form = front_form(conn->front, request->kind, request->deflate.window_bits);
     if (door_open(conn->front->hub, &conn->client, target, &conn->handshake->address, form) !=
@@ -264,7 +277,8 @@ static void open_client(struct conn *conn, struct request *request,
 static void serve(struct conn *conn, struct request *request)
 {
     struct front *front = conn->front;
-    if (health_answer(conn, &request->head) || !check_upgrade(conn, request))
+    if (health_answer(conn, &request->head) || events_serve(conn, &request->head) ||
+        !check_upgrade(conn, request))
         return;
     if (!choose_protocol(request)) {
         refuse(conn, REFUSAL_BAD_HANDSHAKE, "Sec-WebSocket-Protocol is malformed");
@@ -277,7 +291,7 @@ static void serve(struct conn *conn, struct request *request)
     }
     struct url_options options = {.take_token = front->conf->auth.mode == AUTH_JWT,
                                   .protocol_client = request->kind != PROTOCOL_RAW};
-    struct http_text path = path_of(request->head.start[1]);
+    struct http_text path = handshake_path(request->head.start[1]);
     struct target target;
     const char *why;
     enum status status = url_parse(front->conf, path.at, path.len, &options, &target, &why);
@@ -285,9 +299,9 @@ static void serve(struct conn *conn, struct request *request)
         refuse(conn, status == STATUS_NOT_FOUND ? REFUSAL_NO_SERVICE : REFUSAL_MALFORMED_URL, why);
         return;
     }
-    if (check_origin(conn, request) && check_capacity(conn)) {
-        request->forbidden = auth_check(front->conf, front->keys, &request->head, &target,
-                                        &request->grant);
+    if (check_origin(conn, request) && handshake_take_place(conn)) {
+        (void)auth_check(front->conf, front->keys, &request->head, &target, &request->grant,
+                         &request->forbidden);
         open_client(conn, request, &target);
         grant_fini(&request->grant);
     }
@@ -303,6 +317,7 @@ void handshake_serve(struct conn *conn, const char *bytes, size_t len)
     else if (status != STATUS_OK)
         refuse(conn, REFUSAL_BAD_HANDSHAKE, "not an HTTP request");
     else {
+        conn->handshake->no_content = http_text_is(request.head.start[0], "HEAD");
         conn->handshake->address = admit_client(conn->front->admit, &conn->handshake->address,
                                                 &request.head);
         serve(conn, &request);

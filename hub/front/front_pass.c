@@ -119,7 +119,7 @@ static enum refresh_verdict check(struct pass *pass, const char *token, const ch
     const struct target target = {.service = pass->service, .user = pass->user, .vin = pass->vin};
     struct grant grant = {.ends_ms = UINT64_MAX};
     enum grant_verdict verdict = auth_token(front->conf, front->keys, token, &target, &grant, why);
-    if (verdict == GRANT_REFUSED)
+    if (verdict == GRANT_REFUSED || verdict == GRANT_OTHER_USER)
         return REFRESH_REFUSED;
     bool same = same_subject(pass->subject, grant.subject);
     grant_fini(&grant);

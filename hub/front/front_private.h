@@ -58,6 +58,8 @@ struct handshake {
     bool tls_due;      /* the TLS hello is still to come */
     bool heard;        /* something came */
     bool noted;        /* a refusal was counted, or it was a health check */
+    bool no_content;   /* HEAD: its answers have none */
+    char *fields;      /* more header lines of its answer; NULL: none */
 };
 
 struct conn {
@@ -75,6 +77,7 @@ struct conn {
     bool paused;           /* by the core */
     bool deaf;             /* its input can't be parsed any more */
     bool deflate;          /* permessage-deflate was agreed */
+    bool events;           /* it is an event stream: front_events.c; else a WebSocket */
     bool share_waits;      /* is in the front's row; this and the next three are front_share.c's */
     int32_t share_bytes;   /* of what may be opened for it; below 0: what was too much */
     struct conn *share_prev, *share_next;
@@ -128,6 +131,7 @@ struct front {
     struct tls_context *tls; /* NULL: plain */
     struct deflater *deflater;
     struct ws_form forms[PROTOCOLS][WS_FORMS];
+    unsigned events_form; /* id of the form of event streams */
     struct gather gather;
     size_t share_spent;   /* in this turn */
     struct conn *sharing; /* who waits for a share, with what it has sent; utlist */
@@ -176,6 +180,28 @@ bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len);
 /* Answers the request, whose head is len bytes. The connection is open or refused afterwards. */
 void handshake_serve(struct conn *conn, const char *bytes, size_t len);
 
+/* What event streams are asked as well. The path and query of a request's target, which may be a
+ * whole URI. */
+struct http_text handshake_path(struct http_text target);
+bool handshake_announces_body(const struct http_head *head);
+/* Its Origin is allowed; without the field it is. */
+bool handshake_origin_allowed(const struct conn *conn, const struct http_head *head);
+/* This node takes it: counted under its address then. False: it has been refused. */
+bool handshake_take_place(struct conn *conn);
+void handshake_opened(struct conn *conn, const struct target *target);
+
+/* --- front_events.c: event streams --- */
+
+/* Registers their form. */
+void events_register(struct front *front);
+/* Answers a request for an event stream, or the OPTIONS before one. False: it is another request.
+ */
+bool events_serve(struct conn *conn, const struct http_head *head);
+/* A comment, so that proxies and the kernel see whether the peer is there. */
+void events_ping(struct conn *conn);
+/* The last that it is told: why it ends, and when to come back where that is to be soon. */
+void events_end(struct conn *conn, unsigned code, const char *reason);
+
 /* --- front_request.c: what comes before --- */
 
 /* Takes bytes of the handshake: PROXY header where it is configured, then TLS, then the request.
@@ -213,23 +239,25 @@ struct grant {
 
 enum grant_verdict {
     GRANT_GIVEN,
-    GRANT_REFUSED,     /* the token is no good, whatever it is for */
+    GRANT_REFUSED,     /* the token is missing or no good, whatever it is for */
+    GRANT_OTHER_USER,  /* it is good, but for another user than the URL's */
     GRANT_NOT_COVERED, /* it is good, but not for that vin or service */
 };
 
 /*
- * Checks a token for a target, of which user, vin and service are looked at. *out is filled but for
- * GRANT_REFUSED; grant_fini frees what is in it. *why: NULL, or a static text that says why not.
+ * Checks a token for a target, of which user, vin and service are looked at. *out is filled where
+ * it is given or does not cover; grant_fini frees what is in it. *why: NULL, or a static text that
+ * says why not.
  */
 enum grant_verdict auth_token(const struct conf *conf, const struct key_set *keys,
                               const char *token, const struct target *target, struct grant *out,
                               const char **why);
 void grant_fini(struct grant *grant);
-/* Looks for a token in a handshake and checks it. NULL: the client may come in, *out says for how
- * long. Else a short text that says why not, and nothing is in *out. */
-const char *auth_check(const struct conf *conf, const struct key_set *keys,
-                       const struct http_head *head, const struct target *target,
-                       struct grant *out);
+/* Looks for a token in a request and checks it. GRANT_GIVEN: the client may come in, *out says for
+ * how long. Else *why is a short text that says why not, and nothing is in *out. */
+enum grant_verdict auth_check(const struct conf *conf, const struct key_set *keys,
+                              const struct http_head *head, const struct target *target,
+                              struct grant *out, const char **why);
 
 /* --- front_pass.c: the token of an open connection --- */
 

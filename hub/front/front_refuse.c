@@ -23,12 +23,15 @@ static const struct refusal_row rows[REFUSALS] = {
     [REFUSAL_NOT_HTTP] = {400, "Bad Request", REFUSE_NOT_HTTP, ""},
     [REFUSAL_PLAIN_ON_TLS] = {400, "Bad Request", REFUSE_TLS, ""},
     [REFUSAL_PROXY_HEADER] = {400, "Bad Request", REFUSE_PROXY_HEADER, ""},
+    [REFUSAL_UNAUTHORIZED] = {401, "Unauthorized", REFUSE_UNAUTHORIZED,
+                              "WWW-Authenticate: Bearer\r\n"},
+    [REFUSAL_NOT_COVERED] = {403, "Forbidden", REFUSE_UNAUTHORIZED, ""},
     [REFUSAL_ORIGIN] = {403, "Forbidden", REFUSE_ORIGIN, ""},
     [REFUSAL_NO_SERVICE] = {404, "Not Found", REFUSE_UNKNOWN_SERVICE, ""},
-    [REFUSAL_METHOD] = {405, "Method Not Allowed", REFUSE_NOT_UPGRADE, "Allow: GET\r\n"},
+    [REFUSAL_METHOD] = {405, "Method Not Allowed", REFUSE_NOT_UPGRADE,
+                        "Allow: GET, HEAD, OPTIONS\r\n"},
     [REFUSAL_LONG_URL] = {414, "URI Too Long", REFUSE_MALFORMED_URL, ""},
     [REFUSAL_NO_UPGRADE] = {426, "Upgrade Required", REFUSE_NOT_UPGRADE, UPGRADE_FIELDS},
-    [REFUSAL_NO_UPGRADE_HEAD] = {426, "Upgrade Required", REFUSE_NOT_UPGRADE, UPGRADE_FIELDS},
     [REFUSAL_LONG_HEAD] = {431, "Request Header Fields Too Large", REFUSE_NOT_UPGRADE, ""},
     [REFUSAL_FULL] = {503, "Service Unavailable", REFUSE_FULL, "Retry-After: 5\r\n"},
     [REFUSAL_DRAINING] = {503, "Service Unavailable", REFUSE_DRAINING, "Retry-After: 1\r\n"},
@@ -37,9 +40,9 @@ static const struct refusal_row rows[REFUSALS] = {
 
 /* A close at once could reset the connection before the answer was read: so the peer is waited for,
  * a moment. */
-static void end_with(struct conn *conn, const char *answer, int len)
+void answer_and_end(struct conn *conn, const char *answer, size_t len)
 {
-    stream_write(&conn->stream, answer, (size_t)len);
+    stream_write(&conn->stream, answer, len);
     stream_shut(&conn->stream);
     conn->handshake->noted = true;
     conn_set_state(conn, CONN_REFUSED);
@@ -49,22 +52,24 @@ static void end_with(struct conn *conn, const char *answer, int len)
 void refuse(struct conn *conn, enum refusal refusal, const char *why)
 {
     const struct refusal_row *row = &rows[refusal];
-    char text[1024];
-    bool has_content = refusal != REFUSAL_NO_UPGRADE_HEAD;
+    char text[2048];
+    const char *fields = conn->handshake->fields;
+    bool has_content = !conn->handshake->no_content;
     int len = snprintf(text, sizeof(text),
                        "HTTP/1.1 %u %s\r\n"
                        "Content-Type: text/plain; charset=utf-8\r\n"
                        "Content-Length: %zu\r\n"
-                       "%s"
+                       "%s%s"
                        "Connection: close\r\n\r\n%s%s",
                        row->status, row->phrase, strlen(why) + 1, row->fields,
-                       has_content ? why : "", has_content ? "\n" : "");
+                       fields == NULL ? "" : fields, has_content ? why : "",
+                       has_content ? "\n" : "");
     char address[INET6_ADDRSTRLEN];
     address_print(&conn->handshake->address, address);
     metric_refuse(row->reason);
     log_info_cause("client_refused", LOG_U64("status", row->status), LOG_STR("reason", why),
                    LOG_DETAIL("address", address));
-    end_with(conn, text, len);
+    answer_and_end(conn, text, (size_t)len);
 }
 
 void refuse_unanswered(struct conn *conn, enum refuse_reason reason, const char *why)
@@ -122,6 +127,6 @@ bool health_answer(struct conn *conn, const struct http_head *head)
                        "Connection: close\r\n\r\n%s",
                        good ? "200 OK" : "503 Service Unavailable", strlen(body),
                        is_head ? "" : body);
-    end_with(conn, text, len);
+    answer_and_end(conn, text, (size_t)len);
     return true;
 }

@@ -18,12 +18,13 @@ enum refusal {
     REFUSAL_NOT_HTTP,
     REFUSAL_PLAIN_ON_TLS,
     REFUSAL_PROXY_HEADER,
+    REFUSAL_UNAUTHORIZED, /* of an event stream: no token that counts */
+    REFUSAL_NOT_COVERED,  /* of an event stream: the token is for something else */
     REFUSAL_ORIGIN,
     REFUSAL_NO_SERVICE,
     REFUSAL_METHOD,
     REFUSAL_LONG_URL,
     REFUSAL_NO_UPGRADE,
-    REFUSAL_NO_UPGRADE_HEAD, /* the same for HEAD, whose answers have no content */
     REFUSAL_LONG_HEAD,
     REFUSAL_FULL,
     REFUSAL_DRAINING,
@@ -35,6 +36,9 @@ enum refusal {
  * cause once, then each minute. The connection is in state CONN_REFUSED then: what still comes is
  * thrown away, and it is closed when the peer has had a moment to read. */
 void refuse(struct conn *conn, enum refusal refusal, const char *why);
+
+/* Ends the connection with that answer, uncounted, in the same way. */
+void answer_and_end(struct conn *conn, const char *answer, size_t len);
 
 /* Counts and logs a connection in its handshake that gets no answer: the caller drops it. */
 void refuse_unanswered(struct conn *conn, enum refuse_reason reason, const char *why);

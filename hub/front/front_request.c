@@ -25,6 +25,7 @@ void handshake_free(struct handshake *handshake)
     if (handshake == NULL)
         return;
     free(handshake->bytes);
+    free(handshake->fields);
     free(handshake);
 }
 

@@ -28,6 +28,11 @@ static bool is_due(const struct front *front, const struct conn *conn)
 static void ping(struct conn *conn)
 {
     static const uint8_t frame[] = {0x89, 0x00};
+    if (conn->events) { /* nothing answers: the kernel sees who is gone */
+        events_ping(conn);
+        conn_enqueue(conn, QUEUE_QUIET);
+        return;
+    }
     /* Where bytes wait to be taken, the taking is the sign of life that is waited for. */
     if (!stream_blocked(&conn->stream))
         stream_write(&conn->stream, frame, sizeof(frame));

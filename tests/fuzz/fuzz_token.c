@@ -88,7 +88,8 @@ static const char *check(const struct conf *conf, const char *field, struct slic
     head.names[0] = (struct http_text){field, strlen(field)};
     head.values[0] = (struct http_text){value.at, value.len};
     struct grant grant;
-    const char *why = auth_check(conf, conf->auth.keys, &head, &target, &grant);
+    const char *why;
+    (void)auth_check(conf, conf->auth.keys, &head, &target, &grant, &why);
     *ends_ms = grant.ends_ms;
     grant_fini(&grant);
     return why;

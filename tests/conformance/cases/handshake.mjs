@@ -135,7 +135,7 @@ const refuse = [
   ['two keys', 400, ask([['Sec-WebSocket-Key', KEY]])],
   ['no Host', 400, ask([], without('Host'))],
   ['two Hosts', 400, ask([['Host', 'b']])],
-  ...['POST', 'PUT', 'DELETE', 'OPTIONS', 'CONNECT', 'TRACE', 'PATCH', 'get', 'GETT', 'G'].map((method) => [`method ${method}`, 405, ask([], { method }), { allow: 'GET' }]),
+  ...['POST', 'PUT', 'DELETE', 'CONNECT', 'TRACE', 'PATCH', 'get', 'GETT', 'G'].map((method) => [`method ${method}`, 405, ask([], { method }), { allow: 'GET, HEAD, OPTIONS' }]),
   ...['HTTP/1.0', 'HTTP/0.9', 'HTTP/2.0', 'HTTP/1.1 ', 'HTTP/1.10', 'http/1.1', 'HTTP', 'HTTP/1.1 extra', ''].map((version) => [`version of HTTP "${version}"`, 400, ask([], { version })]),
   ['an unknown service', 404, ask([], {}, '/u/V?other')],
   ['no service', 404, ask([], {}, '/u/V')],
