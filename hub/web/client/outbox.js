@@ -2,7 +2,7 @@
 // given up, or its time is over; until then it is sent again on every new connection.
 
 /**
- * Why a message was not acknowledged. code: 'timeout', 'closed', 'full', 'too_large', or the hub's ERROR code.
+ * Why a message was not acknowledged. code: 'timeout', 'closed', 'full', 'too_large', 'expired', or the hub's ERROR code.
  * sent: whether it was written to a connection, so that it may have gone upstream all the same.
  */
 export class SendError extends Error {
@@ -26,15 +26,20 @@ export class Outbox {
 
   get size() { return this.#entries.size; }
 
-  /** frameOf(id) -> what is written. Returns a promise of the acknowledgement. */
-  add(frameOf, timeout) {
+  /**
+   * frameOf(id, left) -> what is written; left: ms of the ttl, undefined without one. Returns a promise of the acknowledgement.
+   * ttl: ms, after which it is written no more. channel: waits until that is ready; null: the connection's own session.
+   */
+  add(frameOf, timeout, { ttl, channel = null } = {}) {
     if (this.#entries.size >= this.#max) {
       return Promise.reject(new SendError('full', `${this.#max} messages wait already`, false));
     }
     const id = ++this.#lastId;
     return new Promise((resolve, reject) => {
-      const entry = { id, frame: frameOf(id), resolve, reject, sent: false, endsAt: Date.now() + timeout };
+      const now = Date.now();
+      const entry = { id, frameOf, frame: null, channel, resolve, reject, sent: false, endsAt: now + timeout, ttlAt: now + (ttl ?? Infinity) };
       entry.timer = setTimeout(() => this.#expire(id), timeout);
+      if (ttl < timeout) entry.ttlTimer = setTimeout(() => { if (!this.#written.has(id)) this.#outlive(id); }, ttl);
       this.#entries.set(id, entry);
     });
   }
@@ -45,7 +50,16 @@ export class Outbox {
   /** A new connection: nothing was written to it yet. */
   renew() { this.#written.clear(); }
 
+  /** The hub has that channel open no more: what was not acknowledged is written again once it has. */
+  renewChannel(channel) {
+    for (const { id } of this.#of(channel)) this.#written.delete(id);
+  }
+
+  #of(channel) { return [...this.#entries.values()].filter((entry) => entry.channel === channel); }
+
   #expire(id) { this.refuse(id, 'timeout', 'not acknowledged in time'); }
+
+  #outlive(id) { this.refuse(id, 'expired', 'its ttl is over'); }
 
   /**
    * Writes what the connection has not had, oldest first. After a sleep the timers come late: what is too old
@@ -54,14 +68,18 @@ export class Outbox {
   flush(write) {
     for (const entry of [...this.#entries.values()]) {
       if (this.#written.has(entry.id)) continue;
-      if (Date.now() > entry.endsAt) {
-        this.#expire(entry.id);
-        continue;
-      }
-      this.#written.add(entry.id);
-      entry.sent = true;
-      write(entry.frame, entry.id);
+      const now = Date.now();
+      if (now > entry.endsAt) this.#expire(entry.id);
+      else if (now >= entry.ttlAt) this.#outlive(entry.id);
+      else if (!entry.channel || entry.channel.ready) this.#write(entry, write, now);
     }
+  }
+
+  #write(entry, write, now) {
+    this.#written.add(entry.id);
+    entry.sent = true;
+    entry.frame = entry.frameOf(entry.id, entry.ttlAt === Infinity ? undefined : entry.ttlAt - now);
+    write(entry.frame, entry.id);
   }
 
   #take(id) {
@@ -70,6 +88,7 @@ export class Outbox {
     this.#entries.delete(id);
     this.#written.delete(id);
     clearTimeout(entry.timer);
+    clearTimeout(entry.ttlTimer);
     return entry;
   }
 
@@ -91,6 +110,10 @@ export class Outbox {
       if (largest === null || sizeOf(entry.frame) > sizeOf(largest.frame)) largest = entry;
     }
     if (largest !== null) this.refuse(largest.id, 'too_large', message);
+  }
+
+  refuseChannel(channel, code, message) {
+    for (const { id } of this.#of(channel)) this.refuse(id, code, message);
   }
 
   refuseAll(code, message) {

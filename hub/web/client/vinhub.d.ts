@@ -55,10 +55,18 @@ export interface CloseInfo {
   reason: string;
 }
 
+/** Who watches a session, where its service tells that: by name, '' where the URL has none. */
+export interface Presence {
+  users: { user: string; clients: number }[];
+  /** Users beyond those named. */
+  more: number;
+}
+
 export interface Events {
   message(data: string | Uint8Array, meta: Meta): void;
   status(status: Status): void;
   gap(gap: Gap): void;
+  presence(presence: Presence): void;
   error(error: HubError): void;
   close(end: CloseInfo): void;
 }
@@ -102,14 +110,81 @@ export interface Options {
 /** Why a message was not acknowledged. */
 export class SendError extends Error {
   constructor(code: string, message: string, sent: boolean);
-  /** 'timeout', 'closed', 'full', 'too_large', or the code of the hub's ERROR. */
+  /** 'timeout', 'closed', 'full', 'too_large', 'expired', or the code of the hub's ERROR. */
   readonly code: string;
   /** It was written to a connection, so it may have reached the backend all the same. */
   readonly sent: boolean;
 }
 
+export interface SendOptions {
+  /** ms until it is given up; default `sendTimeout`. */
+  timeout?: number;
+  /** ms, from 1 on: what has not gone upstream within it never does, and is rejected with 'expired'. */
+  ttl?: number;
+}
+
+export interface SubscribeOptions {
+  /** Messages a second at most, each the newest there is: 0.1 to 100. */
+  rate?: number;
+  /** Past messages that come first. */
+  replay?: number;
+}
+
+/** What each event of a subscription names. session: null until the hub has welcomed it. */
+export interface Named {
+  url: string;
+  session: string | null;
+}
+
+export interface SubscriptionStatus extends Named {
+  /** closed: refused, or ended for good; it is not asked for again. The others as those of the client. */
+  state: State;
+  upstream: Upstream;
+  resumed?: boolean;
+  /** A close code, or the hub's word for a refusal, e.g. 'full'. */
+  code?: number | string;
+  reason?: string;
+  retryIn?: number;
+}
+
+export interface SubscriptionEvents {
+  message(data: string | Uint8Array, meta: Required<Meta> & Named): void;
+  status(status: SubscriptionStatus): void;
+  gap(gap: Gap & Named): void;
+  presence(presence: Presence & Named): void;
+  /** Refused (malformed_url, unknown_service, unauthorized, full, subscribed ...) or ended by the hub (a close code). */
+  closed(end: Named & { code: number | string; reason: string }): void;
+}
+
+interface SubscriptionSource {
+  on<Name extends keyof SubscriptionEvents>(name: Name, fn: SubscriptionEvents[Name]): () => void;
+  off<Name extends keyof SubscriptionEvents>(name: Name, fn: SubscriptionEvents[Name]): void;
+}
+
+export interface Subscription extends SubscriptionSource {
+  readonly url: string;
+  readonly session: string | null;
+  readonly upstream: Upstream;
+  /** EPOCH.OFFSET of the last message that was handed out. */
+  readonly position: string | null;
+  send(data: Payload, options?: SendOptions): Promise<void>;
+  unsubscribe(): void;
+}
+
+export interface SubscriptionGroup extends SubscriptionSource, Iterable<Subscription> {
+  readonly size: number;
+  /** By url, for `resume`. */
+  readonly position: Record<string, string>;
+  get(url: string): Subscription | undefined;
+  add(urls: string[]): void;
+  /** to: the url that it is for. */
+  send(data: Payload, options: SendOptions & { to: string }): Promise<void>;
+  /** All, or those urls. */
+  unsubscribe(urls?: string[]): void;
+}
+
 export class VinhubClient {
-  /** url: of a session, e.g. `/admin/VIN1?remoteWs`; of several the next is taken when one fails. */
+  /** url: of a session, e.g. `/admin/VIN1?remoteWs`, or `/admin?subscribe` for subscriptions only; of several the next is taken when one fails. */
   constructor(url: Url | (() => Url | Promise<Url>), options?: Options);
   readonly state: State;
   readonly upstream: Upstream;
@@ -127,7 +202,10 @@ export class VinhubClient {
   /** A new connection now. */
   reconnect(): void;
   /** v1: resolves when the upstream took it, once, whatever happens to connections meanwhile. raw: when it was written. */
-  send(data: Payload, options?: { timeout?: number }): Promise<void>;
+  send(data: Payload, options?: SendOptions): Promise<void>;
+  /** Further sessions on this connection (mode v1). resume: EPOCH.OFFSET to start after; of a list, by url. */
+  subscribe(url: string, options?: SubscribeOptions & { resume?: string | null }): Subscription;
+  subscribe(urls: string[], options?: SubscribeOptions & { resume?: Record<string, string> | null }): SubscriptionGroup;
   /** Returns the function that ends it. */
   on<Name extends keyof Events>(name: Name, fn: Events[Name]): () => void;
   off<Name extends keyof Events>(name: Name, fn: Events[Name]): void;

@@ -9,9 +9,11 @@
 import { Emitter } from './emitter.js';
 import { Heartbeat } from './heartbeat.js';
 import { Outbox, SendError } from './outbox.js';
+import { Position } from './position.js';
 import { Refresher } from './refresh.js';
 import { Backoff, ruleOf, saysTooLarge } from './retry.js';
-import { dataOf, decode, encodeRefresh, encodeSend, handshakeUrl, isAfter, isToken, payloadOf, PING, PROTOCOL } from './wire.js';
+import { Subscriptions } from './subscriptions.js';
+import { dataOf, decode, encodeRefresh, encodeSend, handshakeUrl, isToken, payloadOf, PING, PROTOCOL } from './wire.js';
 
 export { SendError };
 
@@ -48,10 +50,10 @@ function settings(options) {
   return merged;
 }
 
-function positionOf(resume) {
-  const match = /^(\d{1,16})\.(\d{1,16})$/.exec(resume ?? '');
-  return match ? { epoch: Number(match[1]), offset: Number(match[2]) } : null;
-}
+const ttlOf = (ttl) => {
+  if (ttl !== undefined && !(Number.isSafeInteger(ttl) && ttl > 0)) throw new RangeError(`ttl: expected milliseconds, got ${ttl}`);
+  return ttl;
+};
 
 export class VinhubClient {
   #url;
@@ -73,7 +75,8 @@ export class VinhubClient {
   #heard = false;     // something came on this connection
   #refusals = 0;
   #refusal = null;    // why the last token was refused
-  #position = null;
+  #position;
+  #subscriptions;
   #client = null;
   #node = null;
   #upstream = null;
@@ -84,7 +87,15 @@ export class VinhubClient {
     this.#options = settings(options);
     this.#outbox = new Outbox(this.#options.maxPending);
     this.#backoff = new Backoff(this.#options.reconnect);
-    this.#position = positionOf(this.#options.resume);
+    this.#position = new Position(this.#options.resume);
+    this.#subscriptions = new Subscriptions({
+      write: (text) => this.#socket.send(text),
+      nextId: () => this.#outbox.nextId(),
+      send: (channel, data, how) => this.#send(channel, data, how),
+      flush: () => this.#flush(),
+      renew: (channel) => this.#outbox.renewChannel(channel),
+      refuse: (channel, code, reason) => this.#outbox.refuseChannel(channel, code, reason),
+    }, this.#options.reconnect);
     this.#refresher = new Refresher({
       reconnect: this.#options.reconnect,
       ask: (context) => this.#options.token(context),
@@ -99,7 +110,7 @@ export class VinhubClient {
   get node() { return this.#node; }
   get pending() { return this.#outbox.size; }
   /** EPOCH.OFFSET of the last message, for `resume` after a reload; null where none is known. */
-  get position() { return this.#position && `${this.#position.epoch}.${this.#position.offset}`; }
+  get position() { return this.#position.at && String(this.#position); }
   /** As a WebSocket's: 0 also while it waits to reconnect, since messages are taken. */
   get readyState() { return READY_STATES[this.#state]; }
 
@@ -135,13 +146,27 @@ export class VinhubClient {
 
   /**
    * v1: resolves when the upstream took the message. raw: when it was written. Rejects with a SendError. While
-   * there is no connection the message waits.
+   * there is no connection the message waits. ttl: ms, after which it must not go upstream any more.
    */
-  async send(data, { timeout = this.#options.sendTimeout } = {}) {
+  async send(data, options) { return this.#send(null, data, options); }
+
+  /**
+   * Further sessions on this connection, each named by the URL that a connection of its own would have. One url gives a
+   * Subscription, a list a SubscriptionGroup. options: rate (messages a second), replay (past messages), resume.
+   */
+  subscribe(urls, options) {
+    if (this.#isRaw) throw new TypeError('subscribe: mode is raw, expected v1');
+    return this.#subscriptions.add(urls, options);
+  }
+
+  /** channel: of a subscription; null: the connection's own session. */
+  async #send(channel, data, { timeout = this.#options.sendTimeout, ttl } = {}) {
     const payload = payloadOf(data);
     if (this.#state === 'closed' || this.#state === 'failed') throw new SendError('closed', 'the client is closed', false);
-    const frameOf = this.#isRaw ? () => payload : (id) => encodeSend(id, payload);
-    const acknowledged = this.#outbox.add(frameOf, Math.min(timeout, SEND_TIMEOUT_MAX));
+    if (channel?.state === 'gone') throw new SendError('closed', 'the subscription is over', false);
+    const frameOf = this.#isRaw ? () => payload
+      : (id, left) => encodeSend(id, payload, { session: channel?.session, ttl: left });
+    const acknowledged = this.#outbox.add(frameOf, Math.min(timeout, SEND_TIMEOUT_MAX), { ttl: ttlOf(ttl), channel });
     this.#flush();
     return acknowledged;
   }
@@ -153,6 +178,7 @@ export class VinhubClient {
     this.#events.emit('status', {
       state, upstream: this.#upstream, node: this.#node, attempt: this.#backoff.tries, ...details,
     });
+    if (state !== 'open') this.#subscriptions.tell({ state, upstream: null, ...details });
   }
 
   // --- connecting ---
@@ -191,7 +217,7 @@ export class VinhubClient {
     const parameters = {};
     if (token && this.#options.tokenIn === 'protocol') protocols.push('bearer', token);
     else if (token) parameters.token = token;
-    if (!this.#isRaw && (this.#position || this.#client)) parameters.resume = this.#resumeToken();
+    if (!this.#isRaw && (this.#position.at || this.#client)) parameters.resume = this.#resumeToken();
     let socket;
     try {
       const Socket = this.#options.WebSocket ?? globalThis.WebSocket;
@@ -204,10 +230,7 @@ export class VinhubClient {
     this.#attach(socket);
   }
 
-  #resumeToken() {
-    const { epoch, offset } = this.#position ?? { epoch: 0, offset: 0 };
-    return this.#client ? `${epoch}.${offset}.${this.#client}` : `${epoch}.${offset}`;
-  }
+  #resumeToken() { return this.#client ? `${this.#position}.${this.#client}` : String(this.#position); }
 
   #attach(socket) {
     this.#socket = socket;
@@ -238,6 +261,7 @@ export class VinhubClient {
     this.#beat.start();
     if (!this.#isRaw && typeof this.#options.token === 'function') this.#refresher.start(this.#token);
     this.#flush();
+    this.#subscriptions.begin();
     this.#set('open', details);
   }
 
@@ -267,44 +291,40 @@ export class VinhubClient {
   }
 
   #onMessage(message) {
-    const { payload } = message ?? {};
-    switch (message?.type) {
+    if (!message || this.#subscriptions.take(message)) return;
+    const { payload } = message;
+    switch (message.type) {
       case 'MESSAGE': this.#onPublication(message); break;
       case 'WELCOME': this.#onWelcome(payload); break;
       case 'GAP': this.#onGap(payload); break;
       case 'ACK': this.#onAck(payload); break;
       case 'STATUS': this.#onStatus(payload); break;
       case 'ERROR': this.#onError(payload); break;
+      case 'PRESENCE': this.#events.emit('presence', payload); break;
       default: break; // PONG, and what later versions say
     }
   }
 
-  #onWelcome({ node, client, epoch, offset, resumed, upstream }) {
-    const before = this.#position ?? (this.#client && { epoch: 0, offset: 0 });
+  #onWelcome(welcome) {
+    const { node, session, client, resumed, upstream } = welcome;
+    const known = this.#client !== null && !!session; // a connection may have no session of its own
     this.#node = node;
     this.#upstream = upstream;
     this.#client = client;
     this.#refusals = 0;
     this.#refusal = null;
-    if (!resumed && epoch > 0) this.#position = { epoch, offset };
+    const gap = this.#position.welcome(welcome, known);
     this.#begin({ resumed });
-    // The position was of no use to the hub, or there never was one: what came meanwhile is not known, so it counts as lost.
-    if (before && !resumed && !(before.epoch > 0 && before.epoch === epoch && before.offset === offset)) {
-      this.#events.emit('gap', { epoch: before.epoch, from: before.offset + 1, to: 0 });
-    }
+    if (gap) this.#events.emit('gap', gap);
   }
 
   #onPublication(message) {
     const { epoch, offset, timestamp } = message;
-    const at = { epoch, offset };
-    if (this.#position && !isAfter(at, this.#position)) return;
-    this.#position = at;
-    this.#events.emit('message', dataOf(message), { epoch, offset, timestamp });
+    if (this.#position.take(message)) this.#events.emit('message', dataOf(message), { epoch, offset, timestamp });
   }
 
   #onGap({ epoch, from, to }) {
-    const end = { epoch, offset: to };
-    if (to > 0 && (!this.#position || isAfter(end, this.#position))) this.#position = end;
+    this.#position.skip({ epoch, to });
     this.#events.emit('gap', { epoch, from, to });
   }
 
@@ -333,6 +353,7 @@ export class VinhubClient {
     this.#beat?.stop();
     this.#beat = null;
     this.#refresher.stop();
+    this.#subscriptions.end();
     const socket = this.#socket;
     this.#socket = null;
     this.#openedAt = 0;
@@ -346,10 +367,11 @@ export class VinhubClient {
   #lose(code, reason) {
     const lived = this.#openedAt === 0 ? 0 : performance.now() - this.#openedAt;
     const accepted = this.#openedAt > 0 && (!this.#isRaw || this.#heard || lived > RAW_ACCEPTED_MS);
+    const tooLarge = saysTooLarge(code) && this.#subscriptions.tooLarge();
     this.#drop();
     if (lived > STABLE_MS) this.#backoff.reset();
     if (accepted) this.#refusals = 0;
-    if (saysTooLarge(code)) this.#outbox.refuseLargest(reason);
+    if (saysTooLarge(code) && !tooLarge) this.#outbox.refuseLargest(reason);
     this.#retry(code, reason, accepted);
   }
 

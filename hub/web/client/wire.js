@@ -32,12 +32,16 @@ export function payloadOf(data) {
   throw new TypeError('a message is a string, an ArrayBuffer or a view of one');
 }
 
-export function encodeSend(id, payload) {
+/** more: session, ttl (ms); what is undefined is left out. */
+export function encodeSend(id, payload, more = {}) {
   const text = typeof payload === 'string';
   return JSON.stringify({
-    type: 'SEND', id, encoding: text ? 'text' : 'base64', payload: text ? payload : toBase64(payload),
+    type: 'SEND', id, ...more, encoding: text ? 'text' : 'base64', payload: text ? payload : toBase64(payload),
   });
 }
+
+export const encodeSubscribe = (id, urls) => JSON.stringify({ type: 'SUBSCRIBE', id, urls });
+export const encodeUnsubscribe = (id, sessions) => JSON.stringify({ type: 'UNSUBSCRIBE', id, sessions });
 
 export const encodeRefresh = (id, token) => JSON.stringify({ type: 'REFRESH', id, token });
 
@@ -66,6 +70,13 @@ export const isAfter = (a, b) => a.epoch > b.epoch || (a.epoch === b.epoch && a.
 
 /** Can it be a subprotocol (RFC 6455, 4.1)? All that JSON Web Tokens are made of can. */
 export const isToken = (text) => /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(text);
+
+/** What a SUBSCRIBE names a session by: path and query, also of an absolute URL, whose host is that of the connection. */
+export function subscribeUrl(url) {
+  const [, text] = /^(?:[a-z]+:\/\/[^/]*)?(\/[^#]*)/i.exec(url) ?? [];
+  if (!text) throw new TypeError(`url: expected a path such as /admin/VIN1?remoteWs, got ${url}`);
+  return text;
+}
 
 /**
  * The absolute ws: or wss: URL with more parameters. It is put together as text: the service is a query
