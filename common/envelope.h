@@ -63,6 +63,12 @@ enum envelope_type {
     ENVELOPE_PUBLISHED = 16, /* answer: number; epoch, offset; status: 0 or an HTTP status */
     ENVELOPE_CLOSE = 17,     /* push channel: clients of the session are closed with 4006 */
     ENVELOPE_DRAIN = 18,     /* inbox: drain as on SIGTERM */
+    /* Inboxes of all: a token, or those of a subject, are revoked; number (of the request, 0: no
+       answer is expected); text: "jti:…" or "sub:…"; count: until when it matters, Unix s; offset:
+       of a subject those issued before it, Unix s */
+    ENVELOPE_REVOKE = 40,
+    /* Answer to what was asked of all nodes: number; count: clients that were closed */
+    ENVELOPE_COUNTED = 41,
     /* push channel of a session */
     /* Node: the owner from now on; epoch; number: the epoch it was handed over from, 0 by a claim.
        Made by these scripts */

@@ -284,6 +284,31 @@ struct envelope drain_encode(void)
     return (struct envelope){.type = ENVELOPE_DRAIN};
 }
 
+struct envelope revoke_encode(const struct revoke_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_REVOKE,
+                             .number = m->number,
+                             .text = m->name,
+                             .count = m->until_s,
+                             .offset = m->issued_before_s};
+}
+
+struct revoke_message revoke_decode(const struct envelope *e)
+{
+    return (struct revoke_message){
+        .number = e->number, .name = e->text, .until_s = e->count, .issued_before_s = e->offset};
+}
+
+struct envelope counted_encode(const struct counted_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_COUNTED, .number = m->number, .count = m->closed};
+}
+
+struct counted_message counted_decode(const struct envelope *e)
+{
+    return (struct counted_message){.number = e->number, .closed = e->count};
+}
+
 /* --- push channel --- */
 
 struct envelope grant_encode(const struct grant_message *m)

@@ -204,6 +204,24 @@ struct published_message published_decode(const struct envelope *envelope);
 struct envelope close_encode(void);
 struct envelope drain_encode(void);
 
+/* Tokens end before their time (core/revoked.h). */
+struct revoke_message {
+    uint64_t number;          /* of the request; 0: no answer is expected */
+    struct slice name;        /* "jti:…" or "sub:…" */
+    uint64_t until_s;         /* Unix time: it matters no more from then on */
+    uint64_t issued_before_s; /* of a subject */
+};
+struct envelope revoke_encode(const struct revoke_message *message);
+struct revoke_message revoke_decode(const struct envelope *envelope);
+
+/* The answer to a request to all nodes. */
+struct counted_message {
+    uint64_t number; /* of the request */
+    uint64_t closed; /* clients of the node that it closed */
+};
+struct envelope counted_encode(const struct counted_message *message);
+struct counted_message counted_decode(const struct envelope *envelope);
+
 /* --- push channel of a session --- */
 
 /* The envelope's node is the owner from now on. Made by the scripts. */

@@ -37,6 +37,7 @@ static const struct route routes[] = {
     {"/api/sessions/", ROUTE_PREFIX | ROUTE_ID, admin_get_session, admin_post_session},
     {"/api/publish", 0, NULL, admin_post_publish},
     {"/api/drain", 0, NULL, admin_post_drain},
+    {"/api/revoke", 0, NULL, admin_post_revoke},
     {"/api/events", 0, admin_get_events, NULL},
     {"/", ROUTE_OPEN, admin_get_asset, NULL},
     {"/console/", ROUTE_OPEN | ROUTE_PREFIX, admin_get_asset, NULL},

@@ -1,30 +1,11 @@
 /*
  * What operators ask for: publish, close a session, drain.
  */
-#include <event2/buffer.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "admin/admin_private.h"
 #include "common/base64.h"
-
-/* The body as a JSON object; replies 400 and returns NULL where it is none. An empty body is an
- * empty object. */
-static json_t *body_object(struct evhttp_request *req)
-{
-    struct evbuffer *body = evhttp_request_get_input_buffer(req);
-    size_t len = evbuffer_get_length(body);
-    if (len == 0)
-        return json_object();
-    const char *text = (const char *)evbuffer_pullup(body, -1);
-    json_t *json = text ? json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL)
-                        : NULL;
-    if (json_is_object(json))
-        return json;
-    json_decref(json);
-    admin_reply_error(req, 400, "body must be a JSON object");
-    return NULL;
-}
 
 static void on_published(void *ctx, unsigned http_status, struct position at)
 {
@@ -80,7 +61,7 @@ static void *payload_of(const json_t *body, enum opcode *opcode, size_t *len, co
 void admin_post_publish(struct admin *admin, struct evhttp_request *req, const char *rest)
 {
     (void)rest;
-    json_t *body = body_object(req);
+    json_t *body = admin_body_object(req);
     if (!body)
         return;
     const char *session = json_string_value(json_object_get(body, "session"));
@@ -189,7 +170,7 @@ static void on_nodes_for_drain(void *ctx, enum status status, const struct bus_r
 void admin_post_drain(struct admin *admin, struct evhttp_request *req, const char *rest)
 {
     (void)rest;
-    json_t *body = body_object(req);
+    json_t *body = admin_body_object(req);
     if (!body)
         return;
     const char *own = hub_node_id(admin->setup.hub);

@@ -46,12 +46,22 @@ void admin_reply_error(struct evhttp_request *req, int status, const char *text)
 /* body is only read. */
 void admin_reply_bytes(struct evhttp_request *req, int status, const char *mime, const void *body,
                        size_t len);
+/* The body as a JSON object; replies 400 and returns NULL where it is none. An empty body is an
+ * empty object. */
+json_t *admin_body_object(struct evhttp_request *req);
 /* A JSON string of any bytes: what is no UTF-8 becomes '?'. */
 json_t *admin_json_text(const char *text, size_t len);
 /* The row as an object: {"id", fields…}; what section 11 calls a number is one. */
 json_t *admin_json_row(const struct bus_row *row);
 /* The value of a field, "" where the row has none. */
 const char *admin_row_field(const struct bus_row *row, const char *name);
+
+/* --- admin_audit.c */
+/* A line of the audit log: the asker's address, and what was asked for. */
+void admin_audit(struct evhttp_request *req, const char *action, const json_t *what);
+/* {"closed", "missing"}; missing is left out where no node is. */
+json_t *admin_closed_json(uint64_t closed, const char *const *missing, size_t missing_len);
+json_t *admin_names_json(const char *const *names, size_t len);
 
 /* --- admin_guard.c: each answers false where it has already replied */
 bool admin_guard_host(const struct admin *admin, struct evhttp_request *req);
@@ -65,6 +75,7 @@ admin_handler admin_get_health, admin_get_ready, admin_get_metrics, admin_get_st
 admin_handler admin_get_nodes, admin_get_sessions, admin_get_session;
 admin_handler admin_post_publish, admin_post_session, admin_post_drain;
 admin_handler admin_get_events;
+admin_handler admin_post_revoke;
 
 /* --- admin_events.c */
 struct admin_events *admin_events_new(struct admin *admin);

@@ -92,6 +92,22 @@ json_t *admin_json_text(const char *text, size_t len)
     return json;
 }
 
+json_t *admin_body_object(struct evhttp_request *req)
+{
+    struct evbuffer *body = evhttp_request_get_input_buffer(req);
+    size_t len = evbuffer_get_length(body);
+    if (len == 0)
+        return json_object();
+    const char *text = (const char *)evbuffer_pullup(body, -1);
+    json_t *json = text ? json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL)
+                        : NULL;
+    if (json_is_object(json))
+        return json;
+    json_decref(json);
+    admin_reply_error(req, 400, "body must be a JSON object");
+    return NULL;
+}
+
 static json_t *field_json(const struct bus_field *field)
 {
     size_t len = strlen(field->value);

@@ -55,6 +55,13 @@ struct bus_node {
     uint32_t lease_ms; /* 0: not known (yet) */
 };
 
+/* Tokens that end before their time (contract section 11, `revoked`). */
+struct bus_revocation {
+    const char *name;         /* "jti:…" or "sub:…" */
+    uint64_t until_s;         /* Unix time: it matters no more from then on */
+    uint64_t issued_before_s; /* of a sub */
+};
+
 /* Who is named dead, and what the caller knows, in a claim. */
 struct bus_claim {
     const char *dead_owner; /* NULL: nobody */
@@ -92,6 +99,9 @@ enum bus_listing {
     BUS_LIST_SESSIONS, /* ids of `sessions` in lexical order after `after`, with the fields of
                           `session:{ID}` */
     BUS_LIST_SESSION,  /* the one session `after`: one row or none */
+    BUS_LIST_REVOKED,  /* the fields of `revoked`, each with its content as the field "value", in no
+                          order; after and next are a cursor. What is there throughout is named at
+                          least once; a portion may hold more than the limit, or none */
 };
 /* next: the id to pass as `after` for more, NULL at the end. */
 typedef void bus_rows_fn(void *ctx, enum status status, const struct bus_row *rows, size_t len,
@@ -140,6 +150,8 @@ struct bus_events {
                        bool more);
     /* STATUS_OK: somebody was listening. STATUS_NOT_FOUND: nobody was. Only for tag != 0. */
     void (*on_told)(void *ctx, uint64_t tag, enum status status);
+    /* STATUS_OK, or STATUS_IO. May be NULL where nothing is revoked. */
+    void (*on_revoked)(void *ctx, uint64_t tag, enum status status);
     /* A message of the inbox (push false) or of a push channel (push true). */
     void (*on_message)(void *ctx, const struct envelope *envelope, bool push);
 };
@@ -195,6 +207,10 @@ struct bus_ops {
     void (*tell)(struct bus *bus, const char *node, const struct envelope *envelope, uint64_t tag);
     /* To a session's push channel, without history or check (operators' CLOSE). */
     void (*shout)(struct bus *bus, const char *session, const struct envelope *envelope);
+
+    /* Keeps a revocation. Where the name is there already the later time of each kind counts; one
+     * whose until_s has come, by the clock of the store, is removed. NULL: the bus keeps none. */
+    void (*revoke)(struct bus *bus, uint64_t tag, const struct bus_revocation *revocation);
 
     void (*list)(struct bus *bus, enum bus_listing listing, const char *after, size_t limit,
                  bus_rows_fn *fn, void *ctx);

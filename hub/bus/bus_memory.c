@@ -426,6 +426,22 @@ static void memory_history(struct bus *bus, const char *id, uint64_t tag, struct
         event->publications[i] = publication_ref(memory_history_at(history, from + i));
 }
 
+/* --- revocations --- */
+
+static void deliver_revoked(struct memory_bus *m, const struct memory_event *event)
+{
+    if (m->bus.events->on_revoked != NULL)
+        m->bus.events->on_revoked(m->bus.events_ctx, event->tag, event->status);
+}
+
+static void memory_bus_revoke(struct bus *bus, uint64_t tag,
+                              const struct bus_revocation *revocation)
+{
+    struct memory_bus *m = memory_of(bus);
+    memory_revoke(m->store, revocation, m->unix_ms() / 1000);
+    answer(m, deliver_revoked, NULL, tag, STATUS_OK);
+}
+
 /* --- listings --- */
 
 static void deliver_list(struct memory_bus *m, const struct memory_event *event)
@@ -516,6 +532,7 @@ static const struct bus_ops memory_ops = {
     .history = memory_history,
     .tell = memory_tell,
     .shout = memory_shout,
+    .revoke = memory_bus_revoke,
     .list = memory_bus_list,
     .flush = memory_flush,
     .free = memory_free,

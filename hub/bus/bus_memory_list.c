@@ -180,6 +180,28 @@ static void list_nodes(struct bus_memory_store *store, uint64_t now_ms, bus_rows
     free(listed);
 }
 
+static void list_revoked(struct bus_memory_store *store, bus_rows_fn *fn, void *ctx)
+{
+    size_t count = HASH_COUNT(store->revoked), len = 0;
+    struct bus_row *rows = claim_memory(count, sizeof(*rows));
+    struct bus_field *values = claim_memory(count, sizeof(*values));
+    char(*texts)[2 * NUMBER_TEXT] = claim_memory(count, sizeof(*texts));
+    struct memory_revocation *item, *next;
+    HASH_ITER (hh, store->revoked, item, next) {
+        int used = snprintf(texts[len], sizeof(*texts), "%" PRIu64, item->until_s);
+        if (strncmp(item->name, "sub:", 4) == 0)
+            snprintf(texts[len] + used, sizeof(*texts) - (size_t)used, " %" PRIu64,
+                     item->issued_before_s);
+        values[len] = (struct bus_field){"value", texts[len]};
+        rows[len] = (struct bus_row){item->name, &values[len], 1};
+        len++;
+    }
+    fn(ctx, STATUS_OK, rows, len, NULL);
+    free(texts);
+    free(values);
+    free(rows);
+}
+
 void memory_list(struct bus_memory_store *store, enum bus_listing listing, const char *after,
                  size_t limit, uint64_t now_ms, uint64_t unix_ms, bus_rows_fn *fn, void *ctx)
 {
@@ -187,5 +209,6 @@ void memory_list(struct bus_memory_store *store, enum bus_listing listing, const
     case BUS_LIST_NODES: list_nodes(store, now_ms, fn, ctx); break;
     case BUS_LIST_SESSIONS: list_sessions(store, after, limit, now_ms, unix_ms, fn, ctx); break;
     case BUS_LIST_SESSION: list_session(store, after, now_ms, fn, ctx); break;
+    case BUS_LIST_REVOKED: list_revoked(store, fn, ctx); break;
     }
 }

@@ -78,6 +78,34 @@ void memory_node_record(struct memory_node *node, const struct bus_node_record *
     node->record_until_ms = now_ms + record->lease_ms;
 }
 
+/* --- revocations --- */
+
+static void revocation_free(struct bus_memory_store *store, struct memory_revocation *item)
+{
+    /* The analyzer does not follow uthash. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
+    HASH_DEL(store->revoked, item);
+    free(item->name);
+    free(item);
+}
+
+void memory_revoke(struct bus_memory_store *store, const struct bus_revocation *revocation,
+                   uint64_t now_s)
+{
+    struct memory_revocation *item;
+    HASH_FIND_STR(store->revoked, revocation->name, item);
+    if (item == NULL) {
+        item = claim_memory(sizeof(*item));
+        item->name = memory_copy(revocation->name);
+        HASH_ADD_KEYPTR(hh, store->revoked, item->name, strlen(item->name), item);
+    }
+    if (item->until_s < revocation->until_s)
+        item->until_s = revocation->until_s;
+    if (item->issued_before_s < revocation->issued_before_s)
+        item->issued_before_s = revocation->issued_before_s;
+    if (item->until_s <= now_s)
+        revocation_free(store, item);
+}
+
 /* --- history --- */
 
 static void history_clear(struct memory_history *history)
@@ -318,6 +346,10 @@ void bus_memory_store_free(struct bus_memory_store *store)
     struct memory_node *node, *next_node;
     HASH_ITER (hh, store->nodes, node, next_node) {
         memory_node_remove(store, node);
+    }
+    struct memory_revocation *item, *next_item;
+    HASH_ITER (hh, store->revoked, item, next_item) {
+        revocation_free(store, item);
     }
     timers_fini(&store->timers);
     free(store);

@@ -59,7 +59,14 @@ struct memory_session {
     UT_hash_handle hh;
 };
 
+struct memory_revocation {
+    char *name;
+    uint64_t until_s, issued_before_s;
+    UT_hash_handle hh;
+};
+
 struct bus_memory_store {
+    struct memory_revocation *revoked;
     struct memory_node *nodes;
     struct memory_session *sessions;
     struct memory_bus *buses;
@@ -71,6 +78,9 @@ struct bus_memory_store {
 char *memory_copy(const char *text);
 
 struct memory_node *memory_node_get(struct bus_memory_store *store, const char *id);
+/* As bus_ops' revoke. */
+void memory_revoke(struct bus_memory_store *store, const struct bus_revocation *revocation,
+                   uint64_t now_s);
 void memory_node_remove(struct bus_memory_store *store, struct memory_node *node);
 void memory_node_record(struct memory_node *node, const struct bus_node_record *record,
                         uint64_t now_ms);

@@ -178,6 +178,7 @@ static const struct bus_ops redis_ops = {
     .history = bus_redis_history,
     .tell = bus_redis_tell,
     .shout = bus_redis_shout,
+    .revoke = bus_redis_revoke,
     .list = bus_redis_list,
     .trouble = bus_redis_trouble,
     .flush = bus_redis_flush,

@@ -55,7 +55,7 @@ struct redis_op *bus_redis_script(struct bus_redis *b, redis_answer_fn *answer,
         [SCRIPT_CLAIM] = REPLY_LIST,     [SCRIPT_RELEASE] = REPLY_NUMBER,
         [SCRIPT_TRANSFER] = REPLY_TEXT,  [SCRIPT_ASSERT] = REPLY_LIST,
         [SCRIPT_PUBLISH] = REPLY_NUMBER, [SCRIPT_RECORD_SESSION] = REPLY_NUMBER,
-        [SCRIPT_HISTORY] = REPLY_LIST,
+        [SCRIPT_HISTORY] = REPLY_LIST,   [SCRIPT_REVOKE] = REPLY_NUMBER,
     };
     struct redis_op *op = redis_op_new(kinds[script], answer, b);
     op->scripted = true;

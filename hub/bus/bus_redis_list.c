@@ -259,6 +259,12 @@ static void list_session(struct listing *listing)
     listing_fetch(listing);
 }
 
+static void list_revoked(struct listing *listing)
+{
+    bus_redis_list_revoked(listing->b, listing->after, listing->limit, listing->fn, listing->ctx);
+    listing_free(listing);
+}
+
 /* --- start --- */
 
 static void listing_start(struct redis_op *op)
@@ -272,6 +278,7 @@ static void listing_start(struct redis_op *op)
         listing_scan(listing, "0");
         break;
     case BUS_LIST_SESSION: list_session(listing); break;
+    case BUS_LIST_REVOKED: list_revoked(listing); break;
     }
 }
 

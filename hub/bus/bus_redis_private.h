@@ -7,6 +7,7 @@
  *                          record_session
  *   bus_redis_messages.c   publish, history, tell, shout
  *   bus_redis_list.c       list
+ *   bus_redis_revoked.c    revoke, and the listing of what is revoked
  */
 #ifndef VINHUB_BUS_BUS_REDIS_PRIVATE_H
 #define VINHUB_BUS_BUS_REDIS_PRIVATE_H
@@ -97,6 +98,10 @@ uint64_t redis_reply_epoch(const struct redisReply *reply); /* 0: none, or too h
 const char *redis_reply_text(const struct redisReply *reply);
 const struct redisReply *redis_reply_at(const struct redisReply *reply, size_t index);
 
+/* A portion of what is revoked. */
+void bus_redis_list_revoked(struct bus_redis *b, const char *cursor, size_t limit, bus_rows_fn *fn,
+                            void *ctx);
+
 /* The parts of the vtable. */
 void bus_redis_renew(struct bus *bus, uint64_t tag);
 void bus_redis_record_node(struct bus *bus, const struct bus_node_record *record);
@@ -125,6 +130,7 @@ void bus_redis_tell(struct bus *bus, const char *node, const struct envelope *en
                     uint64_t tag);
 void bus_redis_shout(struct bus *bus, const char *session, const struct envelope *envelope);
 
+void bus_redis_revoke(struct bus *bus, uint64_t tag, const struct bus_revocation *revocation);
 void bus_redis_list(struct bus *bus, enum bus_listing listing, const char *after, size_t limit,
                     bus_rows_fn *fn, void *ctx);
 

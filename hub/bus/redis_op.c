@@ -372,7 +372,7 @@ static const char *const script_texts[REDIS_SCRIPTS] = {
     [SCRIPT_CLAIM] = lua_claim,       [SCRIPT_RELEASE] = lua_release,
     [SCRIPT_TRANSFER] = lua_transfer, [SCRIPT_ASSERT] = lua_assert,
     [SCRIPT_PUBLISH] = lua_publish,   [SCRIPT_RECORD_SESSION] = lua_record_session,
-    [SCRIPT_HISTORY] = lua_history,
+    [SCRIPT_HISTORY] = lua_history,   [SCRIPT_REVOKE] = lua_revoke,
 };
 
 void redis_scripts_hash(struct redis_shas *shas)

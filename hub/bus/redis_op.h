@@ -154,6 +154,7 @@ enum redis_script {
     SCRIPT_RECORD_SESSION,
     SCRIPT_PUBLISH,
     SCRIPT_HISTORY,
+    SCRIPT_REVOKE,
     REDIS_SCRIPTS
 };
 

@@ -15,6 +15,8 @@
 #include "core/node/peers.h"
 #include "core/node/record.h"
 #include "core/operators.h"
+#include "core/polls.h"
+#include "core/revoked.h"
 #include "core/session/answers.h"
 #include "core/session/course.h"
 #include "core/session/kept_sends.h"
@@ -40,6 +42,7 @@ static void on_connected(void *ctx)
     hub->links++;
     lease_on_connected(hub);
     walks_on_connected(hub);
+    revoked_on_connected(hub);
 }
 
 static void on_disconnected(void *ctx)
@@ -119,6 +122,12 @@ static void on_history(void *ctx, const char *id, uint64_t tag, enum status stat
 static void on_told(void *ctx, uint64_t tag, enum status status)
 {
     operators_on_told(ctx, tag, status);
+    polls_on_told(ctx, tag, status);
+}
+
+static void on_revoked(void *ctx, uint64_t tag, enum status status)
+{
+    revoked_on_stored(ctx, tag, status);
 }
 
 static void on_push(struct hub *hub, struct session *session, const struct envelope *envelope)
@@ -144,6 +153,8 @@ static bool on_node_message(struct hub *hub, struct session *session,
         if (hub->setup.events && hub->setup.events->on_drain_asked)
             hub->setup.events->on_drain_asked(hub->setup.events_ctx);
         return true;
+    case ENVELOPE_REVOKE: revoked_on_revoke(hub, envelope); return true;
+    case ENVELOPE_COUNTED: polls_on_answer(hub, envelope); return true;
     case ENVELOPE_HELLO: lease_on_hello(hub, envelope); return true;
     case ENVELOPE_TAKE_ID: client_ids_on_take(session, envelope); return true;
     case ENVELOPE_ID_TAKEN: client_ids_on_taken(session, envelope); return true;
@@ -186,6 +197,7 @@ static const struct bus_events bus_events = {
     .on_published = on_published,
     .on_history = on_history,
     .on_told = on_told,
+    .on_revoked = on_revoked,
     .on_message = on_message,
 };
 
@@ -213,6 +225,7 @@ struct hub *hub_new(const struct hub_setup *setup)
     record_new(hub);
     peers_new(hub);
     kept_sends_new(hub);
+    revoked_new(hub);
     walks_new(hub, &audience_events, on_session_ended);
     lease_new(hub, &walks_lease_events);
     drain_new(hub, &walks_drain_events);
@@ -223,6 +236,8 @@ struct hub *hub_new(const struct hub_setup *setup)
 void hub_free(struct hub *hub)
 {
     operators_free_all(hub);
+    polls_free_all(hub);
+    revoked_free(hub);
     door_forget_all(hub);
     client_ids_free_all(hub);
     walks_free(hub);
@@ -234,6 +249,7 @@ void hub_free(struct hub *hub)
     timers_fini(&hub->timers);
     conf_unref(hub->conf);
     queue_free_spares(&hub->spare_queues);
+    tokens_free(hub);
     free(hub->due);
     free(hub->scratch);
     free(hub);

@@ -197,6 +197,16 @@ static uint64_t end_of(const json_t *claims, double now_s)
     return clock_boot_ms() + (uint64_t)(left_s * 1000.0);
 }
 
+static struct grant grant_of(const json_t *claims, double now_s)
+{
+    const json_t *iat = json_object_get(claims, "iat");
+    return (struct grant){.ends_ms = end_of(claims, now_s),
+                          .subject = json_incref(json_object_get(claims, "sub")),
+                          .id = json_incref(json_object_get(claims, "jti")),
+                          .has_iat = json_is_number(iat),
+                          .issued_s = json_number_value(iat)};
+}
+
 enum grant_verdict auth_token(const struct conf *conf, const struct key_set *keys,
                               const char *token, const struct target *target, struct grant *out,
                               const char **why)
@@ -216,8 +226,7 @@ enum grant_verdict auth_token(const struct conf *conf, const struct key_set *key
         verdict = GRANT_NOT_COVERED;
     }
     if (verdict == GRANT_GIVEN || verdict == GRANT_NOT_COVERED)
-        *out = (struct grant){.ends_ms = end_of(claims, now_s),
-                              .subject = json_incref(json_object_get(claims, "sub"))};
+        *out = grant_of(claims, now_s);
     json_decref(claims);
     return verdict;
 }
@@ -225,7 +234,8 @@ enum grant_verdict auth_token(const struct conf *conf, const struct key_set *key
 void grant_fini(struct grant *grant)
 {
     json_decref(grant->subject);
-    grant->subject = NULL;
+    json_decref(grant->id);
+    grant->subject = grant->id = NULL;
 }
 
 enum grant_verdict auth_check(const struct conf *conf, const struct key_set *keys,

@@ -261,7 +261,7 @@ static void serve_target(struct conn *conn, const struct http_head *head, struct
     char text[1024];
     if (!handshake_take_place(conn))
         return;
-    enum grant_verdict verdict = auth_check(front->conf, front->keys, head, target, &grant, &why);
+    enum grant_verdict verdict = conn_check_token(front, head, target, &grant, &why);
     if (verdict != GRANT_GIVEN) {
         admit_release_ip(conn); /* the connection waits a moment for its end */
         refuse(conn, verdict == GRANT_REFUSED ? REFUSAL_UNAUTHORIZED : REFUSAL_NOT_COVERED, why);

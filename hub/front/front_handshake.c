@@ -300,8 +300,8 @@ static void serve(struct conn *conn, struct request *request)
         return;
     }
     if (check_origin(conn, request) && handshake_take_place(conn)) {
-        (void)auth_check(front->conf, front->keys, &request->head, &target, &request->grant,
-                         &request->forbidden);
+        (void)conn_check_token(front, &request->head, &target, &request->grant,
+                               &request->forbidden);
         open_client(conn, request, &target);
         grant_fini(&request->grant);
     }

@@ -10,6 +10,8 @@
 
 #include "common/clock.h"
 #include "core/client/door.h"
+#include "core/client/tokens.h"
+#include "core/revoked.h"
 #include "front/front_private.h"
 
 /* Each check costs a signature, a tenth of a millisecond: so many at once, then five a second. */
@@ -21,8 +23,9 @@ struct pass {
     struct conn *conn;
     struct service *service; /* of the URL, as the next two; NULL for raw clients */
     char *user, *vin;
-    json_t *subject;    /* of the token; NULL: it had none */
-    uint64_t checks_ms; /* a bucket of checks, as the time that is left in it */
+    json_t *subject;           /* of the token; NULL: it had none */
+    struct client_token token; /* by which it is found when it is revoked */
+    uint64_t checks_ms;        /* a bucket of checks, as the time that is left in it */
     uint64_t checked_at_ms;
 };
 
@@ -58,6 +61,33 @@ static bool keep_target(struct pass *pass, const struct target *target)
     return copy_text(target->user, &pass->user) && copy_text(target->vin, &pass->vin);
 }
 
+/* Points into the grant. */
+static struct token_facts facts_of(const struct grant *grant)
+{
+    return (struct token_facts){.jti = json_string_value(grant->id),
+                                .sub = json_string_value(grant->subject),
+                                .has_iat = grant->has_iat,
+                                .issued_s = grant->issued_s};
+}
+
+static bool is_revoked(const struct front *front, const struct grant *grant)
+{
+    const struct token_facts facts = facts_of(grant);
+    return hub_token_revoked(front->hub, &facts);
+}
+
+enum grant_verdict conn_check_token(struct front *front, const struct http_head *head,
+                                    const struct target *target, struct grant *out,
+                                    const char **why)
+{
+    enum grant_verdict verdict = auth_check(front->conf, front->keys, head, target, out, why);
+    if (verdict != GRANT_GIVEN || !is_revoked(front, out))
+        return verdict;
+    grant_fini(out);
+    *why = "token revoked";
+    return GRANT_REFUSED;
+}
+
 void conn_take_pass(struct conn *conn, const struct target *target, struct grant *grant)
 {
     struct pass *pass = calloc(1, sizeof(*pass));
@@ -71,6 +101,8 @@ void conn_take_pass(struct conn *conn, const struct target *target, struct grant
         client_close(&conn->client, CLOSE_TRY_LATER, "try again later");
         return;
     }
+    const struct token_facts facts = facts_of(grant);
+    token_take(&pass->token, &conn->client, &facts);
     if (conn->client.follows) {
         pass->subject = grant->subject;
         grant->subject = NULL;
@@ -84,6 +116,7 @@ void conn_forget_pass(struct conn *conn)
     if (pass == NULL)
         return;
     timer_stop(&conn->front->expiries, &pass->timer);
+    token_forget(&pass->token);
     if (pass->service != NULL)
         service_unref(pass->service);
     free(pass->user);
@@ -113,6 +146,17 @@ static bool same_subject(const json_t *a, const json_t *b)
     return a == NULL || b == NULL ? a == b : json_equal(a, b) == 1;
 }
 
+static enum refresh_verdict refresh_verdict_of(enum grant_verdict verdict)
+{
+    switch (verdict) {
+    case GRANT_GIVEN: return REFRESH_TAKEN;
+    case GRANT_REFUSED:
+    case GRANT_OTHER_USER: return REFRESH_REFUSED;
+    case GRANT_NOT_COVERED: return REFRESH_NOT_COVERED;
+    }
+    return REFRESH_REFUSED;
+}
+
 static enum refresh_verdict check(struct pass *pass, const char *token, const char **why)
 {
     const struct front *front = pass->conn->front;
@@ -121,16 +165,19 @@ static enum refresh_verdict check(struct pass *pass, const char *token, const ch
     enum grant_verdict verdict = auth_token(front->conf, front->keys, token, &target, &grant, why);
     if (verdict == GRANT_REFUSED || verdict == GRANT_OTHER_USER)
         return REFRESH_REFUSED;
-    bool same = same_subject(pass->subject, grant.subject);
-    grant_fini(&grant);
-    if (!same) {
+    if (!same_subject(pass->subject, grant.subject)) {
         *why = "token of another user";
-        return REFRESH_REFUSED;
+        verdict = GRANT_REFUSED;
+    } else if (is_revoked(front, &grant)) {
+        *why = "token revoked";
+        verdict = GRANT_REFUSED;
+    } else if (verdict == GRANT_GIVEN) {
+        const struct token_facts facts = facts_of(&grant);
+        token_take(&pass->token, &pass->conn->client, &facts);
+        set_end(pass, grant.ends_ms);
     }
-    if (verdict == GRANT_NOT_COVERED)
-        return REFRESH_NOT_COVERED;
-    set_end(pass, grant.ends_ms);
-    return REFRESH_TAKEN;
+    grant_fini(&grant);
+    return refresh_verdict_of(verdict);
 }
 
 enum refresh_verdict conn_refresh(void *ctx, struct client *client, const char *token,

@@ -235,6 +235,9 @@ void admit_release_ip(struct conn *conn);
 struct grant {
     uint64_t ends_ms;       /* of the boot clock; UINT64_MAX: never */
     struct json_t *subject; /* its claim sub, referenced; NULL: it has none */
+    struct json_t *id;      /* its claim jti, the same way */
+    bool has_iat;
+    double issued_s; /* its claim iat, Unix time */
 };
 
 enum grant_verdict {
@@ -260,6 +263,11 @@ enum grant_verdict auth_check(const struct conf *conf, const struct key_set *key
                               struct grant *out, const char **why);
 
 /* --- front_pass.c: the token of an open connection --- */
+
+/* As auth_check by the front's keys, and the token must not be revoked. */
+enum grant_verdict conn_check_token(struct front *front, const struct http_head *head,
+                                    const struct target *target, struct grant *out,
+                                    const char **why);
 
 /* Closes conn with 4001 when its token ends. What of the grant is kept is taken out of it. */
 void conn_take_pass(struct conn *conn, const struct target *target, struct grant *grant);

@@ -1,5 +1,7 @@
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -221,6 +223,70 @@ static void answers_come_in_the_order_of_the_calls_on_each_session(struct rig *r
     }
 }
 
+static void revoke(struct peer *peer, const char *name, uint64_t until_s, uint64_t before_s)
+{
+    static uint64_t tag = 1000;
+    const struct bus_revocation revocation = {name, until_s, before_s};
+    peer->bus->ops->revoke(peer->bus, ++tag, &revocation);
+    assert_int_equal(rig_wait(peer, SEEN_REVOKED, tag)->status, STATUS_OK);
+}
+
+/* All that is revoked, by as many portions as it takes: what a name has, "" where it is not there.
+ */
+static const char *revoked(struct peer *peer, const char *name)
+{
+    static char value[64];
+    char cursor[64] = "";
+    value[0] = '\0';
+    do {
+        peer->bus->ops->list(peer->bus, BUS_LIST_REVOKED, cursor, 10, peer_on_rows, peer);
+        const struct seen *seen = rig_wait(peer, SEEN_ROWS, 0);
+        assert_int_equal(seen->status, STATUS_OK);
+        const struct seen_item *item = seen_item(seen, name);
+        if (item != NULL)
+            snprintf(value, sizeof(value), "%s", seen_field(item, "value"));
+        snprintf(cursor, sizeof(cursor), "%s", seen->text != NULL ? seen->text : "");
+    } while (cursor[0] != '\0');
+    return value;
+}
+
+static void of_two_revocations_what_revokes_more_is_kept(struct rig *rig)
+{
+    struct peer *a = rig_peer(rig, "a");
+    uint64_t now_s = clock_unix_ms() / 1000;
+    char expected[64];
+    revoke(a, "sub:u v", now_s + 50, 1000);
+    revoke(a, "sub:u v", now_s + 40, 2000);
+    revoke(a, "sub:u v", now_s + 30, 1500);
+    snprintf(expected, sizeof(expected), "%" PRIu64 " 2000", now_s + 50);
+    assert_string_equal(revoked(a, "sub:u v"), expected);
+    revoke(a, "jti:\xc3\xa4 1", now_s + 60, 0);
+    revoke(a, "jti:\xc3\xa4 1", now_s + 5, 0);
+    snprintf(expected, sizeof(expected), "%" PRIu64, now_s + 60);
+    assert_string_equal(revoked(a, "jti:\xc3\xa4 1"), expected);
+    assert_string_equal(revoked(a, "jti:other"), "");
+    revoke(a, "jti:over", now_s - 10, 0);
+    assert_string_equal(revoked(a, "jti:over"), "");
+    revoke(a, "jti:\xc3\xa4 1", now_s - 10, 0);
+    assert_string_equal(revoked(a, "jti:\xc3\xa4 1"), expected);
+}
+
+static void all_that_is_revoked_is_listed_in_portions(struct rig *rig)
+{
+    struct peer *a = rig_peer(rig, "a");
+    uint64_t until_s = clock_unix_ms() / 1000 + 100;
+    char name[32], expected[32];
+    for (unsigned i = 0; i < 700; i++) {
+        snprintf(name, sizeof(name), "jti:%u", i);
+        revoke(a, name, until_s + i, 0);
+    }
+    for (unsigned i = 0; i < 700; i += 233) {
+        snprintf(name, sizeof(name), "jti:%u", i);
+        snprintf(expected, sizeof(expected), "%" PRIu64, until_s + i);
+        assert_string_equal(revoked(a, name), expected);
+    }
+}
+
 const struct contract_case cases_nodes[] = {
     CASE(connected_comes_once_and_first),
     CASE(no_event_comes_before_its_call_returned),
@@ -232,5 +298,7 @@ const struct contract_case cases_nodes[] = {
     CASE(nodes_are_listed_with_what_they_say_of_themselves),
     CASE(the_inbox_is_heard_again_and_again),
     CASE(answers_come_in_the_order_of_the_calls_on_each_session),
+    CASE(of_two_revocations_what_revokes_more_is_kept),
+    CASE(all_that_is_revoked_is_listed_in_portions),
 };
 const size_t cases_nodes_len = CASES_LEN(cases_nodes);

@@ -142,6 +142,11 @@ static void on_told(void *ctx, uint64_t tag, enum status status)
     log_event(ctx, SEEN_TOLD, NULL, tag, status);
 }
 
+static void on_revoked(void *ctx, uint64_t tag, enum status status)
+{
+    log_event(ctx, SEEN_REVOKED, NULL, tag, status);
+}
+
 static void on_message(void *ctx, const struct envelope *envelope, bool push)
 {
     struct seen *seen = log_event(ctx, push ? SEEN_PUSH : SEEN_INBOX, NULL, envelope->type,
@@ -192,6 +197,7 @@ static const struct bus_events events = {
     .on_credit = on_credit,
     .on_history = on_history,
     .on_told = on_told,
+    .on_revoked = on_revoked,
     .on_message = on_message,
 };
 

@@ -34,6 +34,7 @@ enum seen_kind {
     SEEN_INBOX,
     SEEN_PUSH,
     SEEN_ROWS,
+    SEEN_REVOKED,
 };
 
 struct seen_item {

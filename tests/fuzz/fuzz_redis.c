@@ -11,6 +11,7 @@
 
 #include "bus/bus_redis.h"
 #include "common/clock.h"
+#include "core/revoked.h"
 #include "ends.h"
 #include "redis_wire.h"
 
@@ -25,7 +26,7 @@ static const char *const shapes[] = {"redis://127.0.0.1:6379/0", "redis://127.0.
 
 static struct end_node node;
 static struct bus *bus;
-static unsigned lists, publishes; /* that are not answered */
+static unsigned lists, publishes, revokes; /* that are not answered */
 
 static struct conf *conf_of(unsigned shape, unsigned replicas)
 {
@@ -112,6 +113,27 @@ static void on_published(void *ctx, unsigned http_status, struct position at)
     assert(http_status == 200 || http_status == 404 || http_status == 503 || http_status == 504);
 }
 
+static void on_revoked(void *ctx, enum status status, uint64_t closed, const char *const *missing,
+                       size_t missing_len)
+{
+    (void)ctx;
+    (void)closed;
+    revokes--;
+    assert(status == STATUS_OK || status == STATUS_IO);
+    for (size_t i = 0; i < missing_len; i++)
+        assert(missing[i][0] != '\0');
+}
+
+static void end_or_revoke(unsigned what, const char *session)
+{
+    const struct token_choice choice = {
+        .sub = what % 2 == 0, .name = session, .issued_before_s = 1.5e9 + what};
+    if (what < 128)
+        hub_close_session(node.hub, session);
+    else if (hub_revoke(node.hub, &choice, on_revoked, NULL) == STATUS_OK)
+        revokes++;
+}
+
 static void operate(struct fuzz_input *input)
 {
     unsigned what = fuzz_byte(input);
@@ -121,10 +143,10 @@ static void operate(struct fuzz_input *input)
     case 1:
     case 2: {
         static const enum bus_listing kinds[] = {BUS_LIST_NODES, BUS_LIST_SESSIONS,
-                                                 BUS_LIST_SESSION};
+                                                 BUS_LIST_SESSION, BUS_LIST_REVOKED};
         lists++;
-        bus->ops->list(bus, kinds[what / 2 % 8], what < 128 ? session : "", 1 + what % 5, on_rows,
-                       NULL);
+        bus->ops->list(bus, kinds[what >= 192 ? 3 : what / 2 % 8], what < 128 ? session : "",
+                       1 + what % 5, on_rows, NULL);
         break;
     }
     case 3:
@@ -132,7 +154,7 @@ static void operate(struct fuzz_input *input)
         publishes++;
         hub_publish(node.hub, session, OPCODE_TEXT, "published", 9, on_published, NULL);
         break;
-    case 5: hub_close_session(node.hub, session); break;
+    case 5: end_or_revoke(what, session); break;
     case 6: hub_ask_drain(node.hub, "other"); break;
     case 7: hub_drain(node.hub); break;
     }
@@ -170,7 +192,7 @@ static void stop(void)
     ends_all_leave(&node);
     turn_end();
     pass_time(END_MS, false);
-    assert(lists == 0 && publishes == 0);
+    assert(lists == 0 && publishes == 0 && revokes == 0);
     hub_free(node.hub);
     ends_node_died(&node);
     bus->ops->free(bus);
@@ -184,7 +206,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     unsigned mode = fuzz_byte(&input);
     struct conf *conf = conf_of(mode % 4, mode / 4 % 2);
     fuzz_now_ms = 100000;
-    lists = publishes = 0;
+    lists = publishes = revokes = 0;
     ends_start(conf, true);
     start(conf);
     if ((mode & 8) == 0)

@@ -535,6 +535,7 @@ static void run_script(const redisReply *request, struct resp *out)
     case SCRIPT_RECORD_NODE:
     case SCRIPT_RELEASE:
     case SCRIPT_RECORD_SESSION:
+    case SCRIPT_REVOKE:
     case SCRIPT_PUBLISH: resp_line(out, ':', 1); break;
     case REDIS_SCRIPTS: assert(!"a script that is none of ours");
     }
@@ -589,7 +590,11 @@ static void truth(const redisReply *request, struct resp *out)
         resp_text(out, "1000");
     else if (is_word(request, 0, "hgetall"))
         pair(out, "state", "connected");
-    else if (is_word(request, 0, "zrange"))
+    else if (is_word(request, 0, "hscan")) {
+        resp_line(out, '*', 2);
+        resp_text(out, "0");
+        pair(out, "sub:u", "1800000000 1700000000");
+    } else if (is_word(request, 0, "zrange"))
         pair(out, "other", "1700000000000");
     else if (is_word(request, 0, "zscan")) {
         resp_line(out, '*', 2);

@@ -434,6 +434,29 @@ static void ids_of_clients_travel_both_ways(void **state)
     }
 }
 
+static void revocations_and_what_they_closed_travel(void **state)
+{
+    (void)state;
+    const struct revoke_message revoked = {7, slice_of("sub:u v"), 1700003600, 1700000001};
+    const struct counted_message counted = {7, 100000};
+    const struct envelope envelopes[] = {revoke_encode(&revoked), counted_encode(&counted)};
+    static const enum envelope_type types[] = {ENVELOPE_REVOKE, ENVELOPE_COUNTED};
+    for (size_t i = 0; i < 2; i++) {
+        uint8_t *bytes;
+        size_t len;
+        assert_int_equal(envelope_encode(&envelopes[i], &bytes, &len), STATUS_OK);
+        const struct envelope got = read_golden(bytes, len, types[i]);
+        const struct revoke_message said = revoke_decode(&got);
+        const struct counted_message answered = counted_decode(&got);
+        assert_true(said.number == 7 && answered.number == 7);
+        assert_text(said.name, i ? "" : "sub:u v");
+        assert_true(i || (said.until_s == 1700003600 && said.issued_before_s == 1700000001));
+        assert_true(!i || answered.closed == 100000);
+        free(kept_items);
+        free(bytes);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -443,6 +466,7 @@ int main(void)
         cmocka_unit_test(what_is_said_to_all_and_by_operators),
         cmocka_unit_test(what_comes_on_the_channel_of_a_session),
         cmocka_unit_test(ids_of_clients_travel_both_ways),
+        cmocka_unit_test(revocations_and_what_they_closed_travel),
         cmocka_unit_test(items_that_0_1_0_does_not_know_travel_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,6 +17,7 @@
 #include "common/rng.h"
 #include "common/timer.h"
 #include "core/client/queue.h"
+#include "core/client/tokens.h"
 #include "core/forms.h"
 #include "core/node/setup.h"
 
@@ -58,6 +59,9 @@ struct hub {
     struct kept_sends *kept_sends;
     struct publish_request *requests; /* operators */
     struct hub_tail *tails;
+    struct poll *polls;
+    struct revocations *revocations;
+    struct tokens tokens;
     struct client_id_table *client_ids;
     struct catch_up *readings; /* subscriptions, by the tag of their history read */
     struct forms forms;

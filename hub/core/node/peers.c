@@ -239,6 +239,19 @@ uint64_t peers_next_deadline(const struct hub *hub)
     return deadline;
 }
 
+size_t peers_alive(const struct hub *hub, const char **ids, size_t most)
+{
+    size_t len = 0;
+    for (const struct peer *peer = hub->peers->by_id; peer; peer = peer->hh.next) {
+        if (!peer->score || peer->dead)
+            continue;
+        if (len < most)
+            ids[len] = peer->id;
+        len++;
+    }
+    return len;
+}
+
 void peers_tell_all(struct hub *hub, struct envelope *envelope)
 {
     const struct peer *peer;

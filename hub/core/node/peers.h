@@ -76,6 +76,10 @@ bool peers_outlived(struct hub *hub, struct slice node, uint64_t life);
 void peers_restart(struct hub *hub);
 /* When the next node can be found dead by a reading; UINT64_MAX: none. */
 uint64_t peers_next_deadline(const struct hub *hub);
+/* How many are listed and not dead; the ids of the first `most` of them, which live during the
+ * turn.
+ */
+size_t peers_alive(const struct hub *hub, const char **ids, size_t most);
 /* Tells all that are listed and not dead. */
 void peers_tell_all(struct hub *hub, struct envelope *envelope);
 
