@@ -36,21 +36,36 @@ bool polls_have_room(const struct hub *hub)
     return len < POLLS_MAX;
 }
 
-static void end(struct poll *poll)
+static void take_out(struct poll *poll)
 {
-    struct hub *hub = poll->hub;
-    struct poll **at = &hub->polls;
+    struct poll **at = &poll->hub->polls;
     while (*at != poll)
         at = &(*at)->next;
     *at = poll->next;
-    timer_stop(&hub->timers, &poll->timer);
-    const char **missing = calloc(poll->len + 1, sizeof(*missing));
-    if (!missing)
-        abort();
+    timer_stop(&poll->hub->timers, &poll->timer);
+}
+
+/* Those that were asked and did not answer; where the time was up before anybody could be asked,
+ * all that are known. */
+static size_t missing_of(const struct poll *poll, const char **out)
+{
     size_t len = 0;
+    if (poll->question)
+        return peers_alive(poll->hub, out, peers_alive(poll->hub, NULL, 0));
     for (size_t i = 0; i < poll->len; i++)
         if (!poll->nodes[i].over || poll->nodes[i].missing)
-            missing[len++] = poll->nodes[i].node;
+            out[len++] = poll->nodes[i].node;
+    return len;
+}
+
+static void end(struct poll *poll)
+{
+    take_out(poll);
+    size_t most = poll->len + peers_alive(poll->hub, NULL, 0);
+    const char **missing = calloc(most + 1, sizeof(*missing));
+    if (!missing)
+        abort();
+    size_t len = missing_of(poll, missing);
     poll->events->on_over(poll->ctx, missing, len);
     free(missing);
     free(poll->nodes);

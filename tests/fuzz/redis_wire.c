@@ -282,9 +282,8 @@ static enum redis_script script_of(const redisReply *request)
 /* Of which type the reply to a command is. */
 static int type_of(const redisReply *request)
 {
-    static const char *const texts[] = {"info", "script", "hget"}, *const lists[] = {"hgetall",
-                                                                                     "zrange",
-                                                                                     "zscan"};
+    static const char *const texts[] = {"info", "script", "hget"};
+    static const char *const lists[] = {"hgetall", "zrange", "zscan", "hscan"};
     enum redis_script script = script_of(request);
     if (is_word(request, 0, "ping"))
         return request->elements > 1 ? REDIS_REPLY_STRING : REDIS_REPLY_STATUS;
@@ -293,12 +292,12 @@ static int type_of(const redisReply *request)
     if (script == SCRIPT_RENEW || script == SCRIPT_CLAIM || script == SCRIPT_ASSERT ||
         script == SCRIPT_HISTORY)
         return REDIS_REPLY_ARRAY;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
         if (is_word(request, 0, texts[i]))
             return REDIS_REPLY_STRING;
+    for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++)
         if (is_word(request, 0, lists[i]))
             return REDIS_REPLY_ARRAY;
-    }
     return script == SCRIPT_TRANSFER ? REDIS_REPLY_STRING : REDIS_REPLY_INTEGER;
 }
 
