@@ -5,6 +5,7 @@
 #include "common/conf_loader.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -33,7 +34,7 @@ static void check_required(struct conf_loader *loader, size_t index)
     if (!was_given(loader, index, "upstream"))
         conf_mistake(loader, conf_service_origin(loader, index, "upstream"),
                      conf_service_key(loader, index, "upstream", key),
-                     "each service needs the URL of its backend, as host:port/path");
+                     "expected the URL of the backend, as host:port/path: each service needs one");
 }
 
 static void check_unique(struct conf_loader *loader, size_t index)
@@ -57,7 +58,8 @@ static void check_times(struct conf_loader *loader, size_t index)
     if (service->reconnect.min_ms > service->reconnect.max_ms)
         conf_mistake(loader, conf_service_origin(loader, index, "reconnect.min"),
                      conf_service_key(loader, index, "reconnect.min", key),
-                     "expected at most reconnect.max");
+                     "expected at most reconnect.max (%" PRIu32 " ms), got %" PRIu32 " ms",
+                     service->reconnect.max_ms, service->reconnect.min_ms);
     if (service->heartbeat.every_ms >= service->heartbeat.timeout_ms)
         conf_warning(loader, conf_service_origin(loader, index, "heartbeat.timeout"),
                      conf_service_key(loader, index, "heartbeat.timeout", key),
@@ -120,9 +122,10 @@ static void take_credentials(struct conf_loader *loader, size_t index)
         return;
     for (size_t i = 0; i < service->headers_len; i++) {
         if (strcasecmp(service->headers[i].name, "authorization") == 0)
-            conf_mistake(loader, conf_service_origin(loader, index, "upstream"),
-                         conf_service_key(loader, index, "upstream", key),
-                         "user and password in the URL or Authorization in headers, not both");
+            conf_mistake(
+                loader, conf_service_origin(loader, index, "upstream"),
+                conf_service_key(loader, index, "upstream", key),
+                "expected user and password in the URL, or Authorization in headers, got both");
     }
     char *value = basic_authorization(credentials, len);
     enum status status = conf_value_add_pair(headers, service, "Authorization", value);
@@ -137,8 +140,10 @@ static void check_services(struct conf_loader *loader)
 {
     const struct conf *conf = loader->conf;
     if (conf->services_len == 0 && !loader->services_refused)
-        conf_mistake(loader, (struct conf_where){0}, "services",
-                     "at least one is needed; or --service NAME=URL");
+        conf_mistake(
+            loader, (struct conf_where){0}, "services",
+            "expected at least one: \"- name: NAME\" with \"upstream: URL\" below, or --service "
+            "NAME=URL");
     for (size_t i = 0; i < conf->services_len; i++) {
         check_required(loader, i);
         check_unique(loader, i);
@@ -192,7 +197,7 @@ static void check_redis(struct conf_loader *loader)
     const struct conf *conf = loader->conf;
     if (*conf->redis.sentinel_user != '\0' && *conf->redis.sentinel_password == '\0')
         conf_mistake(loader, conf_origin(loader, "redis.sentinel_user"), "redis.sentinel_user",
-                     "allowed together with redis.sentinel_password only");
+                     "expected redis.sentinel_password beside it, got the user alone");
     struct redis_url url;
     if (redis_url_parse(conf->redis.url, &url) != STATUS_OK)
         return; /* empty, or a mistake that has been reported */

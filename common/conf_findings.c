@@ -133,8 +133,8 @@ char *conf_hide_credentials(const char *text)
     return shown;
 }
 
-void conf_refuse_value(struct conf_loader *loader, struct conf_where where,
-                       const struct conf_row *row, const char *key, const char *got)
+/* What the row allows, in words. The caller frees. */
+static char *allowed_words(const struct conf_row *row)
 {
     char *allowed = NULL;
     size_t size = 0;
@@ -142,15 +142,28 @@ void conf_refuse_value(struct conf_loader *loader, struct conf_where where,
     conf_value_allowed(row, out);
     if (fclose(out) != 0)
         abort();
+    return allowed;
+}
+
+void conf_refuse_kind(struct conf_loader *loader, struct conf_where where,
+                      const struct conf_row *row, const char *key, const char *got)
+{
+    char *allowed = allowed_words(row);
+    conf_mistake(loader, where, key, "expected %s, got %s", allowed, got);
+    free(allowed);
+}
+
+void conf_refuse_value(struct conf_loader *loader, struct conf_where where,
+                       const struct conf_row *row, const char *key, const char *got)
+{
+    char *allowed = allowed_words(row);
+    const char *flaw = row->kind == CONF_TEXT ? conf_flaw(row->check, got) : NULL;
     /* Where the password of an upstream ends is not known: the URL is not of the form. */
     bool hide = (row->flags & CONF_SECRET && row->kind == CONF_TEXT) ||
-                (row->check == conf_is_upstream && got != NULL && strchr(got, '@') != NULL);
-    char *shown = got == NULL ? NULL : conf_hide_credentials(got);
-    if (got == NULL)
-        conf_mistake(loader, where, key, "expected %s", allowed);
-    else
-        conf_mistake(loader, where, key, "expected %s, got \"%.200s\"", allowed,
-                     hide ? "***" : shown);
+                (row->check == conf_is_upstream && strchr(got, '@') != NULL);
+    char *shown = conf_hide_credentials(got);
+    conf_mistake(loader, where, key, "expected %s, got \"%.200s\"%s%s", allowed,
+                 hide ? "***" : shown, flaw == NULL ? "" : ": ", flaw == NULL ? "" : flaw);
     free(shown);
     free(allowed);
 }

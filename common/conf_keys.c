@@ -177,7 +177,8 @@ static void check_pair(struct conf_loader *loader, const struct pem_pair *pair,
     if (has_cert != has_key) {
         const char *given = has_cert ? pair->cert_row : pair->key_row;
         conf_mistake(loader, conf_origin(loader, given), given,
-                     "tls_cert and tls_key are allowed together only");
+                     "expected tls_cert and tls_key, or neither, got %s alone",
+                     has_cert ? "tls_cert" : "tls_key");
         return;
     }
     char *cert = read_file(loader, conf_origin(loader, pair->cert_row), pair->cert_row,
@@ -222,7 +223,7 @@ static void load_secret(struct conf_loader *loader)
             abort();
     } else if (*conf->auth.secret_file == '\0') {
         conf_mistake(loader, conf_origin(loader, "auth.mode"), key,
-                     "expected a file with the secret (or VINHUB_JWT_SECRET) for %s",
+                     "expected a file with the secret for %s (or VINHUB_JWT_SECRET), got none",
                      conf->auth.algorithm);
         return;
     } else {
@@ -274,7 +275,8 @@ static void load_public_key(struct conf_loader *loader)
     const char *path = conf->auth.public_key_file;
     if (*path == '\0') {
         conf_mistake(loader, conf_origin(loader, "auth.mode"), "auth.public_key_file",
-                     "expected a PEM file with the public key for %s", conf->auth.algorithm);
+                     "expected a PEM file with the public key for %s, got none",
+                     conf->auth.algorithm);
         return;
     }
     conf->auth.public_key = read_file(loader, where, "auth.public_key_file", path);

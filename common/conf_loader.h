@@ -53,6 +53,9 @@ void conf_assign_pair(struct conf_loader *loader, struct conf_where where,
 /* A mistake about one value: what the row allows, and what was there (unless secret). */
 void conf_refuse_value(struct conf_loader *loader, struct conf_where where,
                        const struct conf_row *row, const char *key, const char *got);
+/* The same where no text was there; got is what was: "a list". */
+void conf_refuse_kind(struct conf_loader *loader, struct conf_where where,
+                      const struct conf_row *row, const char *key, const char *got);
 /* The text with "***" in place of the values of its query, which may be credentials; a value that
  * is a placeholder ("{vin}") stays. The caller frees. */
 char *conf_hide_query(const char *text);

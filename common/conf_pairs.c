@@ -38,9 +38,10 @@ static char *expand(struct conf_loader *loader, struct conf_where where, const c
         const char *rest = variable_name(value, name);
         const char *content = rest == NULL ? NULL : getenv(name);
         if (rest == NULL)
-            conf_mistake(loader, where, key, "a variable is ${NAME} with A-Z a-z 0-9 _");
+            conf_mistake(loader, where, key, "expected a variable as ${NAME} with A-Z a-z 0-9 _");
         else if (content == NULL)
-            conf_mistake(loader, where, key, "the environment variable %s is not set", name);
+            conf_mistake(loader, where, key,
+                         "expected the environment variable %s, which is not set", name);
         else
             fputs(content, out);
         fits = content != NULL;

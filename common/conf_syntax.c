@@ -217,3 +217,43 @@ bool conf_is_redis_url(const char *text)
     struct redis_url url;
     return redis_url_parse(text, &url) == STATUS_OK;
 }
+
+/* ---- the usual mistakes, for messages ---- */
+
+static const char *upstream_flaw(const char *text)
+{
+    const char *why;
+    const char *host = strstr(text, "://");
+    if (host != NULL && strncmp(text, "ws://", 5) != 0 && strncmp(text, "wss://", 6) != 0)
+        return "a WebSocket URL begins with ws:// or wss://";
+    if (!conf_is_printable(text))
+        return "it has a space or a byte that is not ASCII: write it as %XX";
+    if (strchr(text, '#') != NULL)
+        return "it has a \"#\", which ends a URL: write it as %23";
+    if (url_template_check(text, &why) != STATUS_OK)
+        return why;
+    if (host == NULL && text[strcspn(text, ":/{")] != ':')
+        return "without ws:// it needs a port";
+    return NULL;
+}
+
+static const char *session_key_flaw(const char *text)
+{
+    const char *why;
+    if (strlen(text) > SESSION_KEY_MAX)
+        return "it is too long";
+    if (template_names(text, "key"))
+        return "{key} is the session key itself";
+    return url_template_check(text, &why) == STATUS_OK ? NULL : why;
+}
+
+const char *conf_flaw(bool (*check)(const char *text), const char *text)
+{
+    if (check == conf_is_upstream)
+        return upstream_flaw(text);
+    if (check == conf_is_session_key)
+        return session_key_flaw(text);
+    if (check == conf_is_redis_url)
+        return redis_url_flaw(text);
+    return NULL;
+}

@@ -24,5 +24,8 @@ bool conf_is_upstream(const char *text);
 const char *conf_url_credentials(const char *url, size_t *len);
 bool conf_is_session_key(const char *text);
 bool conf_is_redis_url(const char *text);
+/* Why a text is not what `check`, one of the functions above, allows: the usual mistakes, in words
+ * that hold nothing of the text. NULL where none of them is there. */
+const char *conf_flaw(bool (*check)(const char *text), const char *text);
 
 #endif

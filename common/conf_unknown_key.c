@@ -49,6 +49,38 @@ static bool part_below(const struct conf_row *row, const char *prefix, char out[
     return true;
 }
 
+/* The key of the row whose last part is `name`, where there is just one; else NULL. */
+static const char *key_elsewhere(const struct conf_row *rows, const char *name)
+{
+    const char *found = NULL;
+    for (const struct conf_row *row = rows; row->key != NULL; row++) {
+        const char *dot = strrchr(row->key, '.');
+        if (dot == NULL || strcmp(dot + 1, name) != 0)
+            continue;
+        if (found != NULL)
+            return NULL;
+        found = row->key;
+    }
+    return found;
+}
+
+/* What the person may have meant: a key with another letter, one in another place, or the relay's.
+ */
+static void print_guess(const struct conf_row *rows, const char *prefix, const char *name,
+                        const char *nearest, FILE *out)
+{
+    const char *elsewhere = key_elsewhere(rows, name);
+    if (*prefix == '\0' && rows == conf_rows && strcmp(name, "websocket") == 0)
+        fputs(" (the relay's map is written as the list services here)", out);
+    else if (nearest[0] != '\0')
+        fprintf(out, " (did you mean %s?)", nearest);
+    else if (elsewhere != NULL)
+        fprintf(out, " (did you mean %s?)", elsewhere);
+    else if (rows == conf_rows && (conf_row_find(conf_service_rows, name) != NULL ||
+                                   conf_rows_have_parent(conf_service_rows, name)))
+        fputs(" (it is a key of a service)", out);
+}
+
 static void print_allowed_keys(const struct conf_row *rows, const char *prefix, const char *name,
                                FILE *out)
 {
@@ -70,8 +102,7 @@ static void print_allowed_keys(const struct conf_row *rows, const char *prefix, 
         }
         snprintf(last, sizeof(last), "%s", part);
     }
-    if (nearest[0] != '\0')
-        fprintf(out, " (did you mean %s?)", nearest);
+    print_guess(rows, prefix, name, nearest, out);
 }
 
 void conf_refuse_key(struct conf_loader *loader, struct conf_where where, const char *key,

@@ -53,6 +53,18 @@ static bool is_null(const yaml_node_t *node)
            strcmp(text_of(node), "null") == 0;
 }
 
+/* What a node is, for messages. */
+static const char *kind_of(const yaml_node_t *node)
+{
+    switch (node->type) {
+    case YAML_SEQUENCE_NODE: return "a list";
+    case YAML_MAPPING_NODE: return "a map";
+    case YAML_SCALAR_NODE: return is_null(node) ? "nothing" : "a text";
+    case YAML_NO_NODE: break;
+    }
+    return "nothing";
+}
+
 /* ---- values ---- */
 
 static void read_list(const struct scope *scope, const struct conf_row *row, const char *key,
@@ -60,7 +72,8 @@ static void read_list(const struct scope *scope, const struct conf_row *row, con
 {
     struct conf_loader *loader = scope->loader;
     if (node->type != YAML_SEQUENCE_NODE) {
-        conf_mistake(loader, where_of(loader, node), key, "expected a list, as [a, b]");
+        conf_mistake(loader, where_of(loader, node), key, "expected a list, as [a, b], got %s",
+                     kind_of(node));
         return;
     }
     conf_value_clear(row, scope->base);
@@ -68,7 +81,9 @@ static void read_list(const struct scope *scope, const struct conf_row *row, con
          item < node->data.sequence.items.top; item++) {
         yaml_node_t *child = node_at(scope, *item);
         const char *text = scalar_text(child);
-        if (text == NULL || conf_value_add(row, scope->base, text) != STATUS_OK)
+        if (text == NULL)
+            conf_refuse_kind(loader, where_of(loader, child), row, key, kind_of(child));
+        else if (conf_value_add(row, scope->base, text) != STATUS_OK)
             conf_refuse_value(loader, where_of(loader, child), row, key, text);
     }
 }
@@ -81,7 +96,8 @@ static void read_pairs(const struct scope *scope, const struct conf_row *row, co
 {
     struct conf_loader *loader = scope->loader;
     if (node->type != YAML_MAPPING_NODE) {
-        conf_mistake(loader, where_of(loader, node), key, "expected a map, as {name: value}");
+        conf_mistake(loader, where_of(loader, node), key,
+                     "expected a map, as {name: value}, got %s", kind_of(node));
         return;
     }
     char prefix[CONF_KEY_MAX];
@@ -94,7 +110,8 @@ static void read_pairs(const struct scope *scope, const struct conf_row *row, co
         const char *name = scalar_text(key_node), *value = scalar_text(node_at(scope, pair->value));
         if (name == NULL || value == NULL)
             conf_mistake(loader, where_of(loader, key_node), key,
-                         "expected a name and a text, as {name: value}");
+                         "expected a name and a text, as {name: value}, got %s for %.100s",
+                         kind_of(node_at(scope, pair->value)), name == NULL ? "a name" : name);
         else
             conf_assign_pair(loader, where_of(loader, key_node), row, scope->base, key, name,
                              value);
@@ -121,7 +138,7 @@ static void read_value(const struct scope *scope, const struct conf_row *row, ya
     }
     const char *text = is_null(node) ? "" : scalar_text(node);
     if (text == NULL)
-        conf_refuse_value(loader, where, row, key, NULL);
+        conf_refuse_kind(loader, where, row, key, kind_of(node));
     else
         conf_assign(loader, where, row, scope->base, origin, key, text);
 }
@@ -136,7 +153,8 @@ static const char *key_text(const struct scope *scope, const yaml_node_t *node, 
     if (text != NULL && strlen(text) < CONF_KEY_MAX / 2)
         return text;
     snprintf(full, sizeof(full), "%s%s", scope->title, prefix);
-    conf_mistake(scope->loader, where_of(scope->loader, node), full, "a key is a short text");
+    conf_mistake(scope->loader, where_of(scope->loader, node), full,
+                 "expected a key of at most %d bytes", CONF_KEY_MAX / 2 - 1);
     return NULL;
 }
 
@@ -194,7 +212,7 @@ static void read_mapping(const struct scope *scope, const char *prefix, yaml_nod
             read_mapping(scope, path, value);
         } else if (!is_null(value)) {
             conf_mistake(scope->loader, where_of(scope->loader, value), full,
-                         "expected a map, as {key: value}");
+                         "expected a map, as {key: value}, got %s", kind_of(value));
         }
     }
 }
@@ -208,7 +226,7 @@ static void read_service(struct conf_loader *loader, yaml_document_t *document, 
         title[strlen(title) - 1] = '\0';
         loader->services_refused = true;
         conf_mistake(loader, where_of(loader, node), title,
-                     "expected a map with name and upstream");
+                     "expected a map with name and upstream, got %s", kind_of(node));
         return;
     }
     size_t index = conf_add_service(loader, where_of(loader, node));
@@ -269,7 +287,7 @@ static char *read_file(struct conf_loader *loader, size_t *out_len)
     if (error != 0)
         conf_mistake(loader, where, NULL, "the file can't be read: %s", strerror(error));
     else
-        conf_mistake(loader, where, NULL, "a configuration has at most 1 MiB");
+        conf_mistake(loader, where, NULL, "expected a file of at most 1 MiB");
     free(content);
     return NULL;
 }
@@ -286,13 +304,42 @@ static size_t problem_line(const yaml_parser_t *parser)
     return line;
 }
 
+/* What the person who wrote the file may have meant, for the problems of libyaml that are met most;
+ * "" for all others. */
+static const char *problem_hint(const yaml_parser_t *parser)
+{
+    static const struct {
+        const char *problem, *hint;
+    } hints[] = {
+        {"found character that cannot start any token",
+         "; text that begins with a tab, @, %, ` or | needs quotes, and lines are indented with "
+         "spaces, not tabs"},
+        {"mapping values are not allowed in this context",
+         "; is \":\" missing at the end of a line above, or does a text with \": \" need quotes?"},
+        {"did not find expected key", "; is this line indented like those above it?"},
+        {"could not find expected ':'", "; is \": \" missing behind a key?"},
+        {"found unexpected end of stream", "; is the closing quote missing?"},
+    };
+    for (size_t i = 0; parser->problem != NULL && i < sizeof(hints) / sizeof(hints[0]); i++) {
+        if (strcmp(parser->problem, hints[i].problem) == 0)
+            return hints[i].hint;
+    }
+    return "";
+}
+
 static bool load_document(struct conf_loader *loader, yaml_parser_t *parser, yaml_document_t *out)
 {
     if (yaml_parser_load(parser, out) != 0)
         return true;
-    struct conf_where where = {loader->file, problem_line(parser)};
-    conf_mistake(loader, where, NULL, "invalid YAML: %s",
-                 parser->problem == NULL ? "no memory" : parser->problem);
+    size_t line = problem_line(parser);
+    struct conf_where where = {loader->file, line};
+    char context[128] = "";
+    if (parser->context != NULL && parser->context_mark.line + 1 < line)
+        snprintf(context, sizeof(context), " %.60s that begins on line %zu", parser->context,
+                 parser->context_mark.line + 1);
+    conf_mistake(loader, where, NULL, "invalid YAML: %s%s%s",
+                 parser->problem == NULL ? "no memory" : parser->problem, context,
+                 problem_hint(parser));
     return false;
 }
 
@@ -323,7 +370,8 @@ static bool read_documents(struct conf_loader *loader, yaml_parser_t *parser)
         return false;
     const yaml_node_t *root = yaml_document_get_root_node(&document);
     if (root != NULL)
-        conf_mistake(loader, where_of(loader, root), NULL, "a file holds one YAML document");
+        conf_mistake(loader, where_of(loader, root), NULL,
+                     "expected one YAML document, got a second one");
     yaml_document_delete(&document);
     return true;
 }

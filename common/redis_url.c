@@ -34,6 +34,17 @@ static const struct scheme *find_scheme(const char *url)
     return NULL;
 }
 
+const char *redis_url_flaw(const char *text)
+{
+    struct redis_url url;
+    if (redis_url_parse(text, &url) == STATUS_OK)
+        return NULL;
+    if (strstr(text, "://") == NULL)
+        return "it does not begin with redis://";
+    return find_scheme(text) == NULL ? "it begins with another scheme than these"
+                                     : "host, port, master or database are not of this form";
+}
+
 /* Decodes from..to into out of that size, terminated. */
 static enum status read_part(const char *from, const char *to, char *out, size_t size)
 {

@@ -75,8 +75,8 @@ enum status url_template_check(const char *text, const char **why)
         continue;
     if (status == STATUS_NOT_FOUND)
         return STATUS_OK;
-    *why = status == STATUS_REFUSED ? "placeholders are {path} {user} {vin} {query} {service} {key}"
-                                    : "a brace stands alone";
+    *why = status == STATUS_REFUSED ? "it has an unknown placeholder"
+                                    : "a \"{\" or \"}\" in it stands alone";
     return STATUS_INVALID;
 }
 

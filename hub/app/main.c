@@ -92,7 +92,7 @@ static _Noreturn void print_version(void)
 static void add_service(struct conf_overrides *overrides, const char *value)
 {
     if (!strchr(value, '=') || value[0] == '=')
-        refuse_usage("--service wants NAME=URL", value);
+        refuse_usage("--service: expected NAME=URL", value);
     const char **services = realloc(overrides->services,
                                     (overrides->services_len + 1) * sizeof *services);
     if (!services)

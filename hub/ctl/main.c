@@ -206,7 +206,7 @@ static enum ctl_exit run_drain(struct source *source, const struct command_line 
 {
     const char *node = len > 0 ? arguments[0] : NULL;
     if (!node && line->redis)
-        refuse_usage("over Redis drain wants the id of a NODE", NULL);
+        refuse_usage("drain over Redis: expected the id of a NODE", NULL);
     return source->ops->drain(source, node) == STATUS_OK
                ? done(line, "draining", node ? node : "the node asked")
                : fail(source);
@@ -329,16 +329,16 @@ static struct source *source_of(const struct command_line *line)
         refuse_usage("expected --admin or --redis, not both", NULL);
     if (line->redis) {
         if (!text_is_name(line->prefix, strlen(line->prefix)))
-            refuse_usage("--prefix wants up to 64 of A-Z a-z 0-9 _ . -", line->prefix);
+            refuse_usage("--prefix: expected up to 64 of A-Z a-z 0-9 _ . -", line->prefix);
         if (source_redis_new(line->redis, line->prefix, &line->tls, &source) != STATUS_OK)
-            refuse_usage("--redis wants redis://[user:pass@]host:port/db or rediss://",
+            refuse_usage("--redis: expected redis://[user:pass@]host:port/db or rediss://",
                          line->redis);
         return source;
     }
     char *token = read_token(line->token_file);
     const char *url = line->admin ? line->admin : "http://127.0.0.1:9600";
     if (source_admin_new(url, token, &source) != STATUS_OK)
-        refuse_usage("--admin wants http://host:port", url);
+        refuse_usage("--admin: expected http://host:port", url);
     free(token);
     return source;
 }

@@ -282,7 +282,7 @@ static enum status redis_drain(struct source *source, const char *node)
 {
     struct source_redis *redis = (struct source_redis *)source;
     if (!node)
-        return source_fail(source, STATUS_INVALID, "over Redis drain wants the id of a node");
+        return source_fail(source, STATUS_INVALID, "drain over Redis: expected the id of a node");
     struct envelope envelope = drain_encode();
     address(&envelope, "", "vinhubctl");
     char *inbox = channel_of(redis, ":inbox:", node, "");

@@ -6,7 +6,7 @@ import { inOwnNetwork } from '../lib/namespace.mjs'
 import { test } from '../lib/runner.mjs'
 import { at, blocksIn, commandsOf, ROOT } from './blocks.mjs'
 import { COMMANDS, ROOT_OF, SIM_OF } from './commands.mjs'
-import { textMismatch } from './match.mjs'
+import { textMismatch } from '../lib/match.mjs'
 import { folder, read, runCommand, startNode, startRedis } from './stage.mjs'
 
 inOwnNetwork()

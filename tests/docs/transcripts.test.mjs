@@ -6,7 +6,7 @@ import { service, startHub } from '../lib/hub.mjs'
 import { test } from '../lib/runner.mjs'
 import { until } from '../lib/until.mjs'
 import { at, blocksIn } from './blocks.mjs'
-import { textMismatch } from './match.mjs'
+import { textMismatch } from '../lib/match.mjs'
 
 const BASE = '/base'
 const LATE_MS = 10_000

@@ -231,13 +231,13 @@ static void a_mistake_names_file_line_key_and_what_is_allowed(void **state)
         {"listen:\n  trusted_proxies:\n  - ::1\n  - 10.0.0.0/33\n" ONE_SERVICE,
          ":4: listen.trusted_proxies: expected an address or CIDR"},
         {"redis: {tls_key: /x}\n" ONE_SERVICE,
-         ":1: redis.tls_key: tls_cert and tls_key are allowed together only"},
+         ":1: redis.tls_key: expected tls_cert and tls_key, or neither, got tls_key alone"},
         {"redis: {tls_name: \"a b\"}\n" ONE_SERVICE,
          ":1: redis.tls_name: expected a host name or an address"},
         {"redis: {sentinel_user: u}\n" ONE_SERVICE,
-         ":1: redis.sentinel_user: allowed together with redis.sentinel_password only"},
+         ":1: redis.sentinel_user: expected redis.sentinel_password beside it"},
         {"listen: {tls_cert: /x}\n" ONE_SERVICE,
-         ":1: listen.tls_cert: tls_cert and tls_key are allowed together only"},
+         ":1: listen.tls_cert: expected tls_cert and tls_key, or neither, got tls_cert alone"},
         {"admin:\n  address: 0.0.0.0:9600\n" ONE_SERVICE,
          ":2: admin.address: expected a loopback address"},
         {"redis: {url: \"http://h\"}\n" ONE_SERVICE, ":1: redis.url: expected redis://"},
@@ -275,13 +275,14 @@ static void a_mistake_names_file_line_key_and_what_is_allowed(void **state)
          ":1: log.level: expected one of debug, info, warn, error"},
         {"default_service: zz\n" ONE_SERVICE,
          ":1: default_service: expected the name of a configured service, got \"zz\""},
-        {"", "services: at least one is needed; or --service NAME=URL"},
-        {"services: []\n", "services: at least one is needed"},
+        {"", "services: expected at least one: \"- name: NAME\" with \"upstream: URL\" below, or "
+             "--service NAME=URL"},
+        {"services: []\n", "services: expected at least one"},
         {"node: \"a\n", "invalid YAML"},
         {"node: {lease: 3s\n", "invalid YAML"},
         {"\tnode: 1\n", ":1: invalid YAML"},
         {ONE_SERVICE "\nnode:\n  id: a\xff\n", ":4: invalid YAML"},
-        {ONE_SERVICE "---\nnode: {}\n", ":3: a file holds one YAML document"},
+        {ONE_SERVICE "---\nnode: {}\n", ":3: expected one YAML document, got a second one"},
         {"node: {id: \"a\\0b\"}\n" ONE_SERVICE, ":1: node.id: "},
     };
     for (size_t i = 0; i < LEN(cases); i++)
@@ -297,7 +298,7 @@ static void a_service_is_checked_like_all_else(void **state)
         const char *text, *wanted;
     } cases[] = {
         {"services:\n- upstream: h:1/x\n", ":2: services[0].name: expected a name"},
-        {"services:\n- name: a\n", ":2: services.a.upstream: each service needs the URL"},
+        {"services:\n- name: a\n", ":2: services.a.upstream: expected the URL of the backend"},
         {"services:\n- name: \"\"\n  upstream: h:1/x\n",
          ":2: services[0].name: expected a name of"},
         {"services:\n- name: a b\n  upstream: h:1/x\n", ":2: services[0].name: expected a name of"},
@@ -332,8 +333,9 @@ static void a_service_is_checked_like_all_else(void **state)
         {SERVICE("slow_client: {quue: 1}"), ":4: services[0].slow_client.quue: unknown key, "
                                             "expected one of: queue, policy (did you mean queue?)"},
         {SERVICE("headers: {A: \"${VINHUB_TEST_UNSET}\"}"),
-         ":4: services[0].headers: the environment variable VINHUB_TEST_UNSET is not set"},
-        {SERVICE("headers: {A: \"${\"}"), ":4: services[0].headers: a variable is ${NAME}"},
+         ":4: services[0].headers: expected the environment variable VINHUB_TEST_UNSET, which is "
+         "not set"},
+        {SERVICE("headers: {A: \"${\"}"), ":4: services[0].headers: expected a variable as ${NAME}"},
         {SERVICE("headers: {A: \"x\\r\\ny: z\"}"), ":4: services[0].headers: expected a header"},
         {SERVICE("headers: {\"A B\": x}"), ":4: services[0].headers: expected a header"},
         {SERVICE("headers: {Host: x}"), ":4: services[0].headers: expected a header"},
@@ -412,10 +414,11 @@ static void credentials_in_an_upstream_become_a_header_and_never_show(void **sta
 static void credentials_stand_in_one_place(void **state)
 {
     (void)state;
-    assert_mistake("services: [{name: a, upstream: \"ws://u:hush@h/\", headers: {authorization: "
-                   "x}}]\n",
-                   ":1: services.a.upstream: user and password in the URL or Authorization in "
-                   "headers, not both");
+    assert_mistake(
+        "services: [{name: a, upstream: \"ws://u:hush@h/\", headers: {authorization: "
+        "x}}]\n",
+        ":1: services.a.upstream: expected user and password in the URL, or Authorization "
+        "in headers, got both");
     const char *services[] = {"a=ws://u:hush@h/"}, *bad[] = {"ws://u:hush@h/"};
     struct conf_overrides overrides = {.services = services, .services_len = 1};
     struct conf *conf = load_good(NULL, &overrides);
@@ -564,7 +567,7 @@ static void a_secret_comes_from_its_file_or_the_environment(void **state)
     conf_findings_fini(&findings);
     assert_null(load_auth("HS256", "issuer", "x"));
     assert_finding(
-        ":1: auth.secret_file: expected a file with the secret (or VINHUB_JWT_SECRET) for HS256");
+        ":1: auth.secret_file: expected a file with the secret for HS256 (or VINHUB_JWT_SECRET)");
     conf_findings_fini(&findings);
 
     setenv("VINHUB_JWT_SECRET", LONG_SECRET "!", 1);
