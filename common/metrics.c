@@ -58,6 +58,8 @@ static const struct metric_row metric_rows[METRIC_COUNT] = {
     COUNTER(METRIC_GAP_FILLS, "gap_fills", "Gaps filled from the history."),
     COUNTER(METRIC_RESUMES, "resumes", "Clients that resumed at a known position."),
     COUNTER(METRIC_REPLAYED, "replayed", "Past publications sent to clients on connect or resume."),
+    COUNTER(METRIC_CONFLATED, "conflated",
+            "Publications that a newer one replaced for a client that asked for a rate."),
     COUNTER(METRIC_HISTORY_REFUSED, "history_refused", "Publications Redis had no memory to keep."),
     COUNTER(METRIC_LOG_SUPPRESSED, "log_suppressed",
             "Log lines held back because their cause was told within the last minute."),

@@ -7,6 +7,7 @@
 #include "common/metrics.h"
 #include "core/client/client.h"
 #include "core/client/queue.h"
+#include "core/client/rate.h"
 #include "core/pubs.h"
 #include "core/tail.h"
 
@@ -78,6 +79,13 @@ static void enqueue_all(struct subscription *subscription, const struct pubs *ba
         client_enqueue(subscription, batch->items[i]);
 }
 
+static void add_all(struct subscription *subscription, const struct pubs *batch)
+{
+    for (size_t i = 0; i < batch->len; i++)
+        rate_add(subscription, batch->items[i]);
+    rate_settle(subscription);
+}
+
 static void hold_all(struct subscription *subscription, const struct pubs *batch)
 {
     for (size_t i = 0; i < batch->len; i++)
@@ -95,6 +103,10 @@ static void deliver(struct session *session, struct subscription *subscription,
         return;
     if (subscription->state != SUBSCRIPTION_LIVE) {
         hold_all(subscription, batch);
+        return;
+    }
+    if (subscription->rate) {
+        add_all(subscription, batch);
         return;
     }
     client->sent += batch->len;
@@ -128,10 +140,12 @@ static void announce_loss(struct subscription *subscription, const struct pubs *
         const struct publication *lost = batch->items[i];
         uint64_t to = is_gap_note(lost) ? gap_note_to(lost) : lost->at.offset;
         struct publication *note = gap_note_new(lost->at.epoch, lost->at.offset, to);
-        if (subscription->state == SUBSCRIPTION_LIVE)
-            client_enqueue(subscription, note);
-        else
+        if (subscription->state != SUBSCRIPTION_LIVE)
             subscription_hold(subscription, note);
+        else if (subscription->rate)
+            rate_add(subscription, note);
+        else
+            client_enqueue(subscription, note);
         publication_unref(note);
     }
 }
@@ -182,6 +196,14 @@ static void runners_step(struct runners *runners)
     }
 }
 
+void fanout_count(struct session *session, uint64_t n)
+{
+    session->facts.messages_out += n;
+    session->hub->counts.messages_out += n;
+    metric_add(METRIC_MESSAGES_OUT, n);
+    metric_service_add(session->facts.metrics, SERVICE_MESSAGES_OUT, (int64_t)n);
+}
+
 void fanout_deliver(struct session *session)
 {
     struct hub *hub = session->hub;
@@ -206,12 +228,9 @@ void fanout_deliver(struct session *session)
             continue;
         }
         deliver(session, subscription, &batch, &pieces);
-        written += batch.len;
+        written += subscription->rate ? 0 : batch.len;
     }
-    session->facts.messages_out += written;
-    hub->counts.messages_out += written;
-    metric_add(METRIC_MESSAGES_OUT, written);
-    metric_service_add(session->facts.metrics, SERVICE_MESSAGES_OUT, (int64_t)written);
+    fanout_count(session, written);
     observe(session, &batch);
     pieces_free(&pieces);
     pubs_clear(&batch);

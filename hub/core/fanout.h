@@ -11,5 +11,7 @@
 
 /* Writes what the session has for its clients now. */
 void fanout_deliver(struct session *session);
+/* Counts what clients of the session were given. */
+void fanout_count(struct session *session, uint64_t n);
 
 #endif

@@ -10,6 +10,7 @@
 #include "core/client/client.h"
 #include "core/client/client_ids.h"
 #include "core/client/door.h"
+#include "core/client/rate.h"
 #include "core/client/subscription.h"
 #include "core/node/lease.h"
 #include "core/node/peers.h"
@@ -239,6 +240,7 @@ void hub_free(struct hub *hub)
     polls_free_all(hub);
     revoked_free(hub);
     door_forget_all(hub);
+    rates_free(hub);
     client_ids_free_all(hub);
     walks_free(hub);
     kept_sends_free(hub);

@@ -269,6 +269,27 @@ static uint64_t known_end(const struct world *world, int session, uint64_t epoch
     return 0;
 }
 
+/* Its clock, and the turn's time in milliseconds, may make it a little shorter. */
+static void check_rate(struct sim_client *client)
+{
+    struct world *world = client->world;
+    uint64_t least_us = 1000000 / client->rate - 10000, before_us = client->got_us;
+    client->got_us = world->now_us;
+    if (before_us && world->now_us - before_us < least_us)
+        world_fail(world, "client %d on %s: %u a second, but %" PRIu64 " us after the last",
+                   (int)(client - world->clients), client->node->id, client->rate,
+                   world->now_us - before_us);
+}
+
+/* With a rate offsets jump; a gap is still ahead of what it has. */
+static bool gap_follows(const struct sim_client *client, uint64_t epoch, uint64_t from)
+{
+    struct position at = client->at;
+    if (client->rate)
+        return position_compare((struct position){epoch, from}, at) > 0;
+    return epoch == at.epoch ? from == at.offset + 1 : from == 1;
+}
+
 static void check_order(struct sim_client *client, struct position at)
 {
     struct world *world = client->world;
@@ -277,6 +298,8 @@ static void check_order(struct sim_client *client, struct position at)
     if (position_compare(at, last) <= 0) {
         world_fail(world, "client %d on %s got %" PRIu64 ".%" PRIu64 " after %" PRIu64 ".%" PRIu64,
                    index, client->node->id, at.epoch, at.offset, last.epoch, last.offset);
+    } else if (client->rate) {
+        check_rate(client);
     } else if (at.epoch == last.epoch ? at.offset != last.offset + 1 : at.offset != 1) {
         world_fail(world,
                    "client %d on %s: silent gap between %" PRIu64 ".%" PRIu64 " and %" PRIu64
@@ -323,8 +346,7 @@ static void read_message(struct sim_client *client, const char *text)
         uint64_t epoch = field(text, "\"epoch\":"), from = field(text, "\"from\":"),
                  to = field(text, "\"to\":");
         world->gaps++;
-        if (client->at.epoch &&
-            (epoch == client->at.epoch ? from != client->at.offset + 1 : from != 1))
+        if (client->at.epoch && !gap_follows(client, epoch, from))
             world_fail(world,
                        "client %d: GAP %" PRIu64 " %" PRIu64 "..%" PRIu64 " after %" PRIu64
                        ".%" PRIu64,
@@ -418,7 +440,10 @@ static void on_start_turn(void *ctx)
     char user[16] = "u";
     if (world->own_urls)
         snprintf(user, sizeof user, "c%d", (int)(client - world->clients));
-    snprintf(request, sizeof request, "/%s/v%d?svc%s", user, client->session,
+    char rate[32] = "";
+    if (client->rate)
+        snprintf(rate, sizeof rate, "&rate=%u", client->rate);
+    snprintf(request, sizeof request, "/%s/v%d?svc%s%s", user, client->session, rate,
              client->protocol && client->has_token ? resume : "");
     struct url_options options = {.protocol_client = client->protocol};
     struct target target;
@@ -429,6 +454,7 @@ static void on_start_turn(void *ctx)
     client->closing = client->busy = client->welcomed = false;
     client->said = client->heard = client->arrived = 0;
     client->at = (struct position){0, 0};
+    client->got_us = 0;
     client->last_marker[0] = '\0';
     if (door_open(client->node->hub, &client->client, &target, &in6addr_loopback,
                   client->protocol ? BOX_JSON : BOX_RAW) != STATUS_OK)

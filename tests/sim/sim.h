@@ -166,6 +166,8 @@ struct sim_client {
     struct sim_node *node;
     int session;
     bool open, protocol, closing;
+    unsigned rate; /* it asks for so many MESSAGEs a second; 0: all */
+    uint64_t got_us; /* when it got the last, with a rate; 0: none yet */
     unsigned life, connection;
     bool busy; /* its socket takes nothing for now */
     bool welcomed;
@@ -212,6 +214,7 @@ struct world {
     bool faults;
     bool deserted;      /* all browsers have gone for good */
     bool quiet;         /* browsers say nothing more: what they said must arrive */
+    bool hushed;        /* nor do backends */
     bool calm;          /* a script: nothing breaks by chance */
     bool lied_to;       /* nothing is promised any more, but that no node crashes */
     bool arrives_late;  /* in a calm world: what a broken connection still carried */

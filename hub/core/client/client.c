@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "common/metrics.h"
+#include "core/client/rate.h"
 #include "core/pubs.h"
 #include "core/session/session.h"
 #include "core/session/state.h"
@@ -203,7 +204,8 @@ static bool write_out(struct client *client)
         if (len &&
             hub->setup.client_ops->write(hub->setup.client_ctx, client, frames, len) != STATUS_OK) {
             client->blocked = true;
-            return true;
+            rate_take_back(client);
+            break;
         }
         metric_add(METRIC_BYTES_OUT, len);
         queue_pop(client->queue, n);
@@ -242,6 +244,7 @@ void client_unblock(struct client *client)
     client->blocked = false;
     if (client->queue)
         client_mark_due(client);
+    rate_read_on(client);
 }
 
 /* --- its end, and what stops it --- */

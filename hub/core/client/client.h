@@ -48,6 +48,7 @@ struct client {
     uint32_t rate_at_ms; /* low 32 bits of the time of the last refill */
     uint32_t rate_tokens_milli; /* token bucket, thousandths of a message */
     struct further *further;    /* subscriptions beside the own; NULL: it has none */
+    struct rate *overdue;       /* of those with a rate, what waits until it reads on; rate.c */
     struct hub *hub;
     struct client_id *id;    /* of one that follows positions, as WELCOME says; else NULL */
     struct in6_addr address; /* IPv4 mapped */

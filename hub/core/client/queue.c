@@ -68,6 +68,7 @@ static void queue_free(struct queue *queue)
 void queue_give(struct queue_spares *spares, struct queue *queue)
 {
     queue_pop(queue, queue->len);
+    queue->conflated = false;
     if (spares->len >= SPARES || queue->cap > CAP_SPARE) {
         queue_free(queue);
         return;
@@ -256,6 +257,19 @@ size_t queue_forget(struct queue *queue, const struct subscription *subscription
 {
     assert(subscription);
     return drop_if(queue, is_of, subscription);
+}
+
+typedef bool take_fn(struct subscription *subscription, struct publication *publication);
+
+static bool is_taken(const struct queue_item *item, const void *ctx)
+{
+    take_fn *const *take = ctx;
+    return item->subscription && (*take)(item->subscription, item->publication);
+}
+
+void queue_take_back(struct queue *queue, take_fn *take)
+{
+    drop_if(queue, is_taken, &take);
 }
 
 size_t queue_keep_own(struct queue *queue)

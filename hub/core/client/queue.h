@@ -31,6 +31,7 @@ struct queue {
     size_t head, len, cap;    /* cap is a power of two */
     size_t bytes;             /* what it costs: see queue_cost */
     size_t own_bytes;         /* of these, for the client's own frames */
+    bool conflated;           /* it may have items of subscriptions with a rate (rate.h) */
     struct queue *spare_next; /* while it is unused, in the row of spare ones */
 };
 
@@ -72,6 +73,9 @@ static inline const struct queue_item *queue_at(const struct queue *queue, size_
 void queue_pop(struct queue *queue, size_t n);
 /* Forgets what waits of a subscription that ends. Returns how many publications. */
 size_t queue_forget(struct queue *queue, const struct subscription *subscription);
+/* Offers what waits of subscriptions, in order: what is taken leaves the queue. */
+void queue_take_back(struct queue *queue,
+                     bool (*take)(struct subscription *, struct publication *));
 /* Forgets all publications: only the client's own frames are left. Returns how many. */
 size_t queue_keep_own(struct queue *queue);
 /* What waits of the subscriptions of which revoked is true must not be sent any more: gap notes

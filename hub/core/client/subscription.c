@@ -7,6 +7,7 @@
 #include "common/metrics.h"
 #include "core/client/client.h"
 #include "core/client/protocol.h"
+#include "core/client/rate.h"
 #include "core/pubs.h"
 #include "core/session/backlog.h"
 #include "core/session/session.h"
@@ -162,12 +163,24 @@ static void drop_catch_up(struct subscription *subscription)
     subscription->catch_up = NULL;
 }
 
+static void give_missed(struct subscription *subscription, const struct pubs *missed)
+{
+    if (!subscription->rate) {
+        subscription->client->sent += missed->len;
+        client_enqueue_missed(subscription, missed);
+        return;
+    }
+    for (size_t i = 0; i < missed->len; i++)
+        rate_add(subscription, missed->items[i]);
+}
+
 static void go_live(struct subscription *subscription)
 {
     struct catch_up *catch_up = subscription->catch_up;
-    subscription->client->sent += catch_up->missed.len + catch_up->held.len;
-    client_enqueue_missed(subscription, &catch_up->missed);
-    client_enqueue_missed(subscription, &catch_up->held);
+    give_missed(subscription, &catch_up->missed);
+    give_missed(subscription, &catch_up->held);
+    if (subscription->rate)
+        rate_settle(subscription);
     drop_catch_up(subscription);
     set_state(subscription, SUBSCRIPTION_LIVE);
 }
@@ -403,6 +416,8 @@ void subscription_open(struct subscription *subscription, const struct target *t
 {
     struct session *session = subscription->session;
     bool follows = subscription->client->follows;
+    if (follows && target->rate_milli)
+        rate_open(subscription, target->rate_milli);
     uint32_t replay = follows ? 0 : target->has_replay ? target->replay : session->service->replay;
     if (!follows && (!replay || !session->service->history.size)) {
         set_state(subscription, SUBSCRIPTION_LIVE);
@@ -426,6 +441,7 @@ void subscription_close(struct subscription *subscription)
 {
     struct client *client = subscription->client;
     drop_catch_up(subscription);
+    rate_close(subscription);
     if (subscription->state != SUBSCRIPTION_NONE)
         set_state(subscription, SUBSCRIPTION_NONE);
     if (client->queue)
@@ -443,6 +459,7 @@ void subscription_check(const struct subscription *subscription)
     bool joined = subscription->state != SUBSCRIPTION_NONE;
     assert(subscription->state < SUBSCRIPTION_STATES);
     assert(joined == (subscription->session != NULL));
+    rate_check(subscription);
     assert((catch_up != NULL) == (joined && subscription->state != SUBSCRIPTION_LIVE));
     if (!catch_up)
         return;

@@ -24,6 +24,7 @@ struct catch_up;
 struct client;
 struct hub;
 struct pubs;
+struct rate;
 struct session;
 struct target;
 
@@ -42,6 +43,7 @@ struct subscription {
     struct client *client;
     struct session *session;
     struct catch_up *catch_up; /* NULL: it is LIVE, or NONE */
+    struct rate *rate;         /* NULL: it gets all; rate.h */
     uint8_t state;             /* enum subscription_state: one setter, in subscription.c */
     bool paused;               /* the session wants its client not to be read from */
     uint16_t request;          /* handle of its URL in the session's link */

@@ -63,6 +63,7 @@ struct hub {
     struct revocations *revocations;
     struct tokens tokens;
     struct client_id_table *client_ids;
+    struct rates *rates;       /* subscriptions with a rate that wait for their time; NULL: none */
     struct catch_up *readings; /* subscriptions, by the tag of their history read */
     struct forms forms;
     struct client **due; /* those that are written to at the end of the turn; NULL: one that left */
