@@ -1,13 +1,13 @@
 // Pages with the library in a real Chromium, served from an origin of the tests' own.
 import http from 'node:http'
 import { readFileSync } from 'node:fs'
-import { extname } from 'node:path'
+import { extname, join } from 'node:path'
 import { chromium } from 'playwright-core'
 import { freePort } from '../lib/ports.mjs'
 
 const CLIENT = new URL('../../hub/web/client/', import.meta.url)
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update', '--disable-sync']
-const MIME = { '.js': 'text/javascript', '.html': 'text/html' }
+const MIME = { '.js': 'text/javascript', '.html': 'text/html', '.css': 'text/css' }
 const HTML = '<!doctype html><meta charset="utf-8"><title>client</title><link rel="icon" href="data:,"><script type="module" src="probe.js"></script>'
 export const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium'
 
@@ -17,11 +17,11 @@ function fileFor(path) {
   return readFileSync(new URL(path.slice('/client/'.length), CLIENT))
 }
 
-/** Serves the page and the library; returns the page's address. */
-export async function servePage(t) {
+/** Serves what read(path) gives, by default the page and the library; returns the page's address. */
+export async function servePage(t, read = fileFor) {
   const server = http.createServer((req, res) => {
     try {
-      const body = fileFor(req.url)
+      const body = read(req.url)
       res.writeHead(200, { 'Content-Type': MIME[extname(req.url)] ?? 'text/html' }).end(body)
     } catch { res.writeHead(404).end() }
   })
@@ -34,8 +34,13 @@ export async function servePage(t) {
 let browser // one for the file: starting it is what takes long
 
 /** A page with probe.js in a context of its own. An error that nobody catches in it fails the case. */
-export async function openPage(t) {
-  const address = await servePage(t)
+export const openPage = async (t) => openAddress(t, await servePage(t))
+
+/** The index.html of a folder, which says when it is ready by window.ready. */
+export const openFolder = async (t, folder) =>
+  openAddress(t, await servePage(t, (path) => readFileSync(join(folder, path === '/' ? 'index.html' : path))))
+
+async function openAddress(t, address) {
   browser ??= chromium.launch({ executablePath: CHROMIUM, headless: true, args: FLAGS })
   const context = await (await browser).newContext()
   t.defer(() => context.close())

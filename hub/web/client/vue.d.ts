@@ -49,6 +49,9 @@ export interface WebsocketMixin {
   data(): Pick<WebsocketComponent, 'websocketStatus'>;
   methods: Pick<WebsocketComponent,
     'initWebsocket' | 'websocketOnmessage' | 'handleMessageArrived' | 'start' | 'reconnect' | 'websocketSend'>;
+  /** keep-alive: it leaves while it is not shown. */
+  deactivated(): void;
+  activated(): void;
   destroyed(): void;
   beforeUnmount(): void;
   unmounted(): void;

@@ -7,6 +7,8 @@
 
 import { VinhubClient } from './vinhub.js';
 
+const CLOSED = 3; // as WebSocket has it
+
 const SPELLINGS = {
   open: ['websocketonopen', 'websocketOnOpen', 'websocketOnopen'],
   message: ['websocketonmessage', 'websocketOnMessage', 'websocketOnmessage'],
@@ -17,6 +19,7 @@ const SPELLINGS = {
 // Beside the components, not in them: whatever their data says, nothing here becomes reactive.
 const links = new WeakMap(); // component -> {client, target, key}
 const gone = new WeakSet();
+const away = new WeakMap(); // component that is kept alive and not shown -> whether it is to connect when it is
 
 function call(vm, type, event) {
   const name = SPELLINGS[type].find((spelling) => typeof vm[spelling] === 'function');
@@ -68,6 +71,19 @@ function leave(vm) {
   links.get(vm)?.client.close();
 }
 
+/** Kept alive, but not shown: it takes no pushes, and goes on where it was when it is shown again. */
+function rest(vm) {
+  const client = links.get(vm)?.client;
+  away.set(vm, client !== undefined && client.readyState !== CLOSED);
+  client?.close();
+}
+
+function comeBack(vm) {
+  const connects = away.get(vm);
+  away.delete(vm);
+  if (connects) links.get(vm)?.client.connect();
+}
+
 /**
  * A mixin. options: those of VinhubClient, and url: a string, a list, or a function called with the component
  * as `this`. Raw mode is the default, so a page works the same with a hub that is not there yet.
@@ -87,8 +103,9 @@ export function vinhubMixin({ url, ...options } = {}) {
         const target = isTarget(address) ? address : configured();
         if (!isTarget(target)) throw new TypeError('initWebsocket: there is no URL');
         const key = JSON.stringify(target);
+        if (away.has(this)) away.set(this, true);
         if (link?.key === key) {
-          link.client.connect();
+          if (!away.has(this)) link.client.connect();
           return;
         }
         link?.client.close();
@@ -97,7 +114,7 @@ export function vinhubMixin({ url, ...options } = {}) {
         listen(this, client);
         this.websocket = socketOf(this, client);
         this.lockReconnect = true; // a reconnect of the page's own keeps out: this one's is under way
-        client.connect();
+        if (!away.has(this)) client.connect();
       },
 
       websocketOnmessage(event) { this.handleMessageArrived(event.data, event); },
@@ -117,6 +134,8 @@ export function vinhubMixin({ url, ...options } = {}) {
       websocketSend(data) { return this.websocket.send(data); },
     },
 
+    deactivated() { rest(this); },
+    activated() { comeBack(this); },
     destroyed() { leave(this); },     // Vue 2
     beforeUnmount() { leave(this); }, // Vue 3
     unmounted() { leave(this); },

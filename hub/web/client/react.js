@@ -1,0 +1,52 @@
+// For React: a hook. What it watches ends with the component's effects, so also while an Activity hides it.
+//
+//   const { data, status, send } = useVinhub(`/admin/${vin}?remoteWs`, { client })
+
+import { useCallback, useEffect, useRef, useState } from 'react';
+import { IDLE, notSent, watchUrl } from './watch.js';
+
+const NOTHING = Object.freeze({ data: null, meta: null, presence: null, status: IDLE });
+
+/**
+ * url: a string or a list; while it is empty nothing is watched. options: client (shared with others; without one it makes its
+ * own), rate, replay, resume, those of VinhubClient, and onMessage, onGap, onPresence, onClosed, onError. Of the options
+ * client and rate may change; of the functions the last ones count.
+ */
+export function useVinhub(url, options = {}) {
+  const [view, setView] = useState(NOTHING);
+  const latest = useRef(options);
+  const link = useRef(null);
+  const place = useRef(null); // {key, position}: where the url was left
+  const { client, rate } = options;
+  const key = JSON.stringify(url ?? '');
+
+  useEffect(() => { latest.current = options; });
+
+  useEffect(() => {
+    const target = JSON.parse(key);
+    const again = place.current?.key === key;
+    if (!again) setView(NOTHING);
+    if (target.length === 0) return undefined;
+    const show = (change) => setView((before) => ({ ...before, ...change }));
+    const { onMessage, onGap, onPresence, onClosed, onError, ...others } = latest.current;
+    const resume = again ? place.current.position : others.resume;
+    const watched = watchUrl(target, { ...others, client, rate, resume }, {
+      message(data, meta) { show({ data, meta }); latest.current.onMessage?.(data, meta); },
+      status: (status) => show({ status }),
+      presence(presence) { show({ presence }); latest.current.onPresence?.(presence); },
+      gap: (gap) => latest.current.onGap?.(gap),
+      closed: (end) => latest.current.onClosed?.(end),
+      error: (error) => latest.current.onError?.(error),
+    });
+    link.current = watched;
+    return () => {
+      place.current = { key, position: watched.position };
+      watched.stop();
+      link.current = null;
+      show({ status: IDLE });
+    };
+  }, [key, client, rate]);
+
+  const send = useCallback((data, how) => (link.current ? link.current.send(data, how) : notSent()), []);
+  return { ...view, send };
+}

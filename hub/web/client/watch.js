@@ -1,0 +1,32 @@
+// One watched url of a component, for the composable and the hook: a subscription on a client that several share, or a
+// client of its own.
+
+import { SendError, VinhubClient } from './vinhub.js';
+
+const EVENTS = ['message', 'status', 'gap', 'presence', 'closed', 'error'];
+
+/**
+ * options: client, or those of VinhubClient; rate, replay, resume. on: functions by the names of events, each may be missing.
+ * Returns {send, position, stop}; after stop() nothing is called, and position says where a next one may resume.
+ */
+export function watchUrl(url, { client, ...options }, on) {
+  const own = client ? null : new VinhubClient(url, options);
+  const source = own ?? client.subscribe(url, options);
+  let stopped = false;
+  for (const name of EVENTS) {
+    source.on(name, (...values) => { if (!stopped) on[name]?.(...values); });
+  }
+  own?.connect();
+  return {
+    send: (data, how) => source.send(data, how),
+    get position() { return source.position; },
+    stop() {
+      stopped = true;
+      if (own) own.close();
+      else source.unsubscribe();
+    },
+  };
+}
+
+export const notSent = () => Promise.reject(new SendError('closed', 'nothing is watched', false));
+export const IDLE = Object.freeze({ state: 'idle', upstream: null });
