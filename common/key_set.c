@@ -213,7 +213,7 @@ enum status key_set_parse(const char *text, size_t len, key_set_note *note, void
     if (!root) {
         /* jansson's own words would quote the text. */
         snprintf(why, KEY_SET_WHY_BYTES,
-                 "expected a JWK Set in JSON, got text that is none at line %d, column %d",
+                 "expected a JWK Set in JSON, got text that is not JSON at line %d, column %d",
                  error.line, error.column);
         return STATUS_INVALID;
     }

@@ -109,7 +109,7 @@ static enum jwk_verdict read_rsa(const json_t *jwk, struct token_key *out, struc
     octets_fini(&n);
     octets_fini(&e);
     if (!key)
-        return flawed(words, "n and e are no RSA key that can be used");
+        return flawed(words, "n and e are not an RSA key that can be used");
     int bits = EVP_PKEY_get_bits(key);
     if (bits < RSA_BITS_MIN || bits > RSA_BITS_MAX) {
         EVP_PKEY_free(key);
@@ -141,7 +141,7 @@ static enum jwk_verdict read_p256(const json_t *jwk, struct token_key *out, stru
         out->public_key = make_p256(&x, &y);
     octets_fini(&x);
     octets_fini(&y);
-    return out->public_key ? JWK_TAKEN : flawed(words, "x and y are no point on P-256");
+    return out->public_key ? JWK_TAKEN : flawed(words, "x and y are not a point on P-256");
 }
 
 static enum jwk_verdict read_ed25519(const json_t *jwk, struct token_key *out,
@@ -159,7 +159,7 @@ static enum jwk_verdict read_secret(const json_t *jwk, struct token_key *out,
 {
     struct octets k = {0};
     if (!read_octets(jwk, "k", &k))
-        return flawed(words, "k is no secret in base64url");
+        return flawed(words, "k is not a secret in base64url");
     out->secret = k.at;
     out->secret_len = k.len;
     if (k.len < strtoul(out->algorithm + 2, NULL, 10) / 8)
@@ -245,7 +245,7 @@ enum jwk_verdict jwk_read(const json_t *jwk, struct token_key *out, struct jwk_w
         return flawed(words, "expected an object with kty, a string");
     const struct kind *kind = kind_of(jwk);
     if (!kind)
-        return foreign(words, "its kind is none of RSA, EC on P-256, OKP with Ed25519, oct");
+        return foreign(words, "its kind is not one of RSA, EC on P-256, OKP with Ed25519, oct");
     struct token_key key = {0};
     enum jwk_verdict verdict = check_use(jwk, is_private(jwk, kind), words);
     if (verdict == JWK_TAKEN)

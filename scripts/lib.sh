@@ -24,7 +24,7 @@ die()
 
 case $bind in
 127.0.0.1 | 0.0.0.0) ;; # the parts reach each other on loopback
-*) die "BIND is 127.0.0.1 or 0.0.0.0, not \"$bind\"" ;;
+*) die "BIND: expected 127.0.0.1 or 0.0.0.0, got \"$bind\"" ;;
 esac
 
 node_port() { echo $((first_node_port + $1 - 1)); }

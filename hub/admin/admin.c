@@ -106,9 +106,9 @@ static void on_request(struct evhttp_request *req, void *ctx)
     }
     bool post = evhttp_request_get_command(req) == EVHTTP_REQ_POST;
     if (post && !is_json(req))
-        admin_reply_error(req, 415, "Content-Type must be application/json");
+        admin_reply_error(req, 415, "expected Content-Type: application/json");
     else if (evbuffer_get_length(evhttp_request_get_input_buffer(req)) > ADMIN_BODY_MAX)
-        admin_reply_error(req, 413, "body is over 4 MiB");
+        admin_reply_error(req, 413, "expected a body of at most 4 MiB");
     else
         handler(admin, req, rest);
 }

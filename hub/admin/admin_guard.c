@@ -55,7 +55,10 @@ bool admin_guard_host(const struct admin *admin, struct evhttp_request *req)
     if (header && admin_address_host(header, host, sizeof host) &&
         (admin_host_is_loopback(host) || is_local_address(req, host) || is_own_name(admin, host)))
         return true;
-    admin_reply_error(req, 403, "Host is not this node's address");
+    admin_reply_error(
+        req, 403,
+        "Host: expected a loopback name or this node's own address; another name needs "
+        "admin.token");
     return false;
 }
 
@@ -69,7 +72,7 @@ bool admin_guard_origin(struct evhttp_request *req)
     if (host && authority && strncasecmp(origin, "http", 4) == 0 &&
         strcasecmp(authority + 3, host) == 0)
         return true;
-    admin_reply_error(req, 403, "Origin is another site");
+    admin_reply_error(req, 403, "Origin: expected this admin port, got another site");
     return false;
 }
 
@@ -93,6 +96,8 @@ bool admin_guard_token(const struct admin *admin, struct evhttp_request *req)
     if (header && strncasecmp(header, "Bearer ", 7) == 0 && same_secret(header + 7, token))
         return true;
     (void)evhttp_add_header(evhttp_request_get_output_headers(req), "WWW-Authenticate", "Bearer");
-    admin_reply_error(req, 401, header ? "token is wrong" : "token is missing");
+    admin_reply_error(req, 401,
+                      header ? "Authorization: this is not the admin token"
+                             : "expected the header Authorization: Bearer TOKEN");
     return false;
 }

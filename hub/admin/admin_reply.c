@@ -104,7 +104,7 @@ json_t *admin_body_object(struct evhttp_request *req)
     if (json_is_object(json))
         return json;
     json_decref(json);
-    admin_reply_error(req, 400, "body must be a JSON object");
+    admin_reply_error(req, 400, "expected a JSON object as the body");
     return NULL;
 }
 

@@ -173,7 +173,7 @@ void admin_get_sessions(struct admin *admin, struct evhttp_request *req, const c
     size_t limit = LIMIT_DEFAULT;
     if (evhttp_parse_query_str(text ? text : "", &query) != 0 || !read_limit(&query, &limit)) {
         evhttp_clear_headers(&query);
-        admin_reply_error(req, 400, "limit must be a number from 1 on");
+        admin_reply_error(req, 400, "limit: expected a whole number from 1 on");
         return;
     }
     struct sessions_call *listing = (void *)admin_call_new(admin, req, sizeof *listing);

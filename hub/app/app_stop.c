@@ -49,7 +49,7 @@ void app_on_stop_signal(void *ctx)
         app_drain(app, "signal");
         return;
     }
-    log_warn("stopped_at_once", LOG_STR("reason", "second signal"));
+    log_warn("forced_stop", LOG_STR("reason", "second signal"));
     stop(app, EXIT_CLEAN);
 }
 
@@ -91,7 +91,7 @@ void app_on_stop_due(void *ctx)
         }
         /* Sessions may still be here: without a sign-off the others take them over after a lease,
          * not before. */
-        log_warn("drain_cut_short", LOG_U64("connections", front_connections(app->front)));
+        log_warn("drain_timeout", LOG_U64("connections", front_connections(app->front)));
         stop(app, EXIT_CLEAN);
         break;
     case APP_LEAVING: stop(app, EXIT_CLEAN); break;
