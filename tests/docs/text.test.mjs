@@ -70,6 +70,23 @@ test('options and commands that the text names are known to the programs', async
   assert.deepEqual(unknown, [])
 })
 
+/** Names of events in the sources: what log_info() and its relatives are called with. */
+function eventsIn(text) {
+  const calls = [...text.matchAll(/\blog_(?:debug|info|warn|error)(?:_cause)?\(([^,;]*),|\bLOG_EVENT\([^,]*,[^,]*,([^,]*),|\bline_begin\([^,]*,[^,]*,([^,)]*)\)|\bevent = ("\w+");/g)]
+  return calls.flatMap(([, ...groups]) => [...groups.filter(Boolean).join(' ').matchAll(/"([a-z_]+)"/g)].map(([, name]) => name))
+}
+
+test('every event of the log is explained in hub/docs/log.md, and none that is not there', async (t) => {
+  const { out } = await runCommand(t, "git ls-files -co --exclude-standard 'common/*.c' 'hub/*.c'")
+  const written = new Set(out.trim().split('\n').flatMap((file) => eventsIn(read(file))))
+  const document = read('hub/docs/log.md')
+  const explained = new Set([...document.matchAll(/^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \|/gm), ...document.matchAll(/machine: ([^.]*)\./g)]
+    .flatMap(([, names]) => [...names.matchAll(/`([a-z_]+)`/g)].map(([, name]) => name)))
+  assert.deepEqual([...written].filter((event) => !explained.has(event)).sort(), [], 'these are missing')
+  assert.deepEqual([...explained].filter((event) => !written.has(event)).sort(), [], 'these are not written')
+  assert.ok(written.size > 40)
+})
+
 test('README.md is an introduction: at most 150 lines, none over 120 columns', async () => {
   const lines = read('README.md').trimEnd().split('\n')
   assert.ok(lines.length <= 150, `${lines.length} lines`)
