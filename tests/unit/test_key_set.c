@@ -130,7 +130,7 @@ static void other_keys_are_passed_over(void **state)
          "n and e are not an RSA key", true},
         {JWK_P256(RFC7515_A3_Y, RFC7515_A3_X, ""), "x and y are not a point on P-256", true},
         {JWK_P256(RFC7515_A3_X, "AA", ""), "x and y are not a point on P-256", true},
-        {"{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"" RFC7515_A3_X "\"}", "x and y are no point",
+        {"{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"" RFC7515_A3_X "\"}", "x and y are not a point",
          true},
         {JWK_ED25519("AAAA", ""), "x is not an Ed25519 key", true},
         {JWK_RSA(RFC7517_N, ",\"alg\":7"), "alg is not a string", true},
