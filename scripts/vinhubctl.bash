@@ -34,7 +34,11 @@ _vinhubctl() {
             mapfile -t COMPREPLY < <(compgen -W 'redis://127.0.0.1:6379' -- "$word")
             return
             ;;
-        session | tail | publish | close)
+        tail)
+            mapfile -t COMPREPLY < <(compgen -W "http://127.0.0.1:8080/ $(_vinhubctl_ids sessions)" -- "$word")
+            return
+            ;;
+        session | publish | close)
             mapfile -t COMPREPLY < <(compgen -W "$(_vinhubctl_ids sessions)" -- "$word")
             return
             ;;

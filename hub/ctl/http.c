@@ -10,21 +10,30 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "loop/tls.h"
+
 enum { CONNECT_S = 5, HEAD_MAX = 16384, CHUNK_MAX = 64 << 20 };
+
+/* A connection, maybe with TLS over it. */
+struct channel {
+    int fd;
+    struct tls_context *context; /* NULL: plain */
+    struct tls *tls;
+};
 
 /* Bytes read and not consumed yet. */
 struct reader {
-    int fd;
+    struct channel channel;
     size_t at, len;
     char bytes[HEAD_MAX];
 };
 
 enum status http_url_parse(const char *url, struct http_url *out)
 {
-    static const char scheme[] = "http://";
-    if (strncmp(url, scheme, sizeof scheme - 1) != 0)
+    bool tls = strncmp(url, "https://", 8) == 0;
+    if (!tls && strncmp(url, "http://", 7) != 0)
         return STATUS_INVALID;
-    const char *authority = url + sizeof scheme - 1;
+    const char *authority = url + (tls ? 8 : 7);
     size_t authority_len = strcspn(authority, "/");
     const char *host = authority[0] == '[' ? authority + 1 : authority;
     size_t host_len = authority[0] == '[' ? strcspn(host, "]") : strcspn(host, ":/");
@@ -39,8 +48,11 @@ enum status http_url_parse(const char *url, struct http_url *out)
         return STATUS_INVALID;
     (void)snprintf(out->host, sizeof out->host, "%.*s", (int)host_len, host);
     (void)snprintf(out->path, sizeof out->path, "%.*s", (int)path_len, path);
-    (void)snprintf(out->port, sizeof out->port, "%.*s", port_len ? (int)port_len : 2,
-                   port_len ? port + 1 : "80");
+    (void)snprintf(out->port, sizeof out->port, "%.*s", port_len ? (int)port_len : 3,
+                   port_len ? port + 1
+                   : tls    ? "443"
+                            : "80");
+    out->tls = tls;
     return STATUS_OK;
 }
 
@@ -95,25 +107,127 @@ static enum status send_all(int fd, const char *data, size_t len, const char **w
     return STATUS_OK;
 }
 
-static enum status send_request(int fd, const struct http_request *request, const char **why)
+/* --- TLS, where the URL asks for it --- */
+
+static char tls_trouble[TLS_WHY_BYTES];
+
+static enum status fail_tls(const char *what, const char **why)
+{
+    if (what != tls_trouble)
+        (void)snprintf(tls_trouble, sizeof tls_trouble, "%s", what);
+    *why = tls_trouble;
+    return STATUS_IO;
+}
+
+/* What TLS has to say to the other side. */
+static enum status send_records(struct channel *channel, const char **why)
+{
+    const uint8_t *bytes;
+    size_t len = tls_pending(channel->tls, &bytes);
+    enum status status = send_all(channel->fd, (const char *)bytes, len, why);
+    tls_sent(channel->tls);
+    return status;
+}
+
+/* STATUS_NOT_FOUND: the other side has ended. */
+static enum status receive_some(int fd, void *bytes, size_t cap, size_t *out, const char **why)
+{
+    ssize_t n;
+    do
+        n = recv(fd, bytes, cap, 0);
+    while (n < 0 && errno == EINTR);
+    if (n > 0) {
+        *out = (size_t)n;
+        return STATUS_OK;
+    }
+    *why = n == 0            ? "connection closed early"
+           : errno == EAGAIN ? "no answer in time"
+                             : strerror(errno);
+    return n == 0 ? STATUS_NOT_FOUND : errno == EAGAIN ? STATUS_TIMEOUT : STATUS_IO;
+}
+
+static enum status receive_records(struct channel *channel, const char **why)
+{
+    uint8_t bytes[HEAD_MAX];
+    size_t len;
+    enum status status = receive_some(channel->fd, bytes, sizeof bytes, &len, why);
+    if (status == STATUS_OK && tls_feed(channel->tls, bytes, len) != STATUS_OK)
+        status = fail_tls(tls_why(channel->tls), why);
+    enum status sent = send_records(channel, why); /* an alert, too, that says why */
+    return status != STATUS_OK ? status : sent;
+}
+
+static enum status secure(struct channel *channel, const struct http_request *request,
+                          const char **why)
+{
+    if (!request->url->tls)
+        return STATUS_OK;
+    if (tls_context_client(request->tls, &channel->context, tls_trouble, sizeof tls_trouble) !=
+        STATUS_OK)
+        return fail_tls(tls_trouble, why);
+    channel->tls = tls_new(channel->context, request->url->host);
+    if (!channel->tls)
+        abort();
+    enum status status = send_records(channel, why);
+    while (status == STATUS_OK && !tls_ready(channel->tls))
+        status = receive_records(channel, why);
+    return status == STATUS_NOT_FOUND ? STATUS_IO : status;
+}
+
+static enum status channel_send(struct channel *channel, const char *data, size_t len,
+                                const char **why)
+{
+    if (!channel->tls)
+        return send_all(channel->fd, data, len, why);
+    if (tls_write(channel->tls, data, len) != STATUS_OK)
+        return fail_tls(tls_why(channel->tls), why);
+    return send_records(channel, why);
+}
+
+static enum status channel_receive(struct channel *channel, char *bytes, size_t cap, size_t *out,
+                                   const char **why)
+{
+    if (!channel->tls)
+        return receive_some(channel->fd, bytes, cap, out, why);
+    enum status status = STATUS_OK;
+    while (status == STATUS_OK && !(*out = tls_read(channel->tls, (uint8_t *)bytes, cap))) {
+        *why = "connection closed early";
+        status = tls_ended(channel->tls) ? STATUS_NOT_FOUND : receive_records(channel, why);
+    }
+    return status;
+}
+
+static void channel_close(struct channel *channel)
+{
+    tls_free(channel->tls);
+    tls_context_free(channel->context);
+    (void)close(channel->fd);
+}
+
+/* --- the request and its answer --- */
+
+static enum status send_request(struct channel *channel, const struct http_request *request,
+                                const char **why)
 {
     const struct http_url *url = request->url;
     bool v6 = strchr(url->host, ':') != NULL;
     char *head = NULL;
     int len = asprintf(
         &head,
-        "%s %s%s HTTP/1.1\r\nHost: %s%s%s:%s\r\nConnection: close\r\nAccept: application/json\r\n"
-        "%s%s%s%sContent-Length: %zu\r\n\r\n",
+        "%s %s%s HTTP/1.1\r\nHost: %s%s%s:%s\r\nConnection: close\r\nAccept: %s\r\n"
+        "%s%s%s%s%s%s%sContent-Length: %zu\r\n\r\n",
         request->method, url->path, request->path, v6 ? "[" : "", url->host, v6 ? "]" : "",
-        url->port, request->token ? "Authorization: Bearer " : "",
+        url->port, request->accept ? request->accept : "application/json",
+        request->after_id ? "Last-Event-ID: " : "", request->after_id ? request->after_id : "",
+        request->after_id ? "\r\n" : "", request->token ? "Authorization: Bearer " : "",
         request->token ? request->token : "", request->token ? "\r\n" : "",
         request->body ? "Content-Type: application/json\r\n" : "", request->body_len);
     if (len < 0)
         abort();
-    enum status status = send_all(fd, head, (size_t)len, why);
+    enum status status = channel_send(channel, head, (size_t)len, why);
     free(head);
     if (status == STATUS_OK && request->body)
-        status = send_all(fd, request->body, request->body_len, why);
+        status = channel_send(channel, request->body, request->body_len, why);
     return status;
 }
 
@@ -125,20 +239,12 @@ static enum status fill(struct reader *reader, const char **why)
         reader->len -= reader->at;
         reader->at = 0;
     }
-    for (;;) {
-        ssize_t n = recv(reader->fd, reader->bytes + reader->len,
-                         sizeof reader->bytes - reader->len, 0);
-        if (n > 0) {
-            reader->len += (size_t)n;
-            return STATUS_OK;
-        }
-        if (n < 0 && errno == EINTR)
-            continue;
-        *why = n == 0            ? "connection closed early"
-               : errno == EAGAIN ? "no answer in time"
-                                 : strerror(errno);
-        return n == 0 ? STATUS_NOT_FOUND : errno == EAGAIN ? STATUS_TIMEOUT : STATUS_IO;
-    }
+    size_t n;
+    enum status status = channel_receive(&reader->channel, reader->bytes + reader->len,
+                                         sizeof reader->bytes - reader->len, &n, why);
+    if (status == STATUS_OK)
+        reader->len += n;
+    return status;
 }
 
 /* The next line without its end, terminated in place. */
@@ -248,20 +354,23 @@ static enum status read_body(struct reader *reader, const struct head *head, htt
 enum status http_ask(const struct http_request *request, int quiet_s, int *out_http_status,
                      http_body_fn *fn, void *ctx, const char **why)
 {
-    struct reader reader = {.fd = -1};
-    enum status status = http_connect(request->url, &reader.fd, why);
+    struct reader reader = {.channel.fd = -1};
+    struct channel *channel = &reader.channel;
+    enum status status = http_connect(request->url, &channel->fd, why);
     if (status != STATUS_OK)
         return status;
     struct timeval patience = {.tv_sec = quiet_s};
-    (void)setsockopt(reader.fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    (void)setsockopt(channel->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     struct head head = {0};
-    status = send_request(reader.fd, request, why);
+    status = secure(channel, request, why);
+    if (status == STATUS_OK)
+        status = send_request(channel, request, why);
     if (status == STATUS_OK)
         status = read_head(&reader, &head, why);
     if (status == STATUS_OK) {
         *out_http_status = head.status; /* the callback may look at it */
         status = read_body(&reader, &head, fn, ctx, why);
     }
-    (void)close(reader.fd);
+    channel_close(channel);
     return status;
 }

@@ -10,6 +10,7 @@
 #include "common/text.h"
 #include "common/version.h"
 #include "ctl.h"
+#include "stream.h"
 
 static const char usage[] =
     "Usage: vinhubctl [--admin URL | --redis URL] COMMAND [ARGUMENT]...\n"
@@ -20,16 +21,20 @@ static const char usage[] =
     "  session ID           show one session, e.g. remoteWs:LSVAA4182E2\n"
     "  top                  nodes and rates, refreshed each second; q ends\n"
     "  tail ID              follow the messages of a session\n"
+    "  tail URL             the same from a node's traffic port, as a page gets them:\n"
+    "                       http://host:8080/admin/LSVAA4182E2?remoteWs\n"
     "  publish ID DATA      push DATA to every client of the session; - reads it from stdin\n"
     "  drain [NODE]         let a node go as on SIGTERM; without NODE the one that is asked\n"
     "  close ID             close the clients of a session\n"
     "\n"
     "      --admin URL      admin port of a node (default http://127.0.0.1:9600)\n"
-    "      --token-file F   its token; default: the environment's VINHUB_ADMIN_TOKEN\n"
+    "      --token-file F   its token; default: the environment's VINHUB_ADMIN_TOKEN.\n"
+    "                       For tail URL the token of a page; without it none is sent\n"
     "      --redis URL      ask Redis instead: redis://, rediss://, also -sentinel and -cluster\n"
     "      --prefix NAME    of its keys (default vinhub)\n"
-    "      --ca FILE        authorities for rediss (default: the system's)\n"
-    "      --cert FILE      and --key FILE: our own certificate, where Redis asks for one\n"
+    "      --ca FILE        authorities for rediss and https (default: the system's)\n"
+    "      --cert FILE      and --key FILE: our own certificate, where the other side asks for "
+    "one\n"
     "      --tls-name NAME  the name in its certificate (default: the host of the URL)\n"
     "      --json           answers as JSON\n"
     "      --version, -h, --help\n"
@@ -130,29 +135,79 @@ static enum ctl_exit run_top(struct source *source, const struct command_line *l
     return code == CTL_FAILED ? fail(source) : code;
 }
 
+static long long number_in(const json_t *json, const char *name)
+{
+    return (long long)json_integer_value(json_object_get(json, name));
+}
+
+static void print_status(const json_t *status)
+{
+    const char *reason = json_string_value(json_object_get(status, "reason"));
+    (void)printf("(upstream %s%s%s)", json_string_value(json_object_get(status, "upstream")),
+                 reason ? ": " : "", reason ? reason : "");
+}
+
+static void print_payload(const json_t *json)
+{
+    const json_t *payload = json_object_get(json, "payload");
+    const char *encoding = json_string_value(json_object_get(json, "encoding"));
+    (void)printf("%lld.%lld  %s", number_in(json, "epoch"), number_in(json, "offset"),
+                 encoding && strcmp(encoding, "text") != 0 ? "base64:" : "");
+    (void)fwrite(json_string_value(payload), 1, json_string_length(payload), stdout);
+}
+
 static bool print_message(void *ctx, const json_t *json)
 {
     const struct command_line *line = ctx;
-    const json_t *dropped = json_object_get(json, "dropped");
-    const json_t *payload = json_object_get(json, "payload");
-    if (line->as_json) {
+    const json_t *status = json_object_get(json, "status"), *gap = json_object_get(json, "gap");
+    if (line->as_json)
         (void)json_dumpf(json, stdout, JSON_COMPACT);
-    } else if (dropped) {
-        (void)printf("(%lld messages left out)", (long long)json_integer_value(dropped));
-    } else {
-        const char *encoding = json_string_value(json_object_get(json, "encoding"));
-        (void)printf("%lld.%lld  %s", (long long)json_integer_value(json_object_get(json, "epoch")),
-                     (long long)json_integer_value(json_object_get(json, "offset")),
-                     encoding && strcmp(encoding, "text") != 0 ? "base64:" : "");
-        (void)fwrite(json_string_value(payload), 1, json_string_length(payload), stdout);
-    }
+    else if (json_object_get(json, "dropped"))
+        (void)printf("(%lld messages left out)", number_in(json, "dropped"));
+    else if (status)
+        print_status(status);
+    else if (gap && number_in(gap, "to"))
+        (void)printf("(lost: %lld.%lld to %lld)", number_in(gap, "epoch"), number_in(gap, "from"),
+                     number_in(gap, "to"));
+    else if (gap)
+        (void)printf("(lost: from %lld.%lld on)", number_in(gap, "epoch"), number_in(gap, "from"));
+    else
+        print_payload(json);
     return fputc('\n', stdout) != EOF && fflush(stdout) == 0;
+}
+
+/* Its first line. The caller frees. */
+static char *read_token_file(const char *file)
+{
+    FILE *stream = fopen(file, "re");
+    char *token = NULL;
+    size_t room = 0;
+    if (!stream || getline(&token, &room, stream) < 0)
+        refuse_usage("--token-file needs a file with the token in its first line", file);
+    (void)fclose(stream);
+    token[strcspn(token, "\r\n")] = '\0';
+    return token;
+}
+
+static enum ctl_exit tail_url(const struct command_line *line, const char *url)
+{
+    char why[1024];
+    char *token = line->token_file ? read_token_file(line->token_file) : NULL;
+    const struct stream_setup setup = {.url = url, .token = token, .tls = &line->tls};
+    enum status status = stream_tail(&setup, print_message, (void *)line, why, sizeof why);
+    free(token);
+    if (status == STATUS_OK)
+        return CTL_DONE;
+    (void)fprintf(stderr, "vinhubctl: %s\n", why);
+    return status == STATUS_INVALID ? CTL_USAGE : CTL_FAILED;
 }
 
 static enum ctl_exit run_tail(struct source *source, const struct command_line *line,
                               char **arguments, int len)
 {
     (void)len;
+    if (stream_is_url(arguments[0]))
+        return tail_url(line, arguments[0]);
     return source->ops->tail(source, arguments[0], print_message, (void *)line) == STATUS_OK
                ? CTL_DONE
                : fail(source);
@@ -228,7 +283,7 @@ static const struct command {
 } commands[] = {
     {"nodes", "", 0, 0, run_nodes},        {"sessions", "", 0, 0, run_sessions},
     {"session", " ID", 1, 1, run_session}, {"top", "", 0, 0, run_top},
-    {"tail", " ID", 1, 1, run_tail},       {"publish", " ID DATA", 2, 2, run_publish},
+    {"tail", " ID|URL", 1, 1, run_tail},   {"publish", " ID DATA", 2, 2, run_publish},
     {"drain", " [NODE]", 0, 1, run_drain}, {"close", " ID", 1, 1, run_close},
 };
 
@@ -306,20 +361,13 @@ static void read_options(int argc, char **argv, struct command_line *line)
     }
 }
 
-/* The first line of the file, or the environment's. The caller frees. */
+/* The file's, or the environment's. The caller frees. */
 static char *read_token(const char *file)
 {
     const char *environment = getenv("VINHUB_ADMIN_TOKEN");
-    if (!file)
-        return environment ? strdup(environment) : NULL;
-    FILE *stream = fopen(file, "re");
-    char *token = NULL;
-    size_t room = 0;
-    if (!stream || getline(&token, &room, stream) < 0)
-        refuse_usage("--token-file needs a file with the token in its first line", file);
-    (void)fclose(stream);
-    token[strcspn(token, "\r\n")] = '\0';
-    return token;
+    if (file)
+        return read_token_file(file);
+    return environment ? strdup(environment) : NULL;
 }
 
 static struct source *source_of(const struct command_line *line)

@@ -6,11 +6,11 @@
 
 #include "ctl.h"
 #include "http.h"
+#include "lines.h"
 
 enum {
     ANSWER_S = 10, /* a publish is answered within 5 s */
     STREAM_S = 60, /* a silent stream says so every 15 s */
-    BODY_MAX = 64 << 20,
 };
 
 struct source_admin {
@@ -18,27 +18,6 @@ struct source_admin {
     struct http_url url;
     char *token;
 };
-
-/* Bytes that grow. */
-struct text {
-    char *at;
-    size_t len, cap;
-};
-
-static bool text_add(struct text *text, const char *data, size_t len)
-{
-    if (len > BODY_MAX - text->len)
-        return false;
-    if (text->len + len > text->cap) {
-        text->cap = (text->len + len) * 2;
-        text->at = realloc(text->at, text->cap);
-        if (!text->at)
-            abort();
-    }
-    memcpy(text->at + text->len, data, len);
-    text->len += len;
-    return true;
-}
 
 static bool on_body(void *ctx, const char *data, size_t len)
 {
@@ -226,8 +205,10 @@ struct events {
     void *ctx;
 };
 
-static bool on_line(struct events *events, const char *line)
+static bool on_line(void *ctx, const char *line, size_t len)
 {
+    struct events *events = ctx;
+    (void)len;
     if (strncmp(line, "event: ", 7) == 0) {
         (void)snprintf(events->name, sizeof events->name, "%s", line + 7);
         return true;
@@ -252,17 +233,7 @@ static bool on_events(void *ctx, const char *data, size_t len)
     struct events *events = ctx;
     if (*events->http_status != 200)
         return text_add(&events->body, data, len);
-    for (size_t i = 0; i < len; i++) {
-        if (data[i] != '\n') {
-            if (!text_add(&events->line, &data[i], 1))
-                return false;
-            continue;
-        }
-        if (!text_add(&events->line, "", 1) || !on_line(events, events->line.at))
-            return false;
-        events->line.len = 0;
-    }
-    return true;
+    return lines_add(&events->line, data, len, on_line, events);
 }
 
 static enum status admin_tail(struct source *source, const char *id, source_message_fn *fn,
@@ -308,7 +279,8 @@ static const struct source_ops ops = {
 enum status source_admin_new(const char *url, const char *token, struct source **out)
 {
     struct http_url parsed;
-    if (http_url_parse(url, &parsed) != STATUS_OK || (token && strpbrk(token, "\r\n")))
+    if (http_url_parse(url, &parsed) != STATUS_OK || parsed.tls ||
+        (token && strpbrk(token, "\r\n")))
         return STATUS_INVALID;
     struct source_admin *admin = calloc(1, sizeof *admin);
     if (!admin)

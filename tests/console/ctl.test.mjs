@@ -1,13 +1,16 @@
 // vinhubctl, through the admin port and through Redis alone: the same answers from both.
 import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { Backend } from '../lib/backend.mjs'
 import { Browser } from '../lib/browser.mjs'
-import { service, startCluster, startHub, VINHUB } from '../lib/hub.mjs'
+import { Authority } from '../lib/certificates.mjs'
+import { scratch, service, startCluster, startHub, VINHUB } from '../lib/hub.mjs'
 import { freePort } from '../lib/ports.mjs'
 import { Child, run } from '../lib/process.mjs'
 import { RedisServer } from '../lib/redis.mjs'
 import { test } from '../lib/runner.mjs'
+import { inSeconds, token } from '../lib/tokens.mjs'
 import { until } from '../lib/until.mjs'
 
 const CTL = join(dirname(VINHUB), 'vinhubctl')
@@ -80,6 +83,62 @@ test('tail follows a session from any node and over Redis, text and binary', asy
     got.slice(1).forEach((message, i) => assert.equal(message.offset, got[i].offset + 1, `${way}: in order, none left out`))
     assert.match(got[0].payload, /^push \d+$/, way)
   }
+})
+
+test('tail follows the event stream of a traffic port: messages, state and gaps, on after the node was restarted', { timeout: 90_000 }, async (t) => {
+  const { backend, hubs: [, hub] } = await startTwo(t, { history: { size: 3 } })
+  const url = `http://127.0.0.1:${hub.port}${PAGE}`
+  const [json, text] = [follow(t, '--json', 'tail', url), follow(t, 'tail', url)]
+  const lines = () => json.out.split('\n').filter(Boolean).map((line) => JSON.parse(line))
+  const messages = () => lines().filter(({ payload }) => payload !== undefined)
+  await until(async () => await hub.metric('vinhub_clients') === 2, SOON_MS, 'both')
+  for (const data of ['first', 'two\nlines', 'a\0b']) backend.push(UPSTREAM, data)
+  backend.push(UPSTREAM, Buffer.from([0, 255]))
+  await until(() => messages().length === 4, SOON_MS, 'four messages')
+  assert.deepEqual(messages().map(({ encoding, payload }) => [encoding, payload]),
+    [['text', 'first'], ['text', 'two\nlines'], ['text', 'a\0b'], ['base64', 'AP8=']])
+  messages().slice(1).forEach((message, i) => assert.equal(message.offset, messages()[i].offset + 1))
+  const { epoch, offset } = messages().at(-1)
+  await until(() => text.out.includes(`${epoch}.${offset}  base64:AP8=\n`), SOON_MS, 'as text')
+  await hub.stop()
+  for (let n = 0; n < 8; n++) backend.push(UPSTREAM, `away ${n}`)
+  await hub.restart()
+  await until(() => messages().at(-1).payload === 'away 7', SOON_MS, 'what it missed')
+  const gap = lines().find((line) => line.gap)?.gap
+  assert.deepEqual([gap?.epoch, gap?.from], [epoch, offset + 1], 'of which the oldest are no longer kept')
+  await until(() => text.out.includes(`(lost: ${epoch}.${offset + 1} to `), SOON_MS, 'the same as text')
+  await backend.kill()
+  await until(() => lines().some(({ status }) => status && status.upstream !== 'connected'), SOON_MS, 'the state')
+  await until(() => /^\(upstream \w+: .+\)$/m.test(text.out), SOON_MS, 'the state as text')
+})
+
+test('tail of a traffic port: what is refused says why', async (t) => {
+  const secretFile = join(scratch(t), 'secret')
+  const secret = 'a secret of at least thirty-two bytes, as it should be'
+  writeFileSync(secretFile, secret)
+  const authority = new Authority(t)
+  const { cert, key } = authority.issue('hub')
+  const backend = await Backend.start(t)
+  const port = await freePort()
+  await startHub(t, { settings: { listen: { address: `127.0.0.1:${port}`, tls_cert: cert, tls_key: key },
+    services: [service(backend)], auth: { mode: 'jwt', secret_file: secretFile } } })
+  const caFile = join(authority.folder, 'tail-ca.pem')
+  writeFileSync(caFile, authority.ca)
+  const url = `https://localhost:${port}`
+  const tail = (...args) => run(CTL, args, { env: { VINHUB_ADMIN_TOKEN: 'for the admin port alone' } })
+  const refusals = [[[`${url}${PAGE}`], 1, /certificate/], [['--ca', caFile, `${url}${PAGE}`], 1, /token missing \(HTTP 401\)/],
+    [['--ca', caFile, `${url}/admin/VIN1?nope`], 1, /HTTP 404/], [[`http://127.0.0.1:${port}${PAGE}`], 1, /plain HTTP on a TLS port \(HTTP 400\)/],
+    [[`http://127.0.0.1:${await freePort()}${PAGE}`], 1, /refused/], [['http://127.0.0.1'], 2, /expected http:\/\/host:port/]]
+  for (const [args, code, why] of refusals) {
+    const { code: got, err } = await tail(...args.slice(0, -1), 'tail', args.at(-1))
+    assert.deepEqual([got, why.test(err)], [code, true], `${args}: ${got} ${err}`)
+  }
+  const tokenFile = join(authority.folder, 'token')
+  writeFileSync(tokenFile, `${token({ sub: 'admin', vins: ['*'], exp: inSeconds(600) }, { key: secret })}\n`)
+  const good = follow(t, '--ca', caFile, '--token-file', tokenFile, 'tail', `${url}${PAGE}`)
+  await backend.one(UPSTREAM)
+  backend.push(UPSTREAM, 'over TLS')
+  await until(() => good.out.includes('  over TLS\n'), SOON_MS, 'the push')
 })
 
 test('publish takes its place in the owner\'s order, and says which', async (t) => {
