@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict'
 import { distribution } from '../lib/checker.mjs'
 import { test } from '../lib/runner.mjs'
-import { until } from '../lib/until.mjs'
 import { FULL, note, range, Rig } from './rig.mjs'
 
 const [SESSIONS, RATE, DRAIN] = FULL ? [200, 1000, '10s'] : [40, 200, '2s']
@@ -58,8 +57,7 @@ test('SENDs through a rolling restart and reconnects reach the backend exactly o
   await rollAll(rig).finally(() => clearInterval(wander))
   clearInterval(sendAll)
   await rig.whole()
-  await until(() => rig.clients.every(({ unacknowledged }) => unacknowledged.size === 0), 10_000, () => `all SENDs to be acknowledged; ${
-    rig.clients.filter(({ unacknowledged }) => unacknowledged.size > 0).length} clients wait`)
+  await rig.untilSent()
   await rig.settle()
   const byClient = rig.clients.map(() => [])
   for (const { text } of rig.backend.messages) {

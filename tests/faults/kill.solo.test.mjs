@@ -115,8 +115,7 @@ test('SENDs across owner kills reach the backend at least once, each client\'s i
     await rig.whole()
   }
   clearInterval(sendAll)
-  await until(() => rig.clients.every(({ unacknowledged }) => unacknowledged.size === 0), 10_000, () => `all SENDs to be acknowledged; ${
-    rig.clients.filter(({ unacknowledged }) => unacknowledged.size > 0).length} clients wait`)
+  await rig.untilSent()
   const counts = new Map()
   const lastOf = new Map()
   for (const { text } of rig.backend.messages) {

@@ -170,8 +170,7 @@ test('SENDs while Redis closes connections and clients wander reach the backend 
   clearInterval(wander)
   clearInterval(sendAll)
   await rig.whole()
-  await until(() => rig.clients.every(({ unacknowledged }) => unacknowledged.size === 0), 10_000, () => `all SENDs to be acknowledged; ${
-    rig.clients.filter(({ unacknowledged }) => unacknowledged.size > 0).length} clients wait`)
+  await rig.untilSent()
   const byClient = rig.clients.map(() => [])
   for (const { text } of rig.backend.messages) {
     const [who, id] = text.split(':').map(Number)

@@ -93,6 +93,15 @@ export class Rig {
       'the last pushes to arrive')
   }
 
+  /** Waits until each SEND is acknowledged, which says that the upstream's socket took it, and the backend has read it, which comes later. */
+  async untilSent(ms = 10_000) {
+    await until(() => this.clients.every(({ unacknowledged }) => unacknowledged.size === 0), ms, () => `all SENDs to be acknowledged; ${
+      this.clients.filter(({ unacknowledged }) => unacknowledged.size > 0).length} clients wait`)
+    const sends = this.clients.reduce((sum, client) => sum + client.sends, 0)
+    const read = () => new Set(this.backend.messages.map(({ text }) => text)).size
+    await until(() => read() >= sends, ms, () => `the backend to read ${sends} SENDs; it has ${read()}`)
+  }
+
   /** Judges both ends' logs. lost: how many pushes may be missing at a client; peak: upstreams a vin at once; ownerLost, dataLost: see checker.mjs. */
   judge({ lost = 0, gaps = Infinity, peak = 1, unresumed = 0, ownerLost = false, dataLost = false } = {}) {
     const result = checkAll(this.sessions, this.backend, { ownerLost, dataLost })
