@@ -19,6 +19,8 @@ export interface Status {
   attempt: number;
   /** open: whether the stream goes on where it was. */
   resumed?: boolean;
+  /** open: true where the connection is the fallback, which sends nothing. */
+  readsOnly?: boolean;
   /** waiting, closed, failed: how the connection ended. */
   code?: number;
   reason?: string;
@@ -103,6 +105,10 @@ export interface Options {
   sendTimeout?: number;
   /** Messages that may wait. Default 1000. */
   maxPending?: number;
+  /** Takes over where WebSockets don't pass, after two that failed: `EventStreamSocket` of `vinhub-client/stream`, which only reads. */
+  fallback?: (new (url: string, protocols?: string | string[]) => WebSocket) | null;
+  /** ms after which a WebSocket is tried again. Default 60000. */
+  fallbackFor?: number;
   /** Instead of the browser's. */
   WebSocket?: new (url: string, protocols?: string | string[]) => WebSocket;
 }

@@ -28,11 +28,14 @@ const DEFAULTS = {
   connectTimeout: 10_000,
   sendTimeout: 30_000,
   maxPending: 1000,
+  fallback: null,
+  fallbackFor: 60_000,
 };
 const STABLE_MS = 5000;          // a connection that lived so long makes the back-off start over
 const RAW_ACCEPTED_MS = 1000;    // a refused token closes a raw connection well within it
 const ASKED_MS = 1000;           // the end that a look at the connection brings may come so much after its time
 const SEND_TIMEOUT_MAX = 240_000; // the hub remembers ids for five minutes, then a repeat would go upstream twice
+const BLOCKED_AFTER = 2;         // WebSockets in a row of which nothing came: they may not pass here
 const ABNORMAL = 1006;
 const UNAUTHORIZED = 4001;
 const OPEN = 1;
@@ -46,6 +49,7 @@ function settings(options) {
   const merged = { ...DEFAULTS, ...options };
   for (const name of ['heartbeat', 'reconnect']) merged[name] = { ...DEFAULTS[name], ...options[name] };
   if (merged.mode !== 'v1' && merged.mode !== 'raw') throw new TypeError('mode is v1 or raw');
+  if (merged.fallback && merged.mode === 'raw') throw new TypeError('fallback: mode is raw, expected v1');
   if (merged.tokenIn !== 'protocol' && merged.tokenIn !== 'query') throw new TypeError('tokenIn is protocol or query');
   return merged;
 }
@@ -73,6 +77,8 @@ export class VinhubClient {
   #askedAt = -Infinity; // when the page or its network last gave reason to look at the connection
   #openedAt = 0;
   #heard = false;     // something came on this connection
+  #blocked = 0;       // WebSockets in a row that never opened
+  #fallen = false;    // the next try is the fallback
   #refusals = 0;
   #refusal = null;    // why the last token was refused
   #position;
@@ -176,7 +182,8 @@ export class VinhubClient {
   #set(state, details = {}) {
     this.#state = state;
     this.#events.emit('status', {
-      state, upstream: this.#upstream, node: this.#node, attempt: this.#backoff.tries, ...details,
+      state, upstream: this.#upstream, node: this.#node, attempt: this.#backoff.tries,
+      ...(this.#readsOnly && { readsOnly: true }), ...details,
     });
     if (state !== 'open') this.#subscriptions.tell({ state, upstream: null, ...details });
   }
@@ -220,7 +227,7 @@ export class VinhubClient {
     if (!this.#isRaw && (this.#position.at || this.#client)) parameters.resume = this.#resumeToken();
     let socket;
     try {
-      const Socket = this.#options.WebSocket ?? globalThis.WebSocket;
+      const Socket = this.#fallen ? this.#options.fallback : this.#options.WebSocket ?? globalThis.WebSocket;
       socket = new Socket(handshakeUrl(target, parameters), protocols);
     } catch (error) {
       // A URL that can't be read: the next try would be the same.
@@ -259,14 +266,36 @@ export class VinhubClient {
       lost: () => this.#lose(ABNORMAL, 'no heartbeat'),
     });
     this.#beat.start();
-    if (!this.#isRaw && typeof this.#options.token === 'function') this.#refresher.start(this.#token);
+    if (this.#readsOnly) this.#timer = setTimeout(() => this.#goBack(), this.#options.fallbackFor);
+    else this.#blocked = 0;
+    if (!this.#isRaw && !this.#readsOnly && typeof this.#options.token === 'function') this.#refresher.start(this.#token);
     this.#flush();
     this.#subscriptions.begin();
     this.#set('open', details);
   }
 
+  /** The connection is the fallback: what is sent waits for a WebSocket. */
+  get #readsOnly() { return this.#socket?.constructor.readingOnly === true; }
+
+  /** Tries whether a WebSocket passes by now; where it does not, the fallback goes on at once. */
+  #goBack() {
+    this.#drop();
+    this.#fallen = false;
+    this.#dial();
+  }
+
+  /** A try has failed before anything came: which way the next one goes. True: it need not wait. */
+  #onBlocked(readOnly) {
+    const { fallback } = this.#options;
+    if (!fallback || isOffline()) return false;
+    if (!readOnly) this.#blocked++;
+    const returned = this.#blocked > BLOCKED_AFTER && !readOnly; // from a fallback that had been open
+    this.#fallen = !readOnly && this.#blocked >= BLOCKED_AFTER;
+    return returned;
+  }
+
   #flush() {
-    if (this.#openedAt === 0 || this.#socket.readyState !== OPEN) return; // one that is closing swallows what it gets
+    if (this.#openedAt === 0 || this.#readsOnly || this.#socket.readyState !== OPEN) return; // one that is closing swallows what it gets
     this.#outbox.flush((frame, id) => {
       this.#socket.send(frame);
       if (this.#isRaw) this.#outbox.acknowledge(id);
@@ -310,7 +339,7 @@ export class VinhubClient {
     const known = this.#client !== null && !!session; // a connection may have no session of its own
     this.#node = node;
     this.#upstream = upstream;
-    this.#client = client;
+    this.#client = client ?? this.#client;
     this.#refusals = 0;
     this.#refusal = null;
     const gap = this.#position.welcome(welcome, known);
@@ -367,15 +396,16 @@ export class VinhubClient {
   #lose(code, reason) {
     const lived = this.#openedAt === 0 ? 0 : performance.now() - this.#openedAt;
     const accepted = this.#openedAt > 0 && (!this.#isRaw || this.#heard || lived > RAW_ACCEPTED_MS);
+    const hurries = code === ABNORMAL && this.#socket !== null && this.#openedAt === 0 && this.#onBlocked(this.#readsOnly);
     const tooLarge = saysTooLarge(code) && this.#subscriptions.tooLarge();
     this.#drop();
     if (lived > STABLE_MS) this.#backoff.reset();
     if (accepted) this.#refusals = 0;
     if (saysTooLarge(code) && !tooLarge) this.#outbox.refuseLargest(reason);
-    this.#retry(code, reason, accepted);
+    this.#retry(code, reason, accepted, hurries);
   }
 
-  #retry(code, reason, accepted) {
+  #retry(code, reason, accepted, hurries) {
     const rule = ruleOf(code);
     if (rule.token) {
       this.#refusal = reason;
@@ -389,7 +419,7 @@ export class VinhubClient {
     }
     if (!rule.stay) this.#place++;
     const found = code === ABNORMAL && performance.now() - this.#askedAt < this.#options.heartbeat.probe + ASKED_MS;
-    const atOnce = found || ((rule.now || (rule.token && accepted)) && this.#backoff.tries === 0);
+    const atOnce = found || hurries || ((rule.now || (rule.token && accepted)) && this.#backoff.tries === 0);
     this.#askedAt = -Infinity; // a try that fails after it waits like any other
     const floor = rule.floor ?? 0;
     const pause = floor + this.#backoff.next(); // on top of it: all that are told to wait as long must not come together

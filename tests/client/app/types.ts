@@ -1,11 +1,13 @@
 // What the types let a page write, and what they do not. Checked by tsc, never run.
 import { VinhubClient, SendError, type Gap, type Subscription, type SubscriptionGroup } from 'vinhub-client';
 import { useVinhub as useHook } from 'vinhub-client/react';
+import { EventStreamSocket } from 'vinhub-client/stream';
 import mixin, { vinhubMixin } from 'vinhub-client/vue';
 import { useVinhub } from 'vinhub-client/vue3';
 import { ref } from 'vue';
 
 const client = new VinhubClient(['/admin?subscribe'], { token: async ({ refused }) => (refused ? 'new' : null) });
+new VinhubClient('/a/b', { fallback: EventStreamSocket, fallbackFor: 1000 }).on('status', ({ readsOnly }) => readsOnly === true);
 client.connect().on('presence', ({ users, more }) => users.map(({ user, clients }) => user.length + clients + more));
 client.on('message', (data: string | Uint8Array, { epoch }) => [data, epoch]);
 
