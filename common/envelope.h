@@ -45,6 +45,8 @@ enum envelope_type {
        of the last COMMANDS or JOIN seen, older ones are not taken any more; 0: not said */
     ENVELOPE_HANDBACK = 8,
     ENVELOPE_STATUS = 9, /* epoch; status: enum upstream_status; text: reason */
+    /* Also on the push channel. Epoch, offset: the last of an epoch that is over */
+    ENVELOPE_ENDED = 34,
     /* Inbox of the owner, from a member: clients have come with these ids; epoch; items: kind
        CLIENT_ID. And its word to all members: epoch; text: the node where they are; the items */
     ENVELOPE_TAKE_ID = 32,

@@ -95,6 +95,17 @@ struct joined_message joined_decode(const struct envelope *e)
                                    .requests = items_of(e)};
 }
 
+struct envelope ended_encode(const struct ended_message *m)
+{
+    return (struct envelope){
+        .type = ENVELOPE_ENDED, .epoch = m->last.epoch, .offset = m->last.offset};
+}
+
+struct ended_message ended_decode(const struct envelope *e)
+{
+    return (struct ended_message){.last = {e->epoch, e->offset}};
+}
+
 struct envelope left_encode(const struct left_message *m)
 {
     return (struct envelope){.type = ENVELOPE_LEFT, .number = m->number};

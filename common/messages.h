@@ -80,6 +80,14 @@ struct joined_message {
 struct envelope joined_encode(const struct joined_message *message);
 struct joined_message joined_decode(const struct envelope *envelope);
 
+/* How far the owner got in an epoch whose end the store never took. Before JOINED of the next
+ * epoch; also to the push channel. */
+struct ended_message {
+    struct position last;
+};
+struct envelope ended_encode(const struct ended_message *message);
+struct ended_message ended_decode(const struct envelope *envelope);
+
 struct left_message {
     uint64_t number; /* of the LEAVE */
 };

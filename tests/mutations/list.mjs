@@ -174,6 +174,17 @@ export const mutations = [
         to: 'if (hub->now_ms >= peer_deadline(hub, peer))',
     },
     {
+        name: 'a fenced owner\'s word on how far it got',
+        file: 'hub/core/session/course.c',
+        from: 'hub->bus->ops->shout(hub->bus, session->id, &ended);',
+        to: '',
+        also: [{
+            file: 'hub/core/session/messages.c',
+            from: 'tell_end_before(session, node);',
+            to: '',
+        }],
+    },
+    {
         name: 'the memory of SENDs past a release',
         file: 'hub/core/session/course.c',
         from: 'session_tell_sends(session); /* before anybody can be granted it */',

@@ -226,6 +226,21 @@ struct client_event {
     unsigned code;
 };
 
+static void note_left(struct sim_client *client)
+{
+    struct world *world = client->world;
+    int session = client->session;
+    client->open = false;
+    if (!world->granted_len[session])
+        return;
+    size_t last = world->granted_len[session] - 1;
+    for (int i = 0; i < CLIENTS; i++)
+        if (world->clients[i].open && world->clients[i].session == session &&
+            !strcmp(world->clients[i].node->id, world->granted[session][last].owner))
+            return;
+    world->granted[session][last].deserted = true;
+}
+
 static bool current(const struct client_event *event)
 {
     return event->client->open && event->client->connection == event->connection;
@@ -235,7 +250,7 @@ static void on_gone_turn(void *ctx)
 {
     struct client_event *event = ctx;
     if (current(event)) {
-        event->client->open = false;
+        note_left(event->client);
         door_gone(&event->client->client, event->code, "");
     }
     free(event);
@@ -290,6 +305,43 @@ static bool gap_follows(const struct sim_client *client, uint64_t epoch, uint64_
     return epoch == at.epoch ? from == at.offset + 1 : from == 1;
 }
 
+static size_t grant_of(const struct world *world, int session, uint64_t epoch)
+{
+    size_t i = 0;
+    while (i < world->granted_len[session] && world->granted[session][i].epoch != epoch)
+        i++;
+    return i;
+}
+
+/* A client of the owner itself has got it. */
+static void note_delivered(struct world *world, const struct sim_client *client, struct position at)
+{
+    size_t i = grant_of(world, client->session, at.epoch);
+    if (i == world->granted_len[client->session])
+        return;
+    if (!strcmp(world->granted[client->session][i].owner, client->node->id) &&
+        world->granted[client->session][i].delivered < at.offset)
+        world->granted[client->session][i].delivered = at.offset;
+}
+
+/* How far the owner of that epoch got, where it lives and has begun the next epoch, too: it knows
+ * that, whatever the store has taken. 0: not so, or the client came later or by a token, and read
+ * the history, or a third epoch has begun meanwhile. */
+static uint64_t told_end(const struct sim_client *client, uint64_t epoch, uint64_t next)
+{
+    const struct world *world = client->world;
+    int session = client->session;
+    size_t i = grant_of(world, session, epoch);
+    if (i + 2 != world->granted_len[session] || world->granted[session][i + 1].epoch != next ||
+        world->granted[session][i].life != world->granted[session][i + 1].life ||
+        strcmp(world->granted[session][i].owner, world->granted[session][i + 1].owner) != 0)
+        return 0;
+    return !client->resumed && !client->rate && !world->granted[session][i].deserted &&
+                   client->welcomed_us < world->granted[session][i + 1].at_us
+               ? world->granted[session][i].delivered
+               : 0;
+}
+
 static void check_order(struct sim_client *client, struct position at)
 {
     struct world *world = client->world;
@@ -313,6 +365,14 @@ static void check_order(struct sim_client *client, struct position at)
                    index, client->node->id, last.epoch, last.offset,
                    known_end(world, client->session, last.epoch));
     }
+    if (at.epoch != last.epoch && !world->rolls_back && !world->loses_data &&
+        told_end(client, last.epoch, at.epoch) > last.offset)
+        world_fail(world,
+                   "client %d on %s: %" PRIu64 " of epoch %" PRIu64
+                   " is the last, though its owner "
+                   "gave its own clients %" PRIu64 " and began %" PRIu64 " itself",
+                   index, client->node->id, last.offset, last.epoch,
+                   told_end(client, last.epoch, at.epoch), at.epoch);
     client->at = at;
 }
 
@@ -322,11 +382,13 @@ static void read_message(struct sim_client *client, const char *text)
     world_say(world, "client %d on %s: %s", (int)(client - world->clients), client->node->id, text);
     if (strstr(text, "\"type\":\"WELCOME\"")) {
         client->welcomed = true;
+        client->welcomed_us = world->now_us;
         const char *id = strstr(text, "\"client\":\"");
         if (id)
             snprintf(client->id, sizeof client->id, "%.32s", id + strlen("\"client\":\""));
         client->at = (struct position){field(text, "\"epoch\":"), field(text, "\"offset\":")};
-        if (strstr(text, "\"resumed\":true") && position_compare(client->at, client->token) != 0)
+        client->resumed = strstr(text, "\"resumed\":true") != NULL;
+        if (client->resumed && position_compare(client->at, client->token) != 0)
             world_fail(world, "resumed at another position than asked for");
     } else if (strstr(text, "\"type\":\"MESSAGE\"")) {
         struct position at = {field(text, "\"epoch\":"), field(text, "\"offset\":")};
@@ -335,6 +397,7 @@ static void read_message(struct sim_client *client, const char *text)
         if (client->at.epoch)
             check_order(client, at);
         client->at = at;
+        note_delivered(world, client, at);
         world->deliveries++;
         const char *marker = strstr(text, "marker-");
         if (marker)

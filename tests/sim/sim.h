@@ -170,7 +170,8 @@ struct sim_client {
     uint64_t got_us; /* when it got the last, with a rate; 0: none yet */
     unsigned life, connection;
     bool busy; /* its socket takes nothing for now */
-    bool welcomed;
+    bool welcomed, resumed;
+    uint64_t welcomed_us;
     struct position at;
     bool has_token;
     struct position token;
@@ -209,6 +210,10 @@ struct world {
     struct {
         uint64_t epoch;
         char owner[16];
+        unsigned life; /* of the owner */
+        uint64_t at_us;
+        bool deserted; /* the owner's last client has left it: it may have forgotten the session */
+        uint64_t delivered; /* the highest offset that it gave a client of its own */
     } granted[SESSIONS][EPOCHS];
     size_t granted_len[SESSIONS];
     bool faults;

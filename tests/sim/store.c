@@ -18,8 +18,13 @@ static void note_grant(struct world *world, int session, const char *owner, uint
             world_fail(world, "%s: epoch %llu granted twice, to %s and %s", session_name(session),
                        (unsigned long long)epoch, world->granted[session][i].owner, owner);
     if (world->granted_len[session] < EPOCHS) {
-        world->granted[session][world->granted_len[session]].epoch = epoch;
-        snprintf(world->granted[session][world->granted_len[session]++].owner, 16, "%s", owner);
+        size_t n = world->granted_len[session]++;
+        world->granted[session][n].epoch = epoch;
+        world->granted[session][n].delivered = 0;
+        world->granted[session][n].deserted = false;
+        world->granted[session][n].at_us = world->now_us;
+        world->granted[session][n].life = world->nodes[owner[1] - '0'].life; /* nodes are n0, n1 */
+        snprintf(world->granted[session][n].owner, 16, "%s", owner);
     }
     world_say(world, "%s granted to %s at %llu", session_name(session), owner,
               (unsigned long long)epoch);

@@ -252,6 +252,26 @@ static void what_still_waits_goes_out_before_the_epoch_ends(void **state)
     answer_from(0);
 }
 
+/* It was delivered to the clients here, and nobody else has got it. */
+static void how_far_a_lost_epoch_went_is_known(void **state)
+{
+    (void)state;
+    place_many(3, 1, true);
+    answer_from(0);
+    backlog_drop(session);
+    assert_int_equal(backlog_lost_end(session).epoch, 0); /* the store has it all */
+    place_many(2, 1, true);
+    backlog_drop(session);
+    assert_int_equal(backlog_lost_end(session).epoch, 7);
+    assert_int_equal(backlog_lost_end(session).offset, 5);
+    assert_int_equal(backlog_told_end(session).epoch, 0);
+    backlog_lost_end_told(session);
+    assert_int_equal(backlog_lost_end(session).epoch, 0);
+    assert_int_equal(backlog_told_end(session).offset, 5);
+    rig_pass(&rig, 60000);
+    assert_int_equal(backlog_told_end(session).epoch, 0);
+}
+
 static void what_an_owner_loses_is_counted(void **state)
 {
     (void)state;
@@ -289,6 +309,7 @@ int main(void)
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_still_waits_goes_out_before_the_epoch_ends, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(how_far_a_lost_epoch_went_is_known, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_an_owner_loses_is_counted, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -158,10 +158,110 @@ static void the_next_epoch_waits_for_its_announcement(void **state)
     session->epoch = 8;
     stream_owner_epoch(session);
     assert_true(stream_is_recovering(session));
-    stream_epoch_begins(session, 8);
+    stream_epoch_begins(session, 8, false);
     assert_false(stream_is_recovering(session));
     assert_int_equal(gaps(), 0);
     assert_int_equal(stream_at(session).epoch, 8);
+}
+
+/* The only thing in the batch that was announced, and how far. */
+static void assert_gap(uint64_t epoch, uint64_t from, uint64_t to)
+{
+    assert_int_equal(gaps(), 1);
+    for (size_t i = 0; i < session->batch.len; i++) {
+        const struct publication *note = session->batch.items[i];
+        if (!is_gap_note(note))
+            continue;
+        assert_int_equal(note->at.epoch, epoch);
+        assert_int_equal(note->at.offset, from);
+        assert_int_equal(gap_note_to(note), to);
+    }
+}
+
+static void what_an_owner_says_of_an_end_is_a_gap_before_the_next_epoch(void **state)
+{
+    (void)state;
+    push(7, 1, 1);
+    stream_ended(session, (struct position){7, 4});
+    assert_int_equal(gaps(), 0); /* it may still come */
+    push(7, 2, 1);
+    stream_epoch_begins(session, 8, true);
+    assert_gap(7, 3, 4);
+    push(8, 1, 1);
+    assert_int_equal(stream_at(session).epoch, 8);
+    assert_gap(7, 3, 4);
+}
+
+static void an_end_that_was_heard_is_no_gap(void **state)
+{
+    (void)state;
+    push(7, 1, 1);
+    stream_ended(session, (struct position){7, 1});
+    stream_epoch_begins(session, 8, true);
+    push(8, 1, 1);
+    assert_int_equal(gaps(), 0);
+}
+
+/* The announcement is heard, the word about the end is not: it comes before JOINED. */
+static void the_same_owner_again_is_waited_for(void **state)
+{
+    (void)state;
+    push(7, 1, 1);
+    stream_epoch_begins(session, 8, true);
+    push(8, 1, 1);
+    assert_int_equal(session->batch.len, 1);
+    stream_ended(session, (struct position){7, 3});
+    stream_joined(session, (struct position){8, 1}, 0);
+    assert_gap(7, 2, 3);
+    assert_int_equal(session->batch.len, 3);
+    assert_int_equal(stream_at(session).epoch, 8);
+    assert_int_equal(stream_at(session).offset, 1);
+    assert_false(stream_is_recovering(session));
+}
+
+static void another_owner_is_not_waited_for(void **state)
+{
+    (void)state;
+    push(7, 1, 1);
+    stream_epoch_begins(session, 8, false);
+    push(8, 1, 1);
+    assert_int_equal(session->batch.len, 2);
+}
+
+/* Nor for ever, where the owner does not answer: the history says what it has. */
+static void the_wait_for_the_owners_word_ends(void **state)
+{
+    (void)state;
+    push(7, 1, 1);
+    stream_epoch_begins(session, 8, true);
+    push(8, 1, 1);
+    rig_pass(&rig, 2000);
+    assert_int_equal(rig.histories, 1);
+    assert_true(
+        stream_on_history(session, rig.tag, STATUS_OK, (struct position){7, 1}, NULL, 0, false));
+    assert_int_equal(gaps(), 0);
+    assert_int_equal(session->batch.len, 2);
+}
+
+/* Neither the announcement nor what came before it was heard. */
+static void an_end_is_known_after_an_interruption(void **state)
+{
+    (void)state;
+    push(7, 1, 1);
+    stream_subscribed(session);
+    push(8, 2, 1);
+    assert_int_equal(rig.histories, 0); /* the owner is asked first */
+    stream_ended(session, (struct position){7, 3});
+    stream_joined(session, (struct position){8, 2}, 0);
+    assert_int_equal(rig.histories, 1);
+    struct publication *first = rig_publication(1);
+    first->at = (struct position){8, 1};
+    assert_true(
+        stream_on_history(session, rig.tag, STATUS_OK, (struct position){7, 1}, &first, 1, false));
+    publication_unref(first);
+    assert_gap(7, 2, 3);
+    assert_int_equal(stream_at(session).epoch, 8);
+    assert_int_equal(stream_at(session).offset, 2);
 }
 
 static void a_lost_one_is_a_gap_at_once(void **state)
@@ -199,6 +299,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_held_has_a_bound_in_true_memory, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_next_epoch_waits_for_its_announcement, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(what_an_owner_says_of_an_end_is_a_gap_before_the_next_epoch,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_end_that_was_heard_is_no_gap, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_same_owner_again_is_waited_for, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(another_owner_is_not_waited_for, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_wait_for_the_owners_word_ends, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_end_is_known_after_an_interruption, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_lost_one_is_a_gap_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_must_not_reach_clients_is_taken_back, set_up,
                                         tear_down),

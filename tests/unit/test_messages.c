@@ -238,6 +238,13 @@ static void what_owners_say(void **state)
         assert_text(m.url, "ws://b/s/v1");
         SAME(joined, m);
     }
+    { /* 0.1.0 does not know it */
+        const struct ended_message m = {{EPOCH, 300}};
+        const struct envelope envelope = ended_encode(&m);
+        assert_int_equal(envelope.type, ENVELOPE_ENDED);
+        assert_true(ended_decode(&envelope).last.epoch == EPOCH &&
+                    ended_decode(&envelope).last.offset == 300);
+    }
     {
         READ(left, LEFT);
         const struct left_message m = left_decode(&envelope);

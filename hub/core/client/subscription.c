@@ -202,8 +202,11 @@ static void caught_up(struct subscription *subscription, struct position oldest)
 {
     struct catch_up *catch_up = subscription->catch_up;
     struct stream_sink sink = {missed_publication, missed_gap, catch_up};
-    if (subscription->client->follows)
-        stream_close(&catch_up->at, oldest, live_after(subscription), &sink);
+    if (subscription->client->follows) {
+        struct position to = live_after(subscription);
+        stream_leave_ended(subscription->session, &catch_up->at, oldest, to.epoch, &sink);
+        stream_close(&catch_up->at, oldest, to, &sink);
+    }
     size_t len = catch_up->missed.len;
     if (catch_up->replay && len > catch_up->replay)
         pubs_shift(&catch_up->missed, len - catch_up->replay);
@@ -232,6 +235,8 @@ static void take_past(struct subscription *subscription, struct position oldest,
     if (position_compare(publication->at, live_after(subscription)) > 0)
         return;
     if (subscription->client->follows) {
+        stream_leave_ended(subscription->session, &catch_up->at, oldest, publication->at.epoch,
+                           &sink);
         stream_step(&catch_up->at, oldest, publication, &sink);
     } else if (position_compare(publication->at, catch_up->at) > 0) {
         catch_up->at = publication->at;

@@ -14,6 +14,7 @@
 #define SESSIONS_A_TURN 500         /* that are begun with in one turn */
 #define SETTLE_MS       1200        /* links to Redis are tried again each second at the latest */
 #define RING_BYTES      (1u << 20)  /* of one session */
+#define TOLD_END_MS     60000       /* whose subscription is broken is back by then */
 
 static const char *const state_names[BACKLOG_STATES] = {"live", "held", "settling", "waiting"};
 
@@ -40,6 +41,7 @@ struct backlog {
     struct session *session;
     enum backlog_state state;
     uint64_t placed;
+    uint64_t local;             /* the last offset, where nobody elsewhere wanted it; else 0 */
     struct pubs to_bus;         /* of this turn */
     struct pubs aside;          /* have no place yet */
     struct kept *first, *last;  /* unconfirmed, oldest first */
@@ -50,6 +52,9 @@ struct backlog {
     size_t ring_credit;         /* credit it has for what it appends, */
     size_t kept_credit;         /* and for what it sends again */
     uint64_t publish_until_ms;
+    struct position lost_end; /* not told to the channel yet */
+    struct position told_end;
+    uint64_t told_end_ms;
     struct ring ring;
     struct backlog *prev, *next; /* WAITING: in the row */
 };
@@ -373,13 +378,22 @@ static void on_more(struct timer *timer, uint64_t now_ms)
     make_up(CONTAINER_OF(timer, struct backlogs, more));
 }
 
+/* It was delivered here and reaches no other node. */
+static void lose_end(struct backlog *backlog, struct position last)
+{
+    if (position_compare(backlog->lost_end, last) < 0)
+        backlog->lost_end = last;
+}
+
 /* What was to go out in an epoch that is over can't any more. */
 static void drop_of_old_epochs(struct backlog *backlog)
 {
     uint64_t dropped = 0;
     for (; backlog->first && backlog->first->publication->at.epoch < backlog->session->epoch;
-         dropped++)
+         dropped++) {
+        lose_end(backlog, backlog->first->publication->at);
         forget_first(backlog);
+    }
     if (dropped)
         metric_drop(DROP_STALE_EPOCH, dropped);
 }
@@ -514,7 +528,7 @@ void backlog_publish_until(struct session *session, uint64_t until_ms)
 
 void backlog_begin_epoch(struct session *session)
 {
-    session->backlog->placed = 0;
+    session->backlog->placed = session->backlog->local = 0;
     ring_clear(&session->backlog->ring);
     set_state(session->backlog, BACKLOG_LIVE);
 }
@@ -531,8 +545,12 @@ void backlog_place(struct session *session, struct publication *publication, boo
     publication->at = (struct position){session->epoch, ++backlog->placed};
     publication->time_ms = node_unix_ms(session->hub);
     ring_add(session, publication);
-    if (wants_bus(session, others))
+    if (wants_bus(session, others)) {
+        backlog->local = 0;
         pubs_add(&backlog->to_bus, publication);
+    } else {
+        backlog->local = backlog->placed;
+    }
 }
 
 struct position backlog_skip(struct session *session)
@@ -574,6 +592,12 @@ void backlog_drop(struct session *session)
 {
     struct backlog *backlog = session->backlog;
     uint64_t dropped = backlog->to_bus.len + backlog->aside.len;
+    /* Also where the last ones were for the clients here alone: a member that this node had taken
+     * for dead may be there all the same. */
+    if (backlog->placed && (backlog->first || backlog->to_bus.len || backlog->local))
+        lose_end(backlog, (struct position){session->epoch, backlog->placed});
+    else if (backlog->last)
+        lose_end(backlog, backlog->last->publication->at);
     for (; backlog->first; dropped++)
         forget_first(backlog);
     return_credit(backlog);
@@ -584,6 +608,26 @@ void backlog_drop(struct session *session)
     pubs_clear(&backlog->aside);
     ring_clear(&backlog->ring);
     backlog->append_younger_ms = 0;
+}
+
+struct position backlog_lost_end(const struct session *session)
+{
+    return session->backlog->lost_end;
+}
+
+void backlog_lost_end_told(struct session *session)
+{
+    struct backlog *backlog = session->backlog;
+    backlog->told_end = backlog->lost_end;
+    backlog->told_end_ms = session->hub->now_ms;
+    backlog->lost_end = (struct position){0};
+}
+
+struct position backlog_told_end(const struct session *session)
+{
+    const struct backlog *backlog = session->backlog;
+    bool counts = session->hub->now_ms - backlog->told_end_ms < TOLD_END_MS;
+    return counts ? backlog->told_end : (struct position){0};
 }
 
 void backlog_free(struct session *session)

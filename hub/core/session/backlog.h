@@ -43,6 +43,14 @@ void backlog_publish_until(struct session *session, uint64_t until_ms);
 /* It owns it no more: what was to be published and is not certain to be, is dropped and counted. */
 void backlog_drop(struct session *session);
 
+/* The last offset of an epoch of which the store did not take the end, until its owner has told the
+ * push channel of it; {0,0}: there is none. */
+struct position backlog_lost_end(const struct session *session);
+/* The channel has been told. */
+void backlog_lost_end_told(struct session *session);
+/* What the channel was told last, for members that did not hear it; {0,0}: nothing, or long ago. */
+struct position backlog_told_end(const struct session *session);
+
 /* Gives the publication the next offset; others: it has members elsewhere. */
 void backlog_place(struct session *session, struct publication *publication, bool others);
 /* The next offset is given to one that could not be kept. Returns its position. */

@@ -45,9 +45,25 @@ static void learn_epoch(struct session *session, uint64_t epoch)
 
 /* --- claiming --- */
 
+/* What was published at the end of an epoch and did not reach the store: its clients here may have
+ * it, those of members are told that it is missing, before the next epoch begins. */
+static void tell_lost_end(struct session *session)
+{
+    struct hub *hub = session->hub;
+    const struct ended_message message = {backlog_lost_end(session)};
+    if (!message.last.epoch || !hub->bus_connected || !node_has_lease(hub))
+        return;
+    struct envelope ended = ended_encode(&message);
+    ended.session = slice_of(session->id);
+    hub->bus->ops->shout(hub->bus, session->id, &ended);
+    backlog_lost_end_told(session);
+    stream_ended(session, message.last);
+}
+
 void course_claim(struct session *session)
 {
     struct hub *hub = session->hub;
+    tell_lost_end(session);
     if (!session_is_wanted(session)) {
         session_end(session);
         return;
@@ -307,6 +323,8 @@ static void end(struct session *session, const struct news *news)
 
 static void end_if_unwanted(struct session *session, const struct news *news)
 {
+    if (session->state == SESSION_FENCED && backlog_lost_end(session).epoch)
+        return; /* it has something to tell when the lease is back */
     (void)news;
     if (!session_is_wanted(session))
         session_end(session);

@@ -92,8 +92,13 @@ static void on_push(struct session *session, const struct envelope *envelope)
 static void on_grant(struct session *session, const struct envelope *envelope)
 {
     const struct grant_message grant = grant_decode(envelope);
-    stream_epoch_begins(session, grant.epoch);
+    stream_epoch_begins(session, grant.epoch, ownership_is_from_owner(session, envelope->node));
     course_announced(session, &(struct news){envelope->node, grant.epoch, grant.from_epoch});
+}
+
+static void on_ended(struct session *session, const struct envelope *envelope)
+{
+    stream_ended(session, ended_decode(envelope).last);
 }
 
 bool messages_on_channel(struct session *session, const struct envelope *envelope)
@@ -101,6 +106,7 @@ bool messages_on_channel(struct session *session, const struct envelope *envelop
     switch (envelope->type) {
     case ENVELOPE_PUSH: on_push(session, envelope); return true;
     case ENVELOPE_GRANT: on_grant(session, envelope); return true;
+    case ENVELOPE_ENDED: on_ended(session, envelope); return true;
     default: return false;
     }
 }
@@ -145,8 +151,20 @@ static bool is_on_its_way(const struct session *session)
            session->state == SESSION_FENCED;
 }
 
+/* Before JOINED, by the same way: the member goes on into this epoch when it has that. */
+static void tell_end_before(struct session *session, struct slice node)
+{
+    const struct ended_message message = {backlog_told_end(session)};
+    if (!message.last.epoch)
+        return;
+    struct envelope ended = ended_encode(&message);
+    ended.session = slice_of(session->id);
+    node_tell(session->hub, node, &ended);
+}
+
 static void answer_joined(struct session *session, struct slice node, uint64_t number)
 {
+    tell_end_before(session, node);
     const char *text = attempt_current(link_attempt(session));
     const struct request_entry request = {slice_of(text),
                                           text && attempt_is_attended(link_attempt(session))};
@@ -537,6 +555,7 @@ static bool on_session_message(struct session *session, const struct envelope *e
 {
     switch (envelope->type) {
     case ENVELOPE_JOINED: on_joined(session, envelope); return true;
+    case ENVELOPE_ENDED: on_ended(session, envelope); return true;
     case ENVELOPE_LEFT: on_left(session, envelope); return true;
     case ENVELOPE_NOT_OWNER: on_not_owner(session, envelope); return true;
     case ENVELOPE_STATUS: on_status(session, envelope); return true;

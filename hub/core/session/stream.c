@@ -9,6 +9,7 @@
 /* JOINED and pushes may travel different connections (design section 4) */
 #define JOINED_AHEAD_MS 200
 #define SETTLE_MS       500 /* a new owner waits so long for its own announcement on the channel */
+#define TOLD_MS         2000 /* a member for the owner's word on the end of the epoch before */
 #define FETCH_AGAIN_MS  1000
 #define FETCH_LIMIT     500 /* publications asked for at once */
 /* Live publications held while a gap is fetched, in true memory; over it the oldest are fetched
@@ -28,6 +29,7 @@ struct stream {
     /* SETTLING, FETCHING: up to there something is missing; FOLLOWING with the timer armed: the
      * owner has told of so much */
     struct position missing_to;
+    struct position ended; /* the last of an epoch, by its owner's word */
     struct pubs held;
     size_t held_bytes;
     struct timer timer;
@@ -177,6 +179,27 @@ static struct stream_sink session_sink(struct session *session)
     return (struct stream_sink){accept_publication, accept_gap, session};
 }
 
+void stream_leave_ended(const struct session *session, struct position *at, struct position oldest,
+                        uint64_t epoch, const struct stream_sink *sink)
+{
+    struct position ended = session->stream->ended;
+    if (ended.epoch < epoch)
+        stream_close(at, oldest, ended, sink);
+}
+
+static void leave_ended(struct stream *stream, struct position oldest, uint64_t epoch)
+{
+    struct stream_sink sink = session_sink(stream->session);
+    stream_leave_ended(stream->session, &stream->at, oldest, epoch, &sink);
+}
+
+static void take_in(struct stream *stream, struct position oldest, struct publication *publication)
+{
+    struct stream_sink sink = session_sink(stream->session);
+    leave_ended(stream, oldest, publication->at.epoch);
+    stream_step(&stream->at, oldest, publication, &sink);
+}
+
 static void hold(struct stream *stream, struct publication *publication)
 {
     pubs_add(&stream->held, publication);
@@ -222,7 +245,8 @@ static void recovered(struct stream *stream, struct position oldest)
     stream->held_bytes = 0;
     size_t n = 0; /* what came while the history was read may belong before missing_to */
     for (; n < held.len && position_compare(held.items[n]->at, stream->missing_to) <= 0; n++)
-        stream_step(&stream->at, oldest, held.items[n], &sink);
+        take_in(stream, oldest, held.items[n]);
+    leave_ended(stream, oldest, stream->missing_to.epoch);
     stream_close(&stream->at, oldest, stream->missing_to, &sink);
     set_state(stream, STREAM_FOLLOWING);
     for (; n < held.len; n++)
@@ -286,12 +310,11 @@ bool stream_on_history(struct session *session, uint64_t tag, enum status status
         look_after(stream, FETCH_AGAIN_MS);
         return true;
     }
-    struct stream_sink sink = session_sink(session);
     struct position before = stream->at;
     size_t i = 0;
     for (; i < len && !is_ahead(stream, publications[i]->at); i++)
         if (session->state != SESSION_OWNER || publications[i]->at.epoch < session->epoch)
-            stream_step(&stream->at, oldest, publications[i], &sink);
+            take_in(stream, oldest, publications[i]);
     metric_add(METRIC_GAP_FILLS, len);
     if ((more && position_compare(before, stream->at) < 0) || stream->doubt) {
         /* The subscription was interrupted, or the epoch ended, after this was asked for */
@@ -304,6 +327,26 @@ bool stream_on_history(struct session *session, uint64_t tag, enum status status
         recovered(stream, oldest);
     }
     return true;
+}
+
+static bool is_member(const struct session *session)
+{
+    return session->state == SESSION_JOINING || session->state == SESSION_MEMBER;
+}
+
+/* Whether it has said how far it got in the epoch that is to be left, nobody knows before JOINED.
+ */
+static bool has_to_be_told(const struct stream *stream, uint64_t epoch)
+{
+    return is_member(stream->session) && stream->at.epoch < epoch &&
+           stream->ended.epoch < stream->at.epoch;
+}
+
+static void wait_for_word(struct stream *stream, struct position to)
+{
+    set_state(stream, STREAM_SETTLING);
+    stream->missing_to = to;
+    look_after(stream, TOLD_MS);
 }
 
 void stream_receive(struct session *session, struct publication *publication)
@@ -322,8 +365,12 @@ void stream_receive(struct session *session, struct publication *publication)
         stream->at = at;
         accept_publication(session, publication);
     } else {
+        struct position before = {at.epoch, at.offset - 1};
         hold(stream, publication);
-        recover(stream, (struct position){at.epoch, at.offset - 1});
+        if (has_to_be_told(stream, at.epoch))
+            wait_for_word(stream, before);
+        else
+            recover(stream, before);
     }
 }
 
@@ -346,7 +393,15 @@ static bool told_of_more(const struct stream *stream)
            position_compare(stream->at, stream->missing_to) < 0;
 }
 
-void stream_epoch_begins(struct session *session, uint64_t epoch)
+/* All of the epochs before has come by, but what the store did not take. */
+static void begin_epoch(struct stream *stream, struct position start)
+{
+    leave_ended(stream, (struct position){0}, start.epoch);
+    stream->at = start;
+    session_mark_dirty(stream->session);
+}
+
+void stream_epoch_begins(struct session *session, uint64_t epoch, bool again)
 {
     struct stream *stream = session->stream;
     struct position start = {epoch, 0};
@@ -360,9 +415,18 @@ void stream_epoch_begins(struct session *session, uint64_t epoch)
     } else if (told_of_more(stream)) {
         stream->doubt = true; /* what was to come has not */
     } else if (!is_recovering(stream) && !stream->doubt && !session_is_owned(session)) {
-        stream->at = start;
-        session_mark_dirty(session);
+        if (again && has_to_be_told(stream, epoch))
+            wait_for_word(stream, start);
+        else
+            begin_epoch(stream, start);
     }
+}
+
+void stream_ended(struct session *session, struct position last)
+{
+    struct stream *stream = session->stream;
+    if (position_compare(stream->ended, last) < 0)
+        stream->ended = last;
 }
 
 void stream_late(struct session *session, struct publication *publication)
@@ -396,6 +460,15 @@ void stream_joined(struct session *session, struct position at, uint64_t on_the_
      * will be heard: it is no gap yet. */
     bool look = on_the_way && position_compare(at, stream->at) > 0;
     at.offset -= on_the_way < at.offset ? on_the_way : at.offset;
+    if (stream->state == STREAM_SETTLING && is_member(session) && !look && !stream->doubt &&
+        stream->missing_to.epoch == at.epoch) {
+        timer_stop(&session->hub->timers, &stream->timer);
+        begin_epoch(stream, (struct position){at.epoch, 0});
+        stream->missing_to = stream->at;
+        recovered(stream, stream->at);
+    } else if (stream->state == STREAM_SETTLING && is_member(session)) {
+        recover(stream, position_compare(stream->missing_to, at) < 0 ? at : stream->missing_to);
+    }
     if (is_recovering(stream)) {
         if (position_compare(stream->missing_to, at) < 0) {
             stream->doubt = stream->doubt || stream->missing_to.epoch != at.epoch;

@@ -15,8 +15,8 @@
 enum stream_state {
     STREAM_UNKNOWN,   /* no position yet; until JOINED, a push, or this node owns the session */
     STREAM_FOLLOWING, /* what comes next is taken */
-    STREAM_SETTLING,  /* a new owner waits for its own announcement on the channel, half a second;
-                         the end of an epoch may still be on its way */
+    STREAM_SETTLING,  /* the end of an epoch may still be on its way: a new owner waits for its own
+                         announcement on the channel, half a second; a member for JOINED, two */
     STREAM_FETCHING,  /* the history is read, again each second, until it has said all it has */
     STREAM_STATES
 };
@@ -40,8 +40,12 @@ bool stream_is_recovering(const struct session *session);
 void stream_receive(struct session *session, struct publication *publication);
 /* The owner's next publication could not be kept: it is missing here, too. */
 void stream_lost(struct session *session, struct position lost);
-/* The channel announces an epoch: what came before it on the channel was all of the older ones. */
-void stream_epoch_begins(struct session *session, uint64_t epoch);
+/* The channel announces an epoch: what came before it on the channel was all of the older ones.
+ * again: of the same owner, which may have been cut off before: it says how far it got (JOINED). */
+void stream_epoch_begins(struct session *session, uint64_t epoch, bool again);
+/* The owner of an epoch says how far it got, though the store did not take all of it: what is
+ * missing up to there is a gap. */
+void stream_ended(struct session *session, struct position last);
 /* A publication of the epoch before the one that this node owns now. */
 void stream_late(struct session *session, struct publication *publication);
 /* The owner says where its stream stands (JOINED), and how many of the last publications may not be
@@ -74,6 +78,10 @@ void stream_step(struct position *at, struct position oldest, struct publication
 /* Nothing more is to be had up to `to`: the rest is a gap. */
 void stream_close(struct position *at, struct position oldest, struct position to,
                   const struct stream_sink *sink);
+/* Before it goes on into that epoch: of one before whose end is known (stream_ended) what is
+ * missing is told, even where the history would not show it. */
+void stream_leave_ended(const struct session *session, struct position *at, struct position oldest,
+                        uint64_t epoch, const struct stream_sink *sink);
 /* Asserts what must hold. */
 void stream_check(const struct session *session);
 
