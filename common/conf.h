@@ -119,7 +119,7 @@ struct conf {
     size_t origins_len;
     struct {
         enum auth_mode mode;
-        char *algorithm; /* HS256 HS384 HS512 RS256 ES256 EdDSA */
+        char *algorithm;                                 /* HS256 HS384 HS512 RS256 ES256 EdDSA */
         char *secret_file, *public_key_file, *keys_file; /* one of them */
         struct key_set *keys; /* what tokens are verified with; NULL where mode is none */
         char *secret;     /* of HS algorithms: VINHUB_JWT_SECRET, or what secret_file holds; never
@@ -173,8 +173,8 @@ struct service *conf_service(const struct conf *conf, const char *name, size_t n
 /* The effective configuration as YAML that conf_load reads back to the same; secrets are shown as
  * "***". Returns a malloc'd string the caller frees. */
 char *conf_print(const struct conf *conf);
-/* The table in hub/docs/configuration.md: every key, its variable, default and meaning, as Markdown.
- * Returns a malloc'd string the caller frees. */
+/* The table in hub/docs/configuration.md: every key, its variable, default and meaning, as
+ * Markdown. Returns a malloc'd string the caller frees. */
 char *conf_markdown(void);
 /* A file with every key explained: services of an example, all else commented out. Caller frees. */
 char *conf_example(void);

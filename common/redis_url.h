@@ -1,11 +1,14 @@
 /*
  * Where Redis is: the URL of `redis.url`.
  *
- *   redis://[user:pass@]host:port/db                    one server
- *   redis-sentinel://[user:pass@]host:port,host:port/master/db   asked for the primary; user and
- * password are the server's redis-cluster://[user:pass@]host:port,host:port     seeds of a Redis
- * Cluster and rediss, rediss-sentinel, rediss-cluster for TLS. Ports default to 6379 (26379 for
- * Sentinel), db to 0. User and password may hold %XX.
+ *   redis://[user:pass@]host:port/db                             one server
+ *   redis-sentinel://[user:pass@]host:port,host:port/master/db   the hosts are Sentinels, which are
+ *                                                                asked for the primary; user and
+ *                                                                password are the server's
+ *   redis-cluster://[user:pass@]host:port,host:port              the hosts are seeds of a Cluster
+ *
+ * With TLS the schemes are rediss, rediss-sentinel and rediss-cluster. Ports default to 6379 (26379
+ * for Sentinel), db to 0. User and password may hold %XX.
  */
 #ifndef VINHUB_COMMON_REDIS_URL_H
 #define VINHUB_COMMON_REDIS_URL_H

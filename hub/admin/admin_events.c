@@ -354,7 +354,8 @@ void admin_get_events(struct admin *admin, struct evhttp_request *req, const cha
         if (head)
             admin_reply_bytes(req, 200, "text/event-stream", "", 0);
         else
-            admin_reply_error(req, 503, "too many event streams are open: close a page of the console");
+            admin_reply_error(req, 503,
+                              "too many event streams are open: close a page of the console");
         return;
     }
     struct stream *stream = calloc(1, sizeof *stream);

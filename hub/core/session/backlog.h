@@ -2,9 +2,12 @@
  * The owner's publications on their way to other nodes: the offsets given out, what the store has
  * not confirmed, and the last ones kept for those who come.
  *
- *   LIVE -> HELD -> SETTLING -> WAITING -> LIVE     what is placed goes to the bus with the turn's
- *             ^---------'----------'                end; is kept; or waits for its share of the
- * credit
+ *   LIVE -> HELD -> SETTLING -> WAITING -> LIVE
+ *             ^---------'----------'
+ *
+ *   LIVE                what is placed goes to the bus at the end of the turn
+ *   HELD, SETTLING      it is kept
+ *   WAITING             it waits for its share of the credit
  *
  * After the bus was away much may wait. What is kept is written in portions, session after session,
  * each in order, under a credit of the node: so much may be unanswered. New pushes of sessions that
