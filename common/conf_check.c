@@ -71,7 +71,8 @@ static void check_times(struct conf_loader *loader, size_t index)
                      "more than history.size: no more than that can be replayed");
 }
 
-/* Who opens a session first gives it the URL; the others then watch under that user's name. */
+/* The first client of a session gives it the URL; the others then watch under the name of that
+ * user. */
 static void check_leak(struct conf_loader *loader, size_t index)
 {
     char key[CONF_SERVICE_KEY_MAX];
@@ -178,7 +179,7 @@ static void check_admin(struct conf_loader *loader)
                      conf->admin.address);
 }
 
-/* Keys that were given although only another kind of redis.url needs them. */
+/* Warns of keys that only another kind of redis.url uses. */
 static void check_unused(struct conf_loader *loader, const char *scheme, const char *const keys[],
                          size_t keys_len)
 {

@@ -24,7 +24,8 @@ struct conf_loader {
     const char *file; /* NULL: none */
     struct conf *conf;
     struct conf_findings *findings;
-    bool services_refused; /* a mistake kept some from the list: that it is empty is no other one */
+    bool services_refused; /* a mistake kept services out of the list: that it is empty is not
+                              reported as well */
     struct conf_where where[CONF_ROWS_MAX];            /* by row of conf_rows */
     struct conf_where (*service_where)[CONF_ROWS_MAX]; /* by service, by row of conf_service_rows */
     char **sources; /* names of variables, which places and findings point to while it is read */
@@ -39,14 +40,14 @@ PRINTF_LIKE(4, 5)
 void conf_warning(struct conf_loader *loader, struct conf_where where, const char *key,
                   const char *format, ...);
 
-/* Sets one value and remembers where it came from; tells of a mistake under key. */
+/* Sets one value and remembers where it came from; reports a mistake under key. */
 void conf_assign(struct conf_loader *loader, struct conf_where where, const struct conf_row *row,
                  void *base, struct conf_where *origin, const char *key, const char *text);
 /* The same for a row of conf_rows by its key; source is no file. */
 void conf_assign_named(struct conf_loader *loader, const char *source, const char *key,
                        const char *text);
-/* Adds an item to a map: of headers once each, with ${NAME} in the value replaced from the
- * environment. Tells of a mistake under key, and of no value. */
+/* Adds an item to a map. A header may be added once, and ${NAME} in its value is replaced from the
+ * environment. Reports a mistake under key, without the value. */
 void conf_assign_pair(struct conf_loader *loader, struct conf_where where,
                       const struct conf_row *row, void *base, const char *key, const char *name,
                       const char *value);
@@ -71,7 +72,7 @@ size_t conf_add_service(struct conf_loader *loader, struct conf_where where);
 /* "NAME=URL" of environment or command line: adds the service where it is not there. A text of
  * another form is left to conf_assign_service. */
 void conf_declare_service(struct conf_loader *loader, const char *source, const char *text);
-/* The same, and gives the service that URL; tells of a mistake. */
+/* The same, and gives the service that URL; reports a mistake. */
 void conf_assign_service(struct conf_loader *loader, const char *source, const char *text);
 /* Where a row of conf_rows was set; without source where it has its default. */
 struct conf_where conf_origin(const struct conf_loader *loader, const char *key);
@@ -86,8 +87,7 @@ struct conf_where conf_service_origin(const struct conf_loader *loader, size_t s
 const char *conf_service_key(const struct conf_loader *loader, size_t service, const char *key,
                              char out[CONF_SERVICE_KEY_MAX]);
 
-/* Reads loader->file. False where it could not be read as YAML: to look at the whole makes no sense
- * then. */
+/* Reads loader->file. False if it is not YAML: checking the whole makes no sense then. */
 bool conf_read_yaml(struct conf_loader *loader);
 /* Declares the services of VINHUB_SERVICES. */
 void conf_declare_environment(struct conf_loader *loader);

@@ -1,7 +1,5 @@
-/*
- * A key of the file that is none: what is allowed in its place, and which of these it may have been
- * meant for.
- */
+/* An unknown key of the file: which keys are allowed in its place, and which one may have been
+ * meant. */
 #include "common/conf_loader.h"
 
 #include <stdio.h>
@@ -14,7 +12,7 @@ static size_t smallest(size_t a, size_t b, size_t c)
     return least < c ? least : c;
 }
 
-/* How many bytes have to be changed, added or taken away to come from one to the other
+/* How many bytes have to be changed, added or removed to turn one text into the other
  * (Levenshtein). */
 static size_t distance(const char *a, const char *b)
 {

@@ -15,7 +15,8 @@
 #include "common/redis_url.h"
 #include "common/text.h"
 
-/* Configurations are small and the operator's own: without memory for one there is no going on. */
+/* A configuration is small and comes from the operator: if there is no memory for it, the program
+ * can't go on. */
 static void *must(void *allocated)
 {
     if (allocated == NULL)
@@ -230,7 +231,7 @@ void conf_values_clear(const struct conf_row *rows, void *base)
         conf_value_clear(row, base);
 }
 
-/* What a row has accepted before it accepts again. */
+/* The items were accepted by this row before, so they are accepted now. */
 static void copy_items(const struct conf_row *row, void *base, const void *other)
 {
     const void *value = const_value_at(row, other);

@@ -358,7 +358,7 @@ static bool read_root(struct conf_loader *loader, yaml_document_t *document)
     return true;
 }
 
-/* A second document would be left unread without a word. */
+/* A second document would be ignored silently. */
 static bool read_documents(struct conf_loader *loader, yaml_parser_t *parser)
 {
     yaml_document_t document;

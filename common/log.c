@@ -60,7 +60,7 @@ static void mix(uint64_t *key, const char *text)
 {
     for (const char *c = text; *c != '\0'; c++)
         *key = (*key ^ (uint8_t)*c) * UINT64_C(1099511628211);
-    *key *= UINT64_C(1099511628211); /* the end of a text counts */
+    *key *= UINT64_C(1099511628211); /* two texts differ from their concatenation */
 }
 
 /* FNV-1a over a start that a peer, who may choose a text, does not know. */
@@ -118,8 +118,8 @@ static struct cause *cause_of(const char *event, uint64_t key, uint64_t now_ms)
     return known != NULL ? known : over;
 }
 
-/* Whether a line of that cause is due; *repeated: how many were held back since the last one. A
- * table that is full tells all. */
+/* Whether a line of that cause is due; *repeated: how many were held back since the last one. If
+ * the table is full, every line is due. */
 static bool cause_is_due(const char *event, const struct log_field *fields, uint64_t *repeated)
 {
     uint64_t now_ms = clock_boot_ms();
@@ -258,7 +258,7 @@ static void put_field(struct line *line, const struct log_field *field)
         snprintf(number, sizeof(number), "%" PRId64, field->value.i64);
         put_text(line, number);
         break;
-    case LOG_FIELD_END: abort(); /* the end is no field */
+    case LOG_FIELD_END: abort(); /* LOG_FIELD_END is not a field */
     }
     if (line->full) {
         line->len = start;

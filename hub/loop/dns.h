@@ -41,7 +41,7 @@ struct dns_settings {
 };
 
 MUST_USE enum status dns_new(struct loop *loop, struct dns **out);
-/* Without an answer to what is under way. */
+/* Questions that are under way get no answer. */
 void dns_free(struct dns *dns);
 
 /* Whether resolv.conf, nsswitch.conf or the hosts file have changed since they were read. */

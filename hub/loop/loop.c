@@ -56,11 +56,11 @@ struct loop {
     struct signal_watch signals[SIGNALS_MAX];
     size_t signals_len;
     struct lag lag;
-    struct turn turn; /* what it has done so far */
-    uint64_t turn_us; /* when the turn began */
-    uint64_t cpu_us;  /* processor time at the end of the last turn */
+    struct turn turn;     /* what it has done so far */
+    uint64_t turn_us;     /* when the turn began */
+    uint64_t cpu_us;      /* processor time at the end of the last turn */
     const void *entering; /* the timer or watch whose callback comes after the start hooks */
-    int urgent; /* the set of what is served first (urgent.h) */
+    int urgent;           /* the set of what is served first (urgent.h) */
     bool in_turn;
     bool left_behind; /* the last turn ended before all was served */
     bool stopping;
@@ -142,7 +142,7 @@ void loop_free(struct loop *loop)
     resolver_free(loop->resolver);
     for (size_t i = 0; i < loop->signals_len; i++)
         event_free(loop->signals[i].event);
-    /* What libevent has put off frees its memory now. Nobody is left for the hooks. */
+    /* Run what libevent has deferred, so that its memory is freed. The hooks' owners are gone. */
     loop->starts_len = loop->ends_len = 0;
     event_base_loop(loop->base, EVLOOP_NONBLOCK);
     event_base_free(loop->base);
@@ -287,7 +287,7 @@ void loop_run(struct loop *loop)
 {
     loop->stopping = false;
     end_turn(loop);
-    loop->cpu_us = clock_cpu_us(); /* the start is no turn */
+    loop->cpu_us = clock_cpu_us(); /* starting up does not count as a turn */
     while (!loop->stopping) {
         if (loop->left_behind)
             urgent_serve(loop->urgent);

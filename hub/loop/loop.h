@@ -2,9 +2,10 @@
  * The one event loop: libevent's base, its clock, its timers and signals, the hooks around a turn,
  * and lws on top of it.
  *
- * A turn is what one epoll_wait brings, or as much of it as is done in 10 ms; what is urgent goes first in the next one then. The clock is read at the start of each callback, never
- * trusted across a write that may have been interrupted for long. At the end of each turn the hooks
- * run in the order in which they were added: that is where producers' output is written.
+ * A turn is what one epoll_wait brings, or as much of it as is done in 10 ms; what is urgent goes
+ * first in the next one then. The clock is read at the start of each callback, never trusted across
+ * a write that may have been interrupted for long. At the end of each turn the hooks run in the
+ * order in which they were added: that is where producers' output is written.
  */
 #ifndef VINHUB_LOOP_LOOP_H
 #define VINHUB_LOOP_LOOP_H
@@ -46,7 +47,8 @@ enum loop_ready { LOOP_READABLE, LOOP_WRITABLE };
 struct loop_watch *loop_watch_new(struct loop *loop, const char *name, int fd,
                                   enum loop_ready ready, loop_fn *fn, void *ctx);
 void loop_watch_free(struct loop_watch *watch);
-/* A turn that follows on one which left work behind serves this watch first. Once, of a readable one. */
+/* Makes the watch urgent: a turn after one that left work behind serves it first. Call it once, for
+ * a watch of readability. */
 void loop_watch_set_urgent(struct loop_watch *watch);
 
 /* A timer of the loop. */

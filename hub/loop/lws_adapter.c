@@ -141,9 +141,10 @@ static void set_urgent(struct watch *watch)
 void lws_adapter_set_urgent(struct lws_adapter *adapter, int fd)
 {
     struct watch *watch = watch_find(adapter, fd);
-    struct urgent_entry *entry = watch == NULL || watch->urgent != NULL ? NULL : malloc(sizeof(*entry));
+    struct urgent_entry *entry = watch == NULL || watch->urgent != NULL ? NULL
+                                                                        : malloc(sizeof(*entry));
     if (entry == NULL)
-        return; /* where memory ran out it is served as all others */
+        return; /* out of memory: it is served like all others */
     *entry = (struct urgent_entry){on_urgent, watch};
     watch->urgent = entry;
     if (watch->reading)

@@ -1,4 +1,4 @@
-/* Who asks for a name, what is known of it, and the resolver as a whole. */
+/* Queries for names, what is known of each name, and the resolver as a whole. */
 #include "loop/resolve_private.h"
 
 #include <netdb.h>
@@ -12,16 +12,16 @@
 #include "loop/loop.h"
 #include "loop/loop_private.h"
 
-/* An answer serves all who ask for so long: a backend with thousands of sessions comes back to some
- * questions a second. */
+/* For so long an answer serves all further queries: when a backend with thousands of sessions comes
+ * back, a few questions a second are asked. */
 #define FRESH_MS 250
-/* So long a name server is waited for where addresses are known. */
+/* For so long a name server is waited for if addresses are known. */
 #define KNOWN_WAIT_MS 250
 /* What was found stays usable (RFC 8767 section 5 advises one to three days). */
 #define KNOWN_MS ((uint64_t)24 * 3600 * 1000)
-/* Who asked hears by then; the lookup goes on for the next. */
+/* Each query is answered by then; the lookup goes on, for later queries. */
 #define PATIENCE_MS 4500
-#define NAMES_MAX   1024 /* that nobody asks for just now */
+#define NAMES_MAX   1024 /* names without a query that are kept */
 #define WARN_MS     60000
 
 static void trim_names(struct resolver *resolver);
@@ -100,7 +100,7 @@ static void on_answer_due(struct timer *timer, uint64_t now_ms)
     answer_one((struct resolve *)((char *)timer - offsetof(struct resolve, timer)));
 }
 
-/* Who has asked may open a socket: hundreds of them are answered in portions. */
+/* A query's callback may open a socket, so hundreds of queries are answered in portions. */
 void name_answer(struct name *name)
 {
     struct resolver *resolver = name->resolver;
@@ -222,7 +222,8 @@ static void on_literal(struct timer *timer, uint64_t now_ms)
     finish(resolve, &literal, NULL);
 }
 
-/* First at the end of the wait for where an address is known, if one is. */
+/* Fires at the end of the wait for a known address if there is one, then at the end of the query's
+ * time. */
 static void on_patience_due(struct timer *timer, uint64_t now_ms)
 {
     (void)now_ms;

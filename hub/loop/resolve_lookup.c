@@ -8,8 +8,8 @@
 #include "loop/address_order.h"
 #include "loop/resolve_private.h"
 
-/* So long the other family is waited for where one has been answered (RFC 8305 section 3 has 50 ms
- * for programs with a user): for IPv4 so long that a question that was lost is asked again, since
+/* After one family was answered, for so long the other one is waited for (RFC 8305 section 3 has 50
+ * ms for programs with a user). For IPv4 long enough that a lost question is asked again, since
  * many machines can't use IPv6, whatever name servers say. */
 #define V6_WAIT_MS 250
 #define V4_WAIT_MS 1500
@@ -137,7 +137,7 @@ static bool found_in_hosts(struct name *name)
     return true;
 }
 
-/* What was known is another's by now. */
+/* The name has no address now: the known ones may belong to another host. */
 static void not_there(struct name *name, const char *why)
 {
     name->known_at_ms = 0;
@@ -146,7 +146,7 @@ static void not_there(struct name *name, const char *why)
     end_lookup(name, copy);
 }
 
-/* A question that an earlier lookup has left unanswered is not asked twice. */
+/* A question of an earlier lookup that is still unanswered is not asked again. */
 static bool ask_family(struct name *name, size_t family, const char *full_name)
 {
     struct question *question = &name->families[family];
@@ -162,7 +162,7 @@ static bool ask_family(struct name *name, size_t family, const char *full_name)
     return question->asked != NULL;
 }
 
-/* why: what is said where there is no such candidate. */
+/* why: the reason that is given if there is no such candidate. */
 static void ask_candidate(struct name *name, const char *why)
 {
     char full_name[NAME_BYTES];
@@ -189,7 +189,7 @@ static void next_candidate(struct name *name)
     ask_candidate(name, v4->answered ? v4->answer.why : name->families[V6].answer.why);
 }
 
-/* The hosts file goes first: it is read at once, and holds what this machine has its own way. */
+/* The hosts file comes first: it is read at once, and this machine's administrator wrote it. */
 static void look_up(struct name *name)
 {
     struct resolver *resolver = name->resolver;
@@ -205,7 +205,7 @@ static void look_up(struct name *name)
         not_there(name, "not in the hosts file, and nsswitch.conf allows no name server");
 }
 
-/* The other family does not answer: what one has said counts. */
+/* The other family does not answer: take the answer of this one. */
 static void on_family_due(struct timer *timer, uint64_t now_ms)
 {
     (void)now_ms;
@@ -253,7 +253,7 @@ static void on_dns(void *ctx, const struct dns_answer *answer)
 
 /* --- changed files --- */
 
-/* What is looked up is asked for once more, of the servers there are now. */
+/* Lookups under way are begun again, with the servers that there are now. */
 static void reread(struct resolver *resolver)
 {
     struct name *name, *next;

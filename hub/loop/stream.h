@@ -84,7 +84,8 @@ void stream_kill(struct stream *stream, bool reset);
  * may still go out. The stream may be freed. */
 void stream_detach(struct stream *stream, bool reset);
 int stream_fd(const struct stream *stream);
-/* What comes on it goes before what clients send and leave behind (loop.h). Once, of an open one. */
+/* Makes the stream urgent (loop.h): what comes on it is served before what clients send. Call it
+ * once, on an open stream. */
 void stream_set_urgent(struct stream *stream);
 
 #endif

@@ -118,7 +118,7 @@ enum status tls_feed(struct tls *tls, const uint8_t *bytes, size_t len)
     return STATUS_IO;
 }
 
-/* Where a record was cut off, it stays. */
+/* An incomplete record stays for later. */
 static void shrink_in(struct tls *tls)
 {
     BIO *fresh = is_swollen(tls->in, tls->in_lean ? KEEP_BYTES : LEAN_BYTES) ? memory_new() : NULL;

@@ -19,7 +19,7 @@ void urgent_add(int set, int fd, struct urgent_entry *entry)
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = entry};
     if (set >= 0)
         epoll_ctl(set, EPOLL_CTL_ADD, fd,
-                  &event); /* where it fails the socket is served with all others */
+                  &event); /* if it fails, the socket is served with all others */
 }
 
 void urgent_remove(int set, int fd)

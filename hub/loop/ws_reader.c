@@ -6,7 +6,7 @@
 
 #include "common/text.h"
 
-/* What is begun with, where a message has to be gathered. */
+/* The first allocation for a message that comes in pieces. */
 #define GATHER_MIN 4096U
 
 struct head {
@@ -16,7 +16,7 @@ struct head {
     bool final, rsv1, masked;
 };
 
-/* What is remembered while a frame's header, a frame or a message is cut off. */
+/* What is kept while a frame's header, a frame or a message is incomplete. */
 struct ws_partial {
     uint8_t head_bytes[WS_HEAD_MAX];
     uint8_t head_len; /* of a header that is not complete */
@@ -87,7 +87,7 @@ static bool bad(struct ws_item *item, unsigned code, const char *why)
 
 /* --- headers --- */
 
-/* Bytes of the header that begins so; 0 where not even that can be told. */
+/* The size of the header that begins with these bytes; 0 if there are too few to tell. */
 static size_t head_size(const uint8_t *bytes, size_t len)
 {
     if (len < 2)
@@ -257,7 +257,7 @@ static bool message_reserve(struct ws_partial *partial, size_t more)
     return true;
 }
 
-/* Checks text and keeps it. Sets item where the message is at its end by that. */
+/* Checks that text is UTF-8 and keeps it. Sets item if this completes the message. */
 static bool message_add(struct ws_partial *partial, uint8_t *bytes, size_t n, struct ws_item *item)
 {
     bool text = partial->message_opcode == WS_TEXT && !partial->message_compressed;
@@ -342,7 +342,7 @@ static bool too_large(const struct ws_reader *reader, const struct ws_rules *rul
     return exceeds(max, partial == NULL ? 0 : partial->message_len, head->len);
 }
 
-/* The same of a frame that is half read. */
+/* The same for a frame of which a part was read before. */
 static bool rest_too_large(const struct ws_partial *partial, const struct ws_rules *rules)
 {
     if (is_control(partial->head.opcode))

@@ -9,7 +9,7 @@ static struct answer wrong(const char *why)
     return (struct answer){.verdict = ANSWER_WRONG, .why = why};
 }
 
-/* False where one of the fields of that name says anything at all. */
+/* False if a field of that name has a value that is not empty. */
 static bool is_silent_on(const struct http_head *head, const char *name)
 {
     size_t index = 0;
@@ -101,7 +101,7 @@ static void pass_over(struct answer_reader *reader, size_t end)
     reader->interim++;
 }
 
-/* What is not HTTP by its first bytes is not waited for. */
+/* If the first bytes cannot be HTTP, more of them is not waited for. */
 static bool may_be_http(const struct answer_reader *reader)
 {
     static const char start[] = "HTTP/1.";

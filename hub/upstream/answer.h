@@ -15,7 +15,7 @@
 
 /* A head that is larger is no answer to a handshake. */
 #define ANSWER_MAX 32768U
-/* Of interim answers; they count for ANSWER_MAX, too. */
+/* How many interim answers there may be; their bytes count for ANSWER_MAX, too. */
 #define ANSWER_INTERIM_MAX 16U
 
 /* Zeroed but for accept. */

@@ -26,7 +26,7 @@ static const unsigned transitions[] = {
     [UP_ENDED] = 0,
 };
 
-static bool is_try(enum upstream_state state)
+static bool is_attempt(enum upstream_state state)
 {
     return state >= UP_RESOLVING && state <= UP_ASKING;
 }
@@ -37,12 +37,12 @@ void up_set_state(struct upstream *up, enum upstream_state state)
            (state == UP_ENDED || (transitions[up->state] & BIT(state)) != 0));
     log_debug("upstream_state", LOG_STR("from", state_names[up->state]),
               LOG_STR("to", state_names[state]), LOG_STR("host", up->parts.host));
-    bool was_try = is_try(up->state);
+    bool was_attempt = is_attempt(up->state);
     up->state = (uint8_t)state;
-    if (!was_try && is_try(state))
-        up->all->tries++;
-    if (was_try && !is_try(state)) {
-        up->all->tries--;
+    if (!was_attempt && is_attempt(state))
+        up->all->attempts++;
+    if (was_attempt && !is_attempt(state)) {
+        up->all->attempts--;
         if (up->all->waiting.len > 0)
             loop_timer_start(up->all->pump, 0);
     }
@@ -89,7 +89,7 @@ static void on_due(struct timer *timer, uint64_t now_ms)
 {
     (void)now_ms;
     struct upstream *up = (struct upstream *)((char *)timer - offsetof(struct upstream, timer));
-    if (is_try(up->state) && !up->asked)
+    if (is_attempt(up->state) && !up->asked)
         try_deadline(up);
     else
         talk_deadline(up);
@@ -98,7 +98,7 @@ static void on_due(struct timer *timer, uint64_t now_ms)
 void up_deadline(struct upstream *up, uint64_t at_ms)
 {
     if (up->asked)
-        at_ms = up->all->now_ms; /* nothing puts off a close that was asked for */
+        at_ms = up->all->now_ms; /* a close that was asked for keeps its deadline */
     timer_start(&up->all->timers, &up->timer, at_ms, on_due);
     arm(up->all);
 }
@@ -111,8 +111,8 @@ static void on_turn(void *ctx)
 
 /* --- the end --- */
 
-/* Lets go of all but the memory, which a function further up may still be using: that goes at the
- * end of the turn. */
+/* Releases everything but the memory itself, which a caller may still be using: that is freed at
+ * the end of the turn. */
 static void retire(struct upstream *up, bool reset)
 {
     struct upstreams *all = up->all;
@@ -142,8 +142,8 @@ static void reap(void *ctx)
 
 void up_free_try(struct upstream *up)
 {
-    try_free(up->try);
-    up->try = NULL;
+    try_free(up->attempt);
+    up->attempt = NULL;
 }
 
 void up_end(struct upstream *up, const struct upstream_end *end)
@@ -151,11 +151,11 @@ void up_end(struct upstream *up, const struct upstream_end *end)
     if (up->state == UP_ENDED)
         return;
     struct session *session = up->session;
-    /* That address takes connections and does not answer as it should: the next try is another's.
-     */
+    /* This address accepts connections but does not answer as it should: the next attempt begins
+     * with another one. */
     if ((up->state == UP_SECURING || up->state == UP_ASKING) && end->kind != UPSTREAM_END_ASKED)
         up->all->turn++;
-    /* After a failure nobody waits for what the kernel still holds. */
+    /* After silence the kernel need not deliver what it still holds: reset the connection. */
     retire(up, end->kind == UPSTREAM_END_SILENT);
     hub_upstream_closed(session, up, end);
 }
@@ -170,7 +170,7 @@ void up_end_plain(struct upstream *up, enum upstream_end_kind kind, const char *
 static void pump(void *ctx)
 {
     struct upstreams *all = ctx;
-    while (all->waiting.first != NULL && all->tries < TRIES_MAX) {
+    while (all->waiting.first != NULL && all->attempts < UPSTREAM_ATTEMPTS_MAX) {
         struct upstream *up = all->waiting.first;
         list_remove(&all->waiting, up);
         list_add(&all->live, up);

@@ -3,8 +3,8 @@
  * text heartbeat, and tells the core of messages and of the end.
  *
  * It decides nothing: when to connect, retry or close is the core's. lws carries the bytes (TCP,
- * TLS with verification, what could not be written yet); names are resolved by libevent's evdns,
- * never blocking.
+ * TLS with verification, what could not be written yet); names are resolved by loop/resolve.h,
+ * which never blocks.
  */
 #ifndef VINHUB_UPSTREAM_UPSTREAM_H
 #define VINHUB_UPSTREAM_UPSTREAM_H

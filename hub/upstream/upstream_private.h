@@ -2,8 +2,8 @@
  * Inside the upstream layer: the connection object, and what its files do for each other.
  *
  * waiting > resolving > connecting > (securing >) asking > open > closing, ended from any of them;
- * one setter for all. The timer of a connection is its deadline: of the try, of the heartbeat, of
- * the close.
+ * one setter for all. The timer of a connection is its deadline: of the attempt, of the heartbeat,
+ * of the close.
  */
 #ifndef VINHUB_UPSTREAM_UPSTREAM_PRIVATE_H
 #define VINHUB_UPSTREAM_UPSTREAM_PRIVATE_H
@@ -22,13 +22,14 @@
 #include "upstream/answer.h"
 #include "upstream/upstream.h"
 
-/* Tries at once (contract section 5): what a backend that comes back has to bear of a node. */
-#define TRIES_MAX 256
+/* How many attempts of a node may be under way at once (contract section 5): a backend that comes
+ * back is not flooded. */
+#define UPSTREAM_ATTEMPTS_MAX 256
 /* How long a close frame waits for its answer. */
 #define CLOSING_MS 1000U
 
 enum upstream_state {
-    UP_WAITING,    /* for one of the places to try */
+    UP_WAITING,    /* until fewer than UPSTREAM_ATTEMPTS_MAX are under way */
     UP_RESOLVING,  /* the name */
     UP_CONNECTING, /* TCP */
     UP_SECURING,   /* TLS */
@@ -38,15 +39,14 @@ enum upstream_state {
     UP_ENDED,   /* freed at the end of the turn */
 };
 
-/* What only a try needs; freed when it is open. */
-struct
-try {
+/* What only an attempt needs; freed when the upstream is open. */
+struct upstream_attempt {
     struct resolve *query;
     struct resolved addresses;
-    size_t first, next; /* address: whose turn it is, and how many have had theirs */
+    size_t first, next; /* the address that is tried, and how many were tried before it */
     int fd;             /* while TCP connects; -1 else */
     struct loop_watch *watch;
-    uint64_t address_at_ms; /* when the next address has its turn */
+    uint64_t address_at_ms; /* when the next address is tried */
     uint64_t give_up_at_ms;
     char why[256]; /* of the address that failed last */
     struct answer_reader answer;
@@ -58,15 +58,16 @@ struct upstream {
     struct service *service;
     char *url;
     struct url_parts parts;       /* path points into url */
-    struct upstream *prev, *next; /* in the list of its kind: waiting, trying or open, ended */
+    struct upstream *prev, *next; /* in the list of those waiting, attempted, open or ended */
     struct stream stream;
-    struct try *try;
+    struct upstream_attempt *attempt;
     struct ws_reader reader;
     struct timer timer;
     uint64_t heard_at_ms;
     uint64_t heartbeat_at_ms;
-    const char *fault;  /* what it sent against the rules; static. No more of it counts */
-    uint8_t state;      /* enum upstream_state */
+    const char
+        *fault;    /* the rule that the backend broke; static. All that it sends later is ignored */
+    uint8_t state; /* enum upstream_state */
     bool told_open;     /* hub_upstream_opened was called */
     bool want_writable; /* send said STATUS_AGAIN */
     bool asked;         /* close came before it was open */
@@ -90,7 +91,7 @@ struct upstreams {
     struct loop_timer *timer;
     struct loop_timer *pump;
     struct upstream_list waiting, live, ended;
-    size_t tries;
+    size_t attempts;
     size_t turn; /* which address of a name is tried first; moves on with each failed handshake */
     uint64_t now_ms;
     uint64_t timer_at_ms; /* of the loop's timer; UINT64_MAX: not running */
@@ -118,8 +119,8 @@ void try_deadline(struct upstream *up);
 /* Takes bytes of the HTTP answer. */
 void try_answer(struct upstream *up, uint8_t *bytes, size_t len);
 void try_secured(struct upstream *up, const char *why);
-void try_free(struct try *try);
-/* How the end of the connection counts while it is tried. */
+void try_free(struct upstream_attempt *attempt);
+/* What kind of end it is when the connection is lost during an attempt. */
 void try_lost(struct upstream *up);
 
 /* --- upstream_talk.c: frames, heartbeat, close --- */

@@ -14,7 +14,7 @@
 #include "loop/ws_head.h"
 #include "upstream/upstream_private.h"
 
-/* What the scratch buffer may keep after a large message. */
+/* The size that the scratch buffer is cut back to after a large message. */
 #define SCRATCH_KEEP 65536U
 
 /* Stands for a close frame without a code (RFC 6455 section 7.4.1). */
@@ -94,13 +94,13 @@ static void write_close(struct upstream *up, unsigned code, const char *reason)
     (void)write_frame(up, WS_CLOSE, payload, ws_close_payload(payload, code, reason));
 }
 
-/* Before it is open there is nothing to be polite to. */
+/* Before the upstream is open there is no WebSocket to close: the attempt just ends. */
 void talk_close(struct upstream *up, unsigned code, const char *reason)
 {
     if (up->state == UP_CLOSING || up->state == UP_ENDED)
         return;
     if (up->state != UP_OPEN) {
-        /* Told from the loop, not from here: the deadline is now. */
+        /* The end is reported from the loop, not from within this call: set the deadline to now. */
         up->asked = true;
         up_deadline(up, up->all->now_ms);
         return;
@@ -131,7 +131,7 @@ static void beat(struct upstream *up)
     }
     if (now_ms >= up->heartbeat_at_ms) {
         up->heartbeat_at_ms = now_ms + service->heartbeat.every_ms;
-        /* Behind bytes that are not taken it would only pile up. */
+        /* While the socket takes nothing, further heartbeats would only pile up. */
         if (!stream_blocked(&up->stream))
             (void)write_frame(up, WS_TEXT, service->heartbeat.text,
                               strlen(service->heartbeat.text));
@@ -208,11 +208,8 @@ static void on_close_frame(struct upstream *up, const struct ws_item *item)
                    .kind = UPSTREAM_END_CLOSED, .close_code = item->code, .reason = reason});
 }
 
-/*
- * The backend gets to read why: a socket closed over bytes that nobody has read resets the
- * connection, and the close frame is lost with it. What still comes is thrown away until the
- * backend closes too.
- */
+/* Let the backend read why: closing a socket with unread bytes resets the connection, and the close
+ * frame would be lost. What still comes is discarded until the backend closes, too. */
 static void on_bad_input(struct upstream *up, const struct ws_item *item)
 {
     metric_drop(item->code == CLOSE_TOO_BIG ? DROP_TOO_LARGE : DROP_MALFORMED, 1);
@@ -239,7 +236,7 @@ void talk_bytes(struct upstream *up, uint8_t *bytes, size_t len)
         switch (item.kind) {
         case WS_ITEM_MESSAGE: on_message(up, &item); break;
         case WS_ITEM_PING:
-            /* A flood that is not taken is not answered either. */
+            /* A backend that does not read our PONGs gets no more of them. */
             if (up->state == UP_OPEN && !stream_blocked(&up->stream))
                 (void)write_frame(up, WS_PONG, item.payload, item.len);
             break;

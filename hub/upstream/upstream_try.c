@@ -1,7 +1,5 @@
-/*
- * One try to connect: the name, TCP to each of its addresses in turn, TLS, the handshake; all
- * within reconnect.timeout.
- */
+/* One attempt to connect: the name, TCP to each of its addresses in turn, TLS, the handshake; all
+ * within reconnect.timeout. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -19,17 +17,17 @@
 
 static void connect_next(struct upstream *up);
 
-void try_free(struct try *try)
+void try_free(struct upstream_attempt *attempt)
 {
-    if (try == NULL)
+    if (attempt == NULL)
         return;
-    if (try->query != NULL)
-        resolve_cancel(try->query);
-    loop_watch_free(try->watch);
-    if (try->fd >= 0)
-        close(try->fd);
-    answer_reader_fini(&try->answer);
-    free(try);
+    if (attempt->query != NULL)
+        resolve_cancel(attempt->query);
+    loop_watch_free(attempt->watch);
+    if (attempt->fd >= 0)
+        close(attempt->fd);
+    answer_reader_fini(&attempt->answer);
+    free(attempt);
 }
 
 static bool on_bytes(void *owner, uint8_t *bytes, size_t len)
@@ -40,7 +38,7 @@ static bool on_bytes(void *owner, uint8_t *bytes, size_t len)
         try_answer(up, bytes, len);
     else
         talk_bytes(up, bytes, len);
-    return true; /* where it has ended, it is detached */
+    return true; /* if it has ended, the stream is detached */
 }
 
 static bool on_writable(void *owner)
@@ -105,10 +103,11 @@ static struct tls_context *trust_context(struct upstreams *all, const char *ca, 
 static struct tls *make_tls(struct upstream *up)
 {
     const char *ca = up->service->tls_ca != NULL ? up->service->tls_ca : "";
-    struct tls_context *context = trust_context(up->all, ca, up->try->why, sizeof(up->try->why));
+    struct tls_context *context = trust_context(up->all, ca, up->attempt->why,
+                                                sizeof(up->attempt->why));
     struct tls *tls = context == NULL ? NULL : tls_new(context, up->parts.host);
     if (context != NULL && tls == NULL)
-        snprintf(up->try->why, sizeof(up->try->why), "no TLS for this host name");
+        snprintf(up->attempt->why, sizeof(up->attempt->why), "no TLS for this host name");
     return tls;
 }
 
@@ -129,7 +128,7 @@ static void print_host(const struct url_parts *parts, char *out, size_t len)
     bool v6 = strchr(parts->host, ':') != NULL;
     size_t host_len = strlen(parts->host);
     if (host_len > 1 && parts->host[host_len - 1] == '.')
-        host_len--; /* it is for the resolver only */
+        host_len--; /* the dot is for the resolver only */
     int n = snprintf(out, len, v6 ? "[%.*s]" : "%.*s", (int)host_len, parts->host);
     if (parts->port != (parts->tls ? 443 : 80) && n > 0 && (size_t)n < len)
         snprintf(out + n, len - (size_t)n, ":%u", parts->port);
@@ -139,7 +138,7 @@ static void print_host(const struct url_parts *parts, char *out, size_t len)
 static void ask(struct upstream *up)
 {
     char key[25], host[300];
-    make_key(key, up->try->answer.accept);
+    make_key(key, up->attempt->answer.accept);
     print_host(&up->parts, host, sizeof(host));
 
     char *text = NULL;
@@ -169,7 +168,7 @@ void try_secured(struct upstream *up, const char *why)
     }
     if (up->state != UP_SECURING && up->state != UP_ASKING)
         return;
-    char text[TLS_WHY_BYTES]; /* why is the stream's, which goes first */
+    char text[TLS_WHY_BYTES]; /* why belongs to the stream, which is freed first */
     snprintf(text, sizeof(text), "%s", why);
     up_end_plain(up, UPSTREAM_END_TLS, text);
 }
@@ -196,28 +195,28 @@ static void keep_alive(int fd)
 
 static void connected(struct upstream *up)
 {
-    struct try *try = up->try;
-    keep_alive(try->fd);
+    struct upstream_attempt *attempt = up->attempt;
+    keep_alive(attempt->fd);
     struct tls *tls = NULL;
     if (up->parts.tls) {
         tls = make_tls(up);
         if (tls == NULL) {
-            char why[sizeof(try->why)];
-            memcpy(why, try->why, sizeof(why));
+            char why[sizeof(attempt->why)];
+            memcpy(why, attempt->why, sizeof(why));
             up_end_plain(up, UPSTREAM_END_TLS, why);
             return;
         }
     }
-    loop_watch_free(try->watch);
-    try->watch = NULL;
-    int fd = try->fd;
-    try->fd = -1;
+    loop_watch_free(attempt->watch);
+    attempt->watch = NULL;
+    int fd = attempt->fd;
+    attempt->fd = -1;
     if (stream_open(&up->stream, up->all->loop, fd, tls, &handler, up) != STATUS_OK) {
         up_end_plain(up, UPSTREAM_END_NO_TCP, "out of descriptors or memory");
         return;
     }
     stream_set_urgent(&up->stream);
-    up_deadline(up, try->give_up_at_ms);
+    up_deadline(up, attempt->give_up_at_ms);
     if (up->parts.tls)
         up_set_state(up, UP_SECURING);
     else
@@ -226,13 +225,13 @@ static void connected(struct upstream *up)
 
 static void drop_socket(struct upstream *up, int error)
 {
-    struct try *try = up->try;
-    snprintf(try->why, sizeof(try->why), "%s", strerror(error));
-    loop_watch_free(try->watch);
-    try->watch = NULL;
-    if (try->fd >= 0)
-        close(try->fd);
-    try->fd = -1;
+    struct upstream_attempt *attempt = up->attempt;
+    snprintf(attempt->why, sizeof(attempt->why), "%s", strerror(error));
+    loop_watch_free(attempt->watch);
+    attempt->watch = NULL;
+    if (attempt->fd >= 0)
+        close(attempt->fd);
+    attempt->fd = -1;
 }
 
 static void on_connect(void *ctx)
@@ -240,7 +239,7 @@ static void on_connect(void *ctx)
     struct upstream *up = ctx;
     int error = 0;
     socklen_t size = sizeof(error);
-    if (getsockopt(up->try->fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
+    if (getsockopt(up->attempt->fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
         error = errno;
     if (error == 0) {
         connected(up);
@@ -250,24 +249,24 @@ static void on_connect(void *ctx)
     connect_next(up);
 }
 
-/* The time that is left is shared among the addresses that are. */
+/* The time that is left is shared equally among the addresses that are left. */
 static void give_time(struct upstream *up)
 {
-    struct try *try = up->try;
+    struct upstream_attempt *attempt = up->attempt;
     uint64_t now_ms = up->all->now_ms;
-    uint64_t left_ms = try->give_up_at_ms > now_ms ? try->give_up_at_ms - now_ms : 0;
-    try->address_at_ms = now_ms + left_ms / (try->addresses.len - try->next + 1);
-    up_deadline(up, try->address_at_ms);
+    uint64_t left_ms = attempt->give_up_at_ms > now_ms ? attempt->give_up_at_ms - now_ms : 0;
+    attempt->address_at_ms = now_ms + left_ms / (attempt->addresses.len - attempt->next + 1);
+    up_deadline(up, attempt->address_at_ms);
 }
 
 static bool connect_to(struct upstream *up, const struct sockaddr *address, socklen_t size)
 {
-    struct try *try = up->try;
-    try->fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (try->fd >= 0 && (connect(try->fd, address, size) == 0 || errno == EINPROGRESS)) {
-        try->watch = loop_watch_new(up->all->loop, "upstream_connect", try->fd, LOOP_WRITABLE,
-                                    on_connect, up);
-        if (try->watch != NULL)
+    struct upstream_attempt *attempt = up->attempt;
+    attempt->fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (attempt->fd >= 0 && (connect(attempt->fd, address, size) == 0 || errno == EINPROGRESS)) {
+        attempt->watch = loop_watch_new(up->all->loop, "upstream_connect", attempt->fd,
+                                        LOOP_WRITABLE, on_connect, up);
+        if (attempt->watch != NULL)
             return true;
         errno = ENOMEM;
     }
@@ -277,16 +276,16 @@ static bool connect_to(struct upstream *up, const struct sockaddr *address, sock
 
 static void connect_next(struct upstream *up)
 {
-    struct try *try = up->try;
-    while (try->next < try->addresses.len) {
-        size_t i = (try->first + try->next++) % try->addresses.len;
+    struct upstream_attempt *attempt = up->attempt;
+    while (attempt->next < attempt->addresses.len) {
+        size_t i = (attempt->first + attempt->next++) % attempt->addresses.len;
         give_time(up);
-        if (connect_to(up, (const struct sockaddr *)&try->addresses.addresses[i],
-                       try->addresses.sizes[i]))
+        if (connect_to(up, (const struct sockaddr *)&attempt->addresses.addresses[i],
+                       attempt->addresses.sizes[i]))
             return;
     }
-    char why[sizeof(try->why)];
-    memcpy(why, try->why, sizeof(why));
+    char why[sizeof(attempt->why)];
+    memcpy(why, attempt->why, sizeof(why));
     up_end_plain(up, UPSTREAM_END_NO_TCP, why);
 }
 
@@ -295,13 +294,13 @@ static void connect_next(struct upstream *up)
 static void on_resolved(void *ctx, const struct resolved *result, const char *why)
 {
     struct upstream *up = ctx;
-    up->try->query = NULL;
+    up->attempt->query = NULL;
     if (why != NULL) {
         up_end_plain(up, UPSTREAM_END_NO_TCP, why);
         return;
     }
-    up->try->addresses = *result;
-    up->try->first = up->all->turn;
+    up->attempt->addresses = *result;
+    up->attempt->first = up->all->turn;
     up_set_state(up, UP_CONNECTING);
     connect_next(up);
 }
@@ -309,18 +308,18 @@ static void on_resolved(void *ctx, const struct resolved *result, const char *wh
 void try_begin(struct upstream *up)
 {
     up_set_state(up, UP_RESOLVING);
-    up->try = calloc(1, sizeof(*up->try));
-    if (up->try == NULL)
+    up->attempt = calloc(1, sizeof(*up->attempt));
+    if (up->attempt == NULL)
         abort(); /* 3 KiB, at most 256 times */
-    up->try->fd = -1;
-    up->try->give_up_at_ms = up->all->now_ms + up->service->reconnect.timeout_ms;
-    up_deadline(up, up->try->give_up_at_ms);
+    up->attempt->fd = -1;
+    up->attempt->give_up_at_ms = up->all->now_ms + up->service->reconnect.timeout_ms;
+    up_deadline(up, up->attempt->give_up_at_ms);
     if (url_split(up->url, &up->parts) != STATUS_OK) {
         up_end_plain(up, UPSTREAM_END_NO_TCP, "not a ws:// or wss:// URL");
         return;
     }
     if (resolve_start(up->all->loop, up->parts.host, up->parts.port, on_resolved, up,
-                      &up->try->query) != STATUS_OK)
+                      &up->attempt->query) != STATUS_OK)
         up_end_plain(up, UPSTREAM_END_NO_TCP, "out of memory");
 }
 
@@ -359,7 +358,7 @@ static void refused(struct upstream *up, unsigned http_status)
 
 void try_answer(struct upstream *up, uint8_t *bytes, size_t len)
 {
-    struct answer answer = answer_take(&up->try->answer, bytes, len);
+    struct answer answer = answer_take(&up->attempt->answer, bytes, len);
     switch (answer.verdict) {
     case ANSWER_MORE: return;
     case ANSWER_REFUSES: refused(up, answer.http_status); return;
