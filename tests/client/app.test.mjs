@@ -156,3 +156,16 @@ test('React: the hook connects once in strict mode, follows its url, and ends wi
   await clients(0)
   await assert.rejects(page.evaluate(() => window.react.send('x')), /nothing is watched/)
 })
+
+test('the shared connection is built, too: a worker of its own file', { timeout: 180_000 }, async (t) => {
+  const { backend, hub, page } = await openApp(t)
+  await page.evaluate(async (url) => {
+    window.client = await window.sharedClient(url)
+    window.client.on('message', (text) => { window.text = text })
+  }, hub.url(PATH))
+  assert.equal(await page.evaluate(() => window.client.shared), true)
+  await until(() => page.evaluate(() => window.client.upstream === 'connected'), SOON_MS, 'it to be open')
+  await backend.one(UPSTREAM)
+  backend.push(UPSTREAM, 'one')
+  await until(() => page.evaluate(() => window.text === 'one'), SOON_MS, 'the push')
+})

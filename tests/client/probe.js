@@ -1,6 +1,7 @@
 // In the page: a client whose every event is kept, for the test to look at.
 import { VinhubClient } from './client/vinhub.js';
 import { EventStreamSocket } from './client/stream.js';
+import { sharedClient } from './client/shared.js';
 import mixin, { vinhubMixin } from './client/vue.js';
 
 function keep(client) {
@@ -49,4 +50,4 @@ window.send = (data, options) => {
     () => window.seen.acks.push(data), ({ code, sent }) => window.seen.refused.push({ code, sent }));
 };
 
-Object.assign(window, { EventStreamSocket, VinhubClient, mixin, vinhubMixin, ready: true });
+Object.assign(window, { EventStreamSocket, VinhubClient, keep, sharedClient, mixin, vinhubMixin, ready: true });

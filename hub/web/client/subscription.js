@@ -1,5 +1,15 @@
 // What a page holds of the sessions it has subscribed to.
 
+const RATE_MIN = 0.1;
+const RATE_MAX = 100;
+
+/** The options of a subscription; throws where one can't be. */
+export function checked({ rate, replay, resume }) {
+  if (rate !== undefined && !(rate >= RATE_MIN && rate <= RATE_MAX)) throw new RangeError(`rate: expected ${RATE_MIN} to ${RATE_MAX}, got ${rate}`);
+  if (replay !== undefined && !(Number.isInteger(replay) && replay >= 0)) throw new RangeError(`replay: expected a count, got ${replay}`);
+  return { rate, replay, resume };
+}
+
 export class Subscription {
   #reader;
   #channel;

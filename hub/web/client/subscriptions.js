@@ -9,22 +9,14 @@
 
 import { Channel } from './channel.js';
 import { Backoff } from './retry.js';
-import { Subscription, SubscriptionGroup } from './subscription.js';
+import { checked, Subscription, SubscriptionGroup } from './subscription.js';
 import { dataOf, encodeSubscribe, encodeUnsubscribe, subscribeUrl } from './wire.js';
 
 // Bytes of one SUBSCRIBE: far below what a hub takes by default (1 MiB), and halved where one takes less.
 const REQUEST_MAX = 32 * 1024;
 const REQUEST_MIN = 1024;
-const RATE_MIN = 0.1;
-const RATE_MAX = 100;
 // Of CLOSED: others say that the session may be asked for again.
 const FINAL = new Set([1000, 1001, 4001, 4006, 4007]);
-
-function checked({ rate, replay, resume }) {
-  if (rate !== undefined && !(rate >= RATE_MIN && rate <= RATE_MAX)) throw new RangeError(`rate: expected ${RATE_MIN} to ${RATE_MAX}, got ${rate}`);
-  if (replay !== undefined && !(Number.isInteger(replay) && replay >= 0)) throw new RangeError(`replay: expected a count, got ${replay}`);
-  return { rate, replay, resume };
-}
 
 export class Subscriptions {
   #link;

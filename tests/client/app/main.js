@@ -4,6 +4,7 @@ import { createRoot } from 'react-dom/client';
 import { createApp, h, KeepAlive, reactive } from 'vue';
 import { VinhubClient } from 'vinhub-client';
 import { useVinhub as useVinhubHook } from 'vinhub-client/react';
+import { sharedClient } from 'vinhub-client/shared';
 import { vinhubMixin } from 'vinhub-client/vue';
 import { useVinhub } from 'vinhub-client/vue3';
 
@@ -12,7 +13,7 @@ const FAST = { min: 50, max: 200 };
 
 const showText = (app, place) => Object.defineProperty(app, 'text', { get: () => document.querySelector(place).textContent });
 
-window.VinhubClient = VinhubClient;
+Object.assign(window, { sharedClient, VinhubClient });
 
 /** Two components, each kept alive while the other is shown: one with the mixin, one with the composable. */
 window.mountVue = (url, options = {}) => {

@@ -1,6 +1,7 @@
 // What the types let a page write, and what they do not. Checked by tsc, never run.
 import { VinhubClient, SendError, type Gap, type Subscription, type SubscriptionGroup } from 'vinhub-client';
 import { useVinhub as useHook } from 'vinhub-client/react';
+import { sharedClient } from 'vinhub-client/shared';
 import { EventStreamSocket } from 'vinhub-client/stream';
 import mixin, { vinhubMixin } from 'vinhub-client/vue';
 import { useVinhub } from 'vinhub-client/vue3';
@@ -24,6 +25,8 @@ const fleet: SubscriptionGroup = client.subscribe(['/admin/V1?remoteWs'], { rate
 for (const { url } of fleet) fleet.send('x', { to: url, ttl: 1 });
 fleet.unsubscribe(Object.keys(fleet.position));
 
+const tabs = await sharedClient('/admin?subscribe', { token: () => 'x', fallback: EventStreamSocket });
+useVinhub('/admin/V1?remoteWs', { client: tabs });
 const watched = useVinhub(ref('/admin/V1?remoteWs'), { client, rate: 1, onGap: ({ to }) => to });
 const state: string = watched.status.value.state;
 useVinhub(() => null);
