@@ -18,6 +18,8 @@
 #include "common/text.h"
 
 #define CONF_NAME_MAX TEXT_NAME_MAX
+/* No name for a service: in a URL it stands for none (contract section 6). */
+#define CONF_SUBSCRIBE "subscribe"
 
 enum on_loss { ON_LOSS_FENCE, ON_LOSS_SERVE };
 enum slow_policy { SLOW_CLOSE, SLOW_DROP_OLDEST, SLOW_LATEST };
@@ -112,7 +114,7 @@ struct conf {
         uint32_t ping_every_ms, ping_timeout_ms;
         size_t max_message_bytes;
         uint32_t rate_messages, rate_per_ms, rate_burst;
-        uint32_t max, max_per_ip;
+        uint32_t max, max_per_ip, max_subscriptions;
         bool compression;
     } clients;
     char **origins;

@@ -51,6 +51,16 @@ static void check_unique(struct conf_loader *loader, size_t index)
     }
 }
 
+static void check_name(struct conf_loader *loader, size_t index)
+{
+    char key[CONF_SERVICE_KEY_MAX];
+    if (strcmp(loader->conf->services[index]->name, CONF_SUBSCRIBE) == 0)
+        conf_mistake(loader, conf_service_origin(loader, index, "name"),
+                     conf_service_key(loader, index, "name", key),
+                     "expected another name: ?" CONF_SUBSCRIBE
+                     " stands for a connection without a service");
+}
+
 static void check_times(struct conf_loader *loader, size_t index)
 {
     const struct service *service = loader->conf->services[index];
@@ -148,6 +158,7 @@ static void check_services(struct conf_loader *loader)
     for (size_t i = 0; i < conf->services_len; i++) {
         check_required(loader, i);
         check_unique(loader, i);
+        check_name(loader, i);
         check_times(loader, i);
         check_leak(loader, i);
         take_credentials(loader, i);

@@ -108,6 +108,9 @@ const struct conf_row conf_rows[] = {
     {"clients.max_per_ip", CONF_COUNT, CONF_RELOAD, AT(clients.max_per_ip), .standard = "0",
      .max = 10000000,
      .meaning = "Clients of one address (IPv6: of one /64) on this node. 0: no limit."},
+    {"clients.max_subscriptions", CONF_COUNT, CONF_RELOAD, AT(clients.max_subscriptions),
+     .standard = "1000", .max = 1000000,
+     .meaning = "Sessions that one vinhub.v1 client may subscribe to beside its own."},
     {"clients.compression", CONF_BOOL, CONF_RELOAD, AT(clients.compression), .standard = "false",
      .meaning = "Offer permessage-deflate to browsers."},
 

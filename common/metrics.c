@@ -21,6 +21,8 @@ struct metric_row {
 
 static const struct metric_row metric_rows[METRIC_COUNT] = {
     GAUGE(METRIC_CLIENTS, "clients", "Browser sockets open on this node."),
+    GAUGE(METRIC_SUBSCRIPTIONS, "subscriptions",
+          "Sessions that clients of this node follow beside their own."),
     GAUGE(METRIC_SESSIONS, "sessions", "Sessions with clients or an upstream on this node."),
     GAUGE(METRIC_UPSTREAMS, "upstreams", "Upstream sockets open on this node."),
     GAUGE(METRIC_OWNED, "owned_sessions", "Sessions this node owns."),
@@ -97,6 +99,8 @@ static const char *const refuse_names[REFUSE_REASONS] = {
     [REFUSE_NOT_HTTP] = "not_http",
     [REFUSE_TIMEOUT] = "timeout",
     [REFUSE_ABORTED] = "aborted",
+    [REFUSE_SUBSCRIBED] = "subscribed",
+    [REFUSE_NOT_SUBSCRIBED] = "not_subscribed",
 };
 
 #define BUCKETS_MAX 16

@@ -14,6 +14,7 @@
 
 enum metric {
     METRIC_CLIENTS,
+    METRIC_SUBSCRIPTIONS,
     METRIC_SESSIONS,
     METRIC_UPSTREAMS,
     METRIC_OWNED,
@@ -78,10 +79,12 @@ enum refuse_reason {
     REFUSE_NOT_UPGRADE,
     REFUSE_UNAUTHORIZED,
     REFUSE_PROXY_HEADER,
-    REFUSE_TLS,      /* the TLS handshake failed; TLS on a plain port, plain HTTP on a TLS port */
-    REFUSE_NOT_HTTP, /* by its first bytes */
-    REFUSE_TIMEOUT,  /* no whole request within the deadline */
-    REFUSE_ABORTED,  /* the peer left in mid-handshake */
+    REFUSE_TLS,        /* the TLS handshake failed; TLS on a plain port, plain HTTP on a TLS port */
+    REFUSE_NOT_HTTP,   /* by its first bytes */
+    REFUSE_TIMEOUT,    /* no whole request within the deadline */
+    REFUSE_ABORTED,    /* the peer left in mid-handshake */
+    REFUSE_SUBSCRIBED, /* SUBSCRIBE: it is already */
+    REFUSE_NOT_SUBSCRIBED, /* SEND or UNSUBSCRIBE: it is not */
     REFUSE_REASONS
 };
 

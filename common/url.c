@@ -278,10 +278,19 @@ static bool take_service(struct request *request, const struct query_item *item)
     return true;
 }
 
+/* Another node's word has been looked at where it came in: conf is NULL then. */
+static bool take_subscribe(struct request *request, const struct query_item *item)
+{
+    bool is = request->conf != NULL && item->value.len == 0 &&
+              strcmp(item->name, CONF_SUBSCRIBE) == 0;
+    request->target.subscribes = request->target.subscribes || is;
+    return is;
+}
+
 static enum status take_item(struct request *request, const struct query_item *item)
 {
     const struct url_options *options = request->options;
-    if (take_service(request, item))
+    if (take_subscribe(request, item) || take_service(request, item))
         return STATUS_OK;
     if (strcmp(item->name, "replay") == 0)
         return take_replay(request, item);
@@ -320,9 +329,24 @@ static enum status parse_query(struct request *request, struct span query)
 
 /* ---- the whole ---- */
 
+static enum status no_service(struct request *request)
+{
+    if (request->target.service != NULL)
+        return url_refuse(request, "subscribe stands beside a service: name it in SUBSCRIBE");
+    if (!request->options->may_subscribe) {
+        request->why = "only a connection of vinhub.v1 can have ?subscribe";
+        return STATUS_NOT_FOUND;
+    }
+    if (request->target.vin != NULL)
+        return url_refuse(request, "subscribe stands beside a vin: name it in SUBSCRIBE");
+    return STATUS_OK;
+}
+
 static enum status choose_service(struct request *request)
 {
     const struct conf *conf = request->conf;
+    if (request->target.subscribes)
+        return no_service(request);
     if (request->target.service != NULL)
         return STATUS_OK;
     struct service *service = conf_service(conf, conf->default_service,
@@ -339,6 +363,8 @@ static enum status make_session_id(struct request *request)
 {
     char key[SESSION_KEY_MAX];
     size_t len;
+    if (request->target.service == NULL)
+        return STATUS_OK;
     enum status status = template_session_key(&request->target, key, &len);
     if (status != STATUS_OK)
         return url_refuse(request, "the session key is longer than 256 bytes");

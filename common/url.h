@@ -20,6 +20,9 @@
  * - replay, rate or vin given twice, an empty vin, a replay or rate that is no number are
  * malformed. Of several resume the first counts, and one that can't be decoded is "" (contract
  * section 6: an unreadable one is no error). What is wrong with a token is said by token_flaw.
+ * - An item "subscribe" without a value asks for a connection without a session of its own, where
+ * the client may have that (options): else there is no such service. Beside a service or a vin it
+ * is malformed.
  * - A query that becomes part of a session key has digests in place of credentials
  * (query_is_secret): keys stand in logs, Redis and the console. Clients with the same credential
  * share a session as before.
@@ -45,7 +48,7 @@
 
 /* What a request names. Strings are owned; absent ones are NULL. */
 struct target {
-    struct service *service; /* referenced */
+    struct service *service; /* referenced; NULL: ?subscribe, it names no session */
     char *path;              /* as it came, without the query: "/admin/VIN123" */
     char *user;              /* decoded, may be NULL */
     char *vin;               /* decoded, may be NULL */
@@ -56,12 +59,14 @@ struct target {
     bool has_replay;
     uint32_t replay;                 /* ?replay=N */
     uint32_t rate_milli;             /* ?rate=R of a protocol client, in thousandths; 0: none */
-    char session_id[SESSION_ID_MAX]; /* service:key, escaped */
+    bool subscribes;                 /* ?subscribe */
+    char session_id[SESSION_ID_MAX]; /* service:key, escaped; "" where it names no session */
 };
 
 struct url_options {
     bool take_token;      /* auth.mode is jwt: token is the hub's own parameter */
     bool protocol_client; /* resume and rate are the hub's own parameters */
+    bool may_subscribe;   /* ?subscribe is taken */
 };
 
 /*

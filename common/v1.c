@@ -21,6 +21,18 @@ static struct v1_value flag(const char *name, bool value)
     return (struct v1_value){.name = name, .kind = V1_FLAG, .number = value};
 }
 
+static struct v1_value text_of(const char *name, struct v1_text value)
+{
+    return (struct v1_value){
+        .name = name, .kind = value.at ? V1_TEXT : V1_ABSENT, .at = value.at, .len = value.len};
+}
+
+/* NULL: left out. */
+static struct v1_value id_of(const uint64_t *id)
+{
+    return id ? number("id", *id) : (struct v1_value){.name = "id", .kind = V1_ABSENT};
+}
+
 static struct v1_value text(const char *name, const char *value)
 {
     if (value == NULL)
@@ -67,7 +79,15 @@ struct wire *v1_welcome(enum v1_encoding encoding, const struct v1_head *head,
         number("offset", welcome->at.offset), flag("resumed", welcome->resumed),
         text("upstream", welcome->upstream),
     };
-    return encode_fields(encoding, head, "WELCOME", fields, LENGTH(fields));
+    const struct v1_value values[] = {
+        number("timestamp", head->unix_ms),
+        text("version", "1.0"),
+        text("type", "WELCOME"),
+        id_of(welcome->url.at ? &welcome->id : NULL),
+        text_of("url", welcome->url),
+        {.name = "payload", .kind = V1_MAP, .fields = fields, .len = LENGTH(fields)},
+    };
+    return encode(encoding, values, LENGTH(values));
 }
 
 struct wire *v1_message(enum v1_encoding encoding, const struct publication *publication,
@@ -114,15 +134,28 @@ struct wire *v1_ack(enum v1_encoding encoding, const struct v1_head *head, uint6
     return encode_fields(encoding, head, "ACK", fields, LENGTH(fields));
 }
 
-struct wire *v1_error(enum v1_encoding encoding, const struct v1_head *head, const uint64_t *id,
-                      const char *code, const char *message)
+struct wire *v1_error(enum v1_encoding encoding, const struct v1_head *head,
+                      const struct v1_error *error)
 {
     const struct v1_value fields[] = {
-        id != NULL ? number("id", *id) : text("id", NULL),
-        text("code", code),
-        text("message", message),
+        id_of(error->id),
+        text_of("url", error->url),
+        text("code", error->code),
+        text("message", error->message),
     };
     return encode_fields(encoding, head, "ERROR", fields, LENGTH(fields));
+}
+
+struct wire *v1_closed(enum v1_encoding encoding, const struct v1_head *head,
+                       const struct v1_closed *closed)
+{
+    const struct v1_value fields[] = {
+        id_of(closed->id),
+        text("session", closed->session),
+        number("code", closed->code),
+        text("reason", closed->reason),
+    };
+    return encode_fields(encoding, head, "CLOSED", fields, LENGTH(fields));
 }
 
 struct wire *v1_pong(enum v1_encoding encoding, const struct v1_head *head)

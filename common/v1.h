@@ -31,11 +31,33 @@ struct v1_head {
     const char *session; /* NULL: left out */
 };
 
+/* Valid UTF-8, not terminated. */
+struct v1_text {
+    const char *at;
+    size_t len;
+};
+
 struct v1_welcome {
     const char *node, *session, *client;
     struct position at;
     bool resumed;
     const char *upstream; /* connected, connecting, down */
+    /* Of a further session: what was asked for, in which SUBSCRIBE; url.at NULL: of the own */
+    struct v1_text url;
+    uint64_t id;
+};
+
+struct v1_error {
+    const uint64_t *id; /* NULL: left out */
+    struct v1_text url; /* at NULL: left out */
+    const char *code, *message;
+};
+
+struct v1_closed {
+    const uint64_t *id; /* NULL: left out */
+    const char *session;
+    unsigned code;
+    const char *reason;
 };
 
 /* The caller owns the reference. */
@@ -51,35 +73,49 @@ struct wire *v1_status(enum v1_encoding encoding, const struct v1_head *head, co
 struct wire *v1_gap(enum v1_encoding encoding, const struct v1_head *head, uint64_t epoch,
                     uint64_t from, uint64_t to);
 struct wire *v1_ack(enum v1_encoding encoding, const struct v1_head *head, uint64_t id);
-struct wire *v1_error(enum v1_encoding encoding, const struct v1_head *head, const uint64_t *id,
-                      const char *code, const char *message); /* id may be NULL */
+struct wire *v1_error(enum v1_encoding encoding, const struct v1_head *head,
+                      const struct v1_error *error);
+struct wire *v1_closed(enum v1_encoding encoding, const struct v1_head *head,
+                       const struct v1_closed *closed);
 struct wire *v1_pong(enum v1_encoding encoding, const struct v1_head *head);
 
-enum v1_request_type { V1_SEND, V1_REFRESH, V1_PING };
+enum v1_request_type { V1_SEND, V1_REFRESH, V1_SUBSCRIBE, V1_UNSUBSCRIBE, V1_PING };
 
 struct v1_request {
     enum v1_request_type type;
-    uint64_t id;        /* of a SEND or REFRESH */
+    uint64_t id;        /* of all but a PING */
     enum opcode opcode; /* of its payload: text, or binary for encoding base64 / msgpack bin */
-    uint8_t *payload;   /* malloc'd, the caller frees; NULL only where len is 0. Of a REFRESH: the
-                           token, a text with a 0 behind it */
+    /* malloc'd; NULL only where len is 0. Of a REFRESH: the token, a text with a 0 behind it; of a
+     * SUBSCRIBE or UNSUBSCRIBE: its texts, as v1_texts_next reads them */
+    uint8_t *payload;
     size_t len;
+    char *session;   /* of a SEND: the one that it names, malloc'd; NULL: the connection's own */
+    uint32_t ttl_ms; /* of a SEND; 0: none */
 };
+
+/* Frees what is in it; a token is wiped. */
+void v1_request_fini(struct v1_request *request);
+
+#define V1_TEXTS_MAX 10000 /* in one SUBSCRIBE or UNSUBSCRIBE */
+/* The next text of a list that begins at *at, within len bytes from payload on. Each has a 0
+ * behind it, which is not counted. False: there is no more. */
+bool v1_texts_next(const uint8_t *payload, size_t len, size_t *at, struct v1_text *out);
 
 /* What an ERROR answers to a message that is not understood. code and why are static texts. */
 struct v1_mistake {
     bool has_id; /* the message has a readable id, whatever else is wrong with it */
     uint64_t id;
-    /* malformed, unknown_type, invalid_id, invalid_payload, invalid_encoding, unauthorized or
-     * no_memory */
+    /* malformed, unknown_type, invalid_id, invalid_payload, invalid_encoding, invalid_session,
+     * invalid_ttl, invalid_urls, invalid_sessions, unauthorized or no_memory */
     const char *code;
     const char *why; /* a sentence: what was expected */
 };
 
 /*
  * Reads a client's message that came with opcode. Fields without a meaning are ignored; a field
- * that is there twice, nesting over 16 and, in JSON, more than 256 values are mistakes, so that
- * reading costs memory in proportion to the size alone. ids are 1 to 2^53 in JSON, where a
+ * that is there twice, nesting over 16, a list of more than V1_TEXTS_MAX texts and, in JSON, more
+ * than 256 values beside those of such a list are mistakes, so that reading costs memory in
+ * proportion to the size alone. ids are 1 to 2^53 in JSON, where a
  * browser's numbers are exact, and 1 to 2^64-1 in msgpack. STATUS_INVALID: *mistake is filled.
  * STATUS_NO_MEMORY: nothing is.
  */

@@ -11,14 +11,16 @@
 
 #define JSON_ID_MAX      (UINT64_C(1) << 53) /* where a browser's numbers stop being exact */
 #define JSON_NESTING_MAX 16
-#define JSON_VALUES_MAX  256 /* a SEND has 4; jansson spends over 100 bytes on each */
+#define JSON_VALUES_MAX  256 /* a SEND has 6; jansson spends over 100 bytes on each */
 
 enum v1_request_field v1_request_field(const char *name, size_t len)
 {
     static const char *const names[V1_REQUEST_FIELDS] = {
-        [V1_FIELD_TYPE] = "type",       [V1_FIELD_ID] = "id",
-        [V1_FIELD_PAYLOAD] = "payload", [V1_FIELD_ENCODING] = "encoding",
-        [V1_FIELD_TOKEN] = "token",
+        [V1_FIELD_TYPE] = "type",         [V1_FIELD_ID] = "id",
+        [V1_FIELD_PAYLOAD] = "payload",   [V1_FIELD_ENCODING] = "encoding",
+        [V1_FIELD_TOKEN] = "token",       [V1_FIELD_SESSION] = "session",
+        [V1_FIELD_TTL] = "ttl",           [V1_FIELD_URLS] = "urls",
+        [V1_FIELD_SESSIONS] = "sessions",
     };
     enum v1_request_field field = V1_FIELD_TYPE;
     while (field < V1_REQUEST_FIELDS &&
@@ -47,20 +49,28 @@ static size_t skip_string(const char *text, size_t len, size_t i)
  * structure alone; the grammar is jansson's. */
 static bool is_modest(const char *text, size_t len)
 {
-    size_t depth = 0;
-    size_t values = 0;
+    size_t depth = 0, values = 0, texts = 0;
+    bool in_list = false; /* of the message itself: the texts of a SUBSCRIBE */
+    bool after_text = false;
     for (size_t i = 0; i < len;) {
         char c = text[i];
         if (c == '"') {
             i = skip_string(text, len, i);
+            after_text = true;
             continue;
         }
-        if (c == '[' || c == '{')
+        if (c == '[' || c == '{') {
             depth++;
-        else if ((c == ']' || c == '}') && depth > 0)
+            in_list = c == '[' && depth == 2;
+        } else if ((c == ']' || c == '}') && depth > 0) {
             depth--;
-        values += c == '[' || c == '{' || c == ',';
-        if (depth > JSON_NESTING_MAX || values > JSON_VALUES_MAX)
+            in_list = false;
+        }
+        bool of_list = in_list && after_text && c == ',';
+        after_text = after_text && (c == ' ' || c == '\n' || c == '\r' || c == '\t');
+        texts += of_list;
+        values += c == '[' || c == '{' || (c == ',' && !of_list);
+        if (depth > JSON_NESTING_MAX || values > JSON_VALUES_MAX || texts > V1_TEXTS_MAX)
             return false;
         i++;
     }
@@ -78,8 +88,9 @@ static struct v1_value json_value(const json_t *json)
             return (struct v1_value){.kind = V1_NUMBER,
                                      .number = (uint64_t)json_integer_value(json)};
         break;
-    case JSON_OBJECT:
     case JSON_ARRAY:
+        return (struct v1_value){.kind = V1_LIST, .at = json, .number = json_array_size(json)};
+    case JSON_OBJECT:
     case JSON_REAL:
     case JSON_TRUE:
     case JSON_FALSE:
@@ -107,7 +118,7 @@ static const char *json_read(const void *data, size_t len,
                              struct v1_value fields[V1_REQUEST_FIELDS], json_t **root)
 {
     if (!is_modest(data, len))
-        return "a message has at most 256 values, nested 16 deep at most";
+        return "a message has at most 256 values, nested 16 deep at most, and 10000 urls";
     json_error_t error = {0};
     *root = json_loadb(data, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     if (!json_is_object(*root))
@@ -162,6 +173,24 @@ static enum status read_payload(const struct v1_value *payload, bool base64, str
     return copy(payload->at, payload->len, out);
 }
 
+/* STATUS_INVALID: *mistake says what is wrong with session or ttl. */
+static enum status read_send_more(const struct v1_value fields[V1_REQUEST_FIELDS],
+                                  struct v1_request *out, struct v1_mistake *mistake)
+{
+    const struct v1_value *session = &fields[V1_FIELD_SESSION], *ttl = &fields[V1_FIELD_TTL];
+    if (ttl->kind != V1_ABSENT && (ttl->kind != V1_NUMBER || ttl->number == 0))
+        return mistaken(mistake, "invalid_ttl", "ttl is an integer from 1 on, in milliseconds");
+    if (ttl->kind == V1_NUMBER)
+        out->ttl_ms = ttl->number < UINT32_MAX ? (uint32_t)ttl->number : UINT32_MAX;
+    if (session->kind == V1_ABSENT)
+        return STATUS_OK;
+    if (session->kind != V1_TEXT || memchr(session->at, '\0', session->len) != NULL)
+        return mistaken(mistake, "invalid_session",
+                        "session is a string: the session of a WELCOME");
+    out->session = strndup(session->at, session->len);
+    return out->session == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+}
+
 static enum status read_send(enum v1_encoding encoding,
                              const struct v1_value fields[V1_REQUEST_FIELDS],
                              struct v1_request *out, struct v1_mistake *mistake)
@@ -187,9 +216,13 @@ static enum status read_send(enum v1_encoding encoding,
                         "a payload of type bin is not text: leave encoding out");
 
     struct v1_request request = {.type = V1_SEND, .id = mistake->id};
-    enum status status = read_payload(payload, base64, &request, mistake);
+    enum status status = read_send_more(fields, &request, mistake);
+    if (status == STATUS_OK)
+        status = read_payload(payload, base64, &request, mistake);
     if (status == STATUS_OK)
         *out = request;
+    else
+        v1_request_fini(&request);
     return status;
 }
 
@@ -216,6 +249,131 @@ static enum status read_refresh(enum v1_encoding encoding,
     return STATUS_OK;
 }
 
+/* ---- lists of texts ---- */
+
+/* Each text: its length, its bytes, a 0. Measures only while at is NULL. */
+struct texts {
+    uint8_t *at;
+    size_t len;
+    bool utf8;
+};
+
+static void put_text(void *ctx, const void *text, size_t len)
+{
+    struct texts *texts = ctx;
+    const uint32_t length = (uint32_t)len; /* of a message, which is at most 1 GiB */
+    if (texts->at != NULL) {
+        memcpy(texts->at + texts->len, &length, sizeof(length));
+        memcpy(texts->at + texts->len + sizeof(length), text, len);
+        texts->at[texts->len + sizeof(length) + len] = '\0';
+    } else {
+        texts->utf8 = texts->utf8 && text_is_utf8(text, len);
+    }
+    texts->len += sizeof(length) + len + 1;
+}
+
+bool v1_texts_next(const uint8_t *payload, size_t len, size_t *at, struct v1_text *out)
+{
+    uint32_t length;
+    if (*at == len)
+        return false;
+    memcpy(&length, payload + *at, sizeof(length));
+    *out = (struct v1_text){(const char *)payload + *at + sizeof(length), length};
+    *at += sizeof(length) + length + 1;
+    return true;
+}
+
+static bool json_texts(const struct v1_value *list, v1_take_text *take, void *ctx)
+{
+    size_t index;
+    const json_t *item;
+    json_array_foreach((const json_t *)list->at, index, item)
+    {
+        if (!json_is_string(item))
+            return false;
+        take(ctx, json_string_value(item), json_string_length(item));
+    }
+    return true;
+}
+
+/* A SUBSCRIBE or an UNSUBSCRIBE; what is wrong with its list has that code. */
+static enum status read_list(enum v1_encoding encoding, enum v1_request_type type,
+                             const struct v1_value *list, const struct v1_mistake *wrong,
+                             struct v1_request *out, struct v1_mistake *mistake)
+{
+    bool (*read)(const struct v1_value *, v1_take_text *,
+                 void *) = encoding == V1_JSON ? json_texts : v1_msgpack_texts;
+    struct texts texts = {.utf8 = true};
+    if (!mistake->has_id)
+        return mistaken(mistake, "invalid_id", "it has an id, an integer from 1 on");
+    if (list->kind != V1_LIST || list->number > V1_TEXTS_MAX || !read(list, put_text, &texts) ||
+        !texts.utf8)
+        return mistaken(mistake, wrong->code, wrong->why);
+    if (texts.len > 0) {
+        texts.at = malloc(texts.len);
+        if (texts.at == NULL)
+            return STATUS_NO_MEMORY;
+        texts.len = 0;
+        read(list, put_text, &texts);
+    }
+    *out = (struct v1_request){
+        .type = type, .id = mistake->id, .payload = texts.at, .len = texts.len};
+    return STATUS_OK;
+}
+
+static enum status read_subscribe(enum v1_encoding encoding,
+                                  const struct v1_value fields[V1_REQUEST_FIELDS],
+                                  struct v1_request *out, struct v1_mistake *mistake)
+{
+    static const struct v1_mistake wrong = {
+        .code = "invalid_urls", .why = "a SUBSCRIBE has urls, a list of at most 10000 strings"};
+    return read_list(encoding, V1_SUBSCRIBE, &fields[V1_FIELD_URLS], &wrong, out, mistake);
+}
+
+static enum status read_unsubscribe(enum v1_encoding encoding,
+                                    const struct v1_value fields[V1_REQUEST_FIELDS],
+                                    struct v1_request *out, struct v1_mistake *mistake)
+{
+    static const struct v1_mistake wrong = {
+        .code = "invalid_sessions",
+        .why = "an UNSUBSCRIBE has sessions, a list of at most 10000 strings"};
+    return read_list(encoding, V1_UNSUBSCRIBE, &fields[V1_FIELD_SESSIONS], &wrong, out, mistake);
+}
+
+void v1_request_fini(struct v1_request *request)
+{
+    if (request->type == V1_REFRESH && request->payload != NULL)
+        explicit_bzero(request->payload, request->len);
+    free(request->payload);
+    free(request->session);
+    request->payload = NULL;
+    request->session = NULL;
+}
+
+/* ---- requests ---- */
+
+static enum status read_ping(enum v1_encoding encoding,
+                             const struct v1_value fields[V1_REQUEST_FIELDS],
+                             struct v1_request *out, struct v1_mistake *mistake)
+{
+    (void)encoding, (void)fields, (void)mistake;
+    *out = (struct v1_request){.type = V1_PING};
+    return STATUS_OK;
+}
+
+typedef enum status read_fn(enum v1_encoding encoding,
+                            const struct v1_value fields[V1_REQUEST_FIELDS], struct v1_request *out,
+                            struct v1_mistake *mistake);
+
+static const struct {
+    const char *name;
+    read_fn *read;
+} request_types[] = {
+    {"SEND", read_send},           {"REFRESH", read_refresh},
+    {"SUBSCRIBE", read_subscribe}, {"UNSUBSCRIBE", read_unsubscribe},
+    {"PING", read_ping},
+};
+
 static enum status read_request(enum v1_encoding encoding,
                                 const struct v1_value fields[V1_REQUEST_FIELDS],
                                 struct v1_request *out, struct v1_mistake *mistake)
@@ -226,15 +384,11 @@ static enum status read_request(enum v1_encoding encoding,
         mistake->has_id = true;
         mistake->id = id->number;
     }
-    if (is_text(&fields[V1_FIELD_TYPE], "SEND"))
-        return read_send(encoding, fields, out, mistake);
-    if (is_text(&fields[V1_FIELD_TYPE], "REFRESH"))
-        return read_refresh(encoding, fields, out, mistake);
-    if (is_text(&fields[V1_FIELD_TYPE], "PING")) {
-        *out = (struct v1_request){.type = V1_PING};
-        return STATUS_OK;
-    }
-    return mistaken(mistake, "unknown_type", "type is \"SEND\", \"REFRESH\" or \"PING\"");
+    for (size_t i = 0; i < sizeof(request_types) / sizeof(request_types[0]); i++)
+        if (is_text(&fields[V1_FIELD_TYPE], request_types[i].name))
+            return request_types[i].read(encoding, fields, out, mistake);
+    return mistaken(mistake, "unknown_type",
+                    "type is SEND, SUBSCRIBE, UNSUBSCRIBE, REFRESH or PING");
 }
 
 enum status v1_decode(enum v1_encoding encoding, enum opcode opcode, const void *data, size_t len,

@@ -22,6 +22,7 @@ enum v1_kind {
     V1_TEXT,  /* at, len: valid UTF-8, not terminated */
     V1_BYTES, /* at, len: a base64 string in JSON, bin in msgpack */
     V1_MAP,   /* fields, len */
+    V1_LIST,  /* read only: number of items; at and len are the reader's */
     V1_OTHER, /* read only: of a type that no field has */
 };
 
@@ -60,6 +61,10 @@ enum v1_request_field {
     V1_FIELD_PAYLOAD,
     V1_FIELD_ENCODING,
     V1_FIELD_TOKEN,
+    V1_FIELD_SESSION,
+    V1_FIELD_TTL,
+    V1_FIELD_URLS,
+    V1_FIELD_SESSIONS,
     V1_REQUEST_FIELDS
 };
 
@@ -70,5 +75,9 @@ enum v1_request_field v1_request_field(const char *name, size_t len);
  * the message as a whole. */
 const char *v1_msgpack_read(const void *data, size_t len,
                             struct v1_value fields[V1_REQUEST_FIELDS]);
+
+/* Gives each text of a list that it read; false at the first item that is none. */
+typedef void v1_take_text(void *ctx, const void *text, size_t len);
+bool v1_msgpack_texts(const struct v1_value *list, v1_take_text *take, void *ctx);
 
 #endif

@@ -133,6 +133,7 @@ static void put_value(struct v1_out *out, const struct v1_value *value)
     case V1_BYTES: put_base64(out, value->at, value->len); break;
     case V1_MAP: v1_json_write(out, value->fields, value->len); break;
     case V1_ABSENT:
+    case V1_LIST:
     case V1_OTHER: break;
     }
 }

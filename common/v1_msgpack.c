@@ -37,6 +37,7 @@ static void pack_value(msgpack_packer *packer, const struct v1_value *value)
         break;
     case V1_MAP: pack_map(packer, value->fields, value->len); break;
     case V1_ABSENT:
+    case V1_LIST:
     case V1_OTHER: break;
     }
 }
@@ -71,7 +72,7 @@ static struct v1_value value_of(const struct msgpack_value *value)
         return (struct v1_value){.kind = V1_TEXT, .at = value->at, .len = value->len};
     case MSGPACK_BYTES:
         return (struct v1_value){.kind = V1_BYTES, .at = value->at, .len = value->len};
-    case MSGPACK_ARRAY:
+    case MSGPACK_ARRAY: return (struct v1_value){.kind = V1_LIST, .number = value->number};
     case MSGPACK_MAP:
     case MSGPACK_OTHER: break;
     }
@@ -82,7 +83,9 @@ static const char *take_pair(struct msgpack_cursor *c, struct v1_value fields[V1
 {
     struct msgpack_value key;
     struct msgpack_value value;
-    if (!msgpack_take_whole(c, &key) || !msgpack_take_whole(c, &value))
+    bool whole = msgpack_take_whole(c, &key);
+    const uint8_t *before = c->at;
+    if (!whole || !msgpack_take_whole(c, &value))
         return "a message is one whole msgpack map, nested 16 deep at most";
     if (key.kind != MSGPACK_TEXT)
         return "the keys of a message are of type str";
@@ -92,7 +95,24 @@ static const char *take_pair(struct msgpack_cursor *c, struct v1_value fields[V1
     if (fields[field].kind != V1_ABSENT)
         return "a message has each field once";
     fields[field] = value_of(&value);
+    if (fields[field].kind == V1_LIST) {
+        fields[field].at = before;
+        fields[field].len = (size_t)(c->at - before);
+    }
     return NULL;
+}
+
+bool v1_msgpack_texts(const struct v1_value *list, v1_take_text *take, void *ctx)
+{
+    struct msgpack_cursor c = {list->at, (const uint8_t *)list->at + list->len};
+    struct msgpack_value item;
+    (void)msgpack_take(&c, &item); /* its head */
+    for (uint64_t i = 0; i < list->number; i++) {
+        if (!msgpack_take_whole(&c, &item) || item.kind != MSGPACK_TEXT)
+            return false;
+        take(ctx, item.at, item.len);
+    }
+    return true;
 }
 
 const char *v1_msgpack_read(const void *data, size_t len, struct v1_value fields[V1_REQUEST_FIELDS])

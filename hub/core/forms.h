@@ -49,8 +49,8 @@ struct form {
                            const char *reason);
     /* Of doors whose clients speak; the others have none of these. */
     struct wire *(*ack)(void *ctx, const struct v1_head *head, uint64_t id);
-    struct wire *(*error)(void *ctx, const struct v1_head *head, const uint64_t *id,
-                          const char *code, const char *message);
+    struct wire *(*error)(void *ctx, const struct v1_head *head, const struct v1_error *error);
+    struct wire *(*closed)(void *ctx, const struct v1_head *head, const struct v1_closed *closed);
     struct wire *(*pong)(void *ctx, const struct v1_head *head);
     /* Reads what a client says. As v1_decode. */
     enum status (*request)(void *ctx, enum opcode opcode, const void *bytes, size_t len,

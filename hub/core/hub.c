@@ -11,6 +11,7 @@
 #include "core/client/client_ids.h"
 #include "core/client/door.h"
 #include "core/client/rate.h"
+#include "core/client/subscribing.h"
 #include "core/client/subscription.h"
 #include "core/node/lease.h"
 #include "core/node/peers.h"
@@ -312,6 +313,7 @@ static void flush_clients(struct hub *hub)
 void hub_flush(struct hub *hub)
 {
     lease_check(hub, hub->setup.now_ms(hub->setup.clock_ctx));
+    subscribing_run(hub);
     flush_far(hub);
     while (hub->sessions->dirty) {
         struct session *session = hub->sessions->dirty;

@@ -18,6 +18,7 @@
 
 struct client;
 struct session;
+struct target;
 struct upstream; /* the socket side's object */
 
 /* Close codes of contract section 7. */
@@ -101,6 +102,12 @@ struct client_ops {
      * counts it against the client's rate. NULL: this door has no tokens. */
     enum refresh_verdict (*refresh)(void *ctx, struct client *client, const char *token,
                                     const char **why);
+    /* Whether the client's token covers a target, of which service, vin and user are looked at; a
+     * user that is NULL is not compared. NULL: it does, else a static text. NULL: this door has no
+     * tokens. */
+    const char *(*covers)(void *ctx, struct client *client, const struct target *target);
+    /* Whether this node has room for one more session's upstream. NULL: always. */
+    bool (*has_room)(void *ctx);
 };
 
 #endif

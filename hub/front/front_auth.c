@@ -174,13 +174,15 @@ static bool is_of_other(const json_t *claims, const struct target *target)
     return target->user != NULL && !is_text(json_object_get(claims, "sub"), target->user);
 }
 
-/* NULL: the token covers the session. */
-static const char *not_covered(const json_t *claims, const struct target *target)
+/* A target without a service names no session: there is nothing to cover but its user. */
+const char *grant_covers(const struct grant *grant, const struct target *target)
 {
-    if (target->vin != NULL && !list_covers(json_object_get(claims, "vins"), target->vin))
+    if (target->user != NULL && !is_text(grant->subject, target->user))
+        return "token of another user";
+    if (target->vin != NULL && !list_covers(grant->vins, target->vin))
         return "token does not cover this vin";
-    const json_t *services = json_object_get(claims, "services");
-    if (services != NULL && !(json_is_array(services) && names(services, target->service->name)))
+    if (target->service != NULL && grant->services != NULL &&
+        !(json_is_array(grant->services) && names(grant->services, target->service->name)))
         return "token does not cover this service";
     return NULL;
 }
@@ -203,6 +205,8 @@ static struct grant grant_of(const json_t *claims, double now_s)
     return (struct grant){.ends_ms = end_of(claims, now_s),
                           .subject = json_incref(json_object_get(claims, "sub")),
                           .id = json_incref(json_object_get(claims, "jti")),
+                          .vins = json_incref(json_object_get(claims, "vins")),
+                          .services = json_incref(json_object_get(claims, "services")),
                           .has_iat = json_is_number(iat),
                           .issued_s = json_number_value(iat)};
 }
@@ -217,16 +221,19 @@ enum grant_verdict auth_token(const struct conf *conf, const struct key_set *key
         return GRANT_REFUSED;
     double now_s = (double)clock_unix_ms() / 1000.0;
     enum grant_verdict verdict = GRANT_GIVEN;
+    struct grant grant = grant_of(claims, now_s);
     if ((*why = claims_wrong(conf, claims, now_s)) != NULL) {
         verdict = GRANT_REFUSED;
     } else if (is_of_other(claims, target)) {
         verdict = GRANT_OTHER_USER;
         *why = "token of another user";
-    } else if ((*why = not_covered(claims, target)) != NULL) {
+    } else if ((*why = grant_covers(&grant, target)) != NULL) {
         verdict = GRANT_NOT_COVERED;
     }
     if (verdict == GRANT_GIVEN || verdict == GRANT_NOT_COVERED)
-        *out = grant_of(claims, now_s);
+        *out = grant;
+    else
+        grant_fini(&grant);
     json_decref(claims);
     return verdict;
 }
@@ -235,7 +242,9 @@ void grant_fini(struct grant *grant)
 {
     json_decref(grant->subject);
     json_decref(grant->id);
-    grant->subject = grant->id = NULL;
+    json_decref(grant->vins);
+    json_decref(grant->services);
+    grant->subject = grant->id = grant->vins = grant->services = NULL;
 }
 
 enum grant_verdict auth_check(const struct conf *conf, const struct key_set *keys,

@@ -489,9 +489,20 @@ static void op_pause(void *ctx, struct client *client, bool paused)
     ask_for_turn(conn);
 }
 
+/* Of descriptors: each session may want one for its upstream here. */
+static bool op_has_room(void *ctx)
+{
+    const struct front *front = ctx;
+    struct hub_counts counts;
+    hub_count(front->hub, &counts);
+    return front->connections + counts.owned < (size_t)front->descriptors_max;
+}
+
 const struct client_ops front_client_ops = {
     .write = op_write,
     .close = op_close,
     .pause = op_pause,
     .refresh = conn_refresh,
+    .covers = conn_covers,
+    .has_room = op_has_room,
 };

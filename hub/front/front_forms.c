@@ -112,10 +112,14 @@ static struct wire *ack(void *ctx, const struct v1_head *head, uint64_t id)
     return frame_v1(ctx, v1_ack(encoding_of(ctx), head, id));
 }
 
-static struct wire *error(void *ctx, const struct v1_head *head, const uint64_t *id,
-                          const char *code, const char *message)
+static struct wire *error(void *ctx, const struct v1_head *head, const struct v1_error *what)
 {
-    return frame_v1(ctx, v1_error(encoding_of(ctx), head, id, code, message));
+    return frame_v1(ctx, v1_error(encoding_of(ctx), head, what));
+}
+
+static struct wire *closed(void *ctx, const struct v1_head *head, const struct v1_closed *what)
+{
+    return frame_v1(ctx, v1_closed(encoding_of(ctx), head, what));
 }
 
 static struct wire *pong(void *ctx, const struct v1_head *head)
@@ -130,11 +134,11 @@ static enum status request(void *ctx, enum opcode opcode, const void *bytes, siz
 }
 
 /* By protocol, plain and deflated. */
-#define V1_FORM(label, make)                                                               \
-    {                                                                                      \
-        .name = (label), .follows = true, .publication = (make), .text = text, .gap = gap, \
-        .welcome = welcome, .status = status, .ack = ack, .error = error, .pong = pong,    \
-        .request = request                                                                 \
+#define V1_FORM(label, make)                                                                \
+    {                                                                                       \
+        .name = (label), .follows = true, .publication = (make), .text = text, .gap = gap,  \
+        .welcome = welcome, .status = status, .ack = ack, .error = error, .closed = closed, \
+        .pong = pong, .request = request                                                    \
     }
 static const struct form forms[PROTOCOLS][2] = {
     [PROTOCOL_RAW] = {{.name = "raw", .publication = plain, .text = text},

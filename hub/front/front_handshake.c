@@ -290,7 +290,8 @@ static void serve(struct conn *conn, struct request *request)
         return;
     }
     struct url_options options = {.take_token = front->conf->auth.mode == AUTH_JWT,
-                                  .protocol_client = request->kind != PROTOCOL_RAW};
+                                  .protocol_client = request->kind != PROTOCOL_RAW,
+                                  .may_subscribe = request->kind != PROTOCOL_RAW};
     struct http_text path = handshake_path(request->head.start[1]);
     struct target target;
     const char *why;

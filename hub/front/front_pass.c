@@ -21,9 +21,10 @@
 struct pass {
     struct timer timer; /* first: of its end */
     struct conn *conn;
-    struct service *service; /* of the URL, as the next two; NULL for raw clients */
+    struct service *service; /* of the URL, as the next two; NULL for raw clients, and where it
+                                names none */
     char *user, *vin;
-    json_t *subject;           /* of the token; NULL: it had none */
+    struct grant grant;        /* of a protocol client's token */
     struct client_token token; /* by which it is found when it is revoked */
     uint64_t checks_ms;        /* a bucket of checks, as the time that is left in it */
     uint64_t checked_at_ms;
@@ -57,7 +58,8 @@ static bool copy_text(const char *text, char **out)
 /* False: out of memory. */
 static bool keep_target(struct pass *pass, const struct target *target)
 {
-    pass->service = service_ref(target->service);
+    if (target->service != NULL)
+        pass->service = service_ref(target->service);
     return copy_text(target->user, &pass->user) && copy_text(target->vin, &pass->vin);
 }
 
@@ -104,8 +106,8 @@ void conn_take_pass(struct conn *conn, const struct target *target, struct grant
     const struct token_facts facts = facts_of(grant);
     token_take(&pass->token, &conn->client, &facts);
     if (conn->client.follows) {
-        pass->subject = grant->subject;
-        grant->subject = NULL;
+        pass->grant = *grant;
+        *grant = (struct grant){.ends_ms = grant->ends_ms};
     }
     set_end(pass, grant->ends_ms);
 }
@@ -121,7 +123,7 @@ void conn_forget_pass(struct conn *conn)
         service_unref(pass->service);
     free(pass->user);
     free(pass->vin);
-    json_decref(pass->subject);
+    grant_fini(&pass->grant);
     free(pass);
     conn->pass = NULL;
 }
@@ -165,7 +167,7 @@ static enum refresh_verdict check(struct pass *pass, const char *token, const ch
     enum grant_verdict verdict = auth_token(front->conf, front->keys, token, &target, &grant, why);
     if (verdict == GRANT_REFUSED || verdict == GRANT_OTHER_USER)
         return REFRESH_REFUSED;
-    if (!same_subject(pass->subject, grant.subject)) {
+    if (!same_subject(pass->grant.subject, grant.subject)) {
         *why = "token of another user";
         verdict = GRANT_REFUSED;
     } else if (is_revoked(front, &grant)) {
@@ -176,7 +178,12 @@ static enum refresh_verdict check(struct pass *pass, const char *token, const ch
         token_take(&pass->token, &pass->conn->client, &facts);
         set_end(pass, grant.ends_ms);
     }
-    grant_fini(&grant);
+    if (verdict == GRANT_GIVEN) { /* that of its subscriptions, too */
+        grant_fini(&pass->grant);
+        pass->grant = grant;
+    } else {
+        grant_fini(&grant);
+    }
     return refresh_verdict_of(verdict);
 }
 
@@ -202,4 +209,15 @@ enum refresh_verdict conn_refresh(void *ctx, struct client *client, const char *
     else
         return check(pass, token, why);
     return REFRESH_REFUSED;
+}
+
+const char *conn_covers(void *ctx, struct client *client, const struct target *target)
+{
+    (void)ctx;
+    const struct conn *conn = (const struct conn *)client;
+    if (conn->front->conf->auth.mode == AUTH_NONE)
+        return NULL;
+    if (conn->pass == NULL)
+        return "this connection came in without a token: connect again";
+    return grant_covers(&conn->pass->grant, target);
 }

@@ -235,7 +235,8 @@ void admit_release_ip(struct conn *conn);
 struct grant {
     uint64_t ends_ms;       /* of the boot clock; UINT64_MAX: never */
     struct json_t *subject; /* its claim sub, referenced; NULL: it has none */
-    struct json_t *id;      /* its claim jti, the same way */
+    struct json_t *id;      /* its claim jti, the same way, as the next two */
+    struct json_t *vins, *services;
     bool has_iat;
     double issued_s; /* its claim iat, Unix time */
 };
@@ -256,6 +257,8 @@ enum grant_verdict auth_token(const struct conf *conf, const struct key_set *key
                               const char *token, const struct target *target, struct grant *out,
                               const char **why);
 void grant_fini(struct grant *grant);
+/* NULL: the grant covers the target, as auth_token has it; else why not. */
+const char *grant_covers(const struct grant *grant, const struct target *target);
 /* Looks for a token in a request and checks it. GRANT_GIVEN: the client may come in, *out says for
  * how long. Else *why is a short text that says why not, and nothing is in *out. */
 enum grant_verdict auth_check(const struct conf *conf, const struct key_set *keys,
@@ -275,6 +278,7 @@ void conn_forget_pass(struct conn *conn);
 /* Of front_client_ops. */
 enum refresh_verdict conn_refresh(void *ctx, struct client *client, const char *token,
                                   const char **why);
+const char *conn_covers(void *ctx, struct client *client, const struct target *target);
 
 /* --- front_keys.c: auth.keys_file --- */
 

@@ -86,10 +86,14 @@ static struct wire *ack(void *ctx, const struct v1_head *head, uint64_t id)
     return boxed_v1(ctx, v1_ack(of(ctx), head, id));
 }
 
-static struct wire *error(void *ctx, const struct v1_head *head, const uint64_t *id,
-                          const char *code, const char *why)
+static struct wire *error(void *ctx, const struct v1_head *head, const struct v1_error *what)
 {
-    return boxed_v1(ctx, v1_error(of(ctx), head, id, code, why));
+    return boxed_v1(ctx, v1_error(of(ctx), head, what));
+}
+
+static struct wire *closed(void *ctx, const struct v1_head *head, const struct v1_closed *what)
+{
+    return boxed_v1(ctx, v1_closed(of(ctx), head, what));
 }
 
 static struct wire *pong(void *ctx, const struct v1_head *head)
@@ -113,6 +117,7 @@ static const struct form v1_form = {.name = "boxed v1",
                                     .status = status,
                                     .ack = ack,
                                     .error = error,
+                                    .closed = closed,
                                     .pong = pong,
                                     .request = request};
 

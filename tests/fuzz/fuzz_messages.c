@@ -78,6 +78,8 @@ static const char *word_of(enum v1_request_type type)
     switch (type) {
     case V1_SEND: return "SEND";
     case V1_REFRESH: return "REFRESH";
+    case V1_SUBSCRIBE: return "SUBSCRIBE";
+    case V1_UNSUBSCRIBE: return "UNSUBSCRIBE";
     case V1_PING: break;
     }
     return "PING";
@@ -88,6 +90,59 @@ static bool is_token(const struct v1_request *request, struct slice shown)
 {
     return request->len > 0 && same_payload(request, shown, false) &&
            strlen((const char *)request->payload) == request->len;
+}
+
+/* The list of a SUBSCRIBE or UNSUBSCRIBE, as another reader shows it, one text after the other. */
+struct list_check {
+    const struct v1_request *request;
+    size_t at, len;
+};
+
+static bool is_list(const struct v1_request *request)
+{
+    return request->type == V1_SUBSCRIBE || request->type == V1_UNSUBSCRIBE;
+}
+
+static const char *list_of(const struct v1_request *request)
+{
+    return request->type == V1_SUBSCRIBE ? "urls" : "sessions";
+}
+
+static void check_next(struct list_check *check, struct slice shown)
+{
+    struct v1_text text;
+    bool more = v1_texts_next(check->request->payload, check->request->len, &check->at, &text);
+    assert(more && text.len == shown.len && text_is_utf8(text.at, text.len));
+    assert(shown.len == 0 || memcmp(text.at, shown.at, shown.len) == 0);
+    assert(text.at[text.len] == '\0');
+}
+
+static void check_end(struct list_check *check)
+{
+    struct v1_text text;
+    assert(!v1_texts_next(check->request->payload, check->request->len, &check->at, &text));
+    assert(check->len <= V1_TEXTS_MAX && check->request->id >= 1);
+}
+
+static void other_json_list(const struct v1_request *request, const json_t *root)
+{
+    const json_t *list = json_object_get(root, list_of(request)), *item;
+    struct list_check check = {request, 0, json_array_size(list)};
+    size_t index;
+    assert(json_is_array(list));
+    assert(json_integer_value(json_object_get(root, "id")) == (json_int_t)request->id);
+    json_array_foreach(list, index, item)
+        check_next(&check, (struct slice){json_string_value(item), json_string_length(item)});
+    check_end(&check);
+}
+
+/* Its session, and its time to live. */
+static void other_json_more(const struct v1_request *request, const json_t *root)
+{
+    const char *session = json_string_value(json_object_get(root, "session"));
+    assert(session == NULL ? request->session == NULL : strcmp(session, request->session) == 0);
+    json_int_t ttl = json_integer_value(json_object_get(root, "ttl"));
+    assert(request->ttl_ms == (ttl < (json_int_t)UINT32_MAX ? (uint32_t)ttl : UINT32_MAX));
 }
 
 static void other_json(const struct v1_request *request, struct slice bytes)
@@ -103,6 +158,9 @@ static void other_json(const struct v1_request *request, struct slice bytes)
         assert(json_integer_value(json_object_get(root, "id")) == (json_int_t)request->id);
         assert(request->opcode == (base64 ? OPCODE_BINARY : OPCODE_TEXT));
         assert(same_payload(request, shown, base64));
+        other_json_more(request, root);
+    } else if (is_list(request)) {
+        other_json_list(request, root);
     } else if (request->type == V1_REFRESH) {
         const json_t *token = json_object_get(root, "token");
         assert(json_integer_value(json_object_get(root, "id")) == (json_int_t)request->id);
@@ -130,6 +188,20 @@ static bool is_word(const msgpack_object *value, const char *word)
            memcmp(value->via.str.ptr, word, strlen(word)) == 0;
 }
 
+static void other_msgpack_list(const struct v1_request *request, const msgpack_object *map)
+{
+    const msgpack_object *id = value_of(map, "id"), *list = value_of(map, list_of(request));
+    assert(id != NULL && id->via.u64 == request->id);
+    assert(list != NULL && list->type == MSGPACK_OBJECT_ARRAY);
+    struct list_check check = {request, 0, list->via.array.size};
+    for (uint32_t i = 0; i < list->via.array.size; i++) {
+        const msgpack_object *item = &list->via.array.ptr[i];
+        assert(item->type == MSGPACK_OBJECT_STR);
+        check_next(&check, (struct slice){item->via.str.ptr, item->via.str.size});
+    }
+    check_end(&check);
+}
+
 static void other_msgpack(const struct v1_request *request, struct slice bytes)
 {
     msgpack_unpacked unpacked;
@@ -149,6 +221,8 @@ static void other_msgpack(const struct v1_request *request, struct slice bytes)
         assert(id->via.u64 == request->id);
         assert(request->opcode == (text && !base64 ? OPCODE_TEXT : OPCODE_BINARY));
         assert(same_payload(request, shown, base64));
+    } else if (is_list(request)) {
+        other_msgpack_list(request, map);
     } else if (request->type == V1_REFRESH) {
         const msgpack_object *id = value_of(map, "id"), *token = value_of(map, "token");
         assert(id != NULL && token != NULL && id->via.u64 == request->id);
@@ -177,12 +251,13 @@ static void request_of(enum v1_encoding form, struct fuzz_input *input)
             other_json(&request, bytes);
         else
             other_msgpack(&request, bytes);
-        free(request.payload);
+        v1_request_fini(&request);
     } else {
+        const struct v1_error error = {.id = mistake.has_id ? &mistake.id : NULL,
+                                       .code = mistake.code,
+                                       .message = mistake.why};
         assert(mistake.code != NULL && mistake.why != NULL);
-        struct wire *wire = v1_error(form, &(struct v1_head){1, NULL},
-                                     mistake.has_id ? &mistake.id : NULL, mistake.code,
-                                     mistake.why);
+        struct wire *wire = v1_error(form, &(struct v1_head){1, NULL}, &error);
         assert(wire != NULL);
         wire_unref(wire);
     }

@@ -90,12 +90,11 @@ static struct wire *line_ack(void *ctx, const struct v1_head *head, uint64_t id)
     return line("ack %llu\n", (unsigned long long)id);
 }
 
-static struct wire *line_error(void *ctx, const struct v1_head *head, const uint64_t *id,
-                               const char *code, const char *message)
+static struct wire *line_error(void *ctx, const struct v1_head *head, const struct v1_error *error)
 {
     (void)ctx;
     (void)head;
-    return line("error %llu %s: %s\n", (unsigned long long)*id, code, message);
+    return line("error %llu %s: %s\n", (unsigned long long)*error->id, error->code, error->message);
 }
 
 static enum status line_request(void *ctx, enum opcode opcode, const void *bytes, size_t len,
@@ -249,12 +248,13 @@ static enum refresh_verdict end_refresh(void *ctx, struct client *client, const 
     (void)client;
     checks++;
     *why = strcmp(token, "good") == 0 ? NULL : "no good";
-    return strcmp(token, "good") == 0    ? REFRESH_TAKEN
+    return strcmp(token, "good") == 0     ? REFRESH_TAKEN
            : strcmp(token, "narrow") == 0 ? REFRESH_NOT_COVERED
                                           : REFRESH_REFUSED;
 }
 
-static const struct client_ops client_ops = {end_write, end_close, end_pause, end_refresh};
+static const struct client_ops client_ops = {
+    .write = end_write, .close = end_close, .pause = end_pause, .refresh = end_refresh};
 
 static void turn_begin(void)
 {
@@ -471,8 +471,6 @@ static void a_session_is_left_alone(void **state)
     struct end end;
     come(&end, 0, "", first_form);
     struct subscription *first = subscribe(&end, 1, ""), *second = subscribe(&end, 2, "");
-    assert_null(subscribe(&end, 1, "")); /* it is already */
-    assert_null(subscribe(&end, 0, ""));
     settle();
     forget_text(&end);
     end.busy = true;

@@ -16,6 +16,7 @@
 #include "bus/bus_memory.h"
 #include "common/metrics.h"
 #include "core/client/door.h"
+#include "core/client/further.h"
 #include "core/client/rate.h"
 #include "core/forms.h"
 #include "core/hub.h"

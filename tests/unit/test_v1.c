@@ -93,11 +93,13 @@ static void server_messages_in_json_have_their_known_text(void **state)
         "\"to\":0}}");
     assert_json(v1_ack(V1_JSON, &(struct v1_head){1, NULL}, 10),
                 "{\"timestamp\":1,\"version\":\"1.0\",\"type\":\"ACK\",\"payload\":{\"id\":10}}");
-    assert_json(v1_error(V1_JSON, &(struct v1_head){1, NULL}, &id, "c", "m"),
+    assert_json(v1_error(V1_JSON, &(struct v1_head){1, NULL},
+                         &(struct v1_error){.id = &id, .code = "c", .message = "m"}),
                 "{\"timestamp\":1,\"version\":\"1.0\",\"type\":\"ERROR\",\"payload\":{\"id\":"
                 "18446744073709551615,\"code\":\"c\",\"message\":\"m\"}}");
     assert_json(
-        v1_error(V1_JSON, &(struct v1_head){1, NULL}, NULL, "c", "m"),
+        v1_error(V1_JSON, &(struct v1_head){1, NULL},
+                 &(struct v1_error){.code = "c", .message = "m"}),
         "{\"timestamp\":1,\"version\":\"1.0\",\"type\":\"ERROR\",\"payload\":{\"code\":\"c\","
         "\"message\":\"m\"}}");
     assert_json(v1_pong(V1_JSON, &(struct v1_head){1, NULL}),
@@ -134,7 +136,8 @@ static void server_messages_in_msgpack_have_their_known_bytes(void **state)
     assert_msgpack(v1_ack(V1_MSGPACK, &(struct v1_head){5, NULL}, 10),
                    LITERAL(HEAD "\xa3"
                                 "ACK\xa7payload\x81\xa2id\x0a"));
-    assert_msgpack(v1_error(V1_MSGPACK, &(struct v1_head){5, NULL}, &id, "c", "m"),
+    assert_msgpack(v1_error(V1_MSGPACK, &(struct v1_head){5, NULL},
+                            &(struct v1_error){.id = &id, .code = "c", .message = "m"}),
                    LITERAL(HEAD "\xa5"
                                 "ERROR\xa7payload\x83\xa2id\xcf\xff\xff\xff\xff\xff\xff\xff\xff\xa4"
                                 "code\xa1"
@@ -393,8 +396,9 @@ static void a_refresh_brings_a_token(void **state)
     (void)state;
     assert_refresh(V1_JSON, LITERAL("{\"type\":\"REFRESH\",\"id\":3,\"token\":\"a.b.c\"}"), 3,
                    "a.b.c");
-    assert_refresh(V1_MSGPACK, LITERAL("\x83\xa4type\xa7REFRESH\xa2id\x03\xa5token\xa5"
-                                       "a.b.c"),
+    assert_refresh(V1_MSGPACK,
+                   LITERAL("\x83\xa4type\xa7REFRESH\xa2id\x03\xa5token\xa5"
+                           "a.b.c"),
                    3, "a.b.c");
     static const struct {
         const char *text;
@@ -411,8 +415,9 @@ static void a_refresh_brings_a_token(void **state)
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
         assert_mistake(V1_JSON, cases[i].text, strlen(cases[i].text), cases[i].id, cases[i].code);
-    assert_mistake(V1_MSGPACK, LITERAL("\x83\xa4type\xa7REFRESH\xa2id\x04\xa5token\xc4\x01"
-                                       "a"),
+    assert_mistake(V1_MSGPACK,
+                   LITERAL("\x83\xa4type\xa7REFRESH\xa2id\x04\xa5token\xc4\x01"
+                           "a"),
                    4, "unauthorized");
 }
 
@@ -594,6 +599,148 @@ static void nesting_and_values_are_bounded(void **state)
     assert_int_equal(decode(V1_JSON, text, strlen(text), &request, &mistake), STATUS_INVALID);
 }
 
+/* --- SUBSCRIBE, UNSUBSCRIBE, and what a SEND may say beside its payload --- */
+
+static void assert_texts(enum v1_encoding form, const void *data, size_t len,
+                         enum v1_request_type type, const char *const *wanted, size_t count)
+{
+    struct v1_request request;
+    struct v1_mistake mistake = {.why = ""};
+    struct v1_text text;
+    size_t at = 0, n = 0;
+    if (decode(form, data, len, &request, &mistake) != STATUS_OK)
+        fail_msg("refused: %s", mistake.why);
+    assert_int_equal(request.type, type);
+    assert_true(request.id == 7);
+    for (; v1_texts_next(request.payload, request.len, &at, &text); n++) {
+        assert_true(n < count);
+        assert_int_equal(text.len, strlen(wanted[n]));
+        assert_string_equal(text.at, wanted[n]);
+    }
+    assert_int_equal(n, count);
+    v1_request_fini(&request);
+}
+
+static void lists_of_urls_and_sessions_are_read(void **state)
+{
+    (void)state;
+    static const char *const urls[] = {"/u/V1?s", "", "/u/\u00e4?s&replay=2"}, *const sessions[] = {
+                                                                                   "s:V1"};
+    assert_texts(V1_JSON,
+                 LITERAL("{\"urls\":[\"/u/V1?s\" ,\"\", \"/u/\\u00e4?s&replay=2\"],"
+                         "\"type\":\"SUBSCRIBE\",\"id\":7}"),
+                 V1_SUBSCRIBE, urls, 3);
+    assert_texts(V1_JSON, LITERAL("{\"type\":\"SUBSCRIBE\",\"id\":7,\"urls\":[]}"), V1_SUBSCRIBE,
+                 NULL, 0);
+    assert_texts(V1_JSON, LITERAL("{\"type\":\"UNSUBSCRIBE\",\"id\":7,\"sessions\":[\"s:V1\"]}"),
+                 V1_UNSUBSCRIBE, sessions, 1);
+    assert_texts(V1_MSGPACK,
+                 LITERAL("\x83\xa4type\xa9SUBSCRIBE\xa2id\x07\xa4urls\x93\xa7/u/V1?s\xa0"
+                         "\xb0/u/\xc3\xa4?s&replay=2"),
+                 V1_SUBSCRIBE, urls, 3);
+}
+
+static void a_list_of_anything_else_is_a_mistake(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *code;
+    } rows[] = {
+        {"{\"type\":\"SUBSCRIBE\",\"id\":7}", "invalid_urls"},
+        {"{\"type\":\"SUBSCRIBE\",\"id\":7,\"urls\":\"/u/V1?s\"}", "invalid_urls"},
+        {"{\"type\":\"SUBSCRIBE\",\"id\":7,\"urls\":[\"/u/V1?s\",5]}", "invalid_urls"},
+        {"{\"type\":\"SUBSCRIBE\",\"id\":7,\"urls\":[[\"/u/V1?s\"]]}", "invalid_urls"},
+        {"{\"type\":\"SUBSCRIBE\",\"id\":7,\"urls\":{\"a\":\"/u/V1?s\"}}", "invalid_urls"},
+        {"{\"type\":\"UNSUBSCRIBE\",\"id\":7,\"urls\":[\"s:V1\"]}", "invalid_sessions"},
+        {"{\"type\":\"SEND\",\"id\":7,\"payload\":\"\",\"session\":5}", "invalid_session"},
+        {"{\"type\":\"SEND\",\"id\":7,\"payload\":\"\",\"session\":\"a\\u0000b\"}",
+         "invalid_session"},
+        {"{\"type\":\"SEND\",\"id\":7,\"payload\":\"\",\"ttl\":0}", "invalid_ttl"},
+        {"{\"type\":\"SEND\",\"id\":7,\"payload\":\"\",\"ttl\":-1}", "invalid_ttl"},
+        {"{\"type\":\"SEND\",\"id\":7,\"payload\":\"\",\"ttl\":1.5}", "invalid_ttl"},
+        {"{\"type\":\"SEND\",\"id\":7,\"payload\":\"\",\"ttl\":\"9\"}", "invalid_ttl"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        assert_mistake(V1_JSON, rows[i].text, strlen(rows[i].text), 7, rows[i].code);
+    assert_mistake(V1_JSON, LITERAL("{\"type\":\"SUBSCRIBE\",\"urls\":[\"/u/V1?s\"]}"), 0,
+                   "invalid_id");
+    assert_mistake(V1_MSGPACK, LITERAL("\x83\xa4type\xa9SUBSCRIBE\xa2id\x07\xa4urls\x91\xc4\x01/"),
+                   7, "invalid_urls");
+    assert_mistake(V1_MSGPACK, LITERAL("\x83\xa4type\xa9SUBSCRIBE\xa2id\x07\xa4urls\x91\xa1\xff"),
+                   7, "invalid_urls");
+    assert_mistake(V1_MSGPACK, LITERAL("\x83\xa4type\xa9SUBSCRIBE\xa2id\x07\xa4urls\x92\xa1/"), 0,
+                   "malformed");
+}
+
+static void a_send_names_its_session_and_its_time(void **state)
+{
+    (void)state;
+    struct v1_request request;
+    struct v1_mistake mistake;
+    const char *text = "{\"type\":\"SEND\",\"id\":7,\"payload\":\"x\",\"session\":\"s:V1\","
+                       "\"ttl\":1500}";
+    assert_int_equal(decode(V1_JSON, text, strlen(text), &request, &mistake), STATUS_OK);
+    assert_string_equal(request.session, "s:V1");
+    assert_int_equal(request.ttl_ms, 1500);
+    v1_request_fini(&request);
+    text = "{\"type\":\"SEND\",\"id\":7,\"payload\":\"x\",\"ttl\":9007199254740992}";
+    assert_int_equal(decode(V1_JSON, text, strlen(text), &request, &mistake), STATUS_OK);
+    assert_null(request.session);
+    assert_true(request.ttl_ms == UINT32_MAX);
+    v1_request_fini(&request);
+}
+
+/* As many as there may be in one message, and one more. */
+static void many_urls_are_bounded(void **state)
+{
+    (void)state;
+    for (size_t count = V1_TEXTS_MAX; count <= V1_TEXTS_MAX + 2; count += 2) {
+        char *text = malloc(count * 4 + 64);
+        assert_non_null(text);
+        size_t len = (size_t)sprintf(text, "{\"type\":\"SUBSCRIBE\",\"id\":7,\"urls\":[\"/\"");
+        for (size_t i = 1; i < count; i++, len += 4)
+            memcpy(text + len, ",\"/\"", 4);
+        memcpy(text + len, "]}", 2);
+        len += 2;
+        struct v1_request request;
+        struct v1_mistake mistake;
+        enum status status = decode(V1_JSON, text, len, &request, &mistake);
+        assert_int_equal(status, count == V1_TEXTS_MAX ? STATUS_OK : STATUS_INVALID);
+        if (status == STATUS_OK)
+            v1_request_fini(&request);
+        free(text);
+    }
+}
+
+static void answers_to_a_subscribe_name_its_url(void **state)
+{
+    (void)state;
+    const struct v1_head head = {1, "s:V1"};
+    const struct v1_welcome welcome = {.node = "n",
+                                       .session = "s:V1",
+                                       .client = "c",
+                                       .at = {3, 4},
+                                       .upstream = "down",
+                                       .url = {"/u/V1?s\"x", 9},
+                                       .id = 7};
+    uint64_t id = 7;
+    assert_json(v1_welcome(V1_JSON, &head, &welcome),
+                "{\"timestamp\":1,\"version\":\"1.0\",\"type\":\"WELCOME\",\"id\":7,\"url\":\"/u/"
+                "V1?s\\\"x\","
+                "\"payload\":{\"node\":\"n\",\"session\":\"s:V1\",\"client\":\"c\",\"epoch\":3,"
+                "\"offset\":4,"
+                "\"resumed\":false,\"upstream\":\"down\"}}");
+    assert_json(
+        v1_error(V1_JSON, &(struct v1_head){1, NULL},
+                 &(struct v1_error){.id = &id, .url = {"/x", 2}, .code = "full", .message = "m"}),
+        "{\"timestamp\":1,\"version\":\"1.0\",\"type\":\"ERROR\",\"payload\":{\"id\":7,"
+        "\"url\":\"/x\",\"code\":\"full\",\"message\":\"m\"}}");
+    assert_json(v1_closed(V1_JSON, &(struct v1_head){1, NULL},
+                          &(struct v1_closed){.session = "s:V1", .code = 1001, .reason = "r"}),
+                "{\"timestamp\":1,\"version\":\"1.0\",\"type\":\"CLOSED\",\"payload\":{"
+                "\"session\":\"s:V1\",\"code\":1001,\"reason\":\"r\"}}");
+}
+
 static void structure_inside_a_string_is_not_counted(void **state)
 {
     (void)state;
@@ -711,6 +858,11 @@ int main(void)
         cmocka_unit_test(mistakes_in_msgpack_are_named),
         cmocka_unit_test(a_message_with_the_other_opcode_is_refused),
         cmocka_unit_test(nesting_and_values_are_bounded),
+        cmocka_unit_test(lists_of_urls_and_sessions_are_read),
+        cmocka_unit_test(a_list_of_anything_else_is_a_mistake),
+        cmocka_unit_test(a_send_names_its_session_and_its_time),
+        cmocka_unit_test(many_urls_are_bounded),
+        cmocka_unit_test(answers_to_a_subscribe_name_its_url),
         cmocka_unit_test(structure_inside_a_string_is_not_counted),
         cmocka_unit_test(damaged_messages_are_survived),
         cmocka_unit_test(a_resume_token_is_read),

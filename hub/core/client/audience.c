@@ -40,6 +40,23 @@ static uint64_t end_some(struct session *session, uint64_t n, unsigned code, con
     return ended;
 }
 
+static uint64_t close_some(struct hub *hub, struct session *session, uint64_t n, unsigned code,
+                           const char *reason)
+{
+    struct subscription *subscription;
+    uint64_t closed = 0;
+    DL_FOREACH (session ? session->subscriptions : hub->lobby, subscription) {
+        struct client *client = subscription->client;
+        if (closed == n)
+            break;
+        if (subscription != &client->own || !client_takes(client))
+            continue;
+        closed++;
+        client_close(client, code, reason);
+    }
+    return closed;
+}
+
 const struct audience_events audience_events = {
     .deliver = fanout_deliver,
     .moved = subscription_session_moved,
@@ -50,4 +67,5 @@ const struct audience_events audience_events = {
     .paused = on_paused,
     .resumed = on_resumed,
     .end_some = end_some,
+    .close_some = close_some,
 };

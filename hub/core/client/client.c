@@ -6,10 +6,13 @@
 
 #include "common/log.h"
 #include "common/metrics.h"
+#include "core/client/further.h"
 #include "core/client/rate.h"
 #include "core/pubs.h"
 #include "core/session/session.h"
 #include "core/session/state.h"
+
+#define OWN_QUEUE_BYTES (1u << 20) /* of a client that follows nothing: a service's default */
 
 static const char *const state_names[CLIENT_STATES] = {"gone", "open", "closing"};
 
@@ -94,13 +97,26 @@ static void forget_due(struct client *client)
     client->due_at = 0;
 }
 
+/* What a client may leave waiting: as the service says of which something comes, whatever else
+ * waits. */
+static struct queue_rules rules_for(const struct client *client, const struct subscription *of)
+{
+    const struct session *session = of ? of->session : client->own.session;
+    if (!session && client->further && client->further->len)
+        session = client->further->items[0]->session;
+    struct queue_rules rules = {
+        .policy = SLOW_CLOSE, .bytes = OWN_QUEUE_BYTES, .notes = client->follows};
+    if (!session)
+        return rules;
+    rules.policy = session->service->slow_client.policy;
+    rules.bytes = session->service->slow_client.queue_bytes;
+    return rules;
+}
+
 /* Makes room by the policy. Returns false where the client is closed instead. */
 static bool make_room(struct client *client, const struct subscription *of, size_t len)
 {
-    const struct session *session = of ? of->session : client->own.session;
-    struct queue_rules rules = {.policy = session->service->slow_client.policy,
-                                .bytes = session->service->slow_client.queue_bytes,
-                                .notes = client->follows};
+    const struct queue_rules rules = rules_for(client, of);
     if (!client->queue)
         client->queue = queue_take(&client->hub->spare_queues);
     if (queue_make_room(client->queue, &rules, of, len) == STATUS_OK)
@@ -251,21 +267,44 @@ void client_unblock(struct client *client)
 
 static bool is_paused(const struct client *client)
 {
-    return client->own.paused || (client->further && client->further->paused);
+    return client->own.paused ||
+           (client->further && (client->further->paused || client->further->asking));
+}
+
+static void tell_pause(struct client *client, bool before)
+{
+    struct hub *hub = client->hub;
+    if (is_paused(client) != before && client_takes(client))
+        hub->setup.client_ops->pause(hub->setup.client_ctx, client, !before);
 }
 
 void client_pause(struct subscription *subscription, bool paused)
 {
     struct client *client = subscription->client;
-    struct hub *hub = client->hub;
     bool before = is_paused(client);
     if (subscription->paused == paused)
         return;
     subscription->paused = paused;
     if (subscription != &client->own)
         client->further->paused += paused ? 1 : (uint32_t)-1;
-    if (is_paused(client) != before && client_takes(client))
-        hub->setup.client_ops->pause(hub->setup.client_ctx, client, paused);
+    tell_pause(client, before);
+}
+
+void client_pause_asking(struct client *client, bool paused)
+{
+    bool before = is_paused(client);
+    client->further->asking = paused;
+    tell_pause(client, before);
+}
+
+const char *client_session(const struct client *client)
+{
+    return client->own.session ? client->own.session->id : "";
+}
+
+size_t client_subscriptions(const struct client *client)
+{
+    return client->further ? client->further->len : 0;
 }
 
 static void discard(struct client *client)
@@ -305,6 +344,11 @@ void client_audit(const struct subscription *subscription, size_t len)
     if (client->hub->conf->log.audit)
         log_info("audit", LOG_STR("user", client->user ? client->user : ""),
                  LOG_STR("session", subscription->session->id), LOG_U64("bytes", len));
+}
+
+bool client_has_room(const struct client *client)
+{
+    return !client->queue || client->queue->bytes <= rules_for(client, NULL).bytes / 2;
 }
 
 size_t client_queue_bytes(const struct client *client)

@@ -3,8 +3,10 @@
  *
  * Owns the bounded queue of what leaves for its socket, the rate of its messages, and its end. What
  * it follows is in its subscriptions: the one that it came with is embedded, so that a client that
- * follows one session costs no more. It knows nothing of sockets: it writes through client_ops,
- * once a turn: what it is told waits in its queue, which hub_flush writes out.
+ * follows one session costs no more; others are further.h's. A client may have come without a
+ * session: its own subscription is in none, and in the hub's lobby. It knows nothing of sockets: it
+ * writes through client_ops, once a turn: what it is told waits in its queue, which hub_flush
+ * writes out.
  *
  *   GONE -> OPEN -> CLOSING -> GONE
  *              `-------------^
@@ -37,7 +39,7 @@ enum client_state {
 /* What a delivery looks at comes first: of many clients each line of memory that is fetched
  * counts. */
 struct client {
-    struct subscription own; /* of the session that it came with; first */
+    struct subscription own; /* of the session that it came with, maybe none; first */
     struct queue *queue;     /* NULL: nothing waits */
     uint64_t sent;           /* messages, for the closing log line */
     uint32_t due_at;     /* its place, from 1 on, among those that hub_flush writes to; 0: none */
@@ -55,13 +57,6 @@ struct client {
     char *user;              /* of its URL; NULL: that has none */
     uint64_t received;       /* messages, for the closing log line */
     uint64_t opened_ms;
-};
-
-/* Subscriptions beside the own, by session, so that one is found without a walk. */
-struct further {
-    uint32_t len, cap;
-    uint32_t paused; /* of them, those whose session wants the client not to be read from */
-    struct subscription *items[]; /* in the order of their sessions' addresses */
 };
 
 /* The one setter; asserts that the step is legal. */
@@ -89,6 +84,8 @@ void client_unblock(struct client *client);
 
 /* A session wants it not to be read from for now, or no longer. */
 void client_pause(struct subscription *subscription, bool paused);
+/* The same for what it asks for itself, which is worked off in portions. */
+void client_pause_asking(struct client *client, bool paused);
 /* Closes it with a code of contract section 7; counted and logged. What it has been told leaves
  * before, as far as the socket takes it. No effect on one that is closing. */
 void client_close(struct client *client, unsigned code, const char *reason);
@@ -109,7 +106,13 @@ static inline bool client_takes(const struct client *client)
 {
     return client->state == CLIENT_OPEN;
 }
+/* The id of the session that it came with, for logs; "" where it came without. */
+const char *client_session(const struct client *client);
+/* How many sessions it follows beside its own. */
+size_t client_subscriptions(const struct client *client);
 size_t client_queue_bytes(const struct client *client);
+/* Half of what it may leave waiting is free: it is told what can as well be told later. */
+bool client_has_room(const struct client *client);
 /* Asserts what must hold of it and its queue. */
 void client_check(const struct client *client);
 

@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "common/messages.h"
 #include "core/client/client.h"
+#include "core/client/further.h"
 #include "core/session/course.h"
 #include "core/session/membership.h"
 #include "core/session/outbox.h"
@@ -24,37 +25,38 @@ struct id_claim {
     char id[V1_CLIENT_MAX + 1];
 };
 
-/* The table of all clients of this node by session and id: lists, doubled as it fills. */
+/* The table of all clients of this node by id: lists, doubled as it fills. */
 struct client_id_table {
     struct client_id **lists; /* lists_len of them, a power of two */
     size_t lists_len, len;
     uint64_t seed; /* so that nobody can choose ids that fall into one list */
 };
 
-static size_t list_of(const struct hub *hub, const struct session *session, const char *id)
+static size_t list_of(const struct hub *hub, const char *id)
 {
-    uint64_t hash = hub->client_ids->seed ^ (uintptr_t)session;
+    uint64_t hash = hub->client_ids->seed;
     for (; *id; id++)
         hash = (hash ^ (uint8_t)*id) * 0x100000001b3u;
     hash ^= hash >> 32;
     return (size_t)hash & (hub->client_ids->lists_len - 1);
 }
 
-static struct client_id *find(const struct session *session, const char *id)
+/* The client with that id, but for one, that follows the session (NULL: came without one). */
+static struct client_id *find(const struct hub *hub, const struct session *session, const char *id,
+                              const struct client *but)
 {
-    const struct hub *hub = session->hub;
     if (!hub->client_ids)
         return NULL;
-    struct client_id *at = hub->client_ids->lists[list_of(hub, session, id)];
-    while (at && (at->client->own.session != session || strcmp(at->text, id) != 0))
+    struct client_id *at = hub->client_ids->lists[list_of(hub, id)];
+    while (at &&
+           (at->client == but || strcmp(at->text, id) != 0 || !further_find(at->client, session)))
         at = at->next;
     return at;
 }
 
 static void put(struct hub *hub, struct client_id *id)
 {
-    struct client_id **list =
-        &hub->client_ids->lists[list_of(hub, id->client->own.session, id->text)];
+    struct client_id **list = &hub->client_ids->lists[list_of(hub, id->text)];
     id->next = *list;
     *list = id;
 }
@@ -84,8 +86,7 @@ static void grow(struct hub *hub)
 
 static void take_out(struct hub *hub, struct client_id *id)
 {
-    struct client_id **at =
-        &hub->client_ids->lists[list_of(hub, id->client->own.session, id->text)];
+    struct client_id **at = &hub->client_ids->lists[list_of(hub, id->text)];
     while (*at != id)
         at = &(*at)->next;
     *at = id->next;
@@ -99,24 +100,22 @@ static void supersede(struct client_id *id)
 {
     struct client *client = id->client;
     take_out(client->hub, id);
-    log_info("client_superseded", LOG_STR("session", client->own.session->id));
-    outbox_drop_untold(client->own.session, &client->own);
+    log_info("client_superseded", LOG_STR("session", client_session(client)));
+    if (client->own.session)
+        outbox_drop_untold(client->own.session, &client->own);
+    for (size_t i = 0; i < client_subscriptions(client); i++)
+        outbox_drop_untold(client->further->items[i]->session, client->further->items[i]);
     client_close(client, CLOSE_TAKEN_OVER, "another connection has taken over this client id");
 }
 
-void client_ids_add(struct client *client, struct client_id *id, bool resumed)
+/* It came with its id, and follows that session from now on (NULL: it came without one). */
+static void take_over(struct client_id *id, struct session *session)
 {
-    struct hub *hub = client->hub;
-    struct session *session = client->own.session;
-    if (!hub->client_ids || hub->client_ids->len >= hub->client_ids->lists_len)
-        grow(hub);
-    struct client_id *older = resumed ? find(session, id->text) : NULL;
+    struct hub *hub = id->client->hub;
+    struct client_id *older = find(hub, session, id->text, id->client);
     if (older)
         supersede(older);
-    id->client = client;
-    hub->client_ids->len++;
-    put(hub, id);
-    if (!resumed || !hub->bus->shared)
+    if (!session || !hub->bus->shared)
         return;
     struct id_claim *claim = calloc(1, sizeof(*claim));
     if (!claim)
@@ -124,6 +123,25 @@ void client_ids_add(struct client *client, struct client_id *id, bool resumed)
     memcpy(claim->id, id->text, sizeof(claim->id));
     DL_APPEND(session->newcomers.id_claims, claim);
     session_mark_dirty(session);
+}
+
+void client_ids_add(struct client *client, struct client_id *id)
+{
+    struct hub *hub = client->hub;
+    if (!hub->client_ids || hub->client_ids->len >= hub->client_ids->lists_len)
+        grow(hub);
+    id->client = client;
+    hub->client_ids->len++;
+    put(hub, id);
+    if (id->resumed)
+        take_over(id, client->own.session);
+}
+
+void client_ids_follow(struct subscription *subscription)
+{
+    struct client_id *id = subscription->client->id;
+    if (id->resumed && id->client)
+        take_over(id, subscription->session);
 }
 
 void client_ids_remove(struct client *client, struct client_id *id)
@@ -211,7 +229,7 @@ static void close_older(struct session *session, struct slice text)
     if (!text.len || text.len > V1_CLIENT_MAX)
         return;
     memcpy(id, text.at, text.len);
-    struct client_id *older = find(session, id);
+    struct client_id *older = find(session->hub, session, id, NULL);
     if (older)
         supersede(older);
 }

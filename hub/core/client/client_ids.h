@@ -1,8 +1,9 @@
 /*
  * Whom a CLIENT belongs to: the connection that came last with it (contract section 6).
  *
- * A protocol client resumes under the id it was given. Where an older connection with that id is
- * still open in the same session, it is closed with 4007, on whichever node it is. Which one is the
+ * A protocol client resumes under the id it was given. Where an older connection with that id
+ * follows one of its sessions, it is closed with 4007, on whichever node it is; on the same node
+ * also where both came without a session of their own. Which one is the
  * later is the owner's word, since only one node sees both: a node tells the owner of each client
  * that came with an id (TAKE_ID), before it tells it of that client's messages; the owner tells all
  * members (ID_TAKEN) in the order in which it heard. Who still waits for the owner's word on an own
@@ -20,17 +21,20 @@
 struct client;
 struct hub;
 struct session;
+struct subscription;
 
 /* A protocol client's id and its place among all of this node. */
 struct client_id {
     struct client_id *next;
     struct client *client; /* NULL: another connection has the id now */
+    bool resumed;          /* it was brought: another one may have it */
     char text[V1_CLIENT_MAX + 1];
 };
 
-/* The client has that id from now on. resumed: it brought it; an older one that has it is closed.
- */
-void client_ids_add(struct client *client, struct client_id *id, bool resumed);
+/* The client has that id from now on. Where it was brought, an older one that has it is closed. */
+void client_ids_add(struct client *client, struct client_id *id);
+/* The same for a further session of a client. */
+void client_ids_follow(struct subscription *subscription);
 /* It is gone. */
 void client_ids_remove(struct client *client, struct client_id *id);
 

@@ -1,6 +1,5 @@
 #include "core/client/door.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,8 +8,10 @@
 #include "common/metrics.h"
 #include "common/v1.h"
 #include "core/client/client_ids.h"
+#include "core/client/further.h"
 #include "core/client/outgoing.h"
 #include "core/client/protocol.h"
+#include "core/client/subscribing.h"
 #include "core/session/outbox.h"
 #include "core/session/session.h"
 #include "core/session/state.h"
@@ -25,12 +26,17 @@ static struct session *session_for(struct hub *hub, const struct target *target)
     return session;
 }
 
-static void join(struct subscription *subscription, struct client *client, struct session *session,
-                 const struct target *target)
+static void join(struct subscription *subscription, const struct target *target)
 {
-    *subscription = (struct subscription){.client = client, .session = session};
+    struct session *session = subscription->session;
     DL_APPEND(session->subscriptions, subscription);
     subscription->request = session_came(session, target);
+}
+
+static void count(struct hub *hub, int change)
+{
+    hub->counts.clients += (uint64_t)change;
+    metric_set(METRIC_CLIENTS, hub->counts.clients);
 }
 
 /* Without a word to the session, or of it to others. */
@@ -56,25 +62,32 @@ enum status door_open(struct hub *hub, struct client *client, const struct targe
 {
     memset(client, 0, sizeof *client);
     client->hub = hub;
-    struct session *session = session_for(hub, target);
-    if (!session)
+    client->own.client = client;
+    if (!target->subscribes && !(client->own.session = session_for(hub, target)))
         return STATUS_LIMIT;
     client->form = (uint8_t)form;
     client->follows = form_get(hub, form)->follows;
     client->opened_ms = hub->now_ms;
     client_rate_start(client);
     client_set_state(client, CLIENT_OPEN);
+    count(hub, 1);
     client->address = *address;
     if (target->user)
         client->user = strdup(target->user);
     struct brought brought = {0};
     if (client->follows)
         brought = protocol_open(client, target->resume);
-    join(&client->own, client, session, target);
+    if (client->own.session)
+        join(&client->own, target);
+    else
+        DL_APPEND(hub->lobby, &client->own);
     if (client->id)
-        client_ids_add(client, client->id, brought.has_id);
-    subscription_open(&client->own, target, brought.has_place, brought.at);
-    log_debug("client_opened", LOG_STR("session", session->id),
+        client_ids_add(client, client->id);
+    if (client->own.session)
+        subscription_open(&client->own, target, brought.has_place, brought.at);
+    else
+        protocol_welcome_alone(client);
+    log_debug("client_opened", LOG_STR("session", client_session(client)),
               LOG_STR("form", form_get(hub, form)->name));
     return STATUS_OK;
 }
@@ -117,15 +130,15 @@ void door_writable(struct client *client)
     client_unblock(client);
 }
 
-/* It leaves all its sessions; the own one last, which the log names. */
+/* It leaves all its sessions, those beside its own little by little. */
 static void leave_all(struct client *client)
 {
-    struct further *further = client->further;
-    while (further && further->len)
-        door_unsubscribe(further->items[further->len - 1]);
-    free(further);
-    client->further = NULL;
-    leave(&client->own);
+    subscribing_free(client);
+    further_leave_all(client, leave);
+    if (client->own.session)
+        leave(&client->own);
+    else
+        DL_DELETE(client->hub->lobby, &client->own);
 }
 
 void door_gone(struct client *client, unsigned code, const char *reason)
@@ -134,12 +147,13 @@ void door_gone(struct client *client, unsigned code, const char *reason)
         return; /* the hub is gone, or it never came in */
     char address[INET6_ADDRSTRLEN];
     address_print(&client->address, address);
-    log_info("client_closed", LOG_STR("session", client->own.session->id),
+    log_info("client_closed", LOG_STR("session", client_session(client)),
              LOG_STR("user", client->user), LOG_STR("address", address), LOG_U64("code", code),
              LOG_STR("reason", reason),
              LOG_U64("duration_ms", client->hub->now_ms - client->opened_ms),
              LOG_U64("received", client->received), LOG_U64("sent", client->sent));
     client_set_state(client, CLIENT_GONE);
+    count(client->hub, -1);
     if (client->id)
         client_ids_remove(client, client->id);
     leave_all(client);
@@ -148,77 +162,44 @@ void door_gone(struct client *client, unsigned code, const char *reason)
 
 static void forget_client(struct client *client)
 {
-    struct further *further = client->further;
     client_set_state(client, CLIENT_GONE);
+    count(client->hub, -1);
     if (client->id)
         client_ids_remove(client, client->id);
-    for (size_t i = 0; further && i < further->len; i++) {
-        forget(further->items[i]);
-        free(further->items[i]);
-    }
-    free(further);
-    client->further = NULL;
-    forget(&client->own);
+    subscribing_free(client);
+    further_leave_all(client, forget);
+    if (client->own.session)
+        forget(&client->own);
+    else
+        DL_DELETE(client->hub->lobby, &client->own);
+    further_free_all(client->hub, forget);
     client_fini(client);
 }
 
 void door_forget_all(struct hub *hub)
 {
     struct session *session, *next;
+    further_free_all(hub, forget);
+    while (hub->lobby)
+        forget_client(hub->lobby->client);
     HASH_ITER (hh, hub->sessions->by_id, session, next)
         while (session->subscriptions)
             forget_client(session->subscriptions->client);
+    subscribing_free_all(hub);
 }
 
 /* --- further sessions --- */
 
-/* Where the session's subscription stands, or would stand. */
-static size_t place_of(const struct further *further, const struct session *session)
-{
-    size_t low = 0, high = further ? further->len : 0;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if ((uintptr_t)further->items[middle]->session < (uintptr_t)session)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-static bool has_room(struct client *client)
-{
-    struct further *further = client->further;
-    if (further && further->len < further->cap)
-        return true;
-    uint32_t cap = further ? further->cap * 2 : 4;
-    struct further *grown = realloc(further, sizeof *grown + cap * sizeof grown->items[0]);
-    if (!grown)
-        return false;
-    if (!further)
-        *grown = (struct further){0};
-    grown->cap = cap;
-    client->further = grown;
-    return true;
-}
-
 struct subscription *door_subscribe(struct client *client, const struct target *target)
 {
     struct session *session = session_for(client->hub, target);
-    if (!session || session == client->own.session || !has_room(client))
-        return NULL;
-    struct further *further = client->further;
-    size_t k = place_of(further, session);
-    if (k < further->len && further->items[k]->session == session)
-        return NULL;
-    struct subscription *subscription = calloc(1, sizeof *subscription);
+    struct subscription *subscription = session ? further_add(client, session, target->vin) : NULL;
+    if (session && !subscription) /* it may have been opened for this one */
+        session_left(session, session_came(session, target));
     if (!subscription)
         return NULL;
-    memmove(&further->items[k + 1], &further->items[k],
-            (further->len - k) * sizeof further->items[0]);
-    further->items[k] = subscription;
-    further->len++;
-    join(subscription, client, session, target);
+    join(subscription, target);
+    client_ids_follow(subscription);
     char id[V1_CLIENT_MAX + 1];
     struct position at = {0, 0};
     bool has_token = target->resume && v1_resume(target->resume, &at, id) == STATUS_OK;
@@ -228,12 +209,7 @@ struct subscription *door_subscribe(struct client *client, const struct target *
 
 void door_unsubscribe(struct subscription *subscription)
 {
-    struct further *further = subscription->client->further;
-    size_t k = place_of(further, subscription->session);
-    assert(further->items[k] == subscription);
-    further->len--;
-    memmove(&further->items[k], &further->items[k + 1],
-            (further->len - k) * sizeof further->items[0]);
+    further_take_out(subscription);
     leave(subscription);
     free(subscription);
 }

@@ -8,7 +8,8 @@
 #include "core/client/client.h"
 
 /*
- * A handshake is complete: the client joins its session (made on demand). target is only read;
+ * A handshake is complete: the client joins its session (made on demand), or none where the target
+ * subscribes. target is only read;
  * client's memory is the door's and stays in place until door_gone. form: the id of one that the
  * door has registered (form_add). STATUS_LIMIT: no more sessions or memory: the door closes with
  * 1013. address: where it comes from, as far as that is believed; IPv4 mapped.
@@ -25,8 +26,8 @@ void door_gone(struct client *client, unsigned code, const char *reason);
 /* Frees what the core has for all clients, without a word to anybody. For hub_free. */
 void door_forget_all(struct hub *hub);
 
-/* A further session for a client that follows positions. NULL: it has that one already, or there is
- * no memory. The memory is the core's, until it leaves or the client is gone. */
+/* A further session for a client that follows positions, which it does not follow yet. NULL: no
+ * memory. The memory is the core's, until it leaves or the client is gone. */
 struct subscription *door_subscribe(struct client *client, const struct target *target);
 /* Leaves a further session. */
 void door_unsubscribe(struct subscription *subscription);

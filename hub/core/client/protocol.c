@@ -5,11 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/metrics.h"
 #include "common/v1.h"
 #include "core/client/client_ids.h"
+#include "core/client/further.h"
 #include "core/client/outgoing.h"
+#include "core/client/subscribing.h"
 #include "core/session/link.h"
-#include "core/session/state.h"
+#include "core/session/session.h"
 
 static struct v1_head head_of(const struct client *client, const char *session)
 {
@@ -42,16 +45,23 @@ struct brought protocol_open(struct client *client, const char *token)
     if (!id)
         abort();
     brought.has_place = token && v1_resume(token, &brought.at, id->text) == STATUS_OK;
-    brought.has_id = id->text[0];
-    if (!brought.has_id)
+    id->resumed = id->text[0];
+    if (!id->resumed)
         make_id(id->text);
     client->id = id;
     return brought;
 }
 
-void protocol_welcome(struct subscription *subscription, struct position at, bool resumed)
+static const struct form *form_of_client(const struct client *client)
 {
-    struct client *client = subscription->client;
+    return form_get(client->hub, client->form);
+}
+
+struct wire *protocol_make_welcome(const struct subscription *subscription,
+                                   const struct subscribe_answer *answer, struct position at,
+                                   bool resumed)
+{
+    const struct client *client = subscription->client;
     const struct session *session = subscription->session;
     struct v1_welcome message = {
         .node = client->hub->id,
@@ -61,17 +71,65 @@ void protocol_welcome(struct subscription *subscription, struct position at, boo
         .resumed = resumed,
         .upstream = upstream_status_name(link_status(session)),
     };
+    if (answer) {
+        message.url = (struct v1_text){answer->url, answer->url_len};
+        message.id = answer->id;
+    }
     const struct v1_head head = head_of(client, name_of(subscription));
-    const struct form *form = form_get(client->hub, client->form);
-    client_send(client, form->welcome(ctx_of(client), &head, &message));
+    return form_of_client(client)->welcome(ctx_of(client), &head, &message);
+}
+
+void protocol_welcome(struct subscription *subscription, const struct subscribe_answer *answer,
+                      struct position at, bool resumed)
+{
+    client_send(subscription->client, protocol_make_welcome(subscription, answer, at, resumed));
+}
+
+void protocol_welcome_alone(struct client *client)
+{
+    struct v1_welcome message = {
+        .node = client->hub->id,
+        .session = "",
+        .client = client->id->text,
+        .upstream = upstream_status_name(UPSTREAM_DOWN),
+    };
+    const struct v1_head head = head_of(client, NULL);
+    client_send(client, form_of_client(client)->welcome(ctx_of(client), &head, &message));
+}
+
+struct wire *protocol_make_error(const struct client *client, const struct v1_error *error)
+{
+    const struct v1_head head = head_of(client, NULL);
+    return form_of_client(client)->error(ctx_of(client), &head, error);
 }
 
 static void send_error(struct client *client, const uint64_t *id, const char *code,
                        const char *message)
 {
+    const struct v1_error error = {.id = id, .code = code, .message = message};
+    client_send(client, protocol_make_error(client, &error));
+}
+
+void protocol_not_subscribed(struct client *client, uint64_t id)
+{
+    metric_refuse(REFUSE_NOT_SUBSCRIBED);
+    send_error(client, &id, "not_subscribed",
+               "this connection has no subscription of that session");
+}
+
+struct wire *protocol_make_closed(const struct client *client, const uint64_t *id,
+                                  const char *session, unsigned code, const char *reason)
+{
     const struct v1_head head = head_of(client, NULL);
-    const struct form *form = form_get(client->hub, client->form);
-    client_send(client, form->error(ctx_of(client), &head, id, code, message));
+    const struct v1_closed closed = {.id = id, .session = session, .code = code, .reason = reason};
+    return form_of_client(client)->closed(ctx_of(client), &head, &closed);
+}
+
+void protocol_closed(struct subscription *subscription, const uint64_t *id, unsigned code,
+                     const char *reason)
+{
+    struct client *client = subscription->client;
+    client_send(client, protocol_make_closed(client, id, subscription->session->id, code, reason));
 }
 
 static void send_pong(struct client *client)
@@ -81,19 +139,35 @@ static void send_pong(struct client *client)
     client_send(client, form->pong(ctx_of(client), &head));
 }
 
+/* The one that a SEND names; NULL: the client follows it not. */
+static struct subscription *named_by(struct client *client, const char *name)
+{
+    if (!name)
+        return client->own.session ? &client->own : NULL;
+    const struct session *session = session_find(client->hub, name, strlen(name));
+    return session ? further_find(client, session) : NULL;
+}
+
 static void on_send(struct client *client, const struct v1_request *request)
 {
     if (!client_spend(client))
         return;
-    if (!request->id)
-        send_error(client, &request->id, "bad_id", "id must be a number from 1 on");
+    struct subscription *from = named_by(client, request->session);
+    if (from)
+        outgoing_send(from, request->id, request->opcode, request->payload, request->len);
     else
-        outgoing_send(&client->own, request->id, request->opcode, request->payload, request->len);
+        protocol_not_subscribed(client, request->id);
 }
 
-static void send_ack(struct client *client, const char *session, uint64_t id)
+static void on_subscribe(struct client *client, struct v1_request *request)
 {
-    const struct v1_head head = head_of(client, session);
+    if (client_spend(client))
+        subscribing_ask(client, request);
+}
+
+static void send_ack(struct client *client, uint64_t id)
+{
+    const struct v1_head head = head_of(client, NULL);
     const struct form *form = form_get(client->hub, client->form);
     client_send(client, form->ack(ctx_of(client), &head, id));
 }
@@ -110,7 +184,10 @@ static void on_refresh(struct client *client, const struct v1_request *request)
         verdict = setup->client_ops->refresh(setup->client_ctx, client,
                                              (const char *)request->payload, &why);
     switch (verdict) {
-    case REFRESH_TAKEN: send_ack(client, NULL, request->id); break;
+    case REFRESH_TAKEN:
+        send_ack(client, request->id);
+        subscribing_check_token(client);
+        break;
     case REFRESH_REFUSED: send_error(client, &request->id, "unauthorized", why); break;
     case REFRESH_NOT_COVERED: client_close(client, CLOSE_UNAUTHORIZED, why); break;
     }
@@ -133,16 +210,17 @@ void protocol_message(struct client *client, enum opcode opcode, const void *pay
     switch (request.type) {
     case V1_PING: send_pong(client); break;
     case V1_SEND: on_send(client, &request); break;
+    case V1_SUBSCRIBE:
+    case V1_UNSUBSCRIBE: on_subscribe(client, &request); break;
     case V1_REFRESH: on_refresh(client, &request); break;
     }
-    if (request.type == V1_REFRESH)
-        explicit_bzero(request.payload, request.len);
-    free(request.payload);
+    v1_request_fini(&request);
 }
 
 void protocol_ack(struct subscription *subscription, uint64_t send_id)
 {
-    send_ack(subscription->client, name_of(subscription), send_id);
+    if (client_takes(subscription->client))
+        send_ack(subscription->client, send_id);
 }
 
 static struct wire *status_for(const struct subscription *subscription)

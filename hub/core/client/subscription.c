@@ -6,8 +6,10 @@
 #include "common/log.h"
 #include "common/metrics.h"
 #include "core/client/client.h"
+#include "core/client/door.h"
 #include "core/client/protocol.h"
 #include "core/client/rate.h"
+#include "core/client/subscribing.h"
 #include "core/pubs.h"
 #include "core/session/backlog.h"
 #include "core/session/session.h"
@@ -48,10 +50,11 @@ struct catch_up {
     bool overdue;  /* the time to wait for a position has passed: looked at when the turn ends */
     bool held_cut; /* the oldest of held were forgotten while the history was read */
     unsigned tries, waits;
-    uint64_t tag;        /* of the history read; 0: none */
-    uint64_t read_epoch; /* of the session when it was asked for */
-    struct pubs missed;  /* what was read */
-    struct pubs held;    /* what came live meanwhile */
+    struct subscribe_answer *answer; /* that its WELCOME is; NULL: it was given, or is none */
+    uint64_t tag;                    /* of the history read; 0: none */
+    uint64_t read_epoch;             /* of the session when it was asked for */
+    struct pubs missed;              /* what was read */
+    struct pubs held;                /* what came live meanwhile */
     size_t held_bytes;
     struct timer timer;
     struct catch_up *prev, *next; /* of the session's that wait for its position */
@@ -152,6 +155,8 @@ static void drop_catch_up(struct subscription *subscription)
     struct hub *hub = subscription->client->hub;
     if (!catch_up)
         return;
+    if (catch_up->answer)
+        subscribing_forget(catch_up->answer);
     if (waits_for_position(subscription))
         DL_DELETE(subscription->session->newcomers.waiting, catch_up);
     if (catch_up->tag)
@@ -312,6 +317,16 @@ static bool token_known(const struct session *session, struct position token)
            position_compare(token, stream_at(session)) <= 0;
 }
 
+/* What comes after it in the row of answers may be its turn now. */
+static void welcome(struct subscription *subscription, struct position at, bool resumed)
+{
+    struct subscribe_answer *answer = subscription->catch_up->answer;
+    subscription->catch_up->answer = NULL;
+    protocol_welcome(subscription, answer, at, resumed);
+    if (answer)
+        subscribing_answered(answer);
+}
+
 /* The position is known (or final: will not be): WELCOME, then what was missed, then live. */
 static void begin(struct subscription *subscription)
 {
@@ -327,7 +342,7 @@ static void begin(struct subscription *subscription)
                          : stream_is_known(session) ? live_after(subscription)
                                                     : (struct position){0, 0};
     if (!welcomed && subscription->client->follows)
-        protocol_welcome(subscription, at, resumed);
+        welcome(subscription, at, resumed);
     if (!client_takes(subscription->client))
         return;
     DL_DELETE(session->newcomers.waiting, catch_up);
@@ -352,7 +367,7 @@ static bool welcome_at_token(struct subscription *subscription)
         catch_up->at.epoch > unix_ms(subscription->client->hub) + EPOCH_SKEW_MS)
         return false;
     set_state(subscription, SUBSCRIPTION_WELCOMED);
-    protocol_welcome(subscription, catch_up->at, true);
+    welcome(subscription, catch_up->at, true);
     return true;
 }
 
@@ -390,7 +405,8 @@ void subscription_session_moved(struct session *session)
         return;
     DL_FOREACH_SAFE (session->newcomers.waiting, catch_up, next) {
         struct subscription *subscription = catch_up->subscription;
-        if (!client_takes(subscription->client))
+        if (!client_takes(subscription->client) ||
+            (catch_up->answer && !subscribing_is_next(catch_up->answer)))
             continue;
         if (is_ready(session, catch_up))
             begin(subscription);
@@ -442,6 +458,12 @@ void subscription_open(struct subscription *subscription, const struct target *t
     session_mark_dirty(session); /* looks at the end of the turn */
 }
 
+void subscription_expect(struct subscription *subscription, struct subscribe_answer *answer)
+{
+    assert(subscription->state == SUBSCRIPTION_WAITING);
+    subscription->catch_up->answer = answer;
+}
+
 void subscription_close(struct subscription *subscription)
 {
     struct client *client = subscription->client;
@@ -455,7 +477,17 @@ void subscription_close(struct subscription *subscription)
 
 void subscription_end(struct subscription *subscription, unsigned code, const char *reason)
 {
-    client_close(subscription->client, code, reason);
+    struct client *client = subscription->client;
+    if (subscription == &client->own) {
+        client_close(client, code, reason);
+        return;
+    }
+    struct catch_up *catch_up = subscription->catch_up;
+    if (client_takes(client) && catch_up && catch_up->answer)
+        subscribing_ended(catch_up->answer, code, reason);
+    else if (client_takes(client))
+        protocol_closed(subscription, NULL, code, reason);
+    door_unsubscribe(subscription);
 }
 
 void subscription_check(const struct subscription *subscription)

@@ -26,6 +26,7 @@ struct hub;
 struct pubs;
 struct rate;
 struct session;
+struct subscribe_answer;
 struct target;
 
 enum subscription_state {
@@ -56,10 +57,13 @@ struct subscription {
  */
 void subscription_open(struct subscription *subscription, const struct target *target,
                        bool has_token, struct position at);
+/* Of a further session, right after subscription_open: what its WELCOME answers, which waits for
+ * the answers before it. */
+void subscription_expect(struct subscription *subscription, struct subscribe_answer *answer);
 /* It leaves; what it was waiting for is forgotten. */
 void subscription_close(struct subscription *subscription);
-/* Its client has left the session for a reason of the hub's: with its last session the client is
- * closed. */
+/* Its client leaves the session for a reason of the hub's: one that it came with closes the
+ * client, of a further one it is told with CLOSED. Frees a further one. */
 void subscription_end(struct subscription *subscription, unsigned code, const char *reason);
 
 /* A publication comes while it is not LIVE. */

@@ -29,7 +29,7 @@
 #define ASK_TIMES    4 /* and then as often: where all is late, what is asked again makes it later */
 
 struct node_counts {
-    uint64_t clients, sessions, owned, upstreams, messages_in, messages_out;
+    uint64_t clients, subscriptions, sessions, owned, upstreams, messages_in, messages_out;
 };
 
 struct hub {
@@ -63,8 +63,11 @@ struct hub {
     struct revocations *revocations;
     struct tokens tokens;
     struct client_id_table *client_ids;
-    struct rates *rates;       /* subscriptions with a rate that wait for their time; NULL: none */
-    struct catch_up *readings; /* subscriptions, by the tag of their history read */
+    struct rates *rates;        /* subscriptions with a rate that wait for their time; NULL: none */
+    struct catch_up *readings;  /* subscriptions, by the tag of their history read */
+    struct subscription *lobby; /* own ones of clients without a session of their own */
+    struct leaving *leaving;    /* subscriptions of clients that are gone */
+    struct subscribings *subscribings;
     struct forms forms;
     struct client **due; /* those that are written to at the end of the turn; NULL: one that left */
     size_t due_len, due_cap;

@@ -141,10 +141,7 @@ void session_free_all(struct hub *hub)
 
 static void count_clients(struct session *session, int change)
 {
-    struct hub *hub = session->hub;
     session->facts.clients += (uint32_t)change;
-    hub->counts.clients += (uint64_t)change;
-    metric_set(METRIC_CLIENTS, hub->counts.clients);
     metric_service_add(session->facts.metrics, SERVICE_CLIENTS, change);
     record_session_soon(session);
 }

@@ -108,6 +108,10 @@ struct audience_events {
     void (*resumed)(struct session *session);
     /* Ends at most n of its subscriptions that have not been ended yet; returns how many. */
     uint64_t (*end_some)(struct session *session, uint64_t n, unsigned code, const char *reason);
+    /* Closes at most n of the clients that came with it (NULL: without a session); returns how
+     * many. */
+    uint64_t (*close_some)(struct hub *hub, struct session *session, uint64_t n, unsigned code,
+                           const char *reason);
 };
 
 /* What happens to the node and concerns all sessions, a portion of them a turn. */

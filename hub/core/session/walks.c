@@ -207,15 +207,15 @@ static bool is_handing_over(const struct hub *hub)
 
 static uint64_t close_clients(struct hub *hub, uint64_t n)
 {
+    const struct audience_events *audience = hub->sessions->audience;
     struct session *session, *next;
-    uint64_t closed = 0;
     if (n > CLOSED_A_TURN)
         n = CLOSED_A_TURN;
+    uint64_t closed = audience->close_some(hub, NULL, n, CLOSE_RESTART, "node restarts");
     HASH_ITER (hh, hub->sessions->by_id, session, next) {
         if (closed == n)
             break;
-        closed += hub->sessions->audience->end_some(session, n - closed, CLOSE_RESTART,
-                                                    "node restarts");
+        closed += audience->close_some(hub, session, n - closed, CLOSE_RESTART, "node restarts");
     }
     return closed;
 }

@@ -1,0 +1,498 @@
+/*
+ * Subscriptions (contract section 6): what a client of vinhub.v1 asks for, what it is answered, in
+ * which order, and what none of it may cost the others.
+ */
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "client_rig.h"
+#include "common/metrics.h"
+#include "core/client/further.h"
+#include "core/node/node.h"
+
+#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+
+/* A list of urls "/u/vN?svc" from first on, for a SUBSCRIBE. The caller frees. */
+static char *urls(unsigned first, unsigned count)
+{
+    char *text = malloc(count * 24 + 1);
+    size_t len = 0;
+    assert_non_null(text);
+    text[0] = '\0';
+    for (unsigned i = 0; i < count; i++)
+        len += (size_t)sprintf(text + len, "%s\"/u/v%u?svc\"", i ? "," : "", first + i);
+    return text;
+}
+
+static void subscribe_to(struct browser *browser, unsigned first, unsigned count)
+{
+    char *list = urls(first, count);
+    browser_say(browser, "{\"type\":\"SUBSCRIBE\",\"id\":1,\"urls\":[%s]}", list);
+    free(list);
+}
+
+static void a_connection_may_have_no_session_of_its_own(void **state)
+{
+    (void)state;
+    static struct browser browser;
+    browser_come(&browser, "/u?subscribe");
+    rig_turns(2);
+    assert_int_equal(browser_count(&browser, "\"type\":\"WELCOME\""), 1);
+    assert_true(browser_heard(&browser, "\"epoch\":0,\"offset\":0,\"resumed\":false"));
+    browser_forget(&browser);
+    browser_say(&browser, "{\"type\":\"SEND\",\"id\":3,\"payload\":\"x\"}");
+    assert_true(browser_heard(&browser, "\"id\":3,\"code\":\"not_subscribed\""));
+    browser_say(&browser, "{\"type\":\"PING\"}");
+    assert_true(browser_heard(&browser, "\"type\":\"PONG\""));
+    struct hub_counts counts;
+    hub_count(client_rig.hub, &counts);
+    assert_int_equal(counts.clients, 1);
+    assert_int_equal(counts.sessions, 0);
+    browser_leave(&browser);
+    hub_count(client_rig.hub, &counts);
+    assert_int_equal(counts.clients, 0);
+}
+
+static void each_url_is_answered_in_its_order(void **state)
+{
+    (void)state;
+    static struct browser browser;
+    browser_come(&browser, "/u?subscribe");
+    rig_turns(1);
+    browser_forget(&browser);
+    browser_say(&browser,
+                "{\"type\":\"SUBSCRIBE\",\"id\":9,\"urls\":[\"/u/v1?svc\",\"/u/v2?none\",\"u/v3\","
+                "\"/u/v1?svc&resume=x\",\"/u/v2?svc\",\"/u?subscribe\"]}");
+    rig_turns(3);
+    static const char *const wanted[] = {
+        "\"type\":\"WELCOME\",\"id\":9,\"url\":\"/u/v1?svc\"",
+        "\"id\":9,\"url\":\"/u/v2?none\",\"code\":\"unknown_service\"",
+        "\"id\":9,\"url\":\"u/v3\",\"code\":\"malformed_url\"",
+        "\"id\":9,\"url\":\"/u/v1?svc&resume=x\",\"code\":\"subscribed\"",
+        "\"type\":\"WELCOME\",\"id\":9,\"url\":\"/u/v2?svc\"",
+        "\"id\":9,\"url\":\"/u?subscribe\",\"code\":\"unknown_service\"",
+    };
+    const char *at = browser.text;
+    for (size_t i = 0; i < LENGTH(wanted); i++) {
+        at = strstr(at, wanted[i]);
+        if (!at)
+            fail_msg("%s is missing, or too early, in\n%s", wanted[i], browser.text);
+    }
+    assert_int_equal(client_subscriptions(&browser.client), 2);
+    browser_forget(&browser);
+    rig_turns(2);
+    rig_turn_begin();
+    rig_push(1, "one");
+    rig_push(2, "two");
+    rig_turn_end();
+    assert_int_equal(browser.writes, 1);
+    assert_int_equal(browser_count(&browser, "\"type\":\"MESSAGE\",\"session\":\"svc:v1\""), 1);
+    assert_int_equal(browser_count(&browser, "\"type\":\"MESSAGE\",\"session\":\"svc:v2\""), 1);
+    browser_leave(&browser);
+}
+
+static void a_send_names_its_session(void **state)
+{
+    (void)state;
+    static struct browser browser;
+    browser_come(&browser, "/u/v0?svc");
+    subscribe_to(&browser, 1, 1);
+    rig_turns(3);
+    browser_say(&browser,
+                "{\"type\":\"SEND\",\"id\":1,\"payload\":\"to one\",\"session\":\"svc:v1\"}");
+    assert_string_equal(client_rig.last_sent, "to one");
+    browser_say(&browser, "{\"type\":\"SEND\",\"id\":2,\"payload\":\"own\"}");
+    assert_string_equal(client_rig.last_sent, "own");
+    browser_say(&browser,
+                "{\"type\":\"SEND\",\"id\":3,\"payload\":\"own\",\"session\":\"svc:v0\"}");
+    assert_int_equal(client_rig.sent, 3);
+    browser_say(&browser, "{\"type\":\"SEND\",\"id\":4,\"payload\":\"x\",\"session\":\"svc:v2\"}");
+    assert_int_equal(client_rig.sent, 3);
+    assert_true(browser_heard(&browser, "\"id\":4,\"code\":\"not_subscribed\""));
+    assert_int_equal(browser_count(&browser, "\"type\":\"ACK\""), 3);
+    browser_leave(&browser);
+}
+
+static void what_is_unsubscribed_is_closed_and_no_more(void **state)
+{
+    (void)state;
+    static struct browser browser;
+    browser_come(&browser, "/u/v0?svc");
+    subscribe_to(&browser, 1, 3);
+    rig_turns(3);
+    browser_forget(&browser);
+    browser_say(&browser, "{\"type\":\"UNSUBSCRIBE\",\"id\":5,\"sessions\":[\"svc:v2\",\"svc:v9\","
+                          "\"svc:v0\",\"svc:v2\"]}");
+    assert_true(browser_heard(&browser, "\"type\":\"CLOSED\",\"payload\":{\"id\":5,\"session\":"
+                                        "\"svc:v2\",\"code\":1000,\"reason\":\""));
+    assert_int_equal(browser_count(&browser, "\"type\":\"CLOSED\""), 1);
+    assert_int_equal(browser_count(&browser, "\"id\":5,\"code\":\"not_subscribed\""), 3);
+    rig_turn_begin();
+    rig_push(2, "not for it");
+    rig_push(1, "for it");
+    rig_turn_end();
+    assert_false(browser_heard(&browser, "not for it"));
+    assert_true(browser_heard(&browser, "for it"));
+    assert_int_equal(client_subscriptions(&browser.client), 2);
+    browser_leave(&browser);
+}
+
+/* Asked for before its session is known: the answers come in the order of the requests. */
+static void a_session_may_be_left_right_after_it_was_asked_for(void **state)
+{
+    (void)state;
+    static struct browser browser;
+    browser_come(&browser, "/u/v0?svc");
+    rig_turns(3);
+    browser_forget(&browser);
+    rig_turn_begin();
+    static const char subscribe[] = "{\"type\":\"SUBSCRIBE\",\"id\":1,\"urls\":[\"/u/v1?svc\"]}",
+                      leave[] = "{\"type\":\"UNSUBSCRIBE\",\"id\":2,\"sessions\":[\"svc:v1\"]}",
+                      again[] = "{\"type\":\"SUBSCRIBE\",\"id\":3,\"urls\":[\"/u/v1?svc\"]}";
+    door_message(&browser.client, OPCODE_TEXT, subscribe, sizeof(subscribe) - 1);
+    door_message(&browser.client, OPCODE_TEXT, leave, sizeof(leave) - 1);
+    door_message(&browser.client, OPCODE_TEXT, again, sizeof(again) - 1);
+    rig_turn_end();
+    rig_turns(10);
+    const char *first = strstr(browser.text, "\"type\":\"WELCOME\",\"id\":1"),
+               *closed = strstr(browser.text, "{\"id\":2,\"session\":\"svc:v1\",\"code\":1000"),
+               *second = strstr(browser.text, "\"type\":\"WELCOME\",\"id\":3");
+    assert_true(first && closed && second && first < closed && closed < second);
+    assert_int_equal(client_subscriptions(&browser.client), 1);
+    assert_false(browser.paused);
+    browser_leave(&browser);
+}
+
+static void full_opens_nothing(void **state)
+{
+    (void)state;
+    static struct browser browser;
+    client_rig.conf->clients.max_subscriptions = 5;
+    browser_come(&browser, "/u/v0?svc");
+    subscribe_to(&browser, 1, 9);
+    rig_turns(5);
+    assert_int_equal(client_subscriptions(&browser.client), 5);
+    assert_int_equal(browser_count(&browser, "\"code\":\"full\""), 4);
+    assert_int_equal(client_rig.upstreams, 6);
+    struct hub_counts counts;
+    hub_count(client_rig.hub, &counts);
+    assert_int_equal(counts.sessions, 6);
+    assert_int_equal(metric_get(METRIC_SUBSCRIPTIONS), 5);
+    client_rig.conf->clients.max_subscriptions = 3; /* closes nothing */
+    browser_forget(&browser);
+    browser_say(&browser, "{\"type\":\"UNSUBSCRIBE\",\"id\":5,\"sessions\":[\"svc:v2\"]}");
+    subscribe_to(&browser, 9, 1);
+    rig_turns(1);
+    assert_true(browser_heard(&browser, "\"code\":\"full\""));
+    assert_int_equal(client_subscriptions(&browser.client), 4);
+    browser_leave(&browser);
+}
+
+static void a_token_covers_each_session_apart(void **state)
+{
+    (void)state;
+    static struct browser browser;
+    browser_come(&browser, "/u/v0?svc");
+    client_rig.uncovered = "v2";
+    subscribe_to(&browser, 1, 3);
+    rig_turns(3);
+    assert_true(browser_heard(&browser, "\"url\":\"/u/v2?svc\",\"code\":\"unauthorized\""));
+    assert_int_equal(client_subscriptions(&browser.client), 2);
+    client_rig.uncovered = "v3";
+    browser_forget(&browser);
+    browser_say(&browser, "{\"type\":\"REFRESH\",\"id\":7,\"token\":\"t\"}");
+    rig_turns(1);
+    assert_true(browser_heard(&browser, "\"type\":\"ACK\",\"payload\":{\"id\":7}"));
+    assert_true(browser_heard(
+        &browser, "\"type\":\"CLOSED\",\"payload\":{\"session\":\"svc:v3\",\"code\":4001"));
+    assert_int_equal(browser_count(&browser, "CLOSED"), 1);
+    assert_int_equal(client_subscriptions(&browser.client), 1);
+    assert_false(browser.closed);
+    browser_leave(&browser);
+}
+
+/* It never goes upstream, and is no part of a session key. */
+static void a_token_in_a_url_goes_nowhere(void **state)
+{
+    (void)state;
+    static struct browser browser;
+    browser_come(&browser, "/u?subscribe");
+    browser_say(&browser, "{\"type\":\"SUBSCRIBE\",\"id\":1,\"urls\":[\"/u?svc&token=secret\","
+                          "\"/u?svc&token=%%zz&token=b\"]}");
+    rig_turns(3);
+    assert_int_equal(browser_count(&browser, "\"type\":\"WELCOME\",\"id\":1"), 1);
+    assert_int_equal(browser_count(&browser, "\"code\":\"subscribed\""), 1);
+    assert_true(browser_heard(&browser, "\"session\":\"svc:/u\""));
+    browser_leave(&browser);
+}
+
+static void an_operator_closes_a_session_and_not_its_connection(void **state)
+{
+    (void)state;
+    static struct browser browser, own;
+    browser_come(&browser, "/u?subscribe");
+    browser_come(&own, "/u/v2?svc");
+    subscribe_to(&browser, 1, 3);
+    rig_turns(3);
+    browser_forget(&browser);
+    rig_turn_begin();
+    hub_close_session(client_rig.hub, "svc:v2");
+    rig_turn_end();
+    rig_turns(2);
+    assert_true(browser_heard(
+        &browser, "\"type\":\"CLOSED\",\"payload\":{\"session\":\"svc:v2\",\"code\":4006"));
+    assert_false(browser.closed);
+    assert_true(own.closed);
+    assert_int_equal(own.code, CLOSE_BY_OPERATOR);
+    browser_leave(&own);
+    assert_int_equal(client_subscriptions(&browser.client), 2);
+    browser_leave(&browser);
+}
+
+static void a_drain_closes_connections_not_subscriptions(void **state)
+{
+    (void)state;
+    static struct browser alone, own;
+    client_rig.conf->node.drain_ms = 100;
+    browser_come(&alone, "/u?subscribe");
+    browser_come(&own, "/u/v9?svc");
+    subscribe_to(&alone, 1, 3);
+    subscribe_to(&own, 1, 3);
+    rig_turns(3);
+    browser_forget(&alone);
+    rig_turn_begin();
+    hub_drain(client_rig.hub);
+    rig_turn_end();
+    subscribe_to(&alone, 7, 1);
+    assert_true(browser_heard(&alone, "\"code\":\"full\""));
+    rig_turns(30);
+    assert_int_equal(alone.code, CLOSE_RESTART);
+    assert_int_equal(own.code, CLOSE_RESTART);
+    assert_false(browser_heard(&alone, "CLOSED"));
+    browser_leave(&alone);
+    browser_leave(&own);
+    rig_turns(700);
+    assert_int_equal(hub_state(client_rig.hub), NODE_STOPPED);
+}
+
+/* A thousand at once: no turn does much of it, others go on, and all is answered. */
+static void much_is_worked_off_in_portions(void **state)
+{
+    (void)state;
+    static struct browser browser, other;
+    browser_come(&other, "/u/v0?svc");
+    browser_come(&browser, "/u?subscribe");
+    rig_turns(3);
+    browser_forget(&browser);
+    browser_forget(&other);
+    subscribe_to(&browser, 1, 1000);
+    unsigned turns = 0;
+    while (browser_count(&browser, "\"type\":\"WELCOME\"") < 1000 && turns++ < 50) {
+        size_t before = client_subscriptions(&browser.client);
+        rig_turns(1);
+        assert_true(client_subscriptions(&browser.client) - before <= 250);
+        assert_true(browser.paused || client_subscriptions(&browser.client) == 1000);
+        browser_say(&other, "{\"type\":\"PING\"}");
+    }
+    assert_true(turns >= 2 && turns < 20);
+    assert_int_equal(browser_count(&other, "PONG"), turns);
+    assert_int_equal(client_rig.upstreams, 1001);
+    rig_turns(2);
+    browser_forget(&browser);
+    rig_turn_begin();
+    for (unsigned i = 1; i <= 1000; i++)
+        rig_push(i, "push");
+    rig_turn_end();
+    assert_int_equal(browser_count(&browser, "\"type\":\"MESSAGE\""), 1000);
+    assert_false(browser.paused);
+    assert_true(browser.writes <= 8); /* of 64 KiB each */
+    browser_leave(&browser);
+    struct hub_counts counts;
+    for (turns = 0; turns < 20; turns++) {
+        hub_count(client_rig.hub, &counts);
+        rig_turns(1);
+    }
+    assert_int_equal(metric_get(METRIC_SUBSCRIPTIONS), 0);
+    browser_leave(&other);
+}
+
+/* Two that ask for much get it side by side. */
+static void all_clients_have_their_turn(void **state)
+{
+    (void)state;
+    static struct browser browsers[2];
+    for (size_t i = 0; i < 2; i++)
+        browser_come(&browsers[i], "/u?subscribe");
+    subscribe_to(&browsers[0], 0, 900);
+    subscribe_to(&browsers[1], 900, 900);
+    rig_turns(1);
+    assert_true(client_subscriptions(&browsers[1].client) >= 100);
+    assert_true(client_subscriptions(&browsers[0].client) < 900);
+    rig_turns(20);
+    assert_int_equal(browser_count(&browsers[0], "WELCOME"), 901);
+    assert_int_equal(browser_count(&browsers[1], "WELCOME"), 901);
+    for (size_t i = 0; i < 2; i++)
+        browser_leave(&browsers[i]);
+}
+
+/* Refusals are echoes of what it sent: a client that does not read gets no more of them. */
+static void answers_wait_for_a_client_that_reads(void **state)
+{
+    (void)state;
+    static char list[600 * 1024];
+    static struct browser browser;
+    browser_come(&browser, "/u?subscribe");
+    rig_turns(1);
+    size_t len = 0;
+    for (unsigned i = 0; i < 100; i++) {
+        len += (size_t)sprintf(list + len, "%s\"/u/v?none&", i ? "," : "");
+        memset(list + len, 'x', 5000);
+        len += 5000;
+        list[len++] = '"';
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        browser.busy = true;
+        browser_forget(&browser);
+        browser_say(&browser, "{\"type\":\"SUBSCRIBE\",\"id\":1,\"urls\":[%s]}", list);
+        rig_turns(100);
+        assert_true(client_queue_bytes(&browser.client) < 600 * 1024);
+        assert_false(browser.closed);
+        browser.busy = false;
+        rig_turn_begin();
+        door_writable(&browser.client);
+        rig_turn_end();
+        rig_turns(100);
+        assert_int_equal(browser_count(&browser, "unknown_service"), 100);
+        assert_false(browser.paused);
+    }
+    browser.busy = true;
+    for (unsigned i = 0; i < 2; i++)
+        browser_say(&browser, "{\"type\":\"SUBSCRIBE\",\"id\":1,\"urls\":[%s]}", list);
+    rig_turns(1200);
+    assert_true(browser.closed);
+    assert_int_equal(browser.code, CLOSE_SLOW);
+    browser_leave(&browser);
+}
+
+/* The later connection with the id has come without a session as well, or to one that the older one
+ * follows. */
+static void a_client_id_holds_for_all_its_sessions(void **state)
+{
+    (void)state;
+    static const char *const laters[] = {"/u?subscribe&resume=0.0.abc", "/u/v2?svc&resume=0.0.abc"};
+    for (size_t i = 0; i < LENGTH(laters); i++) {
+        struct browser older, later, third;
+        browser_come(&older, "/u?subscribe&resume=0.0.abc");
+        browser_come(&third, "/u/v9?svc&resume=0.0.abc");
+        subscribe_to(&older, 1, 3);
+        rig_turns(3);
+        assert_true(browser_heard(&older, "\"client\":\"abc\""));
+        browser_come(&later, laters[i]);
+        rig_turns(2);
+        assert_true(older.closed);
+        assert_int_equal(older.code, CLOSE_TAKEN_OVER);
+        assert_false(later.closed || third.closed);
+        browser_leave(&older);
+        /* What it follows later counts as well */
+        subscribe_to(&third, 2, 1);
+        rig_turns(2);
+        if (!i) {
+            subscribe_to(&later, 2, 1);
+            rig_turns(2);
+            assert_int_equal(third.code, CLOSE_TAKEN_OVER);
+        } else {
+            assert_int_equal(later.code, CLOSE_TAKEN_OVER);
+        }
+        browser_leave(&later);
+        browser_leave(&third);
+        rig_turns(5);
+    }
+}
+
+static void a_repeat_is_known_for_each_session_apart(void **state)
+{
+    (void)state;
+    static struct browser browser, later;
+    browser_come(&browser, "/u?subscribe&resume=0.0.abc");
+    subscribe_to(&browser, 1, 2);
+    rig_turns(3);
+    browser_say(&browser, "{\"type\":\"SEND\",\"id\":5,\"payload\":\"x\",\"session\":\"svc:v1\"}");
+    browser_come(&later, "/u?subscribe&resume=0.0.abc");
+    rig_turns(1);
+    browser_leave(&browser);
+    subscribe_to(&later, 1, 2);
+    rig_turns(3);
+    client_rig.sent = 0;
+    browser_say(&later, "{\"type\":\"SEND\",\"id\":5,\"payload\":\"x\",\"session\":\"svc:v1\"}");
+    assert_int_equal(client_rig.sent, 0);
+    browser_say(&later, "{\"type\":\"SEND\",\"id\":5,\"payload\":\"x\",\"session\":\"svc:v2\"}");
+    assert_int_equal(client_rig.sent, 1);
+    assert_int_equal(browser_count(&later, "\"type\":\"ACK\""), 2);
+    browser_leave(&later);
+}
+
+/* A connection that goes in the middle of it leaves nothing behind. */
+static void a_client_may_go_at_any_time(void **state)
+{
+    (void)state;
+    for (unsigned turns = 0; turns < 8; turns++) {
+        struct browser browser;
+        browser_come(&browser, turns % 2 ? "/u?subscribe" : "/u/v0?svc");
+        subscribe_to(&browser, 1, 700);
+        rig_turns(turns);
+        browser_leave(&browser);
+        rig_turns(turns);
+    }
+    rig_turns(700); /* linger */
+    struct hub_counts counts;
+    hub_count(client_rig.hub, &counts);
+    assert_int_equal(counts.clients, 0);
+    assert_int_equal(metric_get(METRIC_SUBSCRIPTIONS), 0);
+}
+
+static void nothing_is_left_when_the_node_stops_in_the_middle(void **state)
+{
+    (void)state;
+    static struct browser browsers[3];
+    for (size_t i = 0; i < 3; i++) {
+        browser_come(&browsers[i], i ? "/u?subscribe" : "/u/v0?svc");
+        subscribe_to(&browsers[i], 0, 400);
+    }
+    rig_turns(1);
+    browser_leave(&browsers[2]);
+    free(browsers[0].text);
+    free(browsers[1].text);
+}
+
+int main(void)
+{
+#define CASE(name) cmocka_unit_test_setup_teardown(name, client_rig_start, client_rig_stop)
+    const struct CMUnitTest tests[] = {
+        CASE(a_connection_may_have_no_session_of_its_own),
+        CASE(each_url_is_answered_in_its_order),
+        CASE(a_send_names_its_session),
+        CASE(what_is_unsubscribed_is_closed_and_no_more),
+        CASE(a_session_may_be_left_right_after_it_was_asked_for),
+        CASE(full_opens_nothing),
+        CASE(a_token_covers_each_session_apart),
+        CASE(a_token_in_a_url_goes_nowhere),
+        CASE(an_operator_closes_a_session_and_not_its_connection),
+        CASE(a_drain_closes_connections_not_subscriptions),
+        CASE(much_is_worked_off_in_portions),
+        CASE(all_clients_have_their_turn),
+        CASE(answers_wait_for_a_client_that_reads),
+        CASE(a_client_id_holds_for_all_its_sessions),
+        CASE(a_repeat_is_known_for_each_session_apart),
+        CASE(a_client_may_go_at_any_time),
+        CASE(nothing_is_left_when_the_node_stops_in_the_middle),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
