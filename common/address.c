@@ -128,6 +128,17 @@ bool address_is_network(const char *text)
            (is_ip6(copy) && strtoul(bits, NULL, 10) <= 128);
 }
 
+bool address_parse(const char *text, struct in6_addr *out)
+{
+    struct in_addr v4;
+    if (inet_pton(AF_INET, text, &v4) != 1)
+        return inet_pton(AF_INET6, text, out) == 1;
+    memset(out, 0, sizeof(*out));
+    out->s6_addr[10] = out->s6_addr[11] = 0xff;
+    memcpy(out->s6_addr + 12, &v4, sizeof(v4));
+    return true;
+}
+
 void address_print(const struct in6_addr *address, char out[INET6_ADDRSTRLEN])
 {
     if (IN6_IS_ADDR_V4MAPPED(address))

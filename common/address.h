@@ -23,6 +23,8 @@ bool address_cut_port(char *text, char **host, char **port);
 /* Takes the brackets off in place; false where there are none or they hold no IPv6 address. */
 bool address_cut_brackets(char **host);
 
+/* Reads an address without port or brackets, IPv4 in its mapped form; false where it is none. */
+bool address_parse(const char *text, struct in6_addr *out);
 /* Without port; of an IPv4 address in its mapped form (::ffff:0:0/96) the four numbers. */
 void address_print(const struct in6_addr *address, char out[INET6_ADDRSTRLEN]);
 

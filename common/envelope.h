@@ -71,6 +71,13 @@ enum envelope_type {
     ENVELOPE_REVOKE = 40,
     /* Answer to what was asked of all nodes: number; count: clients that were closed */
     ENVELOPE_COUNTED = 41,
+    /* Inboxes of all: which clients are there, or are to be closed; number (of the request); items:
+       kind FILTER; count: rows at most, 0: they are closed; text: the node where the page begins,
+       offset: the slot there; url: the reason of the close */
+    ENVELOPE_CLIENTS = 42,
+    /* Answer: number; items: kinds CLIENT and CLIENT_MORE in turn; status: 1 where there are more,
+       offset: the slot where they begin */
+    ENVELOPE_CLIENT_ROWS = 43,
     /* push channel of a session */
     /* Node: the owner from now on; epoch; number: the epoch it was handed over from, 0 by a claim.
        Made by these scripts */
@@ -95,6 +102,12 @@ enum item_kind {
     /* Bytes: path and query of a client's URL. In JOIN those of the member's clients; in JOINED the
        one the owner uses; number: 1 where a client with it is there */
     ITEM_REQUEST = 4,
+    ITEM_FILTER = 6, /* name: of the filter; bytes: what must fit */
+    /* Name: its id; bytes: user; number: messages received; id: sent; time_ms: Unix time it came */
+    ITEM_CLIENT = 7,
+    /* Name: session; bytes: address, a space, protocol; number: bytes queued; id: subscriptions
+       beside its own; after: its slot */
+    ITEM_CLIENT_MORE = 8,
     ITEM_CLIENT_ID = 5, /* name: client id; number: of the telling, which comes back */
 };
 

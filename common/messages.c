@@ -320,6 +320,44 @@ struct counted_message counted_decode(const struct envelope *e)
     return (struct counted_message){.number = e->number, .closed = e->count};
 }
 
+struct envelope clients_encode(const struct clients_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_CLIENTS,
+                             .number = m->number,
+                             .count = m->limit,
+                             .text = m->from_node,
+                             .offset = m->from_slot,
+                             .url = m->reason,
+                             .items = m->filters.at,
+                             .items_len = m->filters.len};
+}
+
+struct clients_message clients_decode(const struct envelope *e)
+{
+    return (struct clients_message){.number = e->number,
+                                    .limit = e->count,
+                                    .from_node = e->text,
+                                    .from_slot = e->offset,
+                                    .reason = e->url,
+                                    .filters = items_of(e)};
+}
+
+struct envelope client_rows_encode(const struct client_rows_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_CLIENT_ROWS,
+                             .number = m->number,
+                             .status = m->more,
+                             .offset = m->next_slot,
+                             .items = m->rows.at,
+                             .items_len = m->rows.len};
+}
+
+struct client_rows_message client_rows_decode(const struct envelope *e)
+{
+    return (struct client_rows_message){
+        .number = e->number, .more = e->status == 1, .next_slot = e->offset, .rows = items_of(e)};
+}
+
 /* --- push channel --- */
 
 struct envelope grant_encode(const struct grant_message *m)
@@ -441,6 +479,48 @@ bool client_id_entry_of(const struct envelope_item *item, struct client_id_entry
 {
     *out = (struct client_id_entry){.client = item->name, .number = item->number};
     return item->kind == ITEM_CLIENT_ID;
+}
+
+struct envelope_item filter_item(const struct filter_entry *entry)
+{
+    return (struct envelope_item){.kind = ITEM_FILTER, .name = entry->name, .bytes = entry->value};
+}
+
+bool filter_entry_of(const struct envelope_item *item, struct filter_entry *out)
+{
+    *out = (struct filter_entry){.name = item->name, .value = item->bytes};
+    return item->kind == ITEM_FILTER;
+}
+
+void client_items(const struct client_entry *entry, struct envelope_item out[2])
+{
+    out[0] = (struct envelope_item){.kind = ITEM_CLIENT,
+                                    .name = entry->id,
+                                    .bytes = entry->user,
+                                    .number = entry->received,
+                                    .id = entry->sent,
+                                    .time_ms = entry->since_ms};
+    out[1] = (struct envelope_item){.kind = ITEM_CLIENT_MORE,
+                                    .name = entry->session,
+                                    .bytes = entry->place,
+                                    .number = entry->queued_bytes,
+                                    .id = entry->subscriptions,
+                                    .after = entry->slot};
+}
+
+bool client_entry_of(const struct envelope_item items[2], struct client_entry *out)
+{
+    *out = (struct client_entry){.id = items[0].name,
+                                 .user = items[0].bytes,
+                                 .session = items[1].name,
+                                 .place = items[1].bytes,
+                                 .since_ms = items[0].time_ms,
+                                 .subscriptions = items[1].id,
+                                 .received = items[0].number,
+                                 .sent = items[0].id,
+                                 .queued_bytes = items[1].number,
+                                 .slot = items[1].after};
+    return items[0].kind == ITEM_CLIENT && items[1].kind == ITEM_CLIENT_MORE;
 }
 
 struct envelope_item request_item(const struct request_entry *entry)

@@ -230,6 +230,27 @@ struct counted_message {
 struct envelope counted_encode(const struct counted_message *message);
 struct counted_message counted_decode(const struct envelope *envelope);
 
+/* What operators ask about clients (core/clients.h). */
+struct clients_message {
+    uint64_t number;              /* of the request */
+    uint64_t limit;               /* rows; 0: the clients are closed */
+    struct slice from_node;       /* where the page begins; "": with the first node */
+    uint64_t from_slot;           /* on that node */
+    struct slice reason;          /* of the close */
+    struct message_items filters; /* filter_item */
+};
+struct envelope clients_encode(const struct clients_message *message);
+struct clients_message clients_decode(const struct envelope *envelope);
+
+struct client_rows_message {
+    uint64_t number; /* of the request */
+    bool more;       /* than these, from next_slot on */
+    uint64_t next_slot;
+    struct message_items rows; /* client_items: two each */
+};
+struct envelope client_rows_encode(const struct client_rows_message *message);
+struct client_rows_message client_rows_decode(const struct envelope *envelope);
+
 /* --- push channel of a session --- */
 
 /* The envelope's node is the owner from now on. Made by the scripts. */
@@ -294,6 +315,20 @@ struct client_id_entry {
 };
 struct envelope_item client_id_item(const struct client_id_entry *entry);
 bool client_id_entry_of(const struct envelope_item *item, struct client_id_entry *out);
+
+struct filter_entry {
+    struct slice name, value;
+};
+struct envelope_item filter_item(const struct filter_entry *entry);
+bool filter_entry_of(const struct envelope_item *item, struct filter_entry *out);
+
+struct client_entry {
+    struct slice id, user, session;
+    struct slice place; /* address, a space, protocol */
+    uint64_t since_ms, subscriptions, received, sent, queued_bytes, slot;
+};
+void client_items(const struct client_entry *entry, struct envelope_item out[2]);
+bool client_entry_of(const struct envelope_item items[2], struct client_entry *out);
 
 struct request_entry {
     struct slice text; /* path and query of a client's URL */

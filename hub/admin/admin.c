@@ -35,6 +35,8 @@ static const struct route routes[] = {
     {"/api/nodes", 0, admin_get_nodes, NULL},
     {"/api/sessions", 0, admin_get_sessions, NULL},
     {"/api/sessions/", ROUTE_PREFIX | ROUTE_ID, admin_get_session, admin_post_session},
+    {"/api/clients", 0, admin_get_clients, NULL},
+    {"/api/clients/close", 0, NULL, admin_post_close_clients},
     {"/api/publish", 0, NULL, admin_post_publish},
     {"/api/drain", 0, NULL, admin_post_drain},
     {"/api/revoke", 0, NULL, admin_post_revoke},

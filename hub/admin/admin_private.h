@@ -75,7 +75,7 @@ admin_handler admin_get_health, admin_get_ready, admin_get_metrics, admin_get_st
 admin_handler admin_get_nodes, admin_get_sessions, admin_get_session;
 admin_handler admin_post_publish, admin_post_session, admin_post_drain;
 admin_handler admin_get_events;
-admin_handler admin_post_revoke;
+admin_handler admin_get_clients, admin_post_close_clients, admin_post_revoke;
 
 /* --- admin_events.c */
 struct admin_events *admin_events_new(struct admin *admin);

@@ -13,6 +13,7 @@
 #include "core/client/rate.h"
 #include "core/client/subscribing.h"
 #include "core/client/subscription.h"
+#include "core/clients.h"
 #include "core/node/lease.h"
 #include "core/node/peers.h"
 #include "core/node/record.h"
@@ -156,6 +157,8 @@ static bool on_node_message(struct hub *hub, struct session *session,
             hub->setup.events->on_drain_asked(hub->setup.events_ctx);
         return true;
     case ENVELOPE_REVOKE: revoked_on_revoke(hub, envelope); return true;
+    case ENVELOPE_CLIENTS: clients_on_ask(hub, envelope); return true;
+    case ENVELOPE_CLIENT_ROWS:
     case ENVELOPE_COUNTED: polls_on_answer(hub, envelope); return true;
     case ENVELOPE_HELLO: lease_on_hello(hub, envelope); return true;
     case ENVELOPE_TAKE_ID: client_ids_on_take(session, envelope); return true;
@@ -239,6 +242,7 @@ void hub_free(struct hub *hub)
 {
     operators_free_all(hub);
     polls_free_all(hub);
+    clients_free_all(hub);
     revoked_free(hub);
     door_forget_all(hub);
     rates_free(hub);
@@ -252,6 +256,7 @@ void hub_free(struct hub *hub)
     timers_fini(&hub->timers);
     conf_unref(hub->conf);
     queue_free_spares(&hub->spare_queues);
+    directory_free(hub);
     tokens_free(hub);
     free(hub->due);
     free(hub->scratch);

@@ -86,6 +86,7 @@ void conn_free(struct conn *conn)
     handshake_free(conn->handshake);
     ws_reader_fini(&conn->reader);
     free(conn->held);
+    free(conn->why);
     free(conn);
     front->connections--;
 }
@@ -163,6 +164,12 @@ static void ignore_input(struct conn *conn, size_t len)
     client_close(&conn->client, CLOSE_PROTOCOL_ERROR, "an event stream takes no input");
 }
 
+void conn_keep_why(struct conn *conn, const char *why)
+{
+    free(conn->why);
+    conn->why = why != NULL ? strdup(why) : NULL;
+}
+
 void conn_start_closing(struct conn *conn, unsigned code, const char *reason)
 {
     if (conn->state != CONN_OPEN)
@@ -172,7 +179,7 @@ void conn_start_closing(struct conn *conn, unsigned code, const char *reason)
     else
         write_close_frame(conn, code, reason);
     conn->close_code = (uint16_t)code;
-    conn->why = reason;
+    conn_keep_why(conn, reason);
     conn_set_state(conn, CONN_CLOSING);
     conn_enqueue(conn, QUEUE_CLOSING);
     /* Nothing that waits is for the core any more, and the answer to the close frame must be seen.

@@ -94,7 +94,7 @@ struct conn {
     uint32_t heard_ms;   /* of the last byte from the peer; low 32 bits */
     uint32_t discarded;  /* bytes read since the close frame was sent */
     uint16_t close_code; /* what was seen or sent; 0: nothing yet */
-    const char *why;     /* why we closed it; a static text or NULL */
+    char *why;           /* why we closed it; NULL: we did not, or there is no memory */
 };
 
 /* What was agreed by subprotocol. */
@@ -163,9 +163,11 @@ struct front {
 void conn_new(struct front *front, int fd, const struct in6_addr *peer);
 void conn_set_state(struct conn *conn, enum conn_state state);
 void conn_enqueue(struct conn *conn, enum queue_name queue);
-/* Sends a close frame and waits for its end. reason: a static text, or NULL where it is the peer's
- * close frame that is answered. */
+/* Sends a close frame and waits for its end. reason: NULL where it is the peer's close frame that is
+ * answered. */
 void conn_start_closing(struct conn *conn, unsigned code, const char *reason);
+/* For the line that tells of its end. */
+void conn_keep_why(struct conn *conn, const char *why);
 /* Tells the core of the end, once. */
 void conn_tell_gone(struct conn *conn, unsigned code, const char *reason);
 /* Frees it; its stream is closed or detached. */

@@ -61,7 +61,7 @@ static void check_answer(struct conn *conn)
             ping(conn);
         return;
     }
-    conn->why = "ping timeout";
+    conn_keep_why(conn, "ping timeout");
     conn_enqueue(conn, QUEUE_CLOSING);
     stream_kill(&conn->stream, false);
 }

@@ -333,16 +333,16 @@ void client_fini(struct client *client)
 {
     discard(client);
     free(client->id);
-    free(client->user);
+    directory_remove(client->entry);
     client->id = NULL;
-    client->user = NULL;
+    client->entry = NULL;
 }
 
 void client_audit(const struct subscription *subscription, size_t len)
 {
     const struct client *client = subscription->client;
     if (client->hub->conf->log.audit)
-        log_info("audit", LOG_STR("user", client->user ? client->user : ""),
+        log_info("audit", LOG_STR("user", client_user(client) ? client_user(client) : ""),
                  LOG_STR("session", subscription->session->id), LOG_U64("bytes", len));
 }
 

@@ -21,6 +21,7 @@
 
 #include "common/publication.h"
 #include "common/url.h"
+#include "core/client/directory.h"
 #include "core/client/queue.h"
 #include "core/client/subscription.h"
 #include "core/forms.h"
@@ -52,10 +53,10 @@ struct client {
     struct further *further;    /* subscriptions beside the own; NULL: it has none */
     struct rate *overdue;       /* of those with a rate, what waits until it reads on; rate.c */
     struct hub *hub;
-    struct client_id *id;    /* of one that follows positions, as WELCOME says; else NULL */
-    struct in6_addr address; /* IPv4 mapped */
-    char *user;              /* of its URL; NULL: that has none */
-    uint64_t received;       /* messages, for the closing log line */
+    struct client_id *id;          /* of one that follows positions, as WELCOME says; else NULL */
+    struct in6_addr address;       /* IPv4 mapped */
+    struct directory_entry *entry; /* its user and vin, and where it is found by them */
+    uint64_t received;             /* messages, for the closing log line */
     uint64_t opened_ms;
 };
 
@@ -101,6 +102,11 @@ static inline unsigned subscription_form(const struct subscription *subscription
 {
     const struct client *client = subscription->client;
     return client->form | (subscription == &client->own ? 0 : FORM_NAMED);
+}
+/* Of its URL; NULL: that has none. */
+static inline const char *client_user(const struct client *client)
+{
+    return directory_user(client->entry);
 }
 static inline bool client_takes(const struct client *client)
 {

@@ -63,8 +63,13 @@ enum status door_open(struct hub *hub, struct client *client, const struct targe
     memset(client, 0, sizeof *client);
     client->hub = hub;
     client->own.client = client;
-    if (!target->subscribes && !(client->own.session = session_for(hub, target)))
+    client->entry = directory_add(client, target);
+    if (!client->entry)
         return STATUS_LIMIT;
+    if (!target->subscribes && !(client->own.session = session_for(hub, target))) {
+        directory_remove(client->entry);
+        return STATUS_LIMIT;
+    }
     client->form = (uint8_t)form;
     client->follows = form_get(hub, form)->follows;
     client->opened_ms = hub->now_ms;
@@ -72,8 +77,6 @@ enum status door_open(struct hub *hub, struct client *client, const struct targe
     client_set_state(client, CLIENT_OPEN);
     count(hub, 1);
     client->address = *address;
-    if (target->user)
-        client->user = strdup(target->user);
     struct brought brought = {0};
     if (client->follows)
         brought = protocol_open(client, target->resume);
@@ -148,8 +151,8 @@ void door_gone(struct client *client, unsigned code, const char *reason)
     char address[INET6_ADDRSTRLEN];
     address_print(&client->address, address);
     log_info("client_closed", LOG_STR("session", client_session(client)),
-             LOG_STR("user", client->user), LOG_STR("address", address), LOG_U64("code", code),
-             LOG_STR("reason", reason),
+             LOG_STR("user", client_user(client)), LOG_STR("address", address),
+             LOG_U64("code", code), LOG_STR("reason", reason),
              LOG_U64("duration_ms", client->hub->now_ms - client->opened_ms),
              LOG_U64("received", client->received), LOG_U64("sent", client->sent));
     client_set_state(client, CLIENT_GONE);

@@ -16,6 +16,7 @@
 #include "common/envelope.h"
 #include "common/rng.h"
 #include "common/timer.h"
+#include "core/client/directory.h"
 #include "core/client/queue.h"
 #include "core/client/tokens.h"
 #include "core/forms.h"
@@ -62,6 +63,9 @@ struct hub {
     struct poll *polls;
     struct revocations *revocations;
     struct tokens tokens;
+    struct directory directory;
+    struct sweep *sweeps;
+    struct clients_query *client_queries;
     struct client_id_table *client_ids;
     struct rates *rates;        /* subscriptions with a rate that wait for their time; NULL: none */
     struct catch_up *readings;  /* subscriptions, by the tag of their history read */
