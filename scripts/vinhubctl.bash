@@ -18,7 +18,8 @@ _vinhubctl_ids() { # what: nodes or sessions
 
 _vinhubctl() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
-    local commands='nodes sessions session top tail publish drain close'
+    local commands='nodes sessions session top tail publish drain close clients kick revoke'
+    local filters='user= vin= service= session= node= address='
     local options='--admin --redis --prefix --ca --cert --key --tls-name --token-file --json --version --help'
     COMPREPLY=()
     case $before in
@@ -42,6 +43,22 @@ _vinhubctl() {
             mapfile -t COMPREPLY < <(compgen -W "$(_vinhubctl_ids sessions)" -- "$word")
             return
             ;;
+        clients | user=* | vin=* | service=* | session=* | node=* | address=*)
+            mapfile -t COMPREPLY < <(compgen -W "$filters" -- "$word")
+            return
+            ;;
+        kick)
+            mapfile -t COMPREPLY < <(compgen -W "$filters reason=" -- "$word")
+            return
+            ;;
+        revoke)
+            mapfile -t COMPREPLY < <(compgen -W 'jti= sub=' -- "$word")
+            return
+            ;;
+        sub=*)
+            mapfile -t COMPREPLY < <(compgen -W 'before=' -- "$word")
+            return
+            ;;
         drain)
             mapfile -t COMPREPLY < <(compgen -W "$(_vinhubctl_ids nodes)" -- "$word")
             return
@@ -54,6 +71,7 @@ _vinhubctl() {
     fi
 }
 
-# A session id holds a colon, which bash takes for a word of its own.
+# A session id holds a colon, and a filter '=', which bash takes for words of their own.
 COMP_WORDBREAKS=${COMP_WORDBREAKS//:/}
+COMP_WORDBREAKS=${COMP_WORDBREAKS//=/}
 complete -F _vinhubctl vinhubctl

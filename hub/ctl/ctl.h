@@ -38,6 +38,13 @@ struct source_ops {
     enum status (*drain)(struct source *source,
                          const char *node); /* NULL: the node that is asked */
     enum status (*close)(struct source *source, const char *id);
+    /* filter: an object of texts. {"clients", "missing"}: all pages, and nodes that did not answer.
+     */
+    enum status (*clients)(struct source *source, const json_t *filter, json_t **out);
+    /* {"closed", "missing"}. filter may hold a reason as well. */
+    enum status (*kick)(struct source *source, const json_t *filter, json_t **out);
+    /* token: {"jti"} or {"sub", "before"}. */
+    enum status (*revoke)(struct source *source, const json_t *token, json_t **out);
     void (*free)(struct source *source);
 };
 
@@ -62,6 +69,7 @@ enum status source_fail(struct source *source, enum status status, const char *f
 void table_nodes(const json_t *nodes);
 void table_sessions(const json_t *sessions);
 void table_session(const json_t *session);
+void table_clients(const json_t *clients);
 /* "1.2 GiB", "3 s", "2 h": short forms for people. out has 32 bytes. */
 void table_bytes(json_int_t bytes, char out[32]);
 void table_age(json_int_t since_ms, char out[32]);

@@ -26,6 +26,12 @@ static const char usage[] =
     "  publish ID DATA      push DATA to every client of the session; - reads it from stdin\n"
     "  drain [NODE]         let a node go as on SIGTERM; without NODE the one that is asked\n"
     "  close ID             close the clients of a session\n"
+    "  clients [FILTER]     list the clients of all nodes; FILTER: key=value ..., all must fit,\n"
+    "                       of user, vin, service, session, node, address\n"
+    "  kick FILTER          close those clients; reason=TEXT is what they are told\n"
+    "  revoke jti=ID        end a token, and its clients, on all nodes\n"
+    "  revoke sub=USER [before=S]\n"
+    "                       the same for all of a user's that were issued before (default: now)\n"
     "\n"
     "      --admin URL      admin port of a node (default http://127.0.0.1:9600)\n"
     "      --token-file F   its token; default: the environment's VINHUB_ADMIN_TOKEN.\n"
@@ -276,23 +282,129 @@ static enum ctl_exit run_close(struct source *source, const struct command_line 
                : fail(source);
 }
 
+static const char *const filter_keys[] = {"user", "vin",     "service", "session",
+                                          "node", "address", NULL};
+
+/* An object of the arguments, each key=value with one of the keys, once. */
+static json_t *pairs_of(char **arguments, int len, const char *const *keys, const char *more)
+{
+    json_t *json = json_object();
+    for (int i = 0; i < len; i++) {
+        char *equals = strchr(arguments[i], '=');
+        const char *const *key = keys;
+        if (!equals || !equals[1])
+            refuse_usage("expected key=value", arguments[i]);
+        *equals = '\0';
+        while (*key && strcmp(*key, arguments[i]) != 0)
+            key++;
+        if (!*key && strcmp(more, arguments[i]) != 0)
+            refuse_usage("unknown key", arguments[i]);
+        if (json_object_get(json, arguments[i]))
+            refuse_usage("expected each key once", arguments[i]);
+        if (json_object_set_new(json, arguments[i], json_string(equals + 1)) != 0)
+            refuse_usage("expected UTF-8", equals + 1);
+    }
+    return json;
+}
+
+static void tell_missing(const json_t *answer)
+{
+    size_t i = 0;
+    json_t *name = NULL;
+    json_array_foreach(json_object_get(answer, "missing"), i, name)(void)
+        fprintf(stderr, "vinhubctl: node %s did not answer\n", json_string_value(name));
+}
+
+static enum ctl_exit run_clients(struct source *source, const struct command_line *line,
+                                 char **arguments, int len)
+{
+    json_t *filter = pairs_of(arguments, len, filter_keys, ""), *answer = NULL;
+    enum status status = source->ops->clients(source, filter, &answer);
+    json_decref(filter);
+    if (status != STATUS_OK)
+        return fail(source);
+    tell_missing(answer);
+    if (line->as_json)
+        return print_json(answer);
+    table_clients(json_object_get(answer, "clients"));
+    json_decref(answer);
+    return CTL_DONE;
+}
+
+static json_int_t print_closed(const struct command_line *line, json_t *answer)
+{
+    json_int_t closed = json_integer_value(json_object_get(answer, "closed"));
+    tell_missing(answer);
+    if (line->as_json) {
+        (void)print_json(answer);
+        return closed;
+    }
+    (void)printf("closed %lld\n", (long long)closed);
+    json_decref(answer);
+    return closed;
+}
+
+static enum ctl_exit run_kick(struct source *source, const struct command_line *line,
+                              char **arguments, int len)
+{
+    json_t *filter = pairs_of(arguments, len, filter_keys, "reason"), *answer = NULL;
+    if (json_object_size(filter) == (json_object_get(filter, "reason") ? 1 : 0))
+        refuse_usage("expected a filter beside reason", NULL);
+    enum status status = source->ops->kick(source, filter, &answer);
+    json_decref(filter);
+    if (status != STATUS_OK)
+        return fail(source);
+    return print_closed(line, answer) > 0 ? CTL_DONE : CTL_FAILED;
+}
+
+static enum ctl_exit run_revoke(struct source *source, const struct command_line *line,
+                                char **arguments, int len)
+{
+    static const char *const keys[] = {"jti", "sub", NULL};
+    json_t *token = pairs_of(arguments, len, keys, "before"), *answer = NULL;
+    const char *before = json_string_value(json_object_get(token, "before"));
+    if (!json_object_get(token, "jti") == !json_object_get(token, "sub") ||
+        (before && !json_object_get(token, "sub")))
+        refuse_usage("expected jti=ID, or sub=USER with or without before=SECONDS", NULL);
+    if (before && (strspn(before, "0123456789") != strlen(before) || strlen(before) > 15))
+        refuse_usage("before: expected a Unix time in seconds", before);
+    if (before)
+        (void)json_object_set_new(token, "before", json_integer(strtoll(before, NULL, 10)));
+    enum status status = source->ops->revoke(source, token, &answer);
+    json_decref(token);
+    if (status != STATUS_OK)
+        return fail(source);
+    (void)print_closed(line, answer);
+    return CTL_DONE;
+}
+
+enum { FILTERS_MOST = 8 };
+
 static const struct command {
     const char *name, *arguments;
     int least, most;
     command_fn *fn;
 } commands[] = {
-    {"nodes", "", 0, 0, run_nodes},        {"sessions", "", 0, 0, run_sessions},
-    {"session", " ID", 1, 1, run_session}, {"top", "", 0, 0, run_top},
-    {"tail", " ID|URL", 1, 1, run_tail},   {"publish", " ID DATA", 2, 2, run_publish},
-    {"drain", " [NODE]", 0, 1, run_drain}, {"close", " ID", 1, 1, run_close},
+    {"nodes", "", 0, 0, run_nodes},
+    {"sessions", "", 0, 0, run_sessions},
+    {"session", " ID", 1, 1, run_session},
+    {"top", "", 0, 0, run_top},
+    {"tail", " ID|URL", 1, 1, run_tail},
+    {"publish", " ID DATA", 2, 2, run_publish},
+    {"drain", " [NODE]", 0, 1, run_drain},
+    {"close", " ID", 1, 1, run_close},
+    {"clients", " [KEY=VALUE]...", 0, FILTERS_MOST, run_clients},
+    {"kick", " KEY=VALUE...", 1, FILTERS_MOST, run_kick},
+    {"revoke", " jti=ID | sub=USER [before=SECONDS]", 1, 2, run_revoke},
 };
 
 static const struct command *command_of(int argc, char **argv)
 {
     if (optind >= argc)
-        refuse_usage(
-            "expected a command: nodes, sessions, session, top, tail, publish, drain or close",
-            NULL);
+        refuse_usage("expected a command: nodes, sessions, session, top, tail, publish, drain, "
+                     "close, clients, "
+                     "kick or revoke",
+                     NULL);
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
         const struct command *command = &commands[i];
         int len = argc - optind - 1;
@@ -304,8 +416,10 @@ static const struct command *command_of(int argc, char **argv)
                       command->name, command->arguments, len);
         exit(CTL_USAGE);
     }
-    refuse_usage("expected nodes, sessions, session, top, tail, publish, drain or close",
-                 argv[optind]);
+    refuse_usage(
+        "expected nodes, sessions, session, top, tail, publish, drain, close, clients, kick "
+        "or revoke",
+        argv[optind]);
 }
 
 enum option_code {

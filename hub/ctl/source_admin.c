@@ -195,6 +195,83 @@ static enum status admin_close(struct source *source, const char *id)
     return status;
 }
 
+/* "/api/clients?limit=1000&key=value…". The caller frees. */
+static char *clients_path(const json_t *filter, const char *after)
+{
+    const char *name = NULL;
+    json_t *value = NULL;
+    char *path = path_of("/api/clients?limit=1000", "", "");
+    json_object_foreach((json_t *)filter, name, value)
+    {
+        char *escaped = escape(json_string_value(value)), *longer = NULL;
+        if (asprintf(&longer, "%s&%s=%s", path, name, escaped) < 0)
+            abort();
+        free(escaped);
+        free(path);
+        path = longer;
+    }
+    char *escaped = escape(after), *whole = NULL;
+    if (asprintf(&whole, "%s%s%s", path, *after ? "&after=" : "", escaped) < 0)
+        abort();
+    free(escaped);
+    free(path);
+    return whole;
+}
+
+/* What pages have in common: their clients one after the other, each node that is missing once. */
+static enum status add_page(struct source_admin *admin, json_t *answer, json_t *clients,
+                            json_t *missing)
+{
+    json_t *page = NULL, *name = NULL;
+    size_t i = 0;
+    enum status status = array_of(admin, answer, "clients", &page);
+    (void)json_array_extend(clients, page);
+    json_decref(page);
+    json_array_foreach(json_object_get(answer, "missing"), i, name)(void)
+        json_object_set(missing, json_string_value(name), json_true());
+    return status;
+}
+
+static enum status admin_clients(struct source *source, const json_t *filter, json_t **out)
+{
+    struct source_admin *admin = (struct source_admin *)source;
+    json_t *clients = json_array(), *missing = json_object(), *answer = NULL;
+    enum status status = STATUS_OK;
+    const char *next = "";
+    while (next && status == STATUS_OK) {
+        char *path = clients_path(filter, next);
+        json_decref(answer);
+        answer = NULL;
+        status = ask(admin, "GET", path, NULL, &answer);
+        free(path);
+        if (status == STATUS_OK)
+            status = add_page(admin, answer, clients, missing);
+        next = json_string_value(json_object_get(answer, "next"));
+    }
+    json_decref(answer);
+    if (status == STATUS_OK) {
+        json_t *names = json_array();
+        const char *name = NULL;
+        json_t *value = NULL;
+        json_object_foreach(missing, name, value)(void)
+            json_array_append_new(names, json_string(name));
+        *out = json_pack("{s:O, s:o}", "clients", clients, "missing", names);
+    }
+    json_decref(missing);
+    json_decref(clients);
+    return status;
+}
+
+static enum status admin_kick(struct source *source, const json_t *filter, json_t **out)
+{
+    return ask((struct source_admin *)source, "POST", "/api/clients/close", filter, out);
+}
+
+static enum status admin_revoke(struct source *source, const json_t *token, json_t **out)
+{
+    return ask((struct source_admin *)source, "POST", "/api/revoke", token, out);
+}
+
 /* Server-sent events: lines of "event: NAME" and "data: JSON", an empty line ends one. */
 struct events {
     const int *http_status;
@@ -273,6 +350,9 @@ static const struct source_ops ops = {
     .publish = admin_publish,
     .drain = admin_drain,
     .close = admin_close,
+    .clients = admin_clients,
+    .kick = admin_kick,
+    .revoke = admin_revoke,
     .free = admin_free,
 };
 

@@ -10,20 +10,12 @@
 #include "common/record.h"
 #include "common/redis_url.h"
 #include "common/rng.h"
-#include "ctl.h"
-#include "link.h"
+#include "source_redis.h"
 
 enum {
     PUBLISH_WAIT_MS = 5000, /* contract section 10 */
     PROBE_MS = 15000,       /* a silent subscription is asked whether it is there */
     BATCH = 500,            /* commands sent ahead of their answers */
-};
-
-struct source_redis {
-    struct source source; /* first */
-    struct link *link;
-    char *prefix;
-    char channel_prefix[REDIS_CHANNEL_PREFIX_BYTES];
 };
 
 static char *join(const char *prefix, const char *middle, const char *id, const char *end)
@@ -34,31 +26,28 @@ static char *join(const char *prefix, const char *middle, const char *id, const 
     return name;
 }
 
-/* "prefix" middle id end. The caller frees. */
-static char *key_of(const struct source_redis *redis, const char *middle, const char *id,
-                    const char *end)
+char *source_redis_key(const struct source_redis *redis, const char *middle, const char *id,
+                       const char *end)
 {
     return join(redis->prefix, middle, id, end);
 }
 
-/* The same for a channel, whose prefix names the database as well. */
-static char *channel_of(const struct source_redis *redis, const char *middle, const char *id,
-                        const char *end)
+char *source_redis_channel(const struct source_redis *redis, const char *middle, const char *id,
+                           const char *end)
 {
     return join(redis->channel_prefix, middle, id, end);
 }
 
-static enum status fail_by_link(struct source_redis *redis)
+enum status source_redis_fail(struct source_redis *redis)
 {
     return source_fail(&redis->source, STATUS_IO, "%s", link_why(redis->link));
 }
 
-/* Runs a command of words; NULL where it failed, said in source->why. */
-static redisReply *run(struct source_redis *redis, size_t len, const char **words)
+redisReply *source_redis_run(struct source_redis *redis, size_t len, const char **words)
 {
     redisReply *reply = link_run(redis->link, len, words, NULL);
     if (!reply)
-        (void)fail_by_link(redis);
+        (void)source_redis_fail(redis);
     return reply;
 }
 
@@ -101,7 +90,7 @@ static enum status read_hashes(struct hashes *hashes)
         char *keys[BATCH];
         redisReply *replies[BATCH];
         for (size_t i = 0; i < len; i++)
-            keys[i] = key_of(redis, hashes->middle, hashes->ids[start + i], hashes->end);
+            keys[i] = source_redis_key(redis, hashes->middle, hashes->ids[start + i], hashes->end);
         enum status status = link_hgetall(redis->link, keys, len, replies);
         for (size_t i = 0; i < len; i++) {
             free(keys[i]);
@@ -114,7 +103,7 @@ static enum status read_hashes(struct hashes *hashes)
                 freeReplyObject(replies[i]);
         }
         if (status != STATUS_OK)
-            return fail_by_link(redis);
+            return source_redis_fail(redis);
     }
     return STATUS_OK;
 }
@@ -127,8 +116,8 @@ static int by_text(const void *a, const void *b)
 static enum status redis_sessions(struct source *source, json_t **out)
 {
     struct source_redis *redis = (struct source_redis *)source;
-    char *key = key_of(redis, ":sessions", "", "");
-    redisReply *ids = run(redis, 4, (const char *[]){"ZRANGE", key, "0", "-1"});
+    char *key = source_redis_key(redis, ":sessions", "", "");
+    redisReply *ids = source_redis_run(redis, 4, (const char *[]){"ZRANGE", key, "0", "-1"});
     free(key);
     if (!ids)
         return STATUS_IO;
@@ -148,11 +137,12 @@ static enum status redis_sessions(struct source *source, json_t **out)
     return status;
 }
 
-static enum status redis_nodes(struct source *source, json_t **out)
+enum status source_redis_nodes(struct source *source, json_t **out)
 {
     struct source_redis *redis = (struct source_redis *)source;
-    char *key = key_of(redis, ":nodes", "", "");
-    redisReply *scores = run(redis, 5, (const char *[]){"ZRANGE", key, "0", "-1", "WITHSCORES"});
+    char *key = source_redis_key(redis, ":nodes", "", "");
+    redisReply *scores = source_redis_run(redis, 5,
+                                          (const char *[]){"ZRANGE", key, "0", "-1", "WITHSCORES"});
     free(key);
     if (!scores)
         return STATUS_IO;
@@ -239,7 +229,7 @@ static enum status redis_tail(struct source *source, const char *id, source_mess
     json_decref(session);
     if (status != STATUS_OK)
         return status;
-    char *channel = channel_of(redis, ":push:{", id, "}");
+    char *channel = source_redis_channel(redis, ":push:{", id, "}");
     status = link_subscribe(redis->link, channel);
     free(channel);
     bool go_on = true;
@@ -252,12 +242,11 @@ static enum status redis_tail(struct source *source, const char *id, source_mess
         else if (status == STATUS_OK)
             go_on = send_push(data, len, fn, ctx);
     }
-    return status == STATUS_OK ? status : fail_by_link(redis);
+    return status == STATUS_OK ? status : source_redis_fail(redis);
 }
 
-/* STATUS_NOT_FOUND where nobody listens. */
-static enum status tell(struct source_redis *redis, const char *channel,
-                        const struct envelope *envelope)
+enum status source_redis_tell(struct source_redis *redis, const char *channel,
+                              const struct envelope *envelope)
 {
     uint8_t *data = NULL;
     size_t len = 0;
@@ -266,7 +255,7 @@ static enum status tell(struct source_redis *redis, const char *channel,
     long long receivers = link_publish(redis->link, channel, data, len);
     free(data);
     if (receivers < 0)
-        return fail_by_link(redis);
+        return source_redis_fail(redis);
     return receivers == 0 ? STATUS_NOT_FOUND : STATUS_OK;
 }
 
@@ -285,8 +274,8 @@ static enum status redis_drain(struct source *source, const char *node)
         return source_fail(source, STATUS_INVALID, "drain over Redis: expected the id of a node");
     struct envelope envelope = drain_encode();
     address(&envelope, "", "vinhubctl");
-    char *inbox = channel_of(redis, ":inbox:", node, "");
-    enum status status = tell(redis, inbox, &envelope);
+    char *inbox = source_redis_channel(redis, ":inbox:", node, "");
+    enum status status = source_redis_tell(redis, inbox, &envelope);
     free(inbox);
     return status == STATUS_NOT_FOUND ? source_fail(source, status, "no such node: %s", node)
                                       : status;
@@ -297,8 +286,8 @@ static enum status redis_close(struct source *source, const char *id)
     struct source_redis *redis = (struct source_redis *)source;
     struct envelope envelope = close_encode();
     address(&envelope, id, "vinhubctl");
-    char *channel = channel_of(redis, ":push:{", id, "}");
-    enum status status = tell(redis, channel, &envelope);
+    char *channel = source_redis_channel(redis, ":push:{", id, "}");
+    enum status status = source_redis_tell(redis, channel, &envelope);
     free(channel);
     return status == STATUS_NOT_FOUND
                ? source_fail(source, status, "nobody has the session open: %s", id)
@@ -321,7 +310,7 @@ static enum status await_published(struct source_redis *redis, uint64_t number, 
             return source_fail(&redis->source, status,
                                "no answer from the owner: not known whether it was published");
         if (status != STATUS_OK)
-            return fail_by_link(redis);
+            return source_redis_fail(redis);
         struct envelope answer;
         struct envelope_item *items = NULL;
         if (envelope_decode(data, len, &answer, &items) != STATUS_OK)
@@ -356,8 +345,8 @@ static enum status redis_publish(struct source *source, const char *id, const vo
     rng_secure(&number, sizeof number);
     number >>= 8; /* any integer that msgpack writers of other versions take */
     (void)snprintf(name, sizeof name, "ctl-%016llx", (unsigned long long)number);
-    char *inbox = channel_of(redis, ":inbox:", owner && *owner ? owner : "none", "");
-    char *own = channel_of(redis, ":inbox:", name, "");
+    char *inbox = source_redis_channel(redis, ":inbox:", owner && *owner ? owner : "none", "");
+    char *own = source_redis_channel(redis, ":inbox:", name, "");
     const struct publication_entry entry = {.opcode = OPCODE_TEXT, .payload = {data, len}};
     const struct envelope_item item = publication_item(&entry);
     const struct publish_message message = {number, {&item, 1}};
@@ -366,8 +355,8 @@ static enum status redis_publish(struct source *source, const char *id, const vo
     if (!owner || !*owner)
         status = source_fail(source, STATUS_NOT_FOUND, "nobody has the session open");
     else if (link_subscribe(redis->link, own) != STATUS_OK)
-        status = fail_by_link(redis);
-    else if ((status = tell(redis, inbox, &envelope)) == STATUS_NOT_FOUND)
+        status = source_redis_fail(redis);
+    else if ((status = source_redis_tell(redis, inbox, &envelope)) == STATUS_NOT_FOUND)
         (void)source_fail(source, status, "its owner %s does not listen: not published", owner);
     if (status == STATUS_OK)
         status = await_published(redis, number, out);
@@ -386,13 +375,16 @@ static void redis_free(struct source *source)
 }
 
 static const struct source_ops ops = {
-    .nodes = redis_nodes,
+    .nodes = source_redis_nodes,
     .sessions = redis_sessions,
     .session = redis_session,
     .tail = redis_tail,
     .publish = redis_publish,
     .drain = redis_drain,
     .close = redis_close,
+    .clients = source_redis_clients,
+    .kick = source_redis_kick,
+    .revoke = source_redis_revoke,
     .free = redis_free,
 };
 

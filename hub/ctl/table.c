@@ -130,6 +130,24 @@ void table_sessions(const json_t *sessions)
     TABLE(columns, sessions);
 }
 
+void table_clients(const json_t *clients)
+{
+    static const struct column columns[] = {
+        {"USER", "user", SHAPE_TEXT},
+        {"SESSION", "session", SHAPE_TEXT},
+        {"NODE", "node", SHAPE_TEXT},
+        {"ADDRESS", "address", SHAPE_TEXT},
+        {"PROTOCOL", "protocol", SHAPE_TEXT},
+        {"SINCE", "since", SHAPE_AGE},
+        {"MORE", "subscriptions", SHAPE_NUMBER},
+        {"RECEIVED", "received", SHAPE_NUMBER},
+        {"SENT", "sent", SHAPE_NUMBER},
+        {"QUEUED", "queued", SHAPE_BYTES},
+        {"ID", "id", SHAPE_TEXT},
+    };
+    TABLE(columns, clients);
+}
+
 void table_session(const json_t *session)
 {
     const char *name = NULL;
