@@ -224,6 +224,7 @@ struct hub *hub_new(const struct hub_setup *setup)
     snprintf(hub->id, sizeof hub->id, "%s", setup->node_id);
     hub->bus = setup->bus;
     rng_seed(&hub->rng, setup->seed);
+    rng_seed(&hub->spread, ~setup->seed);
     timers_init(&hub->timers);
     hub->now_ms = setup->now_ms(setup->clock_ctx);
     hub->started_unix_ms = setup->unix_ms(setup->clock_ctx);

@@ -11,6 +11,7 @@
 #include "common/address.h"
 #include "common/log.h"
 #include "common/url.h"
+#include "core/client/retry.h"
 #include "core/hub.h"
 #include "front/front_private.h"
 #include "front/front_refuse.h"
@@ -268,7 +269,10 @@ static void open_client(struct conn *conn, struct request *request, const struct
         STATUS_OK) {
         conn->told = false;
         metric_refuse(REFUSE_FULL);
-        conn_start_closing(conn, CLOSE_TRY_LATER, "try again later");
+        char text[RETRY_REASON_BYTES];
+        conn_start_closing(
+            conn, CLOSE_TRY_LATER,
+            retry_reason(conn->front->hub, CLOSE_TRY_LATER, "try again later", text));
     } else if (conn->front->conf->auth.mode != AUTH_NONE) {
         conn_take_pass(conn, target, &request->grant);
     }

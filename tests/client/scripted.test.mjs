@@ -75,6 +75,25 @@ test('a position that is of no use any more is told as a gap; the client keeps i
   assert.ok(states.find(({ code }) => code === 1013).retryIn >= 3500, '1013 is given time, and by chance, so that not all come together')
 })
 
+test('the reason of a close says when to come back: that is when it comes, and what it says last is what counts', async (t) => {
+  const reasons = [[1012, 'node restarts retry=700'], [1013, 'retry=250'], [1012, 'retry=9 times'], [4005, 'slow client retry=77777']]
+  const hub = await ScriptedHub.start(t, {
+    onOpen(it, socket, number) {
+      it.welcome(socket, EPOCH, 7)
+      if (reasons[number - 1]) setTimeout(() => socket.close(...reasons[number - 1]), 50)
+    },
+  })
+  const page = await openPage(t)
+  const began = performance.now()
+  await startClient(page, hub.url, { reconnect: { min: 100, max: 200 } })
+  await until(() => hub.urls.length === 5, SOON_MS, 'it to come back four times')
+  const waits = (await seen(page)).states.filter(({ state }) => state === 'waiting').map(({ retryIn }) => retryIn)
+  assert.equal(waits[0], 700)
+  assert.ok(waits[1] >= 250 && waits[1] <= 250 + 300, `and its own pause where it is not the first time: ${waits}`)
+  assert.ok(waits[2] <= 300 && waits[3] <= 300, `neither says when: ${waits}`)
+  assert.ok(performance.now() - began >= 950)
+})
+
 test('a send the hub refuses is rejected with the hub\'s code, and not repeated', async (t) => {
   const ids = []
   const hub = await ScriptedHub.start(t, {

@@ -206,3 +206,59 @@ test('top refreshes', async (t) => {
     await until(() => child.out.split('2 nodes').length >= 4, SOON_MS, `three screens by ${way}`)
   }
 })
+
+test('clients, kick and revoke: the same from each node and from Redis', async (t) => {
+  const { ways, hubs, backend, redis } = await startTwo(t)
+  const open = (n, path) => Browser.open(t, hubs[n].url(path))
+  await Promise.all(Array.from({ length: 5 }, (_, n) => open(n % 2, `/crowd/VIN${n}?remoteWs`)))
+  for (const [way, flags] of ways) {
+    const { clients, missing } = JSON.parse(await ctl(...flags, '--json', 'clients'))
+    assert.deepEqual([clients.length, missing], [6, []], way)
+    assert.deepEqual(Object.keys(clients[0]).sort(), ['address', 'id', 'node', 'protocol', 'queued', 'received', 'sent', 'session', 'since',
+      'subscriptions', 'user'], way)
+    const some = JSON.parse(await ctl(...flags, '--json', 'clients', 'user=crowd', 'node=b'))
+    assert.deepEqual(some.clients.map(({ session, node }) => [session, node]), [['remoteWs:VIN1', 'b'], ['remoteWs:VIN3', 'b']], way)
+    const [head, row, ...rest] = (await ctl(...flags, 'clients', 'vin=VIN4')).trimEnd().split('\n')
+    assert.match(head, /^USER +SESSION +NODE +ADDRESS +PROTOCOL/, way)
+    assert.match(row, /^crowd +remoteWs:VIN4 +a +127\.0\.0\.1 +raw /, way)
+    assert.equal(rest.length, 0, way)
+
+    const victims = await Promise.all([open(0, '/victim/VIN8?remoteWs'), open(1, '/victim/VIN9?remoteWs')])
+    assert.equal(await ctl(...flags, 'kick', 'user=victim', 'vin=VIN8', 'reason=stolen laptop'), 'closed 1\n', way)
+    assert.deepEqual(await victims[0].ended(), { code: 4006, reason: 'stolen laptop' }, way)
+    assert.deepEqual(JSON.parse(await ctl(...flags, '--json', 'kick', 'user=victim')).closed, 1, way)
+    assert.deepEqual(await victims[1].ended(), { code: 4006, reason: 'closed by an operator' }, way)
+    const nobody = await run(CTL, [...flags, 'kick', 'user=victim'])
+    assert.deepEqual([nobody.code, nobody.out], [1, 'closed 0\n'], way)
+
+    assert.equal(await ctl(...flags, 'revoke', `jti=${way}`), 'closed 0\n', way)
+    assert.equal(JSON.parse(await ctl(...flags, '--json', 'revoke', 'sub=nobody', 'before=5')).closed, 0, way)
+    assert.match(await redis.client.hget('vinhub:revoked', `jti:${way}`), /^\d+$/, way)
+    assert.match(await redis.client.hget('vinhub:revoked', 'sub:nobody'), /^\d+ 5$/, way)
+  }
+  assert.ok(backend.port > 0)
+})
+
+test('what clients, kick and revoke are told is checked before anybody is asked', async (t) => {
+  const port = await freePort() // nobody is there
+  for (const args of [['clients', 'user'], ['clients', 'usr=x'], ['clients', 'user='], ['clients', 'user=a', 'user=b'], ['kick'], ['kick', 'reason=x'],
+    ['kick', 'jti=x'], ['revoke'], ['revoke', 'user=x'], ['revoke', 'jti=a', 'sub=b'], ['revoke', 'jti=a', 'before=5'], ['revoke', 'before=5'],
+    ['revoke', 'sub=u', 'before=now']]) {
+    const { code, err } = await run(CTL, ['--admin', `http://127.0.0.1:${port}`, ...args])
+    assert.equal(code, 2, `${args.join(' ')}: ${err}`)
+  }
+  assert.equal((await run(CTL, ['--admin', `http://127.0.0.1:${port}`, 'clients', 'user=x'])).code, 1)
+})
+
+test('a paused node is named by clients, whichever way', async (t) => {
+  const { ways, hubs } = await startTwo(t)
+  await hubs[1].whilePaused(async () => {
+    for (const [, flags] of [ways[0], ways[2]]) {
+      const { code, out, err } = await run(CTL, [...flags, '--json', 'clients'])
+      assert.equal(code, 0)
+      if (JSON.parse(out).clients.length === 1 && JSON.parse(out).missing.length === 0) continue // its description has expired by now
+      assert.deepEqual(JSON.parse(out).missing, ['b'])
+      assert.match(err, /node b did not answer/)
+    }
+  })
+})

@@ -254,3 +254,17 @@ test('a SEND that went upstream does not go again when its session was released,
   assert.deepEqual(backend.texts(), ['once'])
   assert.equal(backend.upgrades.length, 4, 'each time over an upstream of its own')
 })
+
+test('who is closed with 1012 is told when to come back, each at another time', async (t) => {
+  const { hubs: [a] } = await start(t)
+  const pages = await Promise.all(Array.from({ length: 100 }, (_, n) => Browser.open(t, a.url(`/u${n}/VIN1?remoteWs`))))
+  await a.stop()
+  const ends = await Promise.all(pages.map((page) => page.ended()))
+  const waits = ends.map(({ code, reason }) => {
+    assert.equal(code, 1012)
+    assert.match(reason, /^node restarts retry=\d+$/)
+    return Number(reason.split('=')[1])
+  })
+  assert.ok(waits.every((wait) => wait <= 1000), `at once, or nearly: ${waits}`)
+  assert.ok(new Set(waits).size > 50, `by chance: ${waits}`)
+})

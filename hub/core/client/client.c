@@ -8,6 +8,7 @@
 #include "common/metrics.h"
 #include "core/client/further.h"
 #include "core/client/rate.h"
+#include "core/client/retry.h"
 #include "core/pubs.h"
 #include "core/session/session.h"
 #include "core/session/state.h"
@@ -326,7 +327,9 @@ void client_close(struct client *client, unsigned code, const char *reason)
     write_out(client);
     client_set_state(client, CLIENT_CLOSING);
     discard(client);
-    hub->setup.client_ops->close(hub->setup.client_ctx, client, code, reason);
+    char text[RETRY_REASON_BYTES];
+    hub->setup.client_ops->close(hub->setup.client_ctx, client, code,
+                                 retry_reason(hub, code, reason, text));
 }
 
 void client_fini(struct client *client)

@@ -39,6 +39,7 @@ struct hub {
     char id[CONF_NAME_MAX + 1];
     struct bus *bus;
     struct rng rng;
+    struct rng spread; /* of when closed clients come back, so that nothing else depends on it */
     struct timers timers;
     uint64_t now_ms; /* of this turn */
     uint64_t started_unix_ms;

@@ -1,11 +1,11 @@
 // When to come back: what each close code asks for, and the back-off.
 
-// floor: the least to wait, ms. now: the first try is made at once. stay: the same URL again, since another
+// floor: the least to wait, ms. now: the first try is made at once. told: the reason may say when to come back. stay: the same URL again, since another
 // node would say the same. token: the token was refused. end: nobody is wanted back.
 const RULES = {
   1009: { stay: true },
-  1012: { now: true },
-  1013: { floor: 3000 },
+  1012: { now: true, told: true },
+  1013: { floor: 3000, told: true },
   4001: { stay: true, token: true },
   4002: { stay: true, floor: 2000 },
   4003: { stay: true },
@@ -17,6 +17,15 @@ const RULES = {
 const NO_RULE = {};
 
 export const ruleOf = (code) => RULES[code] ?? NO_RULE;
+
+const TOLD_MAX = 300_000; // of what a proxy in between might write
+const TOLD = /(?:^|\s)retry=(\d{1,9})$/;
+
+/** After how many ms to come back, as the end of the reason says (retry=MS); undefined where it does not. */
+export function toldIn(code, reason) {
+  const found = ruleOf(code).told && TOLD.exec(reason);
+  return found ? Math.min(Number(found[1]), TOLD_MAX) : undefined;
+}
 
 /** The hub refused a message for its size; browsers and proxies say 1009. */
 export const saysTooLarge = (code) => code === 4003 || code === 1009;

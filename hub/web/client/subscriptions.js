@@ -8,7 +8,7 @@
 // What is due is asked for in few messages: all that became due in a turn of the page leave together.
 
 import { Channel } from './channel.js';
-import { Backoff } from './retry.js';
+import { Backoff, toldIn } from './retry.js';
 import { checked, Subscription, SubscriptionGroup } from './subscription.js';
 import { dataOf, encodeSubscribe, encodeUnsubscribe, subscribeUrl } from './wire.js';
 
@@ -239,7 +239,8 @@ export class Subscriptions {
       return;
     }
     this.#detach(channel);
-    const wait = this.#backoff.next();
+    const pause = this.#backoff.next();
+    const wait = toldIn(code, reason) ?? pause;
     channel.retryAfter(wait, () => this.#tune(channel));
     channel.tell('status', { state: 'waiting', code, reason, retryIn: Math.round(wait) });
   }

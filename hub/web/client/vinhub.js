@@ -11,7 +11,7 @@ import { Heartbeat } from './heartbeat.js';
 import { Outbox, SendError } from './outbox.js';
 import { Position } from './position.js';
 import { Refresher } from './refresh.js';
-import { Backoff, ruleOf, saysTooLarge } from './retry.js';
+import { Backoff, ruleOf, saysTooLarge, toldIn } from './retry.js';
 import { Subscriptions } from './subscriptions.js';
 import { dataOf, decode, encodeRefresh, encodeSend, handshakeUrl, isToken, payloadOf, PING, PROTOCOL } from './wire.js';
 
@@ -419,11 +419,13 @@ export class VinhubClient {
     }
     if (!rule.stay) this.#place++;
     const found = code === ABNORMAL && performance.now() - this.#askedAt < this.#options.heartbeat.probe + ASKED_MS;
-    const atOnce = found || hurries || ((rule.now || (rule.token && accepted)) && this.#backoff.tries === 0);
+    const first = this.#backoff.tries === 0;
+    const told = toldIn(code, reason);
+    const atOnce = found || hurries || ((rule.now || (rule.token && accepted)) && first && told === undefined);
     this.#askedAt = -Infinity; // a try that fails after it waits like any other
-    const floor = rule.floor ?? 0;
+    const floor = told ?? rule.floor ?? 0;
     const pause = floor + this.#backoff.next(); // on top of it: all that are told to wait as long must not come together
-    const wait = atOnce ? 0 : isOffline() ? this.#options.reconnect.max : pause;
+    const wait = atOnce ? 0 : isOffline() ? this.#options.reconnect.max : told !== undefined && first ? told : pause;
     this.#notBefore = performance.now() + floor;
     this.#timer = setTimeout(() => this.#dial(), wait);
     this.#set('waiting', { code, reason, retryIn: Math.round(wait) });
