@@ -22,8 +22,8 @@
 struct key_set;
 struct token_key;
 
-/* What shows that a file is another one, also where it is swapped by name or behind a symbolic link
- * (as Kubernetes does). Zeros: the file can't be looked at. */
+/* What differs when a file was replaced, also by a rename or behind a symbolic link (as Kubernetes
+ * does). Zeros: the file can't be examined. */
 struct file_stamp {
     dev_t device;
     ino_t inode;
@@ -61,11 +61,12 @@ size_t key_set_len(const struct key_set *set);
 const struct file_stamp *key_set_stamp(const struct key_set *set);
 /* Whether they were made of the same bytes. NULL is equal to NULL alone. */
 bool key_set_same(const struct key_set *a, const struct key_set *b);
-/* Whether every kid names its one key, and tokens need none. */
+/* Whether the set is one key that every kid names; tokens need no kid then. */
 bool key_set_is_single(const struct key_set *set);
 
-/* The key that a token names; kid NULL: it names none, and the only key there is counts. NULL: why
- * is a static text. Lives as long as the set. */
+/* The key that a token names, which lives as long as the set. kid NULL: the token names none; then
+ * the only key of the set is returned. Returns NULL if there is no such key; why is then a static
+ * text. */
 const struct token_key *key_set_find(const struct key_set *set, const char *kid, const char **why);
 /* HS256, HS384, HS512, RS256, ES256 or EdDSA. */
 const char *token_key_algorithm(const struct token_key *key);

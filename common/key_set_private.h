@@ -20,7 +20,7 @@ struct token_key {
 enum jwk_verdict {
     JWK_TAKEN,
     JWK_FOREIGN, /* for something else than verifying tokens, or with what we don't speak */
-    JWK_FLAWED,  /* it can't be what it says it is */
+    JWK_FLAWED,  /* the JWK contradicts itself or is incomplete */
 };
 
 /* What is to be said of a key: static texts, NULL where there is nothing. */

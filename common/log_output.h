@@ -11,9 +11,9 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* How many of the bytes standard error took; 0 or less where it takes none now. */
+/* Returns how many of the bytes standard error took; 0 or less if it takes none now. */
 ssize_t log_output_write(const char *bytes, size_t len);
-/* Until it takes some, or the time is over. */
+/* Waits until standard error takes some, or the time is over. */
 void log_output_await(int at_most_ms);
 
 #endif

@@ -94,7 +94,7 @@ struct left_message {
 struct envelope left_encode(const struct left_message *message);
 struct left_message left_decode(const struct envelope *envelope);
 
-/* Who asks claims again. */
+/* The session has no owner here: the node that asked claims again. */
 struct not_owner_message {
     uint64_t epoch; /* the highest this node has seen */
 };
@@ -311,7 +311,7 @@ bool send_entry_of(const struct envelope_item *item, struct send_entry *out);
 
 struct client_id_entry {
     struct slice client;
-    uint64_t number; /* of the telling, which comes back */
+    uint64_t number; /* of this message; the answer repeats it */
 };
 struct envelope_item client_id_item(const struct client_id_entry *entry);
 bool client_id_entry_of(const struct envelope_item *item, struct client_id_entry *out);

@@ -79,7 +79,7 @@ static bool take_count(struct msgpack_cursor *c, enum msgpack_kind kind, size_t 
     return take_big_endian(c, width, &out->number);
 }
 
-/* What says all in its first byte, but for the body of a short str. */
+/* Values whose first byte says everything, but for the bytes of a short str. */
 static bool take_short(struct msgpack_cursor *c, uint8_t first, struct msgpack_value *out)
 {
     *out = (struct msgpack_value){.kind = MSGPACK_OTHER};

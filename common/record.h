@@ -8,8 +8,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* True where the value of that field is a number in JSON: it reads as one, and the field is none of
- * those that are words whatever they look like, as a node called 7. */
+/* Whether the value of that field is a number in JSON: it looks like one, and the field is not one
+ * that always holds a word (a node may be called 7). */
 bool record_is_number(const char *field, const char *value, size_t len);
 
 #endif

@@ -14,8 +14,8 @@
 #include "front/front_refuse.h"
 #include "loop/ws_head.h"
 
-/* Messages and control frames of one connection in one turn: one read holds thousands of small
- * ones, and the others wait for their turn meanwhile. */
+/* How many messages and control frames of one connection are handled in one turn: one read may hold
+ * thousands of small ones, while the other connections wait. */
 #define ITEMS_MAX 256
 
 static const char *const state_names[] = {"handshake", "refused", "open", "closing", "gone"};
@@ -41,8 +41,8 @@ void conn_set_state(struct conn *conn, enum conn_state state)
     conn->state = (uint8_t)state;
 }
 
-/* So much is still read, and thrown away, after the last word to a client: what was on its way
- * then. A client that floods on waits for its reset. */
+/* How much is still read and discarded after the last frame to a client: what was on its way then.
+ * A client that goes on sending gets a reset. */
 #define DISCARD_MAX (256u * 1024)
 
 /* --- queues --- */
@@ -182,8 +182,8 @@ void conn_start_closing(struct conn *conn, unsigned code, const char *reason)
     conn_keep_why(conn, reason);
     conn_set_state(conn, CONN_CLOSING);
     conn_enqueue(conn, QUEUE_CLOSING);
-    /* Nothing that waits is for the core any more, and the answer to the close frame must be seen.
-     */
+    /* The core wants nothing of what waits any more, and the answer to the close frame must be
+     * seen. */
     share_forget(conn);
     free(conn->held);
     conn->held = NULL;
@@ -276,7 +276,7 @@ static bool hold(struct conn *conn, const uint8_t *bytes, size_t len)
     return true;
 }
 
-/* After our close frame only the peer's matters. */
+/* After our close frame only the peer's close frame matters. */
 static void closing_frames(struct conn *conn, const struct ws_rules *rules, uint8_t *bytes,
                            size_t len)
 {

@@ -208,7 +208,7 @@ struct wire *deflate_message(struct deflater *deflater, unsigned opcode, const u
     out->avail_in = (uInt)len;
     out->next_out = wire->bytes;
     out->avail_out = (uInt)len;
-    /* Where it does not end within the plain length, it does not pay. */
+    /* If the result would be longer than the plain message, deflating does not pay. */
     bool whole = deflate(out, Z_SYNC_FLUSH) == Z_OK && out->avail_in == 0 && out->avail_out > 0;
     size_t deflated = len - out->avail_out;
     if (!whole || deflated < sizeof(tail)) {

@@ -177,8 +177,8 @@ static bool check_origin(struct conn *conn, const struct request *request)
     return false;
 }
 
-/* Descriptors that are kept for upstreams of sessions owned here which have none yet: who is let in
- * is not to find that there is none left for his. */
+/* How many descriptors to reserve: one for each upstream of a session owned here that is not
+ * connected yet. An accepted client must not find that none is left for its upstream. */
 static int upstreams_owed(const struct front *front)
 {
     struct hub_counts counts;

@@ -15,7 +15,7 @@
 #include "front/front_refuse.h"
 
 #define BACKLOG 4096
-/* Accepted in one turn, so that a storm of connects lets the others have theirs. */
+/* How many are accepted in one turn: a storm of connects must not keep the others waiting. */
 #define ACCEPT_MAX 256
 /* The same where each is a TLS handshake, of half a millisecond: what its peer sends is served
  * before the next are accepted. The rest waits in the listen queue, where no deadline runs yet, and
@@ -23,7 +23,7 @@
 #define ACCEPT_TLS_MAX 32
 /* How long nothing is accepted after the descriptors ran out. */
 #define ACCEPT_PAUSE_MS 10
-/* Half-open handshakes dropped at once then. */
+/* How many half-open handshakes are dropped then. */
 #define EVICT_MANY 512
 /* Without PINGs, after how long a peer that answers nothing is given up. */
 #define KEEPALIVE_S 120
@@ -110,7 +110,8 @@ static void take(struct front *front, int fd, const union peer *from)
     conn_new(front, fd, &mapped);
 }
 
-/* The oldest half-open handshakes make room: who means it is done within a round trip. */
+/* The oldest half-open handshakes make room: an honest client completes its own within a round
+ * trip. */
 static void evict(struct front *front, size_t count)
 {
     struct conn *oldest;

@@ -39,7 +39,7 @@ static bool parse_port(const char *text, uint16_t *out)
     return port <= UINT16_MAX;
 }
 
-/* Whether both are addresses of that family; out receives the first. */
+/* Whether both texts are addresses of that family; out gets the first. */
 static bool parse_pair(int family, const char *from, const char *to, struct in6_addr *out)
 {
     struct in6_addr source = {0}, ignored;
@@ -114,7 +114,7 @@ static enum status parse_v2(const uint8_t *bytes, size_t len, struct proxy_sourc
     } else if (family == 0x11 || family == 0x21) {
         return wrong(out, "the PROXY header is too short for its addresses");
     }
-    return STATUS_OK; /* of other families the socket's own address stands */
+    return STATUS_OK; /* for other families the socket's own address counts */
 }
 
 enum status proxy_parse(const uint8_t *bytes, size_t len, struct proxy_source *out, size_t *used)

@@ -13,7 +13,7 @@
 #include "front/front_private.h"
 
 #define SHARE_TURN_BYTES 65536U
-/* Woken in one turn: each may have next to nothing. */
+/* How many are woken in one turn: the credit of each may be small. */
 #define SHARE_WAKE_MAX 64U
 
 /* What a raw client sends undeflated costs no more than its bytes. */
@@ -55,7 +55,7 @@ void share_forget(struct conn *conn)
     conn->front->sharing_len--;
 }
 
-/* Of how many rounds it is out of debt. */
+/* After how many rounds it is out of debt. */
 static int32_t rounds_owed(const struct conn *conn)
 {
     return conn->share_bytes > 0 ? 1 : -conn->share_bytes / SHARE_BYTES + 1;

@@ -15,9 +15,9 @@
 
 #include "front/front_private.h"
 
-/* For so long at least a client must be behind: a burst that a good line takes is over by then. */
+/* How long a client must be behind to count as slow: on a good line a burst is over by then. */
 #define BEHIND_MS 1000U
-/* How often one that is behind is looked at again. */
+/* How often a client that is behind is examined again. */
 #define BEHIND_BYTES 4096U
 /* What a slow one may have unsent. The kernel wakes us when half of it is gone. */
 #define UNSENT_BYTES 16384

@@ -13,7 +13,7 @@
 /* Connections of one queue looked at in one go; the rest follows in the next turn. */
 #define SLICE 512
 
-/* Without PINGs who is open stays where he is. */
+/* With pings disabled, open connections are not swept. */
 static bool is_off(const struct front *front, enum queue_name name)
 {
     return front->conf->clients.ping_every_ms == 0 &&
@@ -28,12 +28,12 @@ static bool is_due(const struct front *front, const struct conn *conn)
 static void ping(struct conn *conn)
 {
     static const uint8_t frame[] = {0x89, 0x00};
-    if (conn->events) { /* nothing answers: the kernel sees who is gone */
+    if (conn->events) { /* no PONG will come: the kernel finds peers that are gone */
         events_ping(conn);
         conn_enqueue(conn, QUEUE_QUIET);
         return;
     }
-    /* Where bytes wait to be taken, the taking is the sign of life that is waited for. */
+    /* While bytes wait in the kernel, their being taken is the sign of life. */
     if (!stream_blocked(&conn->stream))
         stream_write(&conn->stream, frame, sizeof(frame));
     conn_enqueue(conn, QUEUE_PINGED);
@@ -135,7 +135,8 @@ void sweep_arm(struct front *front)
     loop_timer_start(front->sweep_timer, wait_ms);
 }
 
-/* A deadline of the old times would be misread by the new ones, and out of order in its queue. */
+/* A deadline that was set with the old times would be misread with the new ones, and be out of
+ * order in its queue. */
 void sweep_restart_pings(struct front *front)
 {
     static const enum queue_name names[] = {QUEUE_QUIET, QUEUE_PINGED, QUEUE_ANSWERED};

@@ -109,7 +109,7 @@ static void the_missing_right_to_one_channel_costs_that_session_only(void **stat
         assert_memory_equal(rig_wait(a, SEEN_SUBSCRIBED, 0)->session, "bad", 3);
 }
 
-/* Redis ends the connection of who hears what he may hear no more. */
+/* Redis ends the connection of a subscriber that has lost the right to its channel. */
 static void a_right_that_is_taken_away_costs_that_session_only(void **state)
 {
     (void)state;
