@@ -1,7 +1,8 @@
 // Commands of the documents are run, or tried by the suite that their row in commands.mjs names.
 import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { VINHUB } from '../lib/hub.mjs'
+import { scratch, VINHUB } from '../lib/hub.mjs'
 import { inOwnNetwork } from '../lib/namespace.mjs'
 import { test } from '../lib/runner.mjs'
 import { at, blocksIn, commandsOf, ROOT } from './blocks.mjs'
@@ -92,13 +93,24 @@ test('the user of each redis block may do all that a node does', async (t) => {
       assert.equal(out, 'OK\n', `${at(block)}: ${line}`)
     }
   }
-  const { page } = await startNode(t, { redis: 'redis://hub:secret@127.0.0.1:6379/0' })
-  await page.got(3)
+  await works(t, 'redis://hub:secret@127.0.0.1:6379/0')
 })
 
-test('the line of an ACL file is the one that the smoke test tries', async () => {
-  const lines = blocksIn('acl')
-  assert.equal(lines.length, 1)
-  assert.match(lines[0].text, /^user vinhub on >PASSWORD /)
-  assert.ok(read('tests/smoke/run').includes('user vinhub on'), 'tests/smoke/run has a case for it')
-})
+/** A node as that user gets pushes and revokes tokens, and Redis refuses it nothing. */
+async function works(t, redis) {
+  const { hub, page } = await startNode(t, { redis })
+  await page.got(3)
+  const revoked = await runCommand(t, `curl -sf -H 'Content-Type: application/json' -d '{"jti":"x"}' http://127.0.0.1:9600/api/revoke`)
+  assert.equal(revoked.out, '{"closed":0}', revoked.err)
+  await hub.stop()
+  assert.deepEqual(hub.lines.filter((line) => /redis_error|redis_info_refused|redis_channel_refused/.test(line)), [])
+}
+
+for (const block of blocksIn('acl')) {
+  test(`the user of the ACL file at ${at(block)} may do all that a node does`, async (t) => {
+    const file = join(scratch(t), 'users.acl')
+    writeFileSync(file, `user default off\n${block.text.replace('>PASSWORD', '>secret')}`)
+    await startRedis(t, ['--aclfile', file])
+    await works(t, 'redis://vinhub:secret@127.0.0.1:6379/0')
+  })
+}
