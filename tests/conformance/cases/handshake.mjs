@@ -22,7 +22,7 @@ async function accepted(rig, text, { key = KEY, protocol, size } = {}) {
   await rig.farewell(peer)
 }
 
-async function refused(rig, text, status, fields = {}, { size } = {}) {
+export async function refused(rig, text, status, fields = {}, { size } = {}) {
   const peer = rig.dial()
   await peer.send(text, size)
   await peer.answered()
