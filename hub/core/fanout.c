@@ -79,13 +79,6 @@ static void enqueue_all(struct subscription *subscription, const struct pubs *ba
         client_enqueue(subscription, batch->items[i]);
 }
 
-static void add_all(struct subscription *subscription, const struct pubs *batch)
-{
-    for (size_t i = 0; i < batch->len; i++)
-        rate_add(subscription, batch->items[i]);
-    rate_settle(subscription);
-}
-
 static void hold_all(struct subscription *subscription, const struct pubs *batch)
 {
     for (size_t i = 0; i < batch->len; i++)
@@ -103,10 +96,6 @@ static void deliver(struct session *session, struct subscription *subscription,
         return;
     if (subscription->state != SUBSCRIPTION_LIVE) {
         hold_all(subscription, batch);
-        return;
-    }
-    if (subscription->rate) {
-        add_all(subscription, batch);
         return;
     }
     client->sent += batch->len;
@@ -131,23 +120,43 @@ static void deliver(struct session *session, struct subscription *subscription,
     metric_add(METRIC_BYTES_OUT, piece->len);
 }
 
-/* In the place of publications that this client must not get any more. */
-static void announce_loss(struct subscription *subscription, const struct pubs *batch)
+/* What stands in the place of publications that must not be sent any more. The caller frees them. */
+static struct pubs notes_of(const struct pubs *batch)
 {
-    if (!client_takes(subscription->client) || !subscription->client->follows)
-        return;
+    struct pubs notes = {0};
     for (size_t i = 0; i < batch->len; i++) {
         const struct publication *lost = batch->items[i];
         uint64_t to = is_gap_note(lost) ? gap_note_to(lost) : lost->at.offset;
         struct publication *note = gap_note_new(lost->at.epoch, lost->at.offset, to);
-        if (subscription->state != SUBSCRIPTION_LIVE)
-            subscription_hold(subscription, note);
-        else if (subscription->rate)
-            rate_add(subscription, note);
-        else
-            client_enqueue(subscription, note);
+        pubs_add(&notes, note);
         publication_unref(note);
     }
+    return notes;
+}
+
+static void announce_loss(struct subscription *subscription, const struct pubs *batch)
+{
+    if (!client_takes(subscription->client) || !subscription->client->follows)
+        return;
+    struct pubs notes = notes_of(batch);
+    if (subscription->state == SUBSCRIPTION_LIVE)
+        enqueue_all(subscription, &notes);
+    else
+        hold_all(subscription, &notes);
+    pubs_fini(&notes);
+}
+
+static void deliver_rated(struct session *session, const struct pubs *batch, bool may_write)
+{
+    if (!session->rates.first)
+        return;
+    if (may_write) {
+        rate_deliver(session, batch);
+        return;
+    }
+    struct pubs notes = notes_of(batch);
+    rate_announce_loss(session, &notes);
+    pubs_fini(&notes);
 }
 
 static void observe(const struct session *session, const struct pubs *batch)
@@ -220,6 +229,8 @@ void fanout_deliver(struct session *session)
     if (hub->tails)
         tail_batch(session, &batch);
     DL_FOREACH_SAFE (session->subscriptions, subscription, next) {
+        if (subscription == session->rates.first)
+            break;
         runners_step(&runners);
         /* A node that was paused in the middle of this must not go on (contract section 9). */
         if (owned && !node_may_write(hub)) {
@@ -228,8 +239,9 @@ void fanout_deliver(struct session *session)
             continue;
         }
         deliver(session, subscription, &batch, &pieces);
-        written += subscription->rate ? 0 : batch.len;
+        written += batch.len;
     }
+    deliver_rated(session, &batch, !owned || node_may_write(hub));
     fanout_count(session, written);
     observe(session, &batch);
     pieces_free(&pieces);

@@ -25,7 +25,7 @@ const PROTOCOLS = {
     const stream = await EventStream.open(t, hub.port, path)
     await stream.welcomed()
     return {
-      messages: () => X,
+      messages: () => stream.of('message').map(({ id, data }) => ({ epoch: Number(id.split('.')[0]), offset: Number(id.split('.')[1]), payload: data })),
       gaps: () => stream.of('gap'),
     }
   },

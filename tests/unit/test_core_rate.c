@@ -323,6 +323,16 @@ static void push_turn(unsigned vehicle)
     hub_check(hub);
 }
 
+static void lose(struct session *session, uint64_t from, uint64_t to)
+{
+    struct pubs notes = {0};
+    struct publication *note = gap_note_new(stream_at(session).epoch, from, to);
+    pubs_add(&notes, note);
+    publication_unref(note);
+    rate_announce_loss(session, &notes);
+    pubs_fini(&notes);
+}
+
 static void leave(struct end *end)
 {
     turn_begin();
@@ -532,9 +542,7 @@ static void a_gap_means_lost_and_stands_in_its_place(void **state)
     push_turn(0); /* waits */
     uint64_t sent = stream_at(session).offset;
     turn_begin();
-    struct publication *note = gap_note_new(stream_at(session).epoch, sent + 1, sent + 3);
-    rate_add(&end.client.own, note);
-    publication_unref(note);
+    lose(session, sent + 1, sent + 3);
     hub_flush(hub);
     hub_check(hub);
     assert_int_equal(end.len, 1);
@@ -558,12 +566,8 @@ static void of_losses_without_end_a_few_notes_are_kept(void **state)
     push_turn(0);
     struct position at = stream_at(end.client.own.session);
     turn_begin();
-    for (uint64_t i = 0; i < 1000; i++) {
-        struct publication *note = gap_note_new(at.epoch, at.offset + 1 + 2 * i,
-                                                at.offset + 1 + 2 * i);
-        rate_add(&end.client.own, note);
-        publication_unref(note);
-    }
+    for (uint64_t i = 0; i < 1000; i++)
+        lose(end.client.own.session, at.offset + 1 + 2 * i, at.offset + 1 + 2 * i);
     hub_flush(hub);
     hub_check(hub);
     wait_ms(10050);
@@ -643,6 +647,31 @@ static void a_node_that_slept_goes_on(void **state)
     leave(&end);
 }
 
+/* Of a hundred that wait for their time a push looks at none. */
+static void a_push_costs_nothing_for_those_that_wait(void **state)
+{
+    (void)state;
+    static struct end ends[20];
+    for (size_t i = 0; i < 20; i++)
+        come(&ends[i], 0, i % 5 ? "&rate=0.1" : "");
+    settle();
+    push_turn(0);
+    push_turn(0);
+    struct session *session = ends[0].client.own.session;
+    assert_int_equal(session->rates.pending, 16);
+    assert_null(session->rates.idle);
+    assert_ptr_equal(session->rates.first, session->subscriptions->next->next->next->next);
+    assert_non_null(session->rates.newest);
+    wait_ms(11000);
+    assert_int_equal(session->rates.pending, 0);
+    assert_null(session->rates.newest); /* nobody waits for it */
+    for (size_t i = 0; i < 20; i++) {
+        assert_int_equal(ends[i].len, 2);
+        leave(&ends[i]);
+    }
+    assert_null(session->rates.first);
+}
+
 static void rates_cost_nothing_where_there_is_none(void **state)
 {
     (void)state;
@@ -687,6 +716,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_resume_gives_the_newest_and_no_gap, start, stop),
         cmocka_unit_test_setup_teardown(who_leaves_takes_what_waits_with_it, start, stop),
         cmocka_unit_test_setup_teardown(a_node_that_slept_goes_on, start, stop),
+        cmocka_unit_test_setup_teardown(a_push_costs_nothing_for_those_that_wait, start, stop),
         cmocka_unit_test_setup_teardown(rates_cost_nothing_where_there_is_none, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,7 +29,10 @@ static struct session *session_for(struct hub *hub, const struct target *target)
 static void join(struct subscription *subscription, const struct target *target)
 {
     struct session *session = subscription->session;
-    DL_APPEND(session->subscriptions, subscription);
+    if (session->rates.first) /* those with a rate stand behind the others */
+        DL_PREPEND_ELEM(session->subscriptions, session->rates.first, subscription);
+    else
+        DL_APPEND(session->subscriptions, subscription);
     subscription->request = session_came(session, target);
 }
 

@@ -23,7 +23,8 @@
 #define NOTES_MAX 32
 
 enum rate_state {
-    RATE_IDLE,    /* nothing waits */
+    RATE_OFF,     /* the subscription is not live yet */
+    RATE_IDLE,    /* nothing waits: in its session's list, for the next push */
     RATE_DUE,     /* in the ring; until its time, 10 s at most */
     RATE_OVERDUE, /* in its client's list; until that reads on, or is given up as silent */
     RATE_STATES
@@ -31,21 +32,22 @@ enum rate_state {
 
 /* Which states may follow which, as bits. */
 static const unsigned next_states[RATE_STATES] = {
-    [RATE_IDLE] = 1u << RATE_DUE | 1u << RATE_OVERDUE,
-    [RATE_DUE] = 1u << RATE_IDLE | 1u << RATE_OVERDUE,
-    [RATE_OVERDUE] = 1u << RATE_IDLE,
+    [RATE_OFF] = 1u << RATE_IDLE,
+    [RATE_IDLE] = 1u << RATE_DUE | 1u << RATE_OVERDUE | 1u << RATE_OFF,
+    [RATE_DUE] = 1u << RATE_IDLE | 1u << RATE_OVERDUE | 1u << RATE_OFF,
+    [RATE_OVERDUE] = 1u << RATE_IDLE | 1u << RATE_OFF,
 };
 
 struct rate {
     struct subscription *subscription;
-    struct pubs waiting;      /* in order: notes, the newest publication, notes */
+    struct rate *prev, *next; /* of the list of its state */
+    struct position seen;     /* the session's newest is for it where that is later */
     uint64_t free_at_ms;      /* from then on the next may go */
     uint64_t due_at_ms;       /* of one that is DUE */
     uint32_t every_ms;        /* at least between two */
     uint8_t state;            /* enum rate_state: set_state */
-    bool has_publication;     /* waiting has one */
-    bool counted;             /* it was given on before, and came back */
-    struct rate *prev, *next; /* of its slot, or of its client's overdue */
+    bool counted;             /* what waits was given on before, and came back */
+    struct pubs waiting; /* notes, in order, and one publication that came back or was missed */
 };
 
 struct rates {
@@ -55,12 +57,6 @@ struct rates {
     uint64_t filled[SLOTS / 64]; /* which are not empty, as bits */
     struct rate *slots[SLOTS];
 };
-
-static void set_state(struct rate *rate, enum rate_state state)
-{
-    assert(next_states[rate->state] & 1u << state);
-    rate->state = (uint8_t)state;
-}
 
 /* --- the ring --- */
 
@@ -123,7 +119,7 @@ static uint64_t grain_ms(const struct rate *rate)
     return rate->every_ms >= 250 ? 25 : rate->every_ms >= 100 ? 10 : SLOT_MS;
 }
 
-static void set_due(struct rate *rate)
+static void put_due(struct rate *rate)
 {
     struct hub *hub = rate->subscription->client->hub;
     struct rates *rates = rates_of(hub);
@@ -131,31 +127,64 @@ static void set_due(struct rate *rate)
     if (first_filled(rates) == UINT64_MAX)
         rates->from = hub->now_ms / SLOT_MS;
     rate->due_at_ms = (rate->free_at_ms + grain - 1) / grain * grain;
-    set_state(rate, RATE_DUE);
     put(rates, rate);
     look_after(rates);
 }
 
+/* --- where it stands --- */
+
+static bool is_pending(enum rate_state state)
+{
+    return state == RATE_DUE || state == RATE_OVERDUE;
+}
+
+static void leave_list(struct rate *rate)
+{
+    struct subscription *subscription = rate->subscription;
+    switch ((enum rate_state)rate->state) {
+    case RATE_IDLE: DL_DELETE(subscription->session->rates.idle, rate); break;
+    case RATE_DUE: take_out(subscription->client->hub->rates, rate); break;
+    case RATE_OVERDUE: DL_DELETE(subscription->client->overdue, rate); break;
+    case RATE_OFF:
+    case RATE_STATES: break;
+    }
+}
+
+static void join_list(struct rate *rate)
+{
+    struct subscription *subscription = rate->subscription;
+    switch ((enum rate_state)rate->state) {
+    case RATE_IDLE: DL_APPEND(subscription->session->rates.idle, rate); break;
+    case RATE_DUE: put_due(rate); break;
+    case RATE_OVERDUE: DL_APPEND(subscription->client->overdue, rate); break;
+    case RATE_OFF:
+    case RATE_STATES: break;
+    }
+}
+
+/* The one setter: a state is the list that it stands in. */
+static void set_state(struct rate *rate, enum rate_state state)
+{
+    struct session_rates *rates = &rate->subscription->session->rates;
+    if (rate->state == state)
+        return;
+    assert(next_states[rate->state] & 1u << state);
+    rates->pending += (size_t)is_pending(state) - (size_t)is_pending(rate->state);
+    leave_list(rate);
+    rate->state = (uint8_t)state;
+    join_list(rate);
+}
+
+/* Nobody waits for the newest. */
+static void forget_newest(struct session *session)
+{
+    if (session->rates.pending || !session->rates.newest)
+        return;
+    publication_unref(session->rates.newest);
+    session->rates.newest = NULL;
+}
+
 /* --- what waits --- */
-
-/* Takes it out of where it stands. */
-static void unlist(struct rate *rate)
-{
-    struct client *client = rate->subscription->client;
-    if (rate->state == RATE_DUE)
-        take_out(client->hub->rates, rate);
-    else if (rate->state == RATE_OVERDUE)
-        DL_DELETE(client->overdue, rate);
-    if (rate->state != RATE_IDLE)
-        set_state(rate, RATE_IDLE);
-}
-
-static void set_overdue(struct rate *rate)
-{
-    unlist(rate);
-    set_state(rate, RATE_OVERDUE);
-    DL_APPEND(rate->subscription->client->overdue, rate);
-}
 
 static void remove_at(struct pubs *pubs, size_t k)
 {
@@ -166,27 +195,23 @@ static void remove_at(struct pubs *pubs, size_t k)
 }
 
 /* Of several publications the last counts. */
-static void replace_older(struct rate *rate)
+static void replace_older(struct pubs *waiting)
 {
-    size_t last = rate->waiting.len;
-    for (size_t i = rate->waiting.len; i-- > 0;) {
-        if (is_gap_note(rate->waiting.items[i]))
+    bool later = false;
+    for (size_t i = waiting->len; i-- > 0;) {
+        if (is_gap_note(waiting->items[i]))
             continue;
-        if (last < rate->waiting.len) {
-            remove_at(&rate->waiting, i);
-            last--;
+        if (later) {
+            remove_at(waiting, i);
             metric_add(METRIC_CONFLATED, 1);
-        } else {
-            last = i;
         }
+        later = true;
     }
-    rate->has_publication = last < rate->waiting.len;
 }
 
 /* Two notes of an epoch become one that says all between them. */
-static void join_notes(struct rate *rate)
+static void join_notes(struct pubs *waiting)
 {
-    struct pubs *waiting = &rate->waiting;
     for (size_t i = 1; waiting->len > NOTES_MAX && i < waiting->len; i++) {
         struct publication *a = waiting->items[i - 1], *b = waiting->items[i];
         if (!is_gap_note(a) || !is_gap_note(b) || a->at.epoch != b->at.epoch)
@@ -197,18 +222,57 @@ static void join_notes(struct rate *rate)
     }
 }
 
-void rate_add(struct subscription *subscription, struct publication *publication)
+/* In its place by position. */
+static void insert(struct rate *rate, struct publication *publication)
 {
-    struct rate *rate = subscription->rate;
-    if (is_gap_note(publication) && !rate->waiting.len) {
-        client_enqueue(subscription, publication);
-        return;
-    }
-    pubs_add(&rate->waiting, publication);
+    struct pubs *waiting = &rate->waiting;
+    pubs_add(waiting, publication);
+    size_t i = waiting->len - 1;
+    for (; i && position_compare(waiting->items[i - 1]->at, publication->at) > 0; i--)
+        waiting->items[i] = waiting->items[i - 1];
+    waiting->items[i] = publication;
+    if (position_compare(rate->seen, publication->at) < 0)
+        rate->seen = publication->at;
     if (is_gap_note(publication))
-        join_notes(rate);
+        join_notes(waiting);
     else
-        replace_older(rate);
+        replace_older(waiting);
+}
+
+static bool newest_is_for(const struct rate *rate)
+{
+    const struct publication *newest = rate->subscription->session->rates.newest;
+    return newest && position_compare(rate->seen, newest->at) < 0;
+}
+
+/* Between what it has seen and the newest: those it never gets. */
+static void count_skipped(const struct rate *rate, struct position newest)
+{
+    if (newest.epoch == rate->seen.epoch)
+        metric_add(METRIC_CONFLATED, newest.offset - rate->seen.offset - 1);
+    else if (newest.offset && rate->seen.epoch)
+        metric_add(METRIC_CONFLATED, newest.offset - 1);
+}
+
+/* The session's newest joins what waits. */
+static void take_newest(struct rate *rate)
+{
+    if (!newest_is_for(rate))
+        return;
+    struct publication *newest = rate->subscription->session->rates.newest;
+    count_skipped(rate, newest->at);
+    insert(rate, newest);
+}
+
+/* A note before which nothing waits goes at once. */
+static void add(struct rate *rate, struct publication *publication)
+{
+    if (is_gap_note(publication) && !rate->waiting.len) {
+        rate->seen = publication->at;
+        client_enqueue(rate->subscription, publication);
+    } else {
+        insert(rate, publication);
+    }
 }
 
 /* --- giving it on --- */
@@ -219,6 +283,8 @@ static bool has_room(struct client *client, const struct rate *rate)
     size_t most = rate->subscription->session->service->slow_client.queue_bytes, cost = 0;
     for (size_t i = 0; i < rate->waiting.len; i++)
         cost += queue_cost(rate->waiting.items[i]->len);
+    if (newest_is_for(rate))
+        cost += queue_cost(rate->subscription->session->rates.newest->len);
     if (!client->blocked && client->queue && client->queue->bytes + cost > most)
         client_drain(client);
     return !client->blocked;
@@ -232,39 +298,54 @@ static uint64_t time_of(const struct rate *rate, uint64_t now_ms)
     return on_time ? rate->due_at_ms : now_ms;
 }
 
-static void give(struct rate *rate)
+static void enqueue(struct rate *rate, struct publication *publication)
 {
     struct subscription *subscription = rate->subscription;
     struct client *client = subscription->client;
-    if (!client_takes(client) || !has_room(client, rate)) {
-        if (rate->state != RATE_OVERDUE)
-            set_overdue(rate);
+    client_enqueue(subscription, publication);
+    if (is_gap_note(publication))
         return;
-    }
-    if (rate->has_publication)
-        rate->free_at_ms = time_of(rate, client->hub->now_ms) + rate->every_ms;
-    unlist(rate);
-    for (size_t i = 0; client_takes(client) && i < rate->waiting.len; i++)
-        client_enqueue(subscription, rate->waiting.items[i]);
+    rate->free_at_ms = time_of(rate, client->hub->now_ms) + rate->every_ms;
     if (client->queue)
         client->queue->conflated = true;
-    if (rate->has_publication && !rate->counted) {
+    if (!rate->counted) {
         client->sent++;
         fanout_count(subscription->session, 1);
     }
-    rate->has_publication = rate->counted = false;
-    pubs_clear(&rate->waiting);
+    rate->counted = false;
 }
 
-void rate_settle(struct subscription *subscription)
+/* Mostly that is the session's newest alone. */
+static void give(struct rate *rate)
 {
-    struct rate *rate = subscription->rate;
-    if (!rate->waiting.len || rate->state != RATE_IDLE)
+    struct client *client = rate->subscription->client;
+    struct session *session = rate->subscription->session;
+    if (!client_takes(client) || !has_room(client, rate)) {
+        set_state(rate, RATE_OVERDUE);
         return;
-    if (rate->free_at_ms <= subscription->client->hub->now_ms)
+    }
+    if (rate->waiting.len)
+        take_newest(rate);
+    for (size_t i = 0; client_takes(client) && i < rate->waiting.len; i++)
+        enqueue(rate, rate->waiting.items[i]);
+    pubs_clear(&rate->waiting);
+    if (newest_is_for(rate) && client_takes(client)) {
+        count_skipped(rate, session->rates.newest->at);
+        rate->seen = session->rates.newest->at;
+        enqueue(rate, session->rates.newest);
+    }
+    set_state(rate, RATE_IDLE);
+}
+
+/* On it goes, now or when it may. */
+static void settle(struct rate *rate)
+{
+    if (rate->state != RATE_IDLE || (!rate->waiting.len && !newest_is_for(rate)))
+        return;
+    if (rate->free_at_ms <= rate->subscription->client->hub->now_ms)
         give(rate);
     else
-        set_due(rate);
+        set_state(rate, RATE_DUE);
 }
 
 /* The ring may have gone round while the node was paused: what is for later stays. Looked for from
@@ -286,32 +367,78 @@ static void on_due(struct timer *timer, uint64_t now_ms)
     while (left && (slot = first_filled(rates)) <= now_ms / SLOT_MS) {
         struct rate *rate;
         rates->from = slot;
-        for (; left && (rate = first_due(rates->slots[slot % SLOTS], now_ms)); left--)
+        for (; left && (rate = first_due(rates->slots[slot % SLOTS], now_ms)); left--) {
+            struct session *session = rate->subscription->session;
             give(rate);
+            forget_newest(session);
+        }
         if (left)
             rates->from = slot + 1;
     }
     look_after(rates);
 }
 
+/* --- what comes --- */
+
+/* To each what waits for it and what comes, one by one: losses are rare. */
+static void add_to_all(struct session *session, const struct pubs *batch)
+{
+    struct subscription *subscription;
+    for (subscription = session->rates.first; subscription; subscription = subscription->next) {
+        struct rate *rate = subscription->rate;
+        if (!client_takes(subscription->client))
+            continue;
+        if (is_pending((enum rate_state)rate->state))
+            take_newest(rate);
+        for (size_t i = 0; i < batch->len; i++)
+            add(rate, batch->items[i]);
+        settle(rate);
+    }
+}
+
+void rate_deliver(struct session *session, const struct pubs *batch)
+{
+    struct publication *last = NULL;
+    bool has_notes = false;
+    for (size_t i = 0; i < batch->len; i++) {
+        if (is_gap_note(batch->items[i]))
+            has_notes = true;
+        else
+            last = batch->items[i];
+    }
+    if (has_notes) {
+        add_to_all(session, batch);
+    } else {
+        struct rate *rate, *next;
+        if (session->rates.newest)
+            publication_unref(session->rates.newest);
+        session->rates.newest = publication_ref(last);
+        /* One that is given it at once is idle again, and comes by a second time, for nothing */
+        DL_FOREACH_SAFE (session->rates.idle, rate, next)
+            settle(rate);
+    }
+    forget_newest(session);
+}
+
+void rate_announce_loss(struct session *session, const struct pubs *notes)
+{
+    const struct subscription *subscription;
+    for (subscription = session->rates.first; subscription; subscription = subscription->next)
+        metric_drop(DROP_FENCED, client_takes(subscription->client));
+    add_to_all(session, notes);
+    forget_newest(session);
+}
+
 /* --- clients that do not read --- */
 
-/* What waits already came later. */
 static bool take_back(struct subscription *subscription, struct publication *publication)
 {
     struct rate *rate = subscription->rate;
     if (!rate)
         return false;
-    struct pubs *waiting = &rate->waiting;
-    pubs_add(waiting, publication);
-    size_t i = waiting->len - 1;
-    for (; i && position_compare(waiting->items[i - 1]->at, publication->at) > 0; i--)
-        waiting->items[i] = waiting->items[i - 1];
-    waiting->items[i] = publication;
     rate->counted = rate->counted || !is_gap_note(publication);
-    replace_older(rate);
-    if (rate->state != RATE_OVERDUE)
-        set_overdue(rate);
+    insert(rate, publication);
+    set_state(rate, RATE_OVERDUE);
     return true;
 }
 
@@ -325,8 +452,11 @@ void rate_take_back(struct client *client)
 
 void rate_read_on(struct client *client)
 {
-    while (client->overdue && !client->blocked && client_takes(client))
+    while (client->overdue && !client->blocked && client_takes(client)) {
+        struct session *session = client->overdue->subscription->session;
         give(client->overdue);
+        forget_newest(session);
+    }
 }
 
 /* --- coming and going --- */
@@ -342,13 +472,40 @@ void rate_open(struct subscription *subscription, uint32_t milli)
     subscription->rate = rate;
 }
 
+void rate_go_live(struct subscription *subscription, struct position after,
+                  const struct pubs *missed, const struct pubs *held)
+{
+    struct rate *rate = subscription->rate;
+    struct session *session = subscription->session;
+    DL_DELETE(session->subscriptions, subscription);
+    DL_APPEND(session->subscriptions, subscription);
+    if (!session->rates.first)
+        session->rates.first = subscription;
+    set_state(rate, RATE_IDLE);
+    for (size_t i = 0; i < missed->len; i++)
+        add(rate, missed->items[i]);
+    for (size_t i = 0; i < held->len; i++)
+        add(rate, held->items[i]);
+    if (position_compare(rate->seen, after) < 0)
+        rate->seen = after;
+    settle(rate);
+}
+
 void rate_close(struct subscription *subscription)
 {
     struct rate *rate = subscription->rate;
+    struct session *session = subscription->session;
     if (!rate)
         return;
-    unlist(rate);
-    metric_drop(DROP_CLIENT_GONE, rate->has_publication);
+    if (rate->state != RATE_OFF) { /* it may stay in the list for a while */
+        if (session->rates.first == subscription)
+            session->rates.first = subscription->next;
+        DL_DELETE(session->subscriptions, subscription);
+        DL_PREPEND(session->subscriptions, subscription);
+    }
+    metric_drop(DROP_CLIENT_GONE, is_pending((enum rate_state)rate->state));
+    set_state(rate, RATE_OFF);
+    forget_newest(session);
     pubs_fini(&rate->waiting);
     free(rate);
     subscription->rate = NULL;
@@ -371,10 +528,12 @@ void rate_check(const struct subscription *subscription)
     size_t publications = 0;
     for (size_t i = 0; i < rate->waiting.len; i++)
         publications += !is_gap_note(rate->waiting.items[i]);
-    assert(rate->subscription == subscription && rate->state < RATE_STATES);
-    assert(publications == rate->has_publication);
-    assert((rate->state == RATE_IDLE) == !rate->waiting.len);
+    assert(rate->subscription == subscription && rate->state < RATE_STATES && publications <= 1);
+    assert((rate->state == RATE_OFF) == (subscription->state != SUBSCRIPTION_LIVE));
+    if (!client_takes(subscription->client))
+        return;
+    bool waits = rate->waiting.len || newest_is_for(rate);
+    assert(rate->state == RATE_OFF || waits == is_pending((enum rate_state)rate->state));
     assert(rate->state != RATE_DUE || timer_armed(&subscription->client->hub->rates->timer));
-    assert(rate->state != RATE_OVERDUE || subscription->client->blocked ||
-           !client_takes(subscription->client));
+    assert(rate->state != RATE_OVERDUE || subscription->client->blocked);
 }

@@ -2,38 +2,48 @@
  * The rate of a subscription (contract section 6): at most so many MESSAGEs a second, each the
  * newest there is.
  *
- * Owns what waits for its time: the newest publication, which replaces the one before it, and the
- * gap notes around it. What is replaced is no loss and leaves no note. What is due is given to the
- * client's queue; what a client that does not read has not taken comes back from there, so that it
- * gets the newest when it reads on, whatever the service's policy.
+ * What waits is the session's newest publication, kept once for all its subscriptions with a rate:
+ * a push costs nothing for those that wait for their time already. What a newer one replaces is no
+ * loss and leaves no gap note. Gap notes come in their place among what is given. What is due goes
+ * into the client's queue; what a client that does not read has not taken comes back from there, so
+ * that it gets the newest when it reads on, whatever the service's policy.
  *
  * The times at which something is due are multiples of a few milliseconds, and of all subscriptions
  * of a node one timer looks after the earliest: what is due for a client in one of them leaves in
  * one write, and a subscription for which nothing waits costs nothing.
  *
- *   IDLE -> DUE -> IDLE            something waits for its time
- *     `------|---> OVERDUE -> IDLE the client does not read
+ *   OFF -> IDLE -> DUE -> IDLE             something waits for its time
+ *             `------|---> OVERDUE -> IDLE  the client does not read
  */
 #ifndef VINHUB_CORE_CLIENT_RATE_H
 #define VINHUB_CORE_CLIENT_RATE_H
 
 #include <stdint.h>
 
+#include "common/publication.h"
+
 struct client;
 struct hub;
-struct publication;
+struct pubs;
 struct rate;
+struct session;
 struct subscription;
 
-/* milli: MESSAGEs a second, in thousandths, RATE_MIN_MILLI to RATE_MAX_MILLI. */
+/* milli: MESSAGEs a second, in thousandths, RATE_MIN_MILLI to RATE_MAX_MILLI. It is OFF: what comes
+ * is not for it. */
 void rate_open(struct subscription *subscription, uint32_t milli);
-/* Forgets what waits. No effect on a subscription without a rate. */
+/* The subscription goes live: it stands in the session's list behind those without a rate. It has
+ * missed this, in order, in two parts; what comes next is after that position. */
+void rate_go_live(struct subscription *subscription, struct position after,
+                  const struct pubs *missed, const struct pubs *held);
+/* Forgets what waits; the subscription stands among those without a rate. No effect without one. */
 void rate_close(struct subscription *subscription);
-/* The next of the stream, a publication or a gap note. It is given on with rate_settle at the
- * earliest; a note before which nothing waits at once. */
-void rate_add(struct subscription *subscription, struct publication *publication);
-/* All that came together has been added: gives on what may go now, else when it may. */
-void rate_settle(struct subscription *subscription);
+
+/* A batch of the session, of which session->rates.first and those behind it have been given nothing
+ * yet. */
+void rate_deliver(struct session *session, const struct pubs *batch);
+/* The same in place of a batch that was lost: notes. */
+void rate_announce_loss(struct session *session, const struct pubs *notes);
 
 /* The socket of a client takes no more: what its queue has of subscriptions with a rate comes back.
  */

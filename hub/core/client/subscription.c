@@ -168,24 +168,16 @@ static void drop_catch_up(struct subscription *subscription)
     subscription->catch_up = NULL;
 }
 
-static void give_missed(struct subscription *subscription, const struct pubs *missed)
-{
-    if (!subscription->rate) {
-        subscription->client->sent += missed->len;
-        client_enqueue_missed(subscription, missed);
-        return;
-    }
-    for (size_t i = 0; i < missed->len; i++)
-        rate_add(subscription, missed->items[i]);
-}
-
 static void go_live(struct subscription *subscription)
 {
     struct catch_up *catch_up = subscription->catch_up;
-    give_missed(subscription, &catch_up->missed);
-    give_missed(subscription, &catch_up->held);
-    if (subscription->rate)
-        rate_settle(subscription);
+    if (subscription->rate) {
+        rate_go_live(subscription, live_after(subscription), &catch_up->missed, &catch_up->held);
+    } else {
+        subscription->client->sent += catch_up->missed.len + catch_up->held.len;
+        client_enqueue_missed(subscription, &catch_up->missed);
+        client_enqueue_missed(subscription, &catch_up->held);
+    }
     drop_catch_up(subscription);
     set_state(subscription, SUBSCRIPTION_LIVE);
 }

@@ -65,14 +65,23 @@ struct session_newcomers {
     struct id_claim *id_claims; /* came with an id, and the owner has not said so yet */
 };
 
+/* Its subscriptions with a rate; rate.c. */
+struct session_rates {
+    struct subscription *first; /* of the session's list: with it begin those that are live */
+    struct rate *idle;          /* those for which nothing waits */
+    size_t pending;             /* those that wait for newest, or for what is theirs alone */
+    struct publication *newest; /* NULL: nobody waits for it */
+};
+
 struct session {
     struct hub *hub;
     struct service *service;
     char *id;
     enum session_state state;
     uint64_t epoch; /* highest seen */
-    struct subscription *subscriptions;
+    struct subscription *subscriptions; /* rates.first and those behind it have a rate */
     struct session_newcomers newcomers;
+    struct session_rates rates;
     struct pubs batch; /* of this turn, for the subscriptions */
     struct session_facts facts;
     struct session_step step;
