@@ -63,6 +63,7 @@ struct service {
     struct {
         uint32_t size; /* publications; 0: none */
         uint32_t ttl_ms;
+        uint32_t every_ms; /* how late it may be written; 0: with each push */
     } history;
     uint32_t replay;
     struct {

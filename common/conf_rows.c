@@ -192,6 +192,10 @@ const struct conf_row conf_service_rows[] = {
      .meaning = "Publications kept for resume and replay. 0: none."},
     {"history.ttl", CONF_DURATION, 0, SERVICE_AT(history.ttl_ms), .standard = "5m", .min = 1,
      .max = DAY, .meaning = "How long they are kept after the last one."},
+    {"history.every", CONF_DURATION, 0, SERVICE_AT(history.every_ms), .standard = "250ms",
+     .max = 10 * SECOND,
+     .meaning = "How late they may be written while one node alone watches the session. 0: with "
+                "each push."},
     {"replay", CONF_COUNT, 0, SERVICE_AT(replay), .standard = "0", .max = 100000,
      .meaning = "How many past publications a raw client gets on connect."},
     {"to_upstream.queue", CONF_SIZE, 0, SERVICE_AT(to_upstream.queue_bytes), .standard = "256KiB",

@@ -24,6 +24,17 @@ struct publication *publication_copy(enum opcode opcode, const void *payload, si
     return p;
 }
 
+struct publication *publication_lost_end(uint64_t epoch)
+{
+    const uint64_t to = 0;
+    struct publication *p = publication_copy(OPCODE_BINARY, &to, sizeof(to));
+    if (!p)
+        return NULL;
+    p->opcode = (enum opcode)0;
+    p->at = (struct position){epoch, OFFSET_END};
+    return p;
+}
+
 struct publication *publication_ref(struct publication *publication)
 {
     assert(publication->refs > 0);

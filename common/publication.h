@@ -26,6 +26,9 @@ struct position {
     uint64_t offset;
 };
 
+/* The offset behind all of an epoch; exact as a number of JSON. */
+#define OFFSET_END ((UINT64_C(1) << 53) - 1)
+
 static inline int position_compare(struct position a, struct position b)
 {
     if (a.epoch != b.epoch)
@@ -62,6 +65,11 @@ struct publication *publication_new(enum opcode opcode, size_t len);
 struct publication *publication_copy(enum opcode opcode, const void *payload, size_t len);
 struct publication *publication_ref(struct publication *publication);
 void publication_unref(struct publication *publication);
+
+/* What a history has for the end of an epoch whose owner died before it had written all: nobody
+ * knows how much is missing. Its opcode is 0, its place {epoch, OFFSET_END}, its payload a gap
+ * note's (core/pubs.h). One reference, the caller's; NULL when out of memory. */
+struct publication *publication_lost_end(uint64_t epoch);
 
 /* Its encoding of that form, NULL where it was not made yet. Lives as long as the publication. */
 const struct encoding *publication_encoding(const struct publication *publication, unsigned form);

@@ -48,6 +48,17 @@ struct bus;
 /* What a publication costs on its way to the store besides its payload: its part of a call. */
 #define BUS_PUBLICATION_BYTES 128
 
+/* How publications are published; the values are added. */
+enum bus_publish {
+    BUS_QUIETLY = 0,  /* kept, not announced: the ring, after a loss of data */
+    BUS_ANNOUNCE = 1, /* on the push channel */
+    /* From here on the caller writes what it publishes late: the record says so in `late`. Whoever
+     * claims the session as a dead owner's, or its own of before, puts a note at the end of that
+     * epoch into the history: something may be missing there (publication_lost_end). */
+    BUS_LATE = 2,
+    BUS_PROMPT = 4, /* from here on it does not */
+};
+
 /* A node as the store knows it. */
 struct bus_node {
     const char *id;
@@ -143,8 +154,9 @@ struct bus_events {
      * NULL.
      */
     void (*on_credit)(void *ctx);
-    /* Publications after the position asked for, oldest first; oldest: the first position kept
-     * ({0,0}: nothing is kept); more: the limit cut the answer. */
+    /* Publications after the position asked for, oldest first, among them notes of ends that are
+     * lost (publication_lost_end); oldest: the first position kept ({0,0}: nothing is kept); more:
+     * the limit cut the answer. */
     void (*on_history)(void *ctx, const char *session, uint64_t tag, enum status status,
                        struct position oldest, struct publication *const *publications, size_t len,
                        bool more);
@@ -183,12 +195,12 @@ struct bus_ops {
     void (*record_session)(struct bus *bus, const char *session, uint64_t epoch,
                            const struct bus_session_record *record);
 
-    /* All of one epoch, offsets consecutive. history_size 0: not kept. announce false: appended
-     * only (the ring, after a loss of data). An entry that is already kept counts as done. The
-     * publications are referenced by the bus as long as it needs them. */
+    /* All of one epoch, offsets consecutive. history_size 0: not kept. how: of enum bus_publish. An
+     * entry that is already kept counts as done. The publications are referenced by the bus as long
+     * as it needs them. */
     void (*publish)(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch,
                     struct publication *const *publications, size_t len, uint32_t history_size,
-                    uint64_t ttl_ms, bool announce);
+                    uint64_t ttl_ms, unsigned how);
     /* How many bytes of publications, of any session that shares a way to the store with this one,
      * publish should still be given: payloads, and BUS_PUBLICATION_BYTES for each. 0: none for now,
      * on_credit says when. What is not answered yet is taken off; what is answered comes back, all

@@ -241,6 +241,8 @@ static void memory_claim(struct bus *bus, const char *id, uint64_t tag,
     struct memory_session *session = memory_session_get(m->store, id, now_ms);
     enum status status = STATUS_REFUSED;
     if (may_claim(m, session, claim)) {
+        if (session->late && !claim->holds)
+            memory_session_end_lost(session);
         memory_session_own(session, m->node, next_epoch(m, session->epoch, claim->seen_epoch),
                            "connecting", claim->upstream, now_ms, m->unix_ms());
         memory_session_settle(session);
@@ -379,7 +381,7 @@ static void answer_published(struct memory_bus *m, const char *id, uint64_t tag,
 
 static void memory_publish(struct bus *bus, const char *id, uint64_t tag, uint64_t epoch,
                            struct publication *const *publications, size_t len,
-                           uint32_t history_size, uint64_t ttl_ms, bool announced)
+                           uint32_t history_size, uint64_t ttl_ms, unsigned how)
 {
     struct memory_bus *m = memory_of(bus);
     uint64_t now_ms = m->now_ms();
@@ -394,7 +396,9 @@ static void memory_publish(struct bus *bus, const char *id, uint64_t tag, uint64
         session->history.until_ms = now_ms + ttl_ms;
         memory_session_settle(session);
     }
-    if (announced && len > 0 && session->subscribers != NULL)
+    if (how & (BUS_LATE | BUS_PROMPT))
+        session->late = how & BUS_LATE;
+    if ((how & BUS_ANNOUNCE) && len > 0 && session->subscribers != NULL)
         announce(session, memory_message_push(id, m->node, epoch, publications, len));
     answer_published(m, id, tag, STATUS_OK, publications, len);
 }

@@ -176,6 +176,7 @@ static void session_forget_record(struct memory_session *session)
     session->recorded = false;
     session->listed_ms = 0;
     session->epoch = 0;
+    session->late = false;
     free(session->owner);
     session->owner = NULL;
     free((char *)session->record.state);
@@ -262,6 +263,19 @@ void memory_session_set_owner(struct memory_session *session, const char *owner)
     char *copy = memory_copy(owner);
     free(session->owner);
     session->owner = copy;
+    session->late = false;
+}
+
+void memory_session_end_lost(struct memory_session *session)
+{
+    struct memory_history *history = &session->history;
+    if (history->len == 0)
+        return;
+    struct publication *note = publication_lost_end(session->epoch);
+    if (note == NULL)
+        abort();
+    memory_history_append(history, note, (uint32_t)history->len + 1);
+    publication_unref(note);
 }
 
 void memory_session_own(struct memory_session *session, const char *owner, uint64_t epoch,

@@ -51,6 +51,7 @@ struct memory_session {
     bool recorded;
     char *owner; /* "" where released */
     uint64_t epoch;
+    bool late;                        /* its owner writes the history of this epoch late */
     struct bus_session_record record; /* strings are owned */
     uint64_t record_until_ms;
     uint64_t listed_ms; /* Unix ms of the last write; 0: not listed */
@@ -96,7 +97,10 @@ void memory_session_settle(struct memory_session *session);
 /* Makes owner the owner at epoch; what people see starts over. */
 void memory_session_own(struct memory_session *session, const char *owner, uint64_t epoch,
                         const char *state, const char *upstream, uint64_t now_ms, uint64_t unix_ms);
+/* Sets the owner; what it says of late writing goes. */
 void memory_session_set_owner(struct memory_session *session, const char *owner);
+/* Notes in the history, where there is one, that the end of the epoch may be missing. */
+void memory_session_end_lost(struct memory_session *session);
 void memory_session_record(struct memory_session *session, const struct bus_session_record *record);
 
 void memory_session_subscribe(struct memory_session *session, struct memory_bus *bus,

@@ -72,7 +72,7 @@ struct push {
     uint64_t tag, epoch;
     uint32_t history_size;
     uint64_t ttl_ms;
-    bool announce;
+    unsigned how; /* of enum bus_publish */
 };
 
 static void add_kept(struct redis_request *kept, const struct publication *p, size_t end)
@@ -121,22 +121,26 @@ static void publish_part(struct bus_redis *b, const struct push *push, struct pu
     struct redis_key channel = redis_channel_push(b, push->session);
     size_t kept_len = push->history_size > 0 ? len : 0;
     struct redis_op *op = bus_redis_script(b, on_published, SCRIPT_PUBLISH, keys,
-                                           kept_len > 0 ? 2 : 1, 8 + 5 * kept_len);
+                                           kept_len > 0 ? 2 : 1, 9 + 5 * kept_len);
     redis_request_text(&op->request, b->node);
     redis_request_number(&op->request, push->epoch);
     redis_request_text(&op->request, bus_redis_publish_word(b));
     redis_request_text(&op->request, channel.text);
     struct redis_request kept = {0};
-    if (len > 0 && (push->announce || kept_len > 0))
+    bool announce = (push->how & BUS_ANNOUNCE) && len > 0;
+    if (announce || kept_len > 0)
         add_message(b, op, push, publications, len, &kept);
     else
         redis_request_text(&op->request, "");
     redis_request_number(&op->request, push->history_size);
     redis_request_number(&op->request, push->ttl_ms);
-    redis_request_text(&op->request, push->announce && len > 0 ? "1" : "0");
+    redis_request_text(&op->request, announce ? "1" : "0");
+    redis_request_text(&op->request, push->how & BUS_LATE     ? "1"
+                                     : push->how & BUS_PROMPT ? "0"
+                                                              : "");
     redis_request_append(&op->request, &kept);
     redis_request_fini(&kept);
-    op->announces = push->announce;
+    op->announces = push->how & BUS_ANNOUNCE;
     op->ctx = parts;
     op->ctx_free = free_parts;
     parts->left++;
@@ -160,10 +164,10 @@ static size_t part_len(struct publication *const *publications, size_t len)
 
 void bus_redis_publish(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch,
                        struct publication *const *publications, size_t len, uint32_t history_size,
-                       uint64_t ttl_ms, bool announce)
+                       uint64_t ttl_ms, unsigned how)
 {
     struct bus_redis *b = bus_redis_of(bus);
-    const struct push push = {session, tag, epoch, history_size, ttl_ms, announce};
+    const struct push push = {session, tag, epoch, history_size, ttl_ms, how};
     struct publish_parts *parts = redis_claim_memory(1, sizeof(*parts));
     size_t at = 0;
     while (at < len) {
@@ -197,15 +201,17 @@ static struct position read_position(const char *id)
 /* NULL where the entry is not one of ours. */
 static struct publication *read_entry(const struct redisReply *entry)
 {
+    struct position at = read_position(redis_reply_text(redis_reply_at(entry, 0)));
+    if (at.epoch > BUS_EPOCH_MAX)
+        return NULL;
+    if (at.offset == OFFSET_END)
+        return publication_lost_end(at.epoch);
     const struct redisReply *fields = redis_reply_at(entry, 1),
                             *payload = redis_reply_at(fields, 5);
     uint64_t opcode = redis_reply_number(redis_reply_at(fields, 1));
     if (payload == NULL || payload->type != REDIS_REPLY_STRING ||
         (opcode != OPCODE_BINARY &&
          (opcode != OPCODE_TEXT || !text_is_utf8(payload->str, payload->len))))
-        return NULL;
-    struct position at = read_position(redis_reply_text(redis_reply_at(entry, 0)));
-    if (at.epoch > BUS_EPOCH_MAX)
         return NULL;
     struct publication *p = publication_copy((enum opcode)opcode, payload->str, payload->len);
     if (p == NULL)

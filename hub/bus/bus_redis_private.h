@@ -123,7 +123,7 @@ void bus_redis_flush_touched(struct bus_redis *b);
 
 void bus_redis_publish(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch,
                        struct publication *const *publications, size_t len, uint32_t history_size,
-                       uint64_t ttl_ms, bool announce);
+                       uint64_t ttl_ms, unsigned how);
 void bus_redis_history(struct bus *bus, const char *session, uint64_t tag, struct position after,
                        size_t limit);
 void bus_redis_tell(struct bus *bus, const char *node, const struct envelope *envelope,

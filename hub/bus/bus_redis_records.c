@@ -313,8 +313,9 @@ void bus_redis_claim(struct bus *bus, const char *session, uint64_t tag,
                      const struct bus_claim *claim)
 {
     struct bus_redis *b = bus_redis_of(bus);
-    struct redis_key key = redis_key_session(b, "session", session);
-    struct redis_op *op = bus_redis_script(b, on_claimed, SCRIPT_CLAIM, &key, 1, 12);
+    struct redis_key keys[] = {redis_key_session(b, "session", session),
+                               redis_key_session(b, "history", session)};
+    struct redis_op *op = bus_redis_script(b, on_claimed, SCRIPT_CLAIM, keys, 2, 12);
     add_channel(b, op, session);
     redis_request_text(&op->request, b->node);
     redis_request_text(&op->request, claim->dead_owner != NULL ? claim->dead_owner : "");
@@ -326,7 +327,7 @@ void bus_redis_claim(struct bus *bus, const char *session, uint64_t tag,
     redis_request_number(&op->request, RECORD_TTL_MS);
     redis_request_number(&op->request, clock_boot_ms() - b->opened_ms);
     op->replicated = true;
-    bus_redis_ask(b, op, &key, session, tag);
+    bus_redis_ask(b, op, &keys[0], session, tag);
 }
 
 /* STATUS_OK where a script answered 1. */

@@ -91,7 +91,8 @@ bool tail_on_history(struct hub *hub, uint64_t tag, struct publication *const *p
         return false;
     tail->history_tag = 0;
     for (size_t i = 0; i < len; i++)
-        tell(tail, publications[i]);
+        if (!is_gap_note(publications[i]))
+            tell(tail, publications[i]);
     for (size_t i = 0; i < tail->held.len; i++)
         tell(tail, tail->held.items[i]);
     pubs_fini(&tail->held);
@@ -115,7 +116,10 @@ struct hub_tail *hub_tail_open(struct hub *hub, const char *session_id, struct p
     char *session = strdup(session_id);
     if (!tail || !session)
         abort();
-    if (!session_find(hub, session_id, strlen(session_id)))
+    struct session *here = session_find(hub, session_id, strlen(session_id));
+    if (here)
+        session_write_history(here, false);
+    else
         hub->bus->ops->subscribe(hub->bus, session_id);
     *tail = (struct hub_tail){.hub = hub, .session = session, .fn = fn, .ctx = ctx};
     DL_APPEND(hub->tails, tail);

@@ -253,6 +253,55 @@ static bool history_is_empty(void *ctx)
     return history(wait->peer, ++wait->tag, (struct position){0, 0}, 1)->len == 0;
 }
 
+static uint64_t take_from_dead(struct peer *peer, uint64_t tag, const char *dead, uint64_t epoch)
+{
+    const struct bus_claim claim = {.dead_owner = dead, .dead_epoch = epoch, .seen_epoch = epoch};
+    peer->bus->ops->claim(peer->bus, SESSION, tag, &claim);
+    const struct seen *seen = rig_wait(peer, SEEN_CLAIMED, tag);
+    assert_int_equal(seen->status, STATUS_OK);
+    return seen->epoch;
+}
+
+static void the_end_that_a_dead_owner_wrote_late_is_noted(struct rig *rig)
+{
+    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    uint64_t epoch = peer_claim(a, SESSION);
+    assert_int_equal(peer_publish(a, SESSION, epoch, 1, "x", 10, BUS_ANNOUNCE | BUS_LATE),
+                     STATUS_OK);
+    assert_int_equal(peer_publish(a, SESSION, epoch, 2, "y", 10, BUS_ANNOUNCE), STATUS_OK);
+    uint64_t next = take_from_dead(b, 1, "a", epoch);
+    assert_int_equal(peer_publish(b, SESSION, next, 1, "z", 10, BUS_ANNOUNCE), STATUS_OK);
+    const struct seen *seen = history(b, 2, (struct position){epoch, 1}, 10);
+    assert_int_equal(seen->len, 3);
+    assert_true(seen->items[0].number == 2);
+    assert_true(seen->items[1].number == OFFSET_END && seen->items[1].opcode == 0);
+    assert_true(seen->items[2].number == 1);
+    /* Who owns it now writes with each push: its end is whole */
+    epoch = take_from_dead(a, 3, "b", next);
+    assert_int_equal(history(a, 4, (struct position){next, 0}, 10)->len, 1);
+}
+
+static void the_end_that_an_owner_wrote_itself_is_not_noted(struct rig *rig)
+{
+    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    uint64_t epoch = peer_claim(a, SESSION);
+    assert_int_equal(peer_publish(a, SESSION, epoch, 1, "x", 10, BUS_ANNOUNCE | BUS_LATE),
+                     STATUS_OK);
+    a->bus->ops->claim(a->bus, SESSION, 1, &(struct bus_claim){.seen_epoch = epoch, .holds = true});
+    epoch = rig_wait(a, SEEN_CLAIMED, 1)->epoch;
+    assert_int_equal(peer_publish(a, SESSION, epoch, 1, "x", 10, BUS_ANNOUNCE | BUS_LATE),
+                     STATUS_OK);
+    a->bus->ops->publish(a->bus, SESSION, 9, epoch, NULL, 0, 0, 0, BUS_PROMPT);
+    assert_int_equal(rig_wait(a, SEEN_PUBLISHED, 9)->status, STATUS_OK);
+    epoch = take_from_dead(b, 2, "a", epoch);
+    assert_int_equal(peer_publish(b, SESSION, epoch, 1, "x", 10, BUS_ANNOUNCE | BUS_LATE),
+                     STATUS_OK);
+    b->bus->ops->release(b->bus, SESSION, 3, epoch, 60000);
+    assert_int_equal(rig_wait(b, SEEN_RELEASED, 3)->status, STATUS_OK);
+    peer_claim(a, SESSION);
+    assert_int_equal(history(a, 4, (struct position){0, 0}, 10)->len, 3);
+}
+
 static void history_goes_after_its_time_to_live(struct rig *rig)
 {
     struct peer *a = rig_peer(rig, "a");
@@ -373,6 +422,8 @@ const struct contract_case cases_messages[] = {
     CASE(history_goes_on_over_epochs),
     CASE(a_publication_that_is_kept_already_counts_as_done),
     CASE(what_is_not_announced_is_only_kept),
+    CASE(the_end_that_a_dead_owner_wrote_late_is_noted),
+    CASE(the_end_that_an_owner_wrote_itself_is_not_noted),
     CASE(history_goes_after_its_time_to_live),
     CASE(after_unsubscribing_nothing_comes),
     CASE(the_last_word_of_a_turn_on_a_subscription_counts),

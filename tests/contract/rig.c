@@ -398,7 +398,7 @@ uint64_t peer_claim(struct peer *peer, const char *session)
 }
 
 enum status peer_publish(struct peer *peer, const char *session, uint64_t epoch, uint64_t offset,
-                         const char *payload, uint32_t history_size, bool announce)
+                         const char *payload, uint32_t history_size, unsigned how)
 {
     static uint64_t tag = 3000000;
     struct publication *publication = publication_copy(OPCODE_TEXT, payload, strlen(payload));
@@ -406,7 +406,7 @@ enum status peer_publish(struct peer *peer, const char *session, uint64_t epoch,
     publication->at = (struct position){epoch, offset};
     publication->time_ms = 1000 + offset;
     peer->bus->ops->publish(peer->bus, session, ++tag, epoch, &publication, 1, history_size, 60000,
-                            announce);
+                            how);
     publication_unref(publication);
     const struct seen *seen = rig_wait(peer, SEEN_PUBLISHED, tag);
     assert_string_equal(seen->session, session);

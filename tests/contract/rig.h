@@ -122,7 +122,7 @@ const struct seen_item *seen_item(const struct seen *seen, const char *id);
 void peer_subscribe(struct peer *peer, const char *session);
 uint64_t peer_claim(struct peer *peer, const char *session); /* must be granted; the epoch */
 enum status peer_publish(struct peer *peer, const char *session, uint64_t epoch, uint64_t offset,
-                         const char *payload, uint32_t history_size, bool announce);
+                         const char *payload, uint32_t history_size, unsigned how);
 /* The bus's rows callback that logs into the peer given as ctx. */
 void peer_on_rows(void *ctx, enum status status, const struct bus_row *rows, size_t len,
                   const char *next);

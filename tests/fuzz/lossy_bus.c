@@ -326,12 +326,12 @@ static void record_session(struct bus *bus, const char *session, uint64_t epoch,
 
 static void publish(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch,
                     struct publication *const *publications, size_t len, uint32_t history_size,
-                    uint64_t ttl_ms, bool announce)
+                    uint64_t ttl_ms, unsigned how)
 {
     struct lossy *l = of(bus);
     if (may_ask(l, PUBLISHED, session, tag))
         l->inner->ops->publish(l->inner, session, tag, epoch, publications, len, history_size,
-                               ttl_ms, announce);
+                               ttl_ms, how);
 }
 
 static void history(struct bus *bus, const char *session, uint64_t tag, struct position after,

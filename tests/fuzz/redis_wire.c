@@ -472,17 +472,21 @@ static void confirm(const redisReply *request, struct resp *out)
     }
 }
 
-/* Scripts that announce an owner: arguments are the publishing word, channel, session, owner. */
-static void announce(const redisReply *request, struct slice owner)
+/* Scripts that announce an owner: their arguments, behind the keys, are the publishing word, the
+ * channel, the session, and who owns it at that place. */
+static void announce(const redisReply *request, size_t keys, size_t owner_at)
 {
-    const struct envelope grant = {
-        .type = ENVELOPE_GRANT, .session = argument(request, 6), .node = owner, .epoch = epoch};
+    size_t first = 3 + keys;
+    const struct envelope grant = {.type = ENVELOPE_GRANT,
+                                   .session = argument(request, first + 2),
+                                   .node = argument(request, first + owner_at),
+                                   .epoch = epoch};
     uint8_t *bytes;
     size_t len;
     if (envelope_encode(&grant, &bytes, &len) != STATUS_OK)
         abort();
-    publish(argument(request, 5), (struct slice){(char *)bytes, len},
-            is_word(request, 4, "spublish"));
+    publish(argument(request, first + 1), (struct slice){(char *)bytes, len},
+            is_word(request, first, "spublish"));
     free(bytes);
 }
 
@@ -548,9 +552,9 @@ static void run_after(const redisReply *request)
     if (sharded || is_word(request, 0, "publish"))
         publish(argument(request, 1), argument(request, 2), sharded);
     else if (script == SCRIPT_CLAIM)
-        announce(request, argument(request, 7));
+        announce(request, 2, 3);
     else if (script == SCRIPT_TRANSFER)
-        announce(request, argument(request, 9));
+        announce(request, 1, 5);
 }
 
 static void slots(struct resp *out)

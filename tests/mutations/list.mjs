@@ -202,4 +202,28 @@ export const mutations = [
         from: 'mask |= member->requests;',
         to: '(void)mask;',
     },
+    {
+        name: 'the history that is written before a member is answered',
+        file: 'hub/core/session/messages.c',
+        from: '    session_write_history(session, true);\n',
+        to: '',
+    },
+    {
+        name: 'the history that is written before a release',
+        file: 'hub/core/session/course.c',
+        from: '    backlog_finish(session);\n    session_tell_sends(session);',
+        to: '    session_tell_sends(session);',
+    },
+    {
+        name: 'the note where a dead owner wrote late',
+        file: 'tests/sim/store.c',
+        from: '    keep(record, note, 256);\n',
+        to: '',
+    },
+    {
+        name: 'the doubt of a node whose membership is not confirmed',
+        file: 'hub/core/session/stream.c',
+        from: '    return stream->doubt || (stream->unconfirmed && stream->session->service->history.every_ms);',
+        to: '    return stream->doubt;',
+    },
 ];

@@ -6,27 +6,21 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cases.h"
 #include "common/metrics.h"
 #include "core/client/queue.h"
-#include "sim.h"
 
-#define MS           1000u
-#define STEP_US      MS        /* how finely conditions are looked at */
 #define ROLL_CALL_US 25000000u /* 20 leases, and what follows from it */
-#define SOON_US      5000000u  /* all that must happen happens within this */
-#define LEASE_US     1000000u  /* of main.c */
 #define FENCE_US \
     890000u /* after a renewal was sent: over the margin, before anybody else's judgement */
 
-typedef bool condition_fn(const struct world *world);
-
-static void expect(struct world *world, bool holds, const char *what)
+void expect(struct world *world, bool holds, const char *what)
 {
     if (!holds)
         world_fail(world, "not so: %s", what);
 }
 
-static void until(struct world *world, condition_fn *condition, const char *what)
+void until(struct world *world, condition_fn *condition, const char *what)
 {
     uint64_t end_us = world->now_us + SOON_US;
     while (!world->failure && !condition(world)) {
@@ -44,7 +38,7 @@ static bool has_owner(const struct world *world, int node)
            upstreams_held(world, 0) == 1;
 }
 
-static bool n0_owns(const struct world *world)
+bool n0_owns(const struct world *world)
 {
     return has_owner(world, 0);
 }
@@ -67,7 +61,7 @@ static bool all_heard(const struct world *world)
     return true;
 }
 
-static bool watchers_welcome(const struct world *world)
+bool watchers_welcome(const struct world *world)
 {
     for (int i = 0; i < CLIENTS; i++)
         if (world->clients[i].protocol && world->clients[i].connection &&
@@ -84,13 +78,13 @@ static bool watchers_up_to_date(const struct world *world)
     return true;
 }
 
-static void everybody_gets_a_push(struct world *world)
+void everybody_gets_a_push(struct world *world)
 {
     backend_push(world, 0, "marker-1");
     until(world, watchers_up_to_date, "a push reaches every client");
 }
 
-static void all_up(struct world *world)
+void all_up(struct world *world)
 {
     for (int i = 0; i < NODES; i++)
         while (!world->failure && hub_state(world->nodes[i].hub) != NODE_UP)
@@ -959,8 +953,7 @@ const struct sim_case cases[] = {
      .seed = 100080},
     {.name = "seed 11827: the history ran ahead of a member, whose owner died before its next push",
      .seed = 11827},
-    {.name = "seed 12034: a gap that was in bytes already was to speak for more",
-     .seed = 12034},
+    {.name = "seed 12034: a gap that was in bytes already was to speak for more", .seed = 12034},
     {.name = "seed 211648: a store that lost its data granted a session whose upstream was closing",
      .seed = 211648},
 };

@@ -275,13 +275,21 @@ static uint64_t field(const char *text, const char *name)
     return at ? strtoull(at + strlen(name), NULL, 10) : 0;
 }
 
-/* The highest offset of that epoch that the store had taken; 0 where none. */
-static uint64_t known_end(const struct world *world, int session, uint64_t epoch)
+/* The highest offset of that epoch that the store had taken, or, where its owner ended while it
+ * wrote late, that anybody got; 0 where none. */
+static uint64_t known_end(struct world *world, int session, uint64_t epoch)
 {
-    for (size_t i = 0; i < world->truth_len[session]; i++)
-        if (world->truth[session][i].epoch == epoch)
-            return world->truth[session][i].offset;
-    return 0;
+    const struct truth *truth = truth_of(world, session, epoch);
+    if (!truth)
+        return 0;
+    return truth->torn && truth->seen > truth->offset ? truth->seen : truth->offset;
+}
+
+static void note_seen(struct world *world, int session, struct position at)
+{
+    struct truth *truth = truth_of(world, session, at.epoch);
+    if (truth && truth->seen < at.offset)
+        truth->seen = at.offset;
 }
 
 /* Its clock, and the turn's time in milliseconds, may make it a little shorter. */
@@ -398,6 +406,7 @@ static void read_message(struct sim_client *client, const char *text)
             check_order(client, at);
         client->at = at;
         note_delivered(world, client, at);
+        note_seen(world, client->session, at);
         world->deliveries++;
         const char *marker = strstr(text, "marker-");
         if (marker)

@@ -56,7 +56,8 @@ struct request {
     uint64_t tag, epoch, score;
     char other[CONF_NAME_MAX + 1]; /* dead owner, successor, addressee, `after` */
     uint64_t dead_epoch, seen_epoch;
-    bool holds, announce;
+    bool holds;
+    unsigned how; /* of enum bus_publish */
     struct publication **publications;
     size_t publications_len;
     uint32_t history_size;
@@ -84,6 +85,7 @@ struct record {
     bool there;
     char owner[CONF_NAME_MAX + 1];
     uint64_t epoch;
+    bool late; /* the owner writes this epoch late */
     struct publication *history[256];
     size_t history_len;
 };
@@ -166,7 +168,7 @@ struct sim_client {
     struct sim_node *node;
     int session;
     bool open, protocol, closing;
-    unsigned rate; /* it asks for so many MESSAGEs a second; 0: all */
+    unsigned rate;   /* it asks for so many MESSAGEs a second; 0: all */
     uint64_t got_us; /* when it got the last, with a rate; 0: none yet */
     unsigned life, connection;
     bool busy; /* its socket takes nothing for now */
@@ -190,6 +192,13 @@ struct late {
     bool lost;
 };
 
+/* Of an epoch: the highest offset that the store took, and that some client got; and whether its
+ * owner ended while it wrote late. */
+struct truth {
+    uint64_t epoch, offset, seen;
+    bool torn;
+};
+
 struct world {
     struct late late[NODES];
     uint64_t seed, now_us;
@@ -203,9 +212,7 @@ struct world {
     bool backend_up[SESSIONS];
     /* what the store accepted, for "no silent loss": highest offset published in each epoch, per
      * session */
-    struct {
-        uint64_t epoch, offset;
-    } truth[SESSIONS][EPOCHS];
+    struct truth truth[SESSIONS][EPOCHS];
     size_t truth_len[SESSIONS];
     struct {
         uint64_t epoch;
@@ -256,9 +263,12 @@ struct sim_case {
 };
 extern const struct sim_case cases[];
 extern const size_t cases_len;
+extern const struct sim_case late_cases[]; /* cases_late.c */
+extern const size_t late_cases_len;
 
 /* world.c */
-void world_run(struct world *world, uint64_t seed, bool verbose);
+/* late: histories are written late. */
+void world_run(struct world *world, uint64_t seed, bool late, bool verbose);
 /* Nothing breaks, and nobody comes, goes or speaks, but by the script. */
 void world_script(struct world *world, void (*script)(struct world *world), uint32_t history,
                   uint64_t seed, bool verbose);
@@ -293,6 +303,9 @@ void store_start(struct world *world);
 void store_clear(struct store *store);
 void store_remember(struct world *world);  /* what a replica has */
 void store_roll_back(struct world *world); /* a fail-over to that replica */
+
+/* NULL: there are too many. */
+struct truth *truth_of(struct world *world, int session, uint64_t epoch);
 
 /* store_channels.c */
 /* Somebody else who can write to the store says that to a node, and maybe to all who follow the

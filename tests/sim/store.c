@@ -45,6 +45,60 @@ uint64_t store_ms(const struct world *world)
     return 1700000000000u + world->now_us / 1000;
 }
 
+struct truth *truth_of(struct world *world, int session, uint64_t epoch)
+{
+    size_t n = world->truth_len[session];
+    for (size_t i = n; i-- > 0;)
+        if (world->truth[session][i].epoch == epoch)
+            return &world->truth[session][i];
+    if (n == EPOCHS)
+        return NULL;
+    world->truth[session][n] = (struct truth){.epoch = epoch};
+    world->truth_len[session]++;
+    return &world->truth[session][n];
+}
+
+static void note_truth(struct world *world, int session, struct position at)
+{
+    struct truth *truth = truth_of(world, session, at.epoch);
+    if (truth)
+        truth->offset = larger(truth->offset, at.offset);
+}
+
+/* Returns false where it is there already, or newer ones are. */
+static bool keep(struct record *record, struct publication *publication, uint32_t size)
+{
+    if (!size)
+        return true;
+    if (record->history_len &&
+        position_compare(record->history[record->history_len - 1]->at, publication->at) >= 0)
+        return false;
+    while (record->history_len >= size) {
+        publication_unref(record->history[0]);
+        record->history_len--;
+        memmove(record->history, record->history + 1,
+                record->history_len * sizeof *record->history);
+    }
+    record->history[record->history_len++] = publication_ref(publication);
+    return true;
+}
+
+/* Whoever owned it has ended without releasing it, and wrote late: something may be missing. */
+static void tear_end(struct world *world, int session)
+{
+    struct record *record = &world->store.records[session];
+    struct truth *truth = truth_of(world, session, record->epoch);
+    world_say(world, "%s: the end of %llu may be missing", session_name(session),
+              (unsigned long long)record->epoch);
+    if (truth)
+        truth->torn = true;
+    if (!record->history_len)
+        return;
+    struct publication *note = publication_lost_end(record->epoch);
+    keep(record, note, 256);
+    publication_unref(note);
+}
+
 static void apply_claim(struct world *world, struct request *request)
 {
     int session = session_index(request->session);
@@ -66,6 +120,9 @@ static void apply_claim(struct world *world, struct request *request)
     }
     if (dead)
         world->takeovers++;
+    if (record->late && record->owner[0] && !request->holds)
+        tear_end(world, session);
+    record->late = false;
     uint64_t epoch = larger(larger(record->there ? record->epoch + 1 : 1, request->seen_epoch + 1),
                             store_ms(world));
     record->there = true;
@@ -103,6 +160,7 @@ static void apply_transfer(struct world *world, struct request *request)
         request->status = STATUS_REFUSED;
         return;
     }
+    record->late = false;
     record->epoch = larger(record->epoch + 1, store_ms(world));
     snprintf(record->owner, sizeof record->owner, "%s", request->other);
     request->answer_epoch = record->epoch;
@@ -115,6 +173,7 @@ static void apply_assert(struct world *world, struct request *request)
     struct record *record = &world->store.records[session_index(request->session)];
     if (!record->there || record->epoch < request->epoch) {
         record->there = true;
+        record->late = false;
         record->epoch = request->epoch;
         snprintf(record->owner, sizeof record->owner, "%s", request->node->id);
         world_say(world, "%s asserted by %s at %llu", request->session, request->node->id,
@@ -124,39 +183,6 @@ static void apply_assert(struct world *world, struct request *request)
         memcpy(request->owner, record->owner, sizeof request->owner);
         request->answer_epoch = record->epoch;
     }
-}
-
-static void note_truth(struct world *world, int session, struct position at)
-{
-    size_t n = world->truth_len[session];
-    for (size_t i = n; i-- > 0;)
-        if (world->truth[session][i].epoch == at.epoch) {
-            world->truth[session][i].offset = larger(world->truth[session][i].offset, at.offset);
-            return;
-        }
-    if (n < EPOCHS) {
-        world->truth[session][n].epoch = at.epoch;
-        world->truth[session][n].offset = at.offset;
-        world->truth_len[session]++;
-    }
-}
-
-/* Returns false where it is there already, or newer ones are. */
-static bool keep(struct record *record, struct publication *publication, uint32_t size)
-{
-    if (!size)
-        return true;
-    if (record->history_len &&
-        position_compare(record->history[record->history_len - 1]->at, publication->at) >= 0)
-        return false;
-    if (record->history_len == size) {
-        publication_unref(record->history[0]);
-        record->history_len--;
-        memmove(record->history, record->history + 1,
-                record->history_len * sizeof *record->history);
-    }
-    record->history[record->history_len++] = publication_ref(publication);
-    return true;
 }
 
 static void apply_publish(struct world *world, struct request *request)
@@ -170,6 +196,11 @@ static void apply_publish(struct world *world, struct request *request)
     if (strcmp(record->owner, request->node->id) != 0 || record->epoch != request->epoch)
         world_fail(world, "%s: the store took a publication of %s at %llu", request->session,
                    request->node->id, (unsigned long long)request->epoch);
+    if (request->how & (BUS_LATE | BUS_PROMPT)) {
+        record->late = request->how & BUS_LATE;
+        world_say(world, "%s of %s is written %s", request->session, request->node->id,
+                  record->late ? "late" : "with each push");
+    }
     struct envelope_item items[512];
     bool news = false;
     assert(request->publications_len <= 512);
@@ -183,7 +214,7 @@ static void apply_publish(struct world *world, struct request *request)
     struct envelope push = push_encode(&message);
     push.session = slice_of(request->session);
     push.node = slice_of(request->node->id);
-    if (request->announce && news)
+    if ((request->how & BUS_ANNOUNCE) && news)
         channel_publish(world, session, &push);
 }
 

@@ -436,13 +436,13 @@ static void bus_record_session(struct bus *base, const char *session, uint64_t e
 
 static void bus_publish(struct bus *base, const char *session, uint64_t tag, uint64_t epoch,
                         struct publication *const *publications, size_t len, uint32_t history_size,
-                        uint64_t ttl_ms, bool announce_it)
+                        uint64_t ttl_ms, unsigned how)
 {
     (void)ttl_ms;
     struct request *request = request_new(base, REQUEST_PUBLISH, session, tag);
     request->epoch = epoch;
     request->history_size = history_size;
-    request->announce = announce_it;
+    request->how = how;
     request->publications = calloc(len, sizeof *publications);
     request->publications_len = len;
     for (size_t i = 0; i < len; i++)

@@ -9,6 +9,7 @@
 #include "sim.h"
 
 #define FAULTS_US 25000000u /* how long things break */
+#define LATE_MS   250u      /* history.every */
 /* Links break for up to 1.8 s, stall for up to 3 s; then a lease and its watch */
 #define ROLLED_BACK_US 8000000u
 #define ROLL_CALL_US   25000000u /* 20 leases, and what follows from it */
@@ -303,7 +304,8 @@ static void check_upstreams(struct world *world)
                        session_name(i), upstreams_held(world, i));
 }
 
-/* Each part of the core looks after what must hold of it; of nodes and clients one a step, in turn. */
+/* Each part of the core looks after what must hold of it; of nodes and clients one a step, in turn.
+ */
 static void check_parts(const struct world *world)
 {
     const struct sim_node *node = &world->nodes[world->steps % NODES];
@@ -401,8 +403,7 @@ static void check_last(struct world *world)
         for (int k = 0; client->rate && client->open && k < CLIENTS; k++) {
             const struct sim_client *other = &world->clients[k];
             if (other->open && other->protocol && !other->rate &&
-                other->session == client->session &&
-                position_compare(other->at, client->at) != 0)
+                other->session == client->session && position_compare(other->at, client->at) != 0)
                 world_fail(world,
                            "client %d on %s: the last it has is %" PRIu64 ".%" PRIu64
                            ", of client %d on %s %" PRIu64 ".%" PRIu64,
@@ -513,7 +514,7 @@ static void world_end(struct world *world)
     requests_free(world);
 }
 
-void world_run(struct world *world, uint64_t seed, bool verbose)
+void world_run(struct world *world, uint64_t seed, bool late, bool verbose)
 {
     world_begin(world, seed, verbose);
     world->loses_data = seed % 4 == 0;
@@ -523,6 +524,7 @@ void world_run(struct world *world, uint64_t seed, bool verbose)
     bool has_rates = seed % 8 == 5 || seed % 8 == 7;
     for (int i = 1; has_rates && i < CLIENTS; i += 4)
         world->clients[i].rate = i == 1 ? 20 : i == 5 ? 4 : 1;
+    world->conf->services[0]->history.every_ms = late ? LATE_MS : 0;
     world->faults = true;
     at_us(world, world->now_us + 1000, on_beat, world);
     world_pass(world, FAULTS_US);
@@ -555,6 +557,7 @@ void world_script(struct world *world, void (*script)(struct world *world), uint
     world_begin(world, seed, verbose);
     world->calm = true;
     world->conf->services[0]->history.size = history;
+    world->conf->services[0]->history.every_ms = LATE_MS;
     script(world);
     world_end(world);
 }

@@ -10,12 +10,12 @@ static struct rig *of(struct bus *bus)
 
 static void on_publish(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch,
                        struct publication *const *publications, size_t len, uint32_t history_size,
-                       uint64_t ttl_ms, bool announce)
+                       uint64_t ttl_ms, unsigned how)
 {
     struct rig *rig = of(bus);
     (void)session, (void)history_size, (void)ttl_ms;
     struct rig_call *call = &rig->published[rig->published_len++ % RIG_CALLS];
-    *call = (struct rig_call){.tag = tag, .epoch = epoch, .len = len, .announce = announce};
+    *call = (struct rig_call){.tag = tag, .epoch = epoch, .len = len, .how = how};
     for (size_t i = 0; i < len; i++)
         call->bytes += publications[i]->len;
 }

@@ -13,9 +13,9 @@
 /* What the bus was asked last, of its kind. */
 struct rig_call {
     uint64_t tag, epoch;
-    size_t len;   /* publications */
-    size_t bytes; /* their payload */
-    bool announce;
+    size_t len;    /* publications */
+    size_t bytes;  /* their payload */
+    unsigned how;  /* of enum bus_publish */
     unsigned type; /* of an envelope */
     uint64_t number, offset;
     char to[CONF_NAME_MAX + 1];

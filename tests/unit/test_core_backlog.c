@@ -50,7 +50,7 @@ static void place_many(size_t n, size_t len, bool may_publish)
 {
     for (size_t i = 0; i < n; i++) {
         place(len);
-        backlog_flush(session, may_publish);
+        backlog_flush(session, may_publish, true);
     }
     backlog_check(session);
 }
@@ -59,7 +59,7 @@ static size_t announced(void)
 {
     size_t n = 0;
     for (size_t i = 0; i < rig.published_len; i++)
-        n += rig.published[i].announce ? rig.published[i].len : 0;
+        n += rig.published[i].how & BUS_ANNOUNCE ? rig.published[i].len : 0;
     return n;
 }
 
@@ -76,7 +76,7 @@ static void what_a_turn_places_leaves_in_one_call(void **state)
     (void)state;
     for (int i = 0; i < 10; i++)
         place(20);
-    backlog_flush(session, true);
+    backlog_flush(session, true, true);
     assert_int_equal(rig.published_len, 1);
     assert_int_equal(rig.published[0].len, 10);
     assert_int_equal(backlog_on_the_way(session), 10);
@@ -107,9 +107,9 @@ static void what_was_answered_is_only_appended_again(void **state)
     place_many(2, 10, false);
     backlog_resume(session, LOST_WRITES_MS, false);
     assert_int_equal(rig.published_len, calls + 2);
-    assert_false(rig.published[calls].announce);
+    assert_int_equal(rig.published[calls].how, BUS_QUIETLY);
     assert_int_equal(rig.published[calls].len, 5);
-    assert_true(rig.published[calls + 1].announce);
+    assert_int_equal(rig.published[calls + 1].how, BUS_ANNOUNCE);
     assert_int_equal(rig.published[calls + 1].len, 2);
 }
 
@@ -213,7 +213,7 @@ static void without_a_lease_nothing_leaves(void **state)
     assert_int_equal(rig.published_len, 0);
     uint64_t before = metric_drops(DROP_FENCED);
     place(10);
-    backlog_flush(session, true);
+    backlog_flush(session, true, true);
     assert_int_equal(metric_drops(DROP_FENCED) - before, 1);
     assert_int_equal(rig.published_len, 0);
 }
@@ -230,7 +230,7 @@ static void more_than_the_history_holds_waits_until_members_hear_again(void **st
     assert_int_equal(rig.published_len, 0);
     rig_pass(&rig, 1200);
     assert_true(session->turn.dirty);
-    backlog_flush(session, true);
+    backlog_flush(session, true, true);
     assert_int_equal(announced(), 12);
     assert_true(backlog_is_live(session));
     answer_from(0);
@@ -272,6 +272,113 @@ static void how_far_a_lost_epoch_went_is_known(void **state)
     assert_int_equal(backlog_told_end(session).epoch, 0);
 }
 
+/* Each in a turn of its own, while no other node watches. */
+static void place_alone(size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct publication *publication = rig_publication(10);
+        backlog_place(session, publication, false);
+        publication_unref(publication);
+        backlog_flush(session, true, false);
+    }
+    backlog_check(session);
+}
+
+/* The store knows that what is placed is written late. Returns how many calls there were. */
+static size_t begin_late(void)
+{
+    rig.service.history.every_ms = 250;
+    place_alone(1);
+    assert_int_equal(rig.published[0].how, BUS_ANNOUNCE | BUS_LATE);
+    return answer_from(0);
+}
+
+static void what_nobody_else_waits_for_is_written_late_in_one_call(void **state)
+{
+    (void)state;
+    size_t calls = begin_late();
+    place_alone(5);
+    rig_pass(&rig, 200);
+    assert_false(session->turn.dirty);
+    place_alone(5);
+    assert_int_equal(rig.published_len, calls);
+    assert_int_equal(backlog_on_the_way(session), 10);
+    rig_pass(&rig, 50);
+    assert_true(session->turn.dirty);
+    backlog_flush(session, true, false);
+    assert_int_equal(rig.published_len, calls + 1);
+    assert_int_equal(rig.published[calls].len, 10);
+    assert_int_equal(rig.published[calls].how, BUS_ANNOUNCE);
+    answer_from(calls);
+    assert_int_equal(backlog_on_the_way(session), 0);
+}
+
+static void nothing_is_late_before_the_store_knows_it(void **state)
+{
+    (void)state;
+    rig.service.history.every_ms = 250;
+    place_alone(3);
+    assert_int_equal(rig.published_len, 3);
+    assert_int_equal(rig.published[1].how, BUS_ANNOUNCE);
+    answer_from(0);
+    place_alone(1);
+    assert_int_equal(rig.published_len, 3);
+    backlog_finish(session);
+}
+
+static void what_is_late_goes_out_for_who_comes(void **state)
+{
+    (void)state;
+    size_t calls = begin_late();
+    place_alone(3);
+    backlog_hurry(session, true);
+    assert_int_equal(rig.published_len, calls + 1);
+    assert_int_equal(rig.published[calls].len, 3);
+    assert_int_equal(rig.published[calls].how, BUS_ANNOUNCE | BUS_PROMPT);
+    place_many(1, 10, true);
+    assert_int_equal(rig.published[calls + 1].how, BUS_ANNOUNCE);
+    answer_from(calls);
+    place_alone(1); /* they have left: the store is told again */
+    assert_int_equal(rig.published[calls + 2].how, BUS_ANNOUNCE | BUS_LATE);
+}
+
+static void who_comes_while_nothing_waits_is_told_of_all_the_same(void **state)
+{
+    (void)state;
+    size_t calls = begin_late();
+    backlog_hurry(session, true);
+    assert_int_equal(rig.published_len, calls + 1);
+    assert_int_equal(rig.published[calls].len, 0);
+    assert_int_equal(rig.published[calls].how, BUS_PROMPT);
+}
+
+static void who_reads_the_history_finds_what_was_late(void **state)
+{
+    (void)state;
+    size_t calls = begin_late();
+    place_alone(3);
+    backlog_hurry(session, false);
+    assert_int_equal(rig.published_len, calls + 1);
+    assert_int_equal(rig.published[calls].how, BUS_ANNOUNCE);
+    place_alone(1); /* it is late as before */
+    assert_int_equal(rig.published_len, calls + 1);
+    backlog_finish(session);
+}
+
+static void what_is_late_waits_for_a_bus_that_is_away(void **state)
+{
+    (void)state;
+    size_t calls = begin_late();
+    place_alone(3);
+    rig_pass(&rig, 250);
+    backlog_flush(session, false, false);
+    assert_int_equal(rig.published_len, calls);
+    backlog_resume(session, 0, false);
+    assert_int_equal(rig.published[rig.published_len - 1].len, 3);
+    /* Whether the store still knows is not known */
+    assert_int_equal(rig.published[rig.published_len - 1].how, BUS_ANNOUNCE | BUS_LATE);
+}
+
 static void what_an_owner_loses_is_counted(void **state)
 {
     (void)state;
@@ -310,6 +417,17 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_still_waits_goes_out_before_the_epoch_ends, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(how_far_a_lost_epoch_went_is_known, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_nobody_else_waits_for_is_written_late_in_one_call,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(nothing_is_late_before_the_store_knows_it, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(what_is_late_goes_out_for_who_comes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_comes_while_nothing_waits_is_told_of_all_the_same,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_reads_the_history_finds_what_was_late, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(what_is_late_waits_for_a_bus_that_is_away, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(what_an_owner_loses_is_counted, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,9 +1,9 @@
 -- Claims a session.
---   KEYS  session:{ID}
+--   KEYS  session:{ID}, history:{ID}
 --   ARGV  publishing command, push channel, session, node, owner named dead ('' for none), its epoch, epoch seen,
 --         1 where the caller holds the session, lease in ms, upstream, time to live in ms, age of the caller's connection in ms
 -- Answers {1 granted | 0 refused | -1 the store is too young to say, owner, epoch}.
-local record = redis.call('HMGET', KEYS[1], 'owner', 'epoch')
+local record = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'late')
 local owner, epoch = record[1] or '', record[2]
 -- An epoch that no node can have written: the record is as good as gone.
 if epoch and not (string.match(epoch, '^%d+$') and tonumber(epoch) <= 2 ^ 52) then
@@ -30,5 +30,9 @@ redis.call('PEXPIRE', KEYS[1], ARGV[11])
 redis.call('HSET', KEYS[1], 'owner', ARGV[4], 'epoch', granted, 'state', 'connecting', 'reason', '', 'upstream', ARGV[10],
     'since', string.format('%.0f', now), 'clients', '0', 'members', '0', 'offset', '0')
 redis.call('PEXPIRE', KEYS[1], ARGV[11])
+-- An owner that wrote its history late has ended without releasing the session: the end of its epoch may be missing.
+if owner ~= '' and epoch == record[3] and ARGV[8] ~= '1' then
+    redis.pcall('XADD', KEYS[2], 'NOMKSTREAM', epoch .. '-9007199254740991', 'e', '1')
+end
 redis.call(ARGV[1], ARGV[2], cmsgpack.pack({1, 20, ARGV[3], ARGV[4], 0, 0, tonumber(granted)}))
 return {1, ARGV[4], granted}

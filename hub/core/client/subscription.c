@@ -220,6 +220,7 @@ static void read_history(struct subscription *subscription)
     catch_up->read_epoch = stream_at(session).epoch;
     catch_up->held_cut = false;
     HASH_ADD(hh, hub->readings, tag, sizeof catch_up->tag, catch_up);
+    session_write_history(session, false);
     hub->bus->ops->history(hub->bus, session->id, catch_up->tag, catch_up->at, READ_LIMIT);
 }
 
@@ -235,7 +236,7 @@ static void take_past(struct subscription *subscription, struct position oldest,
         stream_leave_ended(subscription->session, &catch_up->at, oldest, publication->at.epoch,
                            &sink);
         stream_step(&catch_up->at, oldest, publication, &sink);
-    } else if (position_compare(publication->at, catch_up->at) > 0) {
+    } else if (!is_gap_note(publication) && position_compare(publication->at, catch_up->at) > 0) {
         catch_up->at = publication->at;
         pubs_add(&catch_up->missed, publication);
     }

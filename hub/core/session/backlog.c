@@ -15,8 +15,18 @@
 #define SETTLE_MS       1200        /* links to Redis are tried again each second at the latest */
 #define RING_BYTES      (1u << 20)  /* of one session */
 #define TOLD_END_MS     60000       /* whose subscription is broken is back by then */
+#define LATE_STEPS      8 /* in which history.every passes: sessions due are written together */
 
-static const char *const state_names[BACKLOG_STATES] = {"live", "held", "settling", "waiting"};
+static const char *const state_names[BACKLOG_STATES] = {"live", "late", "held", "settling",
+                                                        "waiting"};
+
+/* What the record says of this epoch: does its owner write late? */
+enum mark {
+    MARK_NONE,
+    MARK_UNSURE, /* what the store was told may not have reached it, or be lost */
+    MARK_ASKED,  /* it is told so, with the publication of mark_tag */
+    MARK_SET,
+};
 
 /* A publication that the store has not confirmed. */
 struct kept {
@@ -41,13 +51,16 @@ struct backlog {
     struct session *session;
     enum backlog_state state;
     uint64_t placed;
-    uint64_t local;             /* the last offset, where nobody elsewhere wanted it; else 0 */
-    struct pubs to_bus;         /* of this turn */
-    struct pubs aside;          /* have no place yet */
-    struct kept *first, *last;  /* unconfirmed, oldest first */
-    size_t len;                 /* of these */
-    struct timer settle;        /* SETTLING */
-    struct kept *unsent;        /* HELD, WAITING: the first that is to be sent (again) */
+    uint64_t local;            /* the last offset, where nobody elsewhere wanted it; else 0 */
+    struct pubs to_bus;        /* of this turn */
+    struct pubs aside;         /* have no place yet */
+    struct kept *first, *last; /* unconfirmed, oldest first */
+    size_t len;                /* of these */
+    struct timer timer;        /* SETTLING, LATE */
+    struct kept *unsent;       /* LATE, HELD, WAITING: the first that is to be sent (again) */
+    bool alone;                /* its history may be written late */
+    enum mark mark;
+    uint64_t mark_tag;
     uint64_t append_younger_ms; /* of the ring, by the next resume; 0: nothing of it */
     size_t ring_credit;         /* credit it has for what it appends, */
     size_t kept_credit;         /* and for what it sends again */
@@ -240,11 +253,12 @@ static void return_credit(struct backlog *backlog)
 static void set_state(struct backlog *backlog, enum backlog_state state)
 {
     static const bool legal[BACKLOG_STATES][BACKLOG_STATES] = {
-        /* to:               live held settling waiting */
-        [BACKLOG_LIVE] = {true, true, true, true},
-        [BACKLOG_HELD] = {true, true, true, true},
-        [BACKLOG_SETTLING] = {true, true, true, true},
-        [BACKLOG_WAITING] = {true, true, false, true},
+        /* to:               live late held settling waiting */
+        [BACKLOG_LIVE] = {true, true, true, true, true},
+        [BACKLOG_LATE] = {true, true, true, false, true},
+        [BACKLOG_HELD] = {true, false, true, true, true},
+        [BACKLOG_SETTLING] = {true, false, true, true, true},
+        [BACKLOG_WAITING] = {true, false, true, false, true},
     };
     struct backlogs *all = all_of(backlog);
     assert(legal[backlog->state][state]);
@@ -255,15 +269,21 @@ static void set_state(struct backlog *backlog, enum backlog_state state)
     if (state == BACKLOG_WAITING)
         DL_APPEND(all->row, backlog);
     backlog->state = state;
-    timer_stop(&all->hub->timers, &backlog->settle);
+    timer_stop(&all->hub->timers, &backlog->timer);
     log_debug("backlog", LOG_STR("session", backlog->session->id),
               LOG_STR("state", state_names[state]));
+}
+
+static void doubt_mark(struct backlog *backlog)
+{
+    backlog->mark = backlog->session->service->history.every_ms ? MARK_UNSURE : MARK_NONE;
 }
 
 /* What was sent and is not answered is to be sent again. */
 static void hold(struct backlog *backlog)
 {
     return_credit(backlog);
+    doubt_mark(backlog);
     if (backlog->state != BACKLOG_HELD)
         backlog->unsent = NULL;
     set_state(backlog, BACKLOG_HELD);
@@ -278,6 +298,20 @@ static uint64_t tag_of(struct position last, bool announce)
     return last.offset * 2 + !announce;
 }
 
+/* What is announced tells the store where writing late begins, and where it ends. */
+static unsigned how_to_announce(struct backlog *backlog, uint64_t tag)
+{
+    if (backlog->alone && backlog->mark < MARK_ASKED) {
+        backlog->mark = MARK_ASKED;
+        backlog->mark_tag = tag;
+        return BUS_ANNOUNCE | BUS_LATE;
+    }
+    if (backlog->alone || backlog->mark == MARK_NONE)
+        return BUS_ANNOUNCE;
+    backlog->mark = MARK_NONE;
+    return BUS_ANNOUNCE | BUS_PROMPT;
+}
+
 /* One script call for each run of publications within the bounds. */
 static void publish(struct session *session, struct publication *const *items, size_t len,
                     bool announce)
@@ -290,9 +324,10 @@ static void publish(struct session *session, struct publication *const *items, s
                (!n || bytes + items[from + n]->len <= PUBLISH_BYTES) &&
                items[from + n]->at.epoch == items[from]->at.epoch)
             bytes += items[from + n++]->len;
-        hub->bus->ops->publish(hub->bus, session->id, tag_of(items[from + n - 1]->at, announce),
-                               items[from]->at.epoch, items + from, n, service->history.size,
-                               service->history.ttl_ms, announce);
+        uint64_t tag = tag_of(items[from + n - 1]->at, announce);
+        unsigned how = announce ? how_to_announce(session->backlog, tag) : BUS_QUIETLY;
+        hub->bus->ops->publish(hub->bus, session->id, tag, items[from]->at.epoch, items + from, n,
+                               service->history.size, service->history.ttl_ms, how);
         metric_add(METRIC_BUS_PUBLISHED, n);
         from += n;
     }
@@ -400,14 +435,22 @@ static void drop_of_old_epochs(struct backlog *backlog)
 
 static void begin_to_write(struct backlog *backlog)
 {
-    backlog->unsent = backlog->first;
+    if (backlog->state != BACKLOG_LATE) /* of that what was sent is under way */
+        backlog->unsent = backlog->first;
     set_state(backlog, BACKLOG_WAITING);
 }
 
-static void on_settled(struct timer *timer, uint64_t now_ms)
+static void on_due(struct timer *timer, uint64_t now_ms)
 {
     (void)now_ms;
-    session_mark_dirty(CONTAINER_OF(timer, struct backlog, settle)->session);
+    session_mark_dirty(CONTAINER_OF(timer, struct backlog, timer)->session);
+}
+
+/* Their time has passed: it ends where the turn does. */
+static bool is_due(const struct backlog *backlog)
+{
+    return (backlog->state == BACKLOG_SETTLING || backlog->state == BACKLOG_LATE) &&
+           !timer_armed(&backlog->timer);
 }
 
 void backlog_resume(struct session *session, uint64_t younger_ms, bool others)
@@ -415,12 +458,17 @@ void backlog_resume(struct session *session, uint64_t younger_ms, bool others)
     struct backlog *backlog = session->backlog;
     drop_of_old_epochs(backlog);
     return_credit(backlog);
+    doubt_mark(backlog);
+    if (backlog->state == BACKLOG_LATE)
+        hold(backlog);
+    if (younger_ms != UINT64_MAX)
+        younger_ms += session->service->history.every_ms; /* written so long after it was placed */
     if (younger_ms > backlog->append_younger_ms)
         backlog->append_younger_ms = younger_ms;
     if (others && backlog->len > session->service->history.size && backlog->state == BACKLOG_HELD) {
         set_state(backlog, BACKLOG_SETTLING);
-        timer_start(&session->hub->timers, &backlog->settle, session->hub->now_ms + SETTLE_MS,
-                    on_settled);
+        timer_start(&session->hub->timers, &backlog->timer, session->hub->now_ms + SETTLE_MS,
+                    on_due);
         return;
     }
     begin_to_write(backlog);
@@ -430,7 +478,7 @@ void backlog_resume(struct session *session, uint64_t younger_ms, bool others)
 void backlog_finish(struct session *session)
 {
     struct backlog *backlog = session->backlog;
-    if (backlog->state == BACKLOG_SETTLING)
+    if (backlog->state == BACKLOG_SETTLING || backlog->state == BACKLOG_LATE)
         begin_to_write(backlog);
     if (backlog->state != BACKLOG_WAITING || !node_may_write(session->hub))
         return;
@@ -438,6 +486,20 @@ void backlog_finish(struct session *session)
     while (backlog->unsent)
         send_kept(backlog);
     set_state(backlog, BACKLOG_LIVE);
+}
+
+void backlog_hurry(struct session *session, bool others)
+{
+    struct backlog *backlog = session->backlog;
+    struct hub *hub = session->hub;
+    backlog->alone = backlog->alone && !others;
+    if (backlog->state == BACKLOG_LATE)
+        backlog_finish(session);
+    if (backlog->state != BACKLOG_LIVE || backlog->alone || backlog->mark == MARK_NONE)
+        return;
+    /* Nothing waited: the store is told all the same that nothing is late from here on */
+    backlog->mark = MARK_NONE;
+    hub->bus->ops->publish(hub->bus, session->id, 0, session->epoch, NULL, 0, 0, 0, BUS_PROMPT);
 }
 
 void backlog_append_all(struct session *session)
@@ -462,34 +524,74 @@ bool backlog_has_news(const struct session *session)
     return session->backlog->to_bus.len != 0;
 }
 
-void backlog_flush(struct session *session, bool may_publish)
+/* Nobody else waits for it, or is on its way: members that a new owner does not know of yet have
+ * some time. */
+static bool may_be_late(const struct session *session, bool others)
+{
+    return !others && session->hub->bus->shared && session->service->history.size &&
+           session->service->history.every_ms &&
+           session->hub->now_ms >= session->backlog->publish_until_ms;
+}
+
+/* In steps, so that many sessions are due in one turn; not later than history.every. */
+static void begin_late(struct backlog *backlog, struct kept *first)
+{
+    struct hub *hub = backlog->session->hub;
+    uint64_t every_ms = backlog->session->service->history.every_ms;
+    uint64_t step_ms = every_ms > LATE_STEPS ? every_ms / LATE_STEPS : 1;
+    uint64_t due_ms = hub->now_ms + every_ms;
+    backlog->unsent = first;
+    set_state(backlog, BACKLOG_LATE);
+    timer_start(&hub->timers, &backlog->timer, due_ms - due_ms % step_ms, on_due);
+}
+
+static void write_news(struct backlog *backlog)
+{
+    struct pubs *news = &backlog->to_bus;
+    struct kept *first = NULL;
+    for (size_t i = 0; i < news->len; i++) {
+        struct kept *kept = keep(backlog, news->items[i]);
+        first = first ? first : kept;
+    }
+    if (backlog->state != BACKLOG_LIVE)
+        backlog->unsent = backlog->unsent ? backlog->unsent : first;
+    else if (backlog->alone && backlog->mark == MARK_SET)
+        begin_late(backlog, first);
+    else
+        publish(backlog->session, news->items, news->len, true);
+    pubs_clear(news);
+}
+
+/* What waits longer than it has to: where others have come, or much waits. */
+static bool is_urgent(const struct backlog *backlog)
+{
+    return backlog->state == BACKLOG_LATE &&
+           (!backlog->alone || all_of(backlog)->bytes > CREDIT_BYTES);
+}
+
+void backlog_flush(struct session *session, bool may_publish, bool others)
 {
     struct backlog *backlog = session->backlog;
     struct pubs *news = &backlog->to_bus;
-    if (backlog->state == BACKLOG_SETTLING && !timer_armed(&backlog->settle)) {
+    backlog->alone = may_be_late(session, others);
+    if (backlog->state == BACKLOG_LATE && !may_publish)
+        hold(backlog);
+    if (news->len && !node_may_write(session->hub)) {
+        metric_drop(DROP_FENCED, news->len);
+        pubs_clear(news);
+        return;
+    }
+    if (news->len && !may_publish)
+        hold(backlog);
+    if (news->len)
+        write_news(backlog);
+    if (is_due(backlog) || is_urgent(backlog)) {
         if (may_publish)
             begin_to_write(backlog);
         else
             hold(backlog);
         make_up(all_of(backlog));
     }
-    if (!news->len)
-        return;
-    if (!node_may_write(session->hub)) {
-        metric_drop(DROP_FENCED, news->len);
-        pubs_clear(news);
-        return;
-    }
-    if (!may_publish)
-        hold(backlog);
-    for (size_t i = 0; i < news->len; i++) {
-        struct kept *kept = keep(backlog, news->items[i]);
-        if (backlog->state != BACKLOG_LIVE && !backlog->unsent)
-            backlog->unsent = kept;
-    }
-    if (backlog->state == BACKLOG_LIVE)
-        publish(session, news->items, news->len, true);
-    pubs_clear(news);
     keep_bound(all_of(backlog));
 }
 
@@ -510,6 +612,8 @@ enum status backlog_on_published(struct session *session, uint64_t tag, enum sta
     }
     if (status == STATUS_NO_MEMORY && announced)
         metric_add(METRIC_HISTORY_REFUSED, 1);
+    if (backlog->mark == MARK_ASKED && tag == backlog->mark_tag)
+        backlog->mark = MARK_SET;
     if (!announced)
         give_credit(all, &backlog->ring_credit, backlog->ring_credit);
     while (announced && backlog->first && backlog->first != backlog->unsent &&
@@ -529,6 +633,7 @@ void backlog_publish_until(struct session *session, uint64_t until_ms)
 void backlog_begin_epoch(struct session *session)
 {
     session->backlog->placed = session->backlog->local = 0;
+    session->backlog->mark = MARK_NONE;
     ring_clear(&session->backlog->ring);
     set_state(session->backlog, BACKLOG_LIVE);
 }
@@ -601,6 +706,7 @@ void backlog_drop(struct session *session)
     for (; backlog->first; dropped++)
         forget_first(backlog);
     return_credit(backlog);
+    backlog->mark = MARK_NONE;
     set_state(backlog, BACKLOG_LIVE);
     if (dropped)
         metric_drop(DROP_STALE_EPOCH, dropped);
@@ -656,7 +762,11 @@ void backlog_check(const struct session *session)
     }
     assert(unsent == (backlog->unsent != NULL));
     assert(backlog->state != BACKLOG_LIVE || !backlog->unsent);
-    assert(backlog->state == BACKLOG_SETTLING || !timer_armed(&backlog->settle));
+    assert(backlog->state == BACKLOG_SETTLING || backlog->state == BACKLOG_LATE ||
+           !timer_armed(&backlog->timer));
+    /* Nobody else waits for what is written late, and who takes over knows that it may be missing
+     */
+    assert(backlog->state != BACKLOG_LATE || (backlog->alone && backlog->mark == MARK_SET));
     assert(backlog->ring_credit + backlog->kept_credit <= all->in_flight);
     assert(all->bytes <= KEPT_BYTES || !all->kept->next);
     assert(session_is_owned(session) || !backlog->first);

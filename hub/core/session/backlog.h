@@ -4,10 +4,18 @@
  *
  *   LIVE -> HELD -> SETTLING -> WAITING -> LIVE
  *             ^---------'----------'
+ *   LIVE -> LATE ---------------> WAITING -> LIVE
  *
  *   LIVE                what is placed goes to the bus at the end of the turn
+ *   LATE                it waits for its time
  *   HELD, SETTLING      it is kept
  *   WAITING             it waits for its share of the credit
+ *
+ * While no other node watches a session nobody but the history waits for what is placed: it is
+ * written history.every late, many sessions together, and before that by who needs it
+ * (backlog_hurry). Before the first one waits the store has confirmed that the end of this epoch
+ * may be missing in the history (BUS_LATE): so whoever takes the session over from a dead owner
+ * knows.
  *
  * After the bus was away much may wait. What is kept is written in portions, session after session,
  * each in order, under a credit of the node: so much may be unanswered. New pushes of sessions that
@@ -22,6 +30,7 @@
 
 enum backlog_state {
     BACKLOG_LIVE,     /* what is placed leaves at the end of the turn */
+    BACKLOG_LATE,     /* what is placed waits, for history.every at most: it is for the history */
     BACKLOG_HELD,     /* the record has to be proven first; until backlog_resume */
     BACKLOG_SETTLING, /* it is proven; until members, whose links come back later, hear it again */
     BACKLOG_WAITING,  /* its turn in the row of sessions that make up; until all is sent */
@@ -68,10 +77,10 @@ uint64_t backlog_placed(const struct session *session); /* last offset given out
 uint64_t backlog_on_the_way(const struct session *session);
 
 bool backlog_is_live(const struct session *session);
-/* Hands the bus what the turn has placed; may_publish: the record is proven, and the bus is there.
- */
 bool backlog_has_news(const struct session *session);
-void backlog_flush(struct session *session, bool may_publish);
+/* Hands the bus what the turn has placed, or keeps it for later; may_publish: the record is proven,
+ * and the bus is there; others: it has members elsewhere. */
+void backlog_flush(struct session *session, bool may_publish, bool others);
 /* The record is proven: what is kept goes out again, in order, after what of the last younger_ms
  * the store may have lost. others: it has members elsewhere. Of more than the history holds they
  * would miss what is announced before they hear the channel again: then that is waited for a
@@ -79,6 +88,9 @@ void backlog_flush(struct session *session, bool may_publish);
 void backlog_resume(struct session *session, uint64_t younger_ms, bool others);
 /* The epoch ends: what is proven and still waits goes out now, whatever the credit. */
 void backlog_finish(struct session *session);
+/* Somebody reads the history, or (others) comes to watch elsewhere: what is written late goes out
+ * now, and with others nothing is late any more. The record is proven, and the bus is there. */
+void backlog_hurry(struct session *session, bool others);
 /* The store has lost what it had taken: all that is here is appended again by the next resume. */
 void backlog_append_all(struct session *session);
 /* An answer of the store. Returns STATUS_REFUSED or STATUS_IO where the record has to be proven

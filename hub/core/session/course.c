@@ -111,6 +111,7 @@ void course_outbid(struct session *session, uint64_t seen_epoch)
     /* What was published before it reaches the store before it; what comes meanwhile is set aside,
      * and placed in the epoch that it ends with. So nothing is published in an epoch that is over.
      */
+    session_write_history(session, false);
     if (!ownership_is_settled(session) || ownership_is_unproven(session) ||
         !backlog_is_live(session) || seen_epoch <= session->epoch)
         return;
@@ -197,6 +198,7 @@ static void forget_told(struct session *session, const struct news *news)
 {
     (void)news;
     outbox_owner_lost(session);
+    stream_unconfirmed(session); /* it takes this node for dead */
     /* A grant of before the lapse is none: another may have taken it from this node since */
     ownership_forget_answer(session);
 }
@@ -239,6 +241,7 @@ static void send_join(struct session *session)
 void course_join(struct session *session)
 {
     session_set_state(session, SESSION_JOINING);
+    stream_unconfirmed(session);
     session->step.asked = 0;
     membership_begin(session);
     session_ask_again(session);

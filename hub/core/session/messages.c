@@ -232,6 +232,7 @@ static void admit(struct session *session, const struct envelope *envelope,
     course(session, COURSE_WANTED);
     if (came)
         link_client_came(session);
+    session_write_history(session, true);
     answer_joined(session, envelope->node, join->number);
     course_consider_handover(session);
 }

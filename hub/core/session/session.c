@@ -207,7 +207,7 @@ void session_flush(struct session *session)
     const struct audience_events *audience = session->hub->sessions->audience;
     if (session->batch.len)
         audience->deliver(session);
-    backlog_flush(session, may_publish(session));
+    backlog_flush(session, may_publish(session), roster_len(session) != 0);
     if (session->newcomers.waiting)
         audience->moved(session);
 }
@@ -216,8 +216,14 @@ bool session_flush_far(struct session *session)
 {
     if (!roster_len(session) || !backlog_has_news(session))
         return false;
-    backlog_flush(session, may_publish(session));
+    backlog_flush(session, may_publish(session), true);
     return true;
+}
+
+void session_write_history(struct session *session, bool others)
+{
+    if (session_is_owned(session) && may_publish(session))
+        backlog_hurry(session, others);
 }
 
 bool session_ring_covers(const struct session *session, struct position after)

@@ -33,6 +33,9 @@ bool session_may_place(const struct session *session);
 void session_flush(struct session *session);
 /* Hands the bus what other nodes wait for, ahead of session_flush. False: there is nothing. */
 bool session_flush_far(struct session *session);
+/* Somebody reads the history, or (others) comes to watch on another node: where this node owns it,
+ * the bus is handed before that what is written late. */
+void session_write_history(struct session *session, bool others);
 /* The ring holds all after the position, and nothing before it is being made up for. */
 bool session_ring_covers(const struct session *session, struct position after);
 /* The SENDs of its clients are told to all nodes: it is about to be released. */

@@ -8,7 +8,7 @@
 
 /* JOINED and pushes may travel different connections (design section 4) */
 #define JOINED_AHEAD_MS 200
-#define SETTLE_MS       500 /* a new owner waits so long for its own announcement on the channel */
+#define SETTLE_MS       500  /* a new owner waits so long for its own announcement on the channel */
 #define TOLD_MS         2000 /* a member for the owner's word on the end of the epoch before */
 #define FETCH_AGAIN_MS  1000
 #define FETCH_LIMIT     500 /* publications asked for at once */
@@ -24,7 +24,10 @@ struct stream {
     enum stream_state state;
     struct position at; /* last publication accepted for the local clients */
     bool subscribed;
-    bool doubt;   /* the end of an epoch may have been missed */
+    bool doubt; /* the end of an epoch may have been missed */
+    /* The owner may not know of this node, and write late: what it has not written when it dies is
+     * missing here. JOINED ends it. */
+    bool unconfirmed;
     uint64_t tag; /* FETCHING: of the reading */
     /* SETTLING, FETCHING: up to there something is missing; FOLLOWING with the timer armed: the
      * owner has told of so much */
@@ -41,6 +44,7 @@ void stream_new(struct session *session)
     if (!session->stream)
         abort();
     session->stream->session = session;
+    session->stream->unconfirmed = true;
 }
 
 void stream_free(struct session *session)
@@ -126,6 +130,10 @@ void stream_step(struct position *at, struct position oldest, struct publication
     struct position to = publication->at;
     if (position_compare(to, *at) <= 0)
         return;
+    if (is_gap_note(publication)) { /* the end of that epoch may be missing */
+        stream_close(at, oldest, to, sink);
+        return;
+    }
     if (!follows(*at, to) || (to.epoch != at->epoch && !keeps_end(*at, oldest)))
         stream_close(at, oldest, (struct position){to.epoch, to.offset - 1}, sink);
     *at = to;
@@ -139,20 +147,26 @@ void stream_close(struct position *at, struct position oldest, struct position t
         return;
     uint64_t from = at->offset + 1;
     if (at->epoch != to.epoch) {
-        if (!keeps_end(*at, oldest))
+        if (at->offset != OFFSET_END && !keeps_end(*at, oldest))
             sink->gap(sink->ctx, at->epoch, from, 0);
         from = 1;
     }
     if (from <= to.offset)
-        sink->gap(sink->ctx, to.epoch, from, to.offset);
+        sink->gap(sink->ctx, to.epoch, from, to.offset == OFFSET_END ? 0 : to.offset);
     *at = to;
+}
+
+/* What comes next on the channel may not be all that the epoch had. */
+static bool is_doubtful(const struct stream *stream)
+{
+    return stream->doubt || (stream->unconfirmed && stream->session->service->history.every_ms);
 }
 
 /* Nothing is missing before it; where the subscription was interrupted, the end of the epoch before
  * it may be. */
 static bool goes_on(const struct stream *stream, struct position at)
 {
-    return follows(stream->at, at) && (at.epoch == stream->at.epoch || !stream->doubt);
+    return follows(stream->at, at) && (at.epoch == stream->at.epoch || !is_doubtful(stream));
 }
 
 static void accept_publication(void *ctx, struct publication *publication)
@@ -293,10 +307,11 @@ static void on_timer(struct timer *timer, uint64_t now_ms)
 /* Beyond what is missing, and not the next one: what is between is not lost, though the history has
  * no room for it any more. It comes on the channel, or what comes there shows that it is missing.
  */
-static bool is_ahead(const struct stream *stream, struct position at)
+static bool is_ahead(const struct stream *stream, const struct publication *publication)
 {
-    return position_compare(at, stream->missing_to) > 0 && at.epoch == stream->at.epoch &&
-           at.offset > stream->at.offset + 1;
+    struct position at = publication->at;
+    return !is_gap_note(publication) && position_compare(at, stream->missing_to) > 0 &&
+           at.epoch == stream->at.epoch && at.offset > stream->at.offset + 1;
 }
 
 bool stream_on_history(struct session *session, uint64_t tag, enum status status,
@@ -312,7 +327,7 @@ bool stream_on_history(struct session *session, uint64_t tag, enum status status
     }
     struct position before = stream->at;
     size_t i = 0;
-    for (; i < len && !is_ahead(stream, publications[i]->at); i++)
+    for (; i < len && !is_ahead(stream, publications[i]); i++)
         if (session->state != SESSION_OWNER || publications[i]->at.epoch < session->epoch)
             take_in(stream, oldest, publications[i]);
     metric_add(METRIC_GAP_FILLS, len);
@@ -408,13 +423,13 @@ void stream_epoch_begins(struct session *session, uint64_t epoch, bool again)
     if (stream->state == STREAM_UNKNOWN || position_compare(stream->at, start) >= 0)
         return;
     if (stream->state == STREAM_SETTLING && session_is_owned(session) && epoch == session->epoch &&
-        !stream->doubt) {
+        !is_doubtful(stream)) {
         timer_stop(&session->hub->timers, &stream->timer);
         stream->at = start; /* nothing was missed: the end of the old epoch has come by */
         recovered(stream, start);
     } else if (told_of_more(stream)) {
         stream->doubt = true; /* what was to come has not */
-    } else if (!is_recovering(stream) && !stream->doubt && !session_is_owned(session)) {
+    } else if (!is_recovering(stream) && !is_doubtful(stream) && !session_is_owned(session)) {
         if (again && has_to_be_told(stream, epoch))
             wait_for_word(stream, start);
         else
@@ -454,6 +469,9 @@ static void begin_at(struct stream *stream, struct position at, uint64_t on_the_
 void stream_joined(struct session *session, struct position at, uint64_t on_the_way)
 {
     struct stream *stream = session->stream;
+    if (stream->state != STREAM_UNKNOWN && at.epoch > stream->at.epoch)
+        stream->doubt = is_doubtful(stream); /* it is the next owner's word */
+    stream->unconfirmed = false;
     if (stream->state == STREAM_UNKNOWN)
         begin_at(stream, at, on_the_way);
     /* What is on its way was announced before this node listened, and is in the history by now, or
@@ -494,6 +512,11 @@ void stream_disproved(struct session *session)
     session->stream->doubt = true;
 }
 
+void stream_unconfirmed(struct session *session)
+{
+    session->stream->unconfirmed = true;
+}
+
 void stream_owner_epoch(struct session *session)
 {
     struct stream *stream = session->stream;
@@ -501,13 +524,15 @@ void stream_owner_epoch(struct session *session)
     if (stream->state == STREAM_FETCHING) {
         stream->missing_to = start; /* the reading under way goes on to here */
         stream->doubt = true;
+        stream->unconfirmed = false;
         return;
     }
     if (stream->state != STREAM_UNKNOWN && session->hub->bus->shared && session->facts.clients &&
         position_compare(stream->at, start) < 0) {
         /* Pushes of the old epoch may still be on their way; the own announcement comes behind
          * them. */
-        stream->doubt = stream->doubt || told_of_more(stream);
+        stream->doubt = is_doubtful(stream) || told_of_more(stream);
+        stream->unconfirmed = false;
         set_state(stream, STREAM_SETTLING);
         stream->missing_to = start;
         look_after(stream, SETTLE_MS);
@@ -515,6 +540,7 @@ void stream_owner_epoch(struct session *session)
     }
     forget_held(stream); /* nobody is here to get it */
     stream->doubt = false;
+    stream->unconfirmed = false;
     stream->at = start;
     set_state(stream, STREAM_FOLLOWING);
     session_mark_dirty(session);

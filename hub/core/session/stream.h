@@ -54,6 +54,8 @@ void stream_joined(struct session *session, struct position at, uint64_t on_the_
 /* Something that was never published has been taken for a publication: what is missing is told of
  * at the end of the epoch. */
 void stream_disproved(struct session *session);
+/* The owner may take this node for none that watches, until JOINED. */
+void stream_unconfirmed(struct session *session);
 /* This node begins an epoch as the owner: local clients go on from its offset 1, after what they
  * may have missed before. */
 void stream_owner_epoch(struct session *session);

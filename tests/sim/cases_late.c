@@ -1,0 +1,178 @@
+/*
+ * Histories written down step by step: what an owner that nobody else watches has not written into
+ * the history yet, and who needs it all the same.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "cases.h"
+#include "common/publication.h"
+
+#define LATE_US (250 * MS) /* history.every */
+
+/* n0 owns session 0 alone, and has said that it writes late; client 6 has what was pushed up to
+ * here, and has left. */
+static void n0_writes_late(struct world *world)
+{
+    all_up(world);
+    client_start(world, 0, 0);
+    until(world, n0_owns, "n0 owns the session");
+    client_start(world, 6, 0);
+    world_pass(world, 2 * LEASE_US + 100 * MS);
+    backend_push(world, 0, "push");
+    world_pass(world, 100 * MS);
+    expect(world, world->store.records[0].late, "the record says that n0 writes late");
+    expect(world, world->clients[6].at.offset == 1, "client 6 has the first push");
+    client_leave(&world->clients[6], 1001);
+    world_pass(world, 5 * MS);
+}
+
+static uint64_t kept_end(const struct world *world)
+{
+    const struct record *record = &world->store.records[0];
+    for (size_t i = record->history_len; i-- > 0;)
+        if (record->history[i]->at.offset != OFFSET_END)
+            return record->history[i]->at.offset;
+    return 0;
+}
+
+static void push(struct world *world, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        backend_push(world, 0, "push");
+        world_pass(world, 3 * MS);
+    }
+}
+
+static void push_unwritten(struct world *world, unsigned n)
+{
+    uint64_t before = kept_end(world);
+    push(world, n);
+    expect(world, kept_end(world) == before, "what was pushed is not written yet");
+}
+
+static bool has_six(const struct world *world)
+{
+    return world->clients[6].open && world->clients[6].at.offset >= 6;
+}
+
+static void client_6_misses_nothing(struct world *world)
+{
+    client_start(world, 6, 1);
+    until(world, has_six, "client 6 gets all that it has missed");
+    expect(world, !world->gaps, "without a GAP");
+}
+
+static void the_history_is_written_late(struct world *world)
+{
+    n0_writes_late(world);
+    push_unwritten(world, 5);
+    world_pass(world, LATE_US);
+    expect(world, kept_end(world) == 6, "it is written when its time has come");
+}
+
+static void a_member_joins_in_between(struct world *world)
+{
+    n0_writes_late(world);
+    push_unwritten(world, 5);
+    client_6_misses_nothing(world);
+    expect(world, !world->store.records[0].late, "n0 does not write late any more");
+    everybody_gets_a_push(world);
+}
+
+static bool six_is_welcome(const struct world *world)
+{
+    return world->clients[6].open && world->clients[6].welcomed;
+}
+
+static void the_owner_dies_in_between(struct world *world)
+{
+    n0_writes_late(world);
+    push(world, 2);
+    world_pass(world, LATE_US);
+    push_unwritten(world, 3);
+    node_crash(&world->nodes[0]);
+    client_start(world, 6, 1);
+    until(world, six_is_welcome, "client 6 is welcome at n1");
+    world_pass(world, 2 * LEASE_US);
+    everybody_gets_a_push(world);
+    expect(world, world->gaps == 1, "client 6 is told that something may be missing");
+}
+
+static void the_session_is_handed_over_in_between(struct world *world)
+{
+    n0_writes_late(world);
+    node_drain(&world->nodes[0]);
+    push_unwritten(world, 5);
+    client_6_misses_nothing(world);
+}
+
+static bool is_released(const struct world *world)
+{
+    return !world->store.records[0].owner[0];
+}
+
+static void the_session_is_released_in_between(struct world *world)
+{
+    n0_writes_late(world);
+    client_leave(&world->clients[0], 1001);
+    world_pass(world, 450 * MS); /* of a linger of 500 */
+    push_unwritten(world, 5);
+    until(world, is_released, "n0 releases the session");
+    client_6_misses_nothing(world);
+}
+
+/* A replica takes over that has not got all, and n0 is connected to it at once. */
+static void lose_all_but_the_first(struct world *world)
+{
+    struct record *record = &world->store.records[0];
+    while (record->history_len > 1)
+        publication_unref(record->history[--record->history_len]);
+    link_blink(&world->nodes[0]);
+}
+
+static void the_store_loses_what_was_written(struct world *world)
+{
+    n0_writes_late(world);
+    push(world, 5);
+    world_pass(world, LATE_US);
+    expect(world, kept_end(world) == 6, "it is written");
+    lose_all_but_the_first(world);
+    world_pass(world, LEASE_US);
+    client_6_misses_nothing(world);
+}
+
+static void the_owner_is_out_of_reach_for_a_while(struct world *world)
+{
+    n0_writes_late(world);
+    push_unwritten(world, 2);
+    link_blink(&world->nodes[0]);
+    push(world, 3);
+    world_pass(world, LEASE_US / 2);
+    client_6_misses_nothing(world);
+}
+
+const struct sim_case late_cases[] = {
+    {.name = "late: what nobody else watches is written late",
+     .script = the_history_is_written_late,
+     .history = 10},
+    {.name = "late: who joins between a push and its writing misses nothing",
+     .script = a_member_joins_in_between,
+     .history = 10},
+    {.name = "late: of what an owner had not written when it died a GAP tells",
+     .script = the_owner_dies_in_between,
+     .history = 10},
+    {.name = "late: what is not written is when the session is handed over",
+     .script = the_session_is_handed_over_in_between,
+     .history = 10},
+    {.name = "late: what is not written is when the session is released",
+     .script = the_session_is_released_in_between,
+     .history = 10},
+    {.name = "late: what a store lost of it is written again",
+     .script = the_store_loses_what_was_written,
+     .history = 10},
+    {.name = "late: what could not be written is when the link is back",
+     .script = the_owner_is_out_of_reach_for_a_while,
+     .history = 10},
+};
+const size_t late_cases_len = sizeof(late_cases) / sizeof(late_cases[0]);
