@@ -471,7 +471,8 @@ void stream_joined(struct session *session, struct position at, uint64_t on_the_
     struct stream *stream = session->stream;
     if (stream->state != STREAM_UNKNOWN && at.epoch > stream->at.epoch)
         stream->doubt = is_doubtful(stream); /* it is the next owner's word */
-    stream->unconfirmed = false;
+    /* Whether the store has that nothing is late any more is not known before what is on its way */
+    stream->unconfirmed = on_the_way != 0;
     if (stream->state == STREAM_UNKNOWN)
         begin_at(stream, at, on_the_way);
     /* What is on its way was announced before this node listened, and is in the history by now, or
