@@ -47,6 +47,7 @@ static void one_service_on_the_command_line_is_a_configuration(void **state)
     assert_int_equal(service->heartbeat.timeout_ms, 15000);
     assert_int_equal(service->reconnect.min_ms, 500);
     assert_int_equal(service->history.ttl_ms, 300000);
+    assert_int_equal(service->history.every_ms, 250);
     assert_int_equal(service->to_upstream.queue_bytes, 256 << 10);
     assert_int_equal(service->slow_client.policy, SLOW_CLOSE);
     assert_int_equal(service->upstream_max_message_bytes, 4 << 20);

@@ -91,7 +91,8 @@ static void an_empty_variable_is_the_empty_value(void **state)
                    ": listen.proxy_protocol: expected true or false");
 }
 
-/* The table in hub/docs/configuration.md names a variable for each key; each of them is one that is understood. */
+/* The table in hub/docs/configuration.md names a variable for each key; each of them is one that is
+ * understood. */
 static void each_key_has_its_variable(void **state)
 {
     (void)state;
@@ -228,8 +229,8 @@ static void an_unknown_variable_is_a_mistake(void **state)
                                         "timeout (did you mean every?)"},
         {"VINHUB__node__lease", "VINHUB__node__lease: expected a name in capitals"},
         {"VINHUB__SERVICES__REMOTEWS__HISTORY__SISE",
-         ": services.remoteWs.history.sise: unknown key, expected one of: size, ttl (did you mean "
-         "size?)"},
+         ": services.remoteWs.history.sise: unknown key, expected one of: size, ttl, every "
+         "(did you mean size?)"},
         {"VINHUB__SERVICES__REMOTEWS__",
          ": services.remoteWs.: unknown key, expected one of: name, "},
     };
