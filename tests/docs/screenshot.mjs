@@ -18,15 +18,16 @@ test('the picture of the console', { timeout: 180_000 }, async (t) => {
   const [redis, backend] = await Promise.all([RedisServer.start(t), Backend.start(t)])
   const hubs = await startCluster(t, { redis, nodes: 3, settings: { services: [service(backend)] } })
   const vins = Array.from({ length: VEHICLES }, (_, i) => `LSVAA4182E20${String(10001 + i)}`)
-  // one page of each vehicle after the other, so that each node comes to own some of them
+  // the first page of each vehicle decides which node owns it: each node comes to own some
   for (let n = 0; n < PAGES_A_VEHICLE; n++) {
+    if (n === 1) await until(() => backend.upstreams.size === VEHICLES, 20_000, 'an upstream of each vehicle')
     await Promise.all(vins.map((vin, i) => Browser.open(t, hubs[(i + n) % hubs.length].url(`/admin/${vin}?remoteWs`))))
   }
   const flow = setInterval(() => {
     for (const vin of vins) backend.push(`/base/admin/${vin}`, JSON.stringify({ type: 'STATE', vin, speed: 42.5, soc: 71 }))
   }, 100)
   t.defer(() => clearInterval(flow))
-  const page = await openConsole(t, hubs[0], { viewport: { width: 1240, height: 400 } })
+  const page = await openConsole(t, hubs[0], { viewport: { width: 1240, height: 416 } })
   await until(async () => (await textOf(page, '[data-tile=upstreams] strong')).trim() === String(VEHICLES), 20_000, 'all upstreams in the tile')
   // the plots need some seconds of traffic: a line of at least forty points
   await until(async () => ((await page.locator('[data-tile=in] path.line').getAttribute('d')) ?? '').split('L').length > 40, 90_000, 'a plot')
