@@ -75,10 +75,10 @@ static void announce(const struct memory_session *session, struct memory_message
 /* from: the epoch it was handed over from, 0 by a claim */
 static void announce_owner(const struct memory_session *session, uint64_t from)
 {
-    const struct grant_message granted = {session->epoch, from};
+    const struct grant_message granted = {session->own.epoch, from};
     struct envelope grant = grant_encode(&granted);
     grant.session = slice_of(session->id);
-    grant.node = slice_of(session->owner);
+    grant.node = slice_of(session->own.owner);
     struct memory_message *message = memory_message_encode(&grant, true);
     if (message != NULL)
         announce(session, message);
@@ -206,25 +206,9 @@ static void memory_unsubscribe(struct bus *bus, const char *id)
 
 /* --- ownership --- */
 
-static uint64_t next_epoch(const struct memory_bus *m, uint64_t stored, uint64_t seen)
-{
-    uint64_t known = stored > seen ? stored : seen;
-    uint64_t unix_ms = m->unix_ms();
-    return known >= unix_ms ? known + 1 : unix_ms;
-}
-
 static bool owned_by(const struct memory_session *session, const char *node, uint64_t epoch)
 {
-    return session != NULL && session->recorded && session->epoch == epoch &&
-           strcmp(session->owner, node) == 0;
-}
-
-static bool may_claim(const struct memory_bus *m, const struct memory_session *session,
-                      const struct bus_claim *claim)
-{
-    return !session->recorded || session->owner[0] == '\0' ||
-           strcmp(session->owner, m->node) == 0 ||
-           (claim->dead_owner != NULL && owned_by(session, claim->dead_owner, claim->dead_epoch));
+    return session != NULL && memory_record_owned(&session->own, node, epoch);
 }
 
 static void deliver_claimed(struct memory_bus *m, const struct memory_event *event)
@@ -239,19 +223,15 @@ static void memory_claim(struct bus *bus, const char *id, uint64_t tag,
     struct memory_bus *m = memory_of(bus);
     uint64_t now_ms = m->now_ms();
     struct memory_session *session = memory_session_get(m->store, id, now_ms);
-    enum status status = STATUS_REFUSED;
-    if (may_claim(m, session, claim)) {
-        if (session->late && !claim->holds)
-            memory_session_end_lost(session);
-        memory_session_own(session, m->node, next_epoch(m, session->epoch, claim->seen_epoch),
-                           "connecting", claim->upstream, now_ms, m->unix_ms());
-        memory_session_settle(session);
+    enum status status = memory_record_claim(&session->own, &session->history, m->node, claim,
+                                             m->unix_ms(), false);
+    if (status == STATUS_OK) {
+        memory_session_begin(session, "connecting", claim->upstream, now_ms, m->unix_ms());
         announce_owner(session, 0);
-        status = STATUS_OK;
     }
     struct memory_event *event = answer(m, deliver_claimed, id, tag, status);
-    event->owner = memory_copy(session->owner);
-    event->epoch = session->epoch;
+    event->owner = memory_copy(session->own.owner);
+    event->epoch = session->own.epoch;
 }
 
 static void deliver_released(struct memory_bus *m, const struct memory_event *event)
@@ -265,9 +245,9 @@ static void memory_release(struct bus *bus, const char *id, uint64_t tag, uint64
     struct memory_bus *m = memory_of(bus);
     uint64_t now_ms = m->now_ms();
     struct memory_session *session = memory_session_find(m->store, id, now_ms);
-    enum status status = STATUS_REFUSED;
-    if (owned_by(session, m->node, epoch)) {
-        memory_session_set_owner(session, "");
+    enum status status = session != NULL ? memory_record_release(&session->own, m->node, epoch)
+                                         : STATUS_REFUSED;
+    if (status == STATUS_OK) {
         memory_session_record(session,
                               &(struct bus_session_record){.state = "released",
                                                            .upstream = session->record.upstream,
@@ -275,7 +255,6 @@ static void memory_release(struct bus *bus, const char *id, uint64_t tag, uint64
                                                            .offset = session->record.offset});
         session->record_until_ms = now_ms + keep_ms;
         memory_session_settle(session);
-        status = STATUS_OK;
     }
     answer(m, deliver_released, id, tag, status);
 }
@@ -292,16 +271,16 @@ static void memory_transfer(struct bus *bus, const char *id, uint64_t tag, uint6
     struct memory_bus *m = memory_of(bus);
     uint64_t now_ms = m->now_ms();
     struct memory_session *session = memory_session_find(m->store, id, now_ms);
-    if (!owned_by(session, m->node, epoch)) {
-        answer(m, deliver_transferred, id, tag, STATUS_REFUSED);
+    enum status status = session != NULL ? memory_record_transfer(&session->own, m->node, epoch, to,
+                                                                  m->unix_ms())
+                                         : STATUS_REFUSED;
+    struct memory_event *event = answer(m, deliver_transferred, id, tag, status);
+    if (status != STATUS_OK)
         return;
-    }
-    session->epoch = next_epoch(m, epoch, 0);
+    event->epoch = session->own.epoch;
     session->record_until_ms = now_ms + MEMORY_RECORD_TTL_MS;
-    memory_session_set_owner(session, to);
     memory_session_settle(session);
     announce_owner(session, epoch);
-    answer(m, deliver_transferred, id, tag, STATUS_OK)->epoch = session->epoch;
 }
 
 static void deliver_asserted(struct memory_bus *m, const struct memory_event *event)
@@ -316,21 +295,15 @@ static void memory_assert_owner(struct bus *bus, const char *id, uint64_t tag, u
     struct memory_bus *m = memory_of(bus);
     uint64_t now_ms = m->now_ms();
     struct memory_session *session = memory_session_get(m->store, id, now_ms);
-    enum status status = STATUS_REFUSED;
-    if (!session->recorded || session->epoch < epoch) {
-        bool displaces = session->recorded && session->owner[0] != '\0' &&
-                         strcmp(session->owner, m->node) != 0;
-        memory_session_own(session, m->node, epoch, "connecting", upstream, now_ms, m->unix_ms());
-        memory_session_settle(session);
-        if (displaces)
-            announce_owner(session, 0);
-        status = STATUS_OK;
-    } else if (owned_by(session, m->node, epoch)) {
-        status = STATUS_OK;
-    }
+    bool missing = !session->own.there || session->own.epoch < epoch, displaced;
+    enum status status = memory_record_assert(&session->own, m->node, epoch, &displaced);
+    if (missing)
+        memory_session_begin(session, "connecting", upstream, now_ms, m->unix_ms());
+    if (displaced)
+        announce_owner(session, 0);
     struct memory_event *event = answer(m, deliver_asserted, id, tag, status);
-    event->owner = memory_copy(session->owner);
-    event->epoch = session->epoch;
+    event->owner = memory_copy(session->own.owner);
+    event->epoch = session->own.epoch;
 }
 
 static void memory_record_session(struct bus *bus, const char *id, uint64_t epoch,
@@ -386,21 +359,18 @@ static void memory_publish(struct bus *bus, const char *id, uint64_t tag, uint64
     struct memory_bus *m = memory_of(bus);
     uint64_t now_ms = m->now_ms();
     struct memory_session *session = memory_session_find(m->store, id, now_ms);
-    if (!owned_by(session, m->node, epoch)) {
-        answer_published(m, id, tag, STATUS_REFUSED, publications, len);
-        return;
-    }
-    if (history_size > 0 && len > 0) {
-        for (size_t i = 0; i < len; i++)
-            memory_history_append(&session->history, publications[i], history_size);
+    bool news = false;
+    enum status status = session != NULL ? memory_record_publish(&session->own, &session->history,
+                                                                 m->node, epoch, publications, len,
+                                                                 history_size, how, &news)
+                                         : STATUS_REFUSED;
+    if (status == STATUS_OK && history_size > 0 && len > 0) {
         session->history.until_ms = now_ms + ttl_ms;
         memory_session_settle(session);
     }
-    if (how & (BUS_LATE | BUS_PROMPT))
-        session->late = how & BUS_LATE;
-    if ((how & BUS_ANNOUNCE) && len > 0 && session->subscribers != NULL)
+    if ((how & BUS_ANNOUNCE) && news && len > 0 && session->subscribers != NULL)
         announce(session, memory_message_push(id, m->node, epoch, publications, len));
-    answer_published(m, id, tag, STATUS_OK, publications, len);
+    answer_published(m, id, tag, status, publications, len);
 }
 
 static void deliver_history(struct memory_bus *m, const struct memory_event *event)
@@ -418,16 +388,8 @@ static void memory_history(struct bus *bus, const char *id, uint64_t tag, struct
     if (session == NULL || session->history.len == 0)
         return;
 
-    const struct memory_history *history = &session->history;
-    size_t from = memory_history_after(history, after);
-    event->oldest = memory_history_at(history, 0)->at;
-    event->flag = history->len - from > limit;
-    event->len = event->flag ? limit : history->len - from;
-    event->publications = calloc(event->len + 1, sizeof(struct publication *));
-    if (event->publications == NULL)
-        abort();
-    for (size_t i = 0; i < event->len; i++)
-        event->publications[i] = publication_ref(memory_history_at(history, from + i));
+    event->publications = memory_history_read(&session->history, after, limit, &event->len,
+                                              &event->flag, &event->oldest);
 }
 
 /* --- revocations --- */

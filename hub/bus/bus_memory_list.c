@@ -38,8 +38,8 @@ static void add_number(struct listed *row, const char *name, uint64_t value)
 
 static void fill_session(struct listed *row, const struct memory_session *session)
 {
-    add_text(row, "owner", session->owner);
-    add_number(row, "epoch", session->epoch);
+    add_text(row, "owner", session->own.owner);
+    add_number(row, "epoch", session->own.epoch);
     add_text(row, "state", session->record.state);
     add_text(row, "reason", session->record.reason);
     add_text(row, "upstream", session->record.upstream);
@@ -142,7 +142,7 @@ static void list_sessions(struct bus_memory_store *store, const char *after, siz
     page.sessions = claim_memory(page.limit, sizeof(struct memory_session *));
     struct memory_session *session, *next;
     HASH_ITER (hh, store->sessions, session, next) {
-        bool listed = session->recorded && session->record_until_ms > now_ms &&
+        bool listed = session->own.there && session->record_until_ms > now_ms &&
                       session->listed_ms + MEMORY_LISTED_MS > unix_ms;
         if (listed && strcmp(session->id, after) > 0)
             page_offer(&page, session);
@@ -158,7 +158,7 @@ static void list_session(struct bus_memory_store *store, const char *id, uint64_
 {
     const struct memory_session *session = memory_session_find(store, id, now_ms);
     const struct memory_session *sessions[] = {session};
-    struct page page = {.sessions = sessions, .len = session != NULL && session->recorded ? 1 : 0};
+    struct page page = {.sessions = sessions, .len = session != NULL && session->own.there ? 1 : 0};
     answer_sessions(&page, fn, ctx);
 }
 

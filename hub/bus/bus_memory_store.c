@@ -6,8 +6,6 @@
 
 #include "bus/bus_memory.h"
 
-#define HISTORY_FIRST 8
-
 static void *claim_memory(size_t size)
 {
     void *memory = calloc(1, size);
@@ -106,79 +104,12 @@ void memory_revoke(struct bus_memory_store *store, const struct bus_revocation *
         revocation_free(store, item);
 }
 
-/* --- history --- */
-
-static void history_clear(struct memory_history *history)
-{
-    for (size_t i = 0; i < history->len; i++)
-        publication_unref(memory_history_at(history, i));
-    free(history->ring);
-    *history = (struct memory_history){0};
-}
-
-struct publication *memory_history_at(const struct memory_history *history, size_t index)
-{
-    assert(index < history->len);
-    return history->ring[(history->start + index) % history->cap];
-}
-
-static void history_drop_oldest(struct memory_history *history)
-{
-    publication_unref(memory_history_at(history, 0));
-    history->start = (history->start + 1) % history->cap;
-    history->len--;
-}
-
-static void history_grow(struct memory_history *history)
-{
-    size_t cap = history->cap > 0 ? history->cap * 2 : HISTORY_FIRST;
-    struct publication **ring = claim_memory(cap * sizeof(struct publication *));
-    for (size_t i = 0; i < history->len; i++)
-        ring[i] = memory_history_at(history, i);
-    free(history->ring);
-    history->ring = ring;
-    history->start = 0;
-    history->cap = cap;
-}
-
-void memory_history_append(struct memory_history *history, struct publication *publication,
-                           uint32_t size)
-{
-    if (history->len > 0) {
-        struct position newest = memory_history_at(history, history->len - 1)->at;
-        if (position_compare(publication->at, newest) <= 0)
-            return;
-    }
-    while (history->len >= size)
-        history_drop_oldest(history);
-    if (history->len == history->cap)
-        history_grow(history);
-    history->ring[(history->start + history->len++) % history->cap] = publication_ref(publication);
-}
-
-size_t memory_history_after(const struct memory_history *history, struct position after)
-{
-    size_t low = 0, high = history->len;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (position_compare(memory_history_at(history, middle)->at, after) <= 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 /* --- sessions --- */
 
 static void session_forget_record(struct memory_session *session)
 {
-    session->recorded = false;
+    session->own = (struct memory_record){0};
     session->listed_ms = 0;
-    session->epoch = 0;
-    session->late = false;
-    free(session->owner);
-    session->owner = NULL;
     free((char *)session->record.state);
     free((char *)session->record.reason);
     free((char *)session->record.upstream);
@@ -190,7 +121,7 @@ static void session_free(struct memory_session *session)
     timer_stop(&session->store->timers, &session->expiry);
     HASH_DEL(session->store->sessions, session);
     session_forget_record(session);
-    history_clear(&session->history);
+    memory_history_clear(&session->history);
     while (session->subscribers != NULL) {
         struct memory_subscriber *next = session->subscribers->next;
         free(session->subscribers);
@@ -202,10 +133,10 @@ static void session_free(struct memory_session *session)
 
 static void session_expire(struct memory_session *session, uint64_t now_ms)
 {
-    if (session->recorded && session->record_until_ms <= now_ms)
+    if (session->own.there && session->record_until_ms <= now_ms)
         session_forget_record(session);
     if (session->history.len > 0 && session->history.until_ms <= now_ms)
-        history_clear(&session->history);
+        memory_history_clear(&session->history);
 }
 
 static void session_on_expiry(struct timer *timer, uint64_t now_ms)
@@ -240,12 +171,12 @@ struct memory_session *memory_session_get(struct bus_memory_store *store, const 
 
 void memory_session_settle(struct memory_session *session)
 {
-    if (!session->recorded && session->history.len == 0 && session->subscribers == NULL) {
+    if (!session->own.there && session->history.len == 0 && session->subscribers == NULL) {
         session_free(session);
         return;
     }
     uint64_t due = UINT64_MAX;
-    if (session->recorded)
+    if (session->own.there)
         due = session->record_until_ms;
     if (session->history.len > 0 && session->history.until_ms < due)
         due = session->history.until_ms;
@@ -258,36 +189,14 @@ void memory_session_settle(struct memory_session *session)
         timer_start(&session->store->timers, &session->expiry, due, session_on_expiry);
 }
 
-void memory_session_set_owner(struct memory_session *session, const char *owner)
+void memory_session_begin(struct memory_session *session, const char *state, const char *upstream,
+                          uint64_t now_ms, uint64_t unix_ms)
 {
-    char *copy = memory_copy(owner);
-    free(session->owner);
-    session->owner = copy;
-    session->late = false;
-}
-
-void memory_session_end_lost(struct memory_session *session)
-{
-    struct memory_history *history = &session->history;
-    if (history->len == 0)
-        return;
-    struct publication *note = publication_lost_end(session->epoch);
-    if (note == NULL)
-        abort();
-    memory_history_append(history, note, (uint32_t)history->len + 1);
-    publication_unref(note);
-}
-
-void memory_session_own(struct memory_session *session, const char *owner, uint64_t epoch,
-                        const char *state, const char *upstream, uint64_t now_ms, uint64_t unix_ms)
-{
-    session->recorded = true;
-    memory_session_set_owner(session, owner);
-    session->epoch = epoch;
     memory_session_record(session, &(struct bus_session_record){
                                        .state = state, .upstream = upstream, .since_ms = unix_ms});
     session->record_until_ms = now_ms + MEMORY_RECORD_TTL_MS;
     session->listed_ms = unix_ms;
+    memory_session_settle(session);
 }
 
 void memory_session_record(struct memory_session *session, const struct bus_session_record *record)

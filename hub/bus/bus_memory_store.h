@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "bus/bus.h"
+#include "bus/bus_memory_record.h"
 #include "common/hash.h"
 #include "common/publication.h"
 #include "common/timer.h"
@@ -32,12 +33,6 @@ struct memory_node {
     UT_hash_handle hh;
 };
 
-struct memory_history {
-    struct publication **ring; /* referenced, oldest at start */
-    size_t start, len, cap;
-    uint64_t until_ms;
-};
-
 struct memory_subscriber {
     struct memory_bus *bus;
     uint64_t serial; /* of the latest subscription: the ones before it are not confirmed any more */
@@ -48,10 +43,7 @@ struct memory_session {
     struct timer expiry; /* first, so that a timer leads back here */
     struct bus_memory_store *store;
     char *id;
-    bool recorded;
-    char *owner; /* "" where released */
-    uint64_t epoch;
-    bool late;                        /* its owner writes the history of this epoch late */
+    struct memory_record own;
     struct bus_session_record record; /* strings are owned */
     uint64_t record_until_ms;
     uint64_t listed_ms; /* Unix ms of the last write; 0: not listed */
@@ -94,13 +86,9 @@ struct memory_session *memory_session_get(struct bus_memory_store *store, const 
 /* To be called after a change: arms the expiry, or frees a session that holds nothing any more. */
 void memory_session_settle(struct memory_session *session);
 
-/* Makes owner the owner at epoch; what people see starts over. */
-void memory_session_own(struct memory_session *session, const char *owner, uint64_t epoch,
-                        const char *state, const char *upstream, uint64_t now_ms, uint64_t unix_ms);
-/* Sets the owner; what it says of late writing goes. */
-void memory_session_set_owner(struct memory_session *session, const char *owner);
-/* Notes in the history, where there is one, that the end of the epoch may be missing. */
-void memory_session_end_lost(struct memory_session *session);
+/* It has another owner, or epoch: what people see starts over. */
+void memory_session_begin(struct memory_session *session, const char *state, const char *upstream,
+                          uint64_t now_ms, uint64_t unix_ms);
 void memory_session_record(struct memory_session *session, const struct bus_session_record *record);
 
 void memory_session_subscribe(struct memory_session *session, struct memory_bus *bus,
@@ -109,12 +97,5 @@ void memory_session_unsubscribe(struct memory_session *session, const struct mem
 /* The serial of its subscription, 0: none. */
 uint64_t memory_session_subscribed(const struct memory_session *session,
                                    const struct memory_bus *bus);
-
-/* Appends what is newer than the newest, keeps at most size. */
-void memory_history_append(struct memory_history *history, struct publication *publication,
-                           uint32_t size);
-struct publication *memory_history_at(const struct memory_history *history, size_t index);
-/* Index of the first entry after the position. */
-size_t memory_history_after(const struct memory_history *history, struct position after);
 
 #endif

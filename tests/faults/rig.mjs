@@ -43,10 +43,12 @@ export class Rig {
   async openSessions(count, { homes = [0, 1, 2], first = 0 } = {}) {
     const opened = range(count).map((n) => ({ vin: `V${first + n}`, url: upstreamOf(`V${first + n}`), clients: [] }))
     this.sessions.push(...opened)
+    // A Redis younger than the lease grants nothing.
+    const late = LATE_MS + this.leaseMs
     // The first clients open the sessions, each on the next node, so that owners are spread.
     for (const k of range(homes.length)) {
       opened.forEach((session, n) => this.addClient(session, homes[(n + k) % homes.length]))
-      await this.whole()
+      await this.whole(late)
     }
     await this.untilHeard('all clients to be joined')
     return opened

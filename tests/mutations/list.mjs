@@ -21,19 +21,17 @@ export const mutations = [
     },
     {
         name: 'the epoch in the claim',
-        file: 'tests/sim/store.c',
-        from: ' && record->epoch == request->dead_epoch;',
-        to: ';',
+        file: 'hub/bus/bus_memory_record.c',
+        from: 'memory_record_owned(record, claim->dead_owner, claim->dead_epoch)',
+        to: '!strcmp(record->owner, claim->dead_owner)',
     },
     {
         name: 'the owner check in the publish script',
-        file: 'tests/sim/store.c',
-        from: `    if (!holds(record, request)) {
-        request->status = STATUS_REFUSED;
-        return;
-    }
-    if (strcmp(`,
-        to: '    if (strcmp(',
+        file: 'hub/bus/bus_memory_record.c',
+        from: `    if (!memory_record_owned(record, node, epoch))
+        return STATUS_REFUSED;
+    *news = !size;`,
+        to: '    *news = !size;',
     },
     {
         name: 'NOT_OWNER',
@@ -67,11 +65,9 @@ export const mutations = [
     },
     {
         name: 'the compare in release',
-        file: 'tests/sim/store.c',
-        from: `    if (!holds(record, request)) {
-        request->status = STATUS_REFUSED;
-        return;
-    }
+        file: 'hub/bus/bus_memory_record.c',
+        from: `    if (!memory_record_owned(record, node, epoch))
+        return STATUS_REFUSED;
     record->owner[0] = '\\0';`,
         to: "    record->owner[0] = '\\0';",
     },
@@ -216,8 +212,8 @@ export const mutations = [
     },
     {
         name: 'the note where a dead owner wrote late',
-        file: 'tests/sim/store.c',
-        from: '    keep(record, note, 256);\n',
+        file: 'hub/bus/bus_memory_record.c',
+        from: '    append(history, note, UINT32_MAX);\n',
         to: '',
     },
     {

@@ -33,8 +33,8 @@ void until(struct world *world, condition_fn *condition, const char *what)
 /* Session 0 has the clients 0, 3 (raw), 6 and 9. */
 static bool has_owner(const struct world *world, int node)
 {
-    return world->store.records[0].there &&
-           !strcmp(world->store.records[0].owner, world->nodes[node].id) &&
+    return world->store.records[0].own.there &&
+           !strcmp(world->store.records[0].own.owner, world->nodes[node].id) &&
            upstreams_held(world, 0) == 1;
 }
 
@@ -513,7 +513,7 @@ static void a_send_comes_again_after_a_hand_over(struct world *world)
 
 static bool n0_holds_nothing(const struct world *world)
 {
-    return !upstreams_held(world, 0) && world->store.records[0].owner[0] == '\0';
+    return !upstreams_held(world, 0) && world->store.records[0].own.owner[0] == '\0';
 }
 
 /* client 6 comes back at that node, when nobody had the session for some time. */
@@ -587,8 +587,8 @@ static uint64_t any_number(struct world *world)
     switch (between(world, 0, 5)) {
     case 0: return 0;
     case 1: return UINT64_MAX - between(world, 0, 1);
-    case 2: return world->store.records[0].epoch;
-    case 3: return world->store.records[0].epoch + between(world, 0, 2) - 1;
+    case 2: return world->store.records[0].own.epoch;
+    case 3: return world->store.records[0].own.epoch + between(world, 0, 2) - 1;
     case 4: return between(world, 1, 20);
     default: return world->now_us + between(world, 0, 1000);
     }
@@ -827,7 +827,57 @@ static void the_data_are_deleted(struct world *world)
     expect(world, one_upstream_ever(world), "the owner kept its upstream");
 }
 
+/* --- volume: much waits, and goes on in portions (sim.h, node_works) --- */
+
+#define MANY_PUSHES   4000u
+#define MANY_COMMANDS 800u /* within a client's rate and its queue */
+
+static bool n0_is_connected(const struct world *world)
+{
+    return world->nodes[0].bus->connected && world->nodes[1].bus->sub_up;
+}
+
+static void many_pushes_wait_for_the_store(struct world *world)
+{
+    world->conf->redis.on_loss = ON_LOSS_SERVE;
+    n0_owns_n1_watches(world);
+    store_stop(world, false);
+    for (unsigned i = 0; i < MANY_PUSHES; i += 10) {
+        for (unsigned k = 0; k < 10; k++)
+            backend_push(world, 0, "push");
+        world_pass(world, MS);
+    }
+    store_start(world);
+    until(world, n0_is_connected, "both nodes are connected again");
+    everybody_gets_a_push(world);
+    expect(world, one_upstream_ever(world), "the owner kept its upstream");
+}
+
+static void many_messages_wait_for_the_backend(struct world *world)
+{
+    n0_owns_n1_speaks(world);
+    backend_stop(world, 0);
+    for (unsigned i = 0; i < MANY_COMMANDS; i++) {
+        client_says(&world->clients[3]);
+        if (i % 10 == 9)
+            world_pass(world, MS);
+    }
+    world_pass(world, 20 * MS);
+    world->backend_up[0] = true;
+    until(world, all_heard, "all that waited goes upstream");
+    nothing_was_lost(world);
+}
+
 const struct sim_case cases[] = {
+    {.name = "much that waits for the store goes out in portions",
+     .script = many_pushes_wait_for_the_store,
+     .history = 100},
+    {.name = "much that waits for the store goes out in portions, without a history",
+     .script = many_pushes_wait_for_the_store,
+     .history = 0},
+    {.name = "much that waits for the backend goes upstream in portions",
+     .script = many_messages_wait_for_the_backend,
+     .history = 10},
     {.name = "a claim that names a dead owner does not take what that owner has claimed anew",
      .script = a_claim_names_an_epoch_that_is_over,
      .history = 10},

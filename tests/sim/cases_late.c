@@ -21,7 +21,7 @@ static void n0_writes_late(struct world *world)
     world_pass(world, 2 * LEASE_US + 100 * MS);
     backend_push(world, 0, "push");
     world_pass(world, 100 * MS);
-    expect(world, world->store.records[0].late, "the record says that n0 writes late");
+    expect(world, world->store.records[0].own.late, "the record says that n0 writes late");
     expect(world, world->clients[6].at.offset == 1, "client 6 has the first push");
     client_leave(&world->clients[6], 1001);
     world_pass(world, 5 * MS);
@@ -30,9 +30,9 @@ static void n0_writes_late(struct world *world)
 static uint64_t kept_end(const struct world *world)
 {
     const struct record *record = &world->store.records[0];
-    for (size_t i = record->history_len; i-- > 0;)
-        if (record->history[i]->at.offset != OFFSET_END)
-            return record->history[i]->at.offset;
+    for (size_t i = record->history.len; i-- > 0;)
+        if (memory_history_at(&record->history, i)->at.offset != OFFSET_END)
+            return memory_history_at(&record->history, i)->at.offset;
     return 0;
 }
 
@@ -76,7 +76,7 @@ static void a_member_joins_in_between(struct world *world)
     n0_writes_late(world);
     push_unwritten(world, 5);
     client_6_misses_nothing(world);
-    expect(world, !world->store.records[0].late, "n0 does not write late any more");
+    expect(world, !world->store.records[0].own.late, "n0 does not write late any more");
     everybody_gets_a_push(world);
 }
 
@@ -109,7 +109,7 @@ static void the_session_is_handed_over_in_between(struct world *world)
 
 static bool is_released(const struct world *world)
 {
-    return !world->store.records[0].owner[0];
+    return !world->store.records[0].own.owner[0];
 }
 
 static void the_session_is_released_in_between(struct world *world)
@@ -125,9 +125,11 @@ static void the_session_is_released_in_between(struct world *world)
 /* A replica takes over that has not got all, and n0 is connected to it at once. */
 static void lose_all_but_the_first(struct world *world)
 {
-    struct record *record = &world->store.records[0];
-    while (record->history_len > 1)
-        publication_unref(record->history[--record->history_len]);
+    struct memory_history *history = &world->store.records[0].history;
+    while (history->len > 1) {
+        publication_unref(memory_history_at(history, history->len - 1));
+        history->len--;
+    }
     link_blink(&world->nodes[0]);
 }
 

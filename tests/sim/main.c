@@ -78,6 +78,8 @@ static uint64_t run_cases(struct world *world, const struct options *options,
             world_script(world, one->script, one->history, options->seed, options->verbose);
         else
             world_run(world, one->seed, false, options->verbose); /* as it was then */
+        if (options->verbose)
+            printf("# at most %u units of work in a turn\n", world->most_work / 10);
         printf("%s - %s%s%s\n", world->failure ? "not ok" : "ok", one->name,
                world->failure ? ": " : "", world->failure ? world->failure : "");
         failed += world->failure != NULL;

@@ -29,10 +29,22 @@ static uint64_t unix_ms(void *ctx)
            node->world->now_us / 1000;
 }
 
+void node_works(struct sim_node *node, unsigned tenths)
+{
+    struct world *world = node->world;
+    node->work += tenths;
+    if (node->work > world->most_work)
+        world->most_work = node->work;
+    if (node->work > WORK_TENTHS_A_TURN)
+        world_fail(world, "a turn of %s does too much: %u calls and messages", node->id,
+                   node->work / 10);
+}
+
 static void node_flush(struct sim_node *node)
 {
     node->flush_due = false;
     hub_flush(node->hub);
+    node->work = 0;
 }
 
 static void on_wake(struct timer *timer, uint64_t now_us);

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "bus/bus.h"
+#include "bus/bus_memory_record.h"
 #include "common/conf.h"
 #include "common/rng.h"
 #include "common/timer.h"
@@ -82,12 +83,8 @@ struct request {
 };
 
 struct record {
-    bool there;
-    char owner[CONF_NAME_MAX + 1];
-    uint64_t epoch;
-    bool late; /* the owner writes this epoch late */
-    struct publication *history[256];
-    size_t history_len;
+    struct memory_record own;
+    struct memory_history history;
 };
 
 struct store {
@@ -142,6 +139,7 @@ struct sim_node {
     int64_t stops_us; /* for so long, when it next looks at the clock in the middle of a turn */
     int32_t drift_ppm;
     bool flush_due;
+    unsigned work; /* of this turn (node_works) */
     struct timer wake;
     struct waiting_event *pile, **pile_end; /* what came while it was paused */
     bool cut;                               /* from the store, both links */
@@ -247,6 +245,7 @@ struct world {
     bool loses_data; /* this history has restarts of the store without data */
     struct request *requests;
     uint64_t steps, deliveries, gaps, takeovers, commands;
+    unsigned most_work; /* of a turn, in tenths */
     bool verbose;
     const char *failure;
     char failure_text[512];
@@ -293,6 +292,13 @@ void node_pause(struct sim_node *node);
 void node_resume(struct sim_node *node);
 void node_drain(struct sim_node *node);
 uint64_t node_now_ms(const struct sim_node *node);
+/*
+ * The node has done so much in this turn: 1 for each call of the store, write to a client and
+ * message that goes upstream; a tenth for each publication in a call. However much waits or comes
+ * at once, the turn has a bound (contract section 9).
+ */
+#define WORK_TENTHS_A_TURN 9000
+void node_works(struct sim_node *node, unsigned tenths);
 /* Runs fn as an event of the node's loop, or piles it up while it is paused; void where the life is
  * over. */
 void node_event(struct sim_node *node, unsigned life, event_fn *fn, void *ctx);

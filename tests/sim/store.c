@@ -1,6 +1,7 @@
 /*
  * The simulated store, with what Redis really may do: scripts that run whole, restarts with and
- * without data, fail-overs that lose the latest writes.
+ * without data, fail-overs that lose the latest writes. What it decides on a session is that of the
+ * bus in memory (bus/bus_memory_record.h).
  */
 #include <assert.h>
 #include <stdio.h>
@@ -65,150 +66,115 @@ static void note_truth(struct world *world, int session, struct position at)
         truth->offset = larger(truth->offset, at.offset);
 }
 
-/* Returns false where it is there already, or newer ones are. */
-static bool keep(struct record *record, struct publication *publication, uint32_t size)
-{
-    if (!size)
-        return true;
-    if (record->history_len &&
-        position_compare(record->history[record->history_len - 1]->at, publication->at) >= 0)
-        return false;
-    while (record->history_len >= size) {
-        publication_unref(record->history[0]);
-        record->history_len--;
-        memmove(record->history, record->history + 1,
-                record->history_len * sizeof *record->history);
-    }
-    record->history[record->history_len++] = publication_ref(publication);
-    return true;
-}
-
 /* Whoever owned it has ended without releasing it, and wrote late: something may be missing. */
-static void tear_end(struct world *world, int session)
+static void note_torn(struct world *world, int session, uint64_t epoch)
 {
-    struct record *record = &world->store.records[session];
-    struct truth *truth = truth_of(world, session, record->epoch);
+    struct truth *truth = truth_of(world, session, epoch);
     world_say(world, "%s: the end of %llu may be missing", session_name(session),
-              (unsigned long long)record->epoch);
+              (unsigned long long)epoch);
     if (truth)
         truth->torn = true;
-    if (!record->history_len)
-        return;
-    struct publication *note = publication_lost_end(record->epoch);
-    keep(record, note, 256);
-    publication_unref(note);
+}
+
+static struct record *record_of(struct world *world, const struct request *request)
+{
+    return &world->store.records[session_index(request->session)];
+}
+
+static void tell_owner(const struct record *record, struct request *request)
+{
+    memcpy(request->owner, record->own.owner, sizeof request->owner);
+    request->answer_epoch = record->own.epoch;
 }
 
 static void apply_claim(struct world *world, struct request *request)
 {
     int session = session_index(request->session);
-    struct record *record = &world->store.records[session];
+    struct record *record = record_of(world, request);
     bool young = world->now_us - world->store.started_us < (uint64_t)LEASE(world) * 1000;
-    bool free_now = !record->there || !record->owner[0];
-    bool own = record->there && !strcmp(record->owner, request->node->id);
-    bool dead = record->there && request->other[0] && !strcmp(record->owner, request->other) &&
-                record->epoch == request->dead_epoch;
-    if (!record->there && young && !request->holds) {
-        request->status = STATUS_AGAIN;
+    const struct bus_claim claim = {.dead_owner = request->other[0] ? request->other : NULL,
+                                    .dead_epoch = request->dead_epoch,
+                                    .seen_epoch = request->seen_epoch,
+                                    .holds = request->holds};
+    bool dead = claim.dead_owner &&
+                memory_record_owned(&record->own, claim.dead_owner, claim.dead_epoch);
+    bool torn = memory_record_is_torn(&record->own, &claim);
+    uint64_t before = record->own.epoch;
+    request->status = memory_record_claim(&record->own, &record->history, request->node->id, &claim,
+                                          store_ms(world), young);
+    if (request->status == STATUS_AGAIN)
         return;
-    }
-    if (!free_now && !own && !dead) {
-        request->status = STATUS_REFUSED;
-        memcpy(request->owner, record->owner, sizeof request->owner);
-        request->answer_epoch = record->epoch;
+    tell_owner(record, request);
+    if (request->status != STATUS_OK)
         return;
-    }
     if (dead)
         world->takeovers++;
-    if (record->late && record->owner[0] && !request->holds)
-        tear_end(world, session);
-    record->late = false;
-    uint64_t epoch = larger(larger(record->there ? record->epoch + 1 : 1, request->seen_epoch + 1),
-                            store_ms(world));
-    record->there = true;
-    record->epoch = epoch;
-    snprintf(record->owner, sizeof record->owner, "%s", request->node->id);
-    memcpy(request->owner, record->owner, sizeof request->owner);
-    request->answer_epoch = epoch;
-    note_grant(world, session, record->owner, epoch);
-    announce(world, session, record->owner, epoch, 0);
-}
-
-static bool holds(const struct record *record, const struct request *request)
-{
-    return record->there && !strcmp(record->owner, request->node->id) &&
-           record->epoch == request->epoch;
+    if (torn)
+        note_torn(world, session, before);
+    note_grant(world, session, record->own.owner, record->own.epoch);
+    announce(world, session, record->own.owner, record->own.epoch, 0);
 }
 
 static void apply_release(struct world *world, struct request *request)
 {
-    struct record *record = &world->store.records[session_index(request->session)];
-    if (!holds(record, request)) {
-        request->status = STATUS_REFUSED;
-        return;
-    }
-    record->owner[0] = '\0';
-    world_say(world, "%s released by %s at %llu", request->session, request->node->id,
-              (unsigned long long)request->epoch);
+    request->status = memory_record_release(&record_of(world, request)->own, request->node->id,
+                                            request->epoch);
+    if (request->status == STATUS_OK)
+        world_say(world, "%s released by %s at %llu", request->session, request->node->id,
+                  (unsigned long long)request->epoch);
 }
 
 static void apply_transfer(struct world *world, struct request *request)
 {
     int session = session_index(request->session);
-    struct record *record = &world->store.records[session];
-    if (!holds(record, request)) {
-        request->status = STATUS_REFUSED;
+    struct memory_record *own = &record_of(world, request)->own;
+    request->status = memory_record_transfer(own, request->node->id, request->epoch, request->other,
+                                             store_ms(world));
+    if (request->status != STATUS_OK)
         return;
-    }
-    record->late = false;
-    record->epoch = larger(record->epoch + 1, store_ms(world));
-    snprintf(record->owner, sizeof record->owner, "%s", request->other);
-    request->answer_epoch = record->epoch;
-    note_grant(world, session, record->owner, record->epoch);
-    announce(world, session, record->owner, record->epoch, request->epoch);
+    request->answer_epoch = own->epoch;
+    note_grant(world, session, own->owner, own->epoch);
+    announce(world, session, own->owner, own->epoch, request->epoch);
 }
 
 static void apply_assert(struct world *world, struct request *request)
 {
-    struct record *record = &world->store.records[session_index(request->session)];
-    if (!record->there || record->epoch < request->epoch) {
-        record->there = true;
-        record->late = false;
-        record->epoch = request->epoch;
-        snprintf(record->owner, sizeof record->owner, "%s", request->node->id);
+    int session = session_index(request->session);
+    struct record *record = record_of(world, request);
+    bool displaced, missing = !record->own.there || record->own.epoch < request->epoch;
+    request->status = memory_record_assert(&record->own, request->node->id, request->epoch,
+                                           &displaced);
+    if (request->status != STATUS_OK)
+        tell_owner(record, request);
+    if (displaced)
+        announce(world, session, record->own.owner, record->own.epoch, 0);
+    if (missing)
         world_say(world, "%s asserted by %s at %llu", request->session, request->node->id,
                   (unsigned long long)request->epoch);
-    } else if (!holds(record, request)) {
-        request->status = STATUS_REFUSED;
-        memcpy(request->owner, record->owner, sizeof request->owner);
-        request->answer_epoch = record->epoch;
-    }
 }
 
 static void apply_publish(struct world *world, struct request *request)
 {
     int session = session_index(request->session);
-    struct record *record = &world->store.records[session];
-    if (!holds(record, request)) {
-        request->status = STATUS_REFUSED;
+    struct record *record = record_of(world, request);
+    bool news = false;
+    request->status = memory_record_publish(
+        &record->own, &record->history, request->node->id, request->epoch, request->publications,
+        request->publications_len, request->history_size, request->how, &news);
+    if (request->status != STATUS_OK)
         return;
-    }
-    if (strcmp(record->owner, request->node->id) != 0 || record->epoch != request->epoch)
+    /* What the rules above are to see to, seen once more */
+    if (strcmp(record->own.owner, request->node->id) != 0 || record->own.epoch != request->epoch)
         world_fail(world, "%s: the store took a publication of %s at %llu", request->session,
                    request->node->id, (unsigned long long)request->epoch);
-    if (request->how & (BUS_LATE | BUS_PROMPT)) {
-        record->late = request->how & BUS_LATE;
+    if (request->how & (BUS_LATE | BUS_PROMPT))
         world_say(world, "%s of %s is written %s", request->session, request->node->id,
-                  record->late ? "late" : "with each push");
-    }
+                  record->own.late ? "late" : "with each push");
     struct envelope_item items[512];
-    bool news = false;
     assert(request->publications_len <= 512);
     for (size_t i = 0; i < request->publications_len; i++) {
-        struct publication *publication = request->publications[i];
-        news = keep(record, publication, request->history_size) || news;
-        items[i] = publication_as_item(publication);
-        note_truth(world, session, publication->at);
+        items[i] = publication_as_item(request->publications[i]);
+        note_truth(world, session, request->publications[i]->at);
     }
     const struct push_message message = {request->epoch, {items, request->publications_len}};
     struct envelope push = push_encode(&message);
@@ -220,19 +186,9 @@ static void apply_publish(struct world *world, struct request *request)
 
 static void apply_history(struct world *world, struct request *request)
 {
-    struct record *record = &world->store.records[session_index(request->session)];
-    request->publications = calloc(record->history_len + 1, sizeof *request->publications);
-    if (record->history_len)
-        request->oldest = record->history[0]->at;
-    for (size_t i = 0; i < record->history_len; i++) {
-        if (position_compare(record->history[i]->at, request->after) <= 0)
-            continue;
-        if (request->publications_len == request->limit) {
-            request->more = true;
-            break;
-        }
-        request->publications[request->publications_len++] = publication_ref(record->history[i]);
-    }
+    request->publications = memory_history_read(&record_of(world, request)->history, request->after,
+                                                request->limit, &request->publications_len,
+                                                &request->more, &request->oldest);
 }
 
 static void apply_renew(struct world *world, struct request *request)
@@ -291,9 +247,8 @@ void store_apply(struct world *world, struct request *request)
 void store_clear(struct store *store)
 {
     for (int i = 0; i < SESSIONS; i++) {
-        for (size_t k = 0; k < store->records[i].history_len; k++)
-            publication_unref(store->records[i].history[k]);
-        memset(&store->records[i], 0, sizeof store->records[i]);
+        memory_history_clear(&store->records[i].history);
+        store->records[i].own = (struct memory_record){0};
     }
     memset(store->nodes, 0, sizeof store->nodes);
 }
@@ -311,11 +266,8 @@ void store_stop(struct world *world, bool lose_data)
 
 static void copy_record(struct record *to, const struct record *from)
 {
-    for (size_t k = 0; k < to->history_len; k++)
-        publication_unref(to->history[k]);
-    *to = *from;
-    for (size_t k = 0; k < to->history_len; k++)
-        publication_ref(to->history[k]);
+    to->own = from->own;
+    memory_history_copy(&to->history, &from->history);
 }
 
 void store_remember(struct world *world)

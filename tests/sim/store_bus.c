@@ -283,6 +283,7 @@ static struct request *request_new(struct bus *base, enum request_kind kind, con
     request->tag = tag;
     if (session)
         snprintf(request->session, sizeof request->session, "%s", session);
+    node_works(bus->node, 10);
     if (bus->connected) {
         *bus->outgoing_end = request;
         bus->outgoing_end = &request->next;
@@ -445,6 +446,7 @@ static void bus_publish(struct bus *base, const char *session, uint64_t tag, uin
     request->how = how;
     request->publications = calloc(len, sizeof *publications);
     request->publications_len = len;
+    node_works(request->node, (unsigned)len);
     for (size_t i = 0; i < len; i++)
         request->publications[i] = publication_ref(publications[i]);
 }

@@ -321,7 +321,7 @@ static void check_parts(const struct world *world)
 static void check_epochs(struct world *world)
 {
     for (int i = 0; i < SESSIONS; i++) {
-        struct record *record = &world->store.records[i];
+        struct memory_record *record = &world->store.records[i].own;
         if (!record->there)
             continue;
         if (record->epoch < world->highest_epoch[i] && !world->loses_data && !world->rolls_back)
@@ -482,6 +482,7 @@ static void world_begin(struct world *world, uint64_t seed, bool verbose)
     struct conf *conf = world->conf;
     memset(world, 0, sizeof *world);
     world->conf = conf;
+    conf->redis.on_loss = ON_LOSS_FENCE;
     world->seed = seed;
     world->verbose = verbose;
     rng_seed(&world->rng, seed);

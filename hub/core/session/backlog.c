@@ -14,6 +14,7 @@
 #define SESSIONS_A_TURN 500         /* that are begun with in one turn */
 #define SETTLE_MS       1200        /* links to Redis are tried again each second at the latest */
 #define RING_BYTES      (1u << 20)  /* of one session */
+#define DISCARDED_A_TURN 2000        /* publications that are freed in one turn */
 #define TOLD_END_MS     60000       /* whose subscription is broken is back by then */
 #define LATE_STEPS      8 /* in which history.every passes: sessions due are written together */
 
@@ -80,7 +81,27 @@ struct backlogs {
     struct backlog *row;
     size_t in_flight; /* credit that is taken */
     struct timer more;
+    struct kept *discarded; /* of backlogs that were dropped, to be freed */
+    struct timer discard;
 };
+
+static void free_discarded(struct backlogs *all, size_t n)
+{
+    for (; all->discarded && n; n--) {
+        struct kept *kept = all->discarded;
+        all->discarded = kept->next_here;
+        publication_unref(kept->publication);
+        free(kept);
+    }
+}
+
+static void on_discard(struct timer *timer, uint64_t now_ms)
+{
+    struct backlogs *all = CONTAINER_OF(timer, struct backlogs, discard);
+    free_discarded(all, DISCARDED_A_TURN);
+    if (all->discarded)
+        timer_start(&all->hub->timers, timer, now_ms, on_discard);
+}
 
 void backlogs_new(struct hub *hub)
 {
@@ -96,6 +117,8 @@ void backlogs_free(struct hub *hub)
     struct backlogs *backlogs = hub->sessions->backlogs;
     assert(!backlogs->kept && !backlogs->row && !backlogs->bytes);
     timer_stop(&hub->timers, &backlogs->more);
+    timer_stop(&hub->timers, &backlogs->discard);
+    free_discarded(backlogs, SIZE_MAX);
     free(backlogs);
     hub->sessions->backlogs = NULL;
 }
@@ -686,12 +709,32 @@ uint64_t backlog_on_the_way(const struct session *session)
     const struct publication *first = backlog->first        ? backlog->first->publication
                                       : backlog->to_bus.len ? backlog->to_bus.items[0]
                                                             : NULL;
-    if (!session->service->history.size || !first || first->at.epoch != session->epoch)
+    if (!first || first->at.epoch != session->epoch)
         return 0;
     return backlog->placed - first->at.offset + 1;
 }
 
 /* --- the end --- */
+
+/* Takes all that is kept from the node's list, and leaves it to be freed: what a node keeps for all
+ * its sessions, 64 MiB, goes with one fence. Returns how many. */
+static size_t discard(struct backlog *backlog)
+{
+    struct backlogs *all = all_of(backlog);
+    size_t len = backlog->len;
+    for (struct kept *kept = backlog->first; kept; kept = kept->next_here) {
+        DL_DELETE(all->kept, kept);
+        all->bytes -= cost(kept->publication);
+    }
+    if (backlog->last) {
+        backlog->last->next_here = all->discarded;
+        all->discarded = backlog->first;
+        timer_start(&all->hub->timers, &all->discard, all->hub->now_ms, on_discard);
+    }
+    backlog->first = backlog->last = backlog->unsent = NULL;
+    backlog->len = 0;
+    return len;
+}
 
 void backlog_drop(struct session *session)
 {
@@ -703,8 +746,7 @@ void backlog_drop(struct session *session)
         lose_end(backlog, (struct position){session->epoch, backlog->placed});
     else if (backlog->last)
         lose_end(backlog, backlog->last->publication->at);
-    for (; backlog->first; dropped++)
-        forget_first(backlog);
+    dropped += discard(backlog);
     return_credit(backlog);
     backlog->mark = MARK_NONE;
     set_state(backlog, BACKLOG_LIVE);

@@ -473,8 +473,8 @@ void stream_joined(struct session *session, struct position at, uint64_t on_the_
         stream->doubt = is_doubtful(stream); /* it is the next owner's word */
     /* Whether the store has that nothing is late any more is not known before what is on its way */
     stream->unconfirmed = on_the_way != 0;
-    if (stream->state == STREAM_UNKNOWN)
-        begin_at(stream, at, on_the_way);
+    if (stream->state == STREAM_UNKNOWN) /* without a history what has passed can't be had */
+        begin_at(stream, at, can_read(session) ? on_the_way : 0);
     /* What is on its way was announced before this node listened, and is in the history by now, or
      * will be heard: it is no gap yet. */
     bool look = on_the_way && position_compare(at, stream->at) > 0;
@@ -498,6 +498,8 @@ void stream_joined(struct session *session, struct position at, uint64_t on_the_
     }
     if (look) {
         recover(stream, position_compare(at, stream->at) > 0 ? at : stream->at);
+        if (!can_read(session))
+            stream->doubt = true; /* those on their way may have passed, and nothing will show it */
     } else if (position_compare(at, stream->at) <= 0) {
         stream->doubt = false;
     } else if (at.epoch > stream->at.epoch && stream->doubt) {
