@@ -73,13 +73,13 @@ static void on_turn_end(void *ctx)
     loop_timer_start(app->deadline, next_ms > at_ms ? next_ms - at_ms : 0);
 }
 
-/* The end of the turn that it begins writes the log. */
+/* It begins a turn, at whose end the log is written. */
 static void on_log_due(void *ctx)
 {
     (void)ctx;
 }
 
-/* The turn that it begins runs what is due; its end arms the timer again. */
+/* It begins a turn, which runs what is due and arms the timer again at its end. */
 static void on_deadline(void *ctx)
 {
     struct app *app = ctx;
@@ -103,14 +103,14 @@ static enum exit_code make_sockets(struct app *app)
     char why[512] = "upstream sockets can't be set up";
     enum status status = upstreams_new(app->loop, &app->upstreams);
     if (status == STATUS_OK)
-        status = front_new(app->loop, app->conf, &app->front, why, sizeof why);
+        status = front_new(app->loop, app->conf, &app->front, why, sizeof(why));
     return status == STATUS_OK ? EXIT_CLEAN : refuse(status, why);
 }
 
 static void make_hub(struct app *app)
 {
     uint64_t seed = 0;
-    rng_secure(&seed, sizeof seed);
+    rng_secure(&seed, sizeof(seed));
     struct hub_setup setup = {
         .conf = app->conf,
         .node_id = app->node_id,
@@ -142,10 +142,10 @@ static void on_drain_posted(void *ctx)
 static enum exit_code open_ports(struct app *app)
 {
     char why[512] = "";
-    enum status status = front_listen(app->front, app->conf->listen.address, why, sizeof why);
+    enum status status = front_listen(app->front, app->conf->listen.address, why, sizeof(why));
     if (status != STATUS_OK) {
         char line[600];
-        (void)snprintf(line, sizeof line, "listen %s", why);
+        (void)snprintf(line, sizeof(line), "listen %s", why);
         return refuse(STATUS_IO, line);
     }
     struct admin_setup setup = {
@@ -164,7 +164,7 @@ static enum exit_code open_ports(struct app *app)
                              ? "off loopback it needs admin.token, or admin.allow_open: true"
                          : status == STATUS_INVALID ? "not an address of this host"
                                                     : strerror(errno);
-    (void)snprintf(why, sizeof why, "admin %s: %s", app->conf->admin.address, reason);
+    (void)snprintf(why, sizeof(why), "admin %s: %s", app->conf->admin.address, reason);
     return refuse(status == STATUS_REFUSED ? STATUS_INVALID : STATUS_IO, why);
 }
 
@@ -176,7 +176,7 @@ static void watch_signals(struct app *app)
         abort();
 }
 
-/* In the order in which each needs the one before; app_free takes down in the opposite order. */
+/* Each part needs those before it; app_free frees them in the opposite order. */
 static enum exit_code start(struct app *app)
 {
     enum status status = loop_new(&app->loop);

@@ -29,17 +29,17 @@ static void append_sanitised(char *out, size_t room, const char *name)
 
 void app_name_node(struct app *app)
 {
-    if (gethostname(app->host, sizeof app->host - 1) != 0 || app->host[0] == '\0')
+    if (gethostname(app->host, sizeof(app->host) - 1) != 0 || app->host[0] == '\0')
         (void)strcpy(app->host, "node");
     if (app->conf->node.id[0] != '\0') {
-        (void)snprintf(app->node_id, sizeof app->node_id, "%s", app->conf->node.id);
+        (void)snprintf(app->node_id, sizeof(app->node_id), "%s", app->conf->node.id);
         return;
     }
     unsigned char random[RANDOM_BYTES];
-    rng_secure(random, sizeof random);
-    append_sanitised(app->node_id, sizeof app->node_id - RANDOM_TEXT, app->host);
+    rng_secure(random, sizeof(random));
+    append_sanitised(app->node_id, sizeof(app->node_id) - RANDOM_TEXT, app->host);
     size_t len = strlen(app->node_id);
-    (void)snprintf(app->node_id + len, sizeof app->node_id - len, "-%02x%02x", random[0],
+    (void)snprintf(app->node_id + len, sizeof(app->node_id) - len, "-%02x%02x", random[0],
                    random[1]);
 }
 
@@ -50,7 +50,7 @@ static uint64_t resident_bytes(void)
     FILE *file = fopen("/proc/self/statm", "re");
     if (!file)
         return 0;
-    const char *read = fgets(line, sizeof line, file);
+    const char *read = fgets(line, sizeof(line), file);
     (void)fclose(file);
     char *end = line;
     (void)strtoul(line, &end, 10);

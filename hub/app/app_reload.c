@@ -12,7 +12,7 @@ static void log_changes(const struct conf_findings *changes)
     log_info("reloaded", LOG_U64("changes", changes->len));
 }
 
-/* What changed is said at whichever level says more. */
+/* Logs what changed, at the old or the new log level, whichever writes more. */
 static void take_log_level(const struct app *app, const struct conf *after,
                            const struct conf_findings *changes)
 {
@@ -22,17 +22,17 @@ static void take_log_level(const struct app *app, const struct conf *after,
     log_configure(after->log.level, after->log.format, app->node_id);
 }
 
-/* The front is asked last and comes first: it alone can still refuse (certificates, keys). Takes
- * over the reference. */
+/* The front comes before all others, since it alone can still refuse (certificates, keys); then
+ * nothing changes. Takes over the reference. */
 static void apply(struct app *app, struct conf *after)
 {
-    char why[512] =
-        "the admin port is off loopback and stays where it is: expected admin.token, got "
-        "none";
+    char why[512] = "admin.token: expected a token, got none: the admin port is off loopback, and "
+                    "only a restart "
+                    "moves it";
     struct conf_findings changes;
     conf_diff(app->conf, after, &changes);
     conf_keep_fixed(app->conf, after);
-    if (admin_may_listen(after) && front_reload(app->front, after, why, sizeof why) == STATUS_OK) {
+    if (admin_may_listen(after) && front_reload(app->front, after, why, sizeof(why)) == STATUS_OK) {
         hub_reload(app->hub, after);
         upstreams_reload(app->upstreams);
         admin_reload(app->admin, after);
@@ -46,7 +46,7 @@ static void apply(struct app *app, struct conf *after)
     conf_findings_fini(&changes);
 }
 
-/* Mistakes come first among them. */
+/* The mistakes are the first of the findings. */
 static void log_findings(const struct conf_findings *findings)
 {
     for (size_t i = 0; i < findings->len; i++) {

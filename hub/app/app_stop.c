@@ -74,7 +74,7 @@ void app_on_id_in_use(void *ctx)
 {
     struct app *app = ctx;
     char line[CONF_NAME_MAX + 32];
-    (void)snprintf(line, sizeof line, "node id %s is in use", app->node_id);
+    (void)snprintf(line, sizeof(line), "node id %s is in use", app->node_id);
     log_error("start_failed", LOG_STR("reason", line));
     stop(app, EXIT_RUNTIME);
 }

@@ -94,7 +94,7 @@ static void add_service(struct conf_overrides *overrides, const char *value)
     if (!strchr(value, '=') || value[0] == '=')
         refuse_usage("--service: expected NAME=URL", value);
     const char **services = realloc(overrides->services,
-                                    (overrides->services_len + 1) * sizeof *services);
+                                    (overrides->services_len + 1) * sizeof(*services));
     if (!services)
         abort();
     services[overrides->services_len++] = value;
