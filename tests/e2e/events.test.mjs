@@ -225,7 +225,7 @@ test('URLs are those of WebSockets, and so are their mistakes', async (t) => {
     assert.equal(stream.status, 200, url)
     await backend.one(upstream)
   }
-  for (const [url, status] of [['/ann/V1?nope', 404], ['/ann/V1', 404], ['/a/b/c?remoteWs', 400], ['/ann/../V1?remoteWs', 400],
+  for (const [url, status] of [['/ann/V1?nope', 404], ['/ann?subscribe', 404], ['/ann/V1', 404], ['/a/b/c?remoteWs', 400], ['/ann/../V1?remoteWs', 400],
     ['/ann/V1?remoteWs&rate=0', 400], ['/ann/V1?remoteWs&rate=101', 400], ['/ann/V1?remoteWs&replay=x', 400]]) {
     const refused = await EventStream.open(t, hub.port, url)
     assert.equal(refused.status, status, url)

@@ -89,6 +89,27 @@ test('a resume with a rate gives the newest, and no gap', async (t) => {
   }
 })
 
+test('each subscription of a connection has a rate of its own', async (t) => {
+  const { backend, hub } = await start(t)
+  const browser = await Browser.open(t, hub.url('/admin?subscribe'), { protocols: ['vinhub.v1'] })
+  const urls = ['/admin/V1?remoteWs&rate=1', '/admin/V2?remoteWs&rate=5', '/admin/V3?remoteWs']
+  browser.send(JSON.stringify({ type: 'SUBSCRIBE', id: 1, urls }))
+  const seen = (type) => browser.texts().map((text) => JSON.parse(text)).filter((message) => message.type === type)
+  await until(() => seen('WELCOME').filter(({ url }) => url).length === 3, 5000, 'three answers')
+  for (const vin of ['V1', 'V2', 'V3']) await backend.one(`/base/admin/${vin}`)
+  const began = performance.now()
+  for (let n = 0; n < 40; n++) {
+    await until(() => performance.now() - began >= n * 50, 10_000, 'the time of the next')
+    for (const vin of ['V1', 'V2', 'V3']) backend.push(`/base/admin/${vin}`, `m${n}`)
+  }
+  const of = (vin) => seen('MESSAGE').filter(({ session }) => session === `remoteWs:${vin}`).map(({ payload }) => payload)
+  for (const vin of ['V1', 'V2', 'V3']) await until(() => of(vin).at(-1) === 'm39', 1050 + SLACK_MS, `the last of ${vin}`)
+  assert.equal(of('V3').length, 40)
+  assert.ok(of('V1').length >= 3 && of('V1').length <= 4, `${of('V1').length} of V1 in two seconds`)
+  assert.ok(of('V2').length >= 8 && of('V2').length <= 13, `${of('V2').length} of V2 in two seconds`)
+  assert.equal(seen('GAP').length, 0)
+})
+
 test('a rate that is none is malformed; of a raw client it is the backend\'s parameter', async (t) => {
   const { backend, hub } = await start(t)
   for (const rate of ['0', '0.09', '100.1', '-1', 'x', '', '1e1', '1&rate=1']) {
