@@ -204,7 +204,7 @@ start_redis()
 
 start_backend()
 {
-    start backend "$bin/tools/backend_sim" --listen "127.0.0.1:$backend_port"
+    start backend "$bin/tools/backend_sim" --listen "127.0.0.1:$backend_port" --interval-ms "${BACKEND_INTERVAL_MS:-1000}"
     alive_until backend 10 answers_http "$backend_port"
 }
 

@@ -83,7 +83,8 @@ const harness = (text, address) => `<!doctype html><link rel="icon" href="data:,
 <script type="importmap">{"imports": {"vinhub-client": "/client/vinhub.js", "vinhub-client/vue": "/client/vue.js"}}</script>
 <script>
   window.seen = []
-  for (const name of ['show', 'lamp', 'loadStateAnew']) window[name] = (...all) => window.seen.push([name, ...all])
+  window.vins = ['LSVAA4182E2', 'LSVAA4182E3']
+  for (const name of ['show', 'lamp', 'loadStateAnew', 'move', 'cross']) window[name] = (...all) => window.seen.push([name, ...all])
   window.fetchToken = async () => 'a-token'
 </script>
 <script type="module">${text.replaceAll('wss://hub.example', `ws://${address}`).replaceAll('export default', 'window.component =')}; window.done = true</script>`
@@ -101,8 +102,20 @@ test('the first snippet of the module does what its comments say', async (t) => 
   assert.ok(seen.some(([name, state]) => name === 'lamp' && state === 'open'))
 })
 
+test('the snippet of many vehicles has them on one connection, one of them in full', async (t) => {
+  const snippet = scripts.find(({ file, text }) => file === `${CLIENT}/README.md` && text.includes('client.subscribe(vins'))
+  const { backend, hub } = await start(t)
+  const page = await open(t, await serve(t, hub, harness(snippet.text, `127.0.0.1:${hub.port}`)))
+  await page.waitForFunction(() => window.done === true, null, { timeout: 10_000 })
+  await until(() => backend.texts().includes('{"command":"10"}'), 10_000, 'the command at the backend')
+  backend.push(UPSTREAM, PUSH)
+  await page.waitForFunction(() => window.seen.some(([name]) => name === 'move'), null, { timeout: 10_000 })
+  assert.deepEqual(await page.evaluate(() => window.seen), [['move', '/admin/LSVAA4182E2?remoteWs', JSON.parse(PUSH)]])
+  assert.equal(await hub.metric('vinhub_clients'), 1)
+})
+
 test('the Vue snippet is a component whose methods work on the mixin', async (t) => {
-  const [, snippet] = scripts.filter(({ file }) => file === `${CLIENT}/README.md`)
+  const snippet = scripts.find(({ file, text }) => file === `${CLIENT}/README.md` && text.includes('mixins: [websocket]'))
   const { backend, hub } = await start(t)
   const page = await open(t, await serve(t, hub, harness(snippet.text, `127.0.0.1:${hub.port}`)))
   await page.waitForFunction(() => window.done === true, null, { timeout: 10_000 })
