@@ -22,7 +22,8 @@
  * per sender while both connections last. Push and inbox are not ordered to each other.
  *  - A session id passed in need live only for the call. Strings, arrays and publications in an
  * event live only during it (take references to publications that are to be kept).
- *  - Everything asked for in a turn leaves at bus_flush.
+ *  - Everything asked for in a turn leaves at bus_flush; publications, while others are under way,
+ * with an answer at the latest, or with what is asked after them.
  *  - What is asked for and not answered waits in memory, without end but for publish: see credit.
  */
 #ifndef VINHUB_BUS_BUS_H
@@ -195,9 +196,9 @@ struct bus_ops {
     void (*record_session)(struct bus *bus, const char *session, uint64_t epoch,
                            const struct bus_session_record *record);
 
-    /* All of one epoch, offsets consecutive. history_size 0: not kept. how: of enum bus_publish. An
-     * entry that is already kept counts as done. The publications are referenced by the bus as long
-     * as it needs them. */
+    /* All of one epoch, offsets consecutive. history_size 0: not kept. ttl_ms: how long the history
+     * lives from now on; 0: as before. how: of enum bus_publish. An entry that is already kept
+     * counts as done. The publications are referenced by the bus as long as it needs them. */
     void (*publish)(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch,
                     struct publication *const *publications, size_t len, uint32_t history_size,
                     uint64_t ttl_ms, unsigned how);

@@ -365,7 +365,8 @@ static void memory_publish(struct bus *bus, const char *id, uint64_t tag, uint64
                                                                  history_size, how, &news)
                                          : STATUS_REFUSED;
     if (status == STATUS_OK && history_size > 0 && len > 0) {
-        session->history.until_ms = now_ms + ttl_ms;
+        if (ttl_ms > 0)
+            session->history.until_ms = now_ms + ttl_ms;
         memory_session_settle(session);
     }
     if ((how & BUS_ANNOUNCE) && news && len > 0 && session->subscribers != NULL)

@@ -74,6 +74,11 @@ void bus_redis_note_refusal(struct bus_redis *b, const struct redis_op *op)
 static void send_held(void *ctx, struct redis_op *op)
 {
     struct bus_redis *b = ctx;
+    if (op->part.arguments > 0) {
+        bus_redis_gather_held(b, op);
+        return;
+    }
+    bus_redis_flush_batches(b);
     redis_topology_send(b->topology, op, op->key);
 }
 
@@ -87,6 +92,8 @@ static void on_open(void *ctx)
 static void on_closed(void *ctx)
 {
     struct bus_redis *b = ctx;
+    bus_redis_flush_batches(b); /* they are answered before it says so, too */
+    redis_order_answer(&b->order);
     b->bus.events->on_disconnected(b->bus.events_ctx);
 }
 
@@ -115,6 +122,7 @@ static void bus_redis_subscribe(struct bus *bus, const char *session)
 static void bus_redis_unsubscribe(struct bus *bus, const char *session)
 {
     struct bus_redis *b = bus_redis_of(bus);
+    bus_redis_forget_apart(b, session);
     redis_topology_unsubscribe(b->topology, redis_channel_push(b, session).text);
 }
 
@@ -122,6 +130,7 @@ static size_t bus_redis_credit(struct bus *bus, const char *session)
 {
     struct bus_redis *b = bus_redis_of(bus);
     const struct redis_key key = redis_key_session(b, "session", session);
+    bus_redis_flush_batches(b); /* what is gathered takes credit, too */
     return redis_topology_credit(b->topology, key.text);
 }
 
@@ -139,6 +148,7 @@ static void bus_redis_flush(struct bus *bus)
 {
     struct bus_redis *b = bus_redis_of(bus);
     redis_order_answer(&b->order);
+    bus_redis_end_turn(b);
     bus_redis_flush_touched(b);
     redis_topology_flush(b->topology);
     if (redis_order_waits(&b->order))
@@ -149,6 +159,7 @@ static void bus_redis_free(struct bus *bus)
 {
     struct bus_redis *b = bus_redis_of(bus);
     b->freeing = true;
+    bus_redis_forget_batches(b);
     if (b->topology != NULL)
         redis_topology_free(b->topology);
     redis_order_fini(&b->order);

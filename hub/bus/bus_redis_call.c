@@ -51,11 +51,11 @@ struct redis_op *bus_redis_script(struct bus_redis *b, redis_answer_fn *answer,
                                   size_t keys_len, size_t arguments)
 {
     static const enum redis_reply_kind kinds[REDIS_SCRIPTS] = {
-        [SCRIPT_RENEW] = REPLY_LIST,     [SCRIPT_RECORD_NODE] = REPLY_NUMBER,
-        [SCRIPT_CLAIM] = REPLY_LIST,     [SCRIPT_RELEASE] = REPLY_NUMBER,
-        [SCRIPT_TRANSFER] = REPLY_TEXT,  [SCRIPT_ASSERT] = REPLY_LIST,
-        [SCRIPT_PUBLISH] = REPLY_NUMBER, [SCRIPT_RECORD_SESSION] = REPLY_NUMBER,
-        [SCRIPT_HISTORY] = REPLY_LIST,   [SCRIPT_REVOKE] = REPLY_NUMBER,
+        [SCRIPT_RENEW] = REPLY_LIST,    [SCRIPT_RECORD_NODE] = REPLY_NUMBER,
+        [SCRIPT_CLAIM] = REPLY_LIST,    [SCRIPT_RELEASE] = REPLY_NUMBER,
+        [SCRIPT_TRANSFER] = REPLY_TEXT, [SCRIPT_ASSERT] = REPLY_LIST,
+        [SCRIPT_PUBLISH] = REPLY_LIST,  [SCRIPT_RECORD_SESSION] = REPLY_NUMBER,
+        [SCRIPT_HISTORY] = REPLY_LIST,  [SCRIPT_REVOKE] = REPLY_NUMBER,
     };
     struct redis_op *op = redis_op_new(kinds[script], answer, b);
     op->scripted = true;
@@ -67,6 +67,7 @@ struct redis_op *bus_redis_script(struct bus_redis *b, redis_answer_fn *answer,
 
 void bus_redis_send(struct bus_redis *b, struct redis_op *op, const struct redis_key *key)
 {
+    bus_redis_flush_batches(b);
     redis_topology_send(b->topology, op, key->text);
 }
 
@@ -78,7 +79,7 @@ void bus_redis_ask(struct bus_redis *b, struct redis_op *op, const struct redis_
     op->tag = tag;
     op->replicated = op->replicated && b->conf->redis.replicas > 0;
     if (redis_order_add(&b->order, op, session != NULL ? session : key->text))
-        redis_topology_send(b->topology, op, key->text);
+        bus_redis_send(b, op, key);
     else
         op->key = redis_copy_text(key->text);
 }

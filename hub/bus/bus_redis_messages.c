@@ -45,6 +45,8 @@ static enum status published_status(const struct redis_op *op)
 {
     if (op->status != STATUS_OK)
         return op->status;
+    if (op->reply->type != REDIS_REPLY_INTEGER)
+        return STATUS_IO;
     if (op->reply->integer < 0)
         return STATUS_NO_MEMORY;
     return op->reply->integer == 1 ? STATUS_OK : STATUS_REFUSED;
@@ -113,21 +115,17 @@ static void add_message(struct bus_redis *b, struct redis_op *op, const struct p
     free(items);
 }
 
+/* Its part of a call: the arguments of one session. */
 static void publish_part(struct bus_redis *b, const struct push *push, struct publish_parts *parts,
                          struct publication *const *publications, size_t len)
 {
-    struct redis_key keys[] = {redis_key_session(b, "session", push->session),
-                               redis_key_session(b, "history", push->session)};
-    struct redis_key channel = redis_channel_push(b, push->session);
+    const struct redis_key channel = redis_channel_push(b, push->session);
     size_t kept_len = push->history_size > 0 ? len : 0;
-    struct redis_op *op = bus_redis_script(b, on_published, SCRIPT_PUBLISH, keys,
-                                           kept_len > 0 ? 2 : 1, 9 + 5 * kept_len);
-    redis_request_text(&op->request, b->node);
-    redis_request_number(&op->request, push->epoch);
-    redis_request_text(&op->request, bus_redis_publish_word(b));
-    redis_request_text(&op->request, channel.text);
-    struct redis_request kept = {0};
     bool announce = (push->how & BUS_ANNOUNCE) && len > 0;
+    struct redis_op *op = redis_op_new(REPLY_NUMBER, on_published, b);
+    struct redis_request kept = {0};
+    redis_request_number(&op->request, push->epoch);
+    redis_request_text(&op->request, channel.text);
     if (announce || kept_len > 0)
         add_message(b, op, push, publications, len, &kept);
     else
@@ -138,14 +136,16 @@ static void publish_part(struct bus_redis *b, const struct push *push, struct pu
     redis_request_text(&op->request, push->how & BUS_LATE     ? "1"
                                      : push->how & BUS_PROMPT ? "0"
                                                               : "");
+    redis_request_number(&op->request, kept_len);
     redis_request_append(&op->request, &kept);
     redis_request_fini(&kept);
-    op->announces = push->how & BUS_ANNOUNCE;
+    op->part = (struct redis_part){8 + 5 * kept_len, kept_len};
+    op->announces = announce;
     op->ctx = parts;
     op->ctx_free = free_parts;
     parts->left++;
     parts->ops++;
-    bus_redis_ask(b, op, &keys[0], push->session, push->tag);
+    bus_redis_gather(b, op, push->session, push->tag);
 }
 
 /* How many of the publications from the first on make one message. */

@@ -6,6 +6,7 @@
  *   bus_redis_records.c    renew, record_node, sign_off, claim, release, transfer, assert_owner,
  *                          record_session
  *   bus_redis_messages.c   publish, history, tell, shout
+ *   bus_redis_batch.c      the publications of a turn, in one call
  *   bus_redis_list.c       list
  *   bus_redis_revoked.c    revoke, and the listing of what is revoked
  */
@@ -50,6 +51,9 @@ struct bus_redis {
     uint64_t opened_ms; /* monotonic: when commands could be sent (again) */
     struct redis_topology *topology;
     struct redis_order order;
+    struct redis_batch *batches; /* of this turn, by slot */
+    size_t calls;                /* of them under way */
+    struct redis_apart *apart;   /* sessions that go by themselves */
     struct known_node *known_nodes;
     struct redis_request touched; /* pairs of time and session for the index of sessions */
     size_t touched_len;
@@ -86,6 +90,18 @@ void bus_redis_send(struct bus_redis *b, struct redis_op *op, const struct redis
  * session, or on the key where session is NULL. */
 void bus_redis_ask(struct bus_redis *b, struct redis_op *op, const struct redis_key *key,
                    const char *session, uint64_t tag);
+/* Takes the part of a session into a call of this turn; its answer keeps its place like that of an
+ * op of bus_redis_ask. What is sent after it goes behind it. */
+void bus_redis_gather(struct bus_redis *b, struct redis_op *op, const char *session, uint64_t tag);
+/* The same for one that was held meanwhile. */
+void bus_redis_gather_held(struct bus_redis *b, struct redis_op *op);
+/* Sends what is gathered, where not enough is under way. */
+void bus_redis_end_turn(struct bus_redis *b);
+/* Sends what is gathered. */
+void bus_redis_flush_batches(struct bus_redis *b);
+/* Nothing is known any more of how the session's calls went. */
+void bus_redis_forget_apart(struct bus_redis *b, const char *session);
+void bus_redis_forget_batches(struct bus_redis *b);
 /* Tells of an op on a session that was refused for want of a right, before it is answered. */
 void bus_redis_note_refusal(struct bus_redis *b, const struct redis_op *op);
 /* "PUBLISH", or "SPUBLISH" in a cluster. */

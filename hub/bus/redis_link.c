@@ -91,7 +91,8 @@ static void link_want(struct redis_link *link, enum loop_ready ready, bool wante
                             ready == LOOP_READABLE ? on_readable : on_writable, link);
     if (*watch == NULL)
         abort();
-    if (ready == LOOP_READABLE) /* pushes of other nodes, and the lease, wait for no storm of clients */
+    if (ready ==
+        LOOP_READABLE) /* pushes of other nodes, and the lease, wait for no storm of clients */
         loop_watch_set_urgent(*watch);
 }
 

@@ -74,6 +74,12 @@ const char *redis_reply_kind_name(enum redis_reply_kind kind);
  * it may be taken by setting it to NULL. */
 typedef void redis_answer_fn(struct redis_op *op);
 
+/* Of an op that is sent in one call with others: its request has its arguments alone. */
+struct redis_part {
+    size_t arguments; /* 0: it is sent by itself */
+    size_t kept;      /* publications that the call appends for it */
+};
+
 struct redis_op {
     struct redis_op *next;         /* in the list of a pipeline */
     struct redis_op *next_ordered; /* in its queue */
@@ -89,6 +95,7 @@ struct redis_op {
     bool asking;    /* is sent behind ASKING, to a server that is about to get the slot */
     bool done;
     uint16_t slot; /* of a cluster */
+    struct redis_part part;
     unsigned tries;
     struct redis_request request;
     enum status status;

@@ -71,6 +71,35 @@ export async function redisCommands(bench) {
   }
 }
 
+const LEASE_S = 2 // a new owner writes its history with each push for two leases
+
+const redisPerPush = (result) => result.redisPerDelivery * result.delivered / result.pushes
+
+/** What a fleet costs Redis, with the settings that come with the hub: each vin watched on one node, and on two. */
+export async function redisCost(bench) {
+  const load = { vins: 1000, clients: 2000, rate: 10000, prime: true, warmMs: 2 * 1000 * LEASE_S, measureMs: 2000 }
+  const results = await interleave(bench, {
+    floor: { start: floor, options: { ...load, warmMs: 500 } },
+    'watched on 1 node': { start: () => hub({ cluster: true, lease: `${LEASE_S}s` }), options: load },
+    'watched on 1 node, no history': { start: () => hub({ cluster: true, lease: `${LEASE_S}s`, history: '{size: 0}' }), options: load },
+    'watched on 2 nodes': { start: () => hub({ nodes: 2, cluster: true, lease: `${LEASE_S}s` }), options: { ...load, inStages: true } },
+  }, Math.min(bench.runs, 3))
+  const [one, two] = [results['watched on 1 node'], results['watched on 2 nodes']]
+  const pushes = (result) => result.pushes / result.window_ns * 1e9
+  return {
+    title: '1,000 vins x 2 clients, 10,000 pushes/s, default settings: what it costs Redis and the nodes',
+    columns: ['', 'pushes/s', 'Redis us a push', 'one Redis, pushes/s a core', 'CPU us a delivery', 'of the floor'],
+    rows: Object.entries(results).map(([name, list]) => [name, count(middle(list, pushes)), us(middle(list, redisPerPush)),
+      count(1e9 / middle(list, redisPerPush)), us(middle(list, cpu)), times(ratio(list, results.floor, cpu))]),
+    figures: [
+      { figure: 'Redis CPU a push, 1,000 x 2, watched on 1 node', value: middle(one, redisPerPush) / 1000, goal: 6, unit: 'us' },
+      { figure: 'the same, CPU per delivery / floor', value: ratio(one, results.floor, cpu), goal: 1.3, unit: '' },
+      { figure: 'Redis CPU a push, 1,000 x 2, watched on 2 nodes', value: middle(two, redisPerPush) / 1000, goal: 15, unit: 'us' },
+    ],
+    results,
+  }
+}
+
 export async function takeover(bench) {
   const kills = 10
   const rows = []

@@ -130,12 +130,13 @@ static size_t add_script(uint8_t *out, uint32_t vin, const uint8_t *frame, size_
     snprintf(history, sizeof(history), "h{%08x}", vin);
     snprintf(channel, sizeof(channel), "V%08x", vin);
     snprintf(id, sizeof(id), "1-%llu", (unsigned long long)++self.published[vin]);
-    const char *const before[] = {"EVALSHA", self.script, "2",       record, history,
-                                  "floor",   "1",         "PUBLISH", channel};
+    const char *const before[] = {"EVALSHA", self.script, "2", record, history,
+                                  "floor",   "PUBLISH",   "1", channel};
     char end[24];
     snprintf(end, sizeof(end), "%zu", len);
-    const char *const behind[] = {"100", "300000", "1", id, "1", "1700000000000", "1", end};
-    size_t at = (size_t)sprintf((char *)out, "*18\r\n");
+    const char *const behind[] = {"100", "300000",        "1", "", "1", id,
+                                  "1",   "1700000000000", "1", end};
+    size_t at = (size_t)sprintf((char *)out, "*20\r\n");
     for (size_t i = 0; i < sizeof(before) / sizeof(*before); i++)
         at = add_text(out, at, before[i]);
     at = add_bytes(out, at, frame, len);

@@ -1,6 +1,6 @@
 // The shapes that are measured. Each takes the bench ({runs, missing(), fault(), say()}) and returns
 // {title, columns, rows, figures}: rows for people, figures to be held against the goals.
-import { crossNode, redisCommands, takeover } from './cluster.mjs'
+import { crossNode, redisCommands, redisCost, takeover } from './cluster.mjs'
 import { count, kib, percent, times, us } from './format.mjs'
 import { trackedRoom } from './network.mjs'
 import { cpu, interleave, median, middle, ratio, withLoad } from './measure.mjs'
@@ -230,6 +230,6 @@ async function commands(bench) {
 }
 
 export const shapes = {
-  fanout, 'full-speed': fullSpeed, sessions, bursts, 'cross-node': crossNode, redis: redisCommands, latency, storm, compression,
+  fanout, 'full-speed': fullSpeed, sessions, bursts, 'cross-node': crossNode, redis: redisCommands, 'redis-cost': redisCost, latency, storm, compression,
   slow: slowClients, heartbeats, commands, memory, 'growth-clients': growthClients, 'growth-sessions': growthSessions, takeover,
 }

@@ -156,6 +156,46 @@ static void who_does_not_own_the_session_does_not_publish(struct rig *rig)
     assert_null(rig_find(b, SEEN_PUSH, 0));
 }
 
+/* More than go into one call; that of one of them is another's. */
+static void many_sessions_publish_in_one_turn(struct rig *rig)
+{
+    enum { SESSIONS = 600, FOREIGN = 300 };
+    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    char names[SESSIONS][16];
+    uint64_t epochs[SESSIONS];
+    for (size_t i = 0; i < SESSIONS; i++) {
+        snprintf(names[i], sizeof(names[i]), "s:%zu", i);
+        epochs[i] = peer_claim(i == FOREIGN ? b : a, names[i]);
+    }
+    peer_subscribe(b, names[0]);
+    peer_subscribe(b, names[FOREIGN]);
+    peer_subscribe(b, names[SESSIONS - 1]);
+    for (uint64_t offset = 1; offset <= 2; offset++) {
+        for (size_t i = 0; i < SESSIONS; i++) {
+            struct publication *publication = publication_copy(OPCODE_TEXT, names[i],
+                                                               strlen(names[i]));
+            publication->at = (struct position){epochs[i], offset};
+            a->bus->ops->publish(a->bus, names[i], 1000 * offset + i, epochs[i], &publication, 1,
+                                 i % 2 ? 0 : 10, 60000, BUS_ANNOUNCE);
+            publication_unref(publication);
+        }
+    }
+    for (uint64_t offset = 1; offset <= 2; offset++)
+        for (size_t i = 0; i < SESSIONS; i++)
+            assert_int_equal(rig_wait(a, SEEN_PUBLISHED, 1000 * offset + i)->status,
+                             i == FOREIGN ? STATUS_REFUSED : STATUS_OK);
+    size_t heard[2] = {0};
+    for (size_t i = 0; i < 4; i++) {
+        const struct seen *seen = rig_wait(b, SEEN_PUSH, 0);
+        size_t which = strcmp(seen->session, names[0]) != 0;
+        assert_string_equal(seen->session, names[which * (SESSIONS - 1)]);
+        assert_string_equal(seen->items[0].id, seen->session);
+        assert_true(seen->items[0].number == ++heard[which]);
+    }
+    rig_settle(b);
+    assert_null(rig_find(b, SEEN_PUSH, 0));
+}
+
 static void history_is_read_after_a_position(struct rig *rig)
 {
     struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
@@ -311,9 +351,14 @@ static void history_goes_after_its_time_to_live(struct rig *rig)
     a->bus->ops->publish(a->bus, SESSION, 1, epoch, &publication, 1, 10, 300, true);
     publication_unref(publication);
     assert_int_equal(rig_wait(a, SEEN_PUBLISHED, 1)->status, STATUS_OK);
-    assert_int_equal(history(a, 2, (struct position){0, 0}, 1)->len, 1);
+    publication = publication_copy(OPCODE_TEXT, "y", 1);
+    publication->at = (struct position){epoch, 2};
+    a->bus->ops->publish(a->bus, SESSION, 3, epoch, &publication, 1, 10, 0, true);
+    publication_unref(publication);
+    assert_int_equal(rig_wait(a, SEEN_PUBLISHED, 3)->status, STATUS_OK);
+    assert_int_equal(history(a, 2, (struct position){0, 0}, 2)->len, 2);
     rig_until(rig, history_is_empty, &(struct history_wait){a, 100});
-    assert_int_equal(peer_publish(a, SESSION, epoch, 2, "y", 10, true), STATUS_OK);
+    assert_int_equal(peer_publish(a, SESSION, epoch, 3, "z", 10, true), STATUS_OK);
 }
 
 static void after_unsubscribing_nothing_comes(struct rig *rig)
@@ -416,6 +461,7 @@ const struct contract_case cases_messages[] = {
     CASE(publications_take_credit_and_answers_bring_it_back),
     CASE(publish_takes_more_than_the_credit),
     CASE(who_does_not_own_the_session_does_not_publish),
+    CASE(many_sessions_publish_in_one_turn),
     CASE(history_is_read_after_a_position),
     CASE(a_limit_cuts_the_newest_and_says_so),
     CASE(history_keeps_the_newest_up_to_its_size),

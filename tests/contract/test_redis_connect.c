@@ -295,8 +295,8 @@ static void start_tls(const struct certificate *c, const char *auth_clients, cha
 {
     redis_server_kill(&r.server);
     snprintf(port, 8, "%u", redis_server_free_port());
-    const char *const extra[] = {"--tls-port",         port,   "--tls-cert-file",    c->cert,
-                                 "--tls-key-file",     c->key, "--tls-ca-cert-file", c->ca,
+    const char *const extra[] = {"--tls-port",         port,        "--tls-cert-file",    c->cert,
+                                 "--tls-key-file",     c->key,      "--tls-ca-cert-file", c->ca,
                                  "--tls-auth-clients", auth_clients};
     memcpy(r.server.extra, extra, sizeof(extra));
     redis_server_start(&r.server);

@@ -139,6 +139,52 @@ static void what_can_not_be_announced_is_told_of(void **state)
     assert_false(seen->flag);
 }
 
+static void publish_on(struct peer *peer, const char *session, uint64_t epoch, uint64_t offset)
+{
+    struct publication *publication = publication_copy(OPCODE_TEXT, "x", 1);
+    publication->at = (struct position){epoch, offset};
+    peer->bus->ops->publish(peer->bus, session, offset, epoch, &publication, 1, 10, 60000,
+                            BUS_ANNOUNCE);
+    publication_unref(publication);
+}
+
+/* In one turn: one call. The answer on the second of them comes as wanted. */
+static void publish_on_three(struct peer *peer, const uint64_t epochs[3], uint64_t offset,
+                             enum status good, enum status bad)
+{
+    static const char *const sessions[] = {"good:1", "bad:1", "good:2"};
+    for (size_t i = 0; i < 3; i++)
+        publish_on(peer, sessions[i], epochs[i], offset);
+    for (size_t i = 0; i < 3; i++) {
+        const struct seen *seen = rig_wait(peer, SEEN_PUBLISHED, offset);
+        bool is_bad = strcmp(seen->session, "bad:1") == 0;
+        assert_int_equal(seen->status, is_bad ? bad : good);
+    }
+}
+
+static void a_right_that_is_missing_in_a_call_costs_that_session_only(void **state)
+{
+    (void)state;
+    redis_server_await_age(&r.server, 2);
+    as_hub("ACL SETUSER hub on >pw ~test:* &test:* +@all");
+    struct peer *a = rig_peer(&r.rig, "a");
+    const uint64_t epochs[] = {peer_claim(a, "good:1"), peer_claim(a, "bad:1"),
+                               peer_claim(a, "good:2")};
+    publish_on_three(a, epochs, 1, STATUS_OK, STATUS_OK);
+    as_hub(HUB);
+    publish_on_three(a, epochs, 2, STATUS_OK, STATUS_IO);
+    assert_string_equal(rig_wait(a, SEEN_REFUSED, 0)->session, "bad:1");
+    /* Redis refuses a call as a whole for the keys of one: they go apart from then on */
+    as_hub("ACL SETUSER hub on >pw resetkeys ~test:nodes ~test:node:* ~test:sessions "
+           "~test:*:{good:* &test:* +@all");
+    publish_on_three(a, epochs, 3, STATUS_IO, STATUS_IO);
+    publish_on_three(a, epochs, 3, STATUS_OK, STATUS_IO);
+    publish_on_three(a, epochs, 4, STATUS_OK, STATUS_IO);
+    as_hub("ACL SETUSER hub on >pw ~test:* &test:* +@all");
+    publish_on_three(a, epochs, 5, STATUS_OK, STATUS_OK);
+    assert_null(rig_find(a, SEEN_DISCONNECTED, 0));
+}
+
 static void the_missing_right_to_the_own_inbox_is_named(void **state)
 {
     (void)state;
@@ -297,6 +343,7 @@ int main(void)
         TROUBLE(the_missing_right_to_one_channel_costs_that_session_only),
         TROUBLE(a_right_that_is_taken_away_costs_that_session_only),
         TROUBLE(what_can_not_be_announced_is_told_of),
+        TROUBLE(a_right_that_is_missing_in_a_call_costs_that_session_only),
         TROUBLE(the_missing_right_to_the_own_inbox_is_named),
         TROUBLE(without_info_it_works_and_a_young_store_grants_nothing),
         TROUBLE(the_rights_of_the_manual_are_enough),

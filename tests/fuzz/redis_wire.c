@@ -524,6 +524,15 @@ static void history(struct resp *out)
         resp_text(out, *at);
 }
 
+/* Of each session, which has two keys. */
+static void published(struct resp *out, const redisReply *request)
+{
+    size_t sessions = strtoul(argument(request, 2).at, NULL, 10) / 2;
+    resp_line(out, '*', sessions);
+    for (size_t i = 0; i < sessions; i++)
+        resp_line(out, ':', 1);
+}
+
 static void run_script(const redisReply *request, struct resp *out)
 {
     switch (script_of(request)) {
@@ -538,8 +547,8 @@ static void run_script(const redisReply *request, struct resp *out)
     case SCRIPT_RECORD_NODE:
     case SCRIPT_RELEASE:
     case SCRIPT_RECORD_SESSION:
-    case SCRIPT_REVOKE:
-    case SCRIPT_PUBLISH: resp_line(out, ':', 1); break;
+    case SCRIPT_REVOKE: resp_line(out, ':', 1); break;
+    case SCRIPT_PUBLISH: published(out, request); break;
     case REDIS_SCRIPTS: assert(!"a script that is none of ours");
     }
 }

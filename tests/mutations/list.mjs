@@ -30,8 +30,8 @@ export const mutations = [
         file: 'hub/bus/bus_memory_record.c',
         from: `    if (!memory_record_owned(record, node, epoch))
         return STATUS_REFUSED;
-    *news = !size;`,
-        to: '    *news = !size;',
+    if (how &`,
+        to: '    if (how &',
     },
     {
         name: 'NOT_OWNER',
@@ -221,5 +221,11 @@ export const mutations = [
         file: 'hub/core/session/stream.c',
         from: '    return stream->doubt || (stream->unconfirmed && stream->session->service->history.every_ms);',
         to: '    return stream->doubt;',
+    },
+    {
+        name: 'the owner check for each session of a call',
+        file: 'tests/sim/store.c',
+        from: 'request->node->id, request->epoch, request->publications,',
+        to: 'request->behind ? record->own.owner : request->node->id, request->behind ? record->own.epoch : request->epoch, request->publications,',
     },
 ];

@@ -154,6 +154,40 @@ static void the_owner_is_out_of_reach_for_a_while(struct world *world)
     client_6_misses_nothing(world);
 }
 
+static bool all_owned(const struct world *world)
+{
+    bool all = true;
+    for (int i = 0; i < SESSIONS; i++)
+        all = all && upstreams_held(world, i) == 1;
+    return all;
+}
+
+static bool session_1_is_claimed_anew(const struct world *world)
+{
+    return upstreams_held(world, 1) == 1 && !strcmp(world->store.records[1].own.owner, "n0");
+}
+
+/* What n0 writes for three sessions in one call. */
+static void one_session_of_a_call_is_refused(struct world *world)
+{
+    all_up(world);
+    for (int i = 0; i < SESSIONS; i++)
+        client_start(world, i, 0);
+    until(world, all_owned, "n0 owns the sessions");
+    client_start(world, 6, 1);
+    client_start(world, 8, 1);
+    until(world, watchers_welcome, "n1 is a member of two of them");
+    snprintf(world->store.records[1].own.owner, sizeof(world->store.records[1].own.owner), "n2");
+    world->turn_us = 10 * MS; /* the pushes come in one turn */
+    for (int i = 0; i < SESSIONS; i++)
+        backend_push(world, i, "marker-1");
+    world_pass(world, 30 * MS);
+    world->turn_us = 0;
+    expect(world, !strcmp(world->clients[6].last_marker, "marker-1"), "the first arrives");
+    expect(world, !strcmp(world->clients[8].last_marker, "marker-1"), "the third arrives");
+    until(world, session_1_is_claimed_anew, "n0 finds that it owns the second no more");
+}
+
 const struct sim_case late_cases[] = {
     {.name = "late: what nobody else watches is written late",
      .script = the_history_is_written_late,
@@ -172,6 +206,9 @@ const struct sim_case late_cases[] = {
      .history = 10},
     {.name = "late: what a store lost of it is written again",
      .script = the_store_loses_what_was_written,
+     .history = 10},
+    {.name = "late: a session that is refused disturbs no other of its call",
+     .script = one_session_of_a_call_is_refused,
      .history = 10},
     {.name = "late: what could not be written is when the link is back",
      .script = the_owner_is_out_of_reach_for_a_while,

@@ -59,6 +59,7 @@ struct request {
     uint64_t dead_epoch, seen_epoch;
     bool holds;
     unsigned how; /* of enum bus_publish */
+    bool behind;  /* another session in the same call */
     struct publication **publications;
     size_t publications_len;
     uint32_t history_size;

@@ -135,6 +135,7 @@ struct leg {
     unsigned life, generation;
     struct request *request;
     bool late; /* its connection is gone, its answer will reach nobody */
+    struct leg *with; /* of the same call, behind it */
 };
 
 static void leg_free(struct leg *leg)
@@ -171,9 +172,10 @@ static bool same_link(const struct leg *leg)
            node->bus->link_up;
 }
 
-static void on_arrival(void *ctx)
+static void on_arrival(void *ctx);
+
+static void arrive(struct leg *leg)
 {
-    struct leg *leg = ctx;
     struct world *world = leg->world;
     if (!same_link(leg) || !world->store.up || leg->node->cut) {
         /* Mostly lost; now and then what an old connection carried is read by the store later, when
@@ -209,11 +211,32 @@ static void on_arrival(void *ctx)
     at_us(world, at, on_answer, leg);
 }
 
+/* A call is carried out as a whole: nothing comes in between. */
+static void on_arrival(void *ctx)
+{
+    struct leg *leg = ctx;
+    while (leg) {
+        struct leg *with = leg->with;
+        leg->with = NULL;
+        arrive(leg);
+        leg = with;
+    }
+}
+
+/* The publications of a turn leave in one call, where nothing else is asked for in between; those
+ * of a cluster in one for each session, which have slots of their own. */
+static bool joins_call(const struct leg *before, const struct request *request)
+{
+    return before && !sim_own_pace && before->request->kind == REQUEST_PUBLISH &&
+           request->kind == REQUEST_PUBLISH;
+}
+
 static void bus_flush(struct bus *base)
 {
     struct sim_bus *bus = (struct sim_bus *)(void *)base;
     struct sim_node *node = bus->node;
     struct world *world = node->world;
+    struct leg *before = NULL;
     while (bus->outgoing) {
         struct request *request = bus->outgoing;
         bus->outgoing = request->next;
@@ -221,10 +244,16 @@ static void bus_flush(struct bus *base)
         *bus->unanswered_end = request;
         bus->unanswered_end = &request->next;
         struct leg *leg = malloc(sizeof *leg);
-        *leg = (struct leg){world, node, node->life, bus->generation, request, false};
+        *leg = (struct leg){world, node, node->life, bus->generation, request, false, NULL};
         request->refs++;
         if (world->spy)
             world->spy(world, request);
+        request->behind = joins_call(before, request);
+        if (request->behind)
+            before->with = leg;
+        before = leg;
+        if (request->behind)
+            continue;
         uint64_t at = world->now_us + delay_us(world);
         if (at <= bus->to_store_us)
             at = bus->to_store_us + 1;

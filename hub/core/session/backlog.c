@@ -16,6 +16,7 @@
 #define RING_BYTES      (1u << 20)  /* of one session */
 #define DISCARDED_A_TURN 2000        /* publications that are freed in one turn */
 #define TOLD_END_MS     60000       /* whose subscription is broken is back by then */
+#define TTL_STEPS       50          /* of history.ttl, in which it is set anew */
 #define LATE_STEPS      8 /* in which history.every passes: sessions due are written together */
 
 static const char *const state_names[BACKLOG_STATES] = {"live", "late", "held", "settling",
@@ -62,6 +63,7 @@ struct backlog {
     bool alone;                /* its history may be written late */
     enum mark mark;
     uint64_t mark_tag;
+    uint64_t lives_from_ms;     /* when the history's time to live was set; 0: not in this epoch */
     uint64_t append_younger_ms; /* of the ring, by the next resume; 0: nothing of it */
     size_t ring_credit;         /* credit it has for what it appends, */
     size_t kept_credit;         /* and for what it sends again */
@@ -299,6 +301,7 @@ static void set_state(struct backlog *backlog, enum backlog_state state)
 
 static void doubt_mark(struct backlog *backlog)
 {
+    backlog->lives_from_ms = 0;
     backlog->mark = backlog->session->service->history.every_ms ? MARK_UNSURE : MARK_NONE;
 }
 
@@ -335,6 +338,18 @@ static unsigned how_to_announce(struct backlog *backlog, uint64_t tag)
     return BUS_ANNOUNCE | BUS_PROMPT;
 }
 
+/* It is set once in a while, and for so much longer; most publications leave it as it is. 0: as it
+ * is. */
+static uint64_t time_to_live_ms(struct backlog *backlog)
+{
+    uint64_t now_ms = backlog->session->hub->now_ms;
+    uint64_t ttl_ms = backlog->session->service->history.ttl_ms, step_ms = ttl_ms / TTL_STEPS;
+    if (backlog->lives_from_ms && now_ms - backlog->lives_from_ms < step_ms)
+        return 0;
+    backlog->lives_from_ms = now_ms;
+    return ttl_ms + step_ms;
+}
+
 /* One script call for each run of publications within the bounds. */
 static void publish(struct session *session, struct publication *const *items, size_t len,
                     bool announce)
@@ -350,7 +365,7 @@ static void publish(struct session *session, struct publication *const *items, s
         uint64_t tag = tag_of(items[from + n - 1]->at, announce);
         unsigned how = announce ? how_to_announce(session->backlog, tag) : BUS_QUIETLY;
         hub->bus->ops->publish(hub->bus, session->id, tag, items[from]->at.epoch, items + from, n,
-                               service->history.size, service->history.ttl_ms, how);
+                               service->history.size, time_to_live_ms(session->backlog), how);
         metric_add(METRIC_BUS_PUBLISHED, n);
         from += n;
     }
@@ -657,6 +672,7 @@ void backlog_begin_epoch(struct session *session)
 {
     session->backlog->placed = session->backlog->local = 0;
     session->backlog->mark = MARK_NONE;
+    session->backlog->lives_from_ms = 0;
     ring_clear(&session->backlog->ring);
     set_state(session->backlog, BACKLOG_LIVE);
 }
