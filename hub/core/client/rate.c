@@ -7,16 +7,13 @@
 #include "common/metrics.h"
 #include "common/url.h"
 #include "core/client/client.h"
+#include "core/client/due_ring.h"
 #include "core/client/queue.h"
 #include "core/fanout.h"
 #include "core/node/node.h"
 #include "core/pubs.h"
 #include "core/session/state.h"
 
-/* The ring of times: it holds the longest wait (10 s at RATE_MIN_MILLI) and what that is rounded
- * up by. */
-#define SLOT_MS 5
-#define SLOTS   4096
 /* Given on in one turn; what else is due follows in the next ones. */
 #define GIVEN_A_TURN 4096
 /* Gap notes with nothing between them: of more than that those of an epoch become one. */
@@ -40,25 +37,23 @@ static const unsigned next_states[RATE_STATES] = {
 
 struct rate {
     struct subscription *subscription;
-    struct rate *prev, *next; /* of the list of its state */
-    struct position seen;     /* the session's newest is for it where that is later */
-    uint64_t free_at_ms;      /* from then on the next may go */
-    uint64_t due_at_ms;       /* of one that is DUE */
-    uint32_t every_ms;        /* at least between two */
-    uint8_t state;            /* enum rate_state: set_state */
-    bool counted;             /* what waits was given on before, and came back */
-    struct pubs waiting; /* notes, in order, and one publication that came back or was missed */
+    struct rate *prev, *next; /* of the list of its state, but for DUE */
+    struct due due;
+    struct position seen; /* the session's newest is for it where that is later */
+    uint64_t free_at_ms;  /* from then on the next may go */
+    uint32_t every_ms;    /* at least between two */
+    uint8_t state;        /* enum rate_state: set_state */
+    bool counted;         /* what waits was given on before, and came back */
+    struct pubs waiting;  /* notes, in order, and one publication that came back or was missed */
 };
 
 struct rates {
     struct hub *hub;
     struct timer timer;
-    uint64_t from;               /* the slot that is looked at first, counted from time 0 */
-    uint64_t filled[SLOTS / 64]; /* which are not empty, as bits */
-    struct rate *slots[SLOTS];
+    struct due_ring ring;
 };
 
-/* --- the ring --- */
+/* --- what is due when --- */
 
 static void on_due(struct timer *timer, uint64_t now_ms);
 
@@ -73,50 +68,20 @@ static struct rates *rates_of(struct hub *hub)
     return hub->rates;
 }
 
-/* The first slot from `from` on that is not empty; UINT64_MAX: all are. */
-static uint64_t first_filled(const struct rates *rates)
-{
-    uint64_t at = rates->from % SLOTS;
-    for (unsigned i = 0; i <= SLOTS / 64; i++) {
-        uint64_t word = (at / 64 + i) % (SLOTS / 64);
-        uint64_t bits = rates->filled[word];
-        if (i == 0)
-            bits &= UINT64_MAX << at % 64;
-        if (bits)
-            return rates->from + (word * 64 + (unsigned)__builtin_ctzll(bits) + SLOTS - at) % SLOTS;
-    }
-    return UINT64_MAX;
-}
-
 static void look_after(struct rates *rates)
 {
-    uint64_t slot = first_filled(rates);
-    if (slot == UINT64_MAX)
+    uint64_t at_ms = due_next_ms(&rates->ring);
+    if (at_ms == UINT64_MAX)
         timer_stop(&rates->hub->timers, &rates->timer);
-    else if (!timer_armed(&rates->timer) || rates->timer.at_ms != slot * SLOT_MS)
-        timer_start(&rates->hub->timers, &rates->timer, slot * SLOT_MS, on_due);
-}
-
-static void put(struct rates *rates, struct rate *rate)
-{
-    uint64_t at = rate->due_at_ms / SLOT_MS % SLOTS;
-    DL_APPEND(rates->slots[at], rate);
-    rates->filled[at / 64] |= UINT64_C(1) << at % 64;
-}
-
-static void take_out(struct rates *rates, struct rate *rate)
-{
-    uint64_t at = rate->due_at_ms / SLOT_MS % SLOTS;
-    DL_DELETE(rates->slots[at], rate);
-    if (!rates->slots[at])
-        rates->filled[at / 64] &= ~(UINT64_C(1) << at % 64);
+    else if (!timer_armed(&rates->timer) || rates->timer.at_ms != at_ms)
+        timer_start(&rates->hub->timers, &rates->timer, at_ms, on_due);
 }
 
 /* Times are rounded up to these, so that many fall together; a tenth of the time between two at
  * most, and well within the 50 ms of the contract. */
 static uint64_t grain_ms(const struct rate *rate)
 {
-    return rate->every_ms >= 250 ? 25 : rate->every_ms >= 100 ? 10 : SLOT_MS;
+    return rate->every_ms >= 250 ? 25 : rate->every_ms >= 100 ? 10 : DUE_SLOT_MS;
 }
 
 static void put_due(struct rate *rate)
@@ -124,10 +89,8 @@ static void put_due(struct rate *rate)
     struct hub *hub = rate->subscription->client->hub;
     struct rates *rates = rates_of(hub);
     uint64_t grain = grain_ms(rate);
-    if (first_filled(rates) == UINT64_MAX)
-        rates->from = hub->now_ms / SLOT_MS;
-    rate->due_at_ms = (rate->free_at_ms + grain - 1) / grain * grain;
-    put(rates, rate);
+    uint64_t at_ms = (rate->free_at_ms + grain - 1) / grain * grain;
+    due_add(&rates->ring, &rate->due, at_ms, hub->now_ms);
     look_after(rates);
 }
 
@@ -143,7 +106,7 @@ static void leave_list(struct rate *rate)
     struct subscription *subscription = rate->subscription;
     switch ((enum rate_state)rate->state) {
     case RATE_IDLE: DL_DELETE(subscription->session->rates.idle, rate); break;
-    case RATE_DUE: take_out(subscription->client->hub->rates, rate); break;
+    case RATE_DUE: due_remove(&subscription->client->hub->rates->ring, &rate->due); break;
     case RATE_OVERDUE: DL_DELETE(subscription->client->overdue, rate); break;
     case RATE_OFF:
     case RATE_STATES: break;
@@ -294,8 +257,8 @@ static bool has_room(struct client *client, const struct rate *rate)
  * where this one is late. */
 static uint64_t time_of(const struct rate *rate, uint64_t now_ms)
 {
-    bool on_time = rate->state == RATE_DUE && now_ms - rate->due_at_ms <= SLOT_MS;
-    return on_time ? rate->due_at_ms : now_ms;
+    bool on_time = rate->state == RATE_DUE && now_ms - rate->due.at_ms <= DUE_SLOT_MS;
+    return on_time ? rate->due.at_ms : now_ms;
 }
 
 static void enqueue(struct rate *rate, struct publication *publication)
@@ -348,32 +311,15 @@ static void settle(struct rate *rate)
         set_state(rate, RATE_DUE);
 }
 
-/* The ring may have gone round while the node was paused: what is for later stays. Looked for from
- * the start each time, since giving one on may move others of its client. */
-static struct rate *first_due(struct rate *of_slot, uint64_t now_ms)
-{
-    struct rate *rate;
-    DL_FOREACH (of_slot, rate)
-        if (rate->due_at_ms <= now_ms)
-            break;
-    return rate;
-}
-
 static void on_due(struct timer *timer, uint64_t now_ms)
 {
     struct rates *rates = CONTAINER_OF(timer, struct rates, timer);
-    unsigned left = GIVEN_A_TURN;
-    uint64_t slot;
-    while (left && (slot = first_filled(rates)) <= now_ms / SLOT_MS) {
-        struct rate *rate;
-        rates->from = slot;
-        for (; left && (rate = first_due(rates->slots[slot % SLOTS], now_ms)); left--) {
-            struct session *session = rate->subscription->session;
-            give(rate);
-            forget_newest(session);
-        }
-        if (left)
-            rates->from = slot + 1;
+    struct due *due;
+    for (unsigned n = 0; n < GIVEN_A_TURN && (due = due_first(&rates->ring, now_ms)); n++) {
+        struct rate *rate = CONTAINER_OF(due, struct rate, due);
+        struct session *session = rate->subscription->session;
+        give(rate);
+        forget_newest(session);
     }
     look_after(rates);
 }
