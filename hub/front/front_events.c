@@ -322,8 +322,18 @@ void events_ping(struct conn *conn)
         stream_write(&conn->stream, comment, sizeof(comment) - 1);
 }
 
+/* When to come back, ms; 0: that is the client's affair. */
+static unsigned long retry_after(unsigned code, const char *reason)
+{
+    const char *at = reason != NULL && code == CLOSE_TRY_LATER ? strstr(reason, "retry=") : NULL;
+    if (code == CLOSE_RESTART)
+        return RETRY_MS;
+    return at != NULL ? strtoul(at + strlen("retry="), NULL, 10) : 0;
+}
+
 void events_end(struct conn *conn, unsigned code, const char *reason)
 {
+    unsigned long retry_ms = retry_after(code, reason);
     char text[256];
     int len = snprintf(text, sizeof(text), ": %u %.120s", code, reason == NULL ? "" : reason);
     for (int i = 0; i < len; i++) {
@@ -331,8 +341,8 @@ void events_end(struct conn *conn, unsigned code, const char *reason)
             text[i] = ' '; /* a line end would end the comment */
     }
     len += snprintf(text + len, sizeof(text) - (size_t)len, "\n");
-    if (code == CLOSE_RESTART)
-        len += snprintf(text + len, sizeof(text) - (size_t)len, "retry: %d\n", RETRY_MS);
+    if (retry_ms != 0)
+        len += snprintf(text + len, sizeof(text) - (size_t)len, "retry: %lu\n", retry_ms);
     len += snprintf(text + len, sizeof(text) - (size_t)len, "\n");
     stream_write(&conn->stream, text, (size_t)len);
     stream_shut(&conn->stream);
