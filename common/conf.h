@@ -66,6 +66,7 @@ struct service {
         uint32_t every_ms; /* how late it may be written; 0: with each push */
     } history;
     uint32_t replay;
+    bool presence; /* clients of vinhub.v1 are told who watches */
     struct {
         size_t queue_bytes;
         uint32_t wait_ms;

@@ -198,6 +198,8 @@ const struct conf_row conf_service_rows[] = {
                 "each push."},
     {"replay", CONF_COUNT, 0, SERVICE_AT(replay), .standard = "0", .max = 100000,
      .meaning = "How many past publications a raw client gets on connect."},
+    {"presence", CONF_BOOL, 0, SERVICE_AT(presence), .standard = "false",
+     .meaning = "Clients of vinhub.v1 are told who watches the session, on all nodes."},
     {"to_upstream.queue", CONF_SIZE, 0, SERVICE_AT(to_upstream.queue_bytes), .standard = "256KiB",
      .max = GIB,
      .meaning = "Client messages that wait while the upstream is not connected, for each session "

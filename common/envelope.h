@@ -78,6 +78,13 @@ enum envelope_type {
     /* Answer: number; items: kinds CLIENT and CLIENT_MORE in turn; status: 1 where there are more,
        offset: the slot where they begin */
     ENVELOPE_CLIENT_ROWS = 43,
+    /* Inbox of the owner, from a member: who watches there; epoch; number: grows with each other
+       roster of the node; offset: number of the sum that it has; status: 1 where it does not know
+       yet that this one has come; count: users that are not named; items: kind WATCHER */
+    ENVELOPE_ROSTER = 44,
+    /* Inbox of a member, from the owner: who watches on all nodes; epoch; number: grows; offset:
+       number of the member's roster that is in it; count and items: as above */
+    ENVELOPE_PRESENCE = 45,
     /* push channel of a session */
     /* Node: the owner from now on; epoch; number: the epoch it was handed over from, 0 by a claim.
        Made by these scripts */
@@ -102,7 +109,8 @@ enum item_kind {
     /* Bytes: path and query of a client's URL. In JOIN those of the member's clients; in JOINED the
        one the owner uses; number: 1 where a client with it is there */
     ITEM_REQUEST = 4,
-    ITEM_FILTER = 6, /* name: of the filter; bytes: what must fit */
+    ITEM_WATCHER = 9, /* name: user; number: clients */
+    ITEM_FILTER = 6,  /* name: of the filter; bytes: what must fit */
     /* Name: its id; bytes: user; number: messages received; id: sent; time_ms: Unix time it came */
     ITEM_CLIENT = 7,
     /* Name: session; bytes: address, a space, protocol; number: bytes queued; id: subscriptions

@@ -222,6 +222,50 @@ struct taken_message taken_decode(const struct envelope *e)
     return (struct taken_message){.epoch = e->epoch};
 }
 
+/* --- presence --- */
+
+struct envelope roster_encode(const struct roster_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_ROSTER,
+                             .epoch = m->epoch,
+                             .number = m->number,
+                             .offset = m->seen,
+                             .status = m->wants_word,
+                             .count = m->more,
+                             .items = m->watchers.at,
+                             .items_len = m->watchers.len};
+}
+
+struct roster_message roster_decode(const struct envelope *e)
+{
+    return (struct roster_message){.epoch = e->epoch,
+                                   .number = e->number,
+                                   .seen = e->offset,
+                                   .wants_word = e->status == 1,
+                                   .more = e->count,
+                                   .watchers = items_of(e)};
+}
+
+struct envelope presence_encode(const struct presence_message *m)
+{
+    return (struct envelope){.type = ENVELOPE_PRESENCE,
+                             .epoch = m->epoch,
+                             .number = m->number,
+                             .offset = m->heard,
+                             .count = m->more,
+                             .items = m->watchers.at,
+                             .items_len = m->watchers.len};
+}
+
+struct presence_message presence_decode(const struct envelope *e)
+{
+    return (struct presence_message){.epoch = e->epoch,
+                                     .number = e->number,
+                                     .heard = e->offset,
+                                     .more = e->count,
+                                     .watchers = items_of(e)};
+}
+
 /* --- to all --- */
 
 struct envelope sends_encode(const struct sends_message *m)
@@ -479,6 +523,18 @@ bool client_id_entry_of(const struct envelope_item *item, struct client_id_entry
 {
     *out = (struct client_id_entry){.client = item->name, .number = item->number};
     return item->kind == ITEM_CLIENT_ID;
+}
+
+struct envelope_item watcher_item(const struct watcher_entry *entry)
+{
+    return (struct envelope_item){
+        .kind = ITEM_WATCHER, .name = entry->user, .number = entry->clients};
+}
+
+bool watcher_entry_of(const struct envelope_item *item, struct watcher_entry *out)
+{
+    *out = (struct watcher_entry){.user = item->name, .clients = item->number};
+    return item->kind == ITEM_WATCHER;
 }
 
 struct envelope_item filter_item(const struct filter_entry *entry)

@@ -167,6 +167,31 @@ struct taken_message {
 struct envelope taken_encode(const struct taken_message *message);
 struct taken_message taken_decode(const struct envelope *envelope);
 
+/* --- presence (core/presence.h) --- */
+
+/* To the owner: who watches on the member's node. */
+struct roster_message {
+    uint64_t epoch;
+    uint64_t number;               /* grows with each other roster of the node */
+    uint64_t seen;                 /* number of the sum that it has; 0: none of this epoch */
+    bool wants_word;               /* it does not know yet that this one has come */
+    uint64_t more;                 /* users that are not named */
+    struct message_items watchers; /* watcher_item, by name */
+};
+struct envelope roster_encode(const struct roster_message *message);
+struct roster_message roster_decode(const struct envelope *envelope);
+
+/* To a member: who watches on all nodes. */
+struct presence_message {
+    uint64_t epoch;
+    uint64_t number; /* grows with each other sum of the owner */
+    uint64_t heard;  /* number of the member's roster that has come */
+    uint64_t more;
+    struct message_items watchers;
+};
+struct envelope presence_encode(const struct presence_message *message);
+struct presence_message presence_decode(const struct envelope *envelope);
+
 /* --- inboxes of all --- */
 
 /* What clients sent last, from who releases the session. */
@@ -315,6 +340,13 @@ struct client_id_entry {
 };
 struct envelope_item client_id_item(const struct client_id_entry *entry);
 bool client_id_entry_of(const struct envelope_item *item, struct client_id_entry *out);
+
+struct watcher_entry {
+    struct slice user;
+    uint64_t clients;
+};
+struct envelope_item watcher_item(const struct watcher_entry *entry);
+bool watcher_entry_of(const struct envelope_item *item, struct watcher_entry *out);
 
 struct filter_entry {
     struct slice name, value;

@@ -5,6 +5,7 @@
 #include "common/v1.h"
 
 #include <assert.h>
+#include <stdlib.h>
 
 #include "common/text.h"
 #include "common/v1_form.h"
@@ -156,6 +157,29 @@ struct wire *v1_closed(enum v1_encoding encoding, const struct v1_head *head,
         text("reason", closed->reason),
     };
     return encode_fields(encoding, head, "CLOSED", fields, LENGTH(fields));
+}
+
+struct wire *v1_presence(enum v1_encoding encoding, const struct v1_head *head,
+                         const struct v1_watcher *users, size_t len, uint64_t more)
+{
+    struct v1_value(*fields)[2] = calloc(len + 1, sizeof(*fields));
+    struct v1_value *rows = calloc(len + 1, sizeof(*rows));
+    struct wire *wire = NULL;
+    for (size_t i = 0; fields && rows && i < len; i++) {
+        fields[i][0] = text("user", users[i].user);
+        fields[i][1] = number("clients", users[i].clients);
+        rows[i] = (struct v1_value){.kind = V1_MAP, .fields = fields[i], .len = 2};
+    }
+    if (fields && rows) {
+        const struct v1_value payload[] = {
+            {.name = "users", .kind = V1_ARRAY, .fields = rows, .len = len},
+            number("more", more),
+        };
+        wire = encode_fields(encoding, head, "PRESENCE", payload, LENGTH(payload));
+    }
+    free(rows);
+    free(fields);
+    return wire;
 }
 
 struct wire *v1_pong(enum v1_encoding encoding, const struct v1_head *head)

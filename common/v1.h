@@ -60,6 +60,12 @@ struct v1_closed {
     const char *reason;
 };
 
+/* A user and how many clients he has in a session. */
+struct v1_watcher {
+    const char *user; /* "": their URLs have none */
+    uint64_t clients;
+};
+
 /* The caller owns the reference. */
 struct wire *v1_welcome(enum v1_encoding encoding, const struct v1_head *head,
                         const struct v1_welcome *welcome);
@@ -77,6 +83,9 @@ struct wire *v1_error(enum v1_encoding encoding, const struct v1_head *head,
                       const struct v1_error *error);
 struct wire *v1_closed(enum v1_encoding encoding, const struct v1_head *head,
                        const struct v1_closed *closed);
+/* more: users beside those. */
+struct wire *v1_presence(enum v1_encoding encoding, const struct v1_head *head,
+                         const struct v1_watcher *users, size_t len, uint64_t more);
 struct wire *v1_pong(enum v1_encoding encoding, const struct v1_head *head);
 
 enum v1_request_type { V1_SEND, V1_REFRESH, V1_SUBSCRIBE, V1_UNSUBSCRIBE, V1_PING };

@@ -23,6 +23,7 @@ enum v1_kind {
     V1_BYTES, /* at, len: a base64 string in JSON, bin in msgpack */
     V1_MAP,   /* fields, len */
     V1_LIST,  /* read only: number of items; at and len are the reader's */
+    V1_ARRAY, /* written only; fields, len: their names do not count */
     V1_OTHER, /* read only: of a type that no field has */
 };
 

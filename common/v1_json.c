@@ -124,6 +124,19 @@ static void put_number(struct v1_out *out, uint64_t number)
     v1_put(out, digits + at, sizeof(digits) - at);
 }
 
+static void put_value(struct v1_out *out, const struct v1_value *value);
+
+static void put_list(struct v1_out *out, const struct v1_value *values, size_t len)
+{
+    put_literal(out, "[");
+    for (size_t i = 0; i < len; i++) {
+        if (i > 0)
+            put_literal(out, ",");
+        put_value(out, &values[i]);
+    }
+    put_literal(out, "]");
+}
+
 static void put_value(struct v1_out *out, const struct v1_value *value)
 {
     switch (value->kind) {
@@ -132,6 +145,7 @@ static void put_value(struct v1_out *out, const struct v1_value *value)
     case V1_TEXT: put_text(out, value->at, value->len); break;
     case V1_BYTES: put_base64(out, value->at, value->len); break;
     case V1_MAP: v1_json_write(out, value->fields, value->len); break;
+    case V1_ARRAY: put_list(out, value->fields, value->len); break;
     case V1_ABSENT:
     case V1_LIST:
     case V1_OTHER: break;

@@ -19,6 +19,7 @@ static void pack_text(msgpack_packer *packer, const void *text, size_t len)
 }
 
 static void pack_map(msgpack_packer *packer, const struct v1_value *values, size_t len);
+static void pack_list(msgpack_packer *packer, const struct v1_value *values, size_t len);
 
 static void pack_value(msgpack_packer *packer, const struct v1_value *value)
 {
@@ -36,10 +37,18 @@ static void pack_value(msgpack_packer *packer, const struct v1_value *value)
         msgpack_pack_bin_body(packer, value->at, value->len);
         break;
     case V1_MAP: pack_map(packer, value->fields, value->len); break;
+    case V1_ARRAY: pack_list(packer, value->fields, value->len); break;
     case V1_ABSENT:
     case V1_LIST:
     case V1_OTHER: break;
     }
+}
+
+static void pack_list(msgpack_packer *packer, const struct v1_value *values, size_t len)
+{
+    msgpack_pack_array(packer, len);
+    for (size_t i = 0; i < len; i++)
+        pack_value(packer, &values[i]);
 }
 
 static void pack_map(msgpack_packer *packer, const struct v1_value *values, size_t len)

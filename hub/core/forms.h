@@ -47,6 +47,9 @@ struct form {
                             const struct v1_welcome *welcome);
     struct wire *(*status)(void *ctx, const struct v1_head *head, const char *upstream,
                            const char *reason);
+    /* Who watches; more: users beside those. NULL: its clients are not told. */
+    struct wire *(*presence)(void *ctx, const struct v1_head *head, const struct v1_watcher *users,
+                             size_t len, uint64_t more);
     /* Of doors whose clients speak; the others have none of these. */
     struct wire *(*ack)(void *ctx, const struct v1_head *head, uint64_t id);
     struct wire *(*error)(void *ctx, const struct v1_head *head, const struct v1_error *error);

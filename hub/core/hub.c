@@ -19,6 +19,7 @@
 #include "core/node/record.h"
 #include "core/operators.h"
 #include "core/polls.h"
+#include "core/presence.h"
 #include "core/revoked.h"
 #include "core/session/answers.h"
 #include "core/session/course.h"
@@ -157,6 +158,8 @@ static bool on_node_message(struct hub *hub, struct session *session,
             hub->setup.events->on_drain_asked(hub->setup.events_ctx);
         return true;
     case ENVELOPE_REVOKE: revoked_on_revoke(hub, envelope); return true;
+    case ENVELOPE_ROSTER: presence_on_roster(session, envelope); return true;
+    case ENVELOPE_PRESENCE: presence_on_presence(session, envelope); return true;
     case ENVELOPE_CLIENTS: clients_on_ask(hub, envelope); return true;
     case ENVELOPE_CLIENT_ROWS:
     case ENVELOPE_COUNTED: polls_on_answer(hub, envelope); return true;
@@ -209,6 +212,7 @@ static const struct bus_events bus_events = {
 static void on_session_ended(struct session *session)
 {
     client_ids_fini(session);
+    presence_fini(session);
     tail_session_ended(session);
 }
 
@@ -248,6 +252,7 @@ void hub_free(struct hub *hub)
     door_forget_all(hub);
     rates_free(hub);
     client_ids_free_all(hub);
+    presence_free_all(hub);
     walks_free(hub);
     kept_sends_free(hub);
     peers_free(hub);

@@ -122,6 +122,12 @@ static struct wire *closed(void *ctx, const struct v1_head *head, const struct v
     return frame_v1(ctx, v1_closed(encoding_of(ctx), head, what));
 }
 
+static struct wire *presence(void *ctx, const struct v1_head *head, const struct v1_watcher *users,
+                             size_t len, uint64_t more)
+{
+    return frame_v1(ctx, v1_presence(encoding_of(ctx), head, users, len, more));
+}
+
 static struct wire *pong(void *ctx, const struct v1_head *head)
 {
     return frame_v1(ctx, v1_pong(encoding_of(ctx), head));
@@ -138,7 +144,7 @@ static enum status request(void *ctx, enum opcode opcode, const void *bytes, siz
     {                                                                                       \
         .name = (label), .follows = true, .publication = (make), .text = text, .gap = gap,  \
         .welcome = welcome, .status = status, .ack = ack, .error = error, .closed = closed, \
-        .pong = pong, .request = request                                                    \
+        .pong = pong, .presence = presence, .request = request                              \
     }
 static const struct form forms[PROTOCOLS][2] = {
     [PROTOCOL_RAW] = {{.name = "raw", .publication = plain, .text = text},

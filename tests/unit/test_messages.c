@@ -464,6 +464,85 @@ static void revocations_and_what_they_closed_travel(void **state)
     }
 }
 
+static struct envelope travel(const struct envelope *sent, enum envelope_type type, uint8_t **bytes)
+{
+    size_t len;
+    assert_int_equal(envelope_encode(sent, bytes, &len), STATUS_OK);
+    return read_golden(*bytes, len, type);
+}
+
+static void who_watches_travels_both_ways(void **state)
+{
+    (void)state;
+    const struct watcher_entry sent = {slice_of("\xc3\xbc"), 3};
+    const struct envelope_item item = watcher_item(&sent);
+    const struct roster_message roster = {EPOCH, 7, 6, true, 5, {&item, 1}};
+    const struct presence_message presence = {EPOCH, 8, 7, 4, {&item, 1}};
+    struct watcher_entry entry;
+    uint8_t *bytes;
+    struct envelope envelope = roster_encode(&roster);
+    struct envelope got = travel(&envelope, ENVELOPE_ROSTER, &bytes);
+    const struct roster_message r = roster_decode(&got);
+    assert_true(r.epoch == EPOCH && r.number == 7 && r.seen == 6 && r.wants_word && r.more == 5);
+    assert_true(r.watchers.len == 1 && watcher_entry_of(r.watchers.at, &entry));
+    assert_text(entry.user, "\xc3\xbc");
+    assert_true(entry.clients == 3);
+    free(kept_items);
+    free(bytes);
+    envelope = presence_encode(&presence);
+    got = travel(&envelope, ENVELOPE_PRESENCE, &bytes);
+    const struct presence_message p = presence_decode(&got);
+    assert_true(p.epoch == EPOCH && p.number == 8 && p.heard == 7 && p.more == 4);
+    assert_true(p.watchers.len == 1);
+    free(kept_items);
+    free(bytes);
+}
+
+static void what_operators_ask_about_clients_travels(void **state)
+{
+    (void)state;
+    const struct envelope_item filter = filter_item(
+        &(struct filter_entry){slice_of("user"), slice_of("u v")});
+    const struct clients_message asked = {7, 100, slice_of("n2"), 9, slice_of("why"), {&filter, 1}};
+    struct envelope_item items[2];
+    const struct client_entry client = {.id = slice_of("c9"),
+                                        .user = slice_of("u"),
+                                        .session = slice_of("s:k"),
+                                        .place = slice_of("::1 raw"),
+                                        .since_ms = 1700000000000,
+                                        .subscriptions = 2,
+                                        .received = 3,
+                                        .sent = 4,
+                                        .queued_bytes = 5,
+                                        .slot = 6};
+    client_items(&client, items);
+    const struct client_rows_message rows = {7, true, 10, {items, 2}};
+    struct filter_entry entry;
+    struct client_entry row;
+    uint8_t *bytes;
+    struct envelope envelope = clients_encode(&asked);
+    struct envelope got = travel(&envelope, ENVELOPE_CLIENTS, &bytes);
+    const struct clients_message m = clients_decode(&got);
+    assert_true(m.number == 7 && m.limit == 100 && m.from_slot == 9 && m.filters.len == 1);
+    assert_text(m.from_node, "n2");
+    assert_text(m.reason, "why");
+    assert_true(filter_entry_of(m.filters.at, &entry));
+    assert_text(entry.value, "u v");
+    free(kept_items);
+    free(bytes);
+    envelope = client_rows_encode(&rows);
+    got = travel(&envelope, ENVELOPE_CLIENT_ROWS, &bytes);
+    const struct client_rows_message r = client_rows_decode(&got);
+    assert_true(r.number == 7 && r.more && r.next_slot == 10 && r.rows.len == 2);
+    assert_true(client_entry_of(r.rows.at, &row));
+    assert_text(row.place, "::1 raw");
+    assert_text(row.session, "s:k");
+    assert_true(row.since_ms == 1700000000000 && row.subscriptions == 2 && row.received == 3 &&
+                row.sent == 4 && row.queued_bytes == 5 && row.slot == 6);
+    free(kept_items);
+    free(bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -474,6 +553,8 @@ int main(void)
         cmocka_unit_test(what_comes_on_the_channel_of_a_session),
         cmocka_unit_test(ids_of_clients_travel_both_ways),
         cmocka_unit_test(revocations_and_what_they_closed_travel),
+        cmocka_unit_test(who_watches_travels_both_ways),
+        cmocka_unit_test(what_operators_ask_about_clients_travels),
         cmocka_unit_test(items_that_0_1_0_does_not_know_travel_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -102,6 +102,14 @@ static void server_messages_in_json_have_their_known_text(void **state)
                  &(struct v1_error){.code = "c", .message = "m"}),
         "{\"timestamp\":1,\"version\":\"1.0\",\"type\":\"ERROR\",\"payload\":{\"code\":\"c\","
         "\"message\":\"m\"}}");
+    const struct v1_watcher users[] = {{"", 1}, {"b\"", 20}};
+    assert_json(v1_presence(V1_JSON, &(struct v1_head){1, "s:k"}, users, 2, 3),
+                "{\"timestamp\":1,\"version\":\"1.0\",\"type\":\"PRESENCE\",\"session\":\"s:k\","
+                "\"payload\":{\"users\":[{\"user\":\"\",\"clients\":1},{\"user\":\"b\\\"\","
+                "\"clients\":20}],\"more\":3}}");
+    assert_json(v1_presence(V1_JSON, &(struct v1_head){1, NULL}, NULL, 0, 0),
+                "{\"timestamp\":1,\"version\":\"1.0\",\"type\":\"PRESENCE\",\"payload\":{"
+                "\"users\":[],\"more\":0}}");
     assert_json(v1_pong(V1_JSON, &(struct v1_head){1, NULL}),
                 "{\"timestamp\":1,\"version\":\"1.0\",\"type\":\"PONG\",\"payload\":{}}");
 }
@@ -133,6 +141,12 @@ static void server_messages_in_msgpack_have_their_known_bytes(void **state)
                    LITERAL(HEAD "\xa3GAP\xa7payload\x83\xa5"
                                 "epoch\x02\xa4"
                                 "from\xcd\x01\x2c\xa2to\x00"));
+    const struct v1_watcher users[] = {{"", 1}, {"b", 20}};
+    assert_msgpack(v1_presence(V1_MSGPACK, &(struct v1_head){5, NULL}, users, 2, 0),
+                   LITERAL(HEAD "\xa8PRESENCE\xa7payload\x82\xa5users\x92\x82\xa4user\xa0\xa7"
+                                "clients\x01\x82\xa4user\xa1"
+                                "b\xa7"
+                                "clients\x14\xa4more\x00"));
     assert_msgpack(v1_ack(V1_MSGPACK, &(struct v1_head){5, NULL}, 10),
                    LITERAL(HEAD "\xa3"
                                 "ACK\xa7payload\x81\xa2id\x0a"));

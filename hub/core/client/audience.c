@@ -5,6 +5,7 @@
 #include "core/client/protocol.h"
 #include "core/client/subscription.h"
 #include "core/fanout.h"
+#include "core/presence.h"
 
 static void on_refused(struct subscription *subscription)
 {
@@ -57,10 +58,17 @@ static uint64_t close_some(struct hub *hub, struct session *session, uint64_t n,
     return closed;
 }
 
+static void on_joined(struct session *session)
+{
+    client_ids_on_joined(session);
+    presence_moved(session);
+}
+
 const struct audience_events audience_events = {
     .deliver = fanout_deliver,
     .moved = subscription_session_moved,
-    .joined = client_ids_on_joined,
+    .members = presence_moved,
+    .joined = on_joined,
     .status = protocol_status,
     .refused = on_refused,
     .acked = protocol_ack,

@@ -12,6 +12,7 @@
 #include "core/client/outgoing.h"
 #include "core/client/protocol.h"
 #include "core/client/subscribing.h"
+#include "core/presence.h"
 #include "core/session/outbox.h"
 #include "core/session/session.h"
 #include "core/session/state.h"
@@ -34,6 +35,9 @@ static void join(struct subscription *subscription, const struct target *target)
     else
         DL_APPEND(session->subscriptions, subscription);
     subscription->request = session_came(session, target);
+    struct watcher *watcher = presence_came(session, client_user(subscription->client));
+    if (subscription != &subscription->client->own)
+        further_set_watcher(subscription, watcher);
 }
 
 static void count(struct hub *hub, int change)
@@ -53,10 +57,19 @@ static void forget(struct subscription *subscription)
     subscription->session = NULL;
 }
 
+static struct watcher *watcher_of(const struct subscription *subscription)
+{
+    const struct client *client = subscription->client;
+    return subscription == &client->own ? presence_find(subscription->session, client_user(client))
+                                        : further_watcher(subscription);
+}
+
 static void leave(struct subscription *subscription)
 {
     struct session *session = subscription->session;
+    struct watcher *watcher = watcher_of(subscription);
     forget(subscription);
+    presence_left(session, watcher);
     session_left(session, subscription->request);
 }
 

@@ -15,6 +15,7 @@
 /* A further subscription, and what of its URL the next token is compared with. */
 struct further_item {
     struct subscription subscription; /* first */
+    struct watcher *watcher;          /* core/presence.h */
     char vin[];                       /* "": the URL has none */
 };
 
@@ -102,6 +103,16 @@ struct subscription *further_add(struct client *client, struct session *session,
     further->len++;
     count(client->hub, 1);
     return &item->subscription;
+}
+
+void further_set_watcher(struct subscription *subscription, struct watcher *watcher)
+{
+    ((struct further_item *)subscription)->watcher = watcher;
+}
+
+struct watcher *further_watcher(const struct subscription *subscription)
+{
+    return ((const struct further_item *)subscription)->watcher;
 }
 
 const char *further_vin(const struct subscription *subscription)

@@ -11,6 +11,7 @@
 #include "core/client/client.h"
 
 struct subscribing;
+struct watcher;
 
 struct further {
     struct subscription **items;
@@ -31,6 +32,9 @@ struct subscription *further_from(const struct client *client, uintptr_t session
 /* Makes a subscription of a session that it does not follow yet; it is in its place here, and else
  * nowhere. vin: of its URL, or NULL. NULL: no memory. */
 struct subscription *further_add(struct client *client, struct session *session, const char *vin);
+/* What it is counted under among those who watch. */
+void further_set_watcher(struct subscription *subscription, struct watcher *watcher);
+struct watcher *further_watcher(const struct subscription *subscription);
 /* The vin of its URL, NULL: that has none. */
 const char *further_vin(const struct subscription *subscription);
 /* Takes it out, before it leaves its session; the caller frees it after that. */

@@ -11,6 +11,7 @@
 #include "core/client/further.h"
 #include "core/client/outgoing.h"
 #include "core/client/subscribing.h"
+#include "core/presence.h"
 #include "core/session/link.h"
 #include "core/session/session.h"
 
@@ -83,6 +84,7 @@ void protocol_welcome(struct subscription *subscription, const struct subscribe_
                       struct position at, bool resumed)
 {
     client_send(subscription->client, protocol_make_welcome(subscription, answer, at, resumed));
+    presence_welcomed(subscription->session);
 }
 
 void protocol_welcome_alone(struct client *client)
@@ -221,6 +223,34 @@ void protocol_ack(struct subscription *subscription, uint64_t send_id)
 {
     if (client_takes(subscription->client))
         send_ack(subscription->client, send_id);
+}
+
+static struct wire *presence_for(const struct subscription *subscription,
+                                 const struct v1_watcher *users, size_t len, uint64_t more)
+{
+    const struct client *client = subscription->client;
+    const struct v1_head head = head_of(client, name_of(subscription));
+    return form_get(client->hub, client->form)->presence(ctx_of(client), &head, users, len, more);
+}
+
+void protocol_presence(struct session *session, const struct v1_watcher *users, size_t len,
+                       uint64_t more)
+{
+    struct subscription *subscription, *next;
+    struct wire *wires[FORM_KEYS_MAX] = {NULL};
+    DL_FOREACH_SAFE (session->subscriptions, subscription, next) {
+        struct client *client = subscription->client;
+        if (!client->follows || !client_takes(client) || !subscription_is_told(subscription) ||
+            !form_get(client->hub, client->form)->presence)
+            continue;
+        struct wire **wire = &wires[subscription_form(subscription)];
+        if (!*wire)
+            *wire = presence_for(subscription, users, len, more);
+        client_send(client, *wire ? wire_ref(*wire) : NULL);
+    }
+    for (size_t form = 0; form < FORM_KEYS_MAX; form++)
+        if (wires[form])
+            wire_unref(wires[form]);
 }
 
 static struct wire *status_for(const struct subscription *subscription)

@@ -40,5 +40,8 @@ void protocol_not_subscribed(struct client *client, uint64_t id);
 void protocol_ack(struct subscription *subscription, uint64_t send_id);
 /* The session's status has changed: who has been welcomed is told. */
 void protocol_status(struct session *session);
+/* Who watches it: who has been welcomed is told, in forms that have a word for it. */
+void protocol_presence(struct session *session, const struct v1_watcher *users, size_t len,
+                       uint64_t more);
 
 #endif

@@ -49,7 +49,8 @@ struct hub {
     uint64_t act_until_ms; /* the lease's word: until then this node may act; 0: no lease yet */
     uint64_t lease_runs;   /* how often the lease began: differs where it has lapsed meanwhile */
     uint64_t tags;         /* last one given out */
-    uint64_t numbers;      /* of the last JOIN, LEAVE or COMMANDS */
+    uint64_t presence_numbers; /* of rosters and sums that were told */
+    uint64_t numbers;          /* of the last JOIN, LEAVE or COMMANDS */
     struct node_counts counts;
     uint8_t *scratch; /* SCRATCH_BYTES; frames gathered for one write */
     /* What the rooms own */

@@ -50,6 +50,7 @@ static void on_member_leaves(struct session *session, struct member *member)
 
 static void on_member_left(struct session *session)
 {
+    session->hub->sessions->audience->members(session);
     record_session_soon(session);
     course(session, COURSE_UNWANTED);
 }

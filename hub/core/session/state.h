@@ -94,6 +94,7 @@ struct session {
     struct backlog *backlog;
     struct link *link;
     struct outbox *outbox;
+    struct presence *presence; /* core/presence.h; NULL: nobody is told who watches */
     UT_hash_handle hh;
 };
 
@@ -103,6 +104,8 @@ struct audience_events {
     void (*deliver)(struct session *session);
     /* The session has a position, or has moved on. */
     void (*moved)(struct session *session);
+    /* The members have changed. */
+    void (*members)(struct session *session);
     /* The owner has answered a JOIN. */
     void (*joined)(struct session *session);
     /* The status of the upstream has changed. */

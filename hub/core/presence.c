@@ -1,0 +1,466 @@
+#include "core/presence.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "common/hash.h"
+#include "common/messages.h"
+#include "core/client/protocol.h"
+#include "core/presence_list.h"
+#include "core/session/membership.h"
+#include "core/session/ownership.h"
+#include "core/session/roster.h"
+#include "core/session/state.h"
+
+#define EVERY_MS 1000u /* each of the three is told at most that often, and again after that */
+
+/* A user and his clients on this node. */
+struct watcher {
+    uint32_t clients;
+    UT_hash_handle hh;
+    char user[];
+};
+
+/* What a member told this node, the owner. */
+struct told {
+    char node[CONF_NAME_MAX + 1];
+    uint64_t life, number;
+    uint64_t seen;   /* the sum that it has */
+    bool wants_word; /* it does not know yet that its roster is here */
+    struct presence_list *list;
+    struct told *prev, *next;
+};
+
+struct presence {
+    struct session *session;
+    struct watcher *watchers; /* uthash */
+    bool changed;             /* they have, since they were told or added up */
+    /* As a member */
+    uint64_t number, number_epoch, number_joined; /* of the roster that was told last, to whom */
+    uint64_t heard_number;                        /* that the owner has */
+    bool owes_word;                               /* it does not know that its sum is here */
+    /* As the owner */
+    struct told *told;
+    uint64_t members;     /* a sum over those there were when it was last added up */
+    uint64_t owner_since; /* when this epoch was first seen here as the owner's */
+    uint64_t owner_epoch;
+    /* The sum, as clients are told it */
+    struct presence_list *sum;
+    uint64_t sum_number, sum_epoch;
+    bool due; /* clients have to be told: it has changed, or one was welcomed */
+    uint64_t told_owner_ms, told_members_ms, told_clients_ms; /* 0: never */
+    struct timer timer;
+};
+
+static void on_timer(struct timer *timer, uint64_t now_ms);
+
+/* --- the users of this node --- */
+
+static struct presence *presence_of(struct session *session)
+{
+    if (session->presence || !session->service->presence)
+        return session->presence;
+    session->presence = calloc(1, sizeof(*session->presence));
+    if (!session->presence)
+        abort();
+    session->presence->session = session;
+    return session->presence;
+}
+
+/* In order, up to `most` of them: the least names. */
+static struct presence_list *own_list(const struct presence *presence, size_t most)
+{
+    struct v1_watcher *users = calloc(most + 1, sizeof(*users));
+    size_t len = 0, all = HASH_COUNT(presence->watchers);
+    if (!users)
+        abort();
+    for (const struct watcher *w = presence->watchers; w; w = w->hh.next) {
+        if (len == most && strcmp(users[len - 1].user, w->user) < 0)
+            continue;
+        size_t low = 0, high = len;
+        while (low < high) {
+            size_t middle = low + (high - low) / 2;
+            if (strcmp(users[middle].user, w->user) < 0)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        len -= len == most;
+        memmove(&users[low + 1], &users[low], (len - low) * sizeof(*users));
+        users[low] = (struct v1_watcher){w->user, w->clients};
+        len++;
+    }
+    struct presence_list *list = presence_list_new(users, len, all - len);
+    free(users);
+    return list;
+}
+
+/* --- when --- */
+
+static bool is_owner(const struct presence *presence)
+{
+    return presence->session->state == SESSION_OWNER;
+}
+
+static bool is_member(const struct presence *presence)
+{
+    const struct session *session = presence->session;
+    return session->state == SESSION_MEMBER && ownership_owner(session) &&
+           session->hub->bus_connected;
+}
+
+/* The owner of now does not have the roster of now. */
+static bool owes_roster(const struct presence *presence)
+{
+    const struct session *session = presence->session;
+    return presence->changed || presence->number_epoch != session->epoch ||
+           presence->number_joined != membership_joined_number(session);
+}
+
+static uint64_t members_of(const struct session *session)
+{
+    uint64_t sum = roster_len(session);
+    for (const struct member *member = roster_first(session); member; member = member->next)
+        sum = sum * 31 + (uintptr_t)member + member->watch.life;
+    return sum;
+}
+
+static bool owes_sum(const struct presence *presence)
+{
+    return presence->changed || presence->sum_epoch != presence->session->epoch ||
+           presence->members != members_of(presence->session);
+}
+
+static uint64_t earlier(uint64_t at_ms, uint64_t now_ms, uint64_t last_ms)
+{
+    uint64_t may_ms = last_ms ? last_ms + EVERY_MS : now_ms;
+    may_ms = may_ms > now_ms ? may_ms : now_ms;
+    return may_ms < at_ms ? may_ms : at_ms;
+}
+
+static void schedule(struct presence *presence)
+{
+    struct hub *hub = presence->session->hub;
+    uint64_t now_ms = hub->now_ms, at_ms = now_ms + EVERY_MS;
+    if (is_owner(presence) && owes_sum(presence))
+        at_ms = earlier(at_ms, now_ms, presence->told_members_ms);
+    if (is_member(presence) && (owes_roster(presence) || presence->owes_word))
+        at_ms = earlier(at_ms, now_ms, presence->told_owner_ms);
+    if (presence->due && presence->sum)
+        at_ms = earlier(at_ms, now_ms, presence->told_clients_ms);
+    timer_start(&hub->timers, &presence->timer, at_ms, on_timer);
+}
+
+static bool may(uint64_t now_ms, uint64_t last_ms)
+{
+    return !last_ms || now_ms - last_ms >= EVERY_MS;
+}
+
+/* --- as a member --- */
+
+static void tell_owner(struct presence *presence)
+{
+    struct session *session = presence->session;
+    if (owes_roster(presence))
+        presence->number = ++session->hub->presence_numbers;
+    presence->changed = presence->owes_word = false;
+    presence->number_epoch = session->epoch;
+    presence->number_joined = membership_joined_number(session);
+    presence->told_owner_ms = session->hub->now_ms;
+    struct presence_list *list = own_list(presence, PRESENCE_TOLD);
+    struct envelope_item *items = calloc(list->len + 1, sizeof(*items));
+    if (!items)
+        abort();
+    presence_list_items(list, items);
+    const struct roster_message message = {
+        .epoch = session->epoch,
+        .number = presence->number,
+        .seen = presence->sum_epoch == session->epoch ? presence->sum_number : 0,
+        .wants_word = presence->heard_number != presence->number,
+        .more = list->more,
+        .watchers = {items, list->len},
+    };
+    struct envelope roster = roster_encode(&message);
+    roster.session = slice_of(session->id);
+    node_tell(session->hub, slice_of(ownership_owner(session)), &roster);
+    free(items);
+    free(list);
+}
+
+static void act_as_member(struct presence *presence, uint64_t now_ms)
+{
+    bool owes = owes_roster(presence) || presence->owes_word ||
+                presence->heard_number != presence->number;
+    if (owes && may(now_ms, presence->told_owner_ms))
+        tell_owner(presence);
+}
+
+/* Takes over the list. */
+static void take_sum(struct presence *presence, struct presence_list *list, uint64_t number)
+{
+    if (!presence_list_same(presence->sum, list))
+        presence->due = true;
+    free(presence->sum);
+    presence->sum = list;
+    presence->sum_number = number;
+    presence->sum_epoch = presence->session->epoch;
+}
+
+void presence_on_presence(struct session *session, const struct envelope *envelope)
+{
+    struct presence *presence = session ? session->presence : NULL;
+    const struct presence_message said = presence_decode(envelope);
+    if (!presence || !ownership_is_from_owner(session, envelope->node) ||
+        said.epoch != session->epoch || session->state != SESSION_MEMBER)
+        return;
+    presence->owes_word = true;
+    if (said.heard > presence->heard_number)
+        presence->heard_number = said.heard;
+    if (presence->sum_epoch != said.epoch || said.number > presence->sum_number)
+        take_sum(presence, presence_list_read(&said.watchers, said.more), said.number);
+    schedule(presence);
+}
+
+/* --- as the owner --- */
+
+static void forget_told(struct presence *presence, struct told *told)
+{
+    DL_DELETE(presence->told, told);
+    free(told->list);
+    free(told);
+}
+
+static struct told *find_told(const struct presence *presence, struct slice node)
+{
+    struct told *told;
+    DL_FOREACH (presence->told, told)
+        if (slice_equals(slice_of(told->node), node))
+            return told;
+    return NULL;
+}
+
+void presence_on_roster(struct session *session, const struct envelope *envelope)
+{
+    struct presence *presence = session && session->state == SESSION_OWNER ? presence_of(session)
+                                                                           : NULL;
+    const struct roster_message said = roster_decode(envelope);
+    const struct member *member = presence ? roster_find(session, envelope->node) : NULL;
+    if (!member || member->watch.life != envelope->life || said.epoch != session->epoch ||
+        said.watchers.len > PRESENCE_TOLD)
+        return; /* it tells again */
+    struct told *told = find_told(presence, envelope->node);
+    if (!told) {
+        told = calloc(1, sizeof(*told));
+        if (!told)
+            abort();
+        memcpy(told->node, envelope->node.at, envelope->node.len);
+        DL_APPEND(presence->told, told);
+    }
+    told->seen = said.seen;
+    told->wants_word = said.wants_word;
+    if (told->life != envelope->life || said.number > told->number) {
+        struct presence_list *list = presence_list_read(&said.watchers, said.more);
+        presence->changed = presence->changed || !presence_list_same(told->list, list);
+        free(told->list);
+        told->list = list;
+        told->life = envelope->life;
+        told->number = said.number;
+    }
+    schedule(presence);
+}
+
+static void forget_gone(struct presence *presence)
+{
+    struct told *told, *next;
+    DL_FOREACH_SAFE (presence->told, told, next) {
+        const struct member *member = roster_find(presence->session, slice_of(told->node));
+        if (!member || member->watch.life != told->life)
+            forget_told(presence, told);
+    }
+}
+
+static void add_up(struct presence *presence)
+{
+    struct hub *hub = presence->session->hub;
+    struct told *told;
+    size_t len = 1;
+    forget_gone(presence);
+    presence->members = members_of(presence->session);
+    presence->changed = false;
+    DL_FOREACH (presence->told, told)
+        len++;
+    const struct presence_list **lists = calloc(len, sizeof(*lists));
+    struct presence_list *own = own_list(presence, PRESENCE_TOLD);
+    if (!lists)
+        abort();
+    lists[0] = own;
+    len = 1;
+    DL_FOREACH (presence->told, told)
+        lists[len++] = told->list;
+    struct presence_list *sum = presence_list_sum(lists, len, PRESENCE_SHOWN);
+    bool same = presence_list_same(presence->sum, sum) &&
+                presence->sum_epoch == presence->session->epoch;
+    take_sum(presence, sum, same ? presence->sum_number : ++hub->presence_numbers);
+    free(own);
+    free(lists);
+}
+
+static void tell_member(const struct presence *presence, struct told *told)
+{
+    struct session *session = presence->session;
+    struct envelope_item items[PRESENCE_SHOWN];
+    presence_list_items(presence->sum, items);
+    const struct presence_message message = {
+        .epoch = session->epoch,
+        .number = presence->sum_number,
+        .heard = told->number,
+        .more = presence->sum->more,
+        .watchers = {items, presence->sum->len},
+    };
+    struct envelope envelope = presence_encode(&message);
+    envelope.session = slice_of(session->id);
+    told->wants_word = false;
+    node_tell(session->hub, slice_of(told->node), &envelope);
+}
+
+/* A new owner was told nothing yet: for a moment what clients know is truer than what it could say.
+ */
+static bool is_new_owner(struct presence *presence, uint64_t now_ms)
+{
+    if (presence->owner_epoch != presence->session->epoch) {
+        presence->owner_epoch = presence->session->epoch;
+        presence->owner_since = now_ms;
+    }
+    return presence->sum && presence->sum_epoch != presence->session->epoch &&
+           now_ms - presence->owner_since < EVERY_MS;
+}
+
+static void act_as_owner(struct presence *presence, uint64_t now_ms)
+{
+    struct told *told;
+    bool any = false;
+    if (is_new_owner(presence, now_ms) || !may(now_ms, presence->told_members_ms))
+        return;
+    if (owes_sum(presence))
+        add_up(presence);
+    DL_FOREACH (presence->told, told) {
+        if (told->seen == presence->sum_number && !told->wants_word)
+            continue;
+        tell_member(presence, told);
+        any = true;
+    }
+    if (any)
+        presence->told_members_ms = now_ms;
+}
+
+/* --- what is due --- */
+
+static void on_timer(struct timer *timer, uint64_t now_ms)
+{
+    struct presence *presence = CONTAINER_OF(timer, struct presence, timer);
+    struct session *session = presence->session;
+    if (is_owner(presence))
+        act_as_owner(presence, now_ms);
+    else if (is_member(presence))
+        act_as_member(presence, now_ms);
+    if (presence->due && presence->sum && may(now_ms, presence->told_clients_ms)) {
+        presence->due = false;
+        presence->told_clients_ms = now_ms;
+        protocol_presence(session, presence->sum->users, presence->sum->len, presence->sum->more);
+    }
+    schedule(presence);
+}
+
+struct watcher *presence_find(const struct session *session, const char *user)
+{
+    struct watcher *watcher = NULL;
+    const char *name = user ? user : "";
+    if (session->presence)
+        HASH_FIND(hh, session->presence->watchers, name, strlen(name), watcher);
+    return watcher;
+}
+
+struct watcher *presence_came(struct session *session, const char *user)
+{
+    struct presence *presence = presence_of(session);
+    const char *name = user ? user : "";
+    size_t len = strlen(name);
+    if (!presence)
+        return NULL;
+    struct watcher *watcher = presence_find(session, user);
+    if (!watcher) {
+        watcher = calloc(1, sizeof(*watcher) + len + 1);
+        if (!watcher)
+            abort(); /* of a URL's user */
+        memcpy(watcher->user, name, len);
+        HASH_ADD_KEYPTR(hh, presence->watchers, watcher->user, len, watcher);
+    }
+    watcher->clients++;
+    presence->changed = true;
+    schedule(presence);
+    return watcher;
+}
+
+void presence_left(struct session *session, struct watcher *watcher)
+{
+    struct presence *presence = session->presence;
+    if (!presence || !watcher)
+        return;
+    if (!--watcher->clients) {
+        HASH_DEL(presence->watchers, watcher);
+        free(watcher);
+    }
+    presence->changed = true;
+    schedule(presence);
+}
+
+void presence_welcomed(struct session *session)
+{
+    if (!session->presence)
+        return;
+    session->presence->due = true;
+    schedule(session->presence);
+}
+
+void presence_moved(struct session *session)
+{
+    if (session->presence)
+        schedule(session->presence);
+}
+
+uint64_t presence_shown(const struct session *session, const char *user)
+{
+    const struct presence_list *sum = session->presence ? session->presence->sum : NULL;
+    for (size_t i = 0; sum && i < sum->len; i++)
+        if (!strcmp(sum->users[i].user, user))
+            return sum->users[i].clients;
+    return 0;
+}
+
+void presence_fini(struct session *session)
+{
+    struct presence *presence = session->presence;
+    struct watcher *watcher, *next;
+    if (!presence)
+        return;
+    session->presence = NULL;
+    timer_stop(&session->hub->timers, &presence->timer);
+    HASH_ITER (hh, presence->watchers, watcher, next) {
+        HASH_DEL(presence->watchers, watcher);
+        free(watcher);
+    }
+    while (presence->told)
+        forget_told(presence, presence->told);
+    free(presence->sum);
+    free(presence);
+}
+
+void presence_free_all(struct hub *hub)
+{
+    struct session *session, *next;
+    HASH_ITER (hh, hub->sessions->by_id, session, next)
+        presence_fini(session);
+}
