@@ -268,6 +268,19 @@ static void a_publication_that_is_kept_already_counts_as_done(struct rig *rig)
     assert_string_equal(seen->items[1].id, "p2");
 }
 
+/* A call that comes again, or late over an old connection: members have had it. */
+static void what_is_kept_already_is_not_announced_again(struct rig *rig)
+{
+    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    uint64_t epoch = peer_claim(a, SESSION);
+    peer_subscribe(b, SESSION);
+    publish_range(a, epoch, 1, 3, 10);
+    publish_range(a, epoch, 2, 3, 10);
+    publish_range(a, epoch, 4, 4, 10);
+    for (uint64_t offset = 1; offset <= 4; offset++)
+        assert_int_equal(rig_wait(b, SEEN_PUSH, 0)->items[0].number, offset);
+}
+
 static void what_is_not_announced_is_only_kept(struct rig *rig)
 {
     struct peer *a = rig_peer(rig, "a");
@@ -467,6 +480,7 @@ const struct contract_case cases_messages[] = {
     CASE(history_keeps_the_newest_up_to_its_size),
     CASE(history_goes_on_over_epochs),
     CASE(a_publication_that_is_kept_already_counts_as_done),
+    CASE(what_is_kept_already_is_not_announced_again),
     CASE(what_is_not_announced_is_only_kept),
     CASE(the_end_that_a_dead_owner_wrote_late_is_noted),
     CASE(the_end_that_an_owner_wrote_itself_is_not_noted),

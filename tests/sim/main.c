@@ -1,6 +1,6 @@
 /*
  * Runs histories of a cluster: sim [--case WORDS] [--seed N] [--count N] [--failures N]
- * [--own-pace] [-v]
+ * [--one-pace] [-v]
  *
  * Without --case or --seed all kept cases come first, then the seeded histories from 1 on. Prints
  * TAP. A failing seed is printed and replays exactly: sim --seed N --count 1 -v; a case: sim --case
@@ -45,8 +45,8 @@ static bool read_options(int argc, char **argv, struct options *options)
 {
     for (int i = 1; i < argc; i++) {
         bool more = i + 1 < argc;
-        if (!strcmp(argv[i], "--own-pace")) {
-            sim_own_pace = true;
+        if (!strcmp(argv[i], "--one-pace")) {
+            sim_own_pace = false;
         } else if (!strcmp(argv[i], "--seed") && more) {
             options->seed = strtoull(argv[++i], NULL, 10);
             options->seeds_alone = true;
@@ -65,6 +65,16 @@ static bool read_options(int argc, char **argv, struct options *options)
     return true;
 }
 
+/* The history of a seed that once failed: histories were written with each push, and all answers
+ * came in one order. */
+static void run_as_then(struct world *world, uint64_t seed, bool verbose)
+{
+    bool own_pace = sim_own_pace;
+    sim_own_pace = false;
+    world_run(world, seed, false, verbose);
+    sim_own_pace = own_pace;
+}
+
 /* The number that failed. */
 static uint64_t run_cases(struct world *world, const struct options *options,
                           const struct sim_case *list, size_t len)
@@ -77,7 +87,7 @@ static uint64_t run_cases(struct world *world, const struct options *options,
         if (one->script)
             world_script(world, one->script, one->history, options->seed, options->verbose);
         else
-            world_run(world, one->seed, false, options->verbose); /* as it was then */
+            run_as_then(world, one->seed, options->verbose);
         if (options->verbose)
             printf("# at most %u units of work in a turn\n", world->most_work / 10);
         printf("%s - %s%s%s\n", world->failure ? "not ok" : "ok", one->name,
@@ -120,7 +130,7 @@ int main(int argc, char **argv)
     if (!read_options(argc, argv, &options)) {
         fprintf(
             stderr,
-            "usage: sim [--case WORDS] [--seed N] [--count N] [--failures N] [--own-pace] [-v]\n");
+            "usage: sim [--case WORDS] [--seed N] [--count N] [--failures N] [--one-pace] [-v]\n");
         return 2;
     }
     log_configure(options.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR, LOG_FORMAT_TEXT, "sim");

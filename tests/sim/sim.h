@@ -281,7 +281,8 @@ void world_say(struct world *world, const char *format, ...) PRINTF_LIKE(2, 3);
 void at_us(struct world *world, uint64_t when_us, event_fn *fn, void *ctx);
 uint64_t between(struct world *world, uint64_t low, uint64_t high);
 bool chance(struct world *world, unsigned percent);
-/* Answers on each session come at their own pace, as of a Redis Cluster; else as of one server. */
+/* Answers on each session come at their own pace, as of a Redis Cluster or with replicas; else all
+ * in one order, as of one server. */
 extern bool sim_own_pace;
 int session_index(const char *id);
 const char *session_name(int index);

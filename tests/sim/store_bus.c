@@ -115,7 +115,7 @@ struct request *request_take_first(struct sim_bus *bus)
     return request;
 }
 
-bool sim_own_pace;
+bool sim_own_pace = true;
 
 /* Of the answers whose order is kept: all, as of one server; or those on one session, or on none.
  */
