@@ -6,18 +6,19 @@
 #include "common/log.h"
 #include "common/metrics.h"
 
-#define PUBLISH_COUNT   500         /* publications in one call of the script */
-#define PUBLISH_BYTES   (1u << 20)  /* payload in one call, but for a single larger one */
-#define KEPT_BYTES      (64u << 20) /* contract section 9: what all sessions of a node keep */
-#define CREDIT_BYTES    (4u << 20)  /* of what is made up for, that may be unanswered */
-#define WRITTEN_A_TURN  (2u << 20)  /* bytes of it in one turn */
-#define SESSIONS_A_TURN 500         /* that are begun with in one turn */
-#define SETTLE_MS       1200        /* links to Redis are tried again each second at the latest */
-#define RING_BYTES      (1u << 20)  /* of one session */
+#define PUBLISH_COUNT    500         /* publications in one call of the script */
+#define PUBLISH_BYTES    (1u << 20)  /* payload in one call, but for a single larger one */
+#define KEPT_BYTES       (64u << 20) /* contract section 9: what all sessions of a node keep */
+#define CREDIT_BYTES     (4u << 20)  /* of what is made up for, that may be unanswered */
+#define WRITTEN_A_TURN   (2u << 20)  /* bytes of it in one turn */
+#define SESSIONS_A_TURN  500         /* that are begun with in one turn */
+#define SETTLE_MS        1200        /* links to Redis are tried again each second at the latest */
+#define RING_BYTES       (1u << 20)  /* of one session */
 #define DISCARDED_A_TURN 2000        /* publications that are freed in one turn */
-#define TOLD_END_MS     60000       /* whose subscription is broken is back by then */
-#define TTL_STEPS       50          /* of history.ttl, in which it is set anew */
-#define LATE_STEPS      8 /* in which history.every passes: sessions due are written together */
+#define TOLD_END_MS      60000       /* whose subscription is broken is back by then */
+#define TTL_STEPS        50          /* of history.ttl, in which it is set anew, */
+#define TTL_STEP_MS      1000        /* and not later than this */
+#define LATE_STEPS       8 /* in which history.every passes: sessions due are written together */
 
 static const char *const state_names[BACKLOG_STATES] = {"live", "late", "held", "settling",
                                                         "waiting"};
@@ -338,16 +339,18 @@ static unsigned how_to_announce(struct backlog *backlog, uint64_t tag)
     return BUS_ANNOUNCE | BUS_PROMPT;
 }
 
-/* It is set once in a while, and for so much longer; most publications leave it as it is. 0: as it
- * is. */
+/* It is set anew each second; most publications leave it as it is, and the last one may live so
+ * much shorter. 0: as it is. */
 static uint64_t time_to_live_ms(struct backlog *backlog)
 {
     uint64_t now_ms = backlog->session->hub->now_ms;
     uint64_t ttl_ms = backlog->session->service->history.ttl_ms, step_ms = ttl_ms / TTL_STEPS;
+    if (step_ms > TTL_STEP_MS)
+        step_ms = TTL_STEP_MS;
     if (backlog->lives_from_ms && now_ms - backlog->lives_from_ms < step_ms)
         return 0;
     backlog->lives_from_ms = now_ms;
-    return ttl_ms + step_ms;
+    return ttl_ms;
 }
 
 /* One script call for each run of publications within the bounds. */
