@@ -41,10 +41,6 @@ void conn_set_state(struct conn *conn, enum conn_state state)
     conn->state = (uint8_t)state;
 }
 
-/* How much is still read and discarded after the last frame to a client: what was on its way then.
- * A client that goes on sending gets a reset. */
-#define DISCARD_MAX (256u * 1024)
-
 /* --- queues --- */
 
 static void dequeue(struct conn *conn)
@@ -150,18 +146,6 @@ static void write_close_frame(struct conn *conn, unsigned code, const char *reas
 {
     uint8_t payload[WS_CONTROL_MAX];
     write_control(conn, WS_CLOSE, payload, ws_close_payload(payload, code, reason));
-}
-
-/* An event stream is one way: of what its peer sends nothing is read. Who floods is ended. */
-static void ignore_input(struct conn *conn, size_t len)
-{
-    if (conn->state != CONN_OPEN)
-        return;
-    conn->discarded += (uint32_t)len;
-    if (conn->discarded <= DISCARD_MAX)
-        return;
-    metric_drop(DROP_MALFORMED, 1);
-    client_close(&conn->client, CLOSE_PROTOCOL_ERROR, "an event stream takes no input");
 }
 
 void conn_keep_why(struct conn *conn, const char *why)
@@ -339,7 +323,7 @@ static bool read_frames(struct conn *conn, uint8_t *bytes, size_t len)
 bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len)
 {
     if (conn->events) {
-        ignore_input(conn, len);
+        events_input(conn, len);
         return true;
     }
     if (conn->held != NULL)

@@ -315,6 +315,18 @@ bool events_serve(struct conn *conn, const struct http_head *head)
 
 /* --- while it is open --- */
 
+/* A stream is one way: nothing that comes is read. */
+void events_input(struct conn *conn, size_t len)
+{
+    if (conn->state != CONN_OPEN)
+        return;
+    conn->discarded += (uint32_t)len;
+    if (conn->discarded <= DISCARD_MAX)
+        return;
+    metric_drop(DROP_MALFORMED, 1);
+    client_close(&conn->client, CLOSE_PROTOCOL_ERROR, "an event stream takes no input");
+}
+
 void events_ping(struct conn *conn)
 {
     static const char comment[] = ":\n\n";

@@ -29,6 +29,9 @@
 #define HANDSHAKE_MS 10000U
 /* How long the peer has to take what was sent and to answer a close frame (contract section 9). */
 #define CLOSING_MS 1000U
+/* How much is still read and discarded after the last frame to a client: what was on its way then.
+ * A client that goes on sending gets a reset. */
+#define DISCARD_MAX (256u * 1024)
 
 enum conn_state { CONN_HANDSHAKE, CONN_REFUSED, CONN_OPEN, CONN_CLOSING, CONN_GONE };
 
@@ -199,6 +202,8 @@ void events_register(struct front *front);
 /* Answers a request for an event stream, or the OPTIONS before one. False: it is another request.
  */
 bool events_serve(struct conn *conn, const struct http_head *head);
+/* Bytes of its peer, which are thrown away. A flood ends it. */
+void events_input(struct conn *conn, size_t len);
 /* A comment, so that proxies and the kernel see whether the peer is there. */
 void events_ping(struct conn *conn);
 /* The last that it is told: why it ends, and when to come back where that is to be soon. */

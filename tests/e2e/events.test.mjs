@@ -299,6 +299,32 @@ test('tokens: 401 and 403 that can be read, from each place, and the end of one'
   await backend.one(UPSTREAM)
   await short.over(3000 + SLACK_MS)
   assert.ok(short.comments.some(({ text }) => text.startsWith('4001 token expired')), JSON.stringify(short.comments))
+
+  const named = make({ jti: 'one' })
+  const revoked = await EventStream.open(t, hub.port, PAGE, { headers: bearer(named) })
+  await revoked.welcomed()
+  const post = (path, body) => hub.admin(path, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) })
+  assert.deepEqual((await post('/api/revoke', { jti: 'one' })).json(), { closed: 1 })
+  await revoked.over(1000 + SLACK_MS)
+  assert.equal(await status(PAGE, bearer(named)), 401, 'revoked')
+})
+
+test('operators see streams among the clients, and close them', async (t) => {
+  const { backend, hub } = await start(t)
+  const stream = await EventStream.open(t, hub.port, PAGE)
+  await stream.welcomed()
+  await backend.one(UPSTREAM)
+  backend.push(UPSTREAM, 'one')
+  await stream.got(1)
+  const { clients } = await hub.json('/api/clients?vin=VIN1')
+  assert.deepEqual(clients.map(({ user, session, protocol, sent, received }) => [user, session, protocol, sent, received]),
+    [['admin', 'remoteWs:VIN1', 'event-stream', 1, 0]])
+  const body = JSON.stringify({ user: 'admin', reason: 'enough\nid: 1.1' })
+  const closed = await hub.admin('/api/clients/close', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body })
+  assert.deepEqual(closed.json(), { closed: 1 })
+  await stream.over()
+  assert.ok(stream.comments.some(({ text }) => /^4006 enough.id: 1.1$/.test(text)), JSON.stringify(stream.comments))
+  assert.notEqual(stream.id, '1.1')
 })
 
 test('limits: full, too many of an address, draining', async (t) => {
