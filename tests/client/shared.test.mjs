@@ -16,7 +16,7 @@ const PATH = '/admin/VIN1?remoteWs'
 
 async function start(t, settings = {}) {
   const backend = await Backend.start(t)
-  const hub = await startHub(t, { id: 'a', settings: { services: [service(backend)], ...settings } })
+  const hub = await startHub(t, { id: 'a', settings: { services: [service(backend, { linger: '0s' })], ...settings } })
   return { backend, hub, first: await openPage(t) }
 }
 
@@ -73,6 +73,39 @@ test('three tabs, one connection: each gets all, each sends, and it outlives the
   await clients(hub, 1)
   await pages[2].close()
   await clients(hub, 0)
+})
+
+test('subscriptions of tabs share the connection, too, and end with their tab', { timeout: 120_000 }, async (t) => {
+  const { backend, hub, first } = await start(t)
+  const second = await nextTab(t, first)
+  for (const page of [first, second]) {
+    assert.equal(await share(page, hub.url('/admin?subscribe')), true)
+    await page.evaluate(() => {
+      window.got = []
+      window.group = window.client.subscribe(['/admin/VIN1?remoteWs', '/admin/VIN2?remoteWs'])
+      window.group.on('message', (text, { session }) => window.got.push(`${session} ${text}`))
+    })
+  }
+  for (const page of [first, second]) {
+    await until(() => page.evaluate(() => [...window.group].every(({ upstream }) => upstream === 'connected')), SOON_MS, 'both to be connected')
+  }
+  backend.push(UPSTREAM, 'one')
+  backend.push('/base/admin/VIN2', 'two')
+  for (const page of [first, second]) {
+    await until(() => page.evaluate(() => window.got.length === 2), SOON_MS, 'both pushes')
+    assert.deepEqual((await page.evaluate(() => window.got)).sort(), ['remoteWs:VIN1 one', 'remoteWs:VIN2 two'])
+    assert.match(await page.evaluate(() => window.group.position['/admin/VIN1?remoteWs']), /^\d+\.1$/)
+  }
+  await second.evaluate(() => window.group.send('a command', { to: '/admin/VIN2?remoteWs' }))
+  await until(() => backend.texts().includes('a command'), SOON_MS, 'the command')
+  await assert.rejects(second.evaluate(() => window.client.subscribe('/admin/VIN1?remoteWs', { rate: 0 })), /rate: expected/)
+  assert.equal(await hub.metric('vinhub_clients'), 1)
+
+  await first.close()
+  await second.evaluate(() => window.group.unsubscribe(['/admin/VIN1?remoteWs']))
+  backend.push('/base/admin/VIN2', 'three')
+  await until(() => second.evaluate(() => window.got.includes('remoteWs:VIN2 three')), SOON_MS, 'the push')
+  await until(async () => await hub.metric('vinhub_sessions') === 1, SOON_MS, 'the other session to be left')
 })
 
 test('a worker asks a tab for the token, another one where that has gone', { timeout: 120_000 }, async (t) => {

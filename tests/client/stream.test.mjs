@@ -152,6 +152,21 @@ test('subscriptions are streams, few at once; what is refused reaches the right 
   await until(async () => await hub.metric('vinhub_clients') === 2, SOON_MS, 'the others to be closed')
 })
 
+test('a stream that an operator closes is no reason to come back; one that a draining node ends is', { timeout: 120_000 }, async (t) => {
+  const { backend, hub, proxy, page } = await start(t)
+  await begin(page, proxy.url(PATH))
+  await opened(page, true)
+  await hub.stop()
+  await until(async () => (await seen(page)).closes.some(({ code }) => code === 1012), SOON_MS, 'the drain to be told')
+  await hub.restart()
+  await opened(page, true)
+  await backend.one(UPSTREAM)
+  const { status } = await hub.admin('/api/sessions/remoteWs%3AVIN1/close', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: '{}' })
+  assert.ok(status < 300)
+  await until(() => page.evaluate(() => window.client.state === 'failed'), SOON_MS, 'it to stay away')
+  assert.equal((await seen(page)).closes.at(-1).code, 4006)
+})
+
 test('the token goes in a header; one that is refused is asked for again', { timeout: 120_000 }, async (t) => {
   const file = join(scratch(t), 'secret')
   writeFileSync(file, SECRET)

@@ -1,7 +1,7 @@
 // When to come back: what each close code asks for, and the back-off.
 
-// floor: the least to wait, ms. now: the first try is made at once. told: the reason may say when to come back. stay: the same URL again, since another
-// node would say the same. token: the token was refused. end: nobody is wanted back.
+// floor: the least to wait, ms. now: the first try is made at once. told: the reason may say when to come back. stay: the same
+// URL again, since another node would say the same. token: the token was refused. end: nobody is wanted back.
 const RULES = {
   1009: { stay: true },
   1012: { now: true, told: true },

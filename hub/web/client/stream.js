@@ -11,9 +11,12 @@ const STREAMS_MAX = 5;      // with HTTP/1.1 a browser has six connections to a 
 const SILENCE_MS = 60_000;  // the hub writes a comment each 25 s (clients.ping)
 const ABNORMAL = 1006;
 const CODES = { 401: 4001, 403: 4001, 503: 1013 };
-const WORDS = { 400: 'malformed_url', 401: 'unauthorized', 403: 'unauthorized', 404: 'unknown_service', 503: 'full' };
+const WORDS = { 400: 'malformed_url', 401: 'unauthorized', 403: 'unauthorized', 404: 'unknown_service' };
 
-/** The events of a stream's text, given in any pieces. emit({id, event, data, retry}); what a block does not have is undefined. */
+// The last comment of a stream that the hub ends: the close code that a WebSocket would have got, and its reason.
+const END = /^ ?(\d{4})(?: (.*))?$/;
+
+/** The events of a stream's text, given in any pieces. emit({id, event, data, comment}); what a block does not have is undefined. */
 class Parser {
   #rest = '';
   #block = {};
@@ -35,15 +38,15 @@ class Parser {
     }
     const [, name, value] = /^([^:]*):? ?(.*)$/.exec(line);
     if (name === 'data' && this.#block.data !== undefined) this.#block.data += `\n${value}`;
-    else if (name !== '') this.#block[name] = value; // else a comment
+    else this.#block[name || 'comment'] = value;
   }
 }
 
-/** One stream; on: opened(), event(block), ended(status, reason): status is that of HTTP, null where there was none. */
+/** One stream; on: event(block), ended(status, code, reason): status of a refusal, or else null; code as of a WebSocket. */
 class Stream {
   #abort = new AbortController();
   #timer;
-  #retry = false; // the hub said that it ends
+  #last = [];    // code and reason of an end that the hub told
 
   constructor(url, token, on) {
     this.on = on;
@@ -56,20 +59,21 @@ class Stream {
       this.#heard();
       const answer = await fetch(url, { headers, cache: 'no-store', credentials: 'include', signal: this.#abort.signal });
       if (!answer.ok) {
-        this.#end(answer.status, (await answer.text()).trim());
+        this.#end(answer.status, CODES[answer.status] ?? ABNORMAL, (await answer.text()).trim());
         return;
       }
       await this.#read(answer.body.getReader());
-      this.#end(null, this.#retry ? 'the node ends it' : 'the stream ended');
+      const [code = ABNORMAL, reason = 'the stream ended'] = this.#last;
+      this.#end(null, Number(code), reason);
     } catch (error) {
-      this.#end(null, String(error?.message ?? error));
+      this.#end(null, ABNORMAL, String(error?.message ?? error));
     }
   }
 
   async #read(reader) {
     const decoder = new TextDecoder();
     const parser = new Parser((block) => {
-      this.#retry ||= block.retry !== undefined;
+      if (block.comment !== undefined) this.#last = END.exec(block.comment)?.slice(1) ?? [];
       this.on?.event(block);
     });
     for (;;) {
@@ -85,10 +89,10 @@ class Stream {
     this.#timer = setTimeout(() => this.#abort.abort(new Error('nothing came')), SILENCE_MS);
   }
 
-  #end(status, reason) {
+  #end(...end) {
     const { on } = this;
     this.close();
-    on?.ended(status, reason, this.#retry);
+    on?.ended(...end);
   }
 
   close() {
@@ -126,7 +130,7 @@ export class EventStreamSocket {
     this.#url = url;
     this.#token = token;
     if (/[?&]subscribe=?(&|$)/.test(url)) queueMicrotask(() => this.#welcomeAll());
-    else this.#own = this.#open(url, undefined, (status, reason, retry) => this.#lost(CODES[status] ?? (retry ? 1012 : ABNORMAL), reason));
+    else this.#own = this.#open(url, undefined, (status, code, reason) => this.#lost(code, reason));
   }
 
   /** A connection without a session of its own: what becomes of it is seen from the first subscription. */
@@ -187,11 +191,11 @@ export class EventStreamSocket {
 
   #subscribe({ id, url }) {
     const session = `stream ${++this.#names}`;
-    const ended = (status, reason, retry, welcomed) => {
+    const ended = (status, code, reason, welcomed) => {
       this.#streams.delete(session);
-      if (welcomed) this.#say('CLOSED', { session, code: retry ? 1012 : 1006, reason });
+      if (welcomed) this.#say('CLOSED', { session, code, reason });
       else if (WORDS[status]) this.#say('ERROR', { id, url, code: WORDS[status], message: reason });
-      else this.#lost(ABNORMAL, reason);
+      else this.#lost(code, reason);
       this.#next();
     };
     this.#streams.set(session, this.#open(new URL(url, this.#url).href, { id, url, session }, ended));
