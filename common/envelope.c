@@ -5,7 +5,7 @@
 #include <msgpack.h>
 
 #define ENVELOPE_FIELDS 13
-#define ITEM_FIELDS     7
+#define ITEM_FIELDS     7 /* and one more that is left out where it is 0 */
 #define NUMBER_BYTES    9 /* the longest encoding of a number */
 #define LENGTH_BYTES    5 /* the longest head of a string or an array */
 
@@ -25,7 +25,7 @@ static size_t size_bound(const struct envelope *e)
     for (size_t i = 0; i < e->items_len; i++) {
         const struct envelope_item *item = &e->items[i];
         if (item->name.len > UINT32_MAX || item->bytes.len > UINT32_MAX ||
-            __builtin_add_overflow(size, LENGTH_BYTES + ITEM_FIELDS * NUMBER_BYTES, &size) ||
+            __builtin_add_overflow(size, LENGTH_BYTES + (ITEM_FIELDS + 1) * NUMBER_BYTES, &size) ||
             __builtin_add_overflow(size, item->name.len, &size) ||
             __builtin_add_overflow(size, item->bytes.len, &size))
             return 0;
@@ -48,7 +48,7 @@ static void pack_bytes(msgpack_packer *packer, struct slice bytes)
 
 static void pack_item(msgpack_packer *packer, const struct envelope_item *item)
 {
-    msgpack_pack_array(packer, ITEM_FIELDS);
+    msgpack_pack_array(packer, item->ttl_ms ? ITEM_FIELDS + 1 : ITEM_FIELDS);
     msgpack_pack_uint32(packer, (uint32_t)item->kind);
     msgpack_pack_uint64(packer, item->number);
     msgpack_pack_uint64(packer, item->id);
@@ -56,6 +56,8 @@ static void pack_item(msgpack_packer *packer, const struct envelope_item *item)
     msgpack_pack_uint32(packer, item->opcode);
     pack_text(packer, item->name);
     pack_bytes(packer, item->bytes);
+    if (item->ttl_ms)
+        msgpack_pack_uint64(packer, item->ttl_ms);
 }
 
 static void pack_envelope(msgpack_packer *packer, const struct envelope *e,

@@ -3,7 +3,8 @@
  *
  * Every type has the same layout, so that a reader needs one table and no version ever breaks
  * another: [version, type, session, node, life, number, epoch, offset, count, status, text, url,
- * items] with items an array of [kind, number, id, time_ms or after, opcode, name, bytes]. Fields
+ * items] with items an array of [kind, number, id, time_ms or after, opcode, name, bytes, ttl_ms],
+ * the last where it is not 0. Fields
  * are only added at the end; missing ones at the end read as zero or empty, further ones are
  * ignored. Which type uses which field is said in the enum below.
  */
@@ -31,7 +32,8 @@ enum envelope_type {
         /* Client messages: epoch; number: grows with that of JOIN and LEAVE; offset: number of the
            last JOIN that was answered, 0: not said; items: number (grows per member), after (number
            of the one before it that is not confirmed, 0: it is the oldest), id (SEND id or 0),
-           opcode, name (client id or ""), bytes */
+           opcode, name (client id or ""), bytes, ttl_ms (what is left of a SEND's, 0: none); SENDs
+           that expired (kind EXPIRED) */
     3,
     /* inbox of a member, from the owner */
     ENVELOPE_JOINED =
@@ -40,7 +42,9 @@ enum envelope_type {
     4,
     ENVELOPE_LEFT = 5,      /* number (of the LEAVE) */
     ENVELOPE_NOT_OWNER = 6, /* epoch: the highest this node has seen; the asker claims again */
-    ENVELOPE_CONFIRM = 7,   /* epoch; number: commands up to it went upstream */
+    /* Epoch; number: commands up to it went upstream, but for SENDs that expired: items, kind
+       EXPIRED */
+    ENVELOPE_CONFIRM = 7,
     /* Epoch; number: commands from it on were not sent and are the member's again; offset: number
        of the last COMMANDS or JOIN seen, older ones are not taken any more; 0: not said */
     ENVELOPE_HANDBACK = 8,
@@ -55,11 +59,11 @@ enum envelope_type {
     ENVELOPE_OFFER = 10,   /* epoch; url */
     ENVELOPE_ACCEPT = 11,  /* epoch */
     ENVELOPE_DECLINE = 12, /* epoch */
-    ENVELOPE_TAKE =
-        13, /* epoch: the new one; url; items: members (kind MEMBER), last SEND ids (kind SEND) */
-    ENVELOPE_TAKEN = 14, /* epoch */
+    ENVELOPE_TAKE = 13,    /* epoch: the new one; url; items: members (kind MEMBER), last SEND ids
+                              (kind SEND), those that expired (kind EXPIRED) */
+    ENVELOPE_TAKEN = 14,   /* epoch */
     /* inboxes of all, from who releases the session */
-    ENVELOPE_SENDS = 19, /* items: last SEND ids (kind SEND) */
+    ENVELOPE_SENDS = 19, /* items: last SEND ids (kind SEND), those that expired (kind EXPIRED) */
     /* operators */
     ENVELOPE_PUBLISH = 15, /* to the owner: number (of the request); items: one, opcode and bytes */
     ENVELOPE_PUBLISHED = 16, /* answer: number; epoch, offset; status: 0 or an HTTP status */
@@ -117,6 +121,7 @@ enum item_kind {
        beside its own; after: its slot */
     ITEM_CLIENT_MORE = 8,
     ITEM_CLIENT_ID = 5, /* name: client id; number: of the telling, which comes back */
+    ITEM_EXPIRED = 6,   /* name: client id; id: of a SEND that never goes upstream */
 };
 
 struct slice {
@@ -135,6 +140,7 @@ struct envelope_item {
     unsigned opcode;
     struct slice name;
     struct slice bytes;
+    uint64_t ttl_ms; /* COMMAND */
 };
 
 /* A message. Slices and items belong to whoever made it; a decoded one points into its input and

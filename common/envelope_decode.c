@@ -87,7 +87,8 @@ static bool take_item(struct msgpack_cursor *c, struct envelope_item *item)
 #define FIELD(take, member) (fields == 0 || (fields--, take(c, &item->member)))
     return FIELD(take_kind, kind) && FIELD(take_u64, number) && FIELD(take_u64, id) &&
            FIELD(take_u64, time_ms) && FIELD(take_unsigned, opcode) && FIELD(take_slice, name) &&
-           FIELD(take_slice, bytes) && skip_values(c, fields) && bytes_fit(item);
+           FIELD(take_slice, bytes) && FIELD(take_u64, ttl_ms) && skip_values(c, fields) &&
+           bytes_fit(item);
 #undef FIELD
 }
 

@@ -128,12 +128,16 @@ struct not_owner_message not_owner_decode(const struct envelope *e)
 
 struct envelope confirm_encode(const struct confirm_message *m)
 {
-    return (struct envelope){.type = ENVELOPE_CONFIRM, .epoch = m->epoch, .number = m->upto};
+    return (struct envelope){.type = ENVELOPE_CONFIRM,
+                             .epoch = m->epoch,
+                             .number = m->upto,
+                             .items = m->expired.at,
+                             .items_len = m->expired.len};
 }
 
 struct confirm_message confirm_decode(const struct envelope *e)
 {
-    return (struct confirm_message){.epoch = e->epoch, .upto = e->number};
+    return (struct confirm_message){.epoch = e->epoch, .upto = e->number, .expired = items_of(e)};
 }
 
 struct envelope handback_encode(const struct handback_message *m)
@@ -471,7 +475,8 @@ struct envelope_item command_item(const struct command_entry *entry)
                                   .id = entry->send_id,
                                   .name = entry->sender,
                                   .opcode = (unsigned)entry->opcode,
-                                  .bytes = entry->payload};
+                                  .bytes = entry->payload,
+                                  .ttl_ms = entry->ttl_ms};
 }
 
 bool command_entry_of(const struct envelope_item *item, struct command_entry *out)
@@ -481,7 +486,8 @@ bool command_entry_of(const struct envelope_item *item, struct command_entry *ou
                                   .send_id = item->id,
                                   .sender = item->name,
                                   .opcode = opcode_of(item),
-                                  .payload = item->bytes};
+                                  .payload = item->bytes,
+                                  .ttl_ms = item->ttl_ms};
     return item->kind == ITEM_COMMAND;
 }
 
@@ -511,6 +517,18 @@ bool send_entry_of(const struct envelope_item *item, struct send_entry *out)
 {
     *out = (struct send_entry){.client = item->name, .send_id = item->id, .unix_ms = item->time_ms};
     return item->kind == ITEM_SEND;
+}
+
+struct envelope_item expired_item(const struct expired_entry *entry)
+{
+    return (struct envelope_item){
+        .kind = ITEM_EXPIRED, .name = entry->client, .id = entry->send_id};
+}
+
+bool expired_entry_of(const struct envelope_item *item, struct expired_entry *out)
+{
+    *out = (struct expired_entry){.client = item->name, .send_id = item->id};
+    return item->kind == ITEM_EXPIRED && item->name.len && item->name.len <= 32;
 }
 
 struct envelope_item client_id_item(const struct client_id_entry *entry)

@@ -52,7 +52,7 @@ struct commands_message {
     uint64_t epoch;
     uint64_t number;
     uint64_t joined_number;        /* of the last JOIN that was answered; 0: not said */
-    struct message_items commands; /* command_item */
+    struct message_items commands; /* command_item, expired_item */
 };
 struct envelope commands_encode(const struct commands_message *message);
 struct commands_message commands_decode(const struct envelope *envelope);
@@ -103,7 +103,8 @@ struct not_owner_message not_owner_decode(const struct envelope *envelope);
 
 struct confirm_message {
     uint64_t epoch;
-    uint64_t upto; /* commands up to it went upstream */
+    uint64_t upto;                /* commands up to it went upstream, but for those that expired */
+    struct message_items expired; /* expired_item */
 };
 struct envelope confirm_encode(const struct confirm_message *message);
 struct confirm_message confirm_decode(const struct envelope *envelope);
@@ -156,7 +157,7 @@ struct answer_message answer_decode(const struct envelope *envelope);
 struct take_message {
     uint64_t epoch; /* the new one */
     struct slice url;
-    struct message_items items; /* member_item, send_item */
+    struct message_items items; /* member_item, send_item, expired_item */
 };
 struct envelope take_encode(const struct take_message *message);
 struct take_message take_decode(const struct envelope *envelope);
@@ -196,7 +197,7 @@ struct presence_message presence_decode(const struct envelope *envelope);
 
 /* What clients sent last, from who releases the session. */
 struct sends_message {
-    struct message_items sends; /* send_item */
+    struct message_items sends; /* send_item, expired_item */
 };
 struct envelope sends_encode(const struct sends_message *message);
 struct sends_message sends_decode(const struct envelope *envelope);
@@ -313,6 +314,7 @@ struct command_entry {
     struct slice sender; /* client id of a SEND, or "" */
     enum opcode opcode;
     struct slice payload;
+    uint64_t ttl_ms; /* within which a SEND must go upstream, or never; 0: none */
 };
 struct envelope_item command_item(const struct command_entry *entry);
 bool command_entry_of(const struct envelope_item *item, struct command_entry *out);
@@ -333,6 +335,14 @@ struct send_entry {
 };
 struct envelope_item send_item(const struct send_entry *entry);
 bool send_entry_of(const struct envelope_item *item, struct send_entry *out);
+
+/* A SEND that did not go upstream within its time, and never does. */
+struct expired_entry {
+    struct slice client;
+    uint64_t send_id;
+};
+struct envelope_item expired_item(const struct expired_entry *entry);
+bool expired_entry_of(const struct envelope_item *item, struct expired_entry *out);
 
 struct client_id_entry {
     struct slice client;

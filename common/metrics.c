@@ -82,6 +82,7 @@ static const char *const drop_names[DROP_REASONS] = {
     [DROP_RATE] = "rate",
     [DROP_MALFORMED] = "malformed",
     [DROP_TOO_LARGE] = "too_large",
+    [DROP_EXPIRED] = "expired",
     [DROP_NO_MEMORY] = "no_memory",
 };
 

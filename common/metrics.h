@@ -65,6 +65,7 @@ enum drop_reason {
     DROP_RATE,           /* client message: over the rate */
     DROP_MALFORMED,      /* ill-formed WebSocket data, either side */
     DROP_TOO_LARGE,      /* over a message limit, either side */
+    DROP_EXPIRED,        /* client message: its ttl was over before it went upstream */
     DROP_NO_MEMORY,
     DROP_REASONS
 };

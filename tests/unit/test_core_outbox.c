@@ -23,8 +23,8 @@ static struct subscription clients[CLIENTS];
 
 static enum outbox_way way;
 static enum status answer; /* of the upstream */
-static size_t sent, refused, acked, emptied, told_len, paused, resumed;
-static uint64_t told_first;
+static size_t sent, refused, acked, emptied, told_len, paused, resumed, expired, told_expired;
+static uint64_t told_first, told_ttl_ms;
 static char last_sent[64];
 
 static enum outbox_way on_way(const struct session *of)
@@ -48,10 +48,20 @@ static enum status on_send(struct session *of, enum opcode opcode, const void *p
 static void on_tell(struct session *of, struct commands_message *message)
 {
     (void)of;
-    told_len += message->commands.len;
-    struct command_entry first;
-    assert_true(command_entry_of(&message->commands.at[0], &first));
-    told_first = first.number;
+    bool found = false;
+    for (size_t i = 0; i < message->commands.len; i++) {
+        struct command_entry command;
+        struct expired_entry over;
+        if (command_entry_of(&message->commands.at[i], &command)) {
+            told_first = found ? told_first : command.number;
+            told_ttl_ms = command.ttl_ms;
+            told_len++;
+            found = true;
+        } else {
+            assert_true(expired_entry_of(&message->commands.at[i], &over));
+            told_expired++;
+        }
+    }
 }
 
 static void on_emptied(struct session *of)
@@ -77,6 +87,12 @@ static void on_acked(struct session *of, struct subscription *from, uint64_t id)
     acked++;
 }
 
+static void on_expired(struct session *of, struct subscription *from, uint64_t id)
+{
+    (void)of, (void)from, (void)id;
+    expired++;
+}
+
 static void on_paused(struct session *of, struct subscription *from)
 {
     (void)of, (void)from;
@@ -97,6 +113,7 @@ static const struct outbox_events events = {
     .room_again = on_room,
     .refused = on_refused,
     .acked = on_acked,
+    .expired = on_expired,
     .paused = on_paused,
     .resumed = on_resumed,
 };
@@ -108,7 +125,7 @@ static int set_up(void **state)
     session = &rig.session;
     way = OUTBOX_NOWHERE;
     answer = STATUS_OK;
-    sent = refused = acked = emptied = told_len = paused = resumed = 0;
+    sent = refused = acked = emptied = told_len = paused = resumed = expired = told_expired = 0;
     outbox_new(session, &events);
     return 0;
 }
@@ -315,7 +332,7 @@ static void a_member_tells_once_and_again_after_a_second(void **state)
     rig_pass(&rig, 2000);
     outbox_flush(session);
     assert_int_equal(told_len, 4);
-    outbox_on_confirm(session, 2);
+    outbox_on_confirm(session, 2, &(struct message_items){0});
     assert_true(outbox_is_empty(session));
     assert_int_equal(outbox_confirmed(session), 2);
 }
@@ -363,6 +380,177 @@ static void members_messages_are_taken_in_their_order(void **state)
     outbox_member_gone(session, &member);
 }
 
+/* --- a time to live --- */
+
+static bool say_within(size_t client, uint64_t id, uint64_t ttl_ms)
+{
+    struct outbox_message message = {.send_id = id,
+                                     .sender = "abc",
+                                     .opcode = OPCODE_TEXT,
+                                     .payload = "x",
+                                     .len = 1,
+                                     .ttl_ms = ttl_ms};
+    return outbox_add(session, &clients[client], false, &message);
+}
+
+static void what_did_not_go_within_its_time_never_does(void **state)
+{
+    (void)state;
+    assert_true(say_within(1, 1, 500));
+    rig_pass(&rig, 499);
+    assert_int_equal(expired, 0);
+    rig_pass(&rig, 2);
+    assert_int_equal(expired, 1);
+    assert_true(outbox_is_empty(session));
+    assert_int_equal(emptied, 1);
+    way = OUTBOX_UPSTREAM;
+    outbox_pump(session);
+    assert_true(say_within(1, 1, 500)); /* its repeat as well, whatever time that has */
+    assert_true(say_within(1, 1, 0));
+    assert_int_equal(expired, 3);
+    assert_int_equal(sent, 0);
+    assert_true(say_within(1, 2, 1));
+    assert_int_equal(sent, 1);
+    assert_true(say_within(1, 1, 0)); /* and though a later one went */
+    assert_int_equal(expired, 4);
+    assert_int_equal(acked, 1);
+    assert_true(say_within(1, 2, 1));
+    rig_pass(&rig, 1000);
+    assert_int_equal(expired, 4);
+    assert_int_equal(acked, 2);
+}
+
+static void those_around_one_that_expired_stay(void **state)
+{
+    (void)state;
+    assert_true(say_within(1, 1, 0) && say_within(1, 2, 100) && say_within(1, 3, 0));
+    rig_pass(&rig, 200);
+    assert_int_equal(expired, 1);
+    outbox_check(session);
+    way = OUTBOX_UPSTREAM;
+    outbox_pump(session);
+    assert_int_equal(sent, 2);
+    assert_int_equal(acked, 2);
+}
+
+/* The time of a turn may have gone on before its timers ran. */
+static void a_time_that_ends_within_a_turn_counts(void **state)
+{
+    (void)state;
+    assert_true(say_within(1, 1, 100));
+    rig.hub.now_ms += 100;
+    way = OUTBOX_UPSTREAM;
+    outbox_pump(session);
+    assert_int_equal(sent, 0);
+    assert_int_equal(expired, 1);
+}
+
+static void what_an_owner_may_have_is_the_owners_to_say(void **state)
+{
+    (void)state;
+    rig.session.state = SESSION_MEMBER;
+    way = OUTBOX_OWNER;
+    assert_true(say_within(1, 7, 500) && say_within(1, 8, 500));
+    rig_pass(&rig, 100);
+    outbox_flush(session);
+    assert_int_equal(told_len, 2);
+    assert_int_equal(told_ttl_ms, 400);
+    rig_pass(&rig, 600);
+    assert_int_equal(expired, 0);
+    const struct expired_entry over = {slice_of("abc"), 7};
+    const struct envelope_item item = expired_item(&over);
+    outbox_on_confirm(session, 0, &(struct message_items){&item, 1});
+    assert_int_equal(expired, 1);
+    outbox_on_confirm(session, 2, &(struct message_items){0});
+    assert_int_equal(acked, 1);
+    assert_true(outbox_is_empty(session));
+    assert_true(say_within(1, 7, 500));
+    assert_int_equal(expired, 2);
+}
+
+static void with_a_lost_owner_its_time_counts_again(void **state)
+{
+    (void)state;
+    rig.session.state = SESSION_MEMBER;
+    way = OUTBOX_OWNER;
+    assert_true(say_within(1, 7, 500) && say_within(1, 8, 5000));
+    outbox_flush(session);
+    rig_pass(&rig, 600);
+    way = OUTBOX_NOWHERE;
+    outbox_owner_lost(session);
+    rig_pass(&rig, 1);
+    assert_int_equal(expired, 1);
+    /* The next owner is told, so that a repeat that comes over another node is known */
+    way = OUTBOX_OWNER;
+    outbox_owner_ready(session);
+    outbox_flush(session);
+    assert_int_equal(told_expired, 1);
+    assert_int_equal(told_len, 3);
+    outbox_flush(session);
+    assert_int_equal(told_expired, 1);
+    outbox_owner_ready(session);
+    outbox_flush(session);
+    assert_int_equal(told_expired, 2);
+}
+
+static void a_members_send_expires_at_the_owner(void **state)
+{
+    (void)state;
+    int member = 0;
+    struct command_entry told = {
+        .number = 1, .send_id = 7, .sender = slice_of("abc"), .opcode = OPCODE_TEXT, .ttl_ms = 100};
+    struct envelope_item items[2];
+    items[0] = command_item(&told);
+    told = (struct command_entry){.number = 2, .after = 1, .opcode = OPCODE_TEXT};
+    items[1] = command_item(&told);
+    const struct message_items commands = {items, 2};
+    way = OUTBOX_UPSTREAM;
+    answer = STATUS_AGAIN;
+    outbox_member_came(session, &member, "n1");
+    outbox_take(session, &member, 1, &commands);
+    rig_pass(&rig, 101);
+    outbox_flush(session);
+    assert_int_equal(rig.told_len, 1);
+    assert_int_equal(rig.told[0].type, ENVELOPE_CONFIRM);
+    assert_int_equal(rig.told[0].number, 1);
+    assert_int_equal(rig.told[0].len, 1);        /* the one that expired */
+    outbox_take(session, &member, 2, &commands); /* that answer was lost */
+    outbox_flush(session);
+    assert_int_equal(rig.told[1].len, 1);
+    answer = STATUS_OK;
+    outbox_link_writable(session);
+    assert_int_equal(sent, 1);
+    outbox_flush(session);
+    assert_int_equal(rig.told[2].number, 2);
+    assert_int_equal(rig.told[2].len, 0);
+    /* A member says so of one that never came here */
+    const struct expired_entry over = {slice_of("abc"), 9};
+    items[0] = expired_item(&over);
+    outbox_take(session, &member, 3, &(struct message_items){items, 1});
+    assert_true(say_within(1, 9, 0));
+    assert_int_equal(expired, 1);
+    outbox_member_gone(session, &member);
+}
+
+static void a_successor_learns_what_expired(void **state)
+{
+    (void)state;
+    struct envelope_item items[8];
+    struct expired_entry over;
+    struct send_entry went;
+    way = OUTBOX_UPSTREAM;
+    assert_true(say_within(1, 3, 0));
+    outbox_note_expired(session, "abc", 2);
+    outbox_note_expired(session, "other", 4);
+    assert_int_equal(outbox_sends_len(session), 4);
+    size_t n = outbox_sends(session, UINT64_MAX, items, 8);
+    assert_int_equal(n, 3); /* the other one has none that went */
+    assert_true(expired_entry_of(&items[0], &over) && over.send_id == 2);
+    assert_true(send_entry_of(&items[1], &went) && went.send_id == 3);
+    assert_true(expired_entry_of(&items[2], &over) && over.send_id == 4);
+    assert_int_equal(outbox_sends(session, UINT64_MAX, items, 2), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -388,6 +576,15 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(members_messages_are_taken_in_their_order, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(what_did_not_go_within_its_time_never_does, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(those_around_one_that_expired_stay, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_time_that_ends_within_a_turn_counts, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_an_owner_may_have_is_the_owners_to_say, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(with_a_lost_owner_its_time_counts_again, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_members_send_expires_at_the_owner, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_successor_learns_what_expired, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -147,10 +147,10 @@ static void fields_of_a_newer_version_are_ignored(void **state)
     struct envelope got;
     /* version 2, type 99, two further fields: a nested map and an ext; an item with a further float
      */
-    const uint8_t data[] = {0x9f, 2,    99,   0xa0, 0xa0, 0,    0, 5,    0,    0,
-                            0,    0xa0, 0xa0, 0x91, 0x98, 9,    3, 0,    0,    0,
-                            0xa0, 0xa0, 0xca, 0,    0,    0,    0, 0x82, 0xa1, 'k',
-                            0x92, 0xc0, 0xc3, 1,    0x80, 0xd5, 1, 2,    3};
+    const uint8_t data[] = {0x9f, 2,    99,   0xa0, 0xa0, 0,    0,    5, 0,    0,
+                            0,    0xa0, 0xa0, 0x91, 0x99, 9,    3,    0, 0,    0,
+                            0xa0, 0xa0, 7,    0xca, 0,    0,    0,    0, 0x82, 0xa1,
+                            'k',  0x92, 0xc0, 0xc3, 1,    0x80, 0xd5, 1, 2,    3};
     assert_int_equal(try_decode(data, sizeof(data), &got), STATUS_OK);
     assert_int_equal(got.type, 99);
     assert_true(got.epoch == 5);

@@ -70,11 +70,32 @@ static void of_too_many_clients_the_longest_silent_are_forgotten(void **state)
     assert_in_range(last_sends_len(&sends), SENDS, SENDS + 2);
 }
 
+static void many_that_expired_are_bounded_and_none_is_acknowledged(void **state)
+{
+    (void)state;
+    for (uint64_t id = 1; id <= 3 * EXPIRED_MAX; id++)
+        last_sends_expire(&sends, now_ms, "one", id, id % 2);
+    assert_int_equal(sends.expired, EXPIRED_MAX);
+    assert_int_equal(sends.untold, EXPIRED_MAX / 2);
+    for (uint64_t id = 1; id <= 3 * EXPIRED_MAX; id++)
+        assert_true(last_sends_expired(&sends, "one", id));
+    assert_false(last_sends_expired(&sends, "one", 3 * EXPIRED_MAX + 1));
+    assert_false(last_sends_expired(&sends, "two", 1));
+    last_sends_untell(&sends);
+    assert_int_equal(sends.untold, EXPIRED_MAX);
+    now_ms += SEND_MEMORY_MS;
+    last_sends_note(&sends, now_ms, "two", 1);
+    assert_false(last_sends_expired(&sends, "one", 1));
+    assert_int_equal(sends.expired, 0);
+    assert_int_equal(sends.untold, 0);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         CASE(an_id_that_went_upstream_covers_those_before_it),
+        CASE(many_that_expired_are_bounded_and_none_is_acknowledged),
         CASE(an_id_is_remembered_for_five_minutes),
         CASE(of_too_many_clients_the_longest_silent_are_forgotten),
     };

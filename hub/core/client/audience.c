@@ -72,6 +72,7 @@ const struct audience_events audience_events = {
     .status = protocol_status,
     .refused = on_refused,
     .acked = protocol_ack,
+    .expired = protocol_expired,
     .paused = on_paused,
     .resumed = on_resumed,
     .end_some = end_some,

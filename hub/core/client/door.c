@@ -141,7 +141,9 @@ void door_message(struct client *client, enum opcode opcode, const void *payload
     if (reply)
         send_text(client, reply);
     else if (client_spend(client))
-        outgoing_send(&client->own, 0, opcode, payload, len);
+        outgoing_send(&client->own,
+                      &(struct outbox_message){
+                          .sender = "", .opcode = opcode, .payload = payload, .len = len});
 }
 
 void door_writable(struct client *client)

@@ -6,10 +6,9 @@
 #define VINHUB_CORE_CLIENT_OUTGOING_H
 
 #include "core/client/client.h"
+#include "core/session/outbox.h"
 
-/* send_id 0: a raw message; else a SEND of the client with its id. May close the client with 4004.
- */
-void outgoing_send(struct subscription *from, uint64_t send_id, enum opcode opcode,
-                   const void *payload, size_t len);
+/* May close the client with 4004. */
+void outgoing_send(struct subscription *from, const struct outbox_message *message);
 
 #endif

@@ -155,8 +155,14 @@ static void on_send(struct client *client, const struct v1_request *request)
     if (!client_spend(client))
         return;
     struct subscription *from = named_by(client, request->session);
+    const struct outbox_message message = {.send_id = request->id,
+                                           .sender = client->id->text,
+                                           .opcode = request->opcode,
+                                           .payload = request->payload,
+                                           .len = request->len,
+                                           .ttl_ms = request->ttl_ms};
     if (from)
-        outgoing_send(from, request->id, request->opcode, request->payload, request->len);
+        outgoing_send(from, &message);
     else
         protocol_not_subscribed(client, request->id);
 }
@@ -223,6 +229,13 @@ void protocol_ack(struct subscription *subscription, uint64_t send_id)
 {
     if (client_takes(subscription->client))
         send_ack(subscription->client, send_id);
+}
+
+void protocol_expired(struct subscription *subscription, uint64_t send_id)
+{
+    if (client_takes(subscription->client))
+        send_error(subscription->client, &send_id, "expired",
+                   "it did not go upstream within its ttl, and never will");
 }
 
 static struct wire *presence_for(const struct subscription *subscription,

@@ -38,6 +38,8 @@ void protocol_closed(struct subscription *subscription, const uint64_t *id, unsi
 void protocol_not_subscribed(struct client *client, uint64_t id);
 /* That SEND went upstream. */
 void protocol_ack(struct subscription *subscription, uint64_t send_id);
+/* That SEND never does. */
+void protocol_expired(struct subscription *subscription, uint64_t send_id);
 /* The session's status has changed: who has been welcomed is told. */
 void protocol_status(struct session *session);
 /* Who watches it: who has been welcomed is told, in forms that have a word for it. */

@@ -79,9 +79,9 @@ void course_claim(struct session *session)
     ownership_claim(session, link_redacted(session));
 }
 
-static void note_kept(void *ctx, const char *client, uint64_t id)
+static void note_kept(void *ctx, const char *client, uint64_t id, bool expired)
 {
-    outbox_note_send(ctx, client, id);
+    (expired ? outbox_note_expired : outbox_note_send)(ctx, client, id);
 }
 
 void course_take(struct session *session, uint64_t epoch)

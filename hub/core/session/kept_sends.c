@@ -16,6 +16,7 @@ struct kept_session {
     struct kept_send {
         char client[33];
         uint64_t id;
+        bool expired;
     } sends[];
 };
 
@@ -60,9 +61,22 @@ static struct kept_session *find(struct hub *hub, struct slice session)
     return kept;
 }
 
-static bool is_send(const struct envelope_item *item, struct send_entry *out)
+static bool is_send(const struct envelope_item *item, struct kept_send *out)
 {
-    return send_entry_of(item, out) && out->client.len && out->client.len <= 32;
+    struct send_entry send;
+    struct expired_entry expired;
+    *out = (struct kept_send){0};
+    if (send_entry_of(item, &send) && send.client.len && send.client.len <= 32) {
+        memcpy(out->client, send.client.at, send.client.len);
+        out->id = send.send_id;
+        return true;
+    }
+    if (!expired_entry_of(item, &expired))
+        return false;
+    memcpy(out->client, expired.client.at, expired.client.len);
+    out->id = expired.send_id;
+    out->expired = true;
+    return true;
 }
 
 void kept_sends_keep(struct hub *hub, struct slice id, struct message_items told)
@@ -77,13 +91,8 @@ void kept_sends_keep(struct hub *hub, struct slice id, struct message_items told
         abort();
     kept->session = memcpy(session, id.at, id.len);
     kept->at_ms = hub->now_ms;
-    for (size_t i = 0; i < len; i++) {
-        struct send_entry send;
-        if (!is_send(&told.at[i], &send))
-            continue;
-        memcpy(kept->sends[kept->len].client, send.client.at, send.client.len);
-        kept->sends[kept->len++].id = send.send_id;
-    }
+    for (size_t i = 0; i < len; i++)
+        kept->len += is_send(&told.at[i], &kept->sends[kept->len]);
     if (!kept->len) {
         free(session);
         free(kept);
@@ -98,13 +107,14 @@ void kept_sends_keep(struct hub *hub, struct slice id, struct message_items told
 }
 
 void kept_sends_take(struct hub *hub, struct slice session,
-                     void (*note)(void *ctx, const char *client, uint64_t id), void *ctx)
+                     void (*note)(void *ctx, const char *client, uint64_t id, bool expired),
+                     void *ctx)
 {
     struct kept_session *kept = find(hub, session);
     if (!kept)
         return;
     for (size_t i = 0; i < kept->len; i++)
-        note(ctx, kept->sends[i].client, kept->sends[i].id);
+        note(ctx, kept->sends[i].client, kept->sends[i].id, kept->sends[i].expired);
     forget(hub, kept);
 }
 

@@ -18,18 +18,28 @@ bool last_sends_covers(const struct last_sends *sends, const char *client, uint6
     return send && id <= send->id;
 }
 
+static void forget(struct last_sends *sends, struct last_send *send)
+{
+    HASH_DEL(sends->by_client, send);
+    sends->expired -= send->expired_len;
+    for (size_t i = 0; i < send->expired_len; i++)
+        sends->untold -= !send->expired[i].told;
+    free(send->expired);
+    free(send);
+}
+
 static void forget_old(struct last_sends *sends, uint64_t now_ms)
 {
     struct last_send *send, *next;
     HASH_ITER (hh, sends->by_client, send, next) { /* in the order of last use */
         if (HASH_COUNT(sends->by_client) <= LAST_SENDS && now_ms - send->at_ms < SEND_MEMORY_MS)
             break;
-        HASH_DEL(sends->by_client, send);
-        free(send);
+        forget(sends, send);
     }
 }
 
-void last_sends_note(struct last_sends *sends, uint64_t now_ms, const char *client, uint64_t id)
+/* The client's, made where there is none, and the last in order of use. */
+static struct last_send *use(struct last_sends *sends, uint64_t now_ms, const char *client)
 {
     forget_old(sends, now_ms);
     struct last_send *send = find(sends, client);
@@ -41,21 +51,88 @@ void last_sends_note(struct last_sends *sends, uint64_t now_ms, const char *clie
             abort();
         memcpy(send->client, client, strlen(client) + 1);
     }
-    send->id = id > send->id ? id : send->id;
     send->at_ms = now_ms;
     HASH_ADD_STR(sends->by_client, client, send);
+    return send;
+}
+
+void last_sends_note(struct last_sends *sends, uint64_t now_ms, const char *client, uint64_t id)
+{
+    struct last_send *send = use(sends, now_ms, client);
+    send->id = id > send->id ? id : send->id;
+}
+
+/* --- those that expired --- */
+
+/* Where the id stands, or would stand. */
+static size_t place_of(const struct last_send *send, uint64_t id)
+{
+    size_t k = 0;
+    while (k < send->expired_len && send->expired[k].id < id)
+        k++;
+    return k;
+}
+
+bool last_sends_expired(const struct last_sends *sends, const char *client, uint64_t id)
+{
+    const struct last_send *send = sends->expired ? find(sends, client) : NULL;
+    if (!send)
+        return false;
+    size_t k = place_of(send, id);
+    return id <= send->expired_upto || (k < send->expired_len && send->expired[k].id == id);
+}
+
+static void make_room(struct last_sends *sends, struct last_send *send)
+{
+    if (send->expired_len == EXPIRED_MAX) {
+        send->expired_upto = send->expired[0].id;
+        sends->untold -= !send->expired[0].told;
+        sends->expired--;
+        send->expired_len--;
+        memmove(&send->expired[0], &send->expired[1],
+                send->expired_len * sizeof(struct expired_send));
+    }
+    if (send->expired_len < send->expired_cap)
+        return;
+    send->expired_cap = send->expired_cap ? send->expired_cap * 2 : 2;
+    send->expired = realloc(send->expired, send->expired_cap * sizeof(struct expired_send));
+    if (!send->expired)
+        abort(); /* at most a kilobyte */
+}
+
+void last_sends_expire(struct last_sends *sends, uint64_t now_ms, const char *client, uint64_t id,
+                       bool told)
+{
+    if (last_sends_expired(sends, client, id))
+        return;
+    struct last_send *send = use(sends, now_ms, client);
+    make_room(sends, send);
+    size_t k = place_of(send, id);
+    memmove(&send->expired[k + 1], &send->expired[k],
+            (send->expired_len - k) * sizeof(struct expired_send));
+    send->expired[k] = (struct expired_send){id, told};
+    send->expired_len++;
+    sends->expired++;
+    sends->untold += !told;
+}
+
+void last_sends_untell(struct last_sends *sends)
+{
+    for (struct last_send *send = sends->expired ? sends->by_client : NULL; send;
+         send = send->hh.next)
+        for (size_t i = 0; i < send->expired_len; i++)
+            send->expired[i].told = false;
+    sends->untold = sends->expired;
 }
 
 size_t last_sends_len(const struct last_sends *sends)
 {
-    return HASH_COUNT(sends->by_client);
+    return HASH_COUNT(sends->by_client) + sends->expired;
 }
 
 void last_sends_fini(struct last_sends *sends)
 {
     struct last_send *send, *next;
-    HASH_ITER (hh, sends->by_client, send, next) {
-        HASH_DEL(sends->by_client, send);
-        free(send);
-    }
+    HASH_ITER (hh, sends->by_client, send, next)
+        forget(sends, send);
 }

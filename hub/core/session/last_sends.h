@@ -1,6 +1,7 @@
 /*
- * Which SEND of each protocol client was the last that went upstream: the owner's memory, by which
- * one that comes again is acknowledged and not sent twice (contract section 6). Bounded in time and
+ * What became of the SENDs of each protocol client in a session: which was the last that went
+ * upstream, and which never will since their time was over. By that one that comes again is
+ * acknowledged, or refused as before, and not sent twice (contract section 6). Bounded in time and
  * number; a hand-over takes it along.
  */
 #ifndef VINHUB_CORE_SESSION_LAST_SENDS_H
@@ -14,23 +15,43 @@
 
 /* How long a last SEND id is remembered (contract section 6) */
 #define SEND_MEMORY_MS (5 * 60 * 1000u)
+/* SENDs of one client that expired; of more the lowest are not told apart any more: all up to those
+ * count as expired, since none may be acknowledged that did not go. */
+#define EXPIRED_MAX 64u
+
+struct expired_send {
+    uint64_t id;
+    bool told; /* to the owner, where another node is that */
+};
 
 struct last_send {
     char client[33];
-    uint64_t id;
-    uint64_t at_ms; /* when this node learned of it: clocks of others do not count */
+    uint64_t id;           /* of the last that went; 0: none */
+    uint64_t at_ms;        /* when this node learned of it: clocks of others do not count */
+    uint64_t expired_upto; /* those up to it count as expired */
+    uint32_t expired_len, expired_cap;
+    struct expired_send *expired; /* in the order of their ids */
     UT_hash_handle hh;
 };
 
 /* Zeroed, it is empty. */
 struct last_sends {
     struct last_send *by_client; /* in the order of last use */
+    size_t expired;              /* of all clients */
+    size_t untold;               /* of those */
 };
 
 /* That SEND, or one after it, went upstream. client: its id. */
 bool last_sends_covers(const struct last_sends *sends, const char *client, uint64_t id);
 /* One has just gone upstream; or another owner says that one went. client has at most 32 bytes. */
 void last_sends_note(struct last_sends *sends, uint64_t now_ms, const char *client, uint64_t id);
+/* That SEND never goes upstream. */
+bool last_sends_expired(const struct last_sends *sends, const char *client, uint64_t id);
+/* Its time was over before it went; told: the owner knows. */
+void last_sends_expire(struct last_sends *sends, uint64_t now_ms, const char *client, uint64_t id,
+                       bool told);
+/* There is another owner, which may know of none. */
+void last_sends_untell(struct last_sends *sends);
 size_t last_sends_len(const struct last_sends *sends);
 void last_sends_fini(struct last_sends *sends);
 

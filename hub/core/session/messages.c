@@ -411,7 +411,7 @@ static void on_confirm(struct session *session, const struct envelope *envelope)
 {
     const struct confirm_message confirm = confirm_decode(envelope);
     if (is_current(session, envelope, confirm.epoch))
-        outbox_on_confirm(session, confirm.upto);
+        outbox_on_confirm(session, confirm.upto, &confirm.expired);
 }
 
 static void on_handback(struct session *session, const struct envelope *envelope)
@@ -468,6 +468,16 @@ static void learn_send(struct session *session, const struct send_entry *send)
     outbox_note_send(session, client, send->send_id);
 }
 
+static void learn_expired(struct session *session, const struct envelope_item *item)
+{
+    struct expired_entry expired;
+    char client[33] = {0};
+    if (!expired_entry_of(item, &expired))
+        return;
+    memcpy(client, expired.client.at, expired.client.len);
+    outbox_note_expired(session, client, expired.send_id);
+}
+
 /*
  * What the old owner knew: members with their last commands, last SEND ids. Own commands up to the
  * mark went upstream. Of a hand-over that is not the last one, who was a member then does not
@@ -476,14 +486,18 @@ static void learn_send(struct session *session, const struct send_entry *send)
 static void learn(struct session *session, const struct take_message *take)
 {
     bool current = take->epoch == session->epoch;
+    struct member_entry member;
+    struct send_entry send;
     for (size_t i = 0; i < take->items.len; i++) {
-        struct member_entry member;
-        struct send_entry send;
+        if (send_entry_of(&take->items.at[i], &send))
+            learn_send(session, &send);
+        else
+            learn_expired(session, &take->items.at[i]);
+    }
+    /* What expired is known by now: it is not taken for what went */
+    for (size_t i = 0; i < take->items.len; i++)
         if (member_entry_of(&take->items.at[i], &member))
             learn_member(session, &member, current);
-        else if (send_entry_of(&take->items.at[i], &send))
-            learn_send(session, &send);
-    }
 }
 
 static void answer_taken(struct hub *hub, const struct envelope *envelope)
@@ -535,9 +549,9 @@ static void on_take(struct hub *hub, struct session *session, const struct envel
 
 /* --- what is remembered of released sessions --- */
 
-static void note_kept(void *ctx, const char *client, uint64_t id)
+static void note_kept(void *ctx, const char *client, uint64_t id, bool expired)
 {
-    outbox_note_send(ctx, client, id);
+    (expired ? outbox_note_expired : outbox_note_send)(ctx, client, id);
 }
 
 static void on_sends(struct hub *hub, struct session *session, const struct envelope *envelope)

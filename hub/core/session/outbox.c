@@ -35,9 +35,19 @@ struct outbox {
     uint64_t told_ms; /* when the owner was last told or last answered, while some are with it */
     bool pausing;     /* some clients are not read from */
     bool turned_away; /* a member's were handed back though the upstream is open */
-    struct source *confirm_due; /* members that are to be told what went upstream */
+    struct source *confirm_due;   /* members that are to be told what went upstream */
+    struct expired_note *expired; /* members are to be told of */
     struct last_sends sends;
     struct timer timer;
+    struct timer ttl; /* of the first message whose time is over */
+};
+
+/* To be told to a member: a SEND of its clients has expired. */
+struct expired_note {
+    struct expired_note *prev, *next;
+    const struct source *source;
+    uint64_t id;
+    char client[33];
 };
 
 static void on_expired(struct source *source);
@@ -54,10 +64,24 @@ void outbox_new(struct session *session, const struct outbox_events *events)
     session->outbox = out;
 }
 
+/* Those for one member; source NULL: for all. */
+static void forget_notes(struct outbox *out, const struct source *source)
+{
+    struct expired_note *note, *next;
+    DL_FOREACH_SAFE (out->expired, note, next) {
+        if (source && note->source != source)
+            continue;
+        DL_DELETE(out->expired, note);
+        free(note);
+    }
+}
+
 void outbox_free(struct session *session)
 {
     struct outbox *out = session->outbox;
     timer_stop(&session->hub->timers, &out->timer);
+    timer_stop(&session->hub->timers, &out->ttl);
+    forget_notes(out, NULL);
     metric_drop(DROP_UPSTREAM_QUEUE, out->queue.len);
     outbox_queue_fini(&out->queue);
     last_sends_fini(&out->sends);
@@ -105,6 +129,14 @@ static void look_within(struct outbox *out, uint64_t after_ms)
         timer_start(&out->session->hub->timers, &out->timer, at_ms, on_timer);
 }
 
+static void on_ttl(struct timer *timer, uint64_t now_ms);
+
+static void expire_at(struct outbox *out, uint64_t at_ms)
+{
+    if (at_ms && (!timer_armed(&out->ttl) || out->ttl.at_ms > at_ms))
+        timer_start(&out->session->hub->timers, &out->ttl, at_ms, on_ttl);
+}
+
 static void append(struct outbox *out, struct source *source, struct command *command)
 {
     outbox_queue_add(&out->queue, source, command);
@@ -112,6 +144,7 @@ static void append(struct outbox *out, struct source *source, struct command *co
     if (!out->unsent)
         out->unsent = command;
     look_within(out, LOOK_MS);
+    expire_at(out, command->ttl_at_ms);
 }
 
 /* Nothing that a source has here goes upstream any more: its place in the order is gone. */
@@ -177,6 +210,10 @@ bool outbox_add(struct session *session, struct subscription *from, bool may_pau
     uint32_t wait_ms = session->service->to_upstream.wait_ms;
     if (!message->send_id && send_straight(out, message))
         return true;
+    if (message->send_id && last_sends_expired(&out->sends, message->sender, message->send_id)) {
+        out->events->expired(session, from, message->send_id);
+        return true;
+    }
     struct source *source = outbox_queue_find(&out->queue, from);
     /* While the upstream takes messages, a full queue stops the reading; what was read until then
      * is still taken. */
@@ -191,6 +228,7 @@ bool outbox_add(struct session *session, struct subscription *from, bool may_pau
         source = outbox_queue_client(&out->queue, from, rng_below(&hub->rng, wait_ms / 2 + 1));
     command->number = ++out->last_number;
     command->expires_ms = hub->now_ms + wait_ms + source->spread_ms;
+    command->ttl_at_ms = message->ttl_ms ? hub->now_ms + message->ttl_ms : 0;
     append(out, source, command);
     maybe_pause(out, from, may_pause);
     outbox_pump(session);
@@ -253,16 +291,99 @@ static void want_confirm(struct outbox *out, struct source *source)
     session_mark_dirty(out->session);
 }
 
+static bool has_expired(const struct outbox *out, const struct command *command)
+{
+    return command->send_id && out->sends.expired &&
+           last_sends_expired(&out->sends, command_sender(command), command->send_id);
+}
+
+/* Whose it is hears that it never goes. */
+static void tell_expired(struct outbox *out, struct source *source, const char *sender,
+                         uint64_t send_id)
+{
+    if (!source->member) {
+        if (source->from)
+            out->events->expired(out->session, source->from, send_id);
+        return;
+    }
+    struct expired_note *note = calloc(1, sizeof(*note));
+    if (!note)
+        abort();
+    note->source = source;
+    note->id = send_id;
+    memcpy(note->client, sender, strlen(sender));
+    DL_APPEND(out->expired, note);
+    want_confirm(out, source);
+}
+
+/* It has had its turn: it went upstream, or never will. */
 static void went(struct outbox *out, struct command *command)
 {
     struct source *source = command->source;
+    bool expired = has_expired(out, command);
     if (source->member) {
         source->sent = command->number;
         want_confirm(out, source);
-    } else if (command->send_id && source->from) {
-        out->events->acked(out->session, source->from, command->send_id);
     }
+    if (expired)
+        tell_expired(out, source, command_sender(command), command->send_id);
+    else if (!source->member && command->send_id && source->from)
+        out->events->acked(out->session, source->from, command->send_id);
     drop(out, command);
+}
+
+static bool is_over(const struct outbox *out, const struct command *command)
+{
+    return command->ttl_at_ms && command->ttl_at_ms <= out->session->hub->now_ms;
+}
+
+static void note_expired(struct outbox *out, const char *client, uint64_t id, bool told)
+{
+    last_sends_expire(&out->sends, out->session->hub->now_ms, client, id, told);
+}
+
+/* Its time is over. Of a client that has several before it these stay. */
+static void expire(struct outbox *out, struct command *command)
+{
+    struct source *source = command->source;
+    metric_drop(DROP_EXPIRED, 1);
+    if (!last_sends_covers(&out->sends, command_sender(command), command->send_id))
+        note_expired(out, command_sender(command), command->send_id, false);
+    if (source->first == command) {
+        went(out, command);
+        return;
+    }
+    tell_expired(out, source, command_sender(command), command->send_id);
+    drop(out, command);
+}
+
+/* What an owner has is that owner's to say. */
+static void on_ttl(struct timer *timer, uint64_t now_ms)
+{
+    struct outbox *out = CONTAINER_OF(timer, struct outbox, ttl);
+    struct command *command = out->queue.first, *next;
+    uint64_t first_ms = 0;
+    (void)now_ms;
+    for (; command; command = next) {
+        next = command->next;
+        if (!command->ttl_at_ms || command->told)
+            continue;
+        if (is_over(out, command))
+            expire(out, command);
+        else if (!first_ms || command->ttl_at_ms < first_ms)
+            first_ms = command->ttl_at_ms;
+    }
+    expire_at(out, first_ms);
+    session_mark_dirty(out->session); /* the owner is told */
+    maybe_resume(out);
+    if (!out->queue.first)
+        out->events->emptied(out->session);
+}
+
+/* Messages are this node's again: those whose time is over since do not go any more. */
+static void look_at_ttl(struct outbox *out)
+{
+    expire_at(out, out->session->hub->now_ms);
 }
 
 /* Returns false where it did not go. */
@@ -270,8 +391,15 @@ static bool send_one(struct outbox *out, struct command *command)
 {
     struct session *session = out->session;
     const char *sender = command_sender(command);
+    if (has_expired(out, command))
+        return true; /* it never goes */
     if (command->send_id && last_sends_covers(&out->sends, sender, command->send_id))
         return true; /* it went before */
+    if (is_over(out, command)) {
+        metric_drop(DROP_EXPIRED, 1);
+        note_expired(out, sender, command->send_id, true);
+        return true;
+    }
     if (out->events->send(session, command->opcode, command_payload(command), command->len) !=
         STATUS_OK) {
         set_flow(out, FLOW_CONGESTED);
@@ -315,12 +443,37 @@ void outbox_pump(struct session *session)
 
 /* --- to the owner --- */
 
+/* SENDs that the owner does not know to have expired. Returns how many. */
+static size_t expired_items(struct outbox *out, struct envelope_item *items, size_t max)
+{
+    size_t n = 0;
+    struct last_send *send = out->sends.untold ? out->sends.by_client : NULL;
+    for (; send && n < max; send = send->hh.next) {
+        for (size_t i = 0; i < send->expired_len && n < max; i++) {
+            if (send->expired[i].told)
+                continue;
+            send->expired[i].told = true;
+            out->sends.untold--;
+            items[n++] = expired_item(
+                &(struct expired_entry){slice_of(send->client), send->expired[i].id});
+        }
+    }
+    return n;
+}
+
+static uint64_t ttl_left(const struct outbox *out, const struct command *command)
+{
+    if (!command->ttl_at_ms)
+        return 0;
+    return is_over(out, command) ? 1 : command->ttl_at_ms - out->session->hub->now_ms;
+}
+
 /* One message with as many as fit. */
 static void tell_owner(struct outbox *out)
 {
     struct session *session = out->session;
     struct envelope_item items[TELL_COUNT];
-    size_t n = 0, bytes = 0;
+    size_t n = expired_items(out, items, TELL_COUNT / 2), bytes = 0;
     struct command *command = out->unsent;
     for (; command && n < TELL_COUNT && (!n || bytes + command->len <= TELL_BYTES);
          command = command->next, n++) {
@@ -333,6 +486,7 @@ static void tell_owner(struct outbox *out)
             .opcode = command->opcode,
             .sender = slice_of(command_sender(command)),
             .payload = {(const char *)command_payload(command), command->len},
+            .ttl_ms = ttl_left(out, command),
         };
         items[n] = command_item(&entry);
     }
@@ -369,6 +523,9 @@ static void on_timer(struct timer *timer, uint64_t now_ms)
 void outbox_owner_ready(struct session *session)
 {
     struct outbox *out = session->outbox;
+    last_sends_untell(&out->sends);
+    if (out->sends.untold)
+        session_mark_dirty(session);
     set_flow(out, FLOW_OPEN);
     take_back(out);
     outbox_pump(session);
@@ -390,6 +547,7 @@ void outbox_owner_lost(struct session *session)
     }
     set_flow(out, FLOW_OPEN);
     take_back(out);
+    look_at_ttl(out);
 }
 
 void outbox_went_upstream(struct session *session, uint64_t number)
@@ -400,10 +558,33 @@ void outbox_went_upstream(struct session *session, uint64_t number)
         went(out, command);
 }
 
-void outbox_on_confirm(struct session *session, uint64_t number)
+/* The owner says so: it does not wait for those before it. */
+static void drop_expired(struct outbox *out, const struct message_items *expired)
+{
+    struct command *command = out->queue.first, *next;
+    struct expired_entry entry;
+    for (size_t i = 0; i < expired->len; i++) {
+        char client[33] = {0};
+        if (!expired_entry_of(&expired->at[i], &entry))
+            continue;
+        memcpy(client, entry.client.at, entry.client.len);
+        note_expired(out, client, entry.send_id, true);
+    }
+    for (; expired->len && command; command = next) {
+        next = command->next;
+        if (command->source->member || !has_expired(out, command))
+            continue;
+        tell_expired(out, command->source, command_sender(command), command->send_id);
+        drop(out, command);
+    }
+}
+
+void outbox_on_confirm(struct session *session, uint64_t number,
+                       const struct message_items *expired)
 {
     struct outbox *out = session->outbox;
     out->told_ms = session->hub->now_ms;
+    drop_expired(out, expired);
     outbox_went_upstream(session, number);
     maybe_resume(out);
     if (!out->queue.first)
@@ -423,6 +604,7 @@ void outbox_on_handback(struct session *session, uint64_t from, uint64_t seen_nu
     out->unsent = command;
     for (; command; command = command->next)
         command->told = false;
+    look_at_ttl(out);
 }
 
 /* --- from members --- */
@@ -450,6 +632,7 @@ void outbox_member_gone(struct session *session, const void *member)
     if (!source)
         return;
     forget_confirm(out, source);
+    forget_notes(out, source);
     drop_all_of(out, source);
     outbox_queue_forget(&out->queue, source);
 }
@@ -499,8 +682,33 @@ static bool take_one(struct outbox *out, struct source *source, const struct com
     if (!command)
         return false;
     command->number = source->taken = told->number;
+    command->ttl_at_ms = told->ttl_ms ? session->hub->now_ms + told->ttl_ms : 0;
     append(out, source, command);
     return true;
+}
+
+static void take_expired(struct outbox *out, const struct envelope_item *item)
+{
+    struct expired_entry expired;
+    char client[33] = {0};
+    if (!expired_entry_of(item, &expired))
+        return;
+    memcpy(client, expired.client.at, expired.client.len);
+    note_expired(out, client, expired.send_id, true);
+}
+
+/* Seen before: its confirmation was lost or is still to come. */
+static void confirm_again(struct outbox *out, struct source *source,
+                          const struct command_entry *told)
+{
+    char client[33] = {0};
+    metric_drop(DROP_DUPLICATE, 1);
+    want_confirm(out, source);
+    if (!told->send_id || !told->sender.len || told->sender.len > 32)
+        return;
+    memcpy(client, told->sender.at, told->sender.len);
+    if (last_sends_expired(&out->sends, client, told->send_id))
+        tell_expired(out, source, client, told->send_id);
 }
 
 void outbox_take(struct session *session, const void *member, uint64_t seen,
@@ -511,12 +719,11 @@ void outbox_take(struct session *session, const void *member, uint64_t seen,
     source->seen = seen;
     for (size_t i = 0; i < commands->len; i++) {
         struct command_entry told;
+        take_expired(out, &commands->at[i]);
         if (!command_entry_of(&commands->at[i], &told))
             continue;
         if (told.number <= source->taken) {
-            /* Seen: its confirmation was lost or is still to come */
-            metric_drop(DROP_DUPLICATE, 1);
-            want_confirm(out, source);
+            confirm_again(out, source, &told);
             continue;
         }
         if (told.after > source->taken || !take_one(out, source, &told)) {
@@ -537,6 +744,7 @@ void outbox_owner_changed(struct session *session)
         command->told = false;
     set_flow(out, FLOW_OPEN);
     take_back(out);
+    look_at_ttl(out);
 }
 
 void outbox_link_writable(struct session *session)
@@ -559,27 +767,48 @@ void outbox_link_down(struct session *session)
     }
 }
 
+/* One message: where it stands, and its SENDs that expired. */
+static void tell_confirm(struct outbox *out, const struct source *source)
+{
+    struct envelope_item items[TELL_COUNT];
+    struct expired_note *note;
+    size_t n = 0;
+    DL_FOREACH (out->expired, note)
+        if (note->source == source && n < TELL_COUNT)
+            items[n++] = expired_item(&(struct expired_entry){slice_of(note->client), note->id});
+    const struct confirm_message message = {out->session->epoch, source->sent, {items, n}};
+    struct envelope confirm = confirm_encode(&message);
+    confirm.session = slice_of(out->session->id);
+    node_tell(out->session->hub, slice_of(source->node), &confirm);
+    forget_notes(out, source);
+}
+
 void outbox_flush(struct session *session)
 {
     struct outbox *out = session->outbox;
+    if (out->sends.untold && out->events->way(session) == OUTBOX_OWNER &&
+        !(out->unsent && out->flow == FLOW_OPEN)) {
+        struct command *unsent = out->unsent;
+        out->unsent = NULL;
+        tell_owner(out);
+        out->unsent = unsent;
+    }
     while (out->unsent && out->flow == FLOW_OPEN && out->events->way(session) == OUTBOX_OWNER)
         tell_owner(out);
     while (out->confirm_due) {
         struct source *source = out->confirm_due;
         out->confirm_due = source->next_due;
         source->confirm_due = false;
-        const struct confirm_message message = {session->epoch, source->sent};
-        struct envelope confirm = confirm_encode(&message);
-        confirm.session = slice_of(session->id);
-        node_tell(session->hub, slice_of(source->node), &confirm);
+        tell_confirm(out, source);
     }
 }
 
 /* --- last SENDs --- */
 
-bool outbox_went(const struct session *session, const char *client, uint64_t id)
+bool outbox_settled(const struct session *session, const char *client, uint64_t id)
 {
-    return last_sends_covers(&session->outbox->sends, client, id);
+    const struct last_sends *sends = &session->outbox->sends;
+    return last_sends_covers(sends, client, id) || last_sends_expired(sends, client, id);
 }
 
 void outbox_note_send(struct session *session, const char *client, uint64_t id)
@@ -592,6 +821,11 @@ size_t outbox_sends_len(const struct session *session)
     return last_sends_len(&session->outbox->sends);
 }
 
+void outbox_note_expired(struct session *session, const char *client, uint64_t id)
+{
+    note_expired(session->outbox, client, id, true);
+}
+
 size_t outbox_sends(const struct session *session, uint64_t younger_ms, struct envelope_item *items,
                     size_t max)
 {
@@ -601,11 +835,17 @@ size_t outbox_sends(const struct session *session, uint64_t younger_ms, struct e
     const struct last_send *send = session->outbox->sends.by_client;
     for (; send; send = send->hh.next) {
         uint64_t age_ms = hub->now_ms - send->at_ms;
-        if (skip)
-            skip--;
-        else if (age_ms < younger_ms)
-            items[n++] = send_item(
-                &(struct send_entry){slice_of(send->client), send->id, unix_ms - age_ms});
+        const struct slice client = slice_of(send->client);
+        for (size_t i = 0; i <= send->expired_len; i++) {
+            if (skip)
+                skip--;
+            else if (age_ms >= younger_ms)
+                break;
+            else if (i < send->expired_len)
+                items[n++] = expired_item(&(struct expired_entry){client, send->expired[i].id});
+            else if (send->id)
+                items[n++] = send_item(&(struct send_entry){client, send->id, unix_ms - age_ms});
+        }
     }
     return n;
 }
@@ -619,4 +859,5 @@ void outbox_check(const struct session *session)
         unsent = unsent || command == out->unsent;
     assert(unsent == (out->unsent != NULL));
     assert(!out->queue.first || timer_armed(&out->timer));
+    assert(out->sends.untold <= out->sends.expired);
 }

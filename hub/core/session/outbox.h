@@ -38,6 +38,8 @@ struct outbox_events {
     /* Of the clients of a session, as struct audience_events. */
     void (*refused)(struct session *session, struct subscription *from);
     void (*acked)(struct session *session, struct subscription *from, uint64_t send_id);
+    /* Its SEND never goes upstream. */
+    void (*expired)(struct session *session, struct subscription *from, uint64_t send_id);
     void (*paused)(struct session *session, struct subscription *from);
     void (*resumed)(struct session *session); /* all that are paused */
 };
@@ -49,6 +51,7 @@ struct outbox_message {
     enum opcode opcode;
     const void *payload;
     size_t len;
+    uint64_t ttl_ms; /* of a SEND; 0: none */
 };
 
 void outbox_new(struct session *session, const struct outbox_events *events);
@@ -98,17 +101,22 @@ void outbox_owner_ready(struct session *session);
 void outbox_owner_lost(struct session *session);
 /* The owner, or the last one, says that own messages up to the number went upstream. */
 void outbox_went_upstream(struct session *session, uint64_t number);
-void outbox_on_confirm(struct session *session, uint64_t number);
+/* expired: SENDs that did not go, expired_item. */
+void outbox_on_confirm(struct session *session, uint64_t number,
+                       const struct message_items *expired);
 void outbox_on_handback(struct session *session, uint64_t from, uint64_t seen_number);
 
 /* --- last SENDs --- */
 
-/* That SEND, or one after it, went upstream. */
-bool outbox_went(const struct session *session, const char *client, uint64_t id);
+/* That SEND, or one after it, went upstream; or it never does. */
+bool outbox_settled(const struct session *session, const char *client, uint64_t id);
 void outbox_note_send(struct session *session, const char *client, uint64_t id);
+/* That SEND never goes upstream, as another node says. */
+void outbox_note_expired(struct session *session, const char *client, uint64_t id);
 size_t outbox_sends_len(const struct session *session);
-/* The last SENDs of clients, those of last use last; younger_ms old at most. time_ms is Unix time.
- * Names live as long as nothing is noted. Returns how many, at most max. */
+/* The last SENDs of clients, and those that expired; those of last use last; younger_ms old at
+ * most. time_ms is Unix time. Names live as long as nothing is noted. Returns how many, at most
+ * max. */
 size_t outbox_sends(const struct session *session, uint64_t younger_ms, struct envelope_item *items,
                     size_t max);
 /* Asserts what must hold. */

@@ -35,6 +35,7 @@ struct command {
     uint64_t number; /* grows per session and node; of the member's counting where it is one's */
     uint64_t send_id;
     uint64_t expires_ms;
+    uint64_t ttl_at_ms; /* of a SEND: from then on it does not go any more; 0: never */
     size_t len;
     uint8_t opcode;
     uint8_t sender_len;

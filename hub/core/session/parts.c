@@ -138,6 +138,11 @@ static void on_acked(struct session *session, struct subscription *from, uint64_
     session->hub->sessions->audience->acked(from, send_id);
 }
 
+static void on_send_expired(struct session *session, struct subscription *from, uint64_t send_id)
+{
+    session->hub->sessions->audience->expired(from, send_id);
+}
+
 static void on_paused(struct session *session, struct subscription *from)
 {
     session->hub->sessions->audience->paused(from);
@@ -156,6 +161,7 @@ static const struct outbox_events outbox_events = {
     .room_again = room_again,
     .refused = on_refused,
     .acked = on_acked,
+    .expired = on_send_expired,
     .paused = on_paused,
     .resumed = on_resumed,
 };

@@ -114,6 +114,8 @@ struct audience_events {
     void (*refused)(struct subscription *subscription);
     /* Its SEND went upstream. */
     void (*acked)(struct subscription *subscription, uint64_t send_id);
+    /* Its SEND never goes upstream. */
+    void (*expired)(struct subscription *subscription, uint64_t send_id);
     /* Its client is not to be read from for now. */
     void (*paused)(struct subscription *subscription);
     /* All that are paused are read from again. */
