@@ -16,7 +16,7 @@ struct client_rig client_rig;
 
 struct upstream {
     struct session *session;
-    bool opened, refused;
+    bool opened, closing;
 };
 
 static struct upstream vehicles[RIG_VEHICLES];
@@ -45,7 +45,8 @@ static enum status vehicle_send(void *ctx, struct upstream *upstream, enum opcod
 
 static void vehicle_close(void *ctx, struct upstream *upstream, unsigned code, const char *reason)
 {
-    (void)ctx, (void)upstream, (void)code, (void)reason;
+    (void)ctx, (void)code, (void)reason;
+    upstream->closing = true;
 }
 
 static void vehicle_reset(void *ctx, struct upstream *upstream)
@@ -194,16 +195,18 @@ int client_rig_stop(void **state)
 
 static void open_vehicles(void)
 {
-    const struct upstream_end away = {.kind = UPSTREAM_END_NO_TCP, .reason = "away"};
+    const struct upstream_end away = {.kind = UPSTREAM_END_NO_TCP, .reason = "away"},
+                              asked = {.kind = UPSTREAM_END_ASKED, .reason = "asked"};
     for (size_t i = 0; i < RIG_VEHICLES; i++) {
         struct upstream *upstream = &vehicles[i];
-        if (!upstream->session || upstream->opened)
+        struct session *session = upstream->session;
+        if (!session || (upstream->opened && !upstream->closing))
             continue;
-        if (client_rig.backends_away) {
-            struct session *session = upstream->session;
+        if (client_rig.backends_away || upstream->closing) {
+            bool closing = upstream->closing;
             *upstream = (struct upstream){0};
             client_rig.upstreams--;
-            hub_upstream_closed(session, upstream, &away);
+            hub_upstream_closed(session, upstream, closing ? &asked : &away);
         } else {
             upstream->opened = true;
             hub_upstream_opened(upstream->session, upstream);

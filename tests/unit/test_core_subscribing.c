@@ -472,6 +472,163 @@ static void nothing_is_left_when_the_node_stops_in_the_middle(void **state)
     free(browsers[1].text);
 }
 
+/* --- replay --- */
+
+/* Vehicle 1 pushes m1 to m5 while somebody watches. */
+static void push_five(struct browser *watcher)
+{
+    browser_come(watcher, "/u/v1?svc");
+    rig_turns(4);
+    for (unsigned i = 1; i <= 5; i++) {
+        char text[8];
+        snprintf(text, sizeof(text), "m%u", i);
+        rig_turn_begin();
+        rig_push(1, text);
+        rig_turn_end();
+    }
+}
+
+/* The welcome's offset, then these payloads and no others. */
+static void assert_replayed(const struct browser *browser, const char *payloads)
+{
+    const char *at = strstr(browser->text, "\"type\":\"WELCOME\"");
+    char got[64] = "";
+    assert_non_null(at);
+    const char *offset = strstr(at, "\"offset\":");
+    unsigned before = (unsigned)atoi(offset + strlen("\"offset\":"));
+    while ((at = strstr(at, "\"type\":\"MESSAGE\"")) != NULL) {
+        assert_int_equal(atoi(strstr(at, "\"offset\":") + strlen("\"offset\":")), ++before);
+        at = strstr(at, "\"payload\":\"") + strlen("\"payload\":\"");
+        snprintf(got + strlen(got), sizeof(got) - strlen(got), "%.2s ", at);
+    }
+    assert_string_equal(got, payloads);
+    assert_false(browser_heard(browser, "\"type\":\"GAP\""));
+}
+
+static void the_last_that_are_kept_come_first(void **state)
+{
+    (void)state;
+    static struct browser watcher, browser;
+    static const struct {
+        const char *url, *wanted;
+    } rows[] = {
+        {"/u/v1?svc&replay=2", "m4 m5 "},    {"/u/v1?svc&replay=9", "m1 m2 m3 m4 m5 "},
+        {"/u/v1?svc&replay=0", ""},          {"/u/v1?svc", ""},
+        {"/u/v1?svc&replay=2&resume=x", ""}, {"/u/v1?svc&replay=2&resume=0.0.abc", ""},
+    };
+    push_five(&watcher);
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        browser_come(&browser, rows[i].url);
+        rig_turns(120);
+        assert_replayed(&browser, rows[i].wanted);
+        assert_true(browser_heard(&browser, "\"resumed\":false"));
+        browser_leave(&browser);
+    }
+    browser_leave(&watcher);
+}
+
+static void what_is_pushed_meanwhile_follows_once(void **state)
+{
+    (void)state;
+    static struct browser watcher, browser;
+    push_five(&watcher);
+    rig_turn_begin();
+    browser_come(&browser, "/u/v1?svc&replay=2");
+    rig_push(1, "m6");
+    rig_turn_end();
+    rig_turn_begin();
+    rig_push(1, "m7");
+    rig_turn_end();
+    rig_turns(3);
+    const char *first = strstr(browser.text, "\"payload\":\"m");
+    assert_non_null(first);
+    assert_true(browser_heard(&browser, "\"payload\":\"m7\""));
+    assert_int_equal(browser_count(&browser, "\"payload\":\"m6\""), 1);
+    assert_int_equal(browser_count(&browser, "\"payload\":\"m7\""), 1);
+    browser_leave(&browser);
+    browser_leave(&watcher);
+}
+
+/* Nobody has the session any more, and its backend is away when somebody comes. */
+static void what_a_former_epoch_left_is_replayed_without_a_backend(void **state)
+{
+    (void)state;
+    static struct browser watcher, browser;
+    push_five(&watcher);
+    browser_leave(&watcher);
+    rig_turns(1200);
+    struct hub_counts counts;
+    hub_count(client_rig.hub, &counts);
+    assert_int_equal(counts.sessions, 0);
+    client_rig.backends_away = true;
+    browser_come(&browser, "/u/v1?svc&replay=2");
+    rig_turns(120);
+    assert_replayed(&browser, "m4 m5 ");
+    client_rig.backends_away = false;
+    rig_turns(1200);
+    rig_turn_begin();
+    rig_push(1, "m6");
+    rig_turn_end();
+    assert_true(browser_heard(&browser, "\"offset\":1,\"encoding\":\"text\",\"payload\":\"m6\""));
+    assert_false(browser_heard(&browser, "\"type\":\"GAP\""));
+    browser_leave(&browser);
+}
+
+static void each_url_of_a_subscribe_has_its_own_replay(void **state)
+{
+    (void)state;
+    static struct browser watcher, browser;
+    push_five(&watcher);
+    browser_come(&browser, "/u?subscribe");
+    browser_say(&browser, "{\"type\":\"SUBSCRIBE\",\"id\":1,\"urls\":[\"/u/v7?svc&replay=1\","
+                          "\"/u/v1?svc&replay=2\",\"/u/v8?svc\",\"/u/v9?other&replay=3\"]}");
+    rig_turns(120);
+    assert_int_equal(browser_count(&browser, "\"type\":\"WELCOME\",\"id\":1"), 4);
+    const char *seven = strstr(browser.text, "\"url\":\"/u/v7?svc&replay=1\""),
+               *one = strstr(browser.text, "\"url\":\"/u/v1?svc&replay=2\""),
+               *four = strstr(browser.text, "\"payload\":\"m4\""),
+               *eight = strstr(browser.text, "\"url\":\"/u/v8?svc\"");
+    assert_true(seven && one && four && eight && seven < one && one < four && one < eight);
+    assert_int_equal(browser_count(&browser, "\"type\":\"MESSAGE\",\"session\":\"svc:v1\""), 2);
+    browser_leave(&browser);
+    browser_leave(&watcher);
+}
+
+/* --- ttl --- */
+
+static void a_send_that_is_too_late_is_answered_as_expired(void **state)
+{
+    (void)state;
+    static struct browser browser, later;
+    client_rig.backends_away = true;
+    browser_come(&browser, "/u?subscribe&resume=0.0.abc");
+    subscribe_to(&browser, 1, 2);
+    rig_turns(3);
+    browser_say(&browser, "{\"type\":\"SEND\",\"id\":4,\"payload\":\"late\",\"session\":\"svc:v1\","
+                          "\"ttl\":200}");
+    browser_say(&browser, "{\"type\":\"SEND\",\"id\":5,\"payload\":\"in time\","
+                          "\"session\":\"svc:v1\",\"ttl\":20000}");
+    rig_turns(15);
+    assert_false(browser_heard(&browser, "expired"));
+    rig_turns(10);
+    assert_true(browser_heard(&browser, "\"payload\":{\"id\":4,\"code\":\"expired\""));
+    client_rig.backends_away = false;
+    rig_turns(1200);
+    assert_int_equal(client_rig.sent, 1);
+    assert_string_equal(client_rig.last_sent, "in time");
+    browser_leave(&browser);
+    browser_come(&later, "/u?subscribe&resume=0.0.abc");
+    subscribe_to(&later, 1, 2);
+    rig_turns(3);
+    browser_say(&later, "{\"type\":\"SEND\",\"id\":4,\"payload\":\"late\",\"session\":\"svc:v1\","
+                        "\"ttl\":200}");
+    assert_true(browser_heard(&later, "\"payload\":{\"id\":4,\"code\":\"expired\""));
+    browser_say(&later, "{\"type\":\"SEND\",\"id\":5,\"payload\":\"x\",\"session\":\"svc:v1\"}");
+    assert_true(browser_heard(&later, "\"type\":\"ACK\",\"payload\":{\"id\":5}"));
+    assert_int_equal(client_rig.sent, 1);
+    browser_leave(&later);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, client_rig_start, client_rig_stop)
@@ -493,6 +650,11 @@ int main(void)
         CASE(a_repeat_is_known_for_each_session_apart),
         CASE(a_client_may_go_at_any_time),
         CASE(nothing_is_left_when_the_node_stops_in_the_middle),
+        CASE(the_last_that_are_kept_come_first),
+        CASE(what_is_pushed_meanwhile_follows_once),
+        CASE(what_a_former_epoch_left_is_replayed_without_a_backend),
+        CASE(each_url_of_a_subscribe_has_its_own_replay),
+        CASE(a_send_that_is_too_late_is_answered_as_expired),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

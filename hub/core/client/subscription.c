@@ -21,22 +21,25 @@
 #define TOKEN_AHEAD_TIMES 10 /* and that often where the client was already welcomed there */
 #define READ_AGAIN_MS     500
 #define READ_TRIES        10
+#define REPLAY_TRIES      2 /* a WELCOME waits for it */
 #define READ_LIMIT        500
 #define EPOCH_SKEW_MS     (60 * 60 * 1000u) /* how far other machines' clocks may be ahead */
 /* Epochs are at least Unix ms: a smaller one was never given out */
 #define EPOCH_FLOOR 1000000000000u
 
-static const char *const state_names[SUBSCRIPTION_STATES] = {"none", "waiting", "welcomed",
-                                                             "reading", "live"};
+static const char *const state_names[SUBSCRIPTION_STATES] = {"none",      "waiting", "welcomed",
+                                                             "replaying", "reading", "live"};
 
 #define BIT(state) (1u << (state))
 /* Which states may follow which. */
 static const unsigned next_states[SUBSCRIPTION_STATES] = {
     [SUBSCRIPTION_NONE] = BIT(SUBSCRIPTION_WAITING) | BIT(SUBSCRIPTION_LIVE),
-    [SUBSCRIPTION_WAITING] = BIT(SUBSCRIPTION_WELCOMED) | BIT(SUBSCRIPTION_READING) |
-                             BIT(SUBSCRIPTION_LIVE) | BIT(SUBSCRIPTION_NONE),
+    [SUBSCRIPTION_WAITING] = BIT(SUBSCRIPTION_WELCOMED) | BIT(SUBSCRIPTION_REPLAYING) |
+                             BIT(SUBSCRIPTION_READING) | BIT(SUBSCRIPTION_LIVE) |
+                             BIT(SUBSCRIPTION_NONE),
     [SUBSCRIPTION_WELCOMED] = BIT(SUBSCRIPTION_READING) | BIT(SUBSCRIPTION_LIVE) |
                               BIT(SUBSCRIPTION_NONE),
+    [SUBSCRIPTION_REPLAYING] = BIT(SUBSCRIPTION_READING) | BIT(SUBSCRIPTION_NONE),
     [SUBSCRIPTION_READING] = BIT(SUBSCRIPTION_LIVE) | BIT(SUBSCRIPTION_NONE),
     [SUBSCRIPTION_LIVE] = BIT(SUBSCRIPTION_NONE),
 };
@@ -49,6 +52,8 @@ struct catch_up {
     bool has_token;
     bool overdue;  /* the time to wait for a position has passed: looked at when the turn ends */
     bool held_cut; /* the oldest of held were forgotten while the history was read */
+    bool replayed; /* REPLAYING: all that is kept has been read; oldest is the first of it */
+    struct position oldest;
     unsigned tries, waits;
     struct subscribe_answer *answer; /* that its WELCOME is; NULL: it was given, or is none */
     uint64_t tag;                    /* of the history read; 0: none */
@@ -80,7 +85,8 @@ static uint64_t unix_ms(const struct hub *hub)
 static bool waits_for_position(const struct subscription *subscription)
 {
     return subscription->state == SUBSCRIPTION_WAITING ||
-           subscription->state == SUBSCRIPTION_WELCOMED;
+           subscription->state == SUBSCRIPTION_WELCOMED ||
+           subscription->state == SUBSCRIPTION_REPLAYING;
 }
 
 /* --- what is held --- */
@@ -194,6 +200,13 @@ static void missed_gap(void *ctx, uint64_t epoch, uint64_t from, uint64_t to)
     publication_unref(note);
 }
 
+/* Of what is kept the last so many. */
+static void keep_last(struct pubs *missed, uint32_t replay)
+{
+    if (missed->len > replay)
+        pubs_shift(missed, missed->len - replay);
+}
+
 /* All that can be had is there: the rest up to where live begins is a gap. */
 static void caught_up(struct subscription *subscription, struct position oldest)
 {
@@ -204,9 +217,8 @@ static void caught_up(struct subscription *subscription, struct position oldest)
         stream_leave_ended(subscription->session, &catch_up->at, oldest, to.epoch, &sink);
         stream_close(&catch_up->at, oldest, to, &sink);
     }
-    size_t len = catch_up->missed.len;
-    if (catch_up->replay && len > catch_up->replay)
-        pubs_shift(&catch_up->missed, len - catch_up->replay);
+    if (catch_up->replay)
+        keep_last(&catch_up->missed, catch_up->replay);
     metric_add(METRIC_REPLAYED, catch_up->missed.len);
     go_live(subscription);
 }
@@ -232,14 +244,30 @@ static void take_past(struct subscription *subscription, struct position oldest,
     struct stream_sink sink = {missed_publication, missed_gap, catch_up};
     if (position_compare(publication->at, live_after(subscription)) > 0)
         return;
-    if (subscription->client->follows) {
+    if (subscription->client->follows && subscription->state != SUBSCRIPTION_REPLAYING) {
         stream_leave_ended(subscription->session, &catch_up->at, oldest, publication->at.epoch,
                            &sink);
         stream_step(&catch_up->at, oldest, publication, &sink);
     } else if (!is_gap_note(publication) && position_compare(publication->at, catch_up->at) > 0) {
         catch_up->at = publication->at;
         pubs_add(&catch_up->missed, publication);
+        if (catch_up->missed.len / 2 > catch_up->replay)
+            keep_last(&catch_up->missed, catch_up->replay);
     }
+}
+
+/* All that is kept is here: it goes on, or waits for the turn of its WELCOME. */
+static void read_out(struct subscription *subscription, struct position oldest)
+{
+    struct catch_up *catch_up = subscription->catch_up;
+    if (subscription->state != SUBSCRIPTION_REPLAYING) {
+        caught_up(subscription, oldest);
+        return;
+    }
+    catch_up->replayed = true;
+    catch_up->oldest = oldest;
+    keep_last(&catch_up->missed, catch_up->replay);
+    session_mark_dirty(subscription->session);
 }
 
 /* What it has missed is here, or in the history, or nowhere. */
@@ -253,9 +281,9 @@ static void catch_up_from(struct subscription *subscription)
                                                    : (struct position){0, 0};
         for (uint32_t i = 0; i < ring_len(session); i++)
             take_past(subscription, oldest, ring_at(session, i));
-        caught_up(subscription, oldest);
+        read_out(subscription, oldest);
     } else if (!session->service->history.size) {
-        caught_up(subscription, (struct position){0, 0});
+        read_out(subscription, (struct position){0, 0});
     } else {
         read_history(subscription);
     }
@@ -282,7 +310,8 @@ bool subscription_on_history(struct hub *hub, uint64_t tag, enum status status,
     struct subscription *subscription = catch_up->subscription;
     if (!client_takes(subscription->client))
         return true;
-    if (status != STATUS_OK && ++catch_up->tries < READ_TRIES) {
+    unsigned at_most = subscription->state == SUBSCRIPTION_REPLAYING ? REPLAY_TRIES : READ_TRIES;
+    if (status != STATUS_OK && ++catch_up->tries < at_most) {
         look_after(catch_up, READ_AGAIN_MS);
         return true;
     }
@@ -296,7 +325,7 @@ bool subscription_on_history(struct hub *hub, uint64_t tag, enum status status,
     if (status == STATUS_OK && (on || ended || cut))
         read_history(subscription);
     else
-        caught_up(subscription, status == STATUS_OK ? oldest : (struct position){0, 0});
+        read_out(subscription, status == STATUS_OK ? oldest : (struct position){0, 0});
     return true;
 }
 
@@ -320,6 +349,52 @@ static void welcome(struct subscription *subscription, struct position at, bool 
         subscribing_answered(answer);
 }
 
+/* The last that are kept are read before the client is welcomed: WELCOME says where they begin. */
+static bool wants_replay(const struct subscription *subscription)
+{
+    const struct catch_up *catch_up = subscription->catch_up;
+    return subscription->state == SUBSCRIPTION_WAITING && catch_up->replay &&
+           subscription->client->follows;
+}
+
+static void start_replay(struct subscription *subscription)
+{
+    struct catch_up *catch_up = subscription->catch_up;
+    timer_stop(&subscription->client->hub->timers, &catch_up->timer);
+    catch_up->overdue = false;
+    set_state(subscription, SUBSCRIPTION_REPLAYING);
+    catch_up_from(subscription);
+}
+
+/* What is kept has been read: WELCOME before the first of it, then as one that resumes there. */
+static void begin_replayed(struct subscription *subscription)
+{
+    struct catch_up *catch_up = subscription->catch_up;
+    struct stream_sink sink = {missed_publication, missed_gap, catch_up};
+    struct pubs kept = catch_up->missed;
+    struct position first = kept.len ? kept.items[0]->at : (struct position){0, 0};
+    catch_up->missed = (struct pubs){0};
+    catch_up->at = kept.len ? (struct position){first.epoch, first.offset - 1}
+                            : live_after(subscription);
+    catch_up->replay = 0;
+    catch_up->tries = 0;
+    welcome(subscription, catch_up->at, false);
+    if (client_takes(subscription->client)) {
+        DL_DELETE(subscription->session->newcomers.waiting, catch_up);
+        set_state(subscription, SUBSCRIPTION_READING);
+        for (size_t i = 0; i < kept.len; i++) {
+            stream_leave_ended(subscription->session, &catch_up->at, first,
+                               kept.items[i]->at.epoch, &sink);
+            stream_step(&catch_up->at, first, kept.items[i], &sink);
+        }
+        if (catch_up->held_cut)
+            read_history(subscription);
+        else
+            caught_up(subscription, catch_up->oldest);
+    }
+    pubs_fini(&kept);
+}
+
 /* The position is known (or final: will not be): WELCOME, then what was missed, then live. */
 static void begin(struct subscription *subscription)
 {
@@ -327,6 +402,8 @@ static void begin(struct subscription *subscription)
     struct catch_up *catch_up = subscription->catch_up;
     bool welcomed = subscription->state == SUBSCRIPTION_WELCOMED;
     bool resumed = catch_up->has_token && (welcomed || token_known(session, catch_up->at));
+    if (subscription->client->follows)
+        catch_up->replay = 0; /* what is kept could not be read in time */
     bool past = resumed || (catch_up->replay && stream_is_known(session));
     timer_stop(&session->hub->timers, &catch_up->timer);
     if (resumed)
@@ -398,10 +475,17 @@ void subscription_session_moved(struct session *session)
         return;
     DL_FOREACH_SAFE (session->newcomers.waiting, catch_up, next) {
         struct subscription *subscription = catch_up->subscription;
-        if (!client_takes(subscription->client) ||
-            (catch_up->answer && !subscribing_is_next(catch_up->answer)))
+        if (!client_takes(subscription->client))
             continue;
-        if (is_ready(session, catch_up))
+        if (wants_replay(subscription) && is_ready(session, catch_up))
+            start_replay(subscription);
+        if (catch_up->answer && !subscribing_is_next(catch_up->answer))
+            continue;
+        if (catch_up->replayed)
+            begin_replayed(subscription);
+        else if (subscription->state == SUBSCRIPTION_REPLAYING)
+            continue;
+        else if (is_ready(session, catch_up))
             begin(subscription);
         else if (catch_up->overdue)
             look_overdue(subscription);
@@ -415,7 +499,8 @@ static void on_catch_up_timer(struct timer *timer, uint64_t now_ms)
     (void)now_ms;
     if (!client_takes(subscription->client))
         return;
-    if (subscription->state == SUBSCRIPTION_READING) {
+    if (subscription->state == SUBSCRIPTION_READING ||
+        subscription->state == SUBSCRIPTION_REPLAYING) {
         read_history(subscription);
         return;
     }
@@ -432,7 +517,9 @@ void subscription_open(struct subscription *subscription, const struct target *t
     bool follows = subscription->client->follows;
     if (follows && target->rate_milli)
         rate_open(subscription, target->rate_milli);
-    uint32_t replay = follows ? 0 : target->has_replay ? target->replay : session->service->replay;
+    uint32_t replay = target->has_replay ? target->replay : follows ? 0 : session->service->replay;
+    if (follows && (target->resume || !session->service->history.size))
+        replay = 0;
     if (!follows && (!replay || !session->service->history.size)) {
         set_state(subscription, SUBSCRIPTION_LIVE);
         return;
@@ -496,6 +583,6 @@ void subscription_check(const struct subscription *subscription)
     assert(catch_up->subscription == subscription);
     assert(catch_up->held.len || !catch_up->held_bytes);
     /* Something brings it on: the timer, an answer, or the end of the turn */
-    assert(catch_up->tag || catch_up->overdue || timer_armed(&catch_up->timer) ||
-           !client_takes(subscription->client));
+    assert(catch_up->tag || catch_up->overdue || catch_up->replayed ||
+           timer_armed(&catch_up->timer) || !client_takes(subscription->client));
 }

@@ -7,8 +7,9 @@
  * what the session has, and costs its place in the session's list alone.
  *
  *   NONE -> WAITING -> WELCOMED -> READING -> LIVE -> NONE
- *     `---------|----------|-------------------^
- *               `----------+---------^          and from each to NONE
+ *     |         |`---------------------^^        ^
+ *     |         `---> REPLAYING --------'        |
+ *     `-----------------------------------------'  and from each to NONE
  */
 #ifndef VINHUB_CORE_CLIENT_SUBSCRIPTION_H
 #define VINHUB_CORE_CLIENT_SUBSCRIPTION_H
@@ -30,12 +31,14 @@ struct subscribe_answer;
 struct target;
 
 enum subscription_state {
-    SUBSCRIPTION_NONE,     /* in no session */
-    SUBSCRIPTION_WAITING,  /* for the session's position; a second at most (contract section 6) */
-    SUBSCRIPTION_WELCOMED, /* at its token's position, before the session's is known; looks again
-                              every 2 s */
-    SUBSCRIPTION_READING,  /* of the history; asked again every 500 ms, ten times */
-    SUBSCRIPTION_LIVE,     /* until it leaves */
+    SUBSCRIPTION_NONE,      /* in no session */
+    SUBSCRIPTION_WAITING,   /* for the session's position; a second at most (contract section 6) */
+    SUBSCRIPTION_WELCOMED,  /* at its token's position, before the session's is known; looks again
+                               every 2 s */
+    SUBSCRIPTION_REPLAYING, /* reads what is kept, before its WELCOME says where that begins; as
+                               READING, two times, then until its answer's turn */
+    SUBSCRIPTION_READING,   /* of the history; asked again every 500 ms, ten times */
+    SUBSCRIPTION_LIVE,      /* until it leaves */
     SUBSCRIPTION_STATES
 };
 
