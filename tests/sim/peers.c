@@ -439,8 +439,11 @@ static void read_boxes(struct sim_client *client, const uint8_t *bytes, size_t l
         assert(box.len < sizeof text);
         memcpy(text, box.bytes, box.len);
         text[box.len] = '\0';
+        struct sim_client *reader = client->page ? page_reads(client, text) : client;
+        if (!reader)
+            continue;
         if (client->protocol)
-            read_message(client, text);
+            read_message(reader, text);
         else if (strstr(text, "marker-"))
             snprintf(client->last_marker, sizeof client->last_marker, "%.*s",
                      (int)strcspn(strstr(text, "marker-"), " \""), strstr(text, "marker-"));
@@ -520,7 +523,11 @@ static void on_start_turn(void *ctx)
         snprintf(rate, sizeof rate, "&rate=%u", client->rate);
     snprintf(request, sizeof request, "/%s/v%d?svc%s%s", user, client->session, rate,
              client->protocol && client->has_token ? resume : "");
-    struct url_options options = {.protocol_client = client->protocol};
+    if (client->alone)
+        snprintf(request, sizeof request, "/u?subscribe%s%s", client->id[0] ? "&resume=0.0." : "",
+                 client->id);
+    struct url_options options = {.protocol_client = client->protocol,
+                                  .may_subscribe = client->protocol};
     struct target target;
     const char *why;
     if (url_parse(world->conf, request, strlen(request), &options, &target, &why) != STATUS_OK)
@@ -531,10 +538,14 @@ static void on_start_turn(void *ctx)
     client->at = (struct position){0, 0};
     client->got_us = 0;
     client->last_marker[0] = '\0';
+    if (client->page)
+        page_started(client);
     if (door_open(client->node->hub, &client->client, &target, &in6addr_loopback,
                   client->protocol ? BOX_JSON : BOX_RAW) != STATUS_OK)
         abort();
     target_fini(&target);
+    if (client->page)
+        page_acts(client, true);
 }
 
 static void on_start(void *ctx)
@@ -593,6 +604,26 @@ void client_says(struct sim_client *client)
 {
     if (client->open)
         client_later(client, on_say, 1, 0);
+}
+
+static void on_subscribe_turn(void *ctx)
+{
+    struct client_event *event = ctx;
+    if (current(event) && !event->client->closing)
+        (event->code ? page_subscribe : page_unsubscribe)(event->client);
+    free(event);
+}
+
+static void on_subscribe(void *ctx)
+{
+    struct client_event *event = ctx;
+    node_event(event->client->node, event->client->life, on_subscribe_turn, event);
+}
+
+void page_acts(struct sim_client *client, bool subscribes)
+{
+    if (client->open)
+        client_later(client, on_subscribe, between(client->world, 1, 5000), subscribes);
 }
 
 struct send_event {

@@ -22,6 +22,7 @@
 #define NODES    3
 #define SESSIONS 3
 #define CLIENTS  12
+#define PAGES    3 /* of the clients, those with several sessions */
 #define EPOCHS   4096
 
 struct world;
@@ -167,6 +168,9 @@ struct sim_client {
     struct sim_node *node;
     int session;
     bool open, protocol, closing;
+    int page;        /* it follows several sessions: pages.c; 0: it does not */
+    bool alone;      /* a page that came without a session of its own */
+    bool asked;      /* what a page follows: it has asked for it on this connection */
     unsigned rate;   /* it asks for so many MESSAGEs a second; 0: all */
     uint64_t got_us; /* when it got the last, with a rate; 0: none yet */
     unsigned life, connection;
@@ -205,7 +209,7 @@ struct world {
     struct timers events; /* virtual microseconds */
     struct store store;
     struct sim_node nodes[NODES];
-    struct sim_client clients[CLIENTS];
+    struct sim_client clients[CLIENTS + PAGES * SESSIONS]; /* behind them what pages follow */
     struct conf *conf;
     struct upstream *upstreams;
     bool backend_up[SESSIONS];
@@ -333,6 +337,22 @@ void link_blink(struct sim_node *node); /* the command link alone, noticed at on
 void link_heal(struct sim_node *node);
 void link_stall(struct sim_node *node, uint64_t for_us);
 void sub_cut(struct sim_node *node, bool deaf);
+
+/* pages.c */
+/* Some histories have pages; none of those that are kept as cases. */
+extern bool sim_pages;
+void pages_begin(struct world *world);
+/* The client that stands for a page's part in a session; the page itself where that is its own. */
+struct sim_client *page_part(struct sim_client *client, int session);
+void page_started(struct sim_client *client);
+/* In a turn of its node. */
+void page_subscribe(struct sim_client *client);
+void page_unsubscribe(struct sim_client *client);
+/* Whom of a page a message concerns; NULL: it has been looked at. */
+struct sim_client *page_reads(struct sim_client *client, const char *text);
+void page_check_marker(struct sim_client *client, const char *marker);
+/* It subscribes to all, or leaves one of them. */
+void page_acts(struct sim_client *client, bool subscribes);
 
 /* peers.c */
 extern const struct upstream_ops sim_upstream_ops;

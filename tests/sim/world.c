@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/client/further.h"
 #include "sim.h"
 
 #define FAULTS_US 25000000u /* how long things break */
@@ -28,6 +29,8 @@ static void on_event(struct timer *timer, uint64_t now_us)
     event->fn(event->ctx);
     free(event);
 }
+
+bool sim_pages;
 
 void at_us(struct world *world, uint64_t when_us, event_fn *fn, void *ctx)
 {
@@ -258,6 +261,8 @@ static void browsers_live(struct world *world)
             reload_over_a_broken_link(world, index);
         else
             client_leave(client, 1001);
+    } else if (client->page) {
+        page_acts(client, world->quiet || chance(world, 70));
     } else if (!world->quiet) {
         client_says(client);
     }
@@ -316,6 +321,7 @@ static void check_parts(const struct world *world)
         return;
     client_check(&client->client);
     subscription_check(&client->client.own);
+    further_check(&client->client);
 }
 
 static void check_epochs(struct world *world)
@@ -384,7 +390,10 @@ static void check_markers(struct world *world, const char *marker)
 {
     for (int i = 0; i < CLIENTS; i++) {
         struct sim_client *client = &world->clients[i];
-        if (client->open && !client->rate && strcmp(client->last_marker, marker) != 0)
+        if (client->open && client->page)
+            page_check_marker(client, marker);
+        if (client->open && !client->rate && !client->alone &&
+            strcmp(client->last_marker, marker) != 0)
             world_fail(world,
                        "client %d of %s on %s (state %d, blocked %d, busy %d, closing %d) does not "
                        "get pushes after all is mended (last \"%s\")",
@@ -402,7 +411,7 @@ static void check_last(struct world *world)
         const struct sim_client *client = &world->clients[i];
         for (int k = 0; client->rate && client->open && k < CLIENTS; k++) {
             const struct sim_client *other = &world->clients[k];
-            if (other->open && other->protocol && !other->rate &&
+            if (other->open && other->protocol && !other->rate && !other->alone &&
                 other->session == client->session && position_compare(other->at, client->at) != 0)
                 world_fail(world,
                            "client %d on %s: the last it has is %" PRIu64 ".%" PRIu64
@@ -526,6 +535,8 @@ void world_run(struct world *world, uint64_t seed, bool late, bool verbose)
     for (int i = 1; has_rates && i < CLIENTS; i += 4)
         world->clients[i].rate = i == 1 ? 20 : i == 5 ? 4 : 1;
     world->conf->services[0]->history.every_ms = late ? LATE_MS : 0;
+    if (sim_pages)
+        pages_begin(world);
     world->faults = true;
     at_us(world, world->now_us + 1000, on_beat, world);
     world_pass(world, FAULTS_US);
@@ -533,6 +544,10 @@ void world_run(struct world *world, uint64_t seed, bool late, bool verbose)
     world_pass(world, SETTLE_US);
     all_connect(world);
     world_pass(world, 4000000);
+    for (int i = 0; i < CLIENTS; i++)
+        if (world->clients[i].page)
+            page_acts(&world->clients[i], true);
+    world_pass(world, world->clients[0].page ? 3000000 : 0);
     check_well(world);
     world->quiet = true;
     for (int i = 0; i < SESSIONS; i++)

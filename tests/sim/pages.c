@@ -1,0 +1,156 @@
+/*
+ * Pages: browsers that follow several sessions on one connection. What a page has of a session
+ * beside its own is kept as a client of its own, behind the world's, so that what must hold for a
+ * client is checked for each of its sessions.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/client/door.h"
+#include "sim.h"
+
+struct sim_client *page_part(struct sim_client *client, int session)
+{
+    bool own = session == client->session && !client->alone;
+    return own ? client
+               : &client->world->clients[CLIENTS + (client->page - 1) * SESSIONS + session];
+}
+
+void pages_begin(struct world *world)
+{
+    static const int pages[PAGES] = {0, 4,
+                                     8}; /* of three sessions; the last two without their own */
+    for (int p = 0; p < PAGES; p++) {
+        struct sim_client *client = &world->clients[pages[p]];
+        client->page = p + 1;
+        client->alone = p > 0;
+        for (int i = 0; i < SESSIONS; i++) {
+            struct sim_client *part = &world->clients[CLIENTS + p * SESSIONS + i];
+            *part = (struct sim_client){.world = world, .session = i, .protocol = true};
+        }
+    }
+}
+
+void page_started(struct sim_client *client)
+{
+    for (int i = 0; i < SESSIONS; i++) {
+        struct sim_client *part = page_part(client, i);
+        if (part == client)
+            continue;
+        if (part->at.epoch && part->at.offset < UINT64_MAX / 2) {
+            part->has_token = true;
+            part->token = part->at;
+        }
+        part->node = client->node;
+        part->open = part->welcomed = part->asked = false;
+        part->at = (struct position){0, 0};
+        part->last_marker[0] = '\0';
+    }
+}
+
+static void say(struct sim_client *client, const char *text)
+{
+    door_message(&client->client, OPCODE_TEXT, text, strlen(text));
+}
+
+/* Each session that it does not follow, where it left off. */
+void page_subscribe(struct sim_client *client)
+{
+    char text[512], resume[64];
+    size_t len = (size_t)snprintf(text, sizeof(text),
+                                  "{\"type\":\"SUBSCRIBE\",\"id\":1,\"urls\":[");
+    const char *before = "";
+    for (int i = 0; i < SESSIONS; i++) {
+        struct sim_client *part = page_part(client, i);
+        if (part == client || part->asked)
+            continue;
+        part->asked = true;
+        resume[0] = '\0';
+        if (part->has_token)
+            snprintf(resume, sizeof(resume), "&resume=%" PRIu64 ".%" PRIu64, part->token.epoch,
+                     part->token.offset);
+        len += (size_t)snprintf(text + len, sizeof(text) - len, "%s\"/u/v%d?svc%s\"", before, i,
+                                resume);
+        before = ",";
+    }
+    snprintf(text + len, sizeof(text) - len, "]}");
+    if (*before)
+        say(client, text);
+}
+
+void page_unsubscribe(struct sim_client *client)
+{
+    char text[128];
+    struct sim_client *part = page_part(client, (int)between(client->world, 0, SESSIONS - 1));
+    if (part == client || !part->open)
+        return;
+    snprintf(text, sizeof(text), "{\"type\":\"UNSUBSCRIBE\",\"id\":2,\"sessions\":[\"%s\"]}",
+             session_name(part->session));
+    say(client, text);
+}
+
+/* The number of a session that is named after that part of the text; -1: it is not there. */
+static int session_after(const char *text, const char *before)
+{
+    const char *at = strstr(text, before);
+    return at ? at[strlen(before)] - '0' : -1;
+}
+
+static void closed(struct sim_client *client, const char *text)
+{
+    struct world *world = client->world;
+    struct sim_client *part = page_part(client, session_after(text, "\"session\":\"svc:v"));
+    if (!part->open)
+        world_fail(world, "page %d: CLOSED of what it does not follow", client->page);
+    if (part->at.epoch && part->at.offset < UINT64_MAX / 2) {
+        part->has_token = true;
+        part->token = part->at;
+    }
+    part->open = part->asked = part->welcomed = false;
+    part->at = (struct position){0, 0};
+}
+
+struct sim_client *page_reads(struct sim_client *client, const char *text)
+{
+    int session = -1;
+    if (strstr(text, "\"type\":\"CLOSED\"")) {
+        closed(client, text);
+        return NULL;
+    }
+    if (strstr(text, "\"code\":\"full\"") && strstr(text, "draining")) {
+        page_part(client, session_after(text, "\"url\":\"/u/v"))->asked = false;
+        return NULL;
+    }
+    if (strstr(text, "\"type\":\"ERROR\"") && !strstr(text, "not_subscribed")) {
+        world_fail(client->world, "page %d was told %s", client->page, text);
+        return NULL;
+    }
+    if (strstr(text, "\"type\":\"WELCOME\""))
+        session = session_after(text, "\"url\":\"/u/v");
+    else
+        session = session_after(text, "\"session\":\"svc:v");
+    if (session < 0)
+        return client;
+    struct sim_client *part = page_part(client, session);
+    if (strstr(text, "\"type\":\"WELCOME\"")) {
+        if (part->open)
+            world_fail(client->world, "page %d was welcomed twice to %d", client->page, session);
+        part->open = true;
+    } else if (!part->open) {
+        world_fail(client->world, "page %d was told of %d, which it does not follow: %s",
+                   client->page, session, text);
+    }
+    return part;
+}
+
+void page_check_marker(struct sim_client *client, const char *marker)
+{
+    for (int i = 0; i < SESSIONS; i++) {
+        const struct sim_client *part = page_part(client, i);
+        if (part != client && strcmp(part->last_marker, marker) != 0)
+            world_fail(client->world,
+                       "page %d on %s does not get pushes of %s after all is mended (last \"%s\")",
+                       client->page, client->node->id, session_name(i), part->last_marker);
+    }
+}
