@@ -262,7 +262,7 @@ static void browsers_live(struct world *world)
         else
             client_leave(client, 1001);
     } else if (client->page) {
-        page_acts(client, world->quiet || chance(world, 70));
+        page_acts(client, !world->faults || chance(world, 70)); /* in the end it follows all */
     } else if (!world->quiet) {
         client_says(client);
     }
