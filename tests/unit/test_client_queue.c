@@ -99,6 +99,29 @@ static void one_note_speaks_for_all_that_were_dropped_in_a_row(void **state)
     queue_give(&spares, queue);
 }
 
+/* Of many sessions in one queue each has one note, not one for each that was dropped. */
+static void a_note_speaks_across_what_others_have_in_between(void **state)
+{
+    (void)state;
+    struct queue *queue = queue_take(&spares);
+    const struct queue_rules rules = {
+        .policy = SLOW_DROP_OLDEST, .bytes = 10 * queue_cost(10), .notes = true};
+    size_t largest = 0;
+    for (uint64_t i = 1; i <= 200; i++) {
+        assert_int_equal(queue_make_room(queue, &rules, &first, queue_cost(10)), STATUS_OK);
+        add(queue, &first, i, 10);
+        assert_int_equal(queue_make_room(queue, &rules, &second, queue_cost(10)), STATUS_OK);
+        add(queue, &second, i, 10);
+        largest = queue->bytes > largest ? queue->bytes : largest;
+    }
+    assert_true(largest <= rules.bytes);
+    size_t notes = 0;
+    for (size_t i = 0; i < queue->len; i++)
+        notes += is_gap_note(queue_at(queue, i)->publication);
+    assert_int_equal(notes, 2);
+    queue_give(&spares, queue);
+}
+
 static void raw_clients_get_no_notes(void **state)
 {
     (void)state;
@@ -233,6 +256,7 @@ int main(void)
         cmocka_unit_test(messages_without_content_cost_memory_too),
         cmocka_unit_test(an_empty_queue_takes_one_message_of_any_size),
         cmocka_unit_test(one_note_speaks_for_all_that_were_dropped_in_a_row),
+        cmocka_unit_test(a_note_speaks_across_what_others_have_in_between),
         cmocka_unit_test(raw_clients_get_no_notes),
         cmocka_unit_test(latest_drops_what_came_before_of_that_session_alone),
         cmocka_unit_test(own_frames_are_never_dropped_but_have_a_bound),

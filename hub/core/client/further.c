@@ -220,14 +220,18 @@ void further_free_all(struct hub *hub, void (*leave)(struct subscription *subscr
 void further_check(const struct client *client)
 {
     const struct further *further = client->further;
-    uint32_t paused = 0;
+    uint32_t paused = 0, reading = 0;
+    size_t held = 0;
     for (size_t i = 0; further && i < further->len; i++) {
         const struct subscription *subscription = further->items[i];
         assert(subscription->client == client);
         assert(!i || further->items[i - 1]->session < subscription->session);
         paused += subscription->paused;
         subscription_check(subscription);
+        reading += subscription_is_reading(subscription);
+        held += subscription_held_bytes(subscription);
     }
+    assert(!further || (reading == further->reading && held == further->held_bytes));
     assert(!further || (paused == further->paused && further->len <= further->cap));
     subscribing_check(client);
 }

@@ -18,6 +18,7 @@ struct further {
     uint32_t len, cap;
     uint32_t paused;   /* of them, those whose session wants the client not to be read from */
     bool asking;       /* what it asked for is being worked off: it is not read from */
+    uint32_t reading;  /* histories that are read for its subscriptions */
     size_t held_bytes; /* that its subscriptions hold while they catch up */
     struct subscribing *subscribing; /* what it asked for and was not answered yet; NULL: nothing */
     struct further *next;            /* of those that leave */

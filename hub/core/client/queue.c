@@ -152,13 +152,16 @@ static bool is_note(const struct queue_item *item)
     return item->subscription && is_gap_note(item->publication);
 }
 
-/* The note that ends right before item k of the same subscription, where this queue alone has it and
- * its bytes, which say where it ends, have not been made yet; else NULL. */
+/* The note that ends right before item k of the same subscription, whatever of others stands in
+ * between, where this queue alone has it and its bytes, which say where it ends, have not been made
+ * yet; else NULL. So a subscription has few notes here, however many it shares the queue with. */
 static struct publication *note_before(struct queue *queue, size_t k)
 {
-    const struct queue_item *item = item_at(queue, k);
-    const struct queue_item *before = k ? item_at(queue, k - 1) : NULL;
-    if (!before || before->subscription != item->subscription || !is_note(before))
+    const struct queue_item *item = item_at(queue, k), *before = NULL;
+    for (size_t i = k; i > 0 && !before; i--)
+        if (item_at(queue, i - 1)->subscription == item->subscription)
+            before = item_at(queue, i - 1);
+    if (!before || !is_note(before))
         return NULL;
     struct publication *note = before->publication;
     bool adjoins = note->at.epoch == item->publication->at.epoch &&

@@ -7,6 +7,7 @@
 #include "common/metrics.h"
 #include "core/client/client.h"
 #include "core/client/door.h"
+#include "core/client/further.h"
 #include "core/client/protocol.h"
 #include "core/client/rate.h"
 #include "core/client/subscribing.h"
@@ -23,7 +24,11 @@
 #define READ_TRIES        10
 #define REPLAY_TRIES      2 /* a WELCOME waits for it */
 #define READ_LIMIT        500
-#define EPOCH_SKEW_MS     (60 * 60 * 1000u) /* how far other machines' clocks may be ahead */
+/* Histories that are read for one client at once: what is read waits for its socket without a
+ * policy. The others look again after a moment, or when it has taken what it was given. */
+#define READS_AT_ONCE 32
+#define READ_SOON_MS  20
+#define EPOCH_SKEW_MS (60 * 60 * 1000u) /* how far other machines' clocks may be ahead */
 /* Epochs are at least Unix ms: a smaller one was never given out */
 #define EPOCH_FLOOR 1000000000000u
 
@@ -91,10 +96,25 @@ static bool waits_for_position(const struct subscription *subscription)
 
 /* --- what is held --- */
 
+/* What counts for several subscriptions of one client together; NULL: it is the only one. */
+static struct further *shared_by(const struct subscription *subscription)
+{
+    const struct client *client = subscription->client;
+    return subscription == &client->own ? NULL : client->further;
+}
+
+static void count_held(struct catch_up *catch_up, size_t change)
+{
+    struct further *further = shared_by(catch_up->subscription);
+    catch_up->held_bytes += change;
+    if (further)
+        further->held_bytes += change;
+}
+
 static void forget_held(struct catch_up *catch_up, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        catch_up->held_bytes -= queue_cost(catch_up->held.items[i]->len);
+        count_held(catch_up, (size_t)0 - queue_cost(catch_up->held.items[i]->len));
     pubs_shift(&catch_up->held, n);
 }
 
@@ -102,11 +122,13 @@ static void forget_held(struct catch_up *catch_up, size_t n)
 void subscription_hold(struct subscription *subscription, struct publication *publication)
 {
     struct catch_up *catch_up = subscription->catch_up;
+    const struct further *further = shared_by(subscription);
     size_t at_most = subscription->session->service->slow_client.queue_bytes;
     pubs_add(&catch_up->held, publication);
-    catch_up->held_bytes += queue_cost(publication->len);
-    size_t n = 0, bytes = catch_up->held_bytes;
-    for (; bytes > at_most && n + 1 < catch_up->held.len; n++)
+    count_held(catch_up, queue_cost(publication->len));
+    size_t n = 0, bytes = further ? further->held_bytes : catch_up->held_bytes,
+           keep = further ? 0 : 1;
+    for (; bytes > at_most && n + keep < catch_up->held.len; n++)
         bytes -= queue_cost(catch_up->held.items[n]->len);
     if (!n)
         return;
@@ -155,6 +177,15 @@ static void skip_held(struct catch_up *catch_up, struct position upto)
 
 /* --- from where it is to live --- */
 
+static void end_reading(struct catch_up *catch_up)
+{
+    struct further *further = shared_by(catch_up->subscription);
+    HASH_DEL(catch_up->subscription->client->hub->readings, catch_up);
+    catch_up->tag = 0;
+    if (further)
+        further->reading--;
+}
+
 static void drop_catch_up(struct subscription *subscription)
 {
     struct catch_up *catch_up = subscription->catch_up;
@@ -166,7 +197,8 @@ static void drop_catch_up(struct subscription *subscription)
     if (waits_for_position(subscription))
         DL_DELETE(subscription->session->newcomers.waiting, catch_up);
     if (catch_up->tag)
-        HASH_DEL(hub->readings, catch_up);
+        end_reading(catch_up);
+    forget_held(catch_up, catch_up->held.len);
     timer_stop(&hub->timers, &catch_up->timer);
     pubs_fini(&catch_up->missed);
     pubs_fini(&catch_up->held);
@@ -223,11 +255,26 @@ static void caught_up(struct subscription *subscription, struct position oldest)
     go_live(subscription);
 }
 
+static void on_catch_up_timer(struct timer *timer, uint64_t now_ms);
+
+static void look_after(struct catch_up *catch_up, uint64_t after_ms)
+{
+    struct hub *hub = catch_up->subscription->client->hub;
+    timer_start(&hub->timers, &catch_up->timer, hub->now_ms + after_ms, on_catch_up_timer);
+}
+
 static void read_history(struct subscription *subscription)
 {
     struct catch_up *catch_up = subscription->catch_up;
     struct hub *hub = subscription->client->hub;
     struct session *session = subscription->session;
+    struct further *further = shared_by(subscription);
+    if (further && (further->reading >= READS_AT_ONCE || !client_has_room(subscription->client))) {
+        look_after(catch_up, further->reading >= READS_AT_ONCE ? READ_SOON_MS : READ_AGAIN_MS);
+        return;
+    }
+    if (further)
+        further->reading++;
     catch_up->tag = hub_tag(hub);
     catch_up->read_epoch = stream_at(session).epoch;
     catch_up->held_cut = false;
@@ -289,14 +336,6 @@ static void catch_up_from(struct subscription *subscription)
     }
 }
 
-static void on_catch_up_timer(struct timer *timer, uint64_t now_ms);
-
-static void look_after(struct catch_up *catch_up, uint64_t after_ms)
-{
-    struct hub *hub = catch_up->subscription->client->hub;
-    timer_start(&hub->timers, &catch_up->timer, hub->now_ms + after_ms, on_catch_up_timer);
-}
-
 bool subscription_on_history(struct hub *hub, uint64_t tag, enum status status,
                              struct position oldest, struct publication *const *publications,
                              size_t len, bool more)
@@ -305,8 +344,7 @@ bool subscription_on_history(struct hub *hub, uint64_t tag, enum status status,
     HASH_FIND(hh, hub->readings, &tag, sizeof tag, catch_up);
     if (!catch_up)
         return false;
-    HASH_DEL(hub->readings, catch_up);
-    catch_up->tag = 0;
+    end_reading(catch_up);
     struct subscription *subscription = catch_up->subscription;
     if (!client_takes(subscription->client))
         return true;
@@ -383,8 +421,8 @@ static void begin_replayed(struct subscription *subscription)
         DL_DELETE(subscription->session->newcomers.waiting, catch_up);
         set_state(subscription, SUBSCRIPTION_READING);
         for (size_t i = 0; i < kept.len; i++) {
-            stream_leave_ended(subscription->session, &catch_up->at, first,
-                               kept.items[i]->at.epoch, &sink);
+            stream_leave_ended(subscription->session, &catch_up->at, first, kept.items[i]->at.epoch,
+                               &sink);
             stream_step(&catch_up->at, first, kept.items[i], &sink);
         }
         if (catch_up->held_cut)
@@ -568,6 +606,16 @@ void subscription_end(struct subscription *subscription, unsigned code, const ch
     else if (client_takes(client))
         protocol_closed(subscription, NULL, code, reason);
     door_unsubscribe(subscription);
+}
+
+bool subscription_is_reading(const struct subscription *subscription)
+{
+    return subscription->catch_up && subscription->catch_up->tag;
+}
+
+size_t subscription_held_bytes(const struct subscription *subscription)
+{
+    return subscription->catch_up ? subscription->catch_up->held_bytes : 0;
 }
 
 void subscription_check(const struct subscription *subscription)

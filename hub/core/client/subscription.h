@@ -83,6 +83,9 @@ static inline bool subscription_is_told(const struct subscription *subscription)
 {
     return subscription->state == SUBSCRIPTION_READING || subscription->state == SUBSCRIPTION_LIVE;
 }
+/* A history is read for it; what it holds meanwhile. */
+bool subscription_is_reading(const struct subscription *subscription);
+size_t subscription_held_bytes(const struct subscription *subscription);
 const char *subscription_state_name(enum subscription_state state);
 /* Asserts what must hold. */
 void subscription_check(const struct subscription *subscription);
