@@ -133,6 +133,24 @@ test('clients are closed on all nodes, those that are meant and nobody else', as
   assert.match(lines[1], /u1.*stolen/)
 })
 
+test('subscriptions count for vin, service and session, and closing by them closes the connection', async (t) => {
+  const backend = await Backend.start(t)
+  const hub = await startHub(t, { settings: { services: [service(backend)] } })
+  const page = await open(t, hub, '/u?subscribe', { protocols: ['vinhub.v1'] })
+  const other = await open(t, hub, '/w/V9?remoteWs')
+  page.send(JSON.stringify({ type: 'SUBSCRIBE', id: 1, urls: ['/u/V2?remoteWs', '/u/V3?remoteWs'] }))
+  await page.got(3)
+  for (const query of ['vin=V2', 'session=remoteWs:V3', 'service=remoteWs&user=u', 'session=remoteWs:V2&vin=V2']) {
+    const { clients } = await list(hub, `?${query}`)
+    assert.deepEqual(clients.map(({ user, session, subscriptions }) => [user, session, subscriptions]), [['u', '', 2]], query)
+  }
+  assert.equal(users(await list(hub, '?service=remoteWs')), 'u,w')
+  for (const query of ['vin=V4', 'session=remoteWs:V2&vin=V3']) assert.equal((await list(hub, `?${query}`)).clients.length, 0, 'one and the same session')
+  assert.deepEqual(await close(hub, { vin: 'V3' }), { closed: 1 })
+  assert.deepEqual(await page.ended(), BY_OPERATOR)
+  assert.equal(other.end, null)
+})
+
 test('closing needs a filter, and understands all that it is told', async (t) => {
   const backend = await Backend.start(t)
   const hub = await startHub(t, { settings: { services: [service(backend)] } })
