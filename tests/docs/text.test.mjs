@@ -87,6 +87,13 @@ test('every event of the log is explained in hub/docs/log.md, and none that is n
   assert.ok(written.size > 40)
 })
 
+test('every code of an ERROR is explained in hub/docs/protocol.md', async () => {
+  const codes = new Set([...read('common/v1_decode.c').matchAll(/mistaken\(&?\w+,\s*"(\w+)"/g)].map(([, code]) => code))
+  const document = read('hub/docs/protocol.md')
+  assert.deepEqual([...codes].filter((code) => !document.includes(`\`${code}\``)).sort(), [])
+  assert.ok(codes.size >= 8, [...codes].join(' '))
+})
+
 test('README.md is an introduction: at most 150 lines, none over 120 columns', async () => {
   const lines = read('README.md').trimEnd().split('\n')
   assert.ok(lines.length <= 150, `${lines.length} lines`)
