@@ -234,6 +234,7 @@ struct world {
     bool lied_to;       /* nothing is promised any more, but that no node crashes */
     bool arrives_late;  /* in a calm world: what a broken connection still carried */
     bool closes_slowly; /* backends, in a calm world */
+    bool joins_calls;   /* a turn's publications leave in one call, as to one server */
     /* In a script: each client comes with a URL of its own, "/cN/v0", and the backend answers those
      * named here with 401. What it was asked for last, and how often at all */
     bool own_urls;

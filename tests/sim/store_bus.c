@@ -134,7 +134,7 @@ struct leg {
     struct sim_node *node;
     unsigned life, generation;
     struct request *request;
-    bool late; /* its connection is gone, its answer will reach nobody */
+    bool late;        /* its connection is gone, its answer will reach nobody */
     struct leg *with; /* of the same call, behind it */
 };
 
@@ -227,7 +227,7 @@ static void on_arrival(void *ctx)
  * of a cluster in one for each session, which have slots of their own. */
 static bool joins_call(const struct leg *before, const struct request *request)
 {
-    return before && !sim_own_pace && before->request->kind == REQUEST_PUBLISH &&
+    return before && before->world->joins_calls && before->request->kind == REQUEST_PUBLISH &&
            request->kind == REQUEST_PUBLISH;
 }
 

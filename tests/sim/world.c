@@ -535,6 +535,7 @@ void world_run(struct world *world, uint64_t seed, bool late, bool verbose)
     for (int i = 1; has_rates && i < CLIENTS; i += 4)
         world->clients[i].rate = i == 1 ? 20 : i == 5 ? 4 : 1;
     world->conf->services[0]->history.every_ms = late ? LATE_MS : 0;
+    world->joins_calls = seed % 2;
     if (sim_pages)
         pages_begin(world);
     world->faults = true;
@@ -571,7 +572,7 @@ void world_script(struct world *world, void (*script)(struct world *world), uint
                   uint64_t seed, bool verbose)
 {
     world_begin(world, seed, verbose);
-    world->calm = true;
+    world->calm = world->joins_calls = true;
     world->conf->services[0]->history.size = history;
     world->conf->services[0]->history.every_ms = LATE_MS;
     script(world);
