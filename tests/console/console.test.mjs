@@ -146,7 +146,7 @@ test('dark and light, wide and narrow: nothing is cut off', async (t) => {
   await backend.one(UPSTREAM)
   for (const colorScheme of ['light', 'dark']) {
     const page = await openConsole(t, hub, { colorScheme, viewport: { width: 390, height: 800 } })
-    for (const [name, path] of [['overview', '/#/'], ['sessions', '/#/sessions'], ['session', SESSION]]) {
+    for (const [name, path] of [['overview', '/#/'], ['sessions', '/#/sessions'], ['clients', '/#/clients'], ['session', SESSION]]) {
       await page.goto(`http://127.0.0.1:${hub.adminPort}${path}`)
       await until(async () => /VIN1|\ba\b/.test(await textOf(page, 'main')), SOON_MS, `${name} to be filled`)
       const width = await page.evaluate(() => document.documentElement.scrollWidth)

@@ -1,6 +1,7 @@
-// The console: one page at the admin port. Three views, chosen by the address's hash; one stream of the cluster's state.
+// The console: one page at the admin port. Four views, chosen by the address's hash; one stream of the cluster's state.
 
 import { follow } from './api.js';
+import { Clients } from './clients.js';
 import { Cluster } from './cluster.js';
 import { setText } from './dom.js';
 import { Overview } from './overview.js';
@@ -17,6 +18,7 @@ function viewOf(hash) {
   const [path, query = ''] = hash.replace(/^#/, '').split('?');
   if (path.startsWith('/session/')) return new Session(cluster, decodeURIComponent(path.slice('/session/'.length)));
   if (path === '/sessions') return new Sessions(cluster, new URLSearchParams(query));
+  if (path === '/clients') return new Clients(cluster, new URLSearchParams(query));
   return new Overview(cluster);
 }
 
@@ -55,8 +57,9 @@ function moveInRows(step) {
 const KEYS = {
   o: () => { location.hash = '#/'; },
   s: () => { location.hash = '#/sessions'; },
+  c: () => { location.hash = '#/clients'; },
   '/': () => {
-    if (view.page !== 'sessions' || !main.querySelector('[type=search]')) {
+    if (!main.querySelector('[type=search]')) {
       location.hash = '#/sessions';
       show();
     }

@@ -33,7 +33,7 @@ export function toast(text, kind = 'info') {
 function ask(title, children, action, danger) {
   return new Promise((resolve) => {
     const form = el('form', { method: 'dialog' },
-      el('h2', {}, title), ...children,
+      el('h2', {}, title), ...children.filter(Boolean),
       el('div', { class: 'actions' },
         el('button', { type: 'button', onclick: () => dialog.close() }, 'Cancel'),
         el('button', { type: 'submit', value: 'yes', class: danger ? 'danger' : 'primary' }, action)));
@@ -47,9 +47,22 @@ function ask(title, children, action, danger) {
   });
 }
 
-/** True where the operator confirms. */
+/** True where the operator confirms. text: a text or an element. */
 export async function confirmAction(title, text, action) {
   return (await ask(title, [el('p', {}, text)], action, true)) !== null;
+}
+
+const REASON_MAX = 123; // bytes of a close frame's reason (RFC 6455 section 5.5)
+
+const reasonWrong = (text) => (!text.trim() ? 'Say why.' : new TextEncoder().encode(text).length > REASON_MAX ? `At most ${REASON_MAX} bytes.` : '');
+
+/** The reason that is typed, or null where it was cancelled. Without one nothing is done: a second Enter does not confirm. */
+export async function askReason(title, children, action) {
+  const input = el('input', { name: 'reason', required: true, maxlength: String(REASON_MAX), autocomplete: 'off', autofocus: true,
+    oninput: () => input.setCustomValidity(reasonWrong(input.value)) });
+  const label = el('label', {}, 'Reason: the client is told, and the audit log keeps it', input);
+  const data = await ask(title, [...children, label], action, true);
+  return data === null ? null : data.get('reason');
 }
 
 /** The token that is typed, or null. */

@@ -1,12 +1,14 @@
-// One session: its record, its messages as they come, and what an operator may do.
+// One session: its record, its messages as they come, its clients, and what an operator may do.
 
 import { follow, get, post, sessionPath } from './api.js';
+import { ClientTable } from './clients-table.js';
 import { confirmAction, el, setText, toast } from './dom.js';
 import * as format from './format.js';
 
 const REFRESH_MS = 2000;
 const KEPT = 200; // messages in the page
 const PAST = 50; // of what is kept, to begin with
+const CLIENTS = 20; // on a page
 const SHOWN = 4000; // characters of a message
 
 const FIELDS = [
@@ -49,12 +51,15 @@ export class Session {
     this.messages = el('ol', { class: 'messages', reversed: true, 'aria-label': 'Messages, newest first' });
     this.note = el('p', { class: 'note', role: 'status' }, 'No message yet.');
     this.hold = el('button', { type: 'button', 'aria-pressed': 'false', onclick: () => this.#toggle() }, 'Pause');
+    this.clients = new ClientTable(cluster, { session: id }, CLIENTS);
     this.element = el('div', { class: 'session' },
       el('h1', {}, id),
       el('dl', { class: 'fields' }, ...FIELDS.map(([field, title]) => el('div', { class: `field ${WIDE.has(field) ? 'whole' : ''}` }, el('dt', {}, title), this.values[field]))),
       this.#publishForm(),
       el('section', {}, el('div', { class: 'bar' }, el('h2', {}, 'Messages'), this.note, this.hold,
-        el('button', { type: 'button', onclick: () => this.messages.replaceChildren() }, 'Clear')), this.messages));
+        el('button', { type: 'button', onclick: () => this.messages.replaceChildren() }, 'Clear')), this.messages),
+      el('section', {}, el('div', { class: 'bar' }, el('h2', {}, 'Clients'),
+        el('a', { href: `#/clients?${new URLSearchParams({ session: id })}` }, 'Search them, or close all with a reason')), this.clients.element));
     this.#load();
     this.timer = setInterval(() => this.#load(), REFRESH_MS);
     follow(`api/events?session=${encodeURIComponent(id)}&history=${PAST}`, (name, data) => this.#event(name, data),
@@ -148,6 +153,7 @@ export class Session {
 
   leave() {
     this.stop.abort();
+    this.clients.leave();
     clearInterval(this.timer);
     cancelAnimationFrame(this.frame);
   }
