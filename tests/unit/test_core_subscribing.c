@@ -39,6 +39,18 @@ static void subscribe_to(struct browser *browser, unsigned first, unsigned count
     free(list);
 }
 
+/* It was told these, in this order. */
+static void assert_in_order(const struct browser *browser, const char *const *wanted, size_t len)
+{
+    const char *at = browser->text;
+    for (size_t i = 0; i < len; i++) {
+        at = strstr(at, wanted[i]);
+        if (!at)
+            fail_msg("%s is missing, or too early, in\n%s", wanted[i], browser->text);
+        at += strlen(wanted[i]);
+    }
+}
+
 static void a_connection_may_have_no_session_of_its_own(void **state)
 {
     (void)state;
@@ -80,12 +92,7 @@ static void each_url_is_answered_in_its_order(void **state)
         "\"type\":\"WELCOME\",\"id\":9,\"url\":\"/u/v2?svc\"",
         "\"id\":9,\"url\":\"/u?subscribe\",\"code\":\"unknown_service\"",
     };
-    const char *at = browser.text;
-    for (size_t i = 0; i < LENGTH(wanted); i++) {
-        at = strstr(at, wanted[i]);
-        if (!at)
-            fail_msg("%s is missing, or too early, in\n%s", wanted[i], browser.text);
-    }
+    assert_in_order(&browser, wanted, LENGTH(wanted));
     assert_int_equal(client_subscriptions(&browser.client), 2);
     browser_forget(&browser);
     rig_turns(2);
@@ -255,6 +262,49 @@ static void an_operator_closes_a_session_and_not_its_connection(void **state)
     browser_leave(&own);
     assert_int_equal(client_subscriptions(&browser.client), 2);
     browser_leave(&browser);
+}
+
+/* A place that no session has come to yet: a WELCOME waits a second for it. */
+#define AHEAD "resume=1700009999999.1.abc"
+
+/* Alone, before another url of the row, behind one, and between two. */
+static void a_session_closed_before_its_welcome_is_answered_in_its_turn(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned first, count;
+    } rows[] = {{5, 1}, {5, 2}, {4, 2}, {4, 3}};
+    static const char *const options[] = {"svc&" AHEAD, "svc&replay=3"};
+    for (size_t i = 0; i < LENGTH(rows) * LENGTH(options); i++) {
+        unsigned first = rows[i / 2].first, count = rows[i / 2].count;
+        static struct browser browser;
+        char list[256], welcomes[3][64];
+        const char *wanted[4];
+        size_t len = 0, n = 0;
+        for (unsigned k = 0; k < count; k++) {
+            const char *option = first + k == 5 ? options[i % 2] : options[0];
+            len += (size_t)sprintf(list + len, "%s\"/u/v%u?%s\"", k ? "," : "", first + k, option);
+            sprintf(welcomes[k], "\"type\":\"WELCOME\",\"id\":1,\"url\":\"/u/v%u?", first + k);
+            wanted[n++] = welcomes[k];
+            if (first + k == 5)
+                wanted[n++] = "\"CLOSED\",\"payload\":{\"session\":\"svc:v5\",\"code\":4006";
+        }
+        browser_come(&browser, "/u?subscribe");
+        rig_turns(1);
+        browser_forget(&browser);
+        browser_say(&browser, "{\"type\":\"SUBSCRIBE\",\"id\":1,\"urls\":[%s]}", list);
+        rig_turn_begin();
+        hub_close_session(client_rig.hub, "svc:v5");
+        rig_turn_end();
+        assert_int_equal(client_subscriptions(&browser.client), count - 1);
+        rig_turns(150);
+        assert_in_order(&browser, wanted, n);
+        assert_int_equal(browser_count(&browser, "\"WELCOME\""), count);
+        assert_int_equal(browser_count(&browser, "\"CLOSED\""), 1);
+        assert_false(browser.closed || browser.paused);
+        browser_leave(&browser);
+        rig_turns(1200); /* linger */
+    }
 }
 
 static void a_drain_closes_connections_not_subscriptions(void **state)
@@ -594,6 +644,30 @@ static void each_url_of_a_subscribe_has_its_own_replay(void **state)
     browser_leave(&watcher);
 }
 
+/* While what is kept is read, and while that waits for the url before it. */
+static void a_client_may_go_before_its_replay_begins(void **state)
+{
+    (void)state;
+    static const char *const lists[] = {
+        "\"/u/v1?svc&replay=5\"", "\"/u/v1?svc&replay=2\"", "\"/u/v1?svc&replay=9\"",
+        "\"/u/v2?svc&" AHEAD "\",\"/u/v1?svc&replay=2\"",
+        "\"/u/v2?svc&" AHEAD "\",\"/u/v1?svc&replay=9\",\"/u/v3?svc&replay=1\""};
+    static struct browser watcher, browser;
+    push_five(&watcher);
+    for (size_t i = 0; i < LENGTH(lists) * 4; i++) {
+        browser_come(&browser, "/u?subscribe");
+        browser_say(&browser, "{\"type\":\"SUBSCRIBE\",\"id\":1,\"urls\":[%s]}", lists[i / 4]);
+        rig_turns(i % 4);
+        browser_leave(&browser);
+        rig_turns(5);
+    }
+    struct hub_counts counts;
+    hub_count(client_rig.hub, &counts);
+    assert_int_equal(counts.clients, 1);
+    assert_int_equal(metric_get(METRIC_SUBSCRIPTIONS), 0);
+    browser_leave(&watcher);
+}
+
 /* --- ttl --- */
 
 static void a_send_that_is_too_late_is_answered_as_expired(void **state)
@@ -642,6 +716,7 @@ int main(void)
         CASE(a_token_covers_each_session_apart),
         CASE(a_token_in_a_url_goes_nowhere),
         CASE(an_operator_closes_a_session_and_not_its_connection),
+        CASE(a_session_closed_before_its_welcome_is_answered_in_its_turn),
         CASE(a_drain_closes_connections_not_subscriptions),
         CASE(much_is_worked_off_in_portions),
         CASE(all_clients_have_their_turn),
@@ -654,6 +729,7 @@ int main(void)
         CASE(what_is_pushed_meanwhile_follows_once),
         CASE(what_a_former_epoch_left_is_replayed_without_a_backend),
         CASE(each_url_of_a_subscribe_has_its_own_replay),
+        CASE(a_client_may_go_before_its_replay_begins),
         CASE(a_send_that_is_too_late_is_answered_as_expired),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -578,7 +578,8 @@ void subscription_open(struct subscription *subscription, const struct target *t
 
 void subscription_expect(struct subscription *subscription, struct subscribe_answer *answer)
 {
-    assert(subscription->state == SUBSCRIPTION_WAITING);
+    /* It may be taken back from one that reads what is kept, before its WELCOME */
+    assert(!answer || subscription->state == SUBSCRIPTION_WAITING);
     subscription->catch_up->answer = answer;
 }
 
@@ -601,10 +602,13 @@ void subscription_end(struct subscription *subscription, unsigned code, const ch
         return;
     }
     struct catch_up *catch_up = subscription->catch_up;
-    if (client_takes(client) && catch_up && catch_up->answer)
-        subscribing_ended(catch_up->answer, code, reason);
-    else if (client_takes(client))
+    struct subscribe_answer *answer = catch_up ? catch_up->answer : NULL;
+    if (client_takes(client) && answer) {
+        catch_up->answer = NULL; /* it goes without the subscription from here on, and is freed */
+        subscribing_ended(answer, code, reason);
+    } else if (client_takes(client)) {
         protocol_closed(subscription, NULL, code, reason);
+    }
     door_unsubscribe(subscription);
 }
 
