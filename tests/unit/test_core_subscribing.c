@@ -644,6 +644,118 @@ static void each_url_of_a_subscribe_has_its_own_replay(void **state)
     browser_leave(&watcher);
 }
 
+/* --- replay over epochs whose owner died before it had written all --- */
+
+#define EPOCH(n) (1700000000000u + (n)) /* before any of the node's own */
+
+static uint64_t asked_tag; /* of the history; 0: nobody asked */
+static struct position asked_after;
+
+static void history_asked(struct bus *bus, const char *session, uint64_t tag, struct position after,
+                          size_t limit)
+{
+    (void)bus, (void)session, (void)limit;
+    asked_tag = tag;
+    asked_after = after;
+}
+
+/* A note of a lost end, of epoch 1; a1 and a2 of epoch 2, a note; b1 of epoch 3, a note. */
+static size_t torn_history(struct publication **kept)
+{
+    static const struct {
+        unsigned epoch, offset;
+        const char *payload; /* NULL: a note */
+    } rows[] = {{1, 0, NULL}, {2, 1, "a1"}, {2, 2, "a2"}, {2, 0, NULL}, {3, 1, "b1"}, {3, 0, NULL}};
+    for (size_t i = 0; i < LENGTH(rows); i++) {
+        kept[i] = rows[i].payload ? publication_copy(OPCODE_TEXT, rows[i].payload, 2)
+                                  : publication_lost_end(EPOCH(rows[i].epoch));
+        assert_non_null(kept[i]);
+        if (rows[i].payload)
+            kept[i]->at = (struct position){EPOCH(rows[i].epoch), rows[i].offset};
+    }
+    return LENGTH(rows);
+}
+
+/* Answers what was asked, so many at once. */
+static void answer_history(size_t at_once)
+{
+    struct publication *kept[8];
+    size_t len = torn_history(kept), first = 0;
+    uint64_t tag = asked_tag;
+    asked_tag = 0;
+    while (first < len && position_compare(kept[first]->at, asked_after) <= 0)
+        first++;
+    size_t n = len - first < at_once ? len - first : at_once;
+    rig_turn_begin();
+    client_rig.bus->events->on_history(client_rig.bus->events_ctx, "svc:v1", tag, STATUS_OK,
+                                       kept[0]->at, kept + first, n, first + n < len);
+    rig_turn_end();
+    for (size_t i = 0; i < len; i++)
+        publication_unref(kept[i]);
+}
+
+/* The place of the WELCOME, then what followed it: "2.0: a1 a2 gap 2.3-0 ". */
+static void summarize(const struct browser *browser, char *got, size_t size)
+{
+    uint64_t epoch, offset, to;
+    size_t len = 0;
+    char payload[3];
+    got[0] = '\0';
+    for (const char *at = strstr(browser->text, "\"type\":"); at;
+         at = strstr(at + 1, "\"type\":")) {
+        const char *place = strstr(at, "\"epoch\":"), *text = strstr(at, "\"payload\":\"");
+        if (!strncmp(at, "\"type\":\"WELCOME\"", 16) && place &&
+            sscanf(place, "\"epoch\":%" SCNu64 ",\"offset\":%" SCNu64, &epoch, &offset) == 2)
+            len += (size_t)snprintf(got + len, size - len, "%u.%u: ", (unsigned)(epoch - EPOCH(0)),
+                                    (unsigned)offset);
+        else if (!strncmp(at, "\"type\":\"MESSAGE\"", 16) && text &&
+                 sscanf(text, "\"payload\":\"%2s", payload) == 1)
+            len += (size_t)snprintf(got + len, size - len, "%s ", payload);
+        else if (!strncmp(at, "\"type\":\"GAP\"", 12) && place &&
+                 sscanf(place, "\"epoch\":%" SCNu64 ",\"from\":%" SCNu64 ",\"to\":%" SCNu64, &epoch,
+                        &offset, &to) == 3)
+            len += (size_t)snprintf(got + len, size - len, "gap %u.%u-%u ",
+                                    (unsigned)(epoch - EPOCH(0)), (unsigned)offset, (unsigned)to);
+    }
+}
+
+/* As by a resume from there; notes are not among the N, and none comes first. */
+static void a_loss_within_what_is_replayed_is_a_gap(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *url, *wanted;
+    } rows[] = {
+        {"/u/v1?svc&resume=1700000000002.0.abc", "2.0: a1 a2 gap 2.3-0 b1 gap 3.2-0 "},
+        {"/u/v1?svc&replay=9", "2.0: a1 a2 gap 2.3-0 b1 gap 3.2-0 "},
+        {"/u/v1?svc&replay=3", "2.0: a1 a2 gap 2.3-0 b1 gap 3.2-0 "},
+        {"/u/v1?svc&replay=2", "2.1: a2 gap 2.3-0 b1 gap 3.2-0 "},
+        {"/u/v1?svc&replay=1", "3.0: b1 gap 3.2-0 "},
+    };
+    static struct browser watcher, browser;
+    struct bus_ops ops = *client_rig.bus->ops;
+    const struct bus_ops *own = client_rig.bus->ops;
+    browser_come(&watcher, "/u/v1?svc");
+    rig_turns(4);
+    ops.history = history_asked;
+    client_rig.bus->ops = &ops;
+    for (size_t i = 0; i < LENGTH(rows) * 8; i++) {
+        char got[128];
+        asked_tag = 0;
+        browser_come(&browser, rows[i / 8].url);
+        rig_turns(2);
+        assert_true(asked_tag);
+        while (asked_tag)
+            answer_history(i % 8 + 1);
+        rig_turns(2);
+        summarize(&browser, got, sizeof(got));
+        assert_string_equal(got, rows[i / 8].wanted);
+        browser_leave(&browser);
+    }
+    client_rig.bus->ops = own;
+    browser_leave(&watcher);
+}
+
 /* While what is kept is read, and while that waits for the url before it. */
 static void a_client_may_go_before_its_replay_begins(void **state)
 {
@@ -729,6 +841,7 @@ int main(void)
         CASE(what_is_pushed_meanwhile_follows_once),
         CASE(what_a_former_epoch_left_is_replayed_without_a_backend),
         CASE(each_url_of_a_subscribe_has_its_own_replay),
+        CASE(a_loss_within_what_is_replayed_is_a_gap),
         CASE(a_client_may_go_before_its_replay_begins),
         CASE(a_send_that_is_too_late_is_answered_as_expired),
     };

@@ -232,11 +232,18 @@ static void missed_gap(void *ctx, uint64_t epoch, uint64_t from, uint64_t to)
     publication_unref(note);
 }
 
-/* Of what is kept the last so many. */
+/* Of what is kept the last so many publications, and the notes of what is missing after the first
+ * of them. */
 static void keep_last(struct pubs *missed, uint32_t replay)
 {
-    if (missed->len > replay)
-        pubs_shift(missed, missed->len - replay);
+    size_t first = missed->len;
+    for (size_t i = missed->len; i && replay; i--) {
+        if (is_gap_note(missed->items[i - 1]))
+            continue;
+        first = i - 1;
+        replay--;
+    }
+    pubs_shift(missed, first);
 }
 
 /* All that can be had is there: the rest up to where live begins is a gap. */
@@ -295,11 +302,10 @@ static void take_past(struct subscription *subscription, struct position oldest,
         stream_leave_ended(subscription->session, &catch_up->at, oldest, publication->at.epoch,
                            &sink);
         stream_step(&catch_up->at, oldest, publication, &sink);
-    } else if (!is_gap_note(publication) && position_compare(publication->at, catch_up->at) > 0) {
+    } else if (position_compare(publication->at, catch_up->at) > 0) {
         catch_up->at = publication->at;
-        pubs_add(&catch_up->missed, publication);
-        if (catch_up->missed.len / 2 > catch_up->replay)
-            keep_last(&catch_up->missed, catch_up->replay);
+        if (subscription->client->follows || !is_gap_note(publication))
+            pubs_add(&catch_up->missed, publication);
     }
 }
 
@@ -356,6 +362,8 @@ bool subscription_on_history(struct hub *hub, uint64_t tag, enum status status,
     struct position before = catch_up->at;
     for (size_t i = 0; status == STATUS_OK && i < len; i++)
         take_past(subscription, oldest, publications[i]);
+    if (catch_up->replay)
+        keep_last(&catch_up->missed, catch_up->replay);
     bool on = more && position_compare(before, catch_up->at) < 0,
          ended = stream_at(subscription->session).epoch != catch_up->read_epoch;
     /* Of an epoch that has ended since it may not have the end */
