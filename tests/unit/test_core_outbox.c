@@ -551,6 +551,122 @@ static void a_successor_learns_what_expired(void **state)
     assert_int_equal(outbox_sends(session, UINT64_MAX, items, 2), 1);
 }
 
+/* More than are remembered one by one */
+#define MANY (EXPIRED_MAX + 6)
+
+static void who_has_no_time_goes_though_many_around_it_expired(void **state)
+{
+    (void)state;
+    assert_true(say_within(1, 1, 0) && say_within(1, 2, 1000) && say_within(1, 3, 0));
+    for (uint64_t id = 4; id < 4 + MANY; id++)
+        assert_true(say_within(1, id, 1000));
+    rig_pass(&rig, 1001);
+    assert_int_equal(expired, MANY + 1);
+    assert_true(say_within(1, 1, 0)); /* comes again while it waits */
+    assert_true(say_within(1, 3, 0));
+    assert_int_equal(expired, MANY + 1);
+    go_upstream();
+    assert_int_equal(sent, 2);
+    assert_int_equal(expired + acked, MANY + 5);
+    assert_true(say_within(1, 1, 0)); /* and after it went */
+    assert_int_equal(sent, 2);
+    assert_true(acked >= 3);
+    size_t before = expired;
+    for (uint64_t id = 4; id < 4 + MANY; id++)
+        assert_true(say_within(1, id, 0));
+    assert_int_equal(sent, 2);
+    assert_int_equal(expired, before + MANY);
+}
+
+static void one_of_many_that_expires_last_is_not_acknowledged(void **state)
+{
+    (void)state;
+    assert_true(say_within(1, 1, 5000));
+    for (uint64_t id = 2; id < 2 + MANY; id++)
+        assert_true(say_within(1, id, 1000));
+    rig_pass(&rig, 1001);
+    assert_int_equal(expired, MANY);
+    rig_pass(&rig, 4000);
+    assert_int_equal(expired, MANY + 1);
+    assert_int_equal(acked, 0);
+    assert_true(outbox_is_empty(session));
+}
+
+/* One COMMANDS with SENDs from that number on, each after the one before. */
+static void take_sends(int *member, uint64_t first, size_t n, uint64_t ttl_ms)
+{
+    struct envelope_item *items = calloc(n, sizeof(*items));
+    assert_non_null(items);
+    for (size_t i = 0; i < n; i++) {
+        const struct command_entry told = {.number = first + i,
+                                           .after = first + i - 1,
+                                           .send_id = first + i,
+                                           .sender = slice_of("abc"),
+                                           .opcode = OPCODE_TEXT,
+                                           .ttl_ms = ttl_ms};
+        items[i] = command_item(&told);
+    }
+    outbox_take(session, member, 1, &(struct message_items){items, n});
+    free(items);
+}
+
+/* Those that expired are told before what went but for them. */
+static void check_confirms(size_t at, size_t n, uint64_t upto)
+{
+    size_t found = 0;
+    for (; at < rig.told_len; at++) {
+        assert_int_equal(rig.told[at].type, ENVELOPE_CONFIRM);
+        assert_in_range(rig.told[at].len, 1, 1000);
+        found += rig.told[at].len;
+        assert_int_equal(rig.told[at].number, at + 1 < rig.told_len ? 0 : upto);
+    }
+    assert_int_equal(found, n);
+}
+
+static void a_member_hears_of_all_that_expired_before_what_went(void **state)
+{
+    (void)state;
+    int member = 0;
+    rig.service.to_upstream.queue_bytes = 1u << 30;
+    way = OUTBOX_UPSTREAM;
+    answer = STATUS_AGAIN;
+    outbox_member_came(session, &member, "n1");
+    take_sends(&member, 1, 2500, 100);
+    rig_pass(&rig, 101);
+    outbox_flush(session);
+    check_confirms(0, 2500, 2500);
+    size_t before = rig.told_len;
+    assert_int_equal(before, 3);
+    take_sends(&member, 1, 2500, 1); /* those answers were lost */
+    outbox_flush(session);
+    check_confirms(before, 2500, 2500);
+    assert_int_equal(sent, 0);
+    outbox_member_gone(session, &member);
+}
+
+static void a_member_acknowledges_none_of_many_that_expired(void **state)
+{
+    (void)state;
+    struct envelope_item items[MANY];
+    rig.session.state = SESSION_MEMBER;
+    way = OUTBOX_OWNER;
+    for (uint64_t id = 1; id <= MANY + 1; id++)
+        assert_true(say_within(1, id, 500));
+    outbox_flush(session);
+    for (size_t i = 0; i < MANY; i++) { /* but for the first; the highest id first */
+        const struct expired_entry over = {slice_of("abc"), MANY + 1 - i};
+        items[i] = expired_item(&over);
+    }
+    outbox_on_confirm(session, 0, &(struct message_items){items, MANY});
+    assert_int_equal(expired, MANY);
+    assert_int_equal(acked, 0);
+    assert_int_equal(emptied, 0);
+    outbox_on_confirm(session, MANY + 1, &(struct message_items){0});
+    assert_int_equal(expired, MANY);
+    assert_int_equal(acked, 1);
+    assert_true(outbox_is_empty(session));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -585,6 +701,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(with_a_lost_owner_its_time_counts_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_members_send_expires_at_the_owner, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_successor_learns_what_expired, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_has_no_time_goes_though_many_around_it_expired, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(one_of_many_that_expires_last_is_not_acknowledged, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_member_hears_of_all_that_expired_before_what_went, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_member_acknowledges_none_of_many_that_expired, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

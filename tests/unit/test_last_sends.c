@@ -78,16 +78,48 @@ static void many_that_expired_are_bounded_and_none_is_acknowledged(void **state)
     assert_int_equal(sends.expired, EXPIRED_MAX);
     assert_int_equal(sends.untold, EXPIRED_MAX / 2);
     for (uint64_t id = 1; id <= 3 * EXPIRED_MAX; id++)
-        assert_true(last_sends_expired(&sends, "one", id));
-    assert_false(last_sends_expired(&sends, "one", 3 * EXPIRED_MAX + 1));
-    assert_false(last_sends_expired(&sends, "two", 1));
+        assert_true(last_sends_may_have_expired(&sends, "one", id));
+    assert_false(last_sends_may_have_expired(&sends, "one", 3 * EXPIRED_MAX + 1));
+    assert_false(last_sends_may_have_expired(&sends, "two", 1));
     last_sends_untell(&sends);
     assert_int_equal(sends.untold, EXPIRED_MAX);
     now_ms += SEND_MEMORY_MS;
     last_sends_note(&sends, now_ms, "two", 1);
-    assert_false(last_sends_expired(&sends, "one", 1));
+    assert_false(last_sends_may_have_expired(&sends, "one", 1));
     assert_int_equal(sends.expired, 0);
     assert_int_equal(sends.untold, 0);
+}
+
+static void ids_below_those_that_expired_have_not(void **state)
+{
+    (void)state;
+    last_sends_note(&sends, now_ms, "one", 9);
+    for (uint64_t id = 11; id < 11 + EXPIRED_MAX + 2; id++) /* 11 and 12 are not listed any more */
+        last_sends_expire(&sends, now_ms, "one", id, true);
+    for (uint64_t id = 0; id <= 10; id++)
+        assert_false(last_sends_may_have_expired(&sends, "one", id));
+    assert_false(last_sends_expired(&sends, "one", 11));
+    assert_true(last_sends_may_have_expired(&sends, "one", 11));
+    assert_true(last_sends_may_have_expired(&sends, "one", 12));
+    assert_true(last_sends_expired(&sends, "one", 13));
+    last_sends_note(&sends, now_ms, "one", 500);
+    assert_true(last_sends_expired(&sends, "one", 13));
+}
+
+static void one_below_the_unlisted_that_expires_later_is_listed(void **state)
+{
+    (void)state;
+    for (uint64_t id = 11; id < 11 + EXPIRED_MAX + 2; id++)
+        last_sends_expire(&sends, now_ms, "one", id, true);
+    last_sends_expire(&sends, now_ms, "one", 10, true); /* takes the place of 13 */
+    assert_true(last_sends_expired(&sends, "one", 10));
+    last_sends_expire(&sends, now_ms, "one", 500, true); /* takes that of 10 */
+    for (uint64_t id = 10; id <= 13; id++) {
+        assert_false(last_sends_expired(&sends, "one", id));
+        assert_true(last_sends_may_have_expired(&sends, "one", id));
+    }
+    assert_false(last_sends_may_have_expired(&sends, "one", 9));
+    assert_int_equal(sends.expired, EXPIRED_MAX);
 }
 
 int main(void)
@@ -96,6 +128,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(an_id_that_went_upstream_covers_those_before_it),
         CASE(many_that_expired_are_bounded_and_none_is_acknowledged),
+        CASE(ids_below_those_that_expired_have_not),
+        CASE(one_below_the_unlisted_that_expires_later_is_listed),
         CASE(an_id_is_remembered_for_five_minutes),
         CASE(of_too_many_clients_the_longest_silent_are_forgotten),
     };

@@ -79,13 +79,23 @@ bool last_sends_expired(const struct last_sends *sends, const char *client, uint
     if (!send)
         return false;
     size_t k = place_of(send, id);
-    return id <= send->expired_upto || (k < send->expired_len && send->expired[k].id == id);
+    return k < send->expired_len && send->expired[k].id == id;
+}
+
+bool last_sends_may_have_expired(const struct last_sends *sends, const char *client, uint64_t id)
+{
+    const struct last_send *send = sends->expired ? find(sends, client) : NULL;
+    bool unlisted = send && send->expired_from <= id && id <= send->expired_upto;
+    return unlisted || last_sends_expired(sends, client, id);
 }
 
 static void make_room(struct last_sends *sends, struct last_send *send)
 {
     if (send->expired_len == EXPIRED_MAX) {
-        send->expired_upto = send->expired[0].id;
+        uint64_t id = send->expired[0].id;
+        if (!send->expired_upto || id < send->expired_from)
+            send->expired_from = id;
+        send->expired_upto = id > send->expired_upto ? id : send->expired_upto;
         sends->untold -= !send->expired[0].told;
         sends->expired--;
         send->expired_len--;

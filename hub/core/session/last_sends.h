@@ -15,8 +15,8 @@
 
 /* How long a last SEND id is remembered (contract section 6) */
 #define SEND_MEMORY_MS (5 * 60 * 1000u)
-/* SENDs of one client that expired; of more the lowest are not told apart any more: all up to those
- * count as expired, since none may be acknowledged that did not go. */
+/* SENDs of one client that expired and are listed. Of more the lowest are not listed any more: then
+ * the ids from the lowest to the highest of those cannot be told apart. */
 #define EXPIRED_MAX 64u
 
 struct expired_send {
@@ -26,9 +26,9 @@ struct expired_send {
 
 struct last_send {
     char client[33];
-    uint64_t id;           /* of the last that went; 0: none */
-    uint64_t at_ms;        /* when this node learned of it: clocks of others do not count */
-    uint64_t expired_upto; /* those up to it count as expired */
+    uint64_t id;    /* of the last that went; 0: none */
+    uint64_t at_ms; /* when this node learned of it: clocks of others do not count */
+    uint64_t expired_from, expired_upto; /* between them are those not listed any more; 0: none */
     uint32_t expired_len, expired_cap;
     struct expired_send *expired; /* in the order of their ids */
     UT_hash_handle hh;
@@ -45,8 +45,12 @@ struct last_sends {
 bool last_sends_covers(const struct last_sends *sends, const char *client, uint64_t id);
 /* One has just gone upstream; or another owner says that one went. client has at most 32 bytes. */
 void last_sends_note(struct last_sends *sends, uint64_t now_ms, const char *client, uint64_t id);
-/* That SEND never goes upstream. */
+/* That SEND is listed as expired. Only this may be asked of one that still waits: one that has not
+ * expired may stand between others that are not listed any more. */
 bool last_sends_expired(const struct last_sends *sends, const char *client, uint64_t id);
+/* It is listed, or may be one that is not listed any more. This is to be asked of one that comes
+ * again: nothing may be acknowledged that did not go. */
+bool last_sends_may_have_expired(const struct last_sends *sends, const char *client, uint64_t id);
 /* Its time was over before it went; told: the owner knows. */
 void last_sends_expire(struct last_sends *sends, uint64_t now_ms, const char *client, uint64_t id,
                        bool told);

@@ -202,6 +202,21 @@ static void maybe_resume(struct outbox *out)
     out->events->resumed(out->session);
 }
 
+static bool is_waiting(const struct outbox *out, const char *client, uint64_t id)
+{
+    const struct command *command = out->queue.first;
+    while (command && (command->send_id != id || strcmp(command_sender(command), client) != 0))
+        command = command->next;
+    return command;
+}
+
+/* Of a SEND that has come, perhaps again. */
+static bool never_goes(const struct outbox *out, const char *client, uint64_t id)
+{
+    return last_sends_expired(&out->sends, client, id) ||
+           (last_sends_may_have_expired(&out->sends, client, id) && !is_waiting(out, client, id));
+}
+
 bool outbox_add(struct session *session, struct subscription *from, bool may_pause,
                 const struct outbox_message *message)
 {
@@ -210,7 +225,7 @@ bool outbox_add(struct session *session, struct subscription *from, bool may_pau
     uint32_t wait_ms = session->service->to_upstream.wait_ms;
     if (!message->send_id && send_straight(out, message))
         return true;
-    if (message->send_id && last_sends_expired(&out->sends, message->sender, message->send_id)) {
+    if (message->send_id && never_goes(out, message->sender, message->send_id)) {
         out->events->expired(session, from, message->send_id);
         return true;
     }
@@ -316,11 +331,10 @@ static void tell_expired(struct outbox *out, struct source *source, const char *
     want_confirm(out, source);
 }
 
-/* It has had its turn: it went upstream, or never will. */
-static void went(struct outbox *out, struct command *command)
+/* It has had its turn: it went upstream, or it expired and never will. */
+static void went(struct outbox *out, struct command *command, bool expired)
 {
     struct source *source = command->source;
-    bool expired = has_expired(out, command);
     if (source->member) {
         source->sent = command->number;
         want_confirm(out, source);
@@ -350,7 +364,7 @@ static void expire(struct outbox *out, struct command *command)
     if (!last_sends_covers(&out->sends, command_sender(command), command->send_id))
         note_expired(out, command_sender(command), command->send_id, false);
     if (source->first == command) {
-        went(out, command);
+        went(out, command, has_expired(out, command));
         return;
     }
     tell_expired(out, source, command_sender(command), command->send_id);
@@ -386,18 +400,23 @@ static void look_at_ttl(struct outbox *out)
     expire_at(out, out->session->hub->now_ms);
 }
 
-/* Returns false where it did not go. */
-static bool send_one(struct outbox *out, struct command *command)
+/* Returns false where it has to wait. */
+static bool send_one(struct outbox *out, struct command *command, bool *expired)
 {
     struct session *session = out->session;
     const char *sender = command_sender(command);
-    if (has_expired(out, command))
-        return true; /* it never goes */
-    if (command->send_id && last_sends_covers(&out->sends, sender, command->send_id))
-        return true; /* it went before */
+    *expired = has_expired(out, command);
+    if (*expired)
+        return true;
+    if (command->send_id && last_sends_covers(&out->sends, sender, command->send_id)) {
+        /* It comes again: it went before, or it did not and is not listed any more */
+        *expired = last_sends_may_have_expired(&out->sends, sender, command->send_id);
+        return true;
+    }
     if (is_over(out, command)) {
         metric_drop(DROP_EXPIRED, 1);
         note_expired(out, sender, command->send_id, true);
+        *expired = true;
         return true;
     }
     if (out->events->send(session, command->opcode, command_payload(command), command->len) !=
@@ -414,10 +433,11 @@ static void pump_upstream(struct outbox *out)
 {
     struct session *session = out->session;
     size_t sent = 0;
+    bool expired;
     for (; out->queue.first && out->flow == FLOW_OPEN && sent < SENT_A_TURN; sent++) {
-        if (!node_may_write(session->hub) || !send_one(out, out->queue.first))
+        if (!node_may_write(session->hub) || !send_one(out, out->queue.first, &expired))
             break;
-        went(out, out->queue.first);
+        went(out, out->queue.first, expired);
     }
     if (sent == SENT_A_TURN && out->queue.first)
         look_within(out, 0);
@@ -555,28 +575,55 @@ void outbox_went_upstream(struct session *session, uint64_t number)
     struct outbox *out = session->outbox;
     struct command *command;
     while ((command = out->queue.first) && !command->source->member && command->number <= number)
-        went(out, command);
+        went(out, command, has_expired(out, command));
 }
 
-/* The owner says so: it does not wait for those before it. */
-static void drop_expired(struct outbox *out, const struct message_items *expired)
+static int compare_expired(const void *a, const void *b)
 {
-    struct command *command = out->queue.first, *next;
-    struct expired_entry entry;
+    const struct expired_entry *left = a, *right = b;
+    if (left->send_id != right->send_id)
+        return left->send_id < right->send_id ? -1 : 1;
+    if (left->client.len != right->client.len)
+        return left->client.len < right->client.len ? -1 : 1;
+    return memcmp(left->client.at, right->client.at, left->client.len);
+}
+
+/* Notes those that expired, and returns how many are in entries then, in order. */
+static size_t note_all_expired(struct outbox *out, const struct message_items *expired,
+                               struct expired_entry *entries)
+{
+    size_t n = 0;
     for (size_t i = 0; i < expired->len; i++) {
         char client[33] = {0};
-        if (!expired_entry_of(&expired->at[i], &entry))
+        if (!expired_entry_of(&expired->at[i], &entries[n]))
             continue;
-        memcpy(client, entry.client.at, entry.client.len);
-        note_expired(out, client, entry.send_id, true);
+        memcpy(client, entries[n].client.at, entries[n].client.len);
+        note_expired(out, client, entries[n].send_id, true);
+        n++;
     }
-    for (; expired->len && command; command = next) {
+    qsort(entries, n, sizeof(*entries), compare_expired);
+    return n;
+}
+
+/* The owner says so: it does not wait for those before it. They may be more than are remembered, so
+ * its word is looked at, and not what is remembered. */
+static void drop_expired(struct outbox *out, const struct message_items *expired)
+{
+    struct expired_entry *entries = expired->len ? calloc(expired->len, sizeof(*entries)) : NULL;
+    if (expired->len && !entries)
+        abort();
+    size_t n = entries ? note_all_expired(out, expired, entries) : 0;
+    struct command *command = n ? out->queue.first : NULL, *next;
+    for (; command; command = next) {
         next = command->next;
-        if (command->source->member || !has_expired(out, command))
+        const struct expired_entry key = {slice_of(command_sender(command)), command->send_id};
+        if (command->source->member || !command->send_id ||
+            !bsearch(&key, entries, n, sizeof(key), compare_expired))
             continue;
         tell_expired(out, command->source, command_sender(command), command->send_id);
         drop(out, command);
     }
+    free(entries);
 }
 
 void outbox_on_confirm(struct session *session, uint64_t number,
@@ -707,7 +754,7 @@ static void confirm_again(struct outbox *out, struct source *source,
     if (!told->send_id || !told->sender.len || told->sender.len > 32)
         return;
     memcpy(client, told->sender.at, told->sender.len);
-    if (last_sends_expired(&out->sends, client, told->send_id))
+    if (never_goes(out, client, told->send_id))
         tell_expired(out, source, client, told->send_id);
 }
 
@@ -767,19 +814,32 @@ void outbox_link_down(struct session *session)
     }
 }
 
-/* One message: where it stands, and its SENDs that expired. */
+static void send_confirm(const struct outbox *out, const struct source *source, uint64_t upto,
+                         const struct envelope_item *items, size_t n)
+{
+    const struct confirm_message message = {out->session->epoch, upto, {items, n}};
+    struct envelope confirm = confirm_encode(&message);
+    confirm.session = slice_of(out->session->id);
+    node_tell(out->session->hub, slice_of(source->node), &confirm);
+}
+
+/* Where it stands, and its SENDs that expired. Those come first where one message does not hold
+ * them all: what it hears to have gone but for them, it acknowledges. */
 static void tell_confirm(struct outbox *out, const struct source *source)
 {
     struct envelope_item items[TELL_COUNT];
     struct expired_note *note;
     size_t n = 0;
-    DL_FOREACH (out->expired, note)
-        if (note->source == source && n < TELL_COUNT)
-            items[n++] = expired_item(&(struct expired_entry){slice_of(note->client), note->id});
-    const struct confirm_message message = {out->session->epoch, source->sent, {items, n}};
-    struct envelope confirm = confirm_encode(&message);
-    confirm.session = slice_of(out->session->id);
-    node_tell(out->session->hub, slice_of(source->node), &confirm);
+    DL_FOREACH (out->expired, note) {
+        if (note->source != source)
+            continue;
+        if (n == TELL_COUNT) {
+            send_confirm(out, source, 0, items, n);
+            n = 0;
+        }
+        items[n++] = expired_item(&(struct expired_entry){slice_of(note->client), note->id});
+    }
+    send_confirm(out, source, source->sent, items, n);
     forget_notes(out, source);
 }
 
@@ -808,7 +868,7 @@ void outbox_flush(struct session *session)
 bool outbox_settled(const struct session *session, const char *client, uint64_t id)
 {
     const struct last_sends *sends = &session->outbox->sends;
-    return last_sends_covers(sends, client, id) || last_sends_expired(sends, client, id);
+    return last_sends_covers(sends, client, id) || last_sends_may_have_expired(sends, client, id);
 }
 
 void outbox_note_send(struct session *session, const char *client, uint64_t id)
