@@ -181,6 +181,12 @@ export const mutations = [
         }],
     },
     {
+        name: 'the end that an owner told, where the next epoch seems to follow',
+        file: 'hub/core/session/stream.c',
+        from: '!(is_doubtful(stream) || lacks_end(stream, at.epoch))',
+        to: '((void)lacks_end, !is_doubtful(stream))',
+    },
+    {
         name: 'the memory of SENDs past a release',
         file: 'hub/core/session/course.c',
         from: 'session_tell_sends(session); /* before anybody can be granted it */',

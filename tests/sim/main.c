@@ -67,11 +67,13 @@ static bool read_options(int argc, char **argv, struct options *options)
 
 /* The history of a seed that once failed: histories were written with each push, and all answers
  * came in one order. */
-static void run_as_then(struct world *world, uint64_t seed, bool verbose)
+static void run_as_then(struct world *world, const struct sim_case *one, bool verbose)
 {
     bool own_pace = sim_own_pace;
     sim_own_pace = false;
-    world_run(world, seed, false, verbose);
+    sim_pages = one->pages;
+    world_run(world, one->seed, false, verbose);
+    sim_pages = false;
     sim_own_pace = own_pace;
 }
 
@@ -87,7 +89,7 @@ static uint64_t run_cases(struct world *world, const struct options *options,
         if (one->script)
             world_script(world, one->script, one->history, options->seed, options->verbose);
         else
-            run_as_then(world, one->seed, options->verbose);
+            run_as_then(world, one, options->verbose);
         if (options->verbose)
             printf("# at most %u units of work in a turn\n", world->most_work / 10);
         printf("%s - %s%s%s\n", world->failure ? "not ok" : "ok", one->name,

@@ -43,7 +43,7 @@ void page_started(struct sim_client *client)
             part->token = part->at;
         }
         part->node = client->node;
-        part->open = part->welcomed = part->asked = false;
+        part->open = part->welcomed = part->asked = part->leaving = false;
         part->at = (struct position){0, 0};
         part->last_marker[0] = '\0';
     }
@@ -87,6 +87,8 @@ void page_unsubscribe(struct sim_client *client)
         return;
     snprintf(text, sizeof(text), "{\"type\":\"UNSUBSCRIBE\",\"id\":2,\"sessions\":[\"%s\"]}",
              session_name(part->session));
+    part->leaving = true;
+    note_deserted(client->world, part->session);
     say(client, text);
 }
 
@@ -107,7 +109,7 @@ static void closed(struct sim_client *client, const char *text)
         part->has_token = true;
         part->token = part->at;
     }
-    part->open = part->asked = part->welcomed = false;
+    part->open = part->asked = part->welcomed = part->leaving = false;
     part->at = (struct position){0, 0};
 }
 

@@ -227,19 +227,32 @@ struct client_event {
     unsigned code;
 };
 
-static void note_left(struct sim_client *client)
+static bool follows(struct sim_client *client, int session)
 {
-    struct world *world = client->world;
-    int session = client->session;
-    client->open = false;
+    if (!client->open || !client->page)
+        return client->open && client->session == session;
+    const struct sim_client *part = page_part(client, session);
+    return part->open && !part->leaving;
+}
+
+void note_deserted(struct world *world, int session)
+{
     if (!world->granted_len[session])
         return;
     size_t last = world->granted_len[session] - 1;
     for (int i = 0; i < CLIENTS; i++)
-        if (world->clients[i].open && world->clients[i].session == session &&
+        if (follows(&world->clients[i], session) &&
             !strcmp(world->clients[i].node->id, world->granted[session][last].owner))
             return;
     world->granted[session][last].deserted = true;
+}
+
+static void note_left(struct sim_client *client)
+{
+    client->open = false;
+    for (int i = 0; i < SESSIONS; i++)
+        if (client->page || i == client->session)
+            note_deserted(client->world, i);
 }
 
 static bool current(const struct client_event *event)

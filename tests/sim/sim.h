@@ -170,7 +170,8 @@ struct sim_client {
     bool open, protocol, closing;
     int page;        /* it follows several sessions: pages.c; 0: it does not */
     bool alone;      /* a page that came without a session of its own */
-    bool asked;      /* what a page follows: it has asked for it on this connection */
+    bool asked;      /* what a page follows: it has asked for it on this connection, */
+    bool leaving;    /* and now to leave it */
     unsigned rate;   /* it asks for so many MESSAGEs a second; 0: all */
     uint64_t got_us; /* when it got the last, with a rate; 0: none yet */
     unsigned life, connection;
@@ -265,6 +266,7 @@ struct sim_case {
     void (*script)(struct world *world); /* NULL: the history of a seed */
     uint32_t history;                    /* size; of a script only */
     uint64_t seed;
+    bool pages; /* the seed's history had them */
 };
 extern const struct sim_case cases[];
 extern const size_t cases_len;
@@ -340,7 +342,7 @@ void link_stall(struct sim_node *node, uint64_t for_us);
 void sub_cut(struct sim_node *node, bool deaf);
 
 /* pages.c */
-/* Some histories have pages; none of those that are kept as cases. */
+/* Some histories have pages; of those that are kept as cases the ones that say so. */
 extern bool sim_pages;
 void pages_begin(struct world *world);
 /* The client that stands for a page's part in a session; the page itself where that is its own. */
@@ -356,6 +358,8 @@ void page_check_marker(struct sim_client *client, const char *marker);
 void page_acts(struct sim_client *client, bool subscribes);
 
 /* peers.c */
+/* Where no client follows the session at its owner any more, that is noted. */
+void note_deserted(struct world *world, int session);
 extern const struct upstream_ops sim_upstream_ops;
 extern const struct client_ops sim_client_ops;
 /* marker NULL: a message without content. */

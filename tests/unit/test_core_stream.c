@@ -264,6 +264,50 @@ static void an_end_is_known_after_an_interruption(void **state)
     assert_int_equal(stream_at(session).offset, 2);
 }
 
+/* The member is behind: the word comes while it reads the epoch before, and with it the
+ * announcement of the next, whose first push is heard before JOINED. */
+static void an_end_that_was_told_during_a_reading_is_kept(void **state)
+{
+    (void)state;
+    push(6, 1, 1);
+    stream_subscribed(session);
+    stream_joined(session, (struct position){7, 0}, 0);
+    assert_int_equal(rig.histories, 1);
+    stream_ended(session, (struct position){7, 3});
+    stream_epoch_begins(session, 8, true);
+    struct publication *first = rig_publication(1);
+    first->at = (struct position){7, 1};
+    assert_true(
+        stream_on_history(session, rig.tag, STATUS_OK, (struct position){6, 1}, &first, 1, false));
+    assert_false(stream_is_recovering(session));
+    stream_joined(session, (struct position){8, 0}, 0);
+    push(8, 1, 1);
+    assert_int_equal(rig.histories, 2); /* the store may have taken more of it since */
+    assert_true(
+        stream_on_history(session, rig.tag, STATUS_OK, (struct position){6, 1}, &first, 1, false));
+    publication_unref(first);
+    assert_gap(7, 2, 3);
+    assert_int_equal(session->batch.len, 4);
+    assert_int_equal(stream_at(session).epoch, 8);
+    assert_int_equal(stream_at(session).offset, 1);
+}
+
+/* The owner that was fenced has said how far it got, and this node was faster with its claim. */
+static void who_takes_over_knows_an_end_that_was_told(void **state)
+{
+    (void)state;
+    push(7, 1, 1);
+    stream_ended(session, (struct position){7, 3});
+    session->state = SESSION_OWNER;
+    session->epoch = 8;
+    stream_owner_epoch(session);
+    stream_epoch_begins(session, 8, false);
+    assert_false(stream_is_recovering(session));
+    assert_gap(7, 2, 3);
+    assert_int_equal(stream_at(session).epoch, 8);
+    assert_int_equal(stream_at(session).offset, 0);
+}
+
 static void a_lost_one_is_a_gap_at_once(void **state)
 {
     (void)state;
@@ -306,6 +350,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(another_owner_is_not_waited_for, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_wait_for_the_owners_word_ends, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_end_is_known_after_an_interruption, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_end_that_was_told_during_a_reading_is_kept, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(who_takes_over_knows_an_end_that_was_told, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_lost_one_is_a_gap_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_must_not_reach_clients_is_taken_back, set_up,
                                         tear_down),

@@ -162,11 +162,18 @@ static bool is_doubtful(const struct stream *stream)
     return stream->doubt || (stream->unconfirmed && stream->session->service->history.every_ms);
 }
 
-/* Nothing is missing before it; where the subscription was interrupted, the end of the epoch before
- * it may be. */
+/* The owner of an epoch before that one has told of more than was to be had of it so far. */
+static bool lacks_end(const struct stream *stream, uint64_t epoch)
+{
+    return stream->ended.epoch < epoch && position_compare(stream->at, stream->ended) < 0;
+}
+
+/* Nothing is missing before it; where the subscription was interrupted, or the owner has said so,
+ * the end of the epoch before it may be. */
 static bool goes_on(const struct stream *stream, struct position at)
 {
-    return follows(stream->at, at) && (at.epoch == stream->at.epoch || !is_doubtful(stream));
+    return follows(stream->at, at) &&
+           (at.epoch == stream->at.epoch || !(is_doubtful(stream) || lacks_end(stream, at.epoch)));
 }
 
 static void accept_publication(void *ctx, struct publication *publication)
@@ -425,7 +432,7 @@ void stream_epoch_begins(struct session *session, uint64_t epoch, bool again)
     if (stream->state == STREAM_SETTLING && session_is_owned(session) && epoch == session->epoch &&
         !is_doubtful(stream)) {
         timer_stop(&session->hub->timers, &stream->timer);
-        stream->at = start; /* nothing was missed: the end of the old epoch has come by */
+        begin_epoch(stream, start);
         recovered(stream, start);
     } else if (told_of_more(stream)) {
         stream->doubt = true; /* what was to come has not */
