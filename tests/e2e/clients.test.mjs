@@ -55,6 +55,8 @@ test('a row says who a client is, where, and what went to and fro', async (t) =>
   assert.deepEqual([first.user, first.node, first.session, first.address, first.protocol, first.received, first.queued, first.subscriptions],
     ['admin', 'a', 'remoteWs:VIN1', '127.0.0.1', 'raw', 2, 0, 0])
   assert.ok(first.since >= before - 2 && first.since <= Date.now() && first.sent >= 1 && first.id.length > 0, JSON.stringify(first))
+  // Computed from two clocks, and yet the same each time
+  for (let n = 0; n < 20; n++) assert.equal((await list(a)).clients[0].since, first.since)
   const second = others.find(({ user }) => user === 'ü x')
   assert.equal(second.id, welcome.payload.client)
   assert.equal(second.protocol, 'vinhub.v1')

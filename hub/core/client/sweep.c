@@ -87,7 +87,7 @@ static void keep_row(struct sweep *sweep, const struct client *client)
     name_client(client, kept->id, sizeof kept->id);
     name_protocol(client, kept->protocol, sizeof kept->protocol);
     kept->row = (struct client_row){
-        .since_ms = node_unix_ms(hub) - (hub->now_ms - client->opened_ms),
+        .since_ms = node_unix_of(hub, client->opened_ms),
         .subscriptions = client_subscriptions(client),
         .received = client->received,
         .sent = client->sent,

@@ -52,6 +52,14 @@ uint64_t node_unix_ms(const struct hub *hub)
     return hub->setup.unix_ms(hub->setup.clock_ctx);
 }
 
+uint64_t node_unix_of(struct hub *hub, uint64_t moment_ms)
+{
+    uint64_t apart_ms = node_unix_ms(hub) - hub->now_ms;
+    if (apart_ms - hub->unix_apart_ms + 1000 > 2000)
+        hub->unix_apart_ms = apart_ms;
+    return hub->unix_apart_ms + moment_ms;
+}
+
 void node_tell(struct hub *hub, struct slice to, struct envelope *envelope)
 {
     char id[CONF_NAME_MAX + 1];

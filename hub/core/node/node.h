@@ -43,7 +43,8 @@ struct hub {
     struct timers timers;
     uint64_t now_ms; /* of this turn */
     uint64_t started_unix_ms;
-    enum node_state state; /* node_set_state */
+    uint64_t unix_apart_ms; /* node_unix_of */
+    enum node_state state;  /* node_set_state */
     bool bus_connected;
     uint64_t links;        /* how often it was connected so far */
     uint64_t act_until_ms; /* the lease's word: until then this node may act; 0: no lease yet */
@@ -94,6 +95,9 @@ bool node_has_lease(const struct hub *hub);
  * make. No effects: that the lease has run out is acted upon at the seams of a turn (hub.h). */
 bool node_may_write(const struct hub *hub);
 uint64_t node_unix_ms(const struct hub *hub);
+/* What the calendar said at a moment of now_ms: each time the same, unless the clock was set by
+ * more than a second since. */
+uint64_t node_unix_of(struct hub *hub, uint64_t moment_ms);
 
 /* Tells a node; sender and life are filled in. */
 void node_tell(struct hub *hub, struct slice to, struct envelope *envelope);
