@@ -110,7 +110,7 @@ static void open_group(const char *line)
     if (number == CROWD_GROUPS)
         refuse(line);
     struct crowd_group *group = &crowd.groups[number];
-    if (sscanf(line, "open %u %u %u %u %u %7s %127s", &group->target, &group->count, &group->first,
+    if (sscanf(line, "open %u %u %u %u %u %7s %511s", &group->target, &group->count, &group->first,
                &group->vins, &group->connecting, form, group->path) != 7 ||
         group->target >= crowd.targets_len || group->vins == 0 || group->first == 0 ||
         group->first + group->vins - 1 > crowd.vins || !strchr(group->path, '*'))

@@ -25,7 +25,7 @@ enum crowd_kind { CROWD_STDIN, CROWD_LISTENER, CROWD_UPSTREAM, CROWD_CLIENT };
 struct crowd_group {
     unsigned count, vins, first, target, connecting;
     bool v1, tls, resume; /* resume: a client that is closed comes back on the next target */
-    char path[128];       /* * stands for the vehicle */
+    char path[512];       /* * stands for the vehicle */
     /* what happened to its clients */
     uint64_t opened, open, failed, closed, resumed, unresumed;
     uint64_t delivered, missing, torn, gaps, unannounced, doubles, wrong, behind, primed, sent;

@@ -191,7 +191,7 @@ int crowd_clients_work(void)
 static size_t request_of(const struct crowd_client *client, char *out)
 {
     const struct crowd_group *group = group_of(client);
-    char path[320];
+    char path[640];
     const char *star = strchr(group->path, '*');
     int n = snprintf(path, sizeof(path), "%.*sV%08x%s", (int)(star - group->path), group->path,
                      client->vin, star + 1);
