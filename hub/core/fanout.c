@@ -120,7 +120,8 @@ static void deliver(struct session *session, struct subscription *subscription,
     metric_add(METRIC_BYTES_OUT, piece->len);
 }
 
-/* What stands in the place of publications that must not be sent any more. The caller frees them. */
+/* What stands in the place of publications that must not be sent any more. The caller frees them.
+ */
 static struct pubs notes_of(const struct pubs *batch)
 {
     struct pubs notes = {0};

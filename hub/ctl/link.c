@@ -158,7 +158,7 @@ static redisContext *connect_to(struct link *link, const struct redis_host *host
 /* What the Sentinels say: each is asked once, those that they name as well. */
 struct poll_of_sentinels {
     struct redis_host asked[2 * REDIS_HOSTS_MAX];
-    char ids[2 * REDIS_HOSTS_MAX][64]; /* of those that answered */
+    char ids[2 * REDIS_HOSTS_MAX][64];            /* of those that answered */
     struct redis_host named[2 * REDIS_HOSTS_MAX]; /* by the one with that id */
     size_t asked_len, answered;
 };
@@ -218,9 +218,8 @@ static void sign_in_where_asked(struct link *link, redisContext *context)
     const struct redis_url *url = &link->url;
     if (asks && url->password[0])
         (void)accepted(link, context,
-                       url->user[0]
-                           ? redisCommand(context, "AUTH %s %s", url->user, url->password)
-                           : redisCommand(context, "AUTH %s", url->password));
+                       url->user[0] ? redisCommand(context, "AUTH %s %s", url->user, url->password)
+                                    : redisCommand(context, "AUTH %s", url->password));
 }
 
 static void ask_sentinel(struct link *link, struct poll_of_sentinels *poll, redisContext *context,

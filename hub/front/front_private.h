@@ -166,8 +166,8 @@ struct front {
 void conn_new(struct front *front, int fd, const struct in6_addr *peer);
 void conn_set_state(struct conn *conn, enum conn_state state);
 void conn_enqueue(struct conn *conn, enum queue_name queue);
-/* Sends a close frame and waits for its end. reason: NULL where it is the peer's close frame that is
- * answered. */
+/* Sends a close frame and waits for its end. reason: NULL where it is the peer's close frame that
+ * is answered. */
 void conn_start_closing(struct conn *conn, unsigned code, const char *reason);
 /* For the line that tells of its end. */
 void conn_keep_why(struct conn *conn, const char *why);

@@ -11,8 +11,9 @@
 #include "loop/loop.h"
 
 /* The first server has a second before the next one is asked, then all have two, then four. A late
- * answer still counts, but over TCP, where c-ares asks once: the plain channel has the patience that
- * a slow server wants. The limits of resolv.conf are meant for programs that wait in the call. */
+ * answer still counts, but over TCP, where c-ares asks once: the plain channel has the patience
+ * that a slow server wants. The limits of resolv.conf are meant for programs that wait in the call.
+ */
 #define ANSWER_MS       1000
 #define PLAIN_ANSWER_MS 3000
 #define ROUNDS          3

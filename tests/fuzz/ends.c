@@ -416,9 +416,8 @@ void ends_check_bounds(const struct end_node *node)
         assert(client_queue_bytes(&client->client) <= at_most);
         const struct session *session = client->client.own.session;
         /* Of each client that is still read from one message goes beyond, and what keeps it */
-        assert(outbox_bytes(session) <=
-               session->service->to_upstream.queue_bytes +
-                   END_CLIENTS * (conf->clients.max_message_bytes + 512));
+        assert(outbox_bytes(session) <= session->service->to_upstream.queue_bytes +
+                                            END_CLIENTS * (conf->clients.max_message_bytes + 512));
     }
 }
 

@@ -192,7 +192,8 @@ static struct answer judge(struct heard heard, size_t used)
     return (struct answer){.verdict = opens ? ANSWER_OPENS : ANSWER_WRONG, .used = used};
 }
 
-/* One head after another, each of which is HTTP by its first bytes, until one is no interim answer. */
+/* One head after another, each of which is HTTP by its first bytes, until one is no interim answer.
+ */
 static struct answer expect(const char *bytes, size_t len)
 {
     unsigned interim = 0;

@@ -336,7 +336,8 @@ static void a_service_is_checked_like_all_else(void **state)
         {SERVICE("headers: {A: \"${VINHUB_TEST_UNSET}\"}"),
          ":4: services[0].headers: expected the environment variable VINHUB_TEST_UNSET, which is "
          "not set"},
-        {SERVICE("headers: {A: \"${\"}"), ":4: services[0].headers: expected a variable as ${NAME}"},
+        {SERVICE("headers: {A: \"${\"}"),
+         ":4: services[0].headers: expected a variable as ${NAME}"},
         {SERVICE("headers: {A: \"x\\r\\ny: z\"}"), ":4: services[0].headers: expected a header"},
         {SERVICE("headers: {\"A B\": x}"), ":4: services[0].headers: expected a header"},
         {SERVICE("headers: {Host: x}"), ":4: services[0].headers: expected a header"},

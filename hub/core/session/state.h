@@ -78,7 +78,7 @@ struct session {
     struct service *service;
     char *id;
     enum session_state state;
-    uint64_t epoch; /* highest seen */
+    uint64_t epoch;                     /* highest seen */
     struct subscription *subscriptions; /* rates.first and those behind it have a rate */
     struct session_newcomers newcomers;
     struct session_rates rates;
