@@ -78,6 +78,8 @@ static struct presence_list *own_list(const struct presence *presence, size_t mo
     if (!users)
         abort();
     for (const struct watcher *w = presence->watchers; w; w = w->hh.next) {
+        if (strlen(w->user) > PRESENCE_NAME_MAX)
+            continue; /* one of those that are only counted */
         if (len == most && strcmp(users[len - 1].user, w->user) < 0)
             continue;
         size_t low = 0, high = len;
@@ -214,7 +216,8 @@ void presence_on_presence(struct session *session, const struct envelope *envelo
     struct presence *presence = session ? session->presence : NULL;
     const struct presence_message said = presence_decode(envelope);
     if (!presence || !ownership_is_from_owner(session, envelope->node) ||
-        said.epoch != session->epoch || session->state != SESSION_MEMBER)
+        said.epoch != session->epoch || session->state != SESSION_MEMBER ||
+        said.watchers.len > PRESENCE_SHOWN)
         return;
     presence->owes_word = true;
     if (said.heard > presence->heard_number)
@@ -261,7 +264,7 @@ void presence_on_roster(struct session *session, const struct envelope *envelope
     }
     told->seen = said.seen;
     told->wants_word = said.wants_word;
-    if (told->life != envelope->life || said.number > told->number) {
+    if (!told->list || told->life != envelope->life || said.number > told->number) {
         struct presence_list *list = presence_list_read(&said.watchers, said.more);
         presence->changed = presence->changed || !presence_list_same(told->list, list);
         free(told->list);

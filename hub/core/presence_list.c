@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/text.h"
+
 struct presence_list *presence_list_new(const struct v1_watcher *users, size_t len, uint64_t more)
 {
     size_t texts = 0;
@@ -35,6 +37,8 @@ struct presence_list *presence_list_read(const struct message_items *items, uint
     for (size_t i = 0; i < items->len; i++) {
         struct watcher_entry entry;
         if (!watcher_entry_of(&items->at[i], &entry))
+            continue;
+        if (entry.user.len > PRESENCE_NAME_MAX || !text_is_utf8(entry.user.at, entry.user.len))
             continue;
         char *name = at;
         if (entry.user.len)

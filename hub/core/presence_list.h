@@ -11,6 +11,10 @@
 #include "common/messages.h"
 #include "common/v1.h"
 
+/* Bytes: who has a longer name is counted and not named, so that nobody makes a list large for all
+ * who are told it. */
+#define PRESENCE_NAME_MAX 256u
+
 /* One allocation. */
 struct presence_list {
     size_t len;
@@ -20,7 +24,7 @@ struct presence_list {
 
 /* Copies; users are by name. Never NULL. */
 struct presence_list *presence_list_new(const struct v1_watcher *users, size_t len, uint64_t more);
-/* Of a message; what is out of order is left out. */
+/* Of a message; what is out of order, too long or not UTF-8 is left out. */
 struct presence_list *presence_list_read(const struct message_items *items, uint64_t more);
 /* The sum of several: the first `most` users. */
 struct presence_list *presence_list_sum(const struct presence_list *const *lists, size_t len,

@@ -82,12 +82,36 @@ static void what_is_out_of_order_does_not_count(void **state)
     free(read);
 }
 
+/* It goes on to browsers: what they could not read, or what is there to be large, is left out. */
+static void what_browsers_could_not_take_does_not_count(void **state)
+{
+    (void)state;
+    char fits[PRESENCE_NAME_MAX + 1], too_long[PRESENCE_NAME_MAX + 2];
+    memset(fits, 'x', sizeof(fits) - 1);
+    fits[sizeof(fits) - 1] = '\0';
+    memset(too_long, 'y', sizeof(too_long) - 1);
+    too_long[sizeof(too_long) - 1] = '\0';
+    struct envelope_item items[] = {
+        watcher_item(&(struct watcher_entry){slice_of("a\xff"), 1}),
+        watcher_item(&(struct watcher_entry){slice_of(fits), 2}),
+        watcher_item(&(struct watcher_entry){slice_of(too_long), 3}),
+        watcher_item(&(struct watcher_entry){slice_of("z\xed\xa0\x80"), 4}),
+        watcher_item(&(struct watcher_entry){slice_of("z\xc3\xa4"), 5}),
+    };
+    struct presence_list *read = presence_list_read(&(struct message_items){items, 5}, 0);
+    assert_int_equal(read->len, 2);
+    assert_user(read, 0, fits, 2);
+    assert_user(read, 1, "z\xc3\xa4", 5);
+    free(read);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sum_has_each_user_once_by_name),
         cmocka_unit_test(a_message_is_read_as_it_was_written),
         cmocka_unit_test(what_is_out_of_order_does_not_count),
+        cmocka_unit_test(what_browsers_could_not_take_does_not_count),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,8 +14,9 @@
 #include "core/node/node.h"
 #include "core/session/state.h"
 
-#define SLOTS_A_TURN  4000u /* that are looked at: a tenth of a microsecond each */
-#define CLOSES_A_TURN 500u  /* some microseconds each */
+/* Slots, and subscriptions of those who are in them: a tenth of a microsecond each. */
+#define LOOKS_A_TURN  4000u
+#define CLOSES_A_TURN 500u /* some microseconds each */
 /* A user with more clients than that is looked for slot by slot. */
 #define OF_A_USER 1000u
 #define ID_BYTES  (CONF_NAME_MAX + 32)
@@ -160,10 +161,11 @@ static bool walk(struct sweep *sweep)
 {
     const struct hub *hub = sweep->hub;
     uint64_t closed = sweep->closed;
-    for (size_t n = 0; n < SLOTS_A_TURN; n++, sweep->at++) {
+    for (size_t n = 0; n < LOOKS_A_TURN; n++, sweep->at++) {
         if (sweep->at >= hub->directory.len)
             return false;
         struct client *client = directory_at(hub, sweep->at);
+        n += client ? client_subscriptions(client) : 0;
         if (client && client_match_fits(&sweep->match, client) && !take(sweep, client))
             return false;
         if (sweep->closed - closed == CLOSES_A_TURN)
@@ -184,10 +186,11 @@ static bool walk_user(struct sweep *sweep)
 {
     const char *user = sweep->match.filter.values[CLIENT_FILTER_USER];
     struct client *found[OF_A_USER];
-    size_t n = 0;
+    size_t n = 0, looks = 0;
     for (struct client *client = directory_first(sweep->hub, user); client;
          client = directory_next(client)) {
-        if (n == OF_A_USER)
+        looks += 1 + client_subscriptions(client);
+        if (n == OF_A_USER || looks > LOOKS_A_TURN)
             return false;
         if (client->entry->slot >= sweep->at && client_match_fits(&sweep->match, client))
             found[n++] = client;
