@@ -194,7 +194,9 @@ static uint64_t end_of(const json_t *claims, double now_s)
     double left_s = json_number_value(json_object_get(claims, "exp")) - now_s;
     if (left_s <= 0)
         left_s += LEEWAY_S; /* taken for the leeway's sake, it lasts as long as that */
-    if (left_s >= 1e9)      /* thirty years are for ever */
+    if (left_s <= 0)        /* over, and as far back as a number can say */
+        return clock_boot_ms();
+    if (left_s >= 1e9) /* thirty years are for ever */
         return UINT64_MAX;
     return clock_boot_ms() + (uint64_t)(left_s * 1000.0);
 }
