@@ -8,6 +8,7 @@
 #include "common/redis_url.h"
 #include "common/text.h"
 #include "common/url.h"
+#include "common/url_parts.h"
 #include "common/url_template.h"
 
 static bool is_alphanumeric(char c)

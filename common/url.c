@@ -1,10 +1,8 @@
 #include "common/url.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "common/text.h"
 #include "common/url_query.h"
@@ -463,72 +461,4 @@ char *url_redact(const char *url)
     }
     text[len] = '\0';
     return text;
-}
-
-static bool is_host_name(const char *text, size_t len)
-{
-    for (size_t i = 0; i < len; i++) {
-        char c = text[i];
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-              c == '.' || c == '-' || c == '_'))
-            return false;
-    }
-    return len > 0;
-}
-
-/* Copies the host at authority into out and returns what follows it; NULL if there is no host or it
- * does not fit. */
-static const char *read_host(struct span authority, char out[256])
-{
-    const char *end = authority.at + authority.len;
-    bool bracket = authority.len > 0 && authority.at[0] == '[';
-    const char *from = bracket ? authority.at + 1 : authority.at;
-    const char *to = find_byte(span_of(from, end), bracket ? ']' : ':');
-    size_t len = (size_t)(to - from);
-
-    if (len > 255 || (bracket && to == end))
-        return NULL;
-    memcpy(out, from, len);
-    out[len] = '\0';
-    struct in6_addr address;
-    if (bracket)
-        return strlen(out) == len && inet_pton(AF_INET6, out, &address) == 1 ? to + 1 : NULL;
-    return is_host_name(from, len) ? to : NULL;
-}
-
-static enum status read_port(struct span text, uint16_t *out)
-{
-    uint32_t port = 0;
-    if (text.len < 2 || text.len > 6 || text.at[0] != ':')
-        return STATUS_INVALID;
-    for (size_t i = 1; i < text.len; i++) {
-        if (text.at[i] < '0' || text.at[i] > '9')
-            return STATUS_INVALID;
-        port = port * 10 + (uint32_t)(text.at[i] - '0');
-    }
-    if (port == 0 || port > UINT16_MAX)
-        return STATUS_INVALID;
-    *out = (uint16_t)port;
-    return STATUS_OK;
-}
-
-enum status url_split(const char *url, struct url_parts *out)
-{
-    struct url_parts parts = {.tls = strncasecmp(url, "wss://", 6) == 0};
-    if (!parts.tls && strncasecmp(url, "ws://", 5) != 0)
-        return STATUS_INVALID;
-    const char *from = url + (parts.tls ? 6 : 5);
-    const char *end = from + strcspn(from, "/?#");
-    if (*end == '?' || strchr(end, '#') != NULL)
-        return STATUS_INVALID;
-
-    const char *port = read_host(span_of(from, end), parts.host);
-    if (port == NULL)
-        return STATUS_INVALID;
-    parts.port = parts.tls ? 443 : 80;
-    if (port != end && read_port(span_of(port, end), &parts.port) != STATUS_OK)
-        return STATUS_INVALID;
-    parts.path = *end == '\0' ? "/" : end;
-    *out = parts;
-    return STATUS_OK;
 }

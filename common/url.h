@@ -103,17 +103,6 @@ char *url_upstream(const struct target *target);
  * Caller frees. */
 char *url_redact(const char *url);
 
-/* Splits a ws:// or wss:// URL. host is without brackets; path includes the query and starts with
- * '/'. STATUS_INVALID where the URL is not of that form (credentials and fragments are not) or the
- * host does not fit. */
-struct url_parts {
-    bool tls;
-    char host[256];
-    uint16_t port;
-    const char *path; /* within the URL, or "/" */
-};
-MUST_USE enum status url_split(const char *url, struct url_parts *out);
-
 /* True where the template names the user but the session key does not, so that --check warns with
  * auth on. */
 bool url_template_leaks_user(const struct service *service);

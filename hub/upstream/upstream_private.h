@@ -14,6 +14,7 @@
 #include "common/conf.h"
 #include "common/timer.h"
 #include "common/url.h"
+#include "common/url_parts.h"
 #include "loop/loop.h"
 #include "loop/resolve.h"
 #include "loop/stream.h"

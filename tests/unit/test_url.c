@@ -15,6 +15,7 @@
 #include "common/rng.h"
 #include "common/text.h"
 #include "common/url.h"
+#include "common/url_parts.h"
 
 #define LEN(array) (sizeof(array) / sizeof((array)[0]))
 
