@@ -164,12 +164,6 @@ export const mutations = [
         to: '        if (!member->watch.since_ms)',
     },
     {
-        name: 'the reading after the deadline, before an owner is taken for dead',
-        file: 'hub/core/node/peers.c',
-        from: 'if (sent_ms >= peer_deadline(hub, peer))',
-        to: 'if (hub->now_ms >= peer_deadline(hub, peer))',
-    },
-    {
         name: 'a fenced owner\'s word on how far it got',
         file: 'hub/core/session/course.c',
         from: 'hub->bus->ops->shout(hub->bus, session->id, &ended);',
@@ -179,12 +173,6 @@ export const mutations = [
             from: 'tell_end_before(session, node);',
             to: '',
         }],
-    },
-    {
-        name: 'the end that an owner told, where the next epoch seems to follow',
-        file: 'hub/core/session/stream.c',
-        from: '!(is_doubtful(stream) || lacks_end(stream, at.epoch))',
-        to: '((void)lacks_end, !is_doubtful(stream))',
     },
     {
         name: 'the memory of SENDs past a release',
