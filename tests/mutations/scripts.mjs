@@ -84,14 +84,14 @@ export const scriptMutations = [
     {
         name: 'the owner, in publish',
         script: 'publish',
-        from: 'if record[1] ~= ARGV[1] or record[2] ~= ARGV[2] then',
-        to: 'if record[2] ~= ARGV[2] then',
+        from: 'if record[1] ~= node or record[2] ~= epoch then',
+        to: 'if record[2] ~= epoch then',
     },
     {
         name: 'the epoch, in publish',
         script: 'publish',
-        from: 'if record[1] ~= ARGV[1] or record[2] ~= ARGV[2] then',
-        to: 'if record[1] ~= ARGV[1] then',
+        from: 'if record[1] ~= node or record[2] ~= epoch then',
+        to: 'if record[1] ~= node then',
     },
     {
         name: 'what is there already is not announced again, in publish',
