@@ -157,7 +157,7 @@ static void send_call(struct bus_redis *b, struct redis_batch *batch)
     memcpy(call->parts, batch->parts, batch->len * sizeof(call->parts[0]));
     op->ctx = call;
     op->ctx_free = free_call;
-    if (batch->len == 1) /* who is meant by an error of it */
+    if (batch->len == 1) /* an error names this session */
         op->session = redis_copy_text(batch->parts[0]->session);
     const struct redis_key key = redis_key_session(b, "session", batch->parts[0]->session);
     batch->len = batch->kept = batch->bytes = 0;

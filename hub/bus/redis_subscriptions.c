@@ -18,7 +18,7 @@ struct channel {
     char *name;
     bool wanted;
     bool live;           /* a subscription was sent on this connection, and no end of it */
-    bool dirty;          /* in the queue: what is wanted is to be sent */
+    bool dirty;          /* in the queue: SUBSCRIBE or UNSUBSCRIBE is to be sent */
     bool refused;        /* until it is retried */
     bool alone;          /* in a request of its own: a missing right refuses a request as a whole */
     unsigned unanswered; /* requests on this connection */

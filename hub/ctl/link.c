@@ -105,7 +105,7 @@ static void on_found(void *ctx, const struct resolved *result, const char *why)
     loop_stop(found->link->loop);
 }
 
-/* Names as the hub finds them. len is 0 where there is none, and why says so. */
+/* Resolves a host as the hub does. If no address is found, found->len is 0 and why says why. */
 static void find(struct link *link, const struct redis_host *host, struct found *found)
 {
     struct resolve *query;

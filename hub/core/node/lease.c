@@ -121,8 +121,8 @@ static void lease_renew(struct hub *hub)
     record_node(hub);
 }
 
-/* Of the entry under the own id, 0: there is none; makes *longest_ms its lease where that is
- * longer. */
+/* Returns the score of this node's own entry, 0 if it has no entry. Raises *longest_ms to the lease
+ * of that entry. */
 static uint64_t own_score(const struct hub *hub, const struct bus_row *rows, size_t len,
                           uint64_t *longest_ms)
 {

@@ -52,7 +52,8 @@ static size_t find_place(struct attempt *attempt)
     return ATTEMPT_REQUESTS;
 }
 
-/* Returns the slot of that text, which is made where there is none. ATTEMPT_REQUESTS: no place. */
+/* Returns the slot of that URL and takes a free slot for a new one; ATTEMPT_REQUESTS if all are
+ * taken. */
 static size_t slot_of(struct attempt *attempt, const char *path, size_t path_len, const char *query,
                       size_t query_len)
 {

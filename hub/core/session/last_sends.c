@@ -38,7 +38,7 @@ static void forget_old(struct last_sends *sends, uint64_t now_ms)
     }
 }
 
-/* The client's, made where there is none, and the last in order of use. */
+/* Returns the client's entry, made if it has none, and moves it to the end as the last one used. */
 static struct last_send *use(struct last_sends *sends, uint64_t now_ms, const char *client)
 {
     forget_old(sends, now_ms);
