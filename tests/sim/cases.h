@@ -18,8 +18,25 @@ void until(struct world *world, condition_fn *condition, const char *what);
 /* All nodes are up. */
 void all_up(struct world *world);
 /* The session is 0: its clients are 0, 3 (raw), 6 and 9. */
+bool has_owner(const struct world *world, int node);
 bool n0_owns(const struct world *world);
+bool n1_owns(const struct world *world);
+bool n2_owns(const struct world *world);
+bool one_upstream_ever(const struct world *world);
+/* All that raw clients said reached the backend. */
+bool all_heard(const struct world *world);
 bool watchers_welcome(const struct world *world);
+bool watchers_up_to_date(const struct world *world);
 void everybody_gets_a_push(struct world *world);
+/* n0 owns the session with a client of its own; that of n1 is raw, so that it may speak. */
+void n0_owns_n1_speaks(struct world *world);
+void n1_says(struct world *world);
+void nothing_was_lost(struct world *world); /* of what it said */
+/* The same, and that of n1 follows. */
+void n0_owns_n1_watches(struct world *world);
+/* What a script waited for has come by. */
+bool spy_is_gone(const struct world *world);
+/* Its subscriptions are cut, and it gets no new ones. */
+void unhear(struct sim_node *node);
 
 #endif

@@ -194,7 +194,7 @@ static void one_session_of_a_call_is_refused(struct world *world)
     until(world, session_1_is_claimed_anew, "n0 finds that it owns the second no more");
 }
 
-const struct sim_case late_cases[] = {
+static const struct sim_case list[] = {
     {.name = "late: what nobody else watches is written late",
      .script = the_history_is_written_late,
      .history = 10},
@@ -220,4 +220,4 @@ const struct sim_case late_cases[] = {
      .script = the_owner_is_out_of_reach_for_a_while,
      .history = 10},
 };
-const size_t late_cases_len = sizeof(late_cases) / sizeof(late_cases[0]);
+const struct sim_cases late_cases = {list, sizeof(list) / sizeof(list[0])};

@@ -79,11 +79,11 @@ static void run_as_then(struct world *world, const struct sim_case *one, bool ve
 
 /* The number that failed. */
 static uint64_t run_cases(struct world *world, const struct options *options,
-                          const struct sim_case *list, size_t len)
+                          const struct sim_cases *cases)
 {
     uint64_t failed = 0;
-    for (size_t i = 0; i < len && failed < options->failures; i++) {
-        const struct sim_case *one = &list[i];
+    for (size_t i = 0; i < cases->len && failed < options->failures; i++) {
+        const struct sim_case *one = &cases->list[i];
         if (options->words && !strstr(one->name, options->words))
             continue;
         if (one->script)
@@ -126,6 +126,9 @@ static uint64_t run_seeds(struct world *world, const struct options *options)
     return failed;
 }
 
+static const struct sim_cases *const all_cases[] = {&volume_cases, &owner_cases, &member_cases,
+                                                    &client_cases, &late_cases,  &seed_cases};
+
 int main(int argc, char **argv)
 {
     struct options options = {.seed = 1, .count = 2000, .failures = 5};
@@ -143,8 +146,8 @@ int main(int argc, char **argv)
         abort();
     world->conf = conf_new();
     if (options.words || !options.seeds_alone) {
-        failed += run_cases(world, &options, cases, cases_len);
-        failed += run_cases(world, &options, late_cases, late_cases_len);
+        for (size_t i = 0; i < sizeof(all_cases) / sizeof(all_cases[0]); i++)
+            failed += run_cases(world, &options, all_cases[i]);
     }
     if (!options.words && failed < options.failures)
         failed += run_seeds(world, &options);

@@ -25,6 +25,8 @@
 #define PAGES    3 /* of the clients, those with several sessions */
 #define EPOCHS   4096
 
+#define ROLL_CALL_US 25000000u /* 20 leases, and what follows from it */
+
 struct world;
 struct sim_node;
 struct sim_client;
@@ -260,7 +262,8 @@ struct world {
     uint64_t highest_epoch[SESSIONS];
 };
 
-/* cases.c: histories that are written down, step by step, and seeds that once broke something. */
+/* cases_*.c: histories that are written down, step by step; cases.c: seeds that once broke
+ * something. */
 struct sim_case {
     const char *name;
     void (*script)(struct world *world); /* NULL: the history of a seed */
@@ -268,10 +271,12 @@ struct sim_case {
     uint64_t seed;
     bool pages; /* the seed's history had them */
 };
-extern const struct sim_case cases[];
-extern const size_t cases_len;
-extern const struct sim_case late_cases[]; /* cases_late.c */
-extern const size_t late_cases_len;
+struct sim_cases {
+    const struct sim_case *list;
+    size_t len;
+};
+extern const struct sim_cases owner_cases, member_cases, client_cases, late_cases, volume_cases,
+    seed_cases;
 
 /* world.c */
 /* late: histories are written late. */
@@ -281,6 +286,8 @@ void world_script(struct world *world, void (*script)(struct world *world), uint
                   uint64_t seed, bool verbose);
 /* Some node has some session. */
 bool world_keeps(const struct world *world);
+/* faults.c: what happens by chance, from now on; ctx is the world. */
+void world_beats(void *ctx);
 /* Time passes; the checks run after every step. Ends early where one fails. */
 void world_pass(struct world *world, uint64_t for_us);
 void world_fail(struct world *world, const char *format, ...) PRINTF_LIKE(2, 3);
@@ -357,17 +364,19 @@ void page_check_marker(struct sim_client *client, const char *marker);
 /* It subscribes to all, or leaves one of them. */
 void page_acts(struct sim_client *client, bool subscribes);
 
-/* peers.c */
-/* Where no client follows the session at its owner any more, that is noted. */
-void note_deserted(struct world *world, int session);
+/* upstreams.c */
 extern const struct upstream_ops sim_upstream_ops;
-extern const struct client_ops sim_client_ops;
 /* marker NULL: a message without content. */
 void backend_push(struct world *world, int session, const char *marker);
 void backend_stop(struct world *world, int session);
 void upstreams_of_node_die(struct sim_node *node);
 void upstreams_free(struct world *world);
 int upstreams_held(const struct world *world, int session);
+
+/* browsers.c */
+/* Where no client follows the session at its owner any more, that is noted. */
+void note_deserted(struct world *world, int session);
+extern const struct client_ops sim_client_ops;
 void client_start(struct world *world, int index, int node);
 void client_leave(struct sim_client *client, unsigned code);
 void client_says(struct sim_client *client);
@@ -376,5 +385,9 @@ void client_sends(struct sim_client *client, uint64_t id);
 /* It will come with the client id of that one; NULL: with one that nobody has been given. */
 void client_takes_id(struct sim_client *client, const struct sim_client *from);
 void clients_of_node_die(struct sim_node *node);
+
+/* reads.c */
+/* The client gets those boxes: what must hold for them is checked. */
+void client_reads(struct sim_client *client, const uint8_t *bytes, size_t len);
 
 #endif

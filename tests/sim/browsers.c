@@ -1,0 +1,289 @@
+/* Browsers of the simulated cluster: how they come, speak and go. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "box.h"
+#include "core/client/door.h"
+#include "sim.h"
+
+struct client_event {
+    struct sim_client *client;
+    unsigned connection;
+    unsigned code;
+};
+
+static bool follows(struct sim_client *client, int session)
+{
+    if (!client->open || !client->page)
+        return client->open && client->session == session;
+    const struct sim_client *part = page_part(client, session);
+    return part->open && !part->leaving;
+}
+
+void note_deserted(struct world *world, int session)
+{
+    if (!world->granted_len[session])
+        return;
+    size_t last = world->granted_len[session] - 1;
+    for (int i = 0; i < CLIENTS; i++)
+        if (follows(&world->clients[i], session) &&
+            !strcmp(world->clients[i].node->id, world->granted[session][last].owner))
+            return;
+    world->granted[session][last].deserted = true;
+}
+
+static void note_left(struct sim_client *client)
+{
+    client->open = false;
+    for (int i = 0; i < SESSIONS; i++)
+        if (client->page || i == client->session)
+            note_deserted(client->world, i);
+}
+
+static bool current(const struct client_event *event)
+{
+    return event->client->open && event->client->connection == event->connection;
+}
+
+static void on_gone_turn(void *ctx)
+{
+    struct client_event *event = ctx;
+    if (current(event)) {
+        note_left(event->client);
+        door_gone(&event->client->client, event->code, "");
+    }
+    free(event);
+}
+
+static void on_gone(void *ctx)
+{
+    struct client_event *event = ctx;
+    node_event(event->client->node, event->client->life, on_gone_turn, event);
+}
+
+static void client_later(struct sim_client *client, event_fn *fn, uint64_t after_us, unsigned code)
+{
+    struct client_event *event = malloc(sizeof *event);
+    *event = (struct client_event){client, client->connection, code};
+    at_us(client->world, client->world->now_us + after_us, fn, event);
+}
+
+static void on_writable_turn(void *ctx)
+{
+    struct client_event *event = ctx;
+    if (current(event)) {
+        event->client->busy = false;
+        door_writable(&event->client->client);
+    }
+    free(event);
+}
+
+static void on_writable(void *ctx)
+{
+    struct client_event *event = ctx;
+    node_event(event->client->node, event->client->life, on_writable_turn, event);
+}
+
+static enum status client_write(void *ctx, struct client *base, const uint8_t *frames, size_t len)
+{
+    struct sim_client *client = (struct sim_client *)(void *)base;
+    (void)ctx;
+    if (client->busy)
+        return STATUS_AGAIN;
+    node_works(client->node, 10);
+    client_reads(client, frames, len);
+    if (!client->world->quiet && !client->world->calm && chance(client->world, 10)) {
+        client->busy = true;
+        client_later(client, on_writable,
+                     between(client->world, 100, chance(client->world, 10) ? 3000000 : 20000), 0);
+    }
+    return STATUS_OK;
+}
+
+static void client_closing(void *ctx, struct client *base, unsigned code, const char *reason)
+{
+    struct sim_client *client = (struct sim_client *)(void *)base;
+    (void)ctx;
+    (void)reason;
+    client->closing = true;
+    client->closed_with = code;
+    client_later(client, on_gone, between(client->world, 100, 50000), code);
+}
+
+static void client_paused(void *ctx, struct client *base, bool paused)
+{
+    (void)ctx;
+    (void)base;
+    (void)paused;
+}
+
+const struct client_ops sim_client_ops = {
+    .write = client_write, .close = client_closing, .pause = client_paused};
+
+static void on_start_turn(void *ctx)
+{
+    struct client_event *event = ctx;
+    struct sim_client *client = event->client;
+    struct world *world = client->world;
+    if (client->connection != event->connection || client->open || !hub_ready(client->node->hub)) {
+        free(event);
+        return;
+    }
+    free(event);
+    char resume[128], request[192];
+    snprintf(resume, sizeof resume, "&resume=%" PRIu64 ".%" PRIu64 ".%s", client->token.epoch,
+             client->token.offset, client->id);
+    char user[16] = "u";
+    if (world->own_urls)
+        snprintf(user, sizeof user, "c%d", (int)(client - world->clients));
+    char rate[32] = "";
+    if (client->rate)
+        snprintf(rate, sizeof rate, "&rate=%u", client->rate);
+    snprintf(request, sizeof request, "/%s/v%d?svc%s%s", user, client->session, rate,
+             client->protocol && client->has_token ? resume : "");
+    if (client->alone)
+        snprintf(request, sizeof request, "/u?subscribe%s%s", client->id[0] ? "&resume=0.0." : "",
+                 client->id);
+    struct url_options options = {.protocol_client = client->protocol,
+                                  .may_subscribe = client->protocol};
+    struct target target;
+    const char *why;
+    if (url_parse(world->conf, request, strlen(request), &options, &target, &why) != STATUS_OK)
+        abort();
+    client->open = true;
+    client->closing = client->busy = client->welcomed = false;
+    client->said = client->heard = client->arrived = 0;
+    client->at = (struct position){0, 0};
+    client->got_us = 0;
+    client->last_marker[0] = '\0';
+    if (client->page)
+        page_started(client);
+    if (door_open(client->node->hub, &client->client, &target, &in6addr_loopback,
+                  client->protocol ? BOX_JSON : BOX_RAW) != STATUS_OK)
+        abort();
+    target_fini(&target);
+    if (client->page)
+        page_acts(client, true);
+}
+
+static void on_start(void *ctx)
+{
+    struct client_event *event = ctx;
+    node_event(event->client->node, event->client->life, on_start_turn, event);
+}
+
+void client_start(struct world *world, int index, int node)
+{
+    struct sim_client *client = &world->clients[index];
+    client->world = world;
+    client->node = &world->nodes[node];
+    client->life = client->node->life;
+    client->connection++;
+    if (client->protocol && client->at.epoch && client->at.offset < UINT64_MAX / 2) {
+        client->has_token = true;
+        client->token = client->at;
+    }
+    client_later(client, on_start, between(world, 100, 3000), 0);
+}
+
+void client_takes_id(struct sim_client *client, const struct sim_client *from)
+{
+    snprintf(client->id, sizeof client->id, "%s", from ? from->id : "0123abcd");
+    client->has_token = true;
+}
+
+void client_leave(struct sim_client *client, unsigned code)
+{
+    if (client->open && !client->closing)
+        client_later(client, on_gone, 1, code);
+}
+
+static void on_say_turn(void *ctx)
+{
+    struct client_event *event = ctx;
+    struct sim_client *client = event->client;
+    char text[96];
+    if (current(event) && !client->closing && !client->protocol) {
+        int len = snprintf(text, sizeof text, "say %d.%u.%u %" PRIu64,
+                           (int)(client - client->world->clients), client->connection, client->life,
+                           ++client->said);
+        door_message(&client->client, OPCODE_TEXT, text, (size_t)len);
+    }
+    free(event);
+}
+
+static void on_say(void *ctx)
+{
+    struct client_event *event = ctx;
+    node_event(event->client->node, event->client->life, on_say_turn, event);
+}
+
+void client_says(struct sim_client *client)
+{
+    if (client->open)
+        client_later(client, on_say, 1, 0);
+}
+
+static void on_subscribe_turn(void *ctx)
+{
+    struct client_event *event = ctx;
+    if (current(event) && !event->client->closing)
+        (event->code ? page_subscribe : page_unsubscribe)(event->client);
+    free(event);
+}
+
+static void on_subscribe(void *ctx)
+{
+    struct client_event *event = ctx;
+    node_event(event->client->node, event->client->life, on_subscribe_turn, event);
+}
+
+void page_acts(struct sim_client *client, bool subscribes)
+{
+    if (client->open)
+        client_later(client, on_subscribe, between(client->world, 1, 5000), subscribes);
+}
+
+struct send_event {
+    struct client_event event; /* first: freed as such where its node is gone */
+    uint64_t id;
+};
+
+static void on_send_turn(void *ctx)
+{
+    struct send_event *send = ctx;
+    struct sim_client *client = send->event.client;
+    char text[160];
+    if (current(&send->event) && !client->closing) {
+        int len = snprintf(text, sizeof text,
+                           "{\"type\":\"SEND\",\"id\":%" PRIu64
+                           ",\"payload\":\"say %d.%u.%u %" PRIu64 "\"}",
+                           send->id, (int)(client - client->world->clients), client->connection,
+                           client->life, send->id);
+        door_message(&client->client, OPCODE_TEXT, text, (size_t)len);
+    }
+    free(send);
+}
+
+static void on_send(void *ctx)
+{
+    struct send_event *send = ctx;
+    node_event(send->event.client->node, send->event.client->life, on_send_turn, send);
+}
+
+void client_sends(struct sim_client *client, uint64_t id)
+{
+    struct send_event *send = malloc(sizeof *send);
+    *send = (struct send_event){{client, client->connection, 0}, id};
+    client->acked = 0;
+    at_us(client->world, client->world->now_us + 1, on_send, send);
+}
+
+void clients_of_node_die(struct sim_node *node)
+{
+    for (int i = 0; i < CLIENTS; i++)
+        if (node->world->clients[i].node == node)
+            node->world->clients[i].open = false;
+}

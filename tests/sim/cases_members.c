@@ -1,0 +1,179 @@
+/*
+ * Histories written down step by step: members of a session, what they tell and miss, and nodes
+ * that start again.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "cases.h"
+
+/* Commands in the order of their numbers. */
+
+static bool n0_hears(const struct world *world)
+{
+    return world->nodes[0].bus->sub_up && world->store.inbox[0];
+}
+
+static void a_message_to_the_owner_is_lost(struct world *world)
+{
+    n0_owns_n1_speaks(world);
+    unhear(&world->nodes[0]);
+    n1_says(world);
+    world->nodes[0].unheard = false;
+    until(world, n0_hears, "n0 hears its inbox again");
+    n1_says(world);
+    until(world, all_heard, "what was lost is told again");
+    world_pass(world, 2 * LEASE_US);
+    nothing_was_lost(world);
+}
+
+/* What was handed back, and comes again from an old connection. */
+
+static void a_command_arrives_late(struct world *world)
+{
+    n0_owns_n1_speaks(world);
+    world->arrives_late = true;
+    backend_stop(world, 0);
+    world_pass(world, 5 * MS);
+    link_stall(&world->nodes[1], 600 * MS);
+    n1_says(world);
+    link_blink(&world->nodes[1]);
+    world_pass(world, 300 * MS); /* told again over the new connection, and handed back */
+    world->backend_up[0] = true;
+    unhear(&world->nodes[1]); /* no confirmation reaches it */
+    node_pause(&world->nodes[1]);
+    world_pass(world, 3 * LEASE_US); /* the first copy arrives; n1 is found dead */
+    world->nodes[1].unheard = false;
+    node_resume(&world->nodes[1]);
+    until(world, all_heard, "the message goes upstream");
+    world_pass(world, 2 * LEASE_US);
+    nothing_was_lost(world);
+}
+
+static void a_leave_arrives_late(struct world *world)
+{
+    n0_owns_n1_watches(world);
+    world->arrives_late = true;
+    link_stall(&world->nodes[1], 300 * MS);
+    client_leave(&world->clients[6], 1001);
+    world_pass(world, 5 * MS);
+    link_blink(&world->nodes[1]);
+    client_start(world, 6, 1);
+    world_pass(world, LEASE_US);
+    everybody_gets_a_push(world);
+}
+
+/* JOIN after a new subscription. */
+
+static void the_last_push_is_missed(struct world *world)
+{
+    n0_owns_n1_watches(world);
+    unhear(&world->nodes[1]);
+    backend_push(world, 0, "marker-1");
+    world_pass(world, 50 * MS);
+    world->nodes[1].unheard = false;
+    until(world, watchers_up_to_date, "the push that was missed reaches every client");
+}
+
+/* A node that starts again under its id before anybody finds it dead. */
+
+static void n1_starts_again(struct world *world)
+{
+    node_crash(&world->nodes[1]);
+    node_start(world, 1);
+    all_up(world);
+}
+
+static void nobody_keeps_a_thing(struct world *world)
+{
+    client_leave(&world->clients[0], 1001);
+    world_pass(world, 5 * LEASE_US);
+    expect(world, !world_keeps(world), "nothing is kept for who is gone");
+}
+
+static void a_clock_is_set_back(struct world *world)
+{
+    n0_owns_n1_watches(world);
+    world->set_back_us = 2 * LEASE_US;
+    n1_starts_again(world);
+    client_start(world, 6, 1);
+    until(world, watchers_welcome, "n1 is a member again");
+    everybody_gets_a_push(world);
+    world->set_back_us = 4 * LEASE_US;
+    n1_starts_again(world);
+    nobody_keeps_a_thing(world);
+}
+
+static void the_first_hello_is_lost(struct world *world)
+{
+    n0_owns_n1_watches(world);
+    unhear(&world->nodes[0]);
+    n1_starts_again(world);
+    world_pass(world, 20 * MS);
+    world->nodes[0].unheard = false;
+    nobody_keeps_a_thing(world);
+}
+
+static void lose_what_n1_tells_n0(struct world *world, struct request *request)
+{
+    if (request->kind == REQUEST_TELL && request->node->index == 1 && !strcmp(request->other, "n0"))
+        sub_cut(&world->nodes[0], true);
+}
+
+static void every_hello_is_lost(struct world *world)
+{
+    n0_owns_n1_watches(world);
+    world->spy = lose_what_n1_tells_n0;
+    n1_starts_again(world);
+    world_pass(world, 3 * LEASE_US);
+    world->spy = NULL;
+    world_pass(world, ROLL_CALL_US);
+    nobody_keeps_a_thing(world);
+}
+
+/* What the life before still had on its way: TCP delivers it when the new one is at home. */
+static void a_message_of_the_life_before_arrives(struct world *world)
+{
+    n0_owns_n1_watches(world);
+    world->arrives_late = true;
+    link_stall(&world->nodes[1], 8 * LEASE_US);
+    client_leave(&world->clients[6], 1001);
+    world_pass(world, 5 * MS);
+    n1_starts_again(world);
+    client_start(world, 6, 1);
+    client_start(world, 3, 1);
+    until(world, watchers_welcome, "n1 is a member again");
+    world_pass(world, 10 * LEASE_US);
+    n1_says(world);
+    until(world, all_heard, "n1 is still a member");
+    everybody_gets_a_push(world);
+}
+
+static const struct sim_case list[] = {
+    {.name = "a member's messages go upstream in the order of their numbers",
+     .script = a_message_to_the_owner_is_lost,
+     .history = 10},
+    {.name = "a LEAVE that comes after the next JOIN does not count",
+     .script = a_leave_arrives_late,
+     .history = 0},
+    {.name = "who was not listening asks where the stream stands",
+     .script = the_last_push_is_missed,
+     .history = 10},
+    {.name = "what was handed back is not taken from an old connection",
+     .script = a_command_arrives_late,
+     .history = 10},
+    {.name =
+         "a node whose clock was set back between two lives is heard, and leaves nothing behind",
+     .script = a_clock_is_set_back,
+     .history = 10},
+    {.name = "what a life that is over still had on its way ends no membership",
+     .script = a_message_of_the_life_before_arrives,
+     .history = 0},
+    {.name = "a node that started again unseen is heard by its second HELLO",
+     .script = the_first_hello_is_lost,
+     .history = 10},
+    {.name = "a membership that only the owner believes in ends with the next roll call",
+     .script = every_hello_is_lost,
+     .history = 10},
+};
+const struct sim_cases member_cases = {list, sizeof(list) / sizeof(list[0])};
