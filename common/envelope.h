@@ -43,7 +43,7 @@ enum envelope_type {
     ENVELOPE_LEFT = 5,      /* number (of the LEAVE) */
     ENVELOPE_NOT_OWNER = 6, /* epoch: the highest this node has seen; the asker claims again */
     /* Epoch; number: commands up to it went upstream, but for SENDs that expired: items, kind
-       EXPIRED */
+       EXPIRED; offset: those after it, up to number, are all named here, 0: not said */
     ENVELOPE_CONFIRM = 7,
     /* Epoch; number: commands from it on were not sent and are the member's again; offset: number
        of the last COMMANDS or JOIN seen, older ones are not taken any more; 0: not said */

@@ -131,13 +131,15 @@ struct envelope confirm_encode(const struct confirm_message *m)
     return (struct envelope){.type = ENVELOPE_CONFIRM,
                              .epoch = m->epoch,
                              .number = m->upto,
+                             .offset = m->from,
                              .items = m->expired.at,
                              .items_len = m->expired.len};
 }
 
 struct confirm_message confirm_decode(const struct envelope *e)
 {
-    return (struct confirm_message){.epoch = e->epoch, .upto = e->number, .expired = items_of(e)};
+    return (struct confirm_message){
+        .epoch = e->epoch, .upto = e->number, .from = e->offset, .expired = items_of(e)};
 }
 
 struct envelope handback_encode(const struct handback_message *m)

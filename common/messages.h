@@ -103,7 +103,10 @@ struct not_owner_message not_owner_decode(const struct envelope *envelope);
 
 struct confirm_message {
     uint64_t epoch;
-    uint64_t upto;                /* commands up to it went upstream, but for those that expired */
+    uint64_t upto; /* commands up to it went upstream, but for those that expired */
+    /* Of those after it, up to upto, all that expired are named here: what was said of the ones
+       before it may have been lost. 0: they were named by this message or before it */
+    uint64_t from;
     struct message_items expired; /* expired_item */
 };
 struct envelope confirm_encode(const struct confirm_message *message);

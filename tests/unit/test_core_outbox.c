@@ -118,6 +118,13 @@ static const struct outbox_events events = {
     .resumed = on_resumed,
 };
 
+/* The owner's word: what went up to there, and which of those after from did not. */
+static void confirm(uint64_t from, uint64_t upto, const struct envelope_item *over, size_t n)
+{
+    const struct confirm_message message = {.upto = upto, .from = from, .expired = {over, n}};
+    outbox_on_confirm(session, &message);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -332,7 +339,7 @@ static void a_member_tells_once_and_again_after_a_second(void **state)
     rig_pass(&rig, 2000);
     outbox_flush(session);
     assert_int_equal(told_len, 4);
-    outbox_on_confirm(session, 2, &(struct message_items){0});
+    confirm(0, 2, NULL, 0);
     assert_true(outbox_is_empty(session));
     assert_int_equal(outbox_confirmed(session), 2);
 }
@@ -459,9 +466,9 @@ static void what_an_owner_may_have_is_the_owners_to_say(void **state)
     assert_int_equal(expired, 0);
     const struct expired_entry over = {slice_of("abc"), 7};
     const struct envelope_item item = expired_item(&over);
-    outbox_on_confirm(session, 0, &(struct message_items){&item, 1});
+    confirm(0, 0, &item, 1);
     assert_int_equal(expired, 1);
-    outbox_on_confirm(session, 2, &(struct message_items){0});
+    confirm(0, 2, NULL, 0);
     assert_int_equal(acked, 1);
     assert_true(outbox_is_empty(session));
     assert_true(say_within(1, 7, 500));
@@ -610,17 +617,19 @@ static void take_sends(int *member, uint64_t first, size_t n, uint64_t ttl_ms)
     free(items);
 }
 
-/* Those that expired are told before what went but for them. */
+/* Each says of those after the one before it which expired. */
 static void check_confirms(size_t at, size_t n, uint64_t upto)
 {
     size_t found = 0;
     for (; at < rig.told_len; at++) {
         assert_int_equal(rig.told[at].type, ENVELOPE_CONFIRM);
         assert_in_range(rig.told[at].len, 1, 1000);
+        assert_int_equal(rig.told[at].offset, found);
         found += rig.told[at].len;
-        assert_int_equal(rig.told[at].number, at + 1 < rig.told_len ? 0 : upto);
+        assert_int_equal(rig.told[at].number, found);
     }
     assert_int_equal(found, n);
+    assert_int_equal(found, upto);
 }
 
 static void a_member_hears_of_all_that_expired_before_what_went(void **state)
@@ -657,14 +666,113 @@ static void a_member_acknowledges_none_of_many_that_expired(void **state)
         const struct expired_entry over = {slice_of("abc"), MANY + 1 - i};
         items[i] = expired_item(&over);
     }
-    outbox_on_confirm(session, 0, &(struct message_items){items, MANY});
+    confirm(0, 0, items, MANY);
     assert_int_equal(expired, MANY);
     assert_int_equal(acked, 0);
     assert_int_equal(emptied, 0);
-    outbox_on_confirm(session, MANY + 1, &(struct message_items){0});
+    confirm(0, MANY + 1, NULL, 0);
     assert_int_equal(expired, MANY);
     assert_int_equal(acked, 1);
     assert_true(outbox_is_empty(session));
+}
+
+static void a_send_is_not_acknowledged_by_what_follows_a_lost_confirm(void **state)
+{
+    (void)state;
+    rig.session.state = SESSION_MEMBER;
+    way = OUTBOX_OWNER;
+    assert_true(say(0, "raw") && say_within(1, 7, 500) && say_within(1, 8, 0));
+    outbox_flush(session);
+    assert_int_equal(told_len, 3);
+    confirm(2, 3, NULL, 0); /* the one that said of 7 that it expired has not come */
+    assert_int_equal(acked, 0);
+    assert_int_equal(outbox_confirmed(session), 1); /* of a raw message nothing is said */
+    outbox_flush(session);
+    assert_int_equal(told_len, 5); /* it asks at once */
+    confirm(2, 3, NULL, 0);
+    outbox_flush(session);
+    assert_int_equal(told_len, 5); /* once a second */
+    const struct expired_entry over = {slice_of("abc"), 7};
+    const struct envelope_item item = expired_item(&over);
+    confirm(1, 3, &item, 1);
+    assert_int_equal(expired, 1);
+    assert_int_equal(acked, 1);
+    assert_true(outbox_is_empty(session));
+}
+
+/* What the owner says, and how a member with those messages understands it. */
+static void the_owner_repeats_which_of_many_expired(void **state)
+{
+    (void)state;
+    int member = 0;
+    struct envelope_item items[3];
+    for (uint64_t i = 0; i < 3; i++) {
+        const struct command_entry told = {.number = i + 1,
+                                           .after = i,
+                                           .send_id = i + 1,
+                                           .sender = slice_of("abc"),
+                                           .opcode = OPCODE_TEXT,
+                                           .ttl_ms = i == 1 ? 100 : 0};
+        items[i] = command_item(&told);
+    }
+    way = OUTBOX_UPSTREAM;
+    answer = STATUS_AGAIN;
+    outbox_member_came(session, &member, "n1");
+    outbox_take(session, &member, 1, &(struct message_items){items, 3});
+    rig_pass(&rig, 101);
+    outbox_flush(session); /* early: it is lost */
+    assert_int_equal(rig.told[0].len, 1);
+    assert_int_equal(rig.told[0].number, 0);
+    answer = STATUS_OK;
+    outbox_link_writable(session);
+    outbox_flush(session); /* and with those around it */
+    assert_int_equal(rig.told_len, 2);
+    assert_int_equal(rig.told[1].offset, 0);
+    assert_int_equal(rig.told[1].number, 3);
+    assert_int_equal(rig.told[1].len, 1);
+    assert_int_equal(sent, 2);
+    /* That one was lost, too: what is told again is answered for itself */
+    outbox_take(session, &member, 2, &(struct message_items){items, 1});
+    assert_int_equal(rig.told[2].offset, 0);
+    assert_int_equal(rig.told[2].number, 1);
+    assert_int_equal(rig.told[2].len, 0);
+    outbox_take(session, &member, 3, &(struct message_items){items + 1, 2});
+    assert_int_equal(rig.told[3].offset, 1);
+    assert_int_equal(rig.told[3].number, 3);
+    assert_int_equal(rig.told[3].len, 1);
+    outbox_member_gone(session, &member);
+}
+
+static void what_expired_frees_the_room_of_its_payload(void **state)
+{
+    (void)state;
+    int member = 0;
+    char *large = calloc(1, 100000);
+    assert_non_null(large);
+    struct envelope_item items[2];
+    for (uint64_t i = 0; i < 2; i++) {
+        const struct command_entry told = {.number = i + 1,
+                                           .after = i,
+                                           .send_id = i + 1,
+                                           .sender = slice_of("abc"),
+                                           .opcode = OPCODE_TEXT,
+                                           .payload = {large, 100000},
+                                           .ttl_ms = i ? 100 : 0};
+        items[i] = command_item(&told);
+    }
+    way = OUTBOX_UPSTREAM;
+    answer = STATUS_AGAIN;
+    outbox_member_came(session, &member, "n1");
+    outbox_take(session, &member, 1, &(struct message_items){items, 2});
+    assert_true(outbox_bytes(session) > 200000);
+    rig_pass(&rig, 101);
+    assert_true(outbox_bytes(session) < 101000);
+    outbox_check(session);
+    outbox_link_down(session); /* both are the member's again */
+    assert_int_equal(rig.told[0].type, ENVELOPE_HANDBACK);
+    assert_int_equal(rig.told[0].number, 1);
+    outbox_member_gone(session, &member);
+    free(large);
 }
 
 int main(void)
@@ -708,6 +816,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_member_hears_of_all_that_expired_before_what_went, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_member_acknowledges_none_of_many_that_expired, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_send_is_not_acknowledged_by_what_follows_a_lost_confirm,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_owner_repeats_which_of_many_expired, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_expired_frees_the_room_of_its_payload, set_up,
                                         tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

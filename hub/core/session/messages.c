@@ -411,7 +411,7 @@ static void on_confirm(struct session *session, const struct envelope *envelope)
 {
     const struct confirm_message confirm = confirm_decode(envelope);
     if (is_current(session, envelope, confirm.epoch))
-        outbox_on_confirm(session, confirm.upto, &confirm.expired);
+        outbox_on_confirm(session, &confirm);
 }
 
 static void on_handback(struct session *session, const struct envelope *envelope)

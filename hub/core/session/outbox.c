@@ -38,6 +38,7 @@ struct outbox {
     struct source *confirm_due;   /* members that are to be told what went upstream */
     struct expired_note *expired; /* members are to be told of */
     struct last_sends sends;
+    uint64_t asked_again_ms; /* when all was told once more, since a CONFIRM had been lost */
     struct timer timer;
     struct timer ttl; /* of the first message whose time is over */
 };
@@ -47,6 +48,7 @@ struct expired_note {
     struct expired_note *prev, *next;
     const struct source *source;
     uint64_t id;
+    uint64_t upto; /* what a CONFIRM with this one and those before it may confirm */
     char client[33];
 };
 
@@ -205,7 +207,8 @@ static void maybe_resume(struct outbox *out)
 static bool is_waiting(const struct outbox *out, const char *client, uint64_t id)
 {
     const struct command *command = out->queue.first;
-    while (command && (command->send_id != id || strcmp(command_sender(command), client) != 0))
+    while (command && (command->send_id != id || command->expired ||
+                       strcmp(command_sender(command), client) != 0))
         command = command->next;
     return command;
 }
@@ -326,6 +329,7 @@ static void tell_expired(struct outbox *out, struct source *source, const char *
         abort();
     note->source = source;
     note->id = send_id;
+    note->upto = source->sent;
     memcpy(note->client, sender, strlen(sender));
     DL_APPEND(out->expired, note);
     want_confirm(out, source);
@@ -368,7 +372,10 @@ static void expire(struct outbox *out, struct command *command)
         return;
     }
     tell_expired(out, source, command_sender(command), command->send_id);
-    drop(out, command);
+    if (source->member) /* its turn is told once more: this word of it may be lost */
+        outbox_queue_expire(&out->queue, command);
+    else
+        drop(out, command);
 }
 
 /* What an owner has is that owner's to say. */
@@ -405,7 +412,7 @@ static bool send_one(struct outbox *out, struct command *command, bool *expired)
 {
     struct session *session = out->session;
     const char *sender = command_sender(command);
-    *expired = has_expired(out, command);
+    *expired = command->expired || has_expired(out, command);
     if (*expired)
         return true;
     if (command->send_id && last_sends_covers(&out->sends, sender, command->send_id)) {
@@ -575,7 +582,33 @@ void outbox_went_upstream(struct session *session, uint64_t number)
     struct outbox *out = session->outbox;
     struct command *command;
     while ((command = out->queue.first) && !command->source->member && command->number <= number)
+        went(out, command,
+             command->send_id && last_sends_may_have_expired(&out->sends, command_sender(command),
+                                                             command->send_id));
+}
+
+/* The owner says what went, and which of those after `from` did not. Returns false at the first
+ * SEND of which it said so in a message that has not come. */
+static bool went_after(struct outbox *out, uint64_t from, uint64_t upto)
+{
+    struct command *command;
+    while ((command = out->queue.first) && !command->source->member && command->number <= upto) {
+        if (command->send_id && command->number <= from)
+            return false;
         went(out, command, has_expired(out, command));
+    }
+    return true;
+}
+
+/* The owner answers each of those that it has had before. */
+static void ask_again(struct outbox *out)
+{
+    uint64_t now_ms = out->session->hub->now_ms;
+    if (out->asked_again_ms && now_ms - out->asked_again_ms < ASK_AGAIN_MS)
+        return;
+    out->asked_again_ms = now_ms;
+    take_back(out);
+    outbox_pump(out->session);
 }
 
 static int compare_expired(const void *a, const void *b)
@@ -626,13 +659,13 @@ static void drop_expired(struct outbox *out, const struct message_items *expired
     free(entries);
 }
 
-void outbox_on_confirm(struct session *session, uint64_t number,
-                       const struct message_items *expired)
+void outbox_on_confirm(struct session *session, const struct confirm_message *confirm)
 {
     struct outbox *out = session->outbox;
     out->told_ms = session->hub->now_ms;
-    drop_expired(out, expired);
-    outbox_went_upstream(session, number);
+    drop_expired(out, &confirm->expired);
+    if (!went_after(out, confirm->from, confirm->upto))
+        ask_again(out);
     maybe_resume(out);
     if (!out->queue.first)
         out->events->emptied(session);
@@ -688,7 +721,7 @@ void outbox_member_confirmed(struct session *session, const void *member, uint64
 {
     struct source *source = outbox_queue_find(&session->outbox->queue, member);
     if (number > source->taken)
-        source->taken = source->sent = number;
+        source->taken = source->sent = source->reported = number;
 }
 
 uint64_t outbox_member_sent(const struct session *session, const void *member)
@@ -744,18 +777,57 @@ static void take_expired(struct outbox *out, const struct envelope_item *item)
     note_expired(out, client, expired.send_id, true);
 }
 
-/* Seen before: its confirmation was lost or is still to come. */
-static void confirm_again(struct outbox *out, struct source *source,
-                          const struct command_entry *told)
+/* Of this node's epoch. */
+static void send_confirm(const struct outbox *out, const struct source *source,
+                         const struct confirm_message *message)
+{
+    struct confirm_message current = *message;
+    current.epoch = out->session->epoch;
+    struct envelope confirm = confirm_encode(&current);
+    confirm.session = slice_of(out->session->id);
+    node_tell(out->session->hub, slice_of(source->node), &confirm);
+}
+
+/* What is said of messages that have come before: their confirmation was lost or is still to come.
+ */
+struct repeat {
+    uint64_t from, upto;
+    size_t n;
+    struct envelope_item expired[TELL_COUNT];
+};
+
+static void confirm_repeat(const struct outbox *out, const struct source *source,
+                           struct repeat *repeat)
+{
+    if (!repeat->upto)
+        return;
+    send_confirm(out, source,
+                 &(struct confirm_message){
+                     .from = repeat->from,
+                     .upto = repeat->upto < source->sent ? repeat->upto : source->sent,
+                     .expired = {repeat->expired, repeat->n},
+                 });
+    repeat->from = repeat->upto;
+    repeat->upto = 0;
+    repeat->n = 0;
+}
+
+static void note_repeat(const struct outbox *out, const struct source *source,
+                        struct repeat *repeat, const struct command_entry *told)
 {
     char client[33] = {0};
     metric_drop(DROP_DUPLICATE, 1);
-    want_confirm(out, source);
+    if (!repeat->upto)
+        repeat->from = told->number - 1;
+    repeat->upto = told->number;
     if (!told->send_id || !told->sender.len || told->sender.len > 32)
         return;
     memcpy(client, told->sender.at, told->sender.len);
     if (never_goes(out, client, told->send_id))
-        tell_expired(out, source, client, told->send_id);
+        repeat->expired[repeat->n++] = expired_item(
+            &(struct expired_entry){told->sender, told->send_id});
+    if (repeat->n == TELL_COUNT)
+        confirm_repeat(out, source, repeat);
 }
 
 void outbox_take(struct session *session, const void *member, uint64_t seen,
@@ -763,6 +835,7 @@ void outbox_take(struct session *session, const void *member, uint64_t seen,
 {
     struct outbox *out = session->outbox;
     struct source *source = outbox_queue_find(&out->queue, member);
+    struct repeat repeat = {0};
     source->seen = seen;
     for (size_t i = 0; i < commands->len; i++) {
         struct command_entry told;
@@ -770,7 +843,7 @@ void outbox_take(struct session *session, const void *member, uint64_t seen,
         if (!command_entry_of(&commands->at[i], &told))
             continue;
         if (told.number <= source->taken) {
-            confirm_again(out, source, &told);
+            note_repeat(out, source, &repeat, &told);
             continue;
         }
         if (told.after > source->taken || !take_one(out, source, &told)) {
@@ -779,6 +852,7 @@ void outbox_take(struct session *session, const void *member, uint64_t seen,
             break;
         }
     }
+    confirm_repeat(out, source, &repeat);
     session_mark_dirty(session);
     outbox_pump(session);
 }
@@ -814,32 +888,35 @@ void outbox_link_down(struct session *session)
     }
 }
 
-static void send_confirm(const struct outbox *out, const struct source *source, uint64_t upto,
-                         const struct envelope_item *items, size_t n)
+/* Goes on from the last report. */
+static void report(const struct outbox *out, struct source *source, uint64_t upto,
+                   const struct envelope_item *items, size_t n)
 {
-    const struct confirm_message message = {out->session->epoch, upto, {items, n}};
-    struct envelope confirm = confirm_encode(&message);
-    confirm.session = slice_of(out->session->id);
-    node_tell(out->session->hub, slice_of(source->node), &confirm);
+    const struct confirm_message message = {
+        .from = source->reported, .upto = upto, .expired = {items, n}};
+    send_confirm(out, source, &message);
+    source->reported = upto;
 }
 
-/* Where it stands, and its SENDs that expired. Those come first where one message does not hold
- * them all: what it hears to have gone but for them, it acknowledges. */
-static void tell_confirm(struct outbox *out, const struct source *source)
+/* Where it stands, and its SENDs that expired. Where one message does not hold them all, each goes
+ * as far as it names them: what the member hears to have gone but for those, it acknowledges. */
+static void tell_confirm(struct outbox *out, struct source *source)
 {
     struct envelope_item items[TELL_COUNT];
     struct expired_note *note;
+    uint64_t upto = 0;
     size_t n = 0;
     DL_FOREACH (out->expired, note) {
         if (note->source != source)
             continue;
         if (n == TELL_COUNT) {
-            send_confirm(out, source, 0, items, n);
+            report(out, source, upto, items, n);
             n = 0;
         }
+        upto = note->upto;
         items[n++] = expired_item(&(struct expired_entry){slice_of(note->client), note->id});
     }
-    send_confirm(out, source, source->sent, items, n);
+    report(out, source, source->sent, items, n);
     forget_notes(out, source);
 }
 

@@ -101,9 +101,7 @@ void outbox_owner_ready(struct session *session);
 void outbox_owner_lost(struct session *session);
 /* The owner, or the last one, says that own messages up to the number went upstream. */
 void outbox_went_upstream(struct session *session, uint64_t number);
-/* expired: SENDs that did not go, expired_item. */
-void outbox_on_confirm(struct session *session, uint64_t number,
-                       const struct message_items *expired);
+void outbox_on_confirm(struct session *session, const struct confirm_message *confirm);
 void outbox_on_handback(struct session *session, uint64_t from, uint64_t seen_number);
 
 /* --- last SENDs --- */

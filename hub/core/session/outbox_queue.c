@@ -132,6 +132,22 @@ void outbox_queue_drop(struct outbox_queue *queue, struct command *command)
         source_free(queue, source);
 }
 
+void outbox_queue_expire(struct outbox_queue *queue, struct command *command)
+{
+    struct source *source = command->source;
+    struct command *place = malloc(sizeof(*place) + command->sender_len + 1u);
+    if (!place)
+        abort();
+    memcpy(place, command, sizeof(*place) + command->sender_len + 1u);
+    queue->bytes -= command->len;
+    place->len = 0;
+    place->ttl_at_ms = 0;
+    place->expired = true;
+    DL_REPLACE_ELEM(queue->first, command, place);
+    DL_REPLACE_ELEM2(source->first, command, place, prev_of, next_of);
+    free(command);
+}
+
 void outbox_queue_fini(struct outbox_queue *queue)
 {
     struct source *source, *next;

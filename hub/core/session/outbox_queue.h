@@ -17,11 +17,12 @@ struct source {
     size_t len;
     uint32_t spread_ms; /* of its own, that its messages may wait beyond to_upstream.wait */
     bool member;
-    bool confirm_due; /* in the row of those that are told what went upstream */
-    const char *node; /* the member's; borrowed */
-    uint64_t taken;   /* last message taken from it */
-    uint64_t sent;    /* last message of it that went upstream */
-    uint64_t seen;    /* number of the last COMMANDS or JOIN of it */
+    bool confirm_due;  /* in the row of those that are told what went upstream */
+    const char *node;  /* the member's; borrowed */
+    uint64_t taken;    /* last message taken from it */
+    uint64_t sent;     /* last message of it that went upstream */
+    uint64_t reported; /* up to which CONFIRMs have said what went, and what expired */
+    uint64_t seen;     /* number of the last COMMANDS or JOIN of it */
     struct source *next_due;
     struct timer expiry; /* of a client: of its oldest message, or before */
     UT_hash_handle hh;   /* by key */
@@ -40,6 +41,7 @@ struct command {
     uint8_t opcode;
     uint8_t sender_len;
     bool told;    /* an owner may have it: whether it went upstream is known to that owner alone */
+    bool expired; /* of a member: it only keeps its place, until those before it have gone */
     char bytes[]; /* sender, a zero byte, payload */
 };
 
@@ -81,6 +83,8 @@ void outbox_queue_orphan(struct outbox_queue *queue, struct source *source);
 void outbox_queue_forget(struct outbox_queue *queue, struct source *source);
 /* At the end of both lists; takes the command. */
 void outbox_queue_add(struct outbox_queue *queue, struct source *source, struct command *command);
+/* A member's message expired: only its place is left, and what that costs. */
+void outbox_queue_expire(struct outbox_queue *queue, struct command *command);
 /* Takes it out and frees it; a client's source with its last one. */
 void outbox_queue_drop(struct outbox_queue *queue, struct command *command);
 /* Asserts what must hold. */
