@@ -35,7 +35,8 @@ static void join(struct subscription *subscription, const struct target *target)
     else
         DL_APPEND(session->subscriptions, subscription);
     subscription->request = session_came(session, target);
-    struct watcher *watcher = presence_came(session, client_user(subscription->client));
+    /* Whose URL it is: a further session is named by one of its own */
+    struct watcher *watcher = presence_came(session, target->user);
     if (subscription != &subscription->client->own)
         further_set_watcher(subscription, watcher);
 }
