@@ -50,7 +50,7 @@ bool address_is_port(const char *text)
 bool address_cut_port(char *text, char **host, char **port)
 {
     char *colon = strrchr(text, ':');
-    if (colon == NULL)
+    if (!colon)
         return false;
     *colon = '\0';
     *host = text;
@@ -117,7 +117,7 @@ bool address_is_network(const char *text)
     if (!copy_into(text, copy))
         return false;
     char *slash = strchr(copy, '/');
-    if (slash == NULL)
+    if (!slash)
         return is_ip4(copy) || is_ip6(copy);
     *slash = '\0';
     const char *bits = slash + 1;

@@ -64,7 +64,7 @@ enum status base64_decode(const char *text, size_t len, uint8_t **out, size_t *o
     size_t pad = text[len - 1] != '=' ? 0 : text[len - 2] != '=' ? 1 : 2;
     size_t size = len / 4 * 3 - pad;
     uint8_t *bytes = malloc(size);
-    if (bytes == NULL)
+    if (!bytes)
         return STATUS_NO_MEMORY;
     for (size_t i = 0; i < len; i += 4) {
         if (!decode_group(text + i, i + 4 == len ? pad : 0, bytes + i / 4 * 3)) {
@@ -81,7 +81,7 @@ enum status base64_decode(const char *text, size_t len, uint8_t **out, size_t *o
 static char *with_padding(const char *text, size_t len, size_t padded)
 {
     char *copy = malloc(padded);
-    for (size_t i = 0; copy != NULL && i < padded; i++) {
+    for (size_t i = 0; copy && i < padded; i++) {
         char c = i < len ? text[i] : '=';
         copy[i] = (char)(c == '-' ? '+' : c == '_' ? '/' : c);
     }
@@ -90,12 +90,12 @@ static char *with_padding(const char *text, size_t len, size_t padded)
 
 enum status base64url_decode(const char *text, size_t len, uint8_t **out, size_t *out_len)
 {
-    if (len == 0 || len % 4 == 1 || memchr(text, '+', len) != NULL ||
-        memchr(text, '/', len) != NULL || memchr(text, '=', len) != NULL)
+    if (len == 0 || len % 4 == 1 || memchr(text, '+', len) || memchr(text, '/', len) ||
+        memchr(text, '=', len))
         return STATUS_INVALID;
     size_t padded = (len + 3) / 4 * 4;
     char *copy = with_padding(text, len, padded);
-    if (copy == NULL)
+    if (!copy)
         return STATUS_NO_MEMORY;
     enum status status = base64_decode(copy, padded, out, out_len);
     explicit_bzero(copy, padded); /* it may be a secret */

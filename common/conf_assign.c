@@ -11,7 +11,7 @@
 
 static void *must(void *allocated)
 {
-    if (allocated == NULL)
+    if (!allocated)
         abort();
     return allocated;
 }
@@ -19,7 +19,7 @@ static void *must(void *allocated)
 /* The contract lets an upstream come without a scheme, as the relay had it. */
 static void complete_upstream(struct service *service)
 {
-    if (strstr(service->upstream, "://") != NULL)
+    if (strstr(service->upstream, "://"))
         return;
     size_t size = strlen(service->upstream) + 6;
     char *url = must(malloc(size));
@@ -43,7 +43,7 @@ void conf_assign_named(struct conf_loader *loader, const char *source, const cha
                        const char *text)
 {
     const struct conf_row *row = conf_row_find(conf_rows, key);
-    assert(row != NULL);
+    assert(row);
     conf_assign(loader, (struct conf_where){source, 0}, row, loader->conf,
                 &loader->where[row - conf_rows], key, text);
 }

@@ -101,16 +101,16 @@ static char *basic_authorization(const char *credentials, size_t len)
     static const char scheme[] = "Basic ";
     size_t scheme_len = sizeof(scheme) - 1, plain_len, text_len;
     char *plain = malloc(len + 2); /* a ':' is added where there is no password */
-    if (plain == NULL)
+    if (!plain)
         abort();
     enum status status = text_percent_decode(credentials, len, plain, &plain_len);
     assert(status == STATUS_OK); /* conf_is_upstream has read it */
     (void)status;
-    if (memchr(credentials, ':', len) == NULL)
+    if (!memchr(credentials, ':', len))
         plain[plain_len++] = ':';
     text_len = scheme_len + base64_size(plain_len);
     char *text = malloc(text_len + 1);
-    if (text == NULL)
+    if (!text)
         abort();
     memcpy(text, scheme, scheme_len);
     base64_encode((const uint8_t *)plain, plain_len, (uint8_t *)text + scheme_len);
@@ -129,7 +129,7 @@ static void take_credentials(struct conf_loader *loader, size_t index)
     char key[CONF_SERVICE_KEY_MAX];
     size_t len;
     const char *credentials = conf_url_credentials(service->upstream, &len);
-    if (credentials == NULL || !conf_is_upstream(service->upstream))
+    if (!credentials || !conf_is_upstream(service->upstream))
         return;
     for (size_t i = 0; i < service->headers_len; i++) {
         if (strcasecmp(service->headers[i].name, "authorization") == 0)
@@ -164,7 +164,7 @@ static void check_services(struct conf_loader *loader)
         take_credentials(loader, i);
     }
     if (*conf->default_service != '\0' &&
-        conf_service(conf, conf->default_service, strlen(conf->default_service)) == NULL)
+        !conf_service(conf, conf->default_service, strlen(conf->default_service)))
         conf_mistake(loader, conf_origin(loader, "default_service"), "default_service",
                      "expected the name of a configured service, got \"%s\"",
                      conf->default_service);

@@ -20,7 +20,7 @@ static void document_open(struct document *document)
 {
     *document = (struct document){0};
     document->out = open_memstream(&document->text, &document->size);
-    if (document->out == NULL)
+    if (!document->out)
         abort();
 }
 
@@ -41,10 +41,10 @@ static char *allowed(const struct conf_row *row)
 {
     struct document words;
     document_open(&words);
-    if (row->kind != CONF_TEXT || row->allowed != NULL || row->choices[0] != NULL)
+    if (row->kind != CONF_TEXT || row->allowed || row->choices[0])
         conf_value_allowed(row, words.out);
     char *text = document_close(&words);
-    if (row->kind == CONF_PAIRS && row->allowed == NULL)
+    if (row->kind == CONF_PAIRS && !row->allowed)
         *text = '\0';
     return text;
 }
@@ -73,7 +73,7 @@ static size_t open_mappings(const char *key, const char *previous, size_t indent
 {
     const char *part = key;
     bool open = true; /* previous is in the same mapping so far */
-    for (const char *dot = strchr(part, '.'); dot != NULL; dot = strchr(part, '.')) {
+    for (const char *dot = strchr(part, '.'); dot; dot = strchr(part, '.')) {
         size_t len = (size_t)(dot - key) + 1;
         open = open && strncmp(key, previous, len) == 0;
         if (!open)
@@ -107,7 +107,7 @@ static void print_key(const struct conf_row *row, size_t indent, FILE *out)
 static void print_rows(const struct conf_row *rows, size_t indent, FILE *out)
 {
     const char *previous = "";
-    for (const struct conf_row *row = rows; row->key != NULL; row++) {
+    for (const struct conf_row *row = rows; row->key; row++) {
         if (is_required(row))
             continue;
         print_key(row, open_mappings(row->key, previous, indent, out), out);
@@ -194,10 +194,10 @@ char *conf_manual(const char *version)
         "is no letter and no digit.\n"
         ".SH KEYS\n",
         out);
-    for (const struct conf_row *row = conf_rows; row->key != NULL; row++)
+    for (const struct conf_row *row = conf_rows; row->key; row++)
         print_entry(row, "", "", row->flags & CONF_RELOAD, out);
     fputs(".SH KEYS OF A SERVICE\n", out);
-    for (const struct conf_row *row = conf_service_rows; row->key != NULL; row++)
+    for (const struct conf_row *row = conf_service_rows; row->key; row++)
         print_entry(row, "services[].", "SERVICES__NAME__", true, out);
     fputs(".SH FILES\n.I /etc/vinhub/vinhub.yaml\n.SH \"SEE ALSO\"\n.BR vinhub (8),\n.BR vinhubctl "
           "(1)\n",

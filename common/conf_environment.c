@@ -19,7 +19,7 @@
 
 static void *must(void *allocated)
 {
-    if (allocated == NULL)
+    if (!allocated)
         abort();
     return allocated;
 }
@@ -56,7 +56,7 @@ static void service_variable(const char *name, char out[CONF_NAME_MAX + 1])
 static const struct conf_row *row_of(const struct conf_row *rows, const char *path)
 {
     char variable[CONF_VARIABLE_MAX];
-    for (const struct conf_row *row = rows; row->key != NULL; row++) {
+    for (const struct conf_row *row = rows; row->key; row++) {
         conf_row_variable(row, variable);
         if (strcmp(variable, path) == 0)
             return row;
@@ -81,7 +81,7 @@ static void read_list(const struct variable *v)
     while ((item = strsep(&rest, ",")) != NULL) {
         item += strspn(item, " \t");
         size_t len = strlen(item);
-        while (len > 0 && strchr(" \t", item[len - 1]) != NULL)
+        while (len > 0 && strchr(" \t", item[len - 1]))
             item[--len] = '\0';
         if (len == 0 || conf_value_add(v->row, v->base, item) != STATUS_OK)
             refuse(v, item);
@@ -105,7 +105,7 @@ static void read_pairs(const struct variable *v)
     if (!json_is_object(object)) {
         conf_mistake(v->loader, v->where, v->key,
                      "expected a JSON object of texts, as {\"name\": \"value\"}: %s",
-                     object == NULL ? json_flaw(&error) : "it is not an object");
+                     object ? "it is not an object" : json_flaw(&error));
         json_decref(object);
         return;
     }
@@ -219,12 +219,12 @@ static bool find_in_services(struct variable *v, const char *path)
     size_t found = conf->services_len, named = conf->services_len;
     for (size_t i = 0; i < conf->services_len; i++) {
         const char *rest = behind_service(conf, i, path);
-        const struct conf_row *row = rest == NULL ? NULL : row_of(conf_service_rows, rest);
-        if (rest != NULL)
+        const struct conf_row *row = rest ? row_of(conf_service_rows, rest) : NULL;
+        if (rest)
             named = i;
-        if (row == NULL)
+        if (!row)
             continue;
-        if (v->row != NULL) {
+        if (v->row) {
             conf_mistake(v->loader, v->where, "services",
                          "fits more than one service: %s and %s; set the key in the file",
                          conf->services[found]->name, conf->services[i]->name);
@@ -233,7 +233,7 @@ static bool find_in_services(struct variable *v, const char *path)
         v->row = row;
         found = i;
     }
-    if (v->row != NULL) {
+    if (v->row) {
         v->base = conf->services[found];
         v->origin = &v->loader->service_where[found][v->row - conf_service_rows];
         conf_service_key(v->loader, found, v->row->key, v->key);
@@ -249,7 +249,7 @@ static bool find_in_services(struct variable *v, const char *path)
 
 static bool find_row(struct variable *v)
 {
-    if (strpbrk(v->path, "abcdefghijklmnopqrstuvwxyz") != NULL) {
+    if (strpbrk(v->path, "abcdefghijklmnopqrstuvwxyz")) {
         conf_mistake(v->loader, v->where, NULL,
                      "expected a name in capitals, as VINHUB__NODE__LEASE");
         return false;
@@ -261,7 +261,7 @@ static bool find_row(struct variable *v)
         return false;
     }
     v->row = row_of(conf_rows, v->path);
-    if (v->row == NULL) {
+    if (!v->row) {
         refuse_path(v, conf_rows, "", v->path);
         return false;
     }
@@ -282,8 +282,8 @@ static int by_text(const void *a, const void *b)
  * stay with the loader, as findings name them. */
 static void collect_variables(struct conf_loader *loader)
 {
-    for (char **entry = environ; entry != NULL && *entry != NULL; entry++) {
-        if (strncmp(*entry, PREFIX, strlen(PREFIX)) != 0 || strchr(*entry, '=') == NULL)
+    for (char **entry = environ; entry && *entry; entry++) {
+        if (strncmp(*entry, PREFIX, strlen(PREFIX)) != 0 || !strchr(*entry, '='))
             continue;
         loader->sources = must(
             realloc(loader->sources, (loader->sources_len + 1) * sizeof(*loader->sources)));
@@ -321,14 +321,14 @@ static void read_variables(struct conf_loader *loader)
 static const char *short_variable(const char *name)
 {
     const char *value = getenv(name);
-    return value != NULL && *value != '\0' ? value : NULL;
+    return value && *value != '\0' ? value : NULL;
 }
 
 static void each_service(struct conf_loader *loader,
                          void (*fn)(struct conf_loader *, const char *source, const char *text))
 {
     const char *services = short_variable("VINHUB_SERVICES");
-    if (services == NULL)
+    if (!services)
         return;
     char *copy = must(strdup(services)), *rest = copy, *item;
     while ((item = strsep(&rest, ",")) != NULL) {
@@ -349,7 +349,7 @@ static void read_short_variables(struct conf_loader *loader)
     };
     for (size_t i = 0; i < sizeof(variables) / sizeof(variables[0]); i++) {
         const char *value = short_variable(variables[i].name);
-        if (value != NULL)
+        if (value)
             conf_assign_named(loader, variables[i].name, variables[i].key, value);
     }
     each_service(loader, conf_assign_service);

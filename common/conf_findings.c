@@ -13,7 +13,7 @@
 
 static void *must(void *allocated)
 {
-    if (allocated == NULL)
+    if (!allocated)
         abort();
     return allocated;
 }
@@ -54,12 +54,12 @@ static void add_finding(struct conf_loader *loader, size_t at, struct conf_where
                         const char *key, const char *kind, char *text)
 {
     struct conf_findings *findings = loader->findings;
-    const char *file = loader->file != NULL ? loader->file : "configuration";
+    const char *file = loader->file ? loader->file : "configuration";
     char line[24] = "", *finding;
     if (where.line > 0)
         snprintf(line, sizeof(line), ":%zu", where.line);
-    int len = asprintf(&finding, "%s%s: %s%s%s%s", where.source != NULL ? where.source : file, line,
-                       key == NULL ? "" : key, key == NULL ? "" : ": ", kind, text);
+    int len = asprintf(&finding, "%s%s: %s%s%s%s", where.source ? where.source : file, line,
+                       key ? key : "", key ? ": " : "", kind, text);
     if (len < 0)
         abort();
     free(text);
@@ -118,9 +118,9 @@ static char *hide_user(const char *text)
     const char *at = strrchr(text, '@');
     const char *from = strstr(text, "://");
     char *shown;
-    from = from == NULL || at == NULL || from > at ? text : from + 3;
-    int len = at == NULL ? asprintf(&shown, "%s", text)
-                         : asprintf(&shown, "%.*s***%s", (int)(from - text), text, at);
+    from = !from || !at || from > at ? text : from + 3;
+    int len = at ? asprintf(&shown, "%.*s***%s", (int)(from - text), text, at)
+                 : asprintf(&shown, "%s", text);
     if (len < 0)
         abort();
     return shown;
@@ -160,10 +160,10 @@ void conf_refuse_value(struct conf_loader *loader, struct conf_where where,
     const char *flaw = row->kind == CONF_TEXT ? conf_flaw(row->check, got) : NULL;
     /* Where the password of an upstream ends is not known: the URL is not of the form. */
     bool hide = (row->flags & CONF_SECRET && row->kind == CONF_TEXT) ||
-                (row->check == conf_is_upstream && strchr(got, '@') != NULL);
+                (row->check == conf_is_upstream && strchr(got, '@'));
     char *shown = conf_hide_credentials(got);
     conf_mistake(loader, where, key, "expected %s, got \"%.200s\"%s%s", allowed,
-                 hide ? "***" : shown, flaw == NULL ? "" : ": ", flaw == NULL ? "" : flaw);
+                 hide ? "***" : shown, flaw ? ": " : "", flaw ? flaw : "");
     free(shown);
     free(allowed);
 }
@@ -173,7 +173,7 @@ void conf_refuse_value(struct conf_loader *loader, struct conf_where where,
 struct conf_where conf_origin(const struct conf_loader *loader, const char *key)
 {
     const struct conf_row *row = conf_row_find(conf_rows, key);
-    assert(row != NULL);
+    assert(row);
     return loader->where[row - conf_rows];
 }
 
@@ -181,10 +181,10 @@ struct conf_where conf_service_origin(const struct conf_loader *loader, size_t s
                                       const char *key)
 {
     const struct conf_row *row = conf_row_find(conf_service_rows, key);
-    assert(row != NULL && service < loader->conf->services_len);
+    assert(row && service < loader->conf->services_len);
     const struct conf_where *where = loader->service_where[service];
-    return where[row - conf_service_rows].source != NULL ? where[row - conf_service_rows]
-                                                         : where[CONF_SERVICE_ITSELF];
+    return where[row - conf_service_rows].source ? where[row - conf_service_rows]
+                                                 : where[CONF_SERVICE_ITSELF];
 }
 
 const char *conf_service_key(const struct conf_loader *loader, size_t service, const char *key,

@@ -28,21 +28,21 @@ static char *read_file(struct conf_loader *loader, struct conf_where where, cons
                        const char *path)
 {
     FILE *file = fopen(path, "re");
-    char *content = file == NULL ? NULL : malloc(KEY_FILE_MAX + 1);
-    size_t len = content == NULL ? 0 : fread(content, 1, KEY_FILE_MAX + 1, file);
+    char *content = file ? malloc(KEY_FILE_MAX + 1) : NULL;
+    size_t len = content ? fread(content, 1, KEY_FILE_MAX + 1, file) : 0;
     const char *why = NULL;
 
-    if (content == NULL || ferror(file))
+    if (!content || ferror(file))
         why = strerror(errno);
     else if (len > KEY_FILE_MAX)
         why = "larger than 1 MiB";
-    else if (memchr(content, '\0', len) != NULL)
+    else if (memchr(content, '\0', len))
         why = "it holds a NUL byte";
     else
         content[len] = '\0';
-    if (file != NULL)
+    if (file)
         fclose(file);
-    if (why == NULL)
+    if (!why)
         return content;
     refuse(loader, where, key, "a readable file", path, why);
     free(content);
@@ -52,7 +52,7 @@ static char *read_file(struct conf_loader *loader, struct conf_where where, cons
 static BIO *open_text(const char *text)
 {
     BIO *bio = BIO_new_mem_buf(text, -1);
-    if (bio == NULL)
+    if (!bio)
         abort();
     return bio;
 }
@@ -108,7 +108,7 @@ static EVP_PKEY *parse_public_key(const char *text)
 static void digest(const char *text, const char *more, struct conf_digest *out)
 {
     EVP_MD_CTX *md = EVP_MD_CTX_new();
-    if (md == NULL || EVP_DigestInit_ex(md, EVP_sha256(), NULL) != 1 ||
+    if (!md || EVP_DigestInit_ex(md, EVP_sha256(), NULL) != 1 ||
         EVP_DigestUpdate(md, text, strlen(text)) != 1 ||
         EVP_DigestUpdate(md, more, strlen(more)) != 1 ||
         EVP_DigestFinal_ex(md, out->sha256, NULL) != 1)
@@ -123,13 +123,13 @@ static void check_authorities(struct conf_loader *loader, struct conf_where wher
     if (*path == '\0')
         return;
     char *text = read_file(loader, where, key, path);
-    if (text == NULL)
+    if (!text)
         return;
     X509 *certificate = parse_certificate(text);
-    if (certificate == NULL)
+    if (!certificate)
         refuse(loader, where, key, "a PEM file with certificates", path, "it holds none");
     X509_free(certificate);
-    if (out != NULL)
+    if (out)
         digest(text, "", out);
     free(text);
 }
@@ -147,7 +147,7 @@ static void check_contents(struct conf_loader *loader, const struct pem_pair *pa
                       key_where = conf_origin(loader, pair->key_row);
     X509 *certificate = parse_certificate(cert_text);
     EVP_PKEY *key = parse_private_key(key_text);
-    if (certificate == NULL)
+    if (!certificate)
         refuse(loader, cert_where, pair->cert_row, "a PEM file with a certificate", pair->cert_path,
                "it holds none");
     else if (!chain_is_whole(cert_text))
@@ -155,11 +155,11 @@ static void check_contents(struct conf_loader *loader, const struct pem_pair *pa
                pair->cert_path, "one of them can't be read");
     else if (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0)
         conf_warning(loader, cert_where, pair->cert_row, "the certificate has expired");
-    if (key == NULL)
+    if (!key)
         refuse(loader, key_where, pair->key_row,
                "a PEM file with a private key without pass phrase", pair->key_path,
                "it holds none");
-    if (certificate != NULL && key != NULL && X509_check_private_key(certificate, key) != 1)
+    if (certificate && key && X509_check_private_key(certificate, key) != 1)
         conf_mistake(loader, key_where, pair->key_row,
                      "the private key \"%.200s\" does not match the certificate of %s",
                      pair->key_path, pair->cert_row);
@@ -185,12 +185,12 @@ static void check_pair(struct conf_loader *loader, const struct pem_pair *pair,
                            pair->cert_path);
     char *key = read_file(loader, conf_origin(loader, pair->key_row), pair->key_row,
                           pair->key_path);
-    if (cert != NULL && key != NULL) {
+    if (cert && key) {
         check_contents(loader, pair, cert, key);
-        if (out != NULL)
+        if (out)
             digest(cert, key, out);
     }
-    if (key != NULL)
+    if (key)
         OPENSSL_cleanse(key, strlen(key));
     free(cert);
     free(key);
@@ -215,11 +215,11 @@ static void load_secret(struct conf_loader *loader)
     struct conf_where where = conf_origin(loader, "auth.secret_file");
     const char *key = "auth.secret_file";
     const char *variable = getenv("VINHUB_JWT_SECRET");
-    if (variable != NULL && *variable != '\0') {
+    if (variable && *variable != '\0') {
         where = (struct conf_where){"VINHUB_JWT_SECRET", 0};
         key = "auth";
         conf->auth.secret = strdup(variable);
-        if (conf->auth.secret == NULL)
+        if (!conf->auth.secret)
             abort();
     } else if (*conf->auth.secret_file == '\0') {
         conf_mistake(loader, conf_origin(loader, "auth.mode"), key,
@@ -228,10 +228,10 @@ static void load_secret(struct conf_loader *loader)
         return;
     } else {
         conf->auth.secret = read_file(loader, where, key, conf->auth.secret_file);
-        if (conf->auth.secret == NULL)
+        if (!conf->auth.secret)
             return;
         size_t len = strlen(conf->auth.secret);
-        while (len > 0 && strchr("\r\n", conf->auth.secret[len - 1]) != NULL)
+        while (len > 0 && strchr("\r\n", conf->auth.secret[len - 1]))
             conf->auth.secret[--len] = '\0';
     }
     size_t bytes = strtoul(conf->auth.algorithm + 2, NULL, 10) / 8; /* of the hash: HS256 has 32 */
@@ -248,7 +248,7 @@ static void load_secret(struct conf_loader *loader)
 static const char *key_flaw(EVP_PKEY *key, const char *algorithm)
 {
     char curve[64];
-    if (key == NULL)
+    if (!key)
         return "it holds none";
     if (strcmp(algorithm, "RS256") == 0) {
         if (EVP_PKEY_base_id(key) != EVP_PKEY_RSA)
@@ -280,11 +280,11 @@ static void load_public_key(struct conf_loader *loader)
         return;
     }
     conf->auth.public_key = read_file(loader, where, "auth.public_key_file", path);
-    if (conf->auth.public_key == NULL)
+    if (!conf->auth.public_key)
         return;
     EVP_PKEY *key = parse_public_key(conf->auth.public_key);
     const char *flaw = key_flaw(key, conf->auth.algorithm);
-    if (flaw != NULL)
+    if (flaw)
         refuse(loader, where, "auth.public_key_file",
                "a PEM file with a public key that fits auth.algorithm", path, flaw);
     else
@@ -307,7 +307,7 @@ static void load_key_set(struct conf_loader *loader)
     char why[KEY_SET_WHY_BYTES];
     if (key_set_read(conf->auth.keys_file, on_key_note, loader, &conf->auth.keys, why) != STATUS_OK)
         conf_mistake(loader, where, "auth.keys_file", "\"%.200s\": %s", conf->auth.keys_file, why);
-    if (variable != NULL && *variable != '\0')
+    if (variable && *variable != '\0')
         conf_warning(loader, (struct conf_where){"VINHUB_JWT_SECRET", 0}, "auth",
                      "not used: auth.keys_file has the keys");
     if (strcmp(conf->auth.algorithm, "HS256") != 0) /* not the default */
@@ -328,7 +328,7 @@ static bool names_one_file(struct conf_loader *loader)
     for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
         if (*files[i].path == '\0')
             continue;
-        if (first != NULL) {
+        if (first) {
             conf_mistake(loader, conf_origin(loader, files[i].row), files[i].row,
                          "expected one of auth.secret_file, auth.public_key_file and "
                          "auth.keys_file, got %s, too",

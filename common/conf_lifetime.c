@@ -33,7 +33,7 @@ struct conf *conf_ref(struct conf *conf)
 
 static void free_secret(char *secret)
 {
-    if (secret != NULL)
+    if (secret)
         explicit_bzero(secret, strlen(secret));
     free(secret);
 }

@@ -8,7 +8,7 @@
 
 static void *must(void *allocated)
 {
-    if (allocated == NULL)
+    if (!allocated)
         abort();
     return allocated;
 }
@@ -25,7 +25,7 @@ static void read_overrides(struct conf_loader *loader, const struct conf_overrid
         {"--log-level", "log.level", overrides->log_level},
     };
     for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
-        if (flags[i].value != NULL)
+        if (flags[i].value)
             conf_assign_named(loader, flags[i].flag, flags[i].key, flags[i].value);
     }
     for (size_t i = 0; i < overrides->services_len; i++)
@@ -52,8 +52,8 @@ enum status conf_load(const char *file, const struct conf_overrides *overrides,
     loader.conf->refs = 1;
     conf_values_default(conf_rows, loader.conf);
 
-    if (file == NULL || conf_read_yaml(&loader))
-        read_all(&loader, overrides == NULL ? &none : overrides);
+    if (!file || conf_read_yaml(&loader))
+        read_all(&loader, overrides ? overrides : &none);
     for (size_t i = 0; i < loader.sources_len; i++)
         free(loader.sources[i]);
     free(loader.sources);

@@ -27,7 +27,7 @@ static char *expand(struct conf_loader *loader, struct conf_where where, const c
     char *text = NULL, name[CONF_KEY_MAX];
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
-    if (out == NULL)
+    if (!out)
         abort();
     bool fits = true;
     while (fits && *value != '\0') {
@@ -36,10 +36,10 @@ static char *expand(struct conf_loader *loader, struct conf_where where, const c
             continue;
         }
         const char *rest = variable_name(value, name);
-        const char *content = rest == NULL ? NULL : getenv(name);
-        if (rest == NULL)
+        const char *content = rest ? getenv(name) : NULL;
+        if (!rest)
             conf_mistake(loader, where, key, "expected a variable as ${NAME} with A-Z a-z 0-9 _");
-        else if (content == NULL)
+        else if (!content)
             conf_mistake(loader, where, key,
                          "expected the environment variable %s, which is not set", name);
         else
@@ -74,7 +74,7 @@ static void add_header(struct conf_loader *loader, struct conf_where where,
         return;
     }
     char *expanded = expand(loader, where, key, value);
-    if (expanded != NULL && conf_value_add_pair(row, service, name, expanded) != STATUS_OK)
+    if (expanded && conf_value_add_pair(row, service, name, expanded) != STATUS_OK)
         conf_refuse_value(loader, where, row, key, name); /* the value may be secret */
     free(expanded);
 }

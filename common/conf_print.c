@@ -21,7 +21,7 @@ static void stream_open(struct text_stream *stream)
 {
     *stream = (struct text_stream){0};
     stream->out = open_memstream(&stream->text, &stream->size);
-    if (stream->out == NULL)
+    if (!stream->out)
         abort();
 }
 
@@ -73,7 +73,7 @@ static size_t open_parents(const char *key, size_t from, size_t depth, FILE *out
 static void print_rows(const struct conf_row *rows, const void *base, size_t depth, FILE *out)
 {
     const char *previous = "";
-    for (const struct conf_row *row = rows; row->key != NULL; row++) {
+    for (const struct conf_row *row = rows; row->key; row++) {
         size_t row_depth = open_parents(row->key, common_parts(previous, row->key), depth, out);
         indent(out, row_depth);
         fprintf(out, "%s: ", conf_row_name(row));
@@ -131,9 +131,9 @@ char *conf_markdown(void)
     stream_open(&stream);
     fputs("| key | variable | default | meaning | SIGHUP |\n| --- | --- | --- | --- | --- |\n",
           stream.out);
-    for (const struct conf_row *row = conf_rows; row->key != NULL; row++)
+    for (const struct conf_row *row = conf_rows; row->key; row++)
         print_row(row, "", "", row->flags & CONF_RELOAD, stream.out);
-    for (const struct conf_row *row = conf_service_rows; row->key != NULL; row++)
+    for (const struct conf_row *row = conf_service_rows; row->key; row++)
         print_row(row, "services[].", "SERVICES__NAME__", true, stream.out);
     return stream_close(&stream);
 }
@@ -179,33 +179,33 @@ static void compare_services(const struct conf *before, const struct conf *after
     for (size_t i = 0; i < before->services_len; i++) {
         const struct service *old = before->services[i];
         const struct service *new = conf_service(after, old->name, strlen(old->name));
-        if (new == NULL) {
+        if (!new) {
             add_change(changes, "services.%s: removed", old->name);
             continue;
         }
         char prefix[CONF_NAME_MAX + 16];
         snprintf(prefix, sizeof(prefix), "services.%s.", old->name);
-        for (const struct conf_row *row = conf_service_rows; row->key != NULL; row++)
+        for (const struct conf_row *row = conf_service_rows; row->key; row++)
             compare_row(row, prefix, old, new, true, changes);
         if (!same_digest(&old->tls_ca_digest, &new->tls_ca_digest))
             add_change(changes, "%stls_ca: the authorities changed", prefix);
     }
     for (size_t i = 0; i < after->services_len; i++) {
         const char *name = after->services[i]->name;
-        if (conf_service(before, name, strlen(name)) == NULL)
+        if (!conf_service(before, name, strlen(name)))
             add_change(changes, "services.%s: added", name);
     }
 }
 
 static bool same_text(const char *a, const char *b)
 {
-    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+    return !a || !b ? a == b : strcmp(a, b) == 0;
 }
 
 void conf_diff(const struct conf *before, const struct conf *after, struct conf_findings *changes)
 {
     *changes = (struct conf_findings){0};
-    for (const struct conf_row *row = conf_rows; row->key != NULL; row++)
+    for (const struct conf_row *row = conf_rows; row->key; row++)
         compare_row(row, "", before, after, row->flags & CONF_RELOAD, changes);
     if (!same_digest(&before->listen.tls_digest, &after->listen.tls_digest))
         add_change(changes, "listen.tls_cert: the certificate or its key changed");
@@ -220,7 +220,7 @@ void conf_diff(const struct conf *before, const struct conf *after, struct conf_
 
 void conf_keep_fixed(const struct conf *before, struct conf *after)
 {
-    for (const struct conf_row *row = conf_rows; row->key != NULL; row++) {
+    for (const struct conf_row *row = conf_rows; row->key; row++) {
         if (!(row->flags & CONF_RELOAD))
             conf_value_copy(row, after, before);
     }

@@ -230,7 +230,7 @@ _Static_assert(sizeof(conf_service_rows) / sizeof(conf_service_rows[0]) < CONF_R
 
 const struct conf_row *conf_row_find(const struct conf_row *rows, const char *key)
 {
-    for (const struct conf_row *row = rows; row->key != NULL; row++) {
+    for (const struct conf_row *row = rows; row->key; row++) {
         if (strcmp(row->key, key) == 0)
             return row;
     }
@@ -240,7 +240,7 @@ const struct conf_row *conf_row_find(const struct conf_row *rows, const char *ke
 bool conf_rows_have_parent(const struct conf_row *rows, const char *path)
 {
     size_t len = strlen(path);
-    for (const struct conf_row *row = rows; row->key != NULL; row++) {
+    for (const struct conf_row *row = rows; row->key; row++) {
         if (strncmp(row->key, path, len) == 0 && row->key[len] == '.')
             return true;
     }
@@ -250,7 +250,7 @@ bool conf_rows_have_parent(const struct conf_row *rows, const char *path)
 const char *conf_row_name(const struct conf_row *row)
 {
     const char *dot = strrchr(row->key, '.');
-    return dot == NULL ? row->key : dot + 1;
+    return dot ? dot + 1 : row->key;
 }
 
 void conf_row_variable(const struct conf_row *row, char out[CONF_VARIABLE_MAX])

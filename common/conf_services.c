@@ -14,7 +14,7 @@
 
 static void *must(void *allocated)
 {
-    if (allocated == NULL)
+    if (!allocated)
         abort();
     return allocated;
 }
@@ -46,7 +46,7 @@ struct named_url {
 static bool split_named_url(const char *text, struct named_url *out)
 {
     const char *equals = strchr(text, '=');
-    size_t name_len = equals == NULL ? 0 : (size_t)(equals - text);
+    size_t name_len = equals ? (size_t)(equals - text) : 0;
     if (name_len == 0 || name_len > CONF_NAME_MAX)
         return false;
     memcpy(out->name, text, name_len);
@@ -103,7 +103,7 @@ void conf_assign_service(struct conf_loader *loader, const char *source, const c
     char key[CONF_SERVICE_KEY_MAX];
     struct conf_where *origin = origin_of(loader, index, "upstream");
     conf_service_key(loader, index, "upstream", key);
-    if (origin->source != NULL && origin->line == 0 && strcmp(origin->source, source) == 0) {
+    if (origin->source && origin->line == 0 && strcmp(origin->source, source) == 0) {
         conf_mistake(loader, where, key, "duplicate service: each is allowed once");
         return;
     }

@@ -33,7 +33,7 @@ bool conf_is_printable(const char *text)
 static bool is_scheme(const char *text, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
-        if (!is_alphanumeric(text[i]) && strchr("+-.", text[i]) == NULL)
+        if (!is_alphanumeric(text[i]) && !strchr("+-.", text[i]))
             return false;
     }
     return len > 0;
@@ -43,9 +43,9 @@ bool conf_is_origin_rule(const char *text)
 {
     char copy[320], *host = copy, *port;
     const char *scheme_end = strstr(text, "://");
-    if (scheme_end != NULL && !is_scheme(text, (size_t)(scheme_end - text)))
+    if (scheme_end && !is_scheme(text, (size_t)(scheme_end - text)))
         return false;
-    const char *authority = scheme_end == NULL ? text : scheme_end + 3;
+    const char *authority = scheme_end ? scheme_end + 3 : text;
     size_t len = strlen(authority);
     if (len >= sizeof(copy))
         return false;
@@ -67,7 +67,7 @@ static bool is_literal_origin(const char *text)
 {
     static const char *const web[] = {"http:", "https:", "ws:", "wss:"};
     const char *colon = strchr(text, ':');
-    if (colon == NULL || !is_scheme(text, (size_t)(colon - text)))
+    if (!colon || !is_scheme(text, (size_t)(colon - text)))
         return false;
     for (size_t i = 0; i < sizeof(web) / sizeof(web[0]); i++) {
         if (strncasecmp(text, web[i], strlen(web[i])) == 0)
@@ -91,8 +91,7 @@ bool conf_is_origin(const char *text)
 static bool is_token(const char *text, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
-        if (!is_alphanumeric(text[i]) &&
-            (text[i] == '\0' || strchr("!#$%&'*+-.^_`|~", text[i]) == NULL))
+        if (!is_alphanumeric(text[i]) && (text[i] == '\0' || !strchr("!#$%&'*+-.^_`|~", text[i])))
             return false;
     }
     return len > 0;
@@ -114,7 +113,7 @@ static bool is_own_header(const char *name, size_t len)
 bool conf_is_header(const char *text)
 {
     const char *colon = strstr(text, ": ");
-    if (colon == NULL || !is_token(text, (size_t)(colon - text)) ||
+    if (!colon || !is_token(text, (size_t)(colon - text)) ||
         is_own_header(text, (size_t)(colon - text)))
         return false;
     for (const char *c = colon + 2; *c != '\0'; c++) {
@@ -127,7 +126,7 @@ bool conf_is_header(const char *text)
 const char *conf_url_credentials(const char *url, size_t *len)
 {
     const char *scheme_end = strstr(url, "://");
-    const char *from = scheme_end == NULL ? url : scheme_end + 3;
+    const char *from = scheme_end ? scheme_end + 3 : url;
     size_t authority = strcspn(from, "/?#{");
     while (authority > 0 && from[authority - 1] != '@')
         authority--;
@@ -138,7 +137,7 @@ const char *conf_url_credentials(const char *url, size_t *len)
 static size_t user_len_of(const char *credentials, size_t len)
 {
     const char *colon = memchr(credentials, ':', len);
-    return colon == NULL ? len : (size_t)(colon - credentials);
+    return colon ? (size_t)(colon - credentials) : len;
 }
 
 /* What Basic authorization can carry (RFC 7617): escapes that are whole, no control bytes, no colon
@@ -149,7 +148,7 @@ static bool are_credentials(const char *text, size_t len)
     size_t decoded_len, user_len = user_len_of(text, len);
     if (len > CREDENTIALS_MAX ||
         text_percent_decode(text, user_len, decoded, &decoded_len) != STATUS_OK ||
-        decoded_len == 0 || memchr(decoded, ':', decoded_len) != NULL ||
+        decoded_len == 0 || memchr(decoded, ':', decoded_len) ||
         text_percent_decode(text, len, decoded, &decoded_len) != STATUS_OK)
         return false;
     for (size_t i = 0; i < decoded_len; i++) {
@@ -167,9 +166,9 @@ static bool has_fixed_authority(const char *text)
     char authority[320];
     size_t credentials_len, scheme_len = (size_t)(from - text);
     const char *credentials = conf_url_credentials(text, &credentials_len);
-    if (credentials != NULL && !are_credentials(credentials, credentials_len))
+    if (credentials && !are_credentials(credentials, credentials_len))
         return false;
-    if (credentials != NULL)
+    if (credentials)
         from += credentials_len + 1;
     size_t host_len = strcspn(from, "/?#{"), len = scheme_len + host_len;
     if (len >= sizeof(authority))
@@ -188,11 +187,11 @@ static bool has_fixed_authority(const char *text)
 bool conf_is_upstream(const char *text)
 {
     const char *why;
-    if (strlen(text) > 4096 || !conf_is_printable(text) || strchr(text, '#') != NULL)
+    if (strlen(text) > 4096 || !conf_is_printable(text) || strchr(text, '#'))
         return false;
     if (url_template_check(text, &why) != STATUS_OK)
         return false;
-    if (strstr(text, "://") != NULL)
+    if (strstr(text, "://"))
         return has_fixed_authority(text);
 
     char url[4096 + 6] = "ws://";
@@ -200,8 +199,8 @@ bool conf_is_upstream(const char *text)
     const char *slash = strpbrk(text, "/{");
     size_t credentials_len;
     const char *credentials = conf_url_credentials(text, &credentials_len);
-    const char *colon = strchr(credentials == NULL ? text : text + credentials_len, ':');
-    bool has_port = colon != NULL && (slash == NULL || colon < slash);
+    const char *colon = strchr(credentials ? text + credentials_len : text, ':');
+    bool has_port = colon && (!slash || colon < slash);
     return has_port && has_fixed_authority(url);
 }
 
@@ -225,15 +224,15 @@ static const char *upstream_flaw(const char *text)
 {
     const char *why;
     const char *host = strstr(text, "://");
-    if (host != NULL && strncmp(text, "ws://", 5) != 0 && strncmp(text, "wss://", 6) != 0)
+    if (host && strncmp(text, "ws://", 5) != 0 && strncmp(text, "wss://", 6) != 0)
         return "a WebSocket URL begins with ws:// or wss://";
     if (!conf_is_printable(text))
         return "it has a space or a byte that is not ASCII: write it as %XX";
-    if (strchr(text, '#') != NULL)
+    if (strchr(text, '#'))
         return "it has a \"#\", which ends a URL: write it as %23";
     if (url_template_check(text, &why) != STATUS_OK)
         return why;
-    if (host == NULL && text[strcspn(text, ":/{")] != ':')
+    if (!host && text[strcspn(text, ":/{")] != ':')
         return "without ws:// it needs a port";
     return NULL;
 }

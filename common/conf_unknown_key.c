@@ -51,11 +51,11 @@ static bool part_below(const struct conf_row *row, const char *prefix, char out[
 static const char *key_elsewhere(const struct conf_row *rows, const char *name)
 {
     const char *found = NULL;
-    for (const struct conf_row *row = rows; row->key != NULL; row++) {
+    for (const struct conf_row *row = rows; row->key; row++) {
         const char *dot = strrchr(row->key, '.');
-        if (dot == NULL || strcmp(dot + 1, name) != 0)
+        if (!dot || strcmp(dot + 1, name) != 0)
             continue;
-        if (found != NULL)
+        if (found)
             return NULL;
         found = row->key;
     }
@@ -72,9 +72,9 @@ static void print_guess(const struct conf_row *rows, const char *prefix, const c
         fputs(" (the relay's map is written as the list services here)", out);
     else if (nearest[0] != '\0')
         fprintf(out, " (did you mean %s?)", nearest);
-    else if (elsewhere != NULL)
+    else if (elsewhere)
         fprintf(out, " (did you mean %s?)", elsewhere);
-    else if (rows == conf_rows && (conf_row_find(conf_service_rows, name) != NULL ||
+    else if (rows == conf_rows && (conf_row_find(conf_service_rows, name) ||
                                    conf_rows_have_parent(conf_service_rows, name)))
         fputs(" (it is a key of a service)", out);
 }
@@ -89,7 +89,7 @@ static void print_allowed_keys(const struct conf_row *rows, const char *prefix, 
     if (*prefix == '\0' && rows == conf_rows)
         fputs("services, ", out);
     bool first = true;
-    for (const struct conf_row *row = rows; row->key != NULL; row++) {
+    for (const struct conf_row *row = rows; row->key; row++) {
         if (!part_below(row, prefix, part) || strcmp(part, last) == 0)
             continue;
         fprintf(out, "%s%s", first ? "" : ", ", part);
@@ -109,7 +109,7 @@ void conf_refuse_key(struct conf_loader *loader, struct conf_where where, const 
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
-    if (out == NULL)
+    if (!out)
         abort();
     print_allowed_keys(rows, prefix, name, out);
     if (fclose(out) != 0)

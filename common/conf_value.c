@@ -19,7 +19,7 @@
  * can't go on. */
 static void *must(void *allocated)
 {
-    if (allocated == NULL)
+    if (!allocated)
         abort();
     return allocated;
 }
@@ -54,8 +54,8 @@ static size_t len_of(const struct conf_row *row, const void *base)
 
 static enum status find_choice(const struct conf_row *row, const char *text, unsigned *out)
 {
-    for (unsigned i = 0;
-         i < sizeof(row->choices) / sizeof(row->choices[0]) && row->choices[i] != NULL; i++) {
+    for (unsigned i = 0; i < sizeof(row->choices) / sizeof(row->choices[0]) && row->choices[i];
+         i++) {
         if (strcmp(row->choices[i], text) == 0) {
             *out = i;
             return STATUS_OK;
@@ -70,9 +70,9 @@ static enum status set_text(const struct conf_row *row, void *base, const char *
     unsigned choice;
     if (*text == '\0' && row->min > 0)
         return STATUS_INVALID;
-    if (*text != '\0' && row->check != NULL && !row->check(text))
+    if (*text != '\0' && row->check && !row->check(text))
         return STATUS_INVALID;
-    if (row->choices[0] != NULL && find_choice(row, text, &choice) != STATUS_OK)
+    if (row->choices[0] && find_choice(row, text, &choice) != STATUS_OK)
         return STATUS_INVALID;
     char *fresh = copy(text);
     free(*value);
@@ -152,7 +152,7 @@ enum status conf_value_set(const struct conf_row *row, void *base, const char *t
 enum status conf_value_add(const struct conf_row *row, void *base, const char *item)
 {
     assert(row->kind == CONF_LIST);
-    if (row->check != NULL && !row->check(item))
+    if (row->check && !row->check(item))
         return STATUS_INVALID;
     char ***items = value_at(row, base);
     size_t *len = len_at(row, base);
@@ -163,7 +163,7 @@ enum status conf_value_add(const struct conf_row *row, void *base, const char *i
 
 static bool check_pair(const struct conf_row *row, const char *name, const char *value)
 {
-    if (row->check == NULL)
+    if (!row->check)
         return true;
     size_t size = strlen(name) + strlen(value) + 3;
     char *text = must(malloc(size));
@@ -227,7 +227,7 @@ void conf_value_clear(const struct conf_row *row, void *base)
 
 void conf_values_clear(const struct conf_row *rows, void *base)
 {
-    for (const struct conf_row *row = rows; row->key != NULL; row++)
+    for (const struct conf_row *row = rows; row->key; row++)
         conf_value_clear(row, base);
 }
 
@@ -308,7 +308,7 @@ static bool is_required(const struct conf_row *row)
 
 void conf_values_default(const struct conf_row *rows, void *base)
 {
-    for (const struct conf_row *row = rows; row->key != NULL; row++) {
+    for (const struct conf_row *row = rows; row->key; row++) {
         if (row->kind == CONF_LIST)
             continue;
         if (row->kind == CONF_PAIRS) {
@@ -427,8 +427,7 @@ char *conf_value_text(const struct conf_row *row, const void *base, bool reveal)
 
 static void print_choices(const struct conf_row *row, FILE *out)
 {
-    for (size_t i = 0;
-         i < sizeof(row->choices) / sizeof(row->choices[0]) && row->choices[i] != NULL; i++)
+    for (size_t i = 0; i < sizeof(row->choices) / sizeof(row->choices[0]) && row->choices[i]; i++)
         fprintf(out, "%s%s", i == 0 ? "one of " : ", ", row->choices[i]);
 }
 
@@ -454,12 +453,12 @@ void conf_value_allowed(const struct conf_row *row, FILE *out)
     case CONF_TEXT:
     case CONF_LIST:
     case CONF_PAIRS:
-        if (row->choices[0] != NULL)
+        if (row->choices[0])
             print_choices(row, out);
         else
-            fputs(row->allowed != NULL ? row->allowed
-                  : row->min > 0       ? "text that is not empty"
-                                       : "text",
+            fputs(row->allowed   ? row->allowed
+                  : row->min > 0 ? "text that is not empty"
+                                 : "text",
                   out);
         break;
     }

@@ -38,8 +38,7 @@ static const char *text_of(const yaml_node_t *node)
 /* A scalar that is a C string; NULL for anything else. */
 static const char *scalar_text(const yaml_node_t *node)
 {
-    if (node->type != YAML_SCALAR_NODE ||
-        memchr(text_of(node), '\0', node->data.scalar.length) != NULL)
+    if (node->type != YAML_SCALAR_NODE || memchr(text_of(node), '\0', node->data.scalar.length))
         return NULL;
     return text_of(node);
 }
@@ -81,7 +80,7 @@ static void read_list(const struct scope *scope, const struct conf_row *row, con
          item < node->data.sequence.items.top; item++) {
         yaml_node_t *child = node_at(scope, *item);
         const char *text = scalar_text(child);
-        if (text == NULL)
+        if (!text)
             conf_refuse_kind(loader, where_of(loader, child), row, key, kind_of(child));
         else if (conf_value_add(row, scope->base, text) != STATUS_OK)
             conf_refuse_value(loader, where_of(loader, child), row, key, text);
@@ -108,10 +107,10 @@ static void read_pairs(const struct scope *scope, const struct conf_row *row, co
          pair < node->data.mapping.pairs.top; pair++) {
         yaml_node_t *key_node = node_at(scope, pair->key);
         const char *name = scalar_text(key_node), *value = scalar_text(node_at(scope, pair->value));
-        if (name == NULL || value == NULL)
+        if (!name || !value)
             conf_mistake(loader, where_of(loader, key_node), key,
                          "expected a name and a text, as {name: value}, got %s for %.100s",
-                         kind_of(node_at(scope, pair->value)), name == NULL ? "a name" : name);
+                         kind_of(node_at(scope, pair->value)), name ? name : "a name");
         else
             conf_assign_pair(loader, where_of(loader, key_node), row, scope->base, key, name,
                              value);
@@ -137,7 +136,7 @@ static void read_value(const struct scope *scope, const struct conf_row *row, ya
         return;
     }
     const char *text = is_null(node) ? "" : scalar_text(node);
-    if (text == NULL)
+    if (!text)
         conf_refuse_kind(loader, where, row, key, kind_of(node));
     else
         conf_assign(loader, where, row, scope->base, origin, key, text);
@@ -150,7 +149,7 @@ static const char *key_text(const struct scope *scope, const yaml_node_t *node, 
 {
     char full[2 * CONF_KEY_MAX];
     const char *text = scalar_text(node);
-    if (text != NULL && strlen(text) < CONF_KEY_MAX / 2)
+    if (text && strlen(text) < CONF_KEY_MAX / 2)
         return text;
     snprintf(full, sizeof(full), "%s%s", scope->title, prefix);
     conf_mistake(scope->loader, where_of(scope->loader, node), full,
@@ -166,10 +165,10 @@ static bool check_duplicates(const struct scope *scope, const yaml_node_t *mappi
     for (const yaml_node_pair_t *pair = first; pair < mapping->data.mapping.pairs.top; pair++) {
         const yaml_node_t *node = node_at(scope, pair->key);
         const char *text = scalar_text(node);
-        for (const yaml_node_pair_t *other = first; text != NULL && other < pair; other++) {
+        for (const yaml_node_pair_t *other = first; text && other < pair; other++) {
             const yaml_node_t *other_node = node_at(scope, other->key);
             const char *other_text = scalar_text(other_node);
-            if (other_text == NULL || strcmp(other_text, text) != 0)
+            if (!other_text || strcmp(other_text, text) != 0)
                 continue;
             char full[2 * CONF_KEY_MAX];
             snprintf(full, sizeof(full), "%s%s%.200s", scope->title, prefix, text);
@@ -192,15 +191,14 @@ static void read_mapping(const struct scope *scope, const char *prefix, yaml_nod
          pair < node->data.mapping.pairs.top; pair++) {
         yaml_node_t *key = node_at(scope, pair->key), *value = node_at(scope, pair->value);
         const char *name = key_text(scope, key, prefix);
-        if (name == NULL)
+        if (!name)
             continue;
 
         char path[CONF_KEY_MAX], full[2 * CONF_KEY_MAX];
         snprintf(path, sizeof(path), "%s%s", prefix, name);
         snprintf(full, sizeof(full), "%s%s", scope->title, path);
-        const struct conf_row *row = strchr(name, '.') == NULL ? conf_row_find(scope->rows, path)
-                                                               : NULL;
-        if (row != NULL) {
+        const struct conf_row *row = !strchr(name, '.') ? conf_row_find(scope->rows, path) : NULL;
+        if (row) {
             read_value(scope, row, value);
         } else if (scope->rows == conf_rows && strcmp(path, "services") == 0) {
             read_services(scope->loader, scope->document, value);
@@ -270,10 +268,10 @@ static char *read_file(struct conf_loader *loader, size_t *out_len)
 {
     struct conf_where where = {loader->file, 0};
     FILE *file = fopen(loader->file, "re");
-    char *content = file == NULL ? NULL : malloc(FILE_MAX_BYTES + 1);
-    if (content == NULL) {
+    char *content = file ? malloc(FILE_MAX_BYTES + 1) : NULL;
+    if (!content) {
         conf_mistake(loader, where, NULL, "the file can't be read: %s", strerror(errno));
-        if (file != NULL)
+        if (file)
             fclose(file);
         return NULL;
     }
@@ -320,7 +318,7 @@ static const char *problem_hint(const yaml_parser_t *parser)
         {"could not find expected ':'", "; is \": \" missing behind a key?"},
         {"found unexpected end of stream", "; is the closing quote missing?"},
     };
-    for (size_t i = 0; parser->problem != NULL && i < sizeof(hints) / sizeof(hints[0]); i++) {
+    for (size_t i = 0; parser->problem && i < sizeof(hints) / sizeof(hints[0]); i++) {
         if (strcmp(parser->problem, hints[i].problem) == 0)
             return hints[i].hint;
     }
@@ -334,19 +332,18 @@ static bool load_document(struct conf_loader *loader, yaml_parser_t *parser, yam
     size_t line = problem_line(parser);
     struct conf_where where = {loader->file, line};
     char context[128] = "";
-    if (parser->context != NULL && parser->context_mark.line + 1 < line)
+    if (parser->context && parser->context_mark.line + 1 < line)
         snprintf(context, sizeof(context), " %.60s that begins on line %zu", parser->context,
                  parser->context_mark.line + 1);
     conf_mistake(loader, where, NULL, "invalid YAML: %s%s%s",
-                 parser->problem == NULL ? "no memory" : parser->problem, context,
-                 problem_hint(parser));
+                 parser->problem ? parser->problem : "no memory", context, problem_hint(parser));
     return false;
 }
 
 static bool read_root(struct conf_loader *loader, yaml_document_t *document)
 {
     yaml_node_t *root = yaml_document_get_root_node(document);
-    if (root == NULL || is_null(root))
+    if (!root || is_null(root))
         return true;
     if (root->type != YAML_MAPPING_NODE) {
         conf_mistake(loader, where_of(loader, root), NULL,
@@ -369,7 +366,7 @@ static bool read_documents(struct conf_loader *loader, yaml_parser_t *parser)
     if (!read || !load_document(loader, parser, &document))
         return false;
     const yaml_node_t *root = yaml_document_get_root_node(&document);
-    if (root != NULL)
+    if (root)
         conf_mistake(loader, where_of(loader, root), NULL,
                      "expected one YAML document, got a second one");
     yaml_document_delete(&document);
@@ -380,7 +377,7 @@ bool conf_read_yaml(struct conf_loader *loader)
 {
     size_t len;
     char *content = read_file(loader, &len);
-    if (content == NULL)
+    if (!content)
         return false;
 
     yaml_parser_t parser;

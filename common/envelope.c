@@ -97,7 +97,7 @@ enum status envelope_encode_placed(const struct envelope *envelope, uint8_t **ou
         return STATUS_NO_MEMORY;
 
     msgpack_sbuffer buffer = {.data = malloc(bound), .alloc = bound};
-    if (buffer.data == NULL)
+    if (!buffer.data)
         return STATUS_NO_MEMORY;
 
     msgpack_packer packer;

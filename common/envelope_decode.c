@@ -101,7 +101,7 @@ static enum status take_items(struct msgpack_cursor *c, struct envelope *e,
     if (len == 0)
         return STATUS_OK;
     *items = calloc(len, sizeof(**items));
-    if (*items == NULL)
+    if (!*items)
         return STATUS_NO_MEMORY;
     for (size_t i = 0; i < len; i++) {
         if (!take_item(c, &(*items)[i]))

@@ -57,7 +57,7 @@ static void put_lines(struct v1_out *out, const uint8_t *text, size_t len)
 static void put_base64(struct v1_out *out, const uint8_t *bytes, size_t len)
 {
     put_literal(out, "data: ");
-    if (out->at != NULL)
+    if (out->at)
         base64_encode(bytes, len, out->at + out->len);
     out->len += base64_size(len);
     put_literal(out, "\n");
@@ -106,7 +106,7 @@ static struct wire *encode(void (*write)(struct v1_out *, const void *), const v
     struct v1_out measured = {NULL, 0};
     write(&measured, what);
     struct wire *wire = wire_new(measured.len);
-    if (wire == NULL)
+    if (!wire)
         return NULL;
     struct v1_out out = {wire->bytes, 0};
     write(&out, what);
@@ -126,7 +126,7 @@ struct wire *event_publication(const struct publication *publication)
 
 static struct v1_value text_value(const char *name, const char *text)
 {
-    if (text == NULL)
+    if (!text)
         return (struct v1_value){.name = name, .kind = V1_ABSENT};
     return (struct v1_value){.name = name, .kind = V1_TEXT, .at = text, .len = strlen(text)};
 }

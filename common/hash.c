@@ -67,7 +67,7 @@ uint32_t hash_bytes(const void *bytes, size_t len)
     static uint64_t key[2];
     static bool drawn;
     if (!drawn) {
-        rng_secure(key, sizeof key);
+        rng_secure(key, sizeof(key));
         drawn = true;
     }
     uint64_t hash = hash_keyed(key, 1, 3, bytes, len);

@@ -37,7 +37,7 @@ void log_configure(enum log_level level, enum log_format format, const char *nod
 {
     settings.level = level;
     settings.format = format;
-    snprintf(settings.node, sizeof(settings.node), "%s", node == NULL ? "" : node);
+    snprintf(settings.node, sizeof(settings.node), "%s", node ? node : "");
 }
 
 bool log_enabled(enum log_level level)
@@ -72,7 +72,7 @@ static uint64_t cause_key(const char *event, const struct log_field *fields)
     uint64_t key = start;
     mix(&key, event);
     for (const struct log_field *field = fields; field->kind != LOG_FIELD_END; field++) {
-        if (field->kind == LOG_FIELD_STR && field->value.str != NULL)
+        if (field->kind == LOG_FIELD_STR && field->value.str)
             mix(&key, field->value.str);
     }
     return key == 0 ? 1 : key;
@@ -100,7 +100,7 @@ static struct cause *find_cause(uint64_t key)
 static struct cause *cause_of(const char *event, uint64_t key, uint64_t now_ms)
 {
     struct cause *over = NULL, *known = find_cause(key);
-    if (known != NULL)
+    if (known)
         return known;
     size_t same_event = 0;
     for (size_t i = 0; i < CAUSES_MAX; i++) {
@@ -113,9 +113,9 @@ static struct cause *cause_of(const char *event, uint64_t key, uint64_t now_ms)
         key = cause_key(event, &LOG_END);
         known = find_cause(key);
     }
-    if (known == NULL && over != NULL)
+    if (!known && over)
         *over = (struct cause){.key = key, .event = event};
-    return known != NULL ? known : over;
+    return known ? known : over;
 }
 
 /* Whether a line of that cause is due; *repeated: how many were held back since the last one. If
@@ -124,7 +124,7 @@ static bool cause_is_due(const char *event, const struct log_field *fields, uint
 {
     uint64_t now_ms = clock_boot_ms();
     struct cause *cause = cause_of(event, cause_key(event, fields), now_ms);
-    if (cause == NULL)
+    if (!cause)
         return true;
     if (cause->told_ms != 0 && !is_over(cause, now_ms)) {
         cause->repeated++;
@@ -241,7 +241,7 @@ static void put_name(struct line *line, const char *name)
 static void put_field(struct line *line, const struct log_field *field)
 {
     bool is_text = field->kind == LOG_FIELD_STR || field->kind == LOG_FIELD_DETAIL;
-    if (is_text && field->value.str == NULL)
+    if (is_text && !field->value.str)
         return;
 
     size_t start = line->len;

@@ -322,7 +322,7 @@ char *metrics_print(size_t *len)
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
-    if (out == NULL)
+    if (!out)
         abort();
 
     for (size_t i = 0; i < METRIC_COUNT; i++) {

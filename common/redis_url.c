@@ -39,10 +39,10 @@ const char *redis_url_flaw(const char *text)
     struct redis_url url;
     if (redis_url_parse(text, &url) == STATUS_OK)
         return NULL;
-    if (strstr(text, "://") == NULL)
+    if (!strstr(text, "://"))
         return "it does not begin with redis://";
-    return find_scheme(text) == NULL ? "it begins with another scheme than these"
-                                     : "host, port, master or database are not of this form";
+    return !find_scheme(text) ? "it begins with another scheme than these"
+                              : "host, port, master or database are not of this form";
 }
 
 /* Decodes from..to into out of that size, terminated. */
@@ -52,7 +52,7 @@ static enum status read_part(const char *from, const char *to, char *out, size_t
     size_t raw = (size_t)(to - from), len;
     if (raw >= sizeof(text) || text_percent_decode(from, raw, text, &len) != STATUS_OK)
         return STATUS_INVALID;
-    if (len >= size || memchr(text, '\0', len) != NULL)
+    if (len >= size || memchr(text, '\0', len))
         return STATUS_INVALID;
     memcpy(out, text, len + 1);
     return STATUS_OK;
@@ -62,7 +62,7 @@ static enum status read_part(const char *from, const char *to, char *out, size_t
 static enum status read_credentials(const char *from, const char *to, struct redis_url *url)
 {
     const char *colon = memchr(from, ':', (size_t)(to - from));
-    if (colon == NULL)
+    if (!colon)
         return read_part(from, to, url->password, sizeof(url->password));
     enum status status = read_part(from, colon, url->user, sizeof(url->user));
     if (status != STATUS_OK)
@@ -96,13 +96,13 @@ static enum status read_host(const char *from, const char *to, uint16_t default_
     if (bracket) {
         name = from + 1;
         name_end = memchr(name, ']', (size_t)(to - name));
-        rest = name_end == NULL ? NULL : name_end + 1;
+        rest = name_end ? name_end + 1 : NULL;
     } else {
         name_end = memchr(from, ':', (size_t)(to - from));
-        name_end = name_end == NULL ? to : name_end;
+        name_end = name_end ? name_end : to;
         rest = name_end;
     }
-    if (rest == NULL || (size_t)(name_end - name) >= sizeof(host->name))
+    if (!rest || (size_t)(name_end - name) >= sizeof(host->name))
         return STATUS_INVALID;
     if (rest != to &&
         (*rest != ':' || read_number(rest + 1, to, UINT16_MAX, &port) != STATUS_OK || port == 0))
@@ -121,14 +121,14 @@ static enum status read_hosts(const char *from, const char *to, uint16_t default
 {
     for (;;) {
         const char *comma = memchr(from, ',', (size_t)(to - from));
-        const char *end = comma == NULL ? to : comma;
+        const char *end = comma ? comma : to;
         if (url->hosts_len == REDIS_HOSTS_MAX)
             return STATUS_INVALID;
         enum status status = read_host(from, end, default_port, &url->hosts[url->hosts_len]);
         if (status != STATUS_OK)
             return status;
         url->hosts_len++;
-        if (comma == NULL)
+        if (!comma)
             return STATUS_OK;
         from = comma + 1;
     }
@@ -143,11 +143,11 @@ static enum status read_path(const char *path, struct redis_url *url)
         path++;
     if (url->shape == REDIS_SENTINEL) {
         const char *slash = strchr(path, '/');
-        const char *master_end = slash == NULL ? end : slash;
+        const char *master_end = slash ? slash : end;
         if (read_part(path, master_end, url->master, sizeof(url->master)) != STATUS_OK ||
             url->master[0] == '\0')
             return STATUS_INVALID;
-        path = slash == NULL ? end : slash + 1;
+        path = slash ? slash + 1 : end;
     }
     if (*path == '\0')
         return STATUS_OK;
@@ -157,7 +157,7 @@ static enum status read_path(const char *path, struct redis_url *url)
 enum status redis_url_parse(const char *url, struct redis_url *out)
 {
     const struct scheme *scheme = find_scheme(url);
-    if (scheme == NULL || strlen(url) > 4096)
+    if (!scheme || strlen(url) > 4096)
         return STATUS_INVALID;
 
     struct redis_url parsed = {.shape = scheme->shape, .tls = scheme->tls};
@@ -167,7 +167,7 @@ enum status redis_url_parse(const char *url, struct redis_url *out)
     enum status status = STATUS_OK;
     if (*end == '?' || *end == '#')
         return STATUS_INVALID;
-    if (at != NULL) {
+    if (at) {
         status = read_credentials(from, at, &parsed);
         from = at + 1;
     }
@@ -186,15 +186,15 @@ enum status redis_url_parse(const char *url, struct redis_url *out)
 char *redis_url_redact(const char *url)
 {
     const char *from = strstr(url, "://");
-    from = from == NULL ? url : from + 3;
+    from = from ? from + 3 : url;
     const char *end = from + strcspn(from, "/?#");
     const char *at = memrchr(from, '@', (size_t)(end - from));
-    const char *colon = at == NULL ? NULL : memchr(from, ':', (size_t)(at - from));
-    const char *password = colon == NULL ? from : colon + 1;
+    const char *colon = at ? memchr(from, ':', (size_t)(at - from)) : NULL;
+    const char *password = colon ? colon + 1 : from;
 
     char *text;
-    int len = at == NULL ? asprintf(&text, "%s", url)
-                         : asprintf(&text, "%.*s***%s", (int)(password - url), url, at);
+    int len = at ? asprintf(&text, "%.*s***%s", (int)(password - url), url, at)
+                 : asprintf(&text, "%s", url);
     if (len < 0)
         abort(); /* the URL is the operator's own and short */
     return text;

@@ -35,7 +35,7 @@ static enum status parse_quantity(const char *text, const struct unit *units, ui
         *out = 0;
         return STATUS_OK;
     }
-    for (const struct unit *unit = units; unit->name != NULL; unit++) {
+    for (const struct unit *unit = units; unit->name; unit++) {
         if (strcmp(unit->name, name) != 0)
             continue;
         if (number > max / unit->factor)
@@ -208,7 +208,7 @@ enum status text_percent_decode(const char *text, size_t len, char *out, size_t 
         i += 2;
     }
     out[n] = '\0';
-    if (out_len != NULL)
+    if (out_len)
         *out_len = n;
     return STATUS_OK;
 }

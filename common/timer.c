@@ -76,7 +76,7 @@ static void grow(struct timers *timers)
 {
     size_t cap = timers->cap == 0 ? FIRST_CAPACITY : timers->cap * 2;
     struct timer **heap = realloc(timers->heap, cap * sizeof(struct timer *));
-    if (heap == NULL)
+    if (!heap)
         abort(); /* eight bytes a timer: nothing a peer sizes, and no timer can be done without */
     timers->heap = heap;
     timers->cap = cap;
@@ -84,7 +84,7 @@ static void grow(struct timers *timers)
 
 void timer_start(struct timers *timers, struct timer *timer, uint64_t at_ms, timer_fn *on_due)
 {
-    assert(on_due != NULL);
+    assert(on_due);
     timer->on_due = on_due;
     timer->at_ms = timers->running && at_ms < timers->now_ms ? timers->now_ms : at_ms;
     timer->sequence = timers->next_sequence++;

@@ -17,7 +17,7 @@ static struct span span_of(const char *from, const char *to)
 static const char *find_byte(struct span text, char byte)
 {
     const char *at = memchr(text.at, byte, text.len);
-    return at == NULL ? text.at + text.len : at;
+    return at ? at : text.at + text.len;
 }
 
 /* What is known so far of the request under way. */
@@ -95,7 +95,7 @@ static enum status decode_part(struct request *request, struct span raw, char **
 {
     char *text = malloc(raw.len + 1);
     size_t len;
-    if (text == NULL)
+    if (!text)
         return STATUS_NO_MEMORY;
 
     enum status status = text_percent_decode(raw.at, raw.len, text, &len);
@@ -138,7 +138,7 @@ static enum status parse_path(struct request *request, struct span path)
 {
     struct target *target = &request->target;
     target->path = strndup(path.at, path.len);
-    if (target->path == NULL)
+    if (!target->path)
         return STATUS_NO_MEMORY;
 
     const char *end = path.at + path.len;
@@ -204,7 +204,7 @@ static void keep_vin(struct request *request, struct span value)
 
 static enum status take_vin(struct request *request, const struct query_item *item)
 {
-    if (request->target.vin != NULL)
+    if (request->target.vin)
         return url_refuse(request, "the URL names the vin twice");
     enum status status = check_vin(request, item->value, &request->target.vin);
     if (status == STATUS_OK)
@@ -243,7 +243,7 @@ static enum status take_token(struct request *request, const struct query_item *
     struct target *target = &request->target;
     if (item->value.len == 0)
         return STATUS_OK;
-    if (target->token != NULL) {
+    if (target->token) {
         target->token_flaw = "token is given twice";
         return STATUS_OK;
     }
@@ -255,22 +255,22 @@ static enum status take_token(struct request *request, const struct query_item *
 
 static enum status take_resume(struct request *request, const struct query_item *item)
 {
-    if (request->target.resume != NULL)
+    if (request->target.resume)
         return STATUS_OK;
     enum status status = query_decode(item->value, &request->target.resume);
     if (status != STATUS_INVALID)
         return status;
     request->target.resume = strdup("");
-    return request->target.resume == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    return request->target.resume ? STATUS_OK : STATUS_NO_MEMORY;
 }
 
 /* True: the item names the service, the first that does. */
 static bool take_service(struct request *request, const struct query_item *item)
 {
-    if (item->value.len > 0 || request->target.service != NULL)
+    if (item->value.len > 0 || request->target.service)
         return false;
     struct service *service = conf_service(request->conf, item->name, strlen(item->name));
-    if (service == NULL)
+    if (!service)
         return false;
     request->target.service = service_ref(service);
     return true;
@@ -279,8 +279,7 @@ static bool take_service(struct request *request, const struct query_item *item)
 /* Another node's word has been looked at where it came in: conf is NULL then. */
 static bool take_subscribe(struct request *request, const struct query_item *item)
 {
-    bool is = request->conf != NULL && item->value.len == 0 &&
-              strcmp(item->name, CONF_SUBSCRIBE) == 0;
+    bool is = request->conf && item->value.len == 0 && strcmp(item->name, CONF_SUBSCRIBE) == 0;
     request->target.subscribes = request->target.subscribes || is;
     return is;
 }
@@ -312,7 +311,7 @@ static enum status parse_query(struct request *request, struct span query)
 {
     /* Each byte of the vin may become an escape; then "vin=", its '&' and the end. */
     request->target.query = malloc(3 * query.len + 8);
-    if (request->target.query == NULL)
+    if (!request->target.query)
         return STATUS_NO_MEMORY;
     request->target.query[0] = '\0';
 
@@ -329,13 +328,13 @@ static enum status parse_query(struct request *request, struct span query)
 
 static enum status no_service(struct request *request)
 {
-    if (request->target.service != NULL)
+    if (request->target.service)
         return url_refuse(request, "subscribe stands beside a service: name it in SUBSCRIBE");
     if (!request->options->may_subscribe) {
         request->why = "only a connection of vinhub.v1 can have ?subscribe";
         return STATUS_NOT_FOUND;
     }
-    if (request->target.vin != NULL)
+    if (request->target.vin)
         return url_refuse(request, "subscribe stands beside a vin: name it in SUBSCRIBE");
     return STATUS_OK;
 }
@@ -345,11 +344,11 @@ static enum status choose_service(struct request *request)
     const struct conf *conf = request->conf;
     if (request->target.subscribes)
         return no_service(request);
-    if (request->target.service != NULL)
+    if (request->target.service)
         return STATUS_OK;
     struct service *service = conf_service(conf, conf->default_service,
                                            strlen(conf->default_service));
-    if (service == NULL) {
+    if (!service) {
         request->why = "the URL names no service that is configured";
         return STATUS_NOT_FOUND;
     }
@@ -361,7 +360,7 @@ static enum status make_session_id(struct request *request)
 {
     char key[SESSION_KEY_MAX];
     size_t len;
-    if (request->target.service == NULL)
+    if (!request->target.service)
         return STATUS_OK;
     enum status status = template_session_key(&request->target, key, &len);
     if (status != STATUS_OK)
@@ -419,7 +418,7 @@ enum status url_reread(struct service *service, const char *text, size_t len, st
 
 void target_fini(struct target *target)
 {
-    if (target->service != NULL)
+    if (target->service)
         service_unref(target->service);
     free(target->path);
     free(target->user);
@@ -440,11 +439,11 @@ char *url_redact(const char *url)
     for (const char *c = url; *c != '\0'; c++)
         items += *c == '&';
     char *text = malloc(strlen(url) + items * strlen(ELLIPSIS) + 1);
-    if (text == NULL)
+    if (!text)
         abort(); /* the URL itself is bounded */
 
     const char *mark = strchr(url, '?');
-    size_t len = mark == NULL ? strlen(url) : (size_t)(mark - url);
+    size_t len = mark ? (size_t)(mark - url) : strlen(url);
     memcpy(text, url, len);
     bool hide = false;
     for (const char *c = url + len; *c != '\0'; c++) {

@@ -22,7 +22,7 @@ static const char *read_host(const char *authority, const char *end, char out[25
     bool bracket = authority < end && *authority == '[';
     const char *from = bracket ? authority + 1 : authority;
     const char *found = memchr(from, bracket ? ']' : ':', (size_t)(end - from));
-    const char *to = found != NULL ? found : end;
+    const char *to = found ? found : end;
     size_t len = (size_t)(to - from);
 
     if (len > 255 || (bracket && to == end))
@@ -58,11 +58,11 @@ enum status url_split(const char *url, struct url_parts *out)
         return STATUS_INVALID;
     const char *from = url + (parts.tls ? 6 : 5);
     const char *end = from + strcspn(from, "/?#");
-    if (*end == '?' || strchr(end, '#') != NULL)
+    if (*end == '?' || strchr(end, '#'))
         return STATUS_INVALID;
 
     const char *port = read_host(from, end, parts.host);
-    if (port == NULL)
+    if (!port)
         return STATUS_INVALID;
     parts.port = parts.tls ? 443 : 80;
     if (port != end && read_port(port, end, &parts.port) != STATUS_OK)

@@ -125,7 +125,7 @@ static void put(struct bounded *out, const char *text, size_t len)
 
 static void put_text(struct bounded *out, const char *text)
 {
-    if (text != NULL)
+    if (text)
         put(out, text, strlen(text));
 }
 
@@ -148,8 +148,8 @@ static const char *key_template(const struct target *target)
     const char *text = target->service->session;
     if (*text == '\0')
         text = "{vin}";
-    bool lacks_vin = target->vin == NULL && template_names(text, "vin");
-    bool lacks_user = target->user == NULL && template_names(text, "user");
+    bool lacks_vin = !target->vin && template_names(text, "vin");
+    bool lacks_user = !target->user && template_names(text, "user");
     return lacks_vin || lacks_user ? "{path}{query}" : text;
 }
 
@@ -207,7 +207,7 @@ static void put_escaped(struct bounded *out, const char *text, size_t len, const
     static const char hex[] = "0123456789ABCDEF";
     for (size_t i = 0; i < len; i++) {
         char c = text[i];
-        if (is_alphanumeric(c) || (c != '\0' && strchr(kept, c) != NULL)) {
+        if (is_alphanumeric(c) || (c != '\0' && strchr(kept, c))) {
             put(out, &c, 1);
         } else {
             char escape[3] = {'%', hex[(uint8_t)c >> 4], hex[(uint8_t)c & 15]};
@@ -234,7 +234,7 @@ static void put_key(struct bounded *out, const struct target *target)
     char key[SESSION_ID_MAX];
     size_t len;
     const char *escaped = strchr(target->session_id, ':');
-    assert(escaped != NULL);
+    assert(escaped);
     enum status status = text_percent_decode(escaped + 1, strlen(escaped + 1), key, &len);
     assert(status == STATUS_OK);
     (void)status;
@@ -243,7 +243,7 @@ static void put_key(struct bounded *out, const struct target *target)
 
 static void put_query(struct bounded *out, const char *query)
 {
-    if (*query != '\0' && memchr(out->bytes, '?', out->len) != NULL) {
+    if (*query != '\0' && memchr(out->bytes, '?', out->len)) {
         put_text(out, "&");
         query++;
     }
@@ -261,7 +261,7 @@ static void put_value(struct bounded *out, const struct target *target,
     case PLACEHOLDER_USER:
     case PLACEHOLDER_VIN:
     case PLACEHOLDER_SERVICE:
-        if (value != NULL)
+        if (value)
             put_escaped(out, value, strlen(value), "._~-");
         break;
     case PLACEHOLDERS: abort(); /* no placeholder */
@@ -312,12 +312,12 @@ char *url_upstream(const struct target *target)
 
     struct bounded url = {.cap = strlen(text) + values * value_max(target)};
     url.bytes = malloc(url.cap + 1);
-    if (url.bytes == NULL)
+    if (!url.bytes)
         return NULL;
     put_upstream(&url, target);
     assert(!url.full);
     url.bytes[url.len] = '\0';
 
     char *fitted = realloc(url.bytes, url.len + 1);
-    return fitted == NULL ? url.bytes : fitted;
+    return fitted ? fitted : url.bytes;
 }

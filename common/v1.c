@@ -36,7 +36,7 @@ static struct v1_value id_of(const uint64_t *id)
 
 static struct v1_value text(const char *name, const char *value)
 {
-    if (value == NULL)
+    if (!value)
         return (struct v1_value){.name = name, .kind = V1_ABSENT};
     return (struct v1_value){.name = name, .kind = V1_TEXT, .at = value, .len = strlen(value)};
 }
@@ -49,7 +49,7 @@ static struct wire *encode(enum v1_encoding encoding, const struct v1_value *val
     struct v1_out measured = {NULL, 0};
     write(&measured, values, len);
     struct wire *wire = wire_new(measured.len);
-    if (wire == NULL)
+    if (!wire)
         return NULL;
     struct v1_out out = {wire->bytes, 0};
     write(&out, values, len);
@@ -206,11 +206,11 @@ enum status v1_resume(const char *token, struct position *at, char client[V1_CLI
 {
     struct position found = {0, 0};
     const char *rest = take_number(token, &found.epoch);
-    if (rest == NULL || *rest != '.')
+    if (!rest || *rest != '.')
         return STATUS_INVALID;
     rest = take_number(rest + 1, &found.offset);
     /* The last number there is has no next one: it was never given out. */
-    if (rest == NULL || found.offset == UINT64_MAX || (*rest != '\0' && *rest != '.'))
+    if (!rest || found.offset == UINT64_MAX || (*rest != '\0' && *rest != '.'))
         return STATUS_INVALID;
     if (*rest == '.') {
         rest++;

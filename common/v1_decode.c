@@ -147,7 +147,7 @@ static enum status copy(const void *bytes, size_t len, struct v1_request *out)
     uint8_t *payload = NULL;
     if (len > 0) {
         payload = malloc(len);
-        if (payload == NULL)
+        if (!payload)
             return STATUS_NO_MEMORY;
         memcpy(payload, bytes, len);
     }
@@ -184,11 +184,11 @@ static enum status read_send_more(const struct v1_value fields[V1_REQUEST_FIELDS
         out->ttl_ms = ttl->number < UINT32_MAX ? (uint32_t)ttl->number : UINT32_MAX;
     if (session->kind == V1_ABSENT)
         return STATUS_OK;
-    if (session->kind != V1_TEXT || memchr(session->at, '\0', session->len) != NULL)
+    if (session->kind != V1_TEXT || memchr(session->at, '\0', session->len))
         return mistaken(mistake, "invalid_session",
                         "session is a string: the session of a WELCOME");
     out->session = strndup(session->at, session->len);
-    return out->session == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    return out->session ? STATUS_OK : STATUS_NO_MEMORY;
 }
 
 static enum status read_send(enum v1_encoding encoding,
@@ -237,10 +237,10 @@ static enum status read_refresh(enum v1_encoding encoding,
                             ? "a REFRESH has an id, an integer from 1 to 9007199254740992"
                             : "a REFRESH has an id, an integer from 1 to 18446744073709551615");
     const struct v1_value *token = &fields[V1_FIELD_TOKEN];
-    if (token->kind != V1_TEXT || token->len == 0 || memchr(token->at, '\0', token->len) != NULL)
+    if (token->kind != V1_TEXT || token->len == 0 || memchr(token->at, '\0', token->len))
         return mistaken(mistake, "unauthorized", "a REFRESH has a token, a string");
     uint8_t *copy = malloc(token->len + 1);
-    if (copy == NULL)
+    if (!copy)
         return STATUS_NO_MEMORY;
     memcpy(copy, token->at, token->len);
     copy[token->len] = '\0';
@@ -262,7 +262,7 @@ static void put_text(void *ctx, const void *text, size_t len)
 {
     struct texts *texts = ctx;
     const uint32_t length = (uint32_t)len; /* of a message, which is at most 1 GiB */
-    if (texts->at != NULL) {
+    if (texts->at) {
         memcpy(texts->at + texts->len, &length, sizeof(length));
         memcpy(texts->at + texts->len + sizeof(length), text, len);
         texts->at[texts->len + sizeof(length) + len] = '\0';
@@ -311,7 +311,7 @@ static enum status read_list(enum v1_encoding encoding, enum v1_request_type typ
         return mistaken(mistake, wrong->code, wrong->why);
     if (texts.len > 0) {
         texts.at = malloc(texts.len);
-        if (texts.at == NULL)
+        if (!texts.at)
             return STATUS_NO_MEMORY;
         texts.len = 0;
         read(list, put_text, &texts);
@@ -342,7 +342,7 @@ static enum status read_unsubscribe(enum v1_encoding encoding,
 
 void v1_request_fini(struct v1_request *request)
 {
-    if (request->type == V1_REFRESH && request->payload != NULL)
+    if (request->type == V1_REFRESH && request->payload)
         explicit_bzero(request->payload, request->len);
     free(request->payload);
     free(request->session);
@@ -405,8 +405,8 @@ enum status v1_decode(enum v1_encoding encoding, enum opcode opcode, const void 
         why = opcode != OPCODE_BINARY ? "messages of vinhub.v1.msgpack are binary"
                                       : v1_msgpack_read(data, len, fields);
 
-    enum status status = why != NULL ? mistaken(&found, "malformed", why)
-                                     : read_request(encoding, fields, out, &found);
+    enum status status = why ? mistaken(&found, "malformed", why)
+                             : read_request(encoding, fields, out, &found);
     json_decref(root);
     if (status != STATUS_OK && status != STATUS_INVALID)
         (void)mistaken(&found, "no_memory", "the hub is out of memory: send it again later");

@@ -46,7 +46,7 @@ struct v1_out {
 
 static inline void v1_put(struct v1_out *out, const void *bytes, size_t len)
 {
-    if (out->at != NULL && len > 0)
+    if (out->at && len > 0)
         memcpy(out->at + out->len, bytes, len);
     out->len += len;
 }

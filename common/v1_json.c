@@ -97,7 +97,7 @@ static void put_literal(struct v1_out *out, const char *text)
 static void put_text(struct v1_out *out, const uint8_t *text, size_t len)
 {
     put_literal(out, "\"");
-    if (out->at == NULL)
+    if (!out->at)
         out->len += escaped_size(text, len);
     else
         out->len = (size_t)(escape(text, len, out->at + out->len) - out->at);
@@ -107,7 +107,7 @@ static void put_text(struct v1_out *out, const uint8_t *text, size_t len)
 static void put_base64(struct v1_out *out, const uint8_t *bytes, size_t len)
 {
     put_literal(out, "\"");
-    if (out->at != NULL)
+    if (out->at)
         base64_encode(bytes, len, out->at + out->len);
     out->len += base64_size(len);
     put_literal(out, "\"");

@@ -132,7 +132,7 @@ const char *v1_msgpack_read(const void *data, size_t len, struct v1_value fields
         return "a message is a msgpack map";
     for (; map.number > 0; map.number--) {
         const char *why = take_pair(&c, fields);
-        if (why != NULL)
+        if (why)
             return why;
     }
     return c.at == c.end ? NULL : "a message is one msgpack map and nothing after it";

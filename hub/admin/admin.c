@@ -47,7 +47,7 @@ static const struct route routes[] = {
 
 static const struct route *route_of(const char *path, const char **rest)
 {
-    for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
+    for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
         const struct route *route = &routes[i];
         size_t len = strlen(route->path);
         if (route->flags & ROUTE_PREFIX ? strncmp(path, route->path, len) == 0
@@ -145,7 +145,7 @@ bool admin_may_listen(const struct conf *conf)
     char host[256];
     if (conf->admin.token[0] != '\0' || conf->admin.allow_open)
         return true;
-    return admin_address_host(conf->admin.address, host, sizeof host) &&
+    return admin_address_host(conf->admin.address, host, sizeof(host)) &&
            admin_host_is_loopback(host);
 }
 
@@ -187,9 +187,9 @@ enum status admin_new(const struct admin_setup *setup, struct admin **out)
     enum status status = admin_address_listen(setup->conf->admin.address, &fd);
     if (status != STATUS_OK)
         return status;
-    struct admin *admin = calloc(1, sizeof *admin);
+    struct admin *admin = calloc(1, sizeof(*admin));
     char address[320];
-    admin_address_bound(fd, address, sizeof address);
+    admin_address_bound(fd, address, sizeof(address));
     if (!admin || !(admin->address = strdup(address)))
         abort();
     admin->setup = *setup;

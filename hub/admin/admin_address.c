@@ -58,7 +58,7 @@ static enum status listen_on(const struct addrinfo *info, int *out_fd)
     if (fd < 0)
         return STATUS_IO;
     int on = 1;
-    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     if (bind(fd, info->ai_addr, info->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0) {
         *out_fd = fd;
         return STATUS_OK;
@@ -73,7 +73,7 @@ enum status admin_address_listen(const char *address, int *out_fd)
 {
     char host[256];
     const char *port = port_of(address);
-    if (!port || *port == '\0' || !admin_address_host(address, host, sizeof host))
+    if (!port || *port == '\0' || !admin_address_host(address, host, sizeof(host)))
         return STATUS_INVALID;
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *found = NULL;
@@ -89,11 +89,11 @@ enum status admin_address_listen(const char *address, int *out_fd)
 void admin_address_bound(int fd, char *out, size_t size)
 {
     struct sockaddr_storage address = {0};
-    socklen_t len = sizeof address;
+    socklen_t len = sizeof(address);
     char host[INET6_ADDRSTRLEN] = "?";
     char port[8] = "0";
     if (getsockname(fd, (struct sockaddr *)&address, &len) == 0)
-        (void)getnameinfo((struct sockaddr *)&address, len, host, sizeof host, port, sizeof port,
+        (void)getnameinfo((struct sockaddr *)&address, len, host, sizeof(host), port, sizeof(port),
                           NI_NUMERICHOST | NI_NUMERICSERV);
     (void)snprintf(out, size, address.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
 }

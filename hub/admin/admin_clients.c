@@ -113,7 +113,7 @@ static void ask_page(struct admin *admin, struct evhttp_request *req,
     /* The console asks again and again: looking is written down where all is. */
     if (admin->conf->log.audit)
         audit_filter(req, "clients", &asked->filter);
-    struct admin_call *call = admin_call_new(admin, req, sizeof *call);
+    struct admin_call *call = admin_call_new(admin, req, sizeof(*call));
     enum status status = hub_clients(admin->setup.hub, &asked->filter, asked->after, asked->limit,
                                      on_clients, call);
     if (status == STATUS_OK)
@@ -202,7 +202,7 @@ void admin_post_close_clients(struct admin *admin, struct evhttp_request *req, c
         admin_reply_error(req, 400, why);
     } else {
         admin_audit(req, "close_clients", body);
-        struct admin_call *call = admin_call_new(admin, req, sizeof *call);
+        struct admin_call *call = admin_call_new(admin, req, sizeof(*call));
         if (hub_close_clients(admin->setup.hub, &filter, reason, on_closed, call) != STATUS_OK) {
             admin_call_end(call);
             admin_reply_error(req, 503, too_much);

@@ -88,7 +88,7 @@ struct named_call {
 static struct named_call *named_call_new(struct admin *admin, struct evhttp_request *req,
                                          char *name)
 {
-    struct named_call *named = (void *)admin_call_new(admin, req, sizeof *named);
+    struct named_call *named = (void *)admin_call_new(admin, req, sizeof(*named));
     named->name = name;
     return named;
 }
@@ -130,7 +130,7 @@ void admin_post_session(struct admin *admin, struct evhttp_request *req, const c
 {
     static const char verb[] = "/close";
     size_t len = strlen(rest);
-    size_t verb_len = sizeof verb - 1;
+    size_t verb_len = sizeof(verb) - 1;
     if (len <= verb_len || strcmp(rest + len - verb_len, verb) != 0) {
         (void)evhttp_add_header(evhttp_request_get_output_headers(req), "Allow", "GET, HEAD");
         admin_reply_error(req, 405, "method not allowed");

@@ -54,7 +54,7 @@ static bool was_released(struct bufferevent *bev)
 {
     bufferevent_event_cb on_event = NULL;
     bufferevent_getcb(bev, NULL, NULL, &on_event, NULL);
-    return on_event == NULL;
+    return !on_event;
 }
 
 /* evhttp sees the end of the stream and releases it. */
@@ -91,7 +91,7 @@ static int by_patience(const void *a, const void *b)
 /* Newcomers wait in the kernel meanwhile. */
 static void make_room(struct admin_connections *connections, uint64_t now_ms)
 {
-    qsort(connections->list, connections->len, sizeof connections->list[0], by_patience);
+    qsort(connections->list, connections->len, sizeof(connections->list[0]), by_patience);
     for (size_t i = 0; i < FULL_CUTS && i < connections->len; i++) {
         struct connection *connection = &connections->list[i];
         if (connection->state == CONNECTION_READING &&
@@ -135,9 +135,9 @@ static void on_sweep(void *ctx)
 static void replace_page(struct evbuffer *output)
 {
     char start[64] = "";
-    (void)evbuffer_copyout(output, start, sizeof start - 1);
+    (void)evbuffer_copyout(output, start, sizeof(start) - 1);
     static const char http[] = "HTTP/1.1 ";
-    int status = strncmp(start, "HTTP/1.", 7) == 0 ? (int)strtol(start + sizeof http - 1, NULL, 10)
+    int status = strncmp(start, "HTTP/1.", 7) == 0 ? (int)strtol(start + sizeof(http) - 1, NULL, 10)
                                                    : 0;
     if (status < 400) /* 100 Continue */
         return;
@@ -145,7 +145,7 @@ static void replace_page(struct evbuffer *output)
                        : status == 501 ? "method is not known"
                                        : "request is malformed, or its head too large";
     char body[128];
-    int len = snprintf(body, sizeof body, "{\"error\":\"%s\"}", text);
+    int len = snprintf(body, sizeof(body), "{\"error\":\"%s\"}", text);
     (void)evbuffer_drain(output, evbuffer_get_length(output));
     (void)evbuffer_add_printf(
         output,
@@ -212,7 +212,7 @@ static void on_accept_failed(struct evconnlistener *listener, void *ctx)
 struct admin_connections *admin_connections_new(struct loop *loop, struct evhttp *http,
                                                 struct evconnlistener *listener)
 {
-    struct admin_connections *connections = calloc(1, sizeof *connections);
+    struct admin_connections *connections = calloc(1, sizeof(*connections));
     if (!connections)
         abort();
     connections->loop = loop;

@@ -175,7 +175,7 @@ static json_t *totals_json(const json_t *nodes)
 {
     static const char *const names[] = {"clients", "sessions", "upstreams", "msgs_in", "msgs_out"};
     json_t *totals = json_object();
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         json_int_t sum = 0;
         for (size_t n = 0; n < json_array_size(nodes); n++)
             sum += json_integer_value(json_object_get(json_array_get(nodes, n), names[i]));
@@ -228,7 +228,7 @@ static void on_tick(void *ctx)
     }
     if (wanted && !events->asking) {
         struct bus *bus = admin->setup.bus;
-        events->asking = admin_call_new(admin, NULL, sizeof *events->asking);
+        events->asking = admin_call_new(admin, NULL, sizeof(*events->asking));
         bus->ops->list(bus, BUS_LIST_NODES, NULL, 1000, on_nodes, events->asking);
     }
     events->ticking = events->streams != NULL;
@@ -333,7 +333,7 @@ static void follow_session(struct stream *stream, uint64_t history)
                                      stream);
         return;
     }
-    struct past_call *past = (void *)admin_call_new(admin, NULL, sizeof *past);
+    struct past_call *past = (void *)admin_call_new(admin, NULL, sizeof(*past));
     past->serial = stream->serial;
     past->history = history;
     bus->ops->list(bus, BUS_LIST_SESSION, stream->session, 1, on_record, past);
@@ -358,7 +358,7 @@ void admin_get_events(struct admin *admin, struct evhttp_request *req, const cha
                               "too many event streams are open: close a page of the console");
         return;
     }
-    struct stream *stream = calloc(1, sizeof *stream);
+    struct stream *stream = calloc(1, sizeof(*stream));
     if (!stream)
         abort();
     *stream = (struct stream){
@@ -371,7 +371,7 @@ void admin_get_events(struct admin *admin, struct evhttp_request *req, const cha
 
 struct admin_events *admin_events_new(struct admin *admin)
 {
-    struct admin_events *events = calloc(1, sizeof *events);
+    struct admin_events *events = calloc(1, sizeof(*events));
     if (!events)
         abort();
     events->admin = admin;

@@ -24,14 +24,15 @@ static bool is_local_address(struct evhttp_request *req, const char *host)
     struct evhttp_connection *http = evhttp_request_get_connection(req);
     struct bufferevent *bev = http ? evhttp_connection_get_bufferevent(http) : NULL;
     struct sockaddr_storage address = {0};
-    socklen_t len = sizeof address;
+    socklen_t len = sizeof(address);
     if (!bev || getsockname(bufferevent_getfd(bev), (struct sockaddr *)&address, &len) != 0)
         return false;
     char text[INET6_ADDRSTRLEN] = "";
     if (address.ss_family == AF_INET)
-        (void)inet_ntop(AF_INET, &((struct sockaddr_in *)&address)->sin_addr, text, sizeof text);
+        (void)inet_ntop(AF_INET, &((struct sockaddr_in *)&address)->sin_addr, text, sizeof(text));
     else if (address.ss_family == AF_INET6)
-        (void)inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&address)->sin6_addr, text, sizeof text);
+        (void)inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&address)->sin6_addr, text,
+                        sizeof(text));
     const char *plain = strncmp(text, "::ffff:", 7) == 0 && strchr(text, '.') ? text + 7 : text;
     return strcmp(plain, host) == 0;
 }
@@ -40,9 +41,9 @@ static bool is_own_name(const struct admin *admin, const char *host)
 {
     char name[256];
     char configured[256];
-    if (gethostname(name, sizeof name) == 0 && strcasecmp(name, host) == 0)
+    if (gethostname(name, sizeof(name)) == 0 && strcasecmp(name, host) == 0)
         return true;
-    return admin_address_host(admin->conf->admin.address, configured, sizeof configured) &&
+    return admin_address_host(admin->conf->admin.address, configured, sizeof(configured)) &&
            strcasecmp(configured, host) == 0;
 }
 
@@ -52,7 +53,7 @@ bool admin_guard_host(const struct admin *admin, struct evhttp_request *req)
         return true;
     char host[256];
     const char *header = header_of(req, "Host");
-    if (header && admin_address_host(header, host, sizeof host) &&
+    if (header && admin_address_host(header, host, sizeof(host)) &&
         (admin_host_is_loopback(host) || is_local_address(req, host) || is_own_name(admin, host)))
         return true;
     admin_reply_error(

@@ -25,7 +25,7 @@ static const char *reason_of(int status)
         {503, "Service Unavailable"},
         {504, "Gateway Timeout"},
     };
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         if (rows[i].status == status)
             return rows[i].reason;
     }
@@ -46,7 +46,7 @@ void admin_reply_bytes(struct evhttp_request *req, int status, const char *mime,
     /* libevent 2.1 would send the body after the head that says how long it is. */
     bool head = evhttp_request_get_command(req) == EVHTTP_REQ_HEAD;
     char size[24];
-    (void)snprintf(size, sizeof size, "%zu", len);
+    (void)snprintf(size, sizeof(size), "%zu", len);
     if (head)
         (void)evhttp_add_header(headers, "Content-Length", size);
     else if (evbuffer_add(buffer, body, len) != 0)
@@ -71,10 +71,10 @@ void admin_reply_error(struct evhttp_request *req, int status, const char *text)
 {
     char body[256];
     json_t *json = json_pack("{s:s}", "error", text);
-    size_t len = json ? json_dumpb(json, body, sizeof body, JSON_COMPACT) : 0;
+    size_t len = json ? json_dumpb(json, body, sizeof(body), JSON_COMPACT) : 0;
     json_decref(json);
-    if (len == 0 || len > sizeof body)
-        len = (size_t)snprintf(body, sizeof body, "{\"error\":\"%s\"}", reason_of(status));
+    if (len == 0 || len > sizeof(body))
+        len = (size_t)snprintf(body, sizeof(body), "{\"error\":\"%s\"}", reason_of(status));
     admin_reply_bytes(req, status, "application/json", body, len);
 }
 

@@ -63,7 +63,7 @@ void admin_post_revoke(struct admin *admin, struct evhttp_request *req, const ch
         admin_reply_error(req, 400, why);
     } else {
         admin_audit(req, "revoke", body);
-        struct admin_call *call = admin_call_new(admin, req, sizeof *call);
+        struct admin_call *call = admin_call_new(admin, req, sizeof(*call));
         if (hub_revoke(admin->setup.hub, &choice, on_revoked, call) != STATUS_OK) {
             admin_call_end(call);
             admin_reply_error(req, 503, "too much is asked for at once, or too much is revoked");

@@ -8,7 +8,7 @@
 static bool is_key_char(char c)
 {
     return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
-           (c != '\0' && strchr("._~-/;?=&", c) != NULL);
+           (c != '\0' && strchr("._~-/;?=&", c));
 }
 
 static bool is_escape(const char *text, const char *end)

@@ -101,12 +101,12 @@ static bool ask_next_service(struct sessions_call *listing)
     if (!listing->prefix || listing->next_service >= conf->services_len)
         return false;
     const char *service = conf->services[listing->next_service++]->name;
-    int len = snprintf(listing->start, sizeof listing->start, "%s:%s", service, listing->prefix);
-    if (len >= (int)sizeof listing->start)
+    int len = snprintf(listing->start, sizeof(listing->start), "%s:%s", service, listing->prefix);
+    if (len >= (int)sizeof(listing->start))
         return false;
     /* Just before it, as ids hold no byte above '~'. */
-    char before[sizeof listing->start + 2];
-    (void)snprintf(before, sizeof before, "%s\x7f", listing->start);
+    char before[sizeof(listing->start) + 2];
+    (void)snprintf(before, sizeof(before), "%s\x7f", listing->start);
     before[len - 1]--;
     ask_sessions(listing, before);
     return true;
@@ -176,7 +176,7 @@ void admin_get_sessions(struct admin *admin, struct evhttp_request *req, const c
         admin_reply_error(req, 400, "limit: expected a whole number from 1 on");
         return;
     }
-    struct sessions_call *listing = (void *)admin_call_new(admin, req, sizeof *listing);
+    struct sessions_call *listing = (void *)admin_call_new(admin, req, sizeof(*listing));
     /* Moved, not copied: the list's tail points into its own head. */
     TAILQ_INIT(&listing->query);
     TAILQ_CONCAT(&listing->query, &query, next);

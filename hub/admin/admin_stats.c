@@ -136,8 +136,8 @@ static const struct web_asset *asset_of(const char *file)
     static const char folder[] = "/console/";
     for (size_t i = 0; i < web_assets_count; i++) {
         const char *path = web_assets[i].path;
-        if (strncmp(path, folder, sizeof folder - 1) == 0 &&
-            strcmp(path + sizeof folder - 1, file) == 0)
+        if (strncmp(path, folder, sizeof(folder) - 1) == 0 &&
+            strcmp(path + sizeof(folder) - 1, file) == 0)
             return &web_assets[i];
     }
     return NULL;

@@ -48,10 +48,10 @@ static struct memory_event *answer(struct memory_bus *m, memory_deliver_fn *deli
 /* The reader may have unsubscribed since the message was queued. */
 static void deliver_message(struct memory_bus *m, const struct memory_event *event)
 {
-    if (event->session != NULL) {
+    if (event->session) {
         const struct memory_session *session = memory_session_find(m->store, event->session,
                                                                    m->now_ms());
-        if (session == NULL || memory_session_subscribed(session, m) == 0)
+        if (!session || memory_session_subscribed(session, m) == 0)
             return;
     }
     memory_message_deliver(&m->bus, event->message);
@@ -67,7 +67,7 @@ static void send_to(struct memory_bus *m, const char *session, struct memory_mes
 
 static void announce(const struct memory_session *session, struct memory_message *message)
 {
-    for (const struct memory_subscriber *s = session->subscribers; s != NULL; s = s->next)
+    for (const struct memory_subscriber *s = session->subscribers; s; s = s->next)
         send_to(s->bus, session->id, message);
     memory_message_unref(message);
 }
@@ -80,7 +80,7 @@ static void announce_owner(const struct memory_session *session, uint64_t from)
     grant.session = slice_of(session->id);
     grant.node = slice_of(session->own.owner);
     struct memory_message *message = memory_message_encode(&grant, true);
-    if (message != NULL)
+    if (message)
         announce(session, message);
 }
 
@@ -94,15 +94,14 @@ static void memory_tell(struct bus *bus, const char *node, const struct envelope
 {
     struct memory_bus *m = memory_of(bus);
     struct memory_message *message = memory_message_encode(envelope, false);
-    enum status status = message != NULL ? STATUS_NOT_FOUND : STATUS_IO;
-    for (struct memory_bus *other = m->store->buses; other != NULL && message != NULL;
-         other = other->next) {
+    enum status status = message ? STATUS_NOT_FOUND : STATUS_IO;
+    for (struct memory_bus *other = m->store->buses; other && message; other = other->next) {
         if (strcmp(other->node, node) == 0) {
             send_to(other, NULL, message);
             status = STATUS_OK;
         }
     }
-    if (message != NULL)
+    if (message)
         memory_message_unref(message);
     if (tag != 0)
         answer(m, deliver_told, NULL, tag, status);
@@ -112,8 +111,8 @@ static void memory_shout(struct bus *bus, const char *id, const struct envelope 
 {
     struct memory_bus *m = memory_of(bus);
     const struct memory_session *session = memory_session_find(m->store, id, m->now_ms());
-    struct memory_message *message = session != NULL ? memory_message_encode(envelope, true) : NULL;
-    if (message != NULL)
+    struct memory_message *message = session ? memory_message_encode(envelope, true) : NULL;
+    if (message)
         announce(session, message);
 }
 
@@ -147,7 +146,7 @@ static void memory_renew(struct bus *bus, uint64_t tag)
     forget_silent_nodes(m->store, unix_ms);
 
     event->nodes = calloc(HASH_COUNT(m->store->nodes) + 1, sizeof(*event->nodes));
-    if (event->nodes == NULL)
+    if (!event->nodes)
         abort();
     struct memory_node *node, *next;
     HASH_ITER (hh, m->store->nodes, node, next) {
@@ -182,7 +181,7 @@ static void deliver_subscribed(struct memory_bus *m, const struct memory_event *
 {
     const struct memory_session *session = memory_session_find(m->store, event->session,
                                                                m->now_ms());
-    if (session != NULL && memory_session_subscribed(session, m) == event->tag)
+    if (session && memory_session_subscribed(session, m) == event->tag)
         m->bus.events->on_subscribed(m->bus.events_ctx, event->session);
 }
 
@@ -198,7 +197,7 @@ static void memory_unsubscribe(struct bus *bus, const char *id)
 {
     struct memory_bus *m = memory_of(bus);
     struct memory_session *session = memory_session_find(m->store, id, m->now_ms());
-    if (session == NULL)
+    if (!session)
         return;
     memory_session_unsubscribe(session, m);
     memory_session_settle(session);
@@ -208,7 +207,7 @@ static void memory_unsubscribe(struct bus *bus, const char *id)
 
 static bool owned_by(const struct memory_session *session, const char *node, uint64_t epoch)
 {
-    return session != NULL && memory_record_owned(&session->own, node, epoch);
+    return session && memory_record_owned(&session->own, node, epoch);
 }
 
 static void deliver_claimed(struct memory_bus *m, const struct memory_event *event)
@@ -245,8 +244,8 @@ static void memory_release(struct bus *bus, const char *id, uint64_t tag, uint64
     struct memory_bus *m = memory_of(bus);
     uint64_t now_ms = m->now_ms();
     struct memory_session *session = memory_session_find(m->store, id, now_ms);
-    enum status status = session != NULL ? memory_record_release(&session->own, m->node, epoch)
-                                         : STATUS_REFUSED;
+    enum status status = session ? memory_record_release(&session->own, m->node, epoch)
+                                 : STATUS_REFUSED;
     if (status == STATUS_OK) {
         memory_session_record(session,
                               &(struct bus_session_record){.state = "released",
@@ -271,9 +270,9 @@ static void memory_transfer(struct bus *bus, const char *id, uint64_t tag, uint6
     struct memory_bus *m = memory_of(bus);
     uint64_t now_ms = m->now_ms();
     struct memory_session *session = memory_session_find(m->store, id, now_ms);
-    enum status status = session != NULL ? memory_record_transfer(&session->own, m->node, epoch, to,
-                                                                  m->unix_ms())
-                                         : STATUS_REFUSED;
+    enum status status = session ? memory_record_transfer(&session->own, m->node, epoch, to,
+                                                          m->unix_ms())
+                                 : STATUS_REFUSED;
     struct memory_event *event = answer(m, deliver_transferred, id, tag, status);
     if (status != STATUS_OK)
         return;
@@ -360,16 +359,16 @@ static void memory_publish(struct bus *bus, const char *id, uint64_t tag, uint64
     uint64_t now_ms = m->now_ms();
     struct memory_session *session = memory_session_find(m->store, id, now_ms);
     bool news = false;
-    enum status status = session != NULL ? memory_record_publish(&session->own, &session->history,
-                                                                 m->node, epoch, publications, len,
-                                                                 history_size, how, &news)
-                                         : STATUS_REFUSED;
+    enum status status = session ? memory_record_publish(&session->own, &session->history, m->node,
+                                                         epoch, publications, len, history_size,
+                                                         how, &news)
+                                 : STATUS_REFUSED;
     if (status == STATUS_OK && history_size > 0 && len > 0) {
         if (ttl_ms > 0)
             session->history.until_ms = now_ms + ttl_ms;
         memory_session_settle(session);
     }
-    if ((how & BUS_ANNOUNCE) && news && len > 0 && session->subscribers != NULL)
+    if ((how & BUS_ANNOUNCE) && news && len > 0 && session->subscribers)
         announce(session, memory_message_push(id, m->node, epoch, publications, len));
     answer_published(m, id, tag, status, publications, len);
 }
@@ -386,7 +385,7 @@ static void memory_history(struct bus *bus, const char *id, uint64_t tag, struct
     struct memory_bus *m = memory_of(bus);
     const struct memory_session *session = memory_session_find(m->store, id, m->now_ms());
     struct memory_event *event = answer(m, deliver_history, id, tag, STATUS_OK);
-    if (session == NULL || session->history.len == 0)
+    if (!session || session->history.len == 0)
         return;
 
     event->publications = memory_history_read(&session->history, after, limit, &event->len,
@@ -397,7 +396,7 @@ static void memory_history(struct bus *bus, const char *id, uint64_t tag, struct
 
 static void deliver_revoked(struct memory_bus *m, const struct memory_event *event)
 {
-    if (m->bus.events->on_revoked != NULL)
+    if (m->bus.events->on_revoked)
         m->bus.events->on_revoked(m->bus.events_ctx, event->tag, event->status);
 }
 
@@ -422,7 +421,7 @@ static void memory_bus_list(struct bus *bus, enum bus_listing listing, const cha
 {
     struct memory_event *event = memory_queue_add(&memory_of(bus)->queue, deliver_list);
     event->list.what = listing;
-    event->list.after = memory_copy(after != NULL ? after : "");
+    event->list.after = memory_copy(after ? after : "");
     event->list.limit = limit;
     event->list.fn = fn;
     event->list.ctx = ctx;
@@ -439,9 +438,9 @@ static void deliver_connected(struct memory_bus *m, const struct memory_event *e
 static void memory_flush(struct bus *bus)
 {
     struct memory_bus *m = memory_of(bus);
-    assert(!m->delivering && bus->events != NULL);
+    assert(!m->delivering && bus->events);
     m->delivering = true;
-    for (unsigned round = 0; round < FLUSH_ROUNDS_MAX && m->queue.first != NULL; round++) {
+    for (unsigned round = 0; round < FLUSH_ROUNDS_MAX && m->queue.first; round++) {
         struct memory_event **end = m->queue.last;
         struct memory_event *event;
         bool last = false;
@@ -509,11 +508,11 @@ struct bus *bus_memory_new(struct bus_memory_store *store, const char *node_id,
                            uint64_t (*now_ms)(void), uint64_t (*unix_ms)(void))
 {
     struct memory_bus *m = calloc(1, sizeof(*m));
-    if (m == NULL)
+    if (!m)
         abort();
     m->bus.ops = &memory_ops;
-    m->owns_store = store == NULL;
-    m->store = store != NULL ? store : bus_memory_store_new();
+    m->owns_store = !store;
+    m->store = store ? store : bus_memory_store_new();
     m->node = memory_copy(node_id);
     m->now_ms = now_ms;
     m->unix_ms = unix_ms;

@@ -20,14 +20,14 @@ struct listed {
 static void *claim_memory(size_t count, size_t size)
 {
     void *memory = calloc(count + 1, size);
-    if (memory == NULL)
+    if (!memory)
         abort();
     return memory;
 }
 
 static void add_text(struct listed *row, const char *name, const char *value)
 {
-    row->fields[row->len++] = (struct bus_field){name, value != NULL ? value : ""};
+    row->fields[row->len++] = (struct bus_field){name, value ? value : ""};
 }
 
 static void add_number(struct listed *row, const char *name, uint64_t value)
@@ -158,7 +158,7 @@ static void list_session(struct bus_memory_store *store, const char *id, uint64_
 {
     const struct memory_session *session = memory_session_find(store, id, now_ms);
     const struct memory_session *sessions[] = {session};
-    struct page page = {.sessions = sessions, .len = session != NULL && session->own.there ? 1 : 0};
+    struct page page = {.sessions = sessions, .len = session && session->own.there ? 1 : 0};
     answer_sessions(&page, fn, ctx);
 }
 

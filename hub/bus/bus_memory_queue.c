@@ -10,7 +10,7 @@
 static void *claim_memory(size_t size)
 {
     void *memory = calloc(1, size);
-    if (memory == NULL)
+    if (!memory)
         abort();
     return memory;
 }
@@ -72,7 +72,7 @@ static void deliver_push(struct bus *bus, const struct memory_message *message)
 
 void memory_message_deliver(struct bus *bus, const struct memory_message *message)
 {
-    if (message->encoded == NULL) {
+    if (!message->encoded) {
         deliver_push(bus, message);
         return;
     }
@@ -106,21 +106,21 @@ struct memory_event *memory_queue_add(struct memory_queue *queue, memory_deliver
 struct memory_event *memory_queue_take(struct memory_queue *queue)
 {
     struct memory_event *event = queue->first;
-    if (event == NULL)
+    if (!event)
         return NULL;
     queue->first = event->next;
-    if (queue->first == NULL)
+    if (!queue->first)
         queue->last = &queue->first;
     return event;
 }
 
 void memory_event_free(struct memory_event *event)
 {
-    if (event->message != NULL)
+    if (event->message)
         memory_message_unref(event->message);
-    for (size_t i = 0; event->publications != NULL && i < event->len; i++)
+    for (size_t i = 0; event->publications && i < event->len; i++)
         publication_unref(event->publications[i]);
-    for (size_t i = 0; event->nodes != NULL && i < event->len; i++)
+    for (size_t i = 0; event->nodes && i < event->len; i++)
         free((char *)event->nodes[i].id);
     free(event->publications);
     free(event->nodes);

@@ -9,24 +9,24 @@
 static void *claim_memory(size_t size)
 {
     void *memory = calloc(1, size);
-    if (memory == NULL)
+    if (!memory)
         abort();
     return memory;
 }
 
 char *memory_copy(const char *text)
 {
-    if (text == NULL)
+    if (!text)
         return NULL;
     char *copy = strdup(text);
-    if (copy == NULL)
+    if (!copy)
         abort();
     return copy;
 }
 
 static void replace_text(const char **place, const char *text)
 {
-    char *copy = memory_copy(text != NULL ? text : "");
+    char *copy = memory_copy(text ? text : "");
     free((char *)*place);
     *place = copy;
 }
@@ -37,7 +37,7 @@ struct memory_node *memory_node_get(struct bus_memory_store *store, const char *
 {
     struct memory_node *node;
     HASH_FIND_STR(store->nodes, id, node);
-    if (node == NULL) {
+    if (!node) {
         node = claim_memory(sizeof(*node));
         node->id = memory_copy(id);
         HASH_ADD_KEYPTR(hh, store->nodes, node->id, strlen(node->id), node);
@@ -91,7 +91,7 @@ void memory_revoke(struct bus_memory_store *store, const struct bus_revocation *
 {
     struct memory_revocation *item;
     HASH_FIND_STR(store->revoked, revocation->name, item);
-    if (item == NULL) {
+    if (!item) {
         item = claim_memory(sizeof(*item));
         item->name = memory_copy(revocation->name);
         HASH_ADD_KEYPTR(hh, store->revoked, item->name, strlen(item->name), item);
@@ -122,7 +122,7 @@ static void session_free(struct memory_session *session)
     HASH_DEL(session->store->sessions, session);
     session_forget_record(session);
     memory_history_clear(&session->history);
-    while (session->subscribers != NULL) {
+    while (session->subscribers) {
         struct memory_subscriber *next = session->subscribers->next;
         free(session->subscribers);
         session->subscribers = next;
@@ -151,7 +151,7 @@ struct memory_session *memory_session_find(struct bus_memory_store *store, const
 {
     struct memory_session *session;
     HASH_FIND_STR(store->sessions, id, session);
-    if (session != NULL)
+    if (session)
         session_expire(session, now_ms);
     return session;
 }
@@ -160,7 +160,7 @@ struct memory_session *memory_session_get(struct bus_memory_store *store, const 
                                           uint64_t now_ms)
 {
     struct memory_session *session = memory_session_find(store, id, now_ms);
-    if (session == NULL) {
+    if (!session) {
         session = claim_memory(sizeof(*session));
         session->store = store;
         session->id = memory_copy(id);
@@ -171,7 +171,7 @@ struct memory_session *memory_session_get(struct bus_memory_store *store, const 
 
 void memory_session_settle(struct memory_session *session)
 {
-    if (!session->own.there && session->history.len == 0 && session->subscribers == NULL) {
+    if (!session->own.there && session->history.len == 0 && !session->subscribers) {
         session_free(session);
         return;
     }
@@ -214,7 +214,7 @@ static struct memory_subscriber *find_subscriber(const struct memory_session *se
                                                  const struct memory_bus *bus)
 {
     struct memory_subscriber *subscriber = session->subscribers;
-    while (subscriber != NULL && subscriber->bus != bus)
+    while (subscriber && subscriber->bus != bus)
         subscriber = subscriber->next;
     return subscriber;
 }
@@ -223,7 +223,7 @@ void memory_session_subscribe(struct memory_session *session, struct memory_bus 
                               uint64_t serial)
 {
     struct memory_subscriber *subscriber = find_subscriber(session, bus);
-    if (subscriber == NULL) {
+    if (!subscriber) {
         subscriber = claim_memory(sizeof(*subscriber));
         *subscriber = (struct memory_subscriber){.bus = bus, .next = session->subscribers};
         session->subscribers = subscriber;
@@ -233,7 +233,7 @@ void memory_session_subscribe(struct memory_session *session, struct memory_bus 
 
 void memory_session_unsubscribe(struct memory_session *session, const struct memory_bus *bus)
 {
-    for (struct memory_subscriber **at = &session->subscribers; *at != NULL; at = &(*at)->next) {
+    for (struct memory_subscriber **at = &session->subscribers; *at; at = &(*at)->next) {
         struct memory_subscriber *subscriber = *at;
         if (subscriber->bus == bus) {
             *at = subscriber->next;
@@ -247,7 +247,7 @@ uint64_t memory_session_subscribed(const struct memory_session *session,
                                    const struct memory_bus *bus)
 {
     const struct memory_subscriber *subscriber = find_subscriber(session, bus);
-    return subscriber != NULL ? subscriber->serial : 0;
+    return subscriber ? subscriber->serial : 0;
 }
 
 /* --- the store --- */
@@ -261,7 +261,7 @@ struct bus_memory_store *bus_memory_store_new(void)
 
 void bus_memory_store_free(struct bus_memory_store *store)
 {
-    assert(store->buses == NULL);
+    assert(!store->buses);
     struct memory_session *session, *next_session;
     HASH_ITER (hh, store->sessions, session, next_session) {
         session_free(session);

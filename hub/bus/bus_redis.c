@@ -46,7 +46,7 @@ static void on_subscribed(void *ctx, const char *channel)
 {
     struct bus_redis *b = ctx;
     char *session = channel_session(b, channel);
-    if (session != NULL)
+    if (session)
         b->bus.events->on_subscribed(b->bus.events_ctx, session);
     free(session);
 }
@@ -57,7 +57,7 @@ static void on_refused(void *ctx, const char *channel, const char *error)
     char why[REDIS_WHY_BYTES + KEY_MAX];
     char *session = channel_session(b, channel);
     snprintf(why, sizeof(why), "Redis: %s (channel %s)", error, channel);
-    if (session != NULL && b->bus.events->on_refused != NULL)
+    if (session && b->bus.events->on_refused)
         b->bus.events->on_refused(b->bus.events_ctx, session, why, true);
     free(session);
 }
@@ -65,7 +65,7 @@ static void on_refused(void *ctx, const char *channel, const char *error)
 void bus_redis_note_refusal(struct bus_redis *b, const struct redis_op *op)
 {
     char why[REDIS_WHY_BYTES + 16];
-    if (op->error == NULL || !redis_is_no_right(op->error) || b->bus.events->on_refused == NULL)
+    if (!op->error || !redis_is_no_right(op->error) || !b->bus.events->on_refused)
         return;
     snprintf(why, sizeof(why), "Redis: %s", op->error);
     b->bus.events->on_refused(b->bus.events_ctx, op->session, why, false);
@@ -160,7 +160,7 @@ static void bus_redis_free(struct bus *bus)
     struct bus_redis *b = bus_redis_of(bus);
     b->freeing = true;
     bus_redis_forget_batches(b);
-    if (b->topology != NULL)
+    if (b->topology)
         redis_topology_free(b->topology);
     redis_order_fini(&b->order);
     bus_redis_forget_nodes(b);
@@ -235,7 +235,7 @@ static void start_connections(struct bus_redis *b)
 
 static const char *text_of(const char *setting)
 {
-    return setting != NULL ? setting : "";
+    return setting ? setting : "";
 }
 
 static enum status prepare(struct bus_redis *b, char *why, size_t why_len)

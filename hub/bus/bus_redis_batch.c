@@ -46,7 +46,7 @@ static struct redis_apart *find_apart(const struct bus_redis *b, const char *ses
 
 static void go_apart(struct bus_redis *b, const char *session)
 {
-    if (find_apart(b, session) != NULL)
+    if (find_apart(b, session))
         return;
     size_t len = strlen(session);
     struct redis_apart *apart = redis_claim_memory(1, sizeof(*apart) + len + 1);
@@ -57,7 +57,7 @@ static void go_apart(struct bus_redis *b, const char *session)
 void bus_redis_forget_apart(struct bus_redis *b, const char *session)
 {
     struct redis_apart *apart = find_apart(b, session);
-    if (apart == NULL)
+    if (!apart)
         return;
     HASH_DEL(b->apart, apart);
     free(apart);
@@ -91,9 +91,9 @@ static void refuse_part(struct bus_redis *b, struct redis_op *part, const char *
 
 static void answer_part(struct bus_redis *b, struct redis_op *part, struct redisReply **reply)
 {
-    if (*reply != NULL && (*reply)->type == REDIS_REPLY_ERROR) {
+    if (*reply && (*reply)->type == REDIS_REPLY_ERROR) {
         refuse_part(b, part, (*reply)->str);
-    } else if (*reply != NULL && (*reply)->type == REDIS_REPLY_INTEGER) {
+    } else if (*reply && (*reply)->type == REDIS_REPLY_INTEGER) {
         redis_op_finish(part, STATUS_OK, *reply);
         *reply = NULL;
     } else {
@@ -111,13 +111,13 @@ static void on_called(struct redis_op *op)
         struct redis_op *part = call->parts[i];
         if (answered && call->len == 1)
             bus_redis_forget_apart(b, part->session);
-        if (op->error != NULL && redis_is_no_right(op->error) && call->len > 1)
+        if (op->error && redis_is_no_right(op->error) && call->len > 1)
             go_apart(b, part->session);
         if (answered) {
             answer_part(b, part, &op->reply->element[i]);
             continue;
         }
-        part->error = op->error != NULL ? redis_copy_text(op->error) : NULL;
+        part->error = op->error ? redis_copy_text(op->error) : NULL;
         redis_op_finish(part, STATUS_IO, NULL);
     }
 }
@@ -172,7 +172,7 @@ static struct redis_batch *batch_of(struct bus_redis *b, const char *session)
         slot = redis_slot_of(redis_key_session(b, "session", session).text);
     struct redis_batch *batch;
     HASH_FIND_INT(b->batches, &slot, batch);
-    if (batch == NULL) {
+    if (!batch) {
         batch = redis_claim_memory(1, sizeof(*batch));
         batch->slot = slot;
         HASH_ADD_INT(b->batches, slot, batch);

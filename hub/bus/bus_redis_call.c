@@ -74,11 +74,11 @@ void bus_redis_send(struct bus_redis *b, struct redis_op *op, const struct redis
 void bus_redis_ask(struct bus_redis *b, struct redis_op *op, const struct redis_key *key,
                    const char *session, uint64_t tag)
 {
-    if (session != NULL)
+    if (session)
         op->session = redis_copy_text(session);
     op->tag = tag;
     op->replicated = op->replicated && b->conf->redis.replicas > 0;
-    if (redis_order_add(&b->order, op, session != NULL ? session : key->text))
+    if (redis_order_add(&b->order, op, session ? session : key->text))
         bus_redis_send(b, op, key);
     else
         op->key = redis_copy_text(key->text);
@@ -86,9 +86,9 @@ void bus_redis_ask(struct bus_redis *b, struct redis_op *op, const struct redis_
 
 uint64_t redis_reply_number(const struct redisReply *reply)
 {
-    if (reply != NULL && reply->type == REDIS_REPLY_INTEGER && reply->integer > 0)
+    if (reply && reply->type == REDIS_REPLY_INTEGER && reply->integer > 0)
         return (uint64_t)reply->integer;
-    if (reply != NULL && reply->type == REDIS_REPLY_STRING)
+    if (reply && reply->type == REDIS_REPLY_STRING)
         return strtoull(reply->str, NULL, 10);
     return 0;
 }
@@ -101,12 +101,12 @@ uint64_t redis_reply_epoch(const struct redisReply *reply)
 
 const char *redis_reply_text(const struct redisReply *reply)
 {
-    return reply != NULL && reply->type == REDIS_REPLY_STRING ? reply->str : "";
+    return reply && reply->type == REDIS_REPLY_STRING ? reply->str : "";
 }
 
 const struct redisReply *redis_reply_at(const struct redisReply *reply, size_t index)
 {
-    return reply != NULL && reply->type == REDIS_REPLY_ARRAY && index < reply->elements
+    return reply && reply->type == REDIS_REPLY_ARRAY && index < reply->elements
                ? reply->element[index]
                : NULL;
 }

@@ -45,7 +45,7 @@ static void listed_fini(struct listed *listed)
     /* Of the ops of a page only the last one's answer comes here.
      * NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
     free(listed->renewed);
-    if (listed->record != NULL)
+    if (listed->record)
         freeReplyObject(listed->record);
 }
 
@@ -69,10 +69,10 @@ static void listing_drop(struct redis_op *op)
 /* The fields of a row, allocated; *len receives how many. */
 static struct bus_field *row_fields(const struct listed *listed, size_t *len)
 {
-    size_t pairs = listed->record != NULL ? listed->record->elements / 2 : 0;
+    size_t pairs = listed->record ? listed->record->elements / 2 : 0;
     struct bus_field *fields = redis_claim_memory(pairs + 1, sizeof(*fields));
     *len = 0;
-    if (listed->renewed != NULL)
+    if (listed->renewed)
         fields[(*len)++] = (struct bus_field){"renewed", listed->renewed};
     for (size_t i = 0; i < pairs; i++)
         fields[(*len)++] = (struct bus_field){redis_reply_text(listed->record->element[2 * i]),
@@ -83,7 +83,7 @@ static struct bus_field *row_fields(const struct listed *listed, size_t *len)
 /* A session whose record is gone is in the index for a while yet, and no row. */
 static bool has_row(const struct listed *listed)
 {
-    return listed->renewed != NULL || (listed->record != NULL && listed->record->elements > 0);
+    return listed->renewed || (listed->record && listed->record->elements > 0);
 }
 
 static void listing_finish(struct listing *listing)
@@ -227,7 +227,7 @@ static void on_scanned(struct redis_op *op)
     struct listing *listing = op->ctx;
     const struct redisReply *cursor = redis_reply_at(op->reply, 0),
                             *members = redis_reply_at(op->reply, 1);
-    if (cursor == NULL || members == NULL || members->type != REDIS_REPLY_ARRAY) {
+    if (!cursor || !members || members->type != REDIS_REPLY_ARRAY) {
         listing_fail(listing);
         return;
     }

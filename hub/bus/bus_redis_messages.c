@@ -209,12 +209,12 @@ static struct publication *read_entry(const struct redisReply *entry)
     const struct redisReply *fields = redis_reply_at(entry, 1),
                             *payload = redis_reply_at(fields, 5);
     uint64_t opcode = redis_reply_number(redis_reply_at(fields, 1));
-    if (payload == NULL || payload->type != REDIS_REPLY_STRING ||
+    if (!payload || payload->type != REDIS_REPLY_STRING ||
         (opcode != OPCODE_BINARY &&
          (opcode != OPCODE_TEXT || !text_is_utf8(payload->str, payload->len))))
         return NULL;
     struct publication *p = publication_copy((enum opcode)opcode, payload->str, payload->len);
-    if (p == NULL)
+    if (!p)
         return NULL;
     p->at = at;
     p->time_ms = redis_reply_number(redis_reply_at(fields, 3));
@@ -235,7 +235,7 @@ static void on_history(struct redis_op *op)
     struct publication **publications = redis_claim_memory(entries, sizeof(struct publication *));
     for (size_t i = 0; i < entries; i++) {
         publications[len] = read_entry(redis_reply_at(op->reply, i + 2));
-        if (publications[len] != NULL)
+        if (publications[len])
             len++;
         else
             metric_drop(DROP_BUS_UNREADABLE, 1);
@@ -301,9 +301,9 @@ void bus_redis_tell(struct bus *bus, const char *node, const struct envelope *en
     struct bus_redis *b = bus_redis_of(bus);
     struct redis_key channel = redis_channel_inbox(b, node);
     struct redis_op *op = publish_envelope(b, tag != 0 ? on_told : NULL, &channel, envelope);
-    if (op != NULL && tag == 0) {
+    if (op && tag == 0) {
         bus_redis_send(b, op, &channel);
-    } else if (op != NULL) {
+    } else if (op) {
         bus_redis_ask(b, op, &channel, NULL, tag);
     } else if (tag != 0) {
         op = redis_op_new(REPLY_NUMBER, on_told, b);
@@ -318,6 +318,6 @@ void bus_redis_shout(struct bus *bus, const char *session, const struct envelope
     struct bus_redis *b = bus_redis_of(bus);
     struct redis_key channel = redis_channel_push(b, session);
     struct redis_op *op = publish_envelope(b, NULL, &channel, envelope);
-    if (op != NULL)
+    if (op)
         bus_redis_send(b, op, &channel);
 }

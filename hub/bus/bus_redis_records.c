@@ -46,7 +46,7 @@ static struct known_node *know_node(struct bus_redis *b, const char *id)
 {
     struct known_node *node;
     HASH_FIND_STR(b->known_nodes, id, node);
-    if (node == NULL) {
+    if (!node) {
         node = redis_claim_memory(1, sizeof(*node));
         node->id = redis_copy_text(id);
         HASH_ADD_KEYPTR(hh, b->known_nodes, node->id, strlen(node->id), node);
@@ -59,7 +59,7 @@ static void on_lease(struct redis_op *op)
     struct bus_redis *b = op->owner;
     struct known_node *node;
     HASH_FIND_STR(b->known_nodes, op->session, node);
-    if (node == NULL)
+    if (!node)
         return;
     uint64_t lease_ms = redis_reply_number(op->reply);
     if (lease_ms > 0 && lease_ms <= UINT32_MAX)
@@ -108,7 +108,7 @@ static void read_nodes(struct bus_redis *b, const struct redisReply *list, struc
 /* The script has just written this node's entry, so a list without it is none of its answers. */
 static bool is_renewal(const struct bus_redis *b, const struct redisReply *list)
 {
-    size_t len = list != NULL && list->type == REDIS_REPLY_ARRAY ? list->elements / 2 : 0;
+    size_t len = list && list->type == REDIS_REPLY_ARRAY ? list->elements / 2 : 0;
     for (size_t i = 0; i < len; i++) {
         if (strcmp(redis_reply_text(list->element[2 * i]), b->node) == 0)
             return true;
@@ -122,7 +122,7 @@ static void on_renewed(struct redis_op *op)
     const struct redisReply *list = redis_reply_at(op->reply, 1);
     if (op->status == STATUS_OK)
         redis_fault_clear(&b->trouble, &b->trouble.renewal);
-    if (op->error != NULL) {
+    if (op->error) {
         char text[REDIS_WHY_BYTES];
         snprintf(text, sizeof(text), "Redis: the lease can't be renewed: %.260s", op->error);
         redis_fault_set(&b->trouble, &b->trouble.renewal, text);
@@ -177,7 +177,7 @@ void bus_redis_renew(struct bus *bus, uint64_t tag)
 static void add_text(struct redis_op *op, const char *field, const char *value)
 {
     redis_request_text(&op->request, field);
-    redis_request_text(&op->request, value != NULL ? value : "");
+    redis_request_text(&op->request, value ? value : "");
 }
 
 static void add_number(struct redis_op *op, const char *field, uint64_t value)
@@ -290,7 +290,7 @@ static enum status claimed_status(const struct redis_op *op, const char *owner, 
     const struct redisReply *code = redis_reply_at(op->reply, 0);
     if (op->status != STATUS_OK)
         return op->status;
-    if (code == NULL || code->type != REDIS_REPLY_INTEGER)
+    if (!code || code->type != REDIS_REPLY_INTEGER)
         return STATUS_IO;
     if (code->integer <= 0)
         return code->integer == 0 ? STATUS_REFUSED : STATUS_AGAIN;
@@ -318,12 +318,12 @@ void bus_redis_claim(struct bus *bus, const char *session, uint64_t tag,
     struct redis_op *op = bus_redis_script(b, on_claimed, SCRIPT_CLAIM, keys, 2, 12);
     add_channel(b, op, session);
     redis_request_text(&op->request, b->node);
-    redis_request_text(&op->request, claim->dead_owner != NULL ? claim->dead_owner : "");
+    redis_request_text(&op->request, claim->dead_owner ? claim->dead_owner : "");
     redis_request_number(&op->request, claim->dead_epoch);
     redis_request_number(&op->request, claim->seen_epoch);
     redis_request_text(&op->request, claim->holds ? "1" : "0");
     redis_request_number(&op->request, b->conf->node.lease_ms);
-    redis_request_text(&op->request, claim->upstream != NULL ? claim->upstream : "");
+    redis_request_text(&op->request, claim->upstream ? claim->upstream : "");
     redis_request_number(&op->request, RECORD_TTL_MS);
     redis_request_number(&op->request, clock_boot_ms() - b->opened_ms);
     op->replicated = true;
@@ -402,7 +402,7 @@ void bus_redis_assert_owner(struct bus *bus, const char *session, uint64_t tag, 
     add_channel(b, op, session);
     redis_request_text(&op->request, b->node);
     redis_request_number(&op->request, epoch);
-    redis_request_text(&op->request, upstream != NULL ? upstream : "");
+    redis_request_text(&op->request, upstream ? upstream : "");
     redis_request_number(&op->request, RECORD_TTL_MS);
     bus_redis_ask(b, op, &key, session, tag);
 }
@@ -428,7 +428,7 @@ void bus_redis_record_session(struct bus *bus, const char *session, uint64_t epo
         {"state", record->state}, {"reason", record->reason}, {"upstream", record->upstream}};
     for (size_t i = 0; i < 3; i++) {
         redis_request_text(&op->request, texts[i][0]);
-        redis_request_text(&op->request, texts[i][1] != NULL ? texts[i][1] : "");
+        redis_request_text(&op->request, texts[i][1] ? texts[i][1] : "");
     }
     const struct {
         const char *name;

@@ -12,7 +12,7 @@
 static void on_revoked(struct redis_op *op)
 {
     struct bus_redis *b = op->owner;
-    if (b->bus.events->on_revoked != NULL)
+    if (b->bus.events->on_revoked)
         b->bus.events->on_revoked(b->bus.events_ctx, op->tag, op->status);
 }
 
@@ -66,7 +66,7 @@ static void on_portion(struct redis_op *op)
                             *items = redis_reply_at(op->reply, 1);
     if (b->freeing)
         return;
-    if (op->status != STATUS_OK || items == NULL || items->type != REDIS_REPLY_ARRAY) {
+    if (op->status != STATUS_OK || !items || items->type != REDIS_REPLY_ARRAY) {
         portion->fn(portion->ctx, STATUS_IO, NULL, 0, NULL);
         return;
     }

@@ -15,7 +15,7 @@
 void cluster_update_open(struct redis_cluster *c)
 {
     const struct cluster_server *home = c->map[c->home_slot];
-    bool open = c->mapped && home != NULL && redis_primary_open(home->primary);
+    bool open = c->mapped && home && redis_primary_open(home->primary);
     if (open == c->open)
         return;
     c->open = open;
@@ -86,7 +86,7 @@ static const struct redis_primary_events primary_events = {.on_open = on_open,
 
 struct cluster_server *cluster_server(struct redis_cluster *c, const char *host, uint16_t port)
 {
-    for (struct cluster_server *server = c->servers; server != NULL; server = server->next) {
+    for (struct cluster_server *server = c->servers; server; server = server->next) {
         if (!server->leaving && server->port == port && strcmp(server->host, host) == 0)
             return server;
     }
@@ -114,7 +114,7 @@ static void server_free(struct cluster_server *server)
 void cluster_route(struct redis_cluster *c, struct redis_op *op)
 {
     struct cluster_server *server = c->map[op->slot];
-    if (server != NULL)
+    if (server)
         redis_primary_send(server->primary, op);
     else
         redis_op_finish(op, STATUS_IO, NULL);
@@ -136,7 +136,7 @@ void redis_cluster_send(struct redis_cluster *c, struct redis_op *op, const char
 size_t redis_cluster_credit(struct redis_cluster *c, const char *key)
 {
     struct cluster_server *server = c->map[redis_slot_of(key)];
-    if (!c->moving[redis_slot_of(key)] && server != NULL)
+    if (!c->moving[redis_slot_of(key)] && server)
         return redis_primary_credit(server->primary);
     c->out_of_credit = true;
     return 0;
@@ -147,7 +147,7 @@ bool redis_cluster_has_credit_again(struct redis_cluster *c)
     bool again = c->out_of_credit && c->phase == PHASE_SETTLED;
     if (again)
         c->out_of_credit = false;
-    for (struct cluster_server *server = c->servers; server != NULL; server = server->next) {
+    for (struct cluster_server *server = c->servers; server; server = server->next) {
         if (redis_primary_has_credit_again(server->primary))
             again = true;
     }
@@ -207,10 +207,10 @@ void cluster_place(struct redis_cluster *c, struct cluster_channel *placed)
     struct cluster_server *server = c->map[placed->slot];
     if (server == placed->server)
         return;
-    if (placed->server != NULL)
+    if (placed->server)
         redis_primary_unsubscribe(placed->server->primary, placed->channel);
     placed->server = server;
-    if (server != NULL)
+    if (server)
         redis_primary_subscribe(server->primary, placed->channel);
 }
 
@@ -245,7 +245,7 @@ void redis_cluster_free(struct redis_cluster *c)
     redis_slot_map_refresh_free(c->refresh);
     redis_op_list_finish(&c->bounced);
     redis_op_list_finish(&c->held);
-    while (c->servers != NULL) {
+    while (c->servers) {
         struct cluster_server *next = c->servers->next;
         server_free(c->servers);
         c->servers = next;
@@ -268,13 +268,13 @@ void redis_cluster_subscribe(struct redis_cluster *c, const char *channel)
 {
     struct cluster_channel *placed;
     HASH_FIND_STR(c->channels, channel, placed);
-    if (placed == NULL) {
+    if (!placed) {
         placed = redis_claim_memory(1, sizeof(*placed));
         placed->channel = redis_copy_text(channel);
         placed->slot = redis_slot_of(channel);
         HASH_ADD_KEYPTR(hh, c->channels, placed->channel, strlen(placed->channel), placed);
         cluster_place(c, placed);
-    } else if (placed->server != NULL) {
+    } else if (placed->server) {
         redis_primary_subscribe(placed->server->primary, channel);
     }
 }
@@ -283,9 +283,9 @@ void redis_cluster_unsubscribe(struct redis_cluster *c, const char *channel)
 {
     struct cluster_channel *placed;
     HASH_FIND_STR(c->channels, channel, placed);
-    if (placed == NULL)
+    if (!placed)
         return;
-    if (placed->server != NULL)
+    if (placed->server)
         redis_primary_unsubscribe(placed->server->primary, channel);
     HASH_DEL(c->channels, placed);
     free(placed->channel);
@@ -295,7 +295,7 @@ void redis_cluster_unsubscribe(struct redis_cluster *c, const char *channel)
 uint64_t redis_cluster_heard_ms(const struct redis_cluster *c)
 {
     const struct cluster_server *server = c->map[c->inbox_slot];
-    uint64_t heard_ms = server != NULL ? redis_primary_heard_ms(server->primary) : 0;
+    uint64_t heard_ms = server ? redis_primary_heard_ms(server->primary) : 0;
     return heard_ms > c->heard_ms ? heard_ms : c->heard_ms;
 }
 
@@ -303,7 +303,7 @@ uint64_t redis_cluster_heard_ms(const struct redis_cluster *c)
 static void cluster_reap(struct redis_cluster *c)
 {
     c->reaps = false;
-    for (struct cluster_server **at = &c->servers; *at != NULL;) {
+    for (struct cluster_server **at = &c->servers; *at;) {
         struct cluster_server *server = *at;
         if (!server->leaving) {
             at = &server->next;
@@ -318,6 +318,6 @@ void redis_cluster_flush(struct redis_cluster *c)
 {
     if (c->reaps)
         cluster_reap(c);
-    for (struct cluster_server *server = c->servers; server != NULL; server = server->next)
+    for (struct cluster_server *server = c->servers; server; server = server->next)
         redis_primary_flush(server->primary);
 }

@@ -69,7 +69,7 @@ static bool has_failover(const struct redis_cluster *c)
 {
     for (size_t slot = 0; slot < REDIS_SLOTS; slot++) {
         const struct cluster_server *before = c->map[slot];
-        if (before != NULL && before != c->next[slot] && !redis_primary_open(before->primary))
+        if (before && before != c->next[slot] && !redis_primary_open(before->primary))
             return true;
     }
     return false;
@@ -78,14 +78,14 @@ static bool has_failover(const struct redis_cluster *c)
 static void cluster_install(struct redis_cluster *c)
 {
     bool failover = has_failover(c);
-    if (c->map[c->inbox_slot] != NULL)
+    if (c->map[c->inbox_slot])
         c->heard_ms = redis_cluster_heard_ms(c);
     struct cluster_server **before = c->map;
     c->map = c->next;
     c->next = NULL;
     c->mapped = true;
     free(before);
-    for (struct cluster_server *server = c->servers; server != NULL; server = server->next) {
+    for (struct cluster_server *server = c->servers; server; server = server->next) {
         if (server->mapped)
             place_probe(c, server);
     }
@@ -93,7 +93,7 @@ static void cluster_install(struct redis_cluster *c)
     HASH_ITER (hh, c->channels, placed, next) {
         cluster_place(c, placed);
     }
-    for (struct cluster_server *server = c->servers; server != NULL; server = server->next) {
+    for (struct cluster_server *server = c->servers; server; server = server->next) {
         redis_primary_retry(server->primary);
         server->leaving = !server->mapped && clock_boot_ms() - server->asked_ms > ASKED_KEEP_MS;
         c->reaps = c->reaps || server->leaving;
@@ -139,7 +139,7 @@ static void cluster_drain(struct redis_cluster *c)
     c->phase = PHASE_DRAINING;
     c->drains_again = false;
     c->barriers = 1; /* this function's own: a refused one is answered before send returns */
-    for (struct cluster_server *server = c->servers; server != NULL; server = server->next) {
+    for (struct cluster_server *server = c->servers; server; server = server->next) {
         if (!redis_primary_open(server->primary) || !is_concerned(c, server))
             continue;
         push_barrier(c, server, false);
@@ -151,7 +151,7 @@ static void cluster_drain(struct redis_cluster *c)
 
 static bool all_tried(const struct redis_cluster *c)
 {
-    for (const struct cluster_server *server = c->servers; server != NULL; server = server->next) {
+    for (const struct cluster_server *server = c->servers; server; server = server->next) {
         if (!server->tried && !server->leaving)
             return false;
     }
@@ -186,7 +186,7 @@ void cluster_on_slots(void *ctx, const struct redisReply *reply, const char *hos
     struct redis_cluster *c = ctx;
     if (c->phase != PHASE_SETTLED && c->phase != PHASE_ASKING)
         return;
-    for (struct cluster_server *server = c->servers; server != NULL; server = server->next)
+    for (struct cluster_server *server = c->servers; server; server = server->next)
         server->mapped = false;
     c->next = redis_claim_memory(REDIS_SLOTS, sizeof(struct cluster_server *));
     bool good = redis_slots_read(reply, host, add_range, c);

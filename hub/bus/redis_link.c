@@ -89,7 +89,7 @@ static void link_want(struct redis_link *link, enum loop_ready ready, bool wante
     }
     *watch = loop_watch_new(link->options.loop, "redis", link->context->fd, ready,
                             ready == LOOP_READABLE ? on_readable : on_writable, link);
-    if (*watch == NULL)
+    if (!*watch)
         abort();
     if (ready ==
         LOOP_READABLE) /* pushes of other nodes, and the lease, wait for no storm of clients */
@@ -100,14 +100,14 @@ static void link_want(struct redis_link *link, enum loop_ready ready, bool wante
 
 static void link_drop_connection(struct redis_link *link)
 {
-    if (link->query != NULL)
+    if (link->query)
         resolve_cancel(link->query);
     link->query = NULL;
     loop_watch_free(link->readable);
     loop_watch_free(link->writable);
     link->readable = link->writable = NULL;
     redis_tls_end(link->ssl);
-    if (link->context != NULL)
+    if (link->context)
         redisFree(link->context);
     link->context = NULL;
     link->ssl = NULL;
@@ -136,9 +136,9 @@ static void note_tried(struct redis_link *link, const char *why)
     char reason[REDIS_WHY_BYTES];
     size_t len = strlen(link->tried);
     redis_quote(link->options.url, why, reason);
-    if (link->options.fallback != NULL)
+    if (link->options.fallback)
         redis_quote(link->options.fallback, reason, reason);
-    if (strstr(link->tried, reason) == NULL)
+    if (!strstr(link->tried, reason))
         snprintf(link->tried + len, sizeof(link->tried) - len, "%s%s", len > 0 ? "; " : "", reason);
 }
 
@@ -170,7 +170,7 @@ static void link_fail(struct redis_link *link, const char *why)
                    LOG_U64("port", link->port), LOG_STR("reason", reason));
     if (was_up)
         link->events->on_down(link->ctx);
-    if (link->events->on_failed != NULL)
+    if (link->events->on_failed)
         link->events->on_failed(link->ctx);
 }
 
@@ -201,8 +201,8 @@ static void link_next_address(struct redis_link *link, const char *why)
 static void on_greeting(struct redis_link *link, redisReply *reply)
 {
     const struct redis_url *fallback = link->options.fallback;
-    if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOAUTH", 6) == 0 &&
-        fallback != NULL && fallback->password[0] != '\0' && !link->fell_back) {
+    if (reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOAUTH", 6) == 0 && fallback &&
+        fallback->password[0] != '\0' && !link->fell_back) {
         link->fell_back = true;
         link_greet(link, fallback);
         return;
@@ -235,7 +235,7 @@ static bool link_deliver(struct redis_link *link)
             link_fail(link, link->context->errstr);
             return false;
         }
-        if (reply == NULL)
+        if (!reply)
             return true;
         if (link->state == REDIS_LINK_UP) {
             link->events->on_reply(link->ctx, reply);
@@ -330,7 +330,7 @@ static void link_on_tcp(struct redis_link *link)
         return;
     }
     link_want(link, LOOP_READABLE, true);
-    if (link->options.tls != NULL)
+    if (link->options.tls)
         link_secure(link);
     else
         link_greet(link, link->options.url);
@@ -389,7 +389,7 @@ static redisContext *wrap_socket(int fd)
     redisOptions options = {
         .type = REDIS_CONN_USERFD, .options = REDIS_OPT_NONBLOCK, .endpoint.fd = fd};
     redisContext *context = redisConnectWithOptions(&options);
-    if (context == NULL)
+    if (!context)
         abort();
     context->reader->maxelements = REPLY_ELEMENTS_MAX;
     return context;
@@ -421,7 +421,7 @@ static void on_resolved(void *ctx, const struct resolved *found, const char *why
 {
     struct redis_link *link = ctx;
     link->query = NULL;
-    if (why != NULL) {
+    if (why) {
         link_fail(link, why);
         return;
     }
@@ -461,7 +461,7 @@ struct redis_link *redis_link_new(const struct redis_link_options *options,
     link->ctx = ctx;
     link->host = redis_copy_text("");
     link->timer = loop_timer_new(options->loop, "redis_connect", on_timer, link);
-    if (link->timer == NULL)
+    if (!link->timer)
         abort();
     uint64_t seed;
     rng_secure(&seed, sizeof(seed));
@@ -574,7 +574,7 @@ struct redis_output *redis_link_output(struct redis_link *link)
 
 void redis_link_flush(struct redis_link *link)
 {
-    if (link->state == REDIS_LINK_UP && link->output.first != NULL)
+    if (link->state == REDIS_LINK_UP && link->output.first)
         link_write(link);
 }
 

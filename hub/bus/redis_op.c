@@ -22,15 +22,15 @@
 void *redis_claim_memory(size_t count, size_t size)
 {
     void *memory = calloc(count > 0 ? count : 1, size);
-    if (memory == NULL)
+    if (!memory)
         abort();
     return memory;
 }
 
 char *redis_copy_text(const char *text)
 {
-    char *copy = strdup(text != NULL ? text : "");
-    if (copy == NULL)
+    char *copy = strdup(text ? text : "");
+    if (!copy)
         abort();
     return copy;
 }
@@ -42,7 +42,7 @@ static char *request_reserve(struct redis_request *request, size_t len)
         while (cap - request->len < len)
             cap *= 2;
         char *bytes = realloc(request->bytes, cap);
-        if (bytes == NULL)
+        if (!bytes)
             abort();
         request->bytes = bytes;
         request->cap = cap;
@@ -113,17 +113,17 @@ void redis_request_fini(struct redis_request *request)
 void redis_output_append(struct redis_output *output, const struct redis_request *request)
 {
     struct redis_chunk *last = output->last;
-    if (last == NULL || last->cap - last->len < request->len) {
+    if (!last || last->cap - last->len < request->len) {
         size_t cap = output->bytes < CHUNK_BYTES_MAX ? output->bytes : CHUNK_BYTES_MAX;
         if (cap < CHUNK_BYTES_MIN)
             cap = CHUNK_BYTES_MIN;
         if (cap < request->len)
             cap = request->len;
         struct redis_chunk *chunk = malloc(sizeof(*chunk) + cap);
-        if (chunk == NULL)
+        if (!chunk)
             abort();
         *chunk = (struct redis_chunk){.cap = cap};
-        if (last == NULL)
+        if (!last)
             output->first = chunk;
         else
             last->next = chunk;
@@ -137,10 +137,10 @@ void redis_output_append(struct redis_output *output, const struct redis_request
 struct redis_chunk *redis_output_take(struct redis_output *output)
 {
     struct redis_chunk *chunk = output->first;
-    if (chunk == NULL)
+    if (!chunk)
         return NULL;
     output->first = chunk->next;
-    if (output->first == NULL)
+    if (!output->first)
         output->last = NULL;
     output->bytes -= chunk->len;
     return chunk;
@@ -158,7 +158,7 @@ void redis_output_clear(struct redis_output *output)
 void redis_op_list_add(struct redis_op_list *list, struct redis_op *op)
 {
     op->next = NULL;
-    if (list->first == NULL)
+    if (!list->first)
         list->first = op;
     else
         list->last->next = op;
@@ -175,7 +175,7 @@ void redis_op_list_finish(struct redis_op_list *list)
 struct redis_op *redis_op_list_take(struct redis_op_list *list)
 {
     struct redis_op *op = list->first;
-    if (op != NULL)
+    if (op)
         list->first = op->next;
     return op;
 }
@@ -212,10 +212,10 @@ struct redis_op *redis_op_new(enum redis_reply_kind kind, redis_answer_fn *answe
 
 void redis_op_free(struct redis_op *op)
 {
-    if (op->ctx_free != NULL)
+    if (op->ctx_free)
         op->ctx_free(op);
     redis_request_fini(&op->request);
-    if (op->reply != NULL)
+    if (op->reply)
         freeReplyObject(op->reply);
     free(op->session);
     free(op->error);

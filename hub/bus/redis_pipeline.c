@@ -76,7 +76,7 @@ static void pipeline_push(struct redis_pipeline *pipeline, struct redis_op *op)
         pipeline_push(pipeline, asking);
     }
     op->tries++;
-    if (pipeline->flight.first == NULL)
+    if (!pipeline->flight.first)
         pipeline->progress_ms = clock_boot_ms();
     pipeline->wants_wait = pipeline->wants_wait || op->replicated;
     pipeline->unanswered_bytes += op->request.len;
@@ -152,7 +152,7 @@ static void finish_unproven(struct redis_pipeline *pipeline, bool proven, const 
             redis_op_finish(op, STATUS_OK, reply);
         } else {
             freeReplyObject(reply);
-            op->error = why != NULL ? redis_copy_text(why) : NULL;
+            op->error = why ? redis_copy_text(why) : NULL;
             redis_op_finish(op, STATUS_IO, NULL);
         }
     }
@@ -192,7 +192,7 @@ static bool starts_with(const char *text, const char *start)
 static bool is_error(const char *error, const char *name)
 {
     const char *at = strstr(error, name);
-    return at != NULL && (at == error || at[-1] == '-');
+    return at && (at == error || at[-1] == '-');
 }
 
 /* Errors after which this server is of no use for now. */
@@ -223,7 +223,7 @@ static void on_error(struct redis_pipeline *pipeline, struct redis_op *op, redis
     if (starts_with(reply->str, "NOSCRIPT")) {
         pipeline->reloading = true;
         redis_op_list_add(&pipeline->lost, op);
-    } else if (pipeline->events->on_redirect == NULL ||
+    } else if (!pipeline->events->on_redirect ||
                !pipeline->events->on_redirect(pipeline->ctx, op, reply->str)) {
         on_refusal(pipeline, op, reply->str);
     }
@@ -259,7 +259,7 @@ static void on_reply(void *ctx, struct redisReply *reply)
 {
     struct redis_pipeline *pipeline = ctx;
     struct redis_op *op = redis_op_list_take(&pipeline->flight);
-    if (op == NULL) {
+    if (!op) {
         freeReplyObject(reply);
         redis_link_cut(pipeline->link, "a reply to nothing");
         return;
@@ -280,7 +280,7 @@ static void on_reply(void *ctx, struct redisReply *reply)
             redis_op_finish(op, STATUS_OK, reply);
         }
     }
-    if (pipeline->reloading && pipeline->flight.first == NULL)
+    if (pipeline->reloading && !pipeline->flight.first)
         pipeline_resend(pipeline);
     if (pipeline->overflowed && pipeline->unanswered_bytes == 0)
         pipeline_drained(pipeline);
@@ -293,7 +293,7 @@ static void on_reply(void *ctx, struct redisReply *reply)
 /* After the last answer of what a new connection is asked. */
 static void pipeline_advance_opening(struct redis_pipeline *pipeline)
 {
-    if (pipeline->open || pipeline->flight.first != NULL || !redis_link_up(pipeline->link))
+    if (pipeline->open || pipeline->flight.first || !redis_link_up(pipeline->link))
         return;
     pipeline->open = true;
     redis_link_fit(pipeline->link);
@@ -306,7 +306,7 @@ static void on_loaded(struct redis_op *op)
     if (pipeline->closing)
         return;
     if (op->status != STATUS_OK)
-        redis_link_unfit(pipeline->link, op->error != NULL ? op->error : "scripts can't be loaded");
+        redis_link_unfit(pipeline->link, op->error ? op->error : "scripts can't be loaded");
     else
         pipeline_advance_opening(pipeline);
 }
@@ -320,7 +320,7 @@ static void on_role(struct redis_op *op)
     const struct redisReply *role = op->status == STATUS_OK && op->reply->elements > 0
                                         ? op->reply->element[0]
                                         : NULL;
-    if (role != NULL && role->type == REDIS_REPLY_STRING && strcmp(role->str, "slave") == 0)
+    if (role && role->type == REDIS_REPLY_STRING && strcmp(role->str, "slave") == 0)
         redis_link_unfit(pipeline->link, "it is a replica");
     else
         pipeline_advance_opening(pipeline);
@@ -328,7 +328,7 @@ static void on_role(struct redis_op *op)
 
 static void on_info_refused(struct redis_pipeline *pipeline, const char *error)
 {
-    if (!redis_is_no_right(error) && strstr(error, "unknown command") == NULL) {
+    if (!redis_is_no_right(error) && !strstr(error, "unknown command")) {
         redis_link_unfit(pipeline->link, error);
         return;
     }
@@ -348,11 +348,11 @@ static void on_info(struct redis_op *op)
     if (pipeline->closing)
         return;
     if (op->status != STATUS_OK) {
-        on_info_refused(pipeline, op->error != NULL ? op->error : "no INFO");
+        on_info_refused(pipeline, op->error ? op->error : "no INFO");
         return;
     }
     const char *why = pipeline->events->on_info(pipeline->ctx, op->reply->str);
-    if (why != NULL)
+    if (why)
         redis_link_unfit(pipeline->link, why);
 }
 

@@ -34,7 +34,7 @@ static void on_probe_sent(struct redis_op *op)
     char text[REDIS_WHY_BYTES];
     if (op->status == STATUS_OK)
         redis_fault_clear(trouble, &trouble->probe);
-    if (op->error == NULL)
+    if (!op->error)
         return;
     snprintf(text, sizeof(text), "Redis: the message to the own inbox: %.240s", op->error);
     redis_fault_set(trouble, &trouble->probe, text);
@@ -112,7 +112,7 @@ static bool take_probe(struct redis_primary *p, struct slice message)
 
 static bool is_probe(const struct redis_primary *p, const char *channel)
 {
-    return p->probe != NULL && strcmp(channel, p->probe) == 0;
+    return p->probe && strcmp(channel, p->probe) == 0;
 }
 
 static void on_subscribed(void *ctx, const char *channel)
@@ -156,7 +156,7 @@ static void on_silence(void *ctx)
 static void on_misplaced(void *ctx)
 {
     struct redis_primary *p = ctx;
-    if (p->events->on_misplaced != NULL)
+    if (p->events->on_misplaced)
         p->events->on_misplaced(p->ctx);
 }
 
@@ -222,7 +222,7 @@ static void on_progress(void *ctx)
 static bool on_redirect(void *ctx, struct redis_op *op, const char *error)
 {
     struct redis_primary *p = ctx;
-    return p->events->on_redirect != NULL && p->events->on_redirect(p->ctx, op, error);
+    return p->events->on_redirect && p->events->on_redirect(p->ctx, op, error);
 }
 
 static void on_failed(void *ctx)
@@ -236,7 +236,7 @@ static void info_value(const char *info, const char *name, char *out, size_t siz
 {
     size_t name_len = strlen(name);
     out[0] = '\0';
-    for (const char *line = info; line != NULL; line = strchr(line, '\n')) {
+    for (const char *line = info; line; line = strchr(line, '\n')) {
         line += *line == '\n';
         if (strncmp(line, name, name_len) != 0 || line[name_len] != ':')
             continue;
@@ -388,14 +388,14 @@ void redis_primary_unsubscribe(struct redis_primary *p, const char *channel)
 
 void redis_primary_probe(struct redis_primary *p, const char *channel)
 {
-    if (channel != NULL && is_probe(p, channel))
+    if (channel && is_probe(p, channel))
         return;
-    if (p->probe != NULL)
+    if (p->probe)
         redis_subscriptions_remove(p->subscriptions, p->probe);
     free(p->probe);
-    p->probe = channel != NULL ? redis_copy_text(channel) : NULL;
+    p->probe = channel ? redis_copy_text(channel) : NULL;
     p->listening_ms = 0;
-    if (channel != NULL)
+    if (channel)
         redis_subscriptions_add(p->subscriptions, channel);
 }
 

@@ -22,8 +22,8 @@ static uint16_t crc16(const char *bytes, size_t len)
 uint16_t redis_slot_of(const char *key)
 {
     const char *open = strchr(key, '{');
-    const char *close = open != NULL ? strchr(open + 1, '}') : NULL;
-    if (close != NULL && close > open + 1)
+    const char *close = open ? strchr(open + 1, '}') : NULL;
+    if (close && close > open + 1)
         return crc16(open + 1, (size_t)(close - open - 1)) % REDIS_SLOTS;
     return crc16(key, strlen(key)) % REDIS_SLOTS;
 }
@@ -70,7 +70,7 @@ bool redis_slots_read(const struct redisReply *reply, const char *fallback, redi
 bool redis_redirect_read(const char *error, char *host, size_t size, uint16_t *port)
 {
     const char *place = strrchr(error, ' '), *colon = strrchr(error, ':');
-    if (place == NULL || colon == NULL || colon < place || (size_t)(colon - place) > size)
+    if (!place || !colon || colon < place || (size_t)(colon - place) > size)
         return false;
     unsigned long number = strtoul(colon + 1, NULL, 10);
     if (number == 0 || number > UINT16_MAX)

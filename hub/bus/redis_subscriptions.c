@@ -66,7 +66,7 @@ static void mark_dirty(struct redis_subscriptions *s, struct channel *channel)
         return;
     channel->dirty = true;
     channel->next_dirty = NULL;
-    if (s->dirty_first == NULL)
+    if (!s->dirty_first)
         s->dirty_first = channel;
     else
         s->dirty_last->next_dirty = channel;
@@ -138,7 +138,7 @@ static void send_batch(struct redis_subscriptions *s, struct channel *const *bat
 static size_t take_batch(struct redis_subscriptions *s, struct channel **batch)
 {
     size_t len = 0;
-    while (len < BATCH_CHANNELS && s->dirty_first != NULL) {
+    while (len < BATCH_CHANNELS && s->dirty_first) {
         struct channel *channel = s->dirty_first;
         if (channel->alone && len > 0)
             break;
@@ -161,7 +161,7 @@ void redis_subscriptions_flush(struct redis_subscriptions *s)
 {
     if (!redis_link_up(s->link))
         return;
-    while (s->dirty_first != NULL && s->len + BATCH_CHANNELS <= UNANSWERED_MAX) {
+    while (s->dirty_first && s->len + BATCH_CHANNELS <= UNANSWERED_MAX) {
         struct channel *batch[BATCH_CHANNELS];
         size_t len = take_batch(s, batch);
         send_batch(s, batch, len, true);
@@ -190,13 +190,13 @@ static bool is_answer(const struct redis_subscriptions *s, const struct channel 
 
 static void on_change(struct redis_subscriptions *s, struct channel *channel, bool subscribed)
 {
-    if (channel == NULL || !is_answer(s, channel, subscribed)) {
+    if (!channel || !is_answer(s, channel, subscribed)) {
         /* Nobody asked for it: the slot has moved to another server of the cluster. */
         if (!s->sharded || subscribed) {
             redis_link_cut(s->link, "a confirmation out of step");
             return;
         }
-        if (channel == NULL)
+        if (!channel)
             return;
         channel->live = false;
         channel->refused = true;
@@ -306,7 +306,7 @@ static void on_push(struct redis_subscriptions *s, const redisReply *reply)
         on_change(s, channel, false);
     else if (!is_kind(s, reply, "message") || !is_text(payload))
         redis_link_cut(s->link, "no message, and no confirmation");
-    else if (channel != NULL && channel->wanted)
+    else if (channel && channel->wanted)
         s->events->on_message(s->ctx, channel->name, (struct slice){payload->str, payload->len});
 }
 
@@ -396,7 +396,7 @@ void redis_subscriptions_add(struct redis_subscriptions *s, const char *name)
 {
     struct channel *channel;
     HASH_FIND_STR(s->channels, name, channel);
-    if (channel == NULL) {
+    if (!channel) {
         channel = redis_claim_memory(1, sizeof(*channel));
         channel->name = redis_copy_text(name);
         HASH_ADD_KEYPTR(hh, s->channels, channel->name, strlen(channel->name), channel);
@@ -409,7 +409,7 @@ void redis_subscriptions_remove(struct redis_subscriptions *s, const char *name)
 {
     struct channel *channel;
     HASH_FIND_STR(s->channels, name, channel);
-    if (channel == NULL)
+    if (!channel)
         return;
     channel->wanted = false;
     if (redis_link_up(s->link))

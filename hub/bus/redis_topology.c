@@ -106,13 +106,13 @@ static void doubt(struct redis_sentinel *s, size_t known)
 {
     char text[REDIS_WHY_BYTES] = "";
     const struct asked *said = NULL;
-    for (size_t i = 0; i < s->len && said == NULL; i++) {
+    for (size_t i = 0; i < s->len && !said; i++) {
         if (s->asked[i].host[0] != '\0')
             said = &s->asked[i];
         else if (text[0] == '\0')
             snprintf(text, sizeof(text), "%s", redis_link_why(s->asked[i].link));
     }
-    if (said != NULL) {
+    if (said) {
         snprintf(text, sizeof(text),
                  "Sentinel %.60s:%u alone names %.60s:%u: a second one of %zu must name it, too",
                  redis_link_host(said->link), redis_link_port(said->link), said->host, said->port,
@@ -142,7 +142,7 @@ static void judge(struct redis_sentinel *s)
             doubt(s, known);
         return;
     }
-    if (best != NULL) {
+    if (best) {
         snprintf(s->host, sizeof(s->host), "%s", best->host);
         s->port = best->port;
     }
@@ -330,7 +330,7 @@ static struct redis_sentinel *sentinel_new(const struct redis_link_options *link
 
 static void sentinel_free(struct redis_sentinel *s)
 {
-    if (s == NULL)
+    if (!s)
         return;
     redis_fault_clear(s->link.trouble, &s->fault);
     for (size_t i = 0; i < s->len; i++) {
@@ -370,7 +370,7 @@ static void on_primary_open(void *ctx, struct redis_primary *primary)
 {
     (void)primary;
     struct redis_topology *t = ctx;
-    if (t->sentinel != NULL)
+    if (t->sentinel)
         sentinel_settle(t->sentinel);
     t->events->on_open(t->ctx);
 }
@@ -386,7 +386,7 @@ static void on_primary_failed(void *ctx, struct redis_primary *primary)
 {
     (void)primary;
     struct redis_topology *t = ctx;
-    if (t->sentinel != NULL)
+    if (t->sentinel)
         sentinel_ask(t->sentinel);
 }
 
@@ -433,7 +433,7 @@ struct redis_topology *redis_topology_new(const struct redis_setup *setup, const
 void redis_topology_free(struct redis_topology *t)
 {
     sentinel_free(t->sentinel);
-    if (t->cluster != NULL)
+    if (t->cluster)
         redis_cluster_free(t->cluster);
     else
         redis_primary_free(t->primary);
@@ -442,7 +442,7 @@ void redis_topology_free(struct redis_topology *t)
 
 void redis_topology_send(struct redis_topology *t, struct redis_op *op, const char *key)
 {
-    if (t->cluster != NULL)
+    if (t->cluster)
         redis_cluster_send(t->cluster, op, key);
     else
         redis_primary_send(t->primary, op);
@@ -450,19 +450,18 @@ void redis_topology_send(struct redis_topology *t, struct redis_op *op, const ch
 
 size_t redis_topology_credit(struct redis_topology *t, const char *key)
 {
-    return t->cluster != NULL ? redis_cluster_credit(t->cluster, key)
-                              : redis_primary_credit(t->primary);
+    return t->cluster ? redis_cluster_credit(t->cluster, key) : redis_primary_credit(t->primary);
 }
 
 bool redis_topology_has_credit_again(struct redis_topology *t)
 {
-    return t->cluster != NULL ? redis_cluster_has_credit_again(t->cluster)
-                              : redis_primary_has_credit_again(t->primary);
+    return t->cluster ? redis_cluster_has_credit_again(t->cluster)
+                      : redis_primary_has_credit_again(t->primary);
 }
 
 void redis_topology_subscribe(struct redis_topology *t, const char *channel)
 {
-    if (t->cluster != NULL)
+    if (t->cluster)
         redis_cluster_subscribe(t->cluster, channel);
     else
         redis_primary_subscribe(t->primary, channel);
@@ -470,7 +469,7 @@ void redis_topology_subscribe(struct redis_topology *t, const char *channel)
 
 void redis_topology_unsubscribe(struct redis_topology *t, const char *channel)
 {
-    if (t->cluster != NULL)
+    if (t->cluster)
         redis_cluster_unsubscribe(t->cluster, channel);
     else
         redis_primary_unsubscribe(t->primary, channel);
@@ -478,13 +477,12 @@ void redis_topology_unsubscribe(struct redis_topology *t, const char *channel)
 
 uint64_t redis_topology_heard_ms(const struct redis_topology *t)
 {
-    return t->cluster != NULL ? redis_cluster_heard_ms(t->cluster)
-                              : redis_primary_heard_ms(t->primary);
+    return t->cluster ? redis_cluster_heard_ms(t->cluster) : redis_primary_heard_ms(t->primary);
 }
 
 void redis_topology_flush(struct redis_topology *t)
 {
-    if (t->cluster != NULL)
+    if (t->cluster)
         redis_cluster_flush(t->cluster);
     else
         redis_primary_flush(t->primary);

@@ -6,10 +6,10 @@
 void redis_fault_set(struct redis_trouble *trouble, struct redis_fault *fault, const char *text)
 {
     snprintf(fault->text, sizeof(fault->text), "%s", text);
-    if (trouble == NULL || fault->set)
+    if (!trouble || fault->set)
         return;
     struct redis_fault **at = &trouble->first;
-    while (*at != NULL)
+    while (*at)
         at = &(*at)->next;
     *at = fault;
     fault->next = NULL;
@@ -18,7 +18,7 @@ void redis_fault_set(struct redis_trouble *trouble, struct redis_fault *fault, c
 
 void redis_fault_clear(struct redis_trouble *trouble, struct redis_fault *fault)
 {
-    if (trouble == NULL || !fault->set)
+    if (!trouble || !fault->set)
         return;
     struct redis_fault **at = &trouble->first;
     while (*at != fault)
@@ -29,7 +29,7 @@ void redis_fault_clear(struct redis_trouble *trouble, struct redis_fault *fault)
 
 const char *redis_trouble_why(const struct redis_trouble *trouble)
 {
-    return trouble->first != NULL ? trouble->first->text : NULL;
+    return trouble->first ? trouble->first->text : NULL;
 }
 
 bool redis_is_no_right(const char *error)
@@ -37,7 +37,7 @@ bool redis_is_no_right(const char *error)
     static const char *const words[] = {"NOPERM", "ACL failure in script",
                                         "The user executing the script can't"};
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-        if (strstr(error, words[i]) != NULL)
+        if (strstr(error, words[i]))
             return true;
     }
     return false;
@@ -46,7 +46,7 @@ bool redis_is_no_right(const char *error)
 static void cut_at(char *text, const char *what)
 {
     char *at = strstr(text, what);
-    if (at != NULL)
+    if (at)
         *at = '\0';
 }
 
@@ -55,8 +55,8 @@ static void cut_at(char *text, const char *what)
 static const char *without_script(const char *error)
 {
     const char *at = strstr(error, "@user_script");
-    const char *inner = at != NULL && at != error ? strstr(at, ": -") : NULL;
-    return inner != NULL && strncmp(error, "ERR Error ", 10) == 0 ? inner + 3 : error;
+    const char *inner = at && at != error ? strstr(at, ": -") : NULL;
+    return inner && strncmp(error, "ERR Error ", 10) == 0 ? inner + 3 : error;
 }
 
 static void hide(char *text, const char *secret)

@@ -163,7 +163,7 @@ static void tell_rows(const struct asker *asker, const struct sweep_result *resu
         abort(); /* of a page */
     for (size_t i = 0; i < result->len; i++) {
         const struct client_row *row = &result->rows[i];
-        snprintf(places[i], sizeof places[i], "%s %s", row->address, row->protocol);
+        snprintf(places[i], sizeof(places[i]), "%s %s", row->address, row->protocol);
         const struct client_entry entry = {.id = slice_of(row->id),
                                            .user = slice_of(row->user),
                                            .session = slice_of(row->session),

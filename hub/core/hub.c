@@ -218,14 +218,14 @@ static void on_session_ended(struct session *session)
 
 struct hub *hub_new(const struct hub_setup *setup)
 {
-    struct hub *hub = calloc(1, sizeof *hub);
+    struct hub *hub = calloc(1, sizeof(*hub));
     uint8_t *scratch = malloc(SCRATCH_BYTES);
     if (!hub || !scratch)
         abort();
     hub->scratch = scratch;
     hub->setup = *setup;
     hub->conf = conf_ref(setup->conf);
-    snprintf(hub->id, sizeof hub->id, "%s", setup->node_id);
+    snprintf(hub->id, sizeof(hub->id), "%s", setup->node_id);
     hub->bus = setup->bus;
     rng_seed(&hub->rng, setup->seed);
     rng_seed(&hub->spread, ~setup->seed);

@@ -60,7 +60,7 @@ static void on_record(void *ctx, enum status status, const struct bus_row *rows,
     struct publish_request *key = ctx, *request = NULL;
     struct hub *hub = key->hub;
     (void)next;
-    HASH_FIND(hh, hub->requests, &key->number, sizeof key->number, request);
+    HASH_FIND(hh, hub->requests, &key->number, sizeof(key->number), request);
     free(key);
     if (!request)
         return;
@@ -83,7 +83,7 @@ static void ask_owner(struct publish_request *request, const struct session *ses
         tell_publish(request, ownership_owner(session));
         return;
     }
-    struct publish_request *key = calloc(1, sizeof *key);
+    struct publish_request *key = calloc(1, sizeof(*key));
     if (!key)
         abort();
     key->hub = hub;
@@ -110,7 +110,7 @@ void hub_publish(struct hub *hub, const char *session_id, enum opcode opcode, co
         done(ctx, 404, (struct position){0, 0});
         return;
     }
-    struct publish_request *request = calloc(1, sizeof *request);
+    struct publish_request *request = calloc(1, sizeof(*request));
     char *id = strdup(session_id);
     if (!request || !id)
         abort();
@@ -120,7 +120,7 @@ void hub_publish(struct hub *hub, const char *session_id, enum opcode opcode, co
                                         .publication = publication,
                                         .done = done,
                                         .ctx = ctx};
-    HASH_ADD(hh, hub->requests, number, sizeof request->number, request);
+    HASH_ADD(hh, hub->requests, number, sizeof(request->number), request);
     timer_start(&hub->timers, &request->timer, hub->now_ms + ANSWER_MS, on_timer);
     ask_owner(request, session);
 }
@@ -148,7 +148,7 @@ void operators_on_published(struct hub *hub, const struct envelope *envelope)
 {
     const struct published_message answer = published_decode(envelope);
     struct publish_request *request = NULL;
-    HASH_FIND(hh, hub->requests, &answer.number, sizeof answer.number, request);
+    HASH_FIND(hh, hub->requests, &answer.number, sizeof(answer.number), request);
     if (request)
         finish(request, answer.http_status == 200 ? 200 : 503, answer.at);
 }
@@ -156,7 +156,7 @@ void operators_on_published(struct hub *hub, const struct envelope *envelope)
 void operators_on_told(struct hub *hub, uint64_t tag, enum status status)
 {
     struct publish_request *request = NULL;
-    HASH_FIND(hh, hub->requests, &tag, sizeof tag, request);
+    HASH_FIND(hh, hub->requests, &tag, sizeof(tag), request);
     if (request && status == STATUS_NOT_FOUND)
         finish(request, 503, (struct position){0, 0});
 }

@@ -10,7 +10,7 @@ void pubs_add(struct pubs *pubs, struct publication *publication)
 {
     if (pubs->len == pubs->cap) {
         size_t cap = pubs->cap ? pubs->cap * 2 : 4;
-        struct publication **items = realloc(pubs->items, cap * sizeof *items);
+        struct publication **items = realloc(pubs->items, cap * sizeof(*items));
         if (!items)
             abort();
         pubs->items = items;
@@ -38,7 +38,7 @@ void pubs_shift(struct pubs *pubs, size_t n)
     for (size_t i = 0; i < n; i++)
         publication_unref(pubs->items[i]);
     pubs->len -= n;
-    memmove(pubs->items, pubs->items + n, pubs->len * sizeof *pubs->items);
+    memmove(pubs->items, pubs->items + n, pubs->len * sizeof(*pubs->items));
 }
 
 void pubs_fini(struct pubs *pubs)
@@ -46,29 +46,29 @@ void pubs_fini(struct pubs *pubs)
     for (size_t i = 0; i < pubs->len; i++)
         publication_unref(pubs->items[i]);
     free(pubs->items);
-    memset(pubs, 0, sizeof *pubs);
+    memset(pubs, 0, sizeof(*pubs));
 }
 
 struct publication *gap_note_new(uint64_t epoch, uint64_t from, uint64_t to)
 {
-    struct publication *note = publication_new(OPCODE_BINARY, sizeof to);
+    struct publication *note = publication_new(OPCODE_BINARY, sizeof(to));
     if (!note)
         abort();
     note->opcode = (enum opcode)0;
     note->at = (struct position){epoch, from};
-    memcpy(note->payload, &to, sizeof to);
+    memcpy(note->payload, &to, sizeof(to));
     return note;
 }
 
 uint64_t gap_note_to(const struct publication *note)
 {
     uint64_t to;
-    memcpy(&to, note->payload, sizeof to);
+    memcpy(&to, note->payload, sizeof(to));
     return to;
 }
 
 void gap_note_extend(struct publication *note, uint64_t to)
 {
     assert(is_gap_note(note) && note->refs == 1 && !note->encoding.form);
-    memcpy(note->payload, &to, sizeof to);
+    memcpy(note->payload, &to, sizeof(to));
 }

@@ -82,8 +82,8 @@ static struct revocation *find(const struct hub *hub, const char *prefix, const 
 {
     char name[PREFIX_LEN + REVOKED_NAME_MAX + 1];
     struct revocation *revocation = NULL;
-    int len = snprintf(name, sizeof name, "%s%s", prefix, text);
-    if ((size_t)len < sizeof name)
+    int len = snprintf(name, sizeof(name), "%s%s", prefix, text);
+    if ((size_t)len < sizeof(name))
         HASH_FIND(hh, hub->revocations->by_name, name, (size_t)len, revocation);
     return revocation;
 }
@@ -244,7 +244,7 @@ static void on_portion(void *ctx, enum status status, const struct bus_row *rows
     for (size_t i = 0; status == STATUS_OK && i < len; i++)
         read_row(hub, &rows[i]);
     if (status == STATUS_OK && next) {
-        snprintf(revocations->cursor, sizeof revocations->cursor, "%s", next);
+        snprintf(revocations->cursor, sizeof(revocations->cursor), "%s", next);
         if (revocations->whole)
             read_portion(hub);
         return;
@@ -402,7 +402,7 @@ enum status hub_revoke(struct hub *hub, const struct token_choice *choice, hub_r
     char name[PREFIX_LEN + REVOKED_NAME_MAX + 1];
     if (!polls_have_room(hub))
         return STATUS_LIMIT;
-    snprintf(name, sizeof name, "%s%s", choice->sub ? "sub:" : "jti:", choice->name);
+    snprintf(name, sizeof(name), "%s%s", choice->sub ? "sub:" : "jti:", choice->name);
     struct revoke_message said = {.name = slice_of(name),
                                   .until_s = unix_s(hub) + REVOKED_FOR_S,
                                   .issued_before_s = whole_s(choice->issued_before_s)};

@@ -112,7 +112,7 @@ static bool tail_wants(const struct hub *hub, const char *session_id)
 struct hub_tail *hub_tail_open(struct hub *hub, const char *session_id, struct position after,
                                hub_tail_fn *fn, void *ctx)
 {
-    struct hub_tail *tail = calloc(1, sizeof *tail);
+    struct hub_tail *tail = calloc(1, sizeof(*tail));
     char *session = strdup(session_id);
     if (!tail || !session)
         abort();

@@ -43,12 +43,12 @@ enum status http_url_parse(const char *url, struct http_url *out)
     while (path_len > 0 && path[path_len - 1] == '/')
         path_len--;
     size_t port_len = *port == ':' ? strcspn(port + 1, "/") : 0;
-    if (host_len == 0 || host_len >= sizeof out->host || path_len >= sizeof out->path ||
-        port_len >= sizeof out->port || port > path || strpbrk(authority, " \r\n@"))
+    if (host_len == 0 || host_len >= sizeof(out->host) || path_len >= sizeof(out->path) ||
+        port_len >= sizeof(out->port) || port > path || strpbrk(authority, " \r\n@"))
         return STATUS_INVALID;
-    (void)snprintf(out->host, sizeof out->host, "%.*s", (int)host_len, host);
-    (void)snprintf(out->path, sizeof out->path, "%.*s", (int)path_len, path);
-    (void)snprintf(out->port, sizeof out->port, "%.*s", port_len ? (int)port_len : 3,
+    (void)snprintf(out->host, sizeof(out->host), "%.*s", (int)host_len, host);
+    (void)snprintf(out->path, sizeof(out->path), "%.*s", (int)path_len, path);
+    (void)snprintf(out->port, sizeof(out->port), "%.*s", port_len ? (int)port_len : 3,
                    port_len ? port + 1
                    : tls    ? "443"
                             : "80");
@@ -63,7 +63,7 @@ static int open_socket(const struct addrinfo *info)
     if (fd < 0)
         return -1;
     /* The send timeout bounds connect(2) as well. */
-    if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) == 0 &&
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) == 0 &&
         connect(fd, info->ai_addr, info->ai_addrlen) == 0)
         return fd;
     int why = errno == EINPROGRESS ? ETIMEDOUT : errno;
@@ -114,7 +114,7 @@ static char tls_trouble[TLS_WHY_BYTES];
 static enum status fail_tls(const char *what, const char **why)
 {
     if (what != tls_trouble)
-        (void)snprintf(tls_trouble, sizeof tls_trouble, "%s", what);
+        (void)snprintf(tls_trouble, sizeof(tls_trouble), "%s", what);
     *why = tls_trouble;
     return STATUS_IO;
 }
@@ -150,7 +150,7 @@ static enum status receive_records(struct channel *channel, const char **why)
 {
     uint8_t bytes[HEAD_MAX];
     size_t len;
-    enum status status = receive_some(channel->fd, bytes, sizeof bytes, &len, why);
+    enum status status = receive_some(channel->fd, bytes, sizeof(bytes), &len, why);
     if (status == STATUS_OK && tls_feed(channel->tls, bytes, len) != STATUS_OK)
         status = fail_tls(tls_why(channel->tls), why);
     enum status sent = send_records(channel, why); /* an alert, too, that says why */
@@ -162,7 +162,7 @@ static enum status secure(struct channel *channel, const struct http_request *re
 {
     if (!request->url->tls)
         return STATUS_OK;
-    if (tls_context_client(request->tls, &channel->context, tls_trouble, sizeof tls_trouble) !=
+    if (tls_context_client(request->tls, &channel->context, tls_trouble, sizeof(tls_trouble)) !=
         STATUS_OK)
         return fail_tls(tls_trouble, why);
     channel->tls = tls_new(channel->context, request->url->host);
@@ -241,7 +241,7 @@ static enum status fill(struct reader *reader, const char **why)
     }
     size_t n;
     enum status status = channel_receive(&reader->channel, reader->bytes + reader->len,
-                                         sizeof reader->bytes - reader->len, &n, why);
+                                         sizeof(reader->bytes) - reader->len, &n, why);
     if (status == STATUS_OK)
         reader->len += n;
     return status;
@@ -262,7 +262,7 @@ static enum status read_line(struct reader *reader, char **out, const char **why
             return STATUS_OK;
         }
         *why = "answer is not HTTP";
-        if (reader->at == 0 && reader->len == sizeof reader->bytes)
+        if (reader->at == 0 && reader->len == sizeof(reader->bytes))
             return STATUS_INVALID;
         enum status status = fill(reader, why);
         if (status != STATUS_OK)
@@ -360,7 +360,7 @@ enum status http_ask(const struct http_request *request, int quiet_s, int *out_h
     if (status != STATUS_OK)
         return status;
     struct timeval patience = {.tv_sec = quiet_s};
-    (void)setsockopt(channel->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    (void)setsockopt(channel->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     struct head head = {0};
     status = secure(channel, request, why);
     if (status == STATUS_OK)

@@ -60,7 +60,7 @@ static bool start_tls(struct link *link, redisContext *context, const char *host
         freeReplyObject(reply);
         return true;
     }
-    (void)snprintf(why, sizeof why, "%s", context->errstr);
+    (void)snprintf(why, sizeof(why), "%s", context->errstr);
     redis_tls_explain(ssl, why, sizeof(why));
     say(link, host, why);
     return false;
@@ -131,7 +131,7 @@ static redisContext *connect_any(struct link *link, const struct redis_host *hos
         if (context && !context->err)
             return context;
         char where[300];
-        (void)snprintf(where, sizeof where, "%s:%u", host->name, host->port);
+        (void)snprintf(where, sizeof(where), "%s:%u", host->name, host->port);
         say(link, where, context ? context->errstr : "out of memory");
         redisFree(context);
     }
@@ -174,7 +174,7 @@ static bool host_of(const char *name, const char *port, struct redis_host *out)
 {
     unsigned long number = strtoul(port, NULL, 10);
     *out = (struct redis_host){.port = (uint16_t)number};
-    (void)snprintf(out->name, sizeof out->name, "%s", name);
+    (void)snprintf(out->name, sizeof(out->name), "%s", name);
     return *name && number > 0 && number <= UINT16_MAX;
 }
 
@@ -189,7 +189,7 @@ static void add_sentinel(struct poll_of_sentinels *poll, const struct redis_host
         if (same_host(&poll->asked[i], host))
             return;
     }
-    if (poll->asked_len < sizeof poll->asked / sizeof poll->asked[0])
+    if (poll->asked_len < sizeof(poll->asked) / sizeof(poll->asked[0]))
         poll->asked[poll->asked_len++] = *host;
 }
 
@@ -233,16 +233,16 @@ static void ask_sentinel(struct link *link, struct poll_of_sentinels *poll, redi
     struct redis_host named;
     char name[64];
     if (id && id->type == REDIS_REPLY_STRING)
-        (void)snprintf(name, sizeof name, "%s", id->str);
+        (void)snprintf(name, sizeof(name), "%s", id->str);
     else
-        (void)snprintf(name, sizeof name, "%.55s:%u", host->name, host->port);
+        (void)snprintf(name, sizeof(name), "%.55s:%u", host->name, host->port);
     bool known = false;
     for (size_t i = 0; i < poll->answered; i++)
         known = known || strcmp(poll->ids[i], name) == 0;
     if (primary && primary->type == REDIS_REPLY_ERROR)
         say(link, primary->str, "");
     if (!known && host_of(text_at(primary, 0), text_at(primary, 1), &named)) {
-        (void)snprintf(poll->ids[poll->answered], sizeof name, "%s", name);
+        (void)snprintf(poll->ids[poll->answered], sizeof(name), "%s", name);
         poll->named[poll->answered++] = named;
     }
     add_others(poll, others);
@@ -498,7 +498,7 @@ enum status link_probe(struct link *link, int wait_ms)
 
 enum status link_new(const char *url, const struct tls_client *client, struct link **out)
 {
-    struct link *link = calloc(1, sizeof *link);
+    struct link *link = calloc(1, sizeof(*link));
     if (!link)
         abort();
     enum status status = redis_url_parse(url, &link->url);

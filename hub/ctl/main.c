@@ -69,7 +69,7 @@ enum status source_fail(struct source *source, enum status status, const char *f
 {
     va_list arguments;
     va_start(arguments, format);
-    (void)vsnprintf(source->why, sizeof source->why, format, arguments);
+    (void)vsnprintf(source->why, sizeof(source->why), format, arguments);
     va_end(arguments);
     return status;
 }
@@ -200,7 +200,7 @@ static enum ctl_exit tail_url(const struct command_line *line, const char *url)
     char why[1024];
     char *token = line->token_file ? read_token_file(line->token_file) : NULL;
     const struct stream_setup setup = {.url = url, .token = token, .tls = &line->tls};
-    enum status status = stream_tail(&setup, print_message, (void *)line, why, sizeof why);
+    enum status status = stream_tail(&setup, print_message, (void *)line, why, sizeof(why));
     free(token);
     if (status == STATUS_OK)
         return CTL_DONE;
@@ -405,7 +405,7 @@ static const struct command *command_of(int argc, char **argv)
                      "close, clients, "
                      "kick or revoke",
                      NULL);
-    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         const struct command *command = &commands[i];
         int len = argc - optind - 1;
         if (strcmp(command->name, argv[optind]) != 0)

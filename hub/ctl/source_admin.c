@@ -287,7 +287,7 @@ static bool on_line(void *ctx, const char *line, size_t len)
     struct events *events = ctx;
     (void)len;
     if (strncmp(line, "event: ", 7) == 0) {
-        (void)snprintf(events->name, sizeof events->name, "%s", line + 7);
+        (void)snprintf(events->name, sizeof(events->name), "%s", line + 7);
         return true;
     }
     if (strncmp(line, "data: ", 6) != 0)
@@ -362,7 +362,7 @@ enum status source_admin_new(const char *url, const char *token, struct source *
     if (http_url_parse(url, &parsed) != STATUS_OK || parsed.tls ||
         (token && strpbrk(token, "\r\n")))
         return STATUS_INVALID;
-    struct source_admin *admin = calloc(1, sizeof *admin);
+    struct source_admin *admin = calloc(1, sizeof(*admin));
     if (!admin)
         abort();
     admin->source.ops = &ops;

@@ -122,12 +122,12 @@ static enum status redis_sessions(struct source *source, json_t **out)
     if (!ids)
         return STATUS_IO;
     struct hashes hashes = {.redis = redis, .middle = ":session:{", .end = "}", .skip_gone = true};
-    hashes.ids = calloc(ids->elements + 1, sizeof *hashes.ids);
+    hashes.ids = calloc(ids->elements + 1, sizeof(*hashes.ids));
     hashes.array = json_array();
     for (size_t i = 0; hashes.ids && i < ids->elements; i++)
         hashes.ids[hashes.len++] = ids->element[i]->str;
     if (hashes.ids)
-        qsort(hashes.ids, hashes.len, sizeof *hashes.ids, by_text);
+        qsort(hashes.ids, hashes.len, sizeof(*hashes.ids), by_text);
     enum status status = read_hashes(&hashes);
     if (status == STATUS_OK)
         *out = json_incref(hashes.array);
@@ -147,7 +147,7 @@ enum status source_redis_nodes(struct source *source, json_t **out)
     if (!scores)
         return STATUS_IO;
     struct hashes hashes = {.redis = redis, .middle = ":node:", .end = ""};
-    hashes.ids = calloc(scores->elements + 1, sizeof *hashes.ids);
+    hashes.ids = calloc(scores->elements + 1, sizeof(*hashes.ids));
     hashes.array = json_array();
     for (size_t i = 0; hashes.ids && i + 1 < scores->elements; i += 2)
         hashes.ids[hashes.len++] = scores->element[i]->str;
@@ -342,9 +342,9 @@ static enum status redis_publish(struct source *source, const char *id, const vo
     const char *owner = json_string_value(json_object_get(session, "owner"));
     uint64_t number = 0;
     char name[32];
-    rng_secure(&number, sizeof number);
+    rng_secure(&number, sizeof(number));
     number >>= 8; /* any integer that msgpack writers of other versions take */
-    (void)snprintf(name, sizeof name, "ctl-%016llx", (unsigned long long)number);
+    (void)snprintf(name, sizeof(name), "ctl-%016llx", (unsigned long long)number);
     char *inbox = source_redis_channel(redis, ":inbox:", owner && *owner ? owner : "none", "");
     char *own = source_redis_channel(redis, ":inbox:", name, "");
     const struct publication_entry entry = {.opcode = OPCODE_TEXT, .payload = {data, len}};
@@ -395,7 +395,7 @@ enum status source_redis_new(const char *url, const char *prefix, const struct t
     enum status status = link_new(url, client, &link);
     if (status != STATUS_OK)
         return status;
-    struct source_redis *redis = calloc(1, sizeof *redis);
+    struct source_redis *redis = calloc(1, sizeof(*redis));
     if (!redis || !(redis->prefix = strdup(prefix)))
         abort();
     redis->source.ops = &ops;

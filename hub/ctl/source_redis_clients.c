@@ -31,9 +31,9 @@ typedef void answer_fn(void *ctx, const char *node, const struct envelope *answe
 static enum status begin(struct question *question, struct source *source)
 {
     *question = (struct question){.redis = (struct source_redis *)source};
-    rng_secure(&question->number, sizeof question->number);
+    rng_secure(&question->number, sizeof(question->number));
     question->number >>= 8; /* any integer that msgpack writers of other versions take */
-    (void)snprintf(question->name, sizeof question->name, "ctl-%016llx",
+    (void)snprintf(question->name, sizeof(question->name), "ctl-%016llx",
                    (unsigned long long)question->number);
     char *own = source_redis_channel(question->redis, ":inbox:", question->name, "");
     enum status status = link_subscribe(question->redis->link, own);
@@ -75,7 +75,7 @@ static void take_answer(struct question *question, const void *data, size_t len,
     char node[65];
     if (envelope_decode(data, len, &answer, &items) != STATUS_OK)
         return;
-    if (answer.number == question->number && answer.node.len && answer.node.len < sizeof node) {
+    if (answer.number == question->number && answer.node.len && answer.node.len < sizeof(node)) {
         memcpy(node, answer.node.at, answer.node.len);
         node[answer.node.len] = '\0';
         if (json_object_get(question->waiting, node)) {
@@ -207,7 +207,7 @@ static void on_rows(void *ctx, const char *node, const struct envelope *answer)
     for (size_t i = 0; i + 1 < rows.rows.len; i += 2)
         if (client_entry_of(&rows.rows.at[i], &entry))
             (void)json_array_append_new(listing->clients, client_json(node, &entry));
-    (void)snprintf(listing->next_node, sizeof listing->next_node, "%s", rows.more ? node : "");
+    (void)snprintf(listing->next_node, sizeof(listing->next_node), "%s", rows.more ? node : "");
     listing->next_slot = rows.next_slot;
 }
 
@@ -313,7 +313,7 @@ static enum status store(struct source_redis *redis, const char *field, bool of_
     if (reply) {
         merge(reply, until_s, before_s);
         freeReplyObject(reply);
-        (void)snprintf(value, sizeof value, of_subject ? "%llu %llu" : "%llu",
+        (void)snprintf(value, sizeof(value), of_subject ? "%llu %llu" : "%llu",
                        (unsigned long long)*until_s, (unsigned long long)*before_s);
         reply = source_redis_run(redis, 4, (const char *[]){"HSET", key, field, value});
     }

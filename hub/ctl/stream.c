@@ -94,9 +94,9 @@ static bool on_line(void *ctx, const char *line, size_t len)
                text_add(&follower->data, "\n", 1);
     }
     if ((value = value_of(line, "event")))
-        (void)snprintf(follower->event, sizeof follower->event, "%s", value);
+        (void)snprintf(follower->event, sizeof(follower->event), "%s", value);
     else if ((value = value_of(line, "id")))
-        (void)snprintf(follower->id, sizeof follower->id, "%s", value);
+        (void)snprintf(follower->id, sizeof(follower->id), "%s", value);
     else if ((value = value_of(line, "retry")))
         follower->retry_ms = strtol(value, NULL, 10);
     return true;

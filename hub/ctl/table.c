@@ -19,7 +19,7 @@ void table_bytes(json_int_t bytes, char out[32])
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     double value = (double)bytes;
     size_t unit = 0;
-    for (; value >= 1024 && unit + 1 < sizeof units / sizeof units[0]; unit++)
+    for (; value >= 1024 && unit + 1 < sizeof(units) / sizeof(units[0]); unit++)
         value /= 1024;
     (void)snprintf(out, 32, unit && value < 100 ? "%.1f %s" : "%.0f %s", value, units[unit]);
 }

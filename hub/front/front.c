@@ -29,7 +29,7 @@ static int descriptors_for_clients(void)
 static void take_conf(struct front *front, struct conf *conf)
 {
     conf_ref(conf);
-    if (front->conf != NULL)
+    if (front->conf)
         conf_unref(front->conf);
     front->conf = conf;
     keys_take(front, conf);
@@ -55,14 +55,14 @@ enum status front_new(struct loop *loop, struct conf *conf, struct front **out, 
                       size_t why_len)
 {
     struct front *front = calloc(1, sizeof(*front));
-    if (front == NULL)
+    if (!front)
         return STATUS_NO_MEMORY;
     front->loop = loop;
     front->listen_fd = -1;
     front->descriptors_max = descriptors_for_clients();
     front->now_ms = (uint32_t)clock_boot_ms();
     front->keys_timer = loop_timer_new(loop, "key_set", keys_look, front);
-    if (front->keys_timer == NULL) {
+    if (!front->keys_timer) {
         free(front);
         return STATUS_NO_MEMORY;
     }
@@ -75,10 +75,9 @@ enum status front_new(struct loop *loop, struct conf *conf, struct front **out, 
     front->listen_timer = loop_timer_new(loop, "accept", listen_resume, front);
     front->share_timer = loop_timer_new(loop, "client_share", share_give, front);
     enum status status = STATUS_OK;
-    if (front->deflater == NULL || front->sweep_timer == NULL || front->listen_timer == NULL ||
-        front->share_timer == NULL)
+    if (!front->deflater || !front->sweep_timer || !front->listen_timer || !front->share_timer)
         status = STATUS_NO_MEMORY;
-    else if (front->admit == NULL)
+    else if (!front->admit)
         status = STATUS_INVALID;
     else
         status = tls_from(conf, &front->tls, why, why_len);
@@ -93,7 +92,7 @@ enum status front_new(struct loop *loop, struct conf *conf, struct front **out, 
 
 void front_attach(struct front *front, struct hub *hub)
 {
-    assert(front->hub == NULL);
+    assert(!front->hub);
     front->hub = hub;
     forms_register(front);
     events_register(front);
@@ -107,7 +106,7 @@ const char *front_address(const struct front *front)
 enum status front_reload(struct front *front, struct conf *conf, char *why, size_t why_len)
 {
     struct admit *admit = admit_new(conf, why, why_len);
-    if (admit == NULL)
+    if (!admit)
         return STATUS_INVALID;
     struct tls_context *tls;
     enum status status = tls_from(conf, &tls, why, why_len);
@@ -141,7 +140,7 @@ size_t front_connections(const struct front *front)
 static void close_all(struct front *front)
 {
     for (enum queue_name name = QUEUE_HANDSHAKE; name < QUEUES; name++) {
-        while (front->queues[name].first != NULL) {
+        while (front->queues[name].first) {
             struct conn *conn = front->queues[name].first;
             conn_tell_gone(conn, CLOSE_GOING_AWAY, "node stops");
             stream_detach(&conn->stream, false);
@@ -152,7 +151,7 @@ static void close_all(struct front *front)
 
 void front_free(struct front *front)
 {
-    if (front == NULL)
+    if (!front)
         return;
     listen_stop(front);
     close_all(front);

@@ -94,7 +94,7 @@ struct admit *admit_new(const struct conf *conf, char *why, size_t why_len)
 {
     struct admit *admit = calloc(1, sizeof(*admit));
     struct block *proxies = calloc(conf->listen.trusted_proxies_len + 1, sizeof(*proxies));
-    if (admit == NULL || proxies == NULL) {
+    if (!admit || !proxies) {
         free(admit);
         free(proxies);
         snprintf(why, why_len, "out of memory");
@@ -117,7 +117,7 @@ struct admit *admit_new(const struct conf *conf, char *why, size_t why_len)
 
 void admit_free(struct admit *admit)
 {
-    if (admit == NULL)
+    if (!admit)
         return;
     free(admit->proxies);
     free(admit);
@@ -149,7 +149,7 @@ static bool parse_forwarded(struct http_text item, struct in6_addr *out)
     text[item.len] = '\0';
     if (text[0] == '[') {
         char *end = strchr(text, ']');
-        if (end == NULL)
+        if (!end)
             return false;
         *end = '\0';
         return parse_address(text + 1, out, &is_v4);
@@ -202,11 +202,11 @@ bool admit_take_ip(struct front *front, struct conn *conn, const struct in6_addr
     struct in6_addr key = counted(address);
     struct ip_entry *entry;
     HASH_FIND(hh, front->ips, &key, sizeof(key), entry);
-    if (entry != NULL && max > 0 && entry->clients >= max)
+    if (entry && max > 0 && entry->clients >= max)
         return false;
-    if (entry == NULL) {
+    if (!entry) {
         entry = calloc(1, sizeof(*entry));
-        if (entry == NULL)
+        if (!entry)
             return false;
         entry->key = key;
         HASH_ADD(hh, front->ips, key, sizeof(entry->key), entry);
@@ -219,7 +219,7 @@ bool admit_take_ip(struct front *front, struct conn *conn, const struct in6_addr
 void admit_release_ip(struct conn *conn)
 {
     struct ip_entry *entry = conn->ip;
-    if (entry == NULL)
+    if (!entry)
         return;
     conn->ip = NULL;
     if (--entry->clients > 0)
@@ -242,14 +242,14 @@ static struct origin parse_origin(struct http_text text)
 {
     struct origin origin = {.host = text};
     const char *slashes = memmem(text.at, text.len, "://", 3);
-    if (slashes != NULL) {
+    if (slashes) {
         origin.scheme = (struct http_text){text.at, (size_t)(slashes - text.at)};
         origin.host = (struct http_text){slashes + 3, text.len - origin.scheme.len - 3};
     }
     const char *host_end = memchr(origin.host.at, ']', origin.host.len);
-    size_t from = host_end == NULL ? 0 : (size_t)(host_end - origin.host.at);
+    size_t from = host_end ? (size_t)(host_end - origin.host.at) : 0;
     const char *colon = memchr(origin.host.at + from, ':', origin.host.len - from);
-    if (colon != NULL) {
+    if (colon) {
         size_t host_len = (size_t)(colon - origin.host.at);
         for (size_t i = host_len + 1; i < origin.host.len && origin.port <= 65535; i++)
             origin.port = origin.port * 10 + (unsigned)(unsigned char)(origin.host.at[i] - '0');
@@ -294,18 +294,18 @@ static bool origin_fits(const struct origin *origin, const struct origin *rule)
 static bool is_origin(struct http_text text)
 {
     char copy[ORIGIN_MAX + 1];
-    if (text.len > ORIGIN_MAX || memchr(text.at, '\0', text.len) != NULL)
+    if (text.len > ORIGIN_MAX || memchr(text.at, '\0', text.len))
         return false;
     memcpy(copy, text.at, text.len);
     copy[text.len] = '\0';
-    return strstr(copy, "://") != NULL && strchr(copy, '*') == NULL && conf_is_origin_rule(copy);
+    return strstr(copy, "://") && !strchr(copy, '*') && conf_is_origin_rule(copy);
 }
 
 /* What stands in the list as it came counts, whatever it is; what is an origin also by the rules.
  */
 bool admit_origin(const struct admit *admit, const struct http_text *text)
 {
-    if (text == NULL || admit->origins_len == 0)
+    if (!text || admit->origins_len == 0)
         return true;
     bool has_parts = is_origin(*text);
     struct origin origin = has_parts ? parse_origin(*text) : (struct origin){.port = 0};

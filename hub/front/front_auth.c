@@ -77,10 +77,10 @@ static bool find_in_cookies(const struct http_head *head, struct http_text *out)
     while (http_head_next(head, "cookie", &index, &value)) {
         while (value.len > 0) {
             const char *end = memchr(value.at, ';', value.len);
-            size_t len = end == NULL ? value.len : (size_t)(end - value.at);
+            size_t len = end ? (size_t)(end - value.at) : value.len;
             if (read_cookie((struct http_text){value.at, len}, out))
                 return true;
-            size_t taken = end == NULL ? len : len + 1;
+            size_t taken = end ? len + 1 : len;
             value.at += taken;
             value.len -= taken;
         }
@@ -97,9 +97,9 @@ static const char *find_token(const struct conf *conf, const struct http_head *h
     *out = NULL;
     if (find_in_protocols(head, &token) || find_in_authorization(head, &token))
         *out = strndup(token.at, token.len);
-    else if (target->token_flaw != NULL)
+    else if (target->token_flaw)
         return target->token_flaw;
-    else if (target->token != NULL)
+    else if (target->token)
         *out = strdup(target->token);
     /* A browser sends a cookie whichever page opens the socket: without a check of the Origin any
      * page could. */
@@ -107,7 +107,7 @@ static const char *find_token(const struct conf *conf, const struct http_head *h
         *out = strndup(token.at, token.len);
     else
         return "token missing";
-    return *out == NULL ? "out of memory" : NULL;
+    return !*out ? "out of memory" : NULL;
 }
 
 /* --- the claims --- */
@@ -159,7 +159,7 @@ static const char *claims_wrong(const struct conf *conf, const json_t *claims, d
         return "token without exp";
     if (json_number_value(exp) + LEEWAY_S <= now_s)
         return "token expired";
-    if (nbf != NULL && (!json_is_number(nbf) || json_number_value(nbf) - LEEWAY_S > now_s))
+    if (nbf && (!json_is_number(nbf) || json_number_value(nbf) - LEEWAY_S > now_s))
         return "token not valid yet";
     if (conf->auth.audience[0] != '\0' &&
         !names(json_object_get(claims, "aud"), conf->auth.audience))
@@ -171,17 +171,17 @@ static const char *claims_wrong(const struct conf *conf, const json_t *claims, d
 
 static bool is_of_other(const json_t *claims, const struct target *target)
 {
-    return target->user != NULL && !is_text(json_object_get(claims, "sub"), target->user);
+    return target->user && !is_text(json_object_get(claims, "sub"), target->user);
 }
 
 /* A target without a service names no session: there is nothing to cover but its user. */
 const char *grant_covers(const struct grant *grant, const struct target *target)
 {
-    if (target->user != NULL && !is_text(grant->subject, target->user))
+    if (target->user && !is_text(grant->subject, target->user))
         return "token of another user";
-    if (target->vin != NULL && !list_covers(grant->vins, target->vin))
+    if (target->vin && !list_covers(grant->vins, target->vin))
         return "token does not cover this vin";
-    if (target->service != NULL && grant->services != NULL &&
+    if (target->service && grant->services &&
         !(json_is_array(grant->services) && names(grant->services, target->service->name)))
         return "token does not cover this service";
     return NULL;
@@ -219,7 +219,7 @@ enum grant_verdict auth_token(const struct conf *conf, const struct key_set *key
 {
     *why = NULL;
     json_t *claims = token_claims(keys, token, why);
-    if (claims == NULL)
+    if (!claims)
         return GRANT_REFUSED;
     double now_s = (double)clock_unix_ms() / 1000.0;
     enum grant_verdict verdict = GRANT_GIVEN;
@@ -259,7 +259,7 @@ enum grant_verdict auth_check(const struct conf *conf, const struct key_set *key
         return GRANT_GIVEN;
     char *token;
     *why = find_token(conf, head, target, &token);
-    if (*why != NULL)
+    if (*why)
         return GRANT_REFUSED;
     enum grant_verdict verdict = auth_token(conf, keys, token, target, out, why);
     if (verdict == GRANT_NOT_COVERED)

@@ -48,8 +48,8 @@ static void dequeue(struct conn *conn)
     struct conn_queue *queue = &conn->front->queues[conn->queue];
     if (conn->queue == QUEUE_NONE)
         return;
-    *(conn->prev == NULL ? &queue->first : &conn->prev->next) = conn->next;
-    *(conn->next == NULL ? &queue->last : &conn->next->prev) = conn->prev;
+    *(conn->prev ? &conn->prev->next : &queue->first) = conn->next;
+    *(conn->next ? &conn->next->prev : &queue->last) = conn->prev;
     conn->prev = conn->next = NULL;
     conn->queue = QUEUE_NONE;
 }
@@ -63,7 +63,7 @@ void conn_enqueue(struct conn *conn, enum queue_name name)
     conn->queue = (uint8_t)name;
     conn->due_ms = conn->front->now_ms + queue->wait_ms;
     conn->prev = queue->last;
-    *(queue->last == NULL ? &queue->first : &queue->last->next) = conn;
+    *(queue->last ? &queue->last->next : &queue->first) = conn;
     queue->last = conn;
     sweep_arm(conn->front);
 }
@@ -99,7 +99,7 @@ void conn_tell_gone(struct conn *conn, unsigned code, const char *reason)
 
 static void update_reading(struct conn *conn)
 {
-    stream_pause(&conn->stream, conn->paused || conn->held != NULL);
+    stream_pause(&conn->stream, conn->paused || conn->held);
 }
 
 /* What a connection is told while its own bytes are read leaves together at the end of that: PONGs
@@ -151,7 +151,7 @@ static void write_close_frame(struct conn *conn, unsigned code, const char *reas
 void conn_keep_why(struct conn *conn, const char *why)
 {
     free(conn->why);
-    conn->why = why != NULL ? strdup(why) : NULL;
+    conn->why = why ? strdup(why) : NULL;
 }
 
 void conn_start_closing(struct conn *conn, unsigned code, const char *reason)
@@ -251,7 +251,7 @@ static bool hold(struct conn *conn, const uint8_t *bytes, size_t len)
     if (len == 0)
         return true;
     uint8_t *held = realloc(conn->held, conn->held_len + len);
-    if (held == NULL)
+    if (!held)
         return false;
     memcpy(held + conn->held_len, bytes, len);
     conn->held = held;
@@ -290,7 +290,7 @@ static void on_item(struct conn *conn, const struct ws_item *item)
 /* What is held is read on in a later turn, with on_writable. */
 static void ask_for_turn(struct conn *conn)
 {
-    if (conn->held == NULL || conn->paused)
+    if (!conn->held || conn->paused)
         return;
     if (share_is_left(conn))
         stream_wake(&conn->stream);
@@ -326,10 +326,10 @@ bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len)
         events_input(conn, len);
         return true;
     }
-    if (conn->held != NULL)
+    if (conn->held)
         return hold(conn, bytes, len);
     struct gather *gather = &conn->front->gather;
-    assert(gather->conn == NULL && gather->len == 0);
+    assert(!gather->conn && gather->len == 0);
     gather->conn = conn;
     bool alive = read_frames(conn, bytes, len);
     gather_flush(conn);
@@ -364,7 +364,7 @@ static bool feed_held(struct conn *conn)
 {
     uint8_t *bytes = conn->held;
     size_t len = conn->held_len;
-    if (bytes == NULL || conn->paused)
+    if (!bytes || conn->paused)
         return true;
     if (!share_is_left(conn)) {
         share_wait(conn);
@@ -399,7 +399,7 @@ static void on_gone(void *owner)
     if (conn->state == CONN_HANDSHAKE)
         refuse_aborted(conn);
     conn_tell_gone(conn, conn->close_code != 0 ? conn->close_code : 1006U,
-                   conn->why != NULL ? conn->why : "");
+                   conn->why ? conn->why : "");
     conn_free(conn);
 }
 
@@ -418,7 +418,7 @@ void conn_new(struct front *front, int fd, const struct in6_addr *peer)
 {
     struct conn *conn = calloc(1, sizeof(*conn));
     struct handshake *handshake = calloc(1, sizeof(*handshake));
-    if (conn == NULL || handshake == NULL) {
+    if (!conn || !handshake) {
         free(conn);
         free(handshake);
         close(fd);

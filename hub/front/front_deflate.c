@@ -34,7 +34,7 @@ struct deflater {
 struct deflater *deflater_new(void)
 {
     struct deflater *deflater = calloc(1, sizeof(*deflater));
-    if (deflater == NULL)
+    if (!deflater)
         return NULL;
     if (deflateInit2(&deflater->out, LEVEL, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
         free(deflater);
@@ -50,7 +50,7 @@ struct deflater *deflater_new(void)
 
 void deflater_free(struct deflater *deflater)
 {
-    if (deflater == NULL)
+    if (!deflater)
         return;
     deflateEnd(&deflater->out);
     inflateEnd(&deflater->in);
@@ -71,8 +71,8 @@ static struct http_text trim_part(struct http_text text)
 static struct http_text cut(struct http_text *rest, char separator, bool *found)
 {
     const char *end = memchr(rest->at, separator, rest->len);
-    struct http_text part = {rest->at, end == NULL ? rest->len : (size_t)(end - rest->at)};
-    size_t taken = end == NULL ? rest->len : part.len + 1;
+    struct http_text part = {rest->at, end ? (size_t)(end - rest->at) : rest->len};
+    size_t taken = end ? part.len + 1 : rest->len;
     rest->at += taken;
     rest->len -= taken;
     *found = end != NULL;
@@ -199,8 +199,8 @@ struct wire *deflate_message(struct deflater *deflater, unsigned opcode, const u
         return NULL;
     z_stream *out = &deflater->out;
     struct wire *wire = wire_new(len);
-    if (wire == NULL || deflateReset(out) != Z_OK) {
-        if (wire != NULL)
+    if (!wire || deflateReset(out) != Z_OK) {
+        if (wire)
             wire_unref(wire);
         return NULL;
     }
@@ -229,7 +229,7 @@ static bool grow(struct deflater *deflater, size_t max)
     if (cap > max)
         cap = max;
     uint8_t *grown = realloc(deflater->plain, cap);
-    if (grown == NULL)
+    if (!grown)
         return false;
     deflater->plain = grown;
     deflater->plain_cap = cap;

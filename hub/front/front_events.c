@@ -79,9 +79,9 @@ void events_register(struct front *front)
 static struct http_text cut_at(struct http_text *rest, char mark)
 {
     const char *end = memchr(rest->at, mark, rest->len);
-    size_t len = end == NULL ? rest->len : (size_t)(end - rest->at);
+    size_t len = end ? (size_t)(end - rest->at) : rest->len;
     struct http_text part = {rest->at, len};
-    size_t taken = end == NULL ? len : len + 1;
+    size_t taken = end ? len + 1 : len;
     rest->at += taken;
     rest->len -= taken;
     while (part.len > 0 && (part.at[0] == ' ' || part.at[0] == '\t')) {
@@ -138,7 +138,7 @@ static bool name_origin(struct conn *conn, const struct http_head *head)
     static const char vary[] = "Vary: Origin\r\n";
     struct http_text origin;
     char *fields = malloc(sizeof(vary) + 128 + ORIGIN_ECHO_MAX);
-    if (fields == NULL)
+    if (!fields)
         return false;
     bool named = http_head_one(head, "origin", &origin) && origin.len <= ORIGIN_ECHO_MAX &&
                  handshake_origin_allowed(conn, head);
@@ -337,17 +337,17 @@ void events_ping(struct conn *conn)
 /* When to come back, ms; 0: that is the client's affair. */
 static unsigned long retry_after(unsigned code, const char *reason)
 {
-    const char *at = reason != NULL && code == CLOSE_TRY_LATER ? strstr(reason, "retry=") : NULL;
+    const char *at = reason && code == CLOSE_TRY_LATER ? strstr(reason, "retry=") : NULL;
     if (code == CLOSE_RESTART)
         return RETRY_MS;
-    return at != NULL ? strtoul(at + strlen("retry="), NULL, 10) : 0;
+    return at ? strtoul(at + strlen("retry="), NULL, 10) : 0;
 }
 
 void events_end(struct conn *conn, unsigned code, const char *reason)
 {
     unsigned long retry_ms = retry_after(code, reason);
     char text[256];
-    int len = snprintf(text, sizeof(text), ": %u %.120s", code, reason == NULL ? "" : reason);
+    int len = snprintf(text, sizeof(text), ": %u %.120s", code, reason ? reason : "");
     for (int i = 0; i < len; i++) {
         if ((unsigned char)text[i] < ' ')
             text[i] = ' '; /* a line end would end the comment */

@@ -25,7 +25,7 @@ static enum v1_encoding encoding_of(const struct ws_form *form)
 static struct wire *frame(struct wire *wire, unsigned opcode)
 {
     uint8_t head[WS_SERVER_HEAD_MAX];
-    if (wire == NULL)
+    if (!wire)
         return NULL;
     size_t len = ws_head(head, opcode, false, wire->len);
     memcpy(wire_prepend(wire, len), head, len);
@@ -64,26 +64,26 @@ static const struct encoding *deflated(void *ctx, unsigned key, struct publicati
 {
     const struct ws_form *form = ctx;
     const struct encoding *as_plain = other(form, key, 0, publication, session);
-    if (as_plain == NULL)
+    if (!as_plain)
         return NULL;
     size_t head = ws_head_len(as_plain->bytes), len = as_plain->len - head;
     if (form->window_bits < DEFLATE_BITS_MAX) {
         const struct encoding *widest = as_plain;
         if (len <= (size_t)1 << form->window_bits)
             widest = other(form, key, DEFLATE_BITS_MAX, publication, session);
-        return widest == NULL ? NULL : publication_encode_alike(publication, key, widest);
+        return widest ? publication_encode_alike(publication, key, widest) : NULL;
     }
     struct wire *wire = deflate_message(form->front->deflater, as_plain->bytes[0] & 0x0fU,
                                         as_plain->bytes + head, len);
-    return wire == NULL ? publication_encode_alike(publication, key, as_plain)
-                        : publication_encode(publication, key, wire);
+    return wire ? publication_encode(publication, key, wire)
+                : publication_encode_alike(publication, key, as_plain);
 }
 
 static struct wire *text(void *ctx, const char *reply, size_t len)
 {
     (void)ctx;
     struct wire *wire = wire_new(len);
-    if (wire != NULL)
+    if (wire)
         memcpy(wire->bytes, reply, len);
     return frame(wire, OPCODE_TEXT);
 }

@@ -127,7 +127,7 @@ struct http_text handshake_path(struct http_text target)
         if (target.len <= len || strncasecmp(target.at, schemes[i], len) != 0)
             continue;
         const char *slash = memchr(target.at + len, '/', target.len - len);
-        if (slash != NULL)
+        if (slash)
             return (struct http_text){slash, target.len - (size_t)(slash - target.at)};
     }
     return target;
@@ -258,7 +258,7 @@ static void open_client(struct conn *conn, struct request *request, const struct
     conn->deflate = request->deflate.window_bits != 0;
     conn_set_state(conn, CONN_OPEN);
     conn_enqueue(conn, QUEUE_QUIET);
-    if (request->forbidden != NULL) {
+    if (request->forbidden) {
         forbid(conn, request->forbidden, address);
         return;
     }

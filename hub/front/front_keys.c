@@ -15,7 +15,7 @@ void keys_take(struct front *front, const struct conf *conf)
 {
     keys_forget(front);
     front->keys_trouble[0] = '\0';
-    if (conf->auth.keys == NULL)
+    if (!conf->auth.keys)
         return;
     front->keys = key_set_ref(conf->auth.keys);
     if (conf->auth.keys_file[0] == '\0')
@@ -26,7 +26,7 @@ void keys_take(struct front *front, const struct conf *conf)
 
 void keys_forget(struct front *front)
 {
-    if (front->keys_timer != NULL)
+    if (front->keys_timer)
         loop_timer_stop(front->keys_timer);
     key_set_unref(front->keys);
     front->keys = NULL;

@@ -32,7 +32,7 @@
 static bool split_address(const char *address, char host[256], const char **port)
 {
     const char *colon = strrchr(address, ':');
-    if (colon == NULL)
+    if (!colon)
         return false;
     size_t len = (size_t)(colon - address);
     if (len >= 2 && address[0] == '[' && address[len - 1] == ']') {
@@ -127,7 +127,7 @@ static void evict(struct front *front, size_t count)
 static void on_connection(void *ctx)
 {
     struct front *front = ctx;
-    int most = front->tls != NULL ? ACCEPT_TLS_MAX : ACCEPT_MAX;
+    int most = front->tls ? ACCEPT_TLS_MAX : ACCEPT_MAX;
     for (int i = 0; i < most; i++) {
         union peer from = {.v6 = {0}};
         socklen_t size = sizeof(from);
@@ -155,11 +155,11 @@ static void on_connection(void *ctx)
 void listen_resume(void *ctx)
 {
     struct front *front = ctx;
-    if (front->listen_fd < 0 || front->listen_watch != NULL)
+    if (front->listen_fd < 0 || front->listen_watch)
         return;
     front->listen_watch = loop_watch_new(front->loop, "accept", front->listen_fd, LOOP_READABLE,
                                          on_connection, front);
-    if (front->listen_watch == NULL)
+    if (!front->listen_watch)
         loop_timer_start(front->listen_timer, ACCEPT_PAUSE_MS);
 }
 
@@ -179,7 +179,7 @@ enum status front_listen(struct front *front, const char *address, char *why, si
         return STATUS_IO;
     }
     int fd = -1;
-    for (struct addrinfo *info = list; info != NULL && fd < 0; info = info->ai_next)
+    for (struct addrinfo *info = list; info && fd < 0; info = info->ai_next)
         fd = bind_socket(info);
     int error = errno;
     freeaddrinfo(list);
@@ -191,7 +191,7 @@ enum status front_listen(struct front *front, const char *address, char *why, si
     listen_set_keepalive(front);
     print_bound(fd, front->address, sizeof(front->address));
     listen_resume(front);
-    if (front->listen_watch == NULL)
+    if (!front->listen_watch)
         return STATUS_NO_MEMORY;
     return STATUS_OK;
 }

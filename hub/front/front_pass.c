@@ -51,14 +51,14 @@ static void set_end(struct pass *pass, uint64_t at_ms)
 
 static bool copy_text(const char *text, char **out)
 {
-    *out = text == NULL ? NULL : strdup(text);
-    return text == NULL || *out != NULL;
+    *out = text ? strdup(text) : NULL;
+    return !text || *out;
 }
 
 /* False: out of memory. */
 static bool keep_target(struct pass *pass, const struct target *target)
 {
-    if (target->service != NULL)
+    if (target->service)
         pass->service = service_ref(target->service);
     return copy_text(target->user, &pass->user) && copy_text(target->vin, &pass->vin);
 }
@@ -94,12 +94,12 @@ void conn_take_pass(struct conn *conn, const struct target *target, struct grant
 {
     struct pass *pass = calloc(1, sizeof(*pass));
     conn->pass = pass;
-    if (pass != NULL) {
+    if (pass) {
         pass->conn = conn;
         pass->checks_ms = CHECKS_AT_ONCE * CHECK_EVERY_MS;
         pass->checked_at_ms = clock_boot_ms();
     }
-    if (pass == NULL || (conn->client.follows && !keep_target(pass, target))) {
+    if (!pass || (conn->client.follows && !keep_target(pass, target))) {
         client_close(&conn->client, CLOSE_TRY_LATER, "try again later");
         return;
     }
@@ -115,11 +115,11 @@ void conn_take_pass(struct conn *conn, const struct target *target, struct grant
 void conn_forget_pass(struct conn *conn)
 {
     struct pass *pass = conn->pass;
-    if (pass == NULL)
+    if (!pass)
         return;
     timer_stop(&conn->front->expiries, &pass->timer);
     token_forget(&pass->token);
-    if (pass->service != NULL)
+    if (pass->service)
         service_unref(pass->service);
     free(pass->user);
     free(pass->vin);
@@ -145,7 +145,7 @@ static bool may_check(struct pass *pass)
 
 static bool same_subject(const json_t *a, const json_t *b)
 {
-    return a == NULL || b == NULL ? a == b : json_equal(a, b) == 1;
+    return !a || !b ? a == b : json_equal(a, b) == 1;
 }
 
 static enum refresh_verdict refresh_verdict_of(enum grant_verdict verdict)
@@ -196,11 +196,11 @@ enum refresh_verdict conn_refresh(void *ctx, struct client *client, const char *
     *why = NULL;
     /* As at a handshake: where tokens are not asked for, none is looked at, and none ends. */
     if (conn->front->conf->auth.mode == AUTH_NONE) {
-        if (pass != NULL)
+        if (pass)
             set_end(pass, UINT64_MAX);
         return REFRESH_TAKEN;
     }
-    if (pass == NULL)
+    if (!pass)
         *why = "this connection came in without a token: connect again";
     else if (strlen(token) > HANDSHAKE_HEAD_MAX)
         *why = "expected a token of at most 16 KiB";
@@ -217,7 +217,7 @@ const char *conn_covers(void *ctx, struct client *client, const struct target *t
     const struct conn *conn = (const struct conn *)client;
     if (conn->front->conf->auth.mode == AUTH_NONE)
         return NULL;
-    if (conn->pass == NULL)
+    if (!conn->pass)
         return "this connection came in without a token: connect again";
     return grant_covers(&conn->pass->grant, target);
 }

@@ -57,7 +57,7 @@ static enum status parse_v1(const uint8_t *bytes, size_t len, struct proxy_sourc
                             size_t *used)
 {
     const uint8_t *end = memmem(bytes, len < V1_MAX ? len : V1_MAX, "\r\n", 2);
-    if (end == NULL)
+    if (!end)
         return len < V1_MAX ? STATUS_AGAIN : wrong(out, "the PROXY line has no end");
     char line[V1_MAX + 1];
     size_t line_len = (size_t)(end - bytes);
@@ -70,12 +70,11 @@ static enum status parse_v1(const uint8_t *bytes, size_t len, struct proxy_sourc
     char *rest = line, *words[6] = {NULL};
     for (size_t i = 0; i < 6; i++)
         words[i] = strsep(&rest, " ");
-    if (words[1] != NULL && strcmp(words[1], "UNKNOWN") == 0)
+    if (words[1] && strcmp(words[1], "UNKNOWN") == 0)
         return STATUS_OK;
     struct proxy_source source = {.known = true};
     uint16_t to_port;
-    if (words[5] == NULL || rest != NULL || !parse_port(words[4], &source.port) ||
-        !parse_port(words[5], &to_port))
+    if (!words[5] || rest || !parse_port(words[4], &source.port) || !parse_port(words[5], &to_port))
         return wrong(out, "expected \"PROXY TCP4|TCP6 from to port port\" or \"PROXY UNKNOWN\"");
     bool v4 = strcmp(words[1], "TCP4") == 0;
     if ((!v4 && strcmp(words[1], "TCP6") != 0) ||

@@ -61,9 +61,8 @@ void refuse(struct conn *conn, enum refusal refusal, const char *why)
                        "Content-Length: %zu\r\n"
                        "%s%s"
                        "Connection: close\r\n\r\n%s%s",
-                       row->status, row->phrase, strlen(why) + 1, row->fields,
-                       fields == NULL ? "" : fields, has_content ? why : "",
-                       has_content ? "\n" : "");
+                       row->status, row->phrase, strlen(why) + 1, row->fields, fields ? fields : "",
+                       has_content ? why : "", has_content ? "\n" : "");
     char address[INET6_ADDRSTRLEN];
     address_print(&conn->handshake->address, address);
     metric_refuse(row->reason);
@@ -85,7 +84,7 @@ void refuse_unanswered(struct conn *conn, enum refuse_reason reason, const char 
 void refuse_aborted(struct conn *conn)
 {
     const struct handshake *handshake = conn->handshake;
-    if (handshake == NULL || !handshake->heard || handshake->noted)
+    if (!handshake || !handshake->heard || handshake->noted)
         return;
     metric_refuse(REFUSE_ABORTED);
     log_debug("handshake_aborted", LOG_U64("bytes", handshake->len));
@@ -96,7 +95,7 @@ void refuse_aborted(struct conn *conn)
 static bool names_path(struct http_text target, const char *path)
 {
     const char *mark = memchr(target.at, '?', target.len);
-    struct http_text plain = {target.at, mark == NULL ? target.len : (size_t)(mark - target.at)};
+    struct http_text plain = {target.at, mark ? (size_t)(mark - target.at) : target.len};
     return http_text_is(plain, path);
 }
 

@@ -22,7 +22,7 @@
 
 void handshake_free(struct handshake *handshake)
 {
-    if (handshake == NULL)
+    if (!handshake)
         return;
     free(handshake->bytes);
     free(handshake->fields);
@@ -32,7 +32,7 @@ void handshake_free(struct handshake *handshake)
 static bool line_too_long(const char *bytes, size_t len)
 {
     size_t look = len < REQUEST_LINE_MAX ? len : REQUEST_LINE_MAX;
-    return len > REQUEST_LINE_MAX && memmem(bytes, look, "\r\n", 2) == NULL;
+    return len > REQUEST_LINE_MAX && !memmem(bytes, look, "\r\n", 2);
 }
 
 /* Keeps what came so far; it is no more than HANDSHAKE_HEAD_MAX and a read. */
@@ -42,7 +42,7 @@ static bool keep(struct handshake *handshake, const uint8_t *bytes, size_t len)
     if (need > handshake->cap) {
         size_t cap = need < 1024 ? 1024 : need * 2;
         char *grown = realloc(handshake->bytes, cap);
-        if (grown == NULL)
+        if (!grown)
             return false;
         handshake->bytes = grown;
         handshake->cap = cap;
@@ -69,8 +69,7 @@ static bool secure(struct conn *conn, const uint8_t *bytes, size_t len)
     struct front *front = conn->front;
     conn->handshake->tls_due = false;
     if (bytes[0] == TLS_HANDSHAKE_RECORD)
-        return front->tls != NULL &&
-               stream_secure(&conn->stream, tls_new(front->tls, NULL), bytes, len);
+        return front->tls && stream_secure(&conn->stream, tls_new(front->tls, NULL), bytes, len);
     if (isalpha(bytes[0])) {
         refuse(conn, REFUSAL_PLAIN_ON_TLS, "plain HTTP on a TLS port");
         return true;
@@ -82,7 +81,7 @@ static bool secure(struct conn *conn, const uint8_t *bytes, size_t len)
 void handshake_secured(struct conn *conn, const char *why)
 {
     char text[200];
-    if (why == NULL || conn->handshake == NULL)
+    if (!why || !conn->handshake)
         return;
     snprintf(text, sizeof(text), "TLS handshake failed: %s", why);
     refuse_unanswered(conn, REFUSE_TLS, text);

@@ -89,6 +89,6 @@ void share_give(void *ctx)
     }
     for (; waiting > 0 && woken < SHARE_WAKE_MAX; waiting--)
         woken += give(front->sharing, rounds) ? 1 : 0;
-    if (front->sharing != NULL)
+    if (front->sharing)
         loop_timer_start(front->share_timer, 0);
 }

@@ -46,7 +46,7 @@ static bool is_silent(const struct conn *conn)
     uint32_t wait_ms = conn->front->queues[QUEUE_PINGED].wait_ms,
              every_ms = conn->front->conf->clients.ping_every_ms;
     int32_t unheard_ms = (int32_t)(conn->due_ms - wait_ms - conn->heard_ms);
-    if (unheard_ms <= 0 || every_ms == 0 || conn->paused || conn->held != NULL)
+    if (unheard_ms <= 0 || every_ms == 0 || conn->paused || conn->held)
         return false;
     uint32_t before_ms = (uint32_t)unheard_ms / every_ms * every_ms;
     return before_ms + wait_ms >= conn->front->conf->clients.ping_timeout_ms;
@@ -97,7 +97,7 @@ void sweep_run(void *ctx)
         struct conn_queue *queue = &front->queues[name];
         if (is_off(front, name))
             continue;
-        for (int i = 0; i < SLICE && queue->first != NULL && is_due(front, queue->first); i++)
+        for (int i = 0; i < SLICE && queue->first && is_due(front, queue->first); i++)
             on_due(queue->first);
     }
     sweep_arm(front);
@@ -118,7 +118,7 @@ void sweep_arm(struct front *front)
     uint32_t wait_ms = wait_until(timers_next(&front->expiries), clock_boot_ms());
     for (enum queue_name name = QUEUE_HANDSHAKE; name < QUEUES; name++) {
         const struct conn *first = front->queues[name].first;
-        if (first == NULL || is_off(front, name))
+        if (!first || is_off(front, name))
             continue;
         int32_t left = (int32_t)(first->due_ms - front->now_ms);
         uint32_t left_ms = left > (int32_t)COARSE_MS ? (uint32_t)left : COARSE_MS;

@@ -109,7 +109,7 @@ static void deliver(struct dns *dns);
 /* Arms the timer for c-ares's next deadline, or for what is to be delivered. */
 static void arm(struct dns *dns)
 {
-    uint64_t next_ms = dns->answered != NULL ? 0 : UINT64_MAX;
+    uint64_t next_ms = dns->answered ? 0 : UINT64_MAX;
     for (size_t i = 0; i < CHANNELS && next_ms > 0; i++) {
         struct timeval left;
         if (!dns->channels[i].ares || !ares_timeout(dns->channels[i].ares, NULL, &left))

@@ -11,7 +11,7 @@ size_t http_head_end(const char *bytes, size_t len, size_t from)
     if (len < 4 || at > len - 4)
         return 0;
     const char *end = memmem(bytes + at, len - at, "\r\n\r\n", 4);
-    return end == NULL ? 0 : (size_t)(end - bytes) + 4;
+    return end ? (size_t)(end - bytes) + 4 : 0;
 }
 
 bool http_text_is(struct http_text text, const char *word)
@@ -27,7 +27,7 @@ bool http_text_is_word(struct http_text text, const char *word)
 static bool is_token_byte(char c)
 {
     return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-           (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+           (c != '\0' && strchr("!#$%&'*+-.^_`|~", c));
 }
 
 bool http_text_is_token(struct http_text text)
@@ -64,8 +64,8 @@ static bool has_controls(struct http_text line)
 static struct http_text next_line(struct http_text *rest)
 {
     const char *end = memmem(rest->at, rest->len, "\r\n", 2);
-    struct http_text line = {rest->at, end == NULL ? rest->len : (size_t)(end - rest->at)};
-    size_t taken = end == NULL ? rest->len : line.len + 2;
+    struct http_text line = {rest->at, end ? (size_t)(end - rest->at) : rest->len};
+    size_t taken = end ? line.len + 2 : rest->len;
     rest->at += taken;
     rest->len -= taken;
     return line;
@@ -76,11 +76,11 @@ static bool parse_start(struct http_text line, struct http_text out[3])
 {
     for (size_t i = 0; i < 2; i++) {
         const char *space = memchr(line.at, ' ', line.len);
-        if (space == NULL && i == 0)
+        if (!space && i == 0)
             return false;
-        size_t len = space == NULL ? line.len : (size_t)(space - line.at);
+        size_t len = space ? (size_t)(space - line.at) : line.len;
         out[i] = (struct http_text){line.at, len};
-        size_t taken = space == NULL ? len : len + 1;
+        size_t taken = space ? len + 1 : len;
         line.at += taken;
         line.len -= taken;
     }
@@ -98,7 +98,7 @@ enum status http_head_parse(const char *bytes, size_t len, struct http_head *out
 
     for (line = next_line(&rest); line.len > 0; line = next_line(&rest)) {
         const char *colon = memchr(line.at, ':', line.len);
-        if (colon == NULL || has_controls(line))
+        if (!colon || has_controls(line))
             return STATUS_INVALID;
         if (out->len == HTTP_FIELDS_MAX)
             return STATUS_LIMIT;
@@ -139,9 +139,9 @@ bool http_list_next(struct http_text *rest, struct http_text *item)
 {
     while (rest->len > 0) {
         const char *comma = memchr(rest->at, ',', rest->len);
-        size_t len = comma == NULL ? rest->len : (size_t)(comma - rest->at);
+        size_t len = comma ? (size_t)(comma - rest->at) : rest->len;
         *item = trim((struct http_text){rest->at, len});
-        size_t taken = comma == NULL ? len : len + 1;
+        size_t taken = comma ? len + 1 : len;
         rest->at += taken;
         rest->len -= taken;
         if (item->len > 0)

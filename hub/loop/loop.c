@@ -83,7 +83,7 @@ struct loop_timer {
 static struct event_base *base_new(void)
 {
     struct event_config *config = event_config_new();
-    if (config == NULL)
+    if (!config)
         return NULL;
 
     struct event_base *base = NULL;
@@ -116,7 +116,7 @@ static void raise_descriptor_limit(void)
 enum status loop_new(struct loop **out)
 {
     struct loop *loop = calloc(1, sizeof(*loop));
-    if (loop == NULL)
+    if (!loop)
         return STATUS_NO_MEMORY;
 
     raise_descriptor_limit();
@@ -124,7 +124,7 @@ enum status loop_new(struct loop **out)
     event_set_log_callback(on_event_log);
     loop->urgent = urgent_open();
     loop->base = base_new();
-    if (loop->base == NULL) {
+    if (!loop->base) {
         close(loop->urgent);
         free(loop);
         return STATUS_IO;
@@ -135,9 +135,9 @@ enum status loop_new(struct loop **out)
 
 void loop_free(struct loop *loop)
 {
-    if (loop == NULL)
+    if (!loop)
         return;
-    if (loop->lws != NULL)
+    if (loop->lws)
         loop_lws_destroy(loop, loop_lws(loop));
     resolver_free(loop->resolver);
     for (size_t i = 0; i < loop->signals_len; i++)
@@ -179,7 +179,7 @@ void loop_set_resolver(struct loop *loop, struct resolver *resolver)
 struct lws_vhost *loop_stream_vhost(struct loop *loop)
 {
     struct lws_context *context = loop_lws(loop);
-    if (loop->stream_vhost == NULL && context != NULL)
+    if (!loop->stream_vhost && context)
         loop->stream_vhost = stream_vhost_new(context);
     return loop->stream_vhost;
 }
@@ -265,13 +265,13 @@ static void end_turn(struct loop *loop)
             loop->in_turn = false;
         }
         turn_run(&loop->turn, "socket_times", now_us);
-        if (loop->lws != NULL)
+        if (loop->lws)
             lws_adapter_end_turn(loop->lws);
         turn_run(&loop->turn, NULL, clock_boot_us());
         if (!loop->in_turn)
             return;
     }
-    if (loop->lws != NULL)
+    if (loop->lws)
         lws_adapter_wake(loop->lws);
 }
 
@@ -329,12 +329,12 @@ struct loop_watch *loop_watch_new(struct loop *loop, const char *name, int fd,
                                   enum loop_ready ready, loop_fn *fn, void *ctx)
 {
     struct loop_watch *watch = calloc(1, sizeof(*watch));
-    if (watch == NULL)
+    if (!watch)
         return NULL;
     *watch = (struct loop_watch){.loop = loop, .name = name, .fn = fn, .ctx = ctx};
     short what = ready == LOOP_READABLE ? EV_READ : EV_WRITE;
     watch->event = event_new(loop->base, fd, (short)(what | EV_PERSIST), on_ready, watch);
-    if (watch->event == NULL || event_add(watch->event, NULL) != 0) {
+    if (!watch->event || event_add(watch->event, NULL) != 0) {
         loop_watch_free(watch);
         return NULL;
     }
@@ -343,12 +343,12 @@ struct loop_watch *loop_watch_new(struct loop *loop, const char *name, int fd,
 
 void loop_watch_free(struct loop_watch *watch)
 {
-    if (watch == NULL)
+    if (!watch)
         return;
     forget(watch->loop, watch);
-    if (watch->urgent.fn != NULL)
+    if (watch->urgent.fn)
         urgent_remove(watch->loop->urgent, event_get_fd(watch->event));
-    if (watch->event != NULL)
+    if (watch->event)
         event_free(watch->event);
     free(watch);
 }
@@ -400,11 +400,11 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 struct loop_timer *loop_timer_new(struct loop *loop, const char *name, loop_fn *fn, void *ctx)
 {
     struct loop_timer *timer = calloc(1, sizeof(*timer));
-    if (timer == NULL)
+    if (!timer)
         return NULL;
     *timer = (struct loop_timer){.loop = loop, .name = name, .fn = fn, .ctx = ctx};
     timer->event = evtimer_new(loop->base, on_timer, timer);
-    if (timer->event == NULL) {
+    if (!timer->event) {
         free(timer);
         return NULL;
     }
@@ -413,7 +413,7 @@ struct loop_timer *loop_timer_new(struct loop *loop, const char *name, loop_fn *
 
 void loop_timer_free(struct loop_timer *timer)
 {
-    if (timer == NULL)
+    if (!timer)
         return;
     forget(timer->loop, timer);
     event_free(timer->event);
@@ -466,7 +466,7 @@ enum status loop_on_signal(struct loop *loop, int signal_number, loop_fn *fn, vo
     struct signal_watch *watch = &loop->signals[loop->signals_len];
     *watch = (struct signal_watch){.loop = loop, .fn = fn, .ctx = ctx};
     watch->event = evsignal_new(loop->base, signal_number, on_signal, watch);
-    if (watch->event == NULL)
+    if (!watch->event)
         return STATUS_NO_MEMORY;
     if (event_add(watch->event, NULL) != 0) {
         event_free(watch->event);

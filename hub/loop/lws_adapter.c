@@ -103,13 +103,13 @@ static struct watch *watch_get(struct lws_adapter *adapter, int fd)
     if (fd < 0 || (size_t)fd >= adapter->watches_len)
         return NULL;
     struct watch *watch = adapter->watches[fd];
-    if (watch != NULL)
+    if (watch)
         return watch;
 
     if (adapter->context_is_new && is_netlink(fd))
         adapter->routes_fd = fd;
     watch = calloc(1, sizeof(*watch));
-    if (watch == NULL)
+    if (!watch)
         return NULL;
     event_assign(&watch->read, loop_base(adapter->loop), fd, EV_READ | EV_PERSIST, on_readable,
                  adapter);
@@ -141,9 +141,8 @@ static void set_urgent(struct watch *watch)
 void lws_adapter_set_urgent(struct lws_adapter *adapter, int fd)
 {
     struct watch *watch = watch_find(adapter, fd);
-    struct urgent_entry *entry = watch == NULL || watch->urgent != NULL ? NULL
-                                                                        : malloc(sizeof(*entry));
-    if (entry == NULL)
+    struct urgent_entry *entry = !watch || watch->urgent ? NULL : malloc(sizeof(*entry));
+    if (!entry)
         return; /* out of memory: it is served like all others */
     *entry = (struct urgent_entry){on_urgent, watch};
     watch->urgent = entry;
@@ -160,7 +159,7 @@ static void watch_reading(struct watch *watch, bool wanted)
         event_add(&watch->read, NULL);
     else
         event_del(&watch->read);
-    if (watch->urgent != NULL)
+    if (watch->urgent)
         set_urgent(watch);
 }
 
@@ -175,7 +174,7 @@ static void watch_writing(struct lws_adapter *adapter, int fd, struct watch *wat
     }
     watch->write = event_new(loop_base(adapter->loop), fd, EV_WRITE | EV_PERSIST, on_writable,
                              adapter);
-    if (watch->write == NULL)
+    if (!watch->write)
         abort(); /* a hundred bytes */
     event_add(watch->write, NULL);
 }
@@ -183,7 +182,7 @@ static void watch_writing(struct lws_adapter *adapter, int fd, struct watch *wat
 static void watch_drop(struct lws_adapter *adapter, int fd)
 {
     struct watch *watch = watch_find(adapter, fd);
-    if (watch == NULL)
+    if (!watch)
         return;
     watch_writing(adapter, fd, watch, false);
     watch_reading(watch, false);
@@ -205,7 +204,7 @@ static int on_init_pt(struct lws_context *context, void *foreign_loop, int threa
 
 static int on_new_descriptor(struct lws *wsi)
 {
-    return watch_get(adapter_of(wsi), lws_get_socket_fd(wsi)) == NULL;
+    return !watch_get(adapter_of(wsi), lws_get_socket_fd(wsi));
 }
 
 static void on_interest(struct lws *wsi, unsigned int flags)
@@ -222,7 +221,7 @@ static void on_interest(struct lws *wsi, unsigned int flags)
 
     bool wanted = (flags & LWS_EV_START) != 0;
     struct watch *watch = wanted ? watch_get(adapter, fd) : watch_find(adapter, fd);
-    if (watch == NULL || fd == adapter->routes_fd)
+    if (!watch || fd == adapter->routes_fd)
         return;
     if (flags & LWS_EV_READ)
         watch_reading(watch, wanted);
@@ -294,7 +293,7 @@ static void adapter_free(struct lws_adapter *adapter)
 {
     for (size_t fd = 0; fd < adapter->watches_len; fd++)
         watch_drop(adapter, (int)fd);
-    if (adapter->timer != NULL)
+    if (adapter->timer)
         event_free(adapter->timer);
     free(adapter->watches);
     free(adapter);
@@ -304,7 +303,7 @@ static struct lws_adapter *adapter_new(struct loop *loop)
 {
     struct lws_adapter *adapter = calloc(1, sizeof(*adapter));
     struct rlimit limit;
-    if (adapter == NULL || getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    if (!adapter || getrlimit(RLIMIT_NOFILE, &limit) != 0) {
         free(adapter);
         return NULL;
     }
@@ -314,7 +313,7 @@ static struct lws_adapter *adapter_new(struct loop *loop)
     /* calloc of this size is untouched pages: memory is spent for descriptors that were in use. */
     adapter->watches = calloc(adapter->watches_len, sizeof(struct watch *));
     adapter->timer = evtimer_new(loop_base(loop), on_timer, adapter);
-    if (adapter->watches == NULL || adapter->timer == NULL) {
+    if (!adapter->watches || !adapter->timer) {
         adapter_free(adapter);
         return NULL;
     }
@@ -323,9 +322,9 @@ static struct lws_adapter *adapter_new(struct loop *loop)
 
 struct lws_context *loop_lws_create(struct loop *loop, struct lws_context_creation_info *info)
 {
-    assert(loop_lws_adapter(loop) == NULL);
+    assert(!loop_lws_adapter(loop));
     struct lws_adapter *adapter = adapter_new(loop);
-    if (adapter == NULL)
+    if (!adapter)
         return NULL;
 
     void *foreign_loops[1] = {adapter};
@@ -335,7 +334,7 @@ struct lws_context *loop_lws_create(struct loop *loop, struct lws_context_creati
     struct lws_context *context = lws_create_context(info);
     adapter->context_is_new = false;
     info->foreign_loops = NULL;
-    if (context == NULL) {
+    if (!context) {
         adapter_free(adapter);
         return NULL;
     }
@@ -358,7 +357,7 @@ static void on_log(int level, const char *line)
 struct lws_context *loop_lws(struct loop *loop)
 {
     struct lws_adapter *adapter = loop_lws_adapter(loop);
-    if (adapter != NULL)
+    if (adapter)
         return adapter->context;
 
     /* A policy of zeros: no validity timers of lws, whose one sorted list grows with the
@@ -378,7 +377,7 @@ struct lws_context *loop_lws(struct loop *loop)
 void loop_lws_destroy(struct loop *loop, struct lws_context *context)
 {
     struct lws_adapter *adapter = loop_lws_adapter(loop);
-    assert(adapter != NULL && adapter->context == context);
+    assert(adapter && adapter->context == context);
     lws_context_destroy(context);
     loop_set_lws(loop, NULL);
     adapter_free(adapter);

@@ -19,7 +19,7 @@
 
 static void update_reading(struct stream *stream)
 {
-    if (stream->wsi != NULL)
+    if (stream->wsi)
         lws_rx_flow_control(stream->wsi, !stream->stalled && !stream->paused);
 }
 
@@ -41,7 +41,7 @@ static void keep_rest(struct stream *stream, const uint8_t *bytes, size_t len)
  * thousand bytes need not come into the processor's cache for each of many thousand clients. */
 static void write_socket(struct stream *stream, const uint8_t *bytes, size_t len)
 {
-    if (stream->wsi == NULL || stream->killed || len == 0)
+    if (!stream->wsi || stream->killed || len == 0)
         return;
     ssize_t n = stream->stalled ? 0 : send(stream->fd, bytes, len, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n == (ssize_t)len)
@@ -63,11 +63,11 @@ static void write_records(struct stream *stream)
 
 void stream_write(struct stream *stream, const void *bytes, size_t len)
 {
-    if (stream->tls == NULL) {
+    if (!stream->tls) {
         write_socket(stream, bytes, len);
         return;
     }
-    if (stream->wsi == NULL || stream->killed || len == 0)
+    if (!stream->wsi || stream->killed || len == 0)
         return;
     if (tls_write(stream->tls, bytes, len) != STATUS_OK) {
         stream_kill(stream, true);
@@ -78,19 +78,19 @@ void stream_write(struct stream *stream, const void *bytes, size_t len)
 
 bool stream_blocked(const struct stream *stream)
 {
-    return stream->wsi != NULL && stream->stalled;
+    return stream->wsi && stream->stalled;
 }
 
 void stream_wake(struct stream *stream)
 {
-    if (stream->wsi != NULL)
+    if (stream->wsi)
         lws_callback_on_writable(stream->wsi);
 }
 
 void stream_pause(struct stream *stream, bool paused)
 {
     stream->paused = paused;
-    if (!paused && stream->tls != NULL && tls_ended(stream->tls))
+    if (!paused && stream->tls && tls_ended(stream->tls))
         stream_kill(stream, false);
     else
         update_reading(stream);
@@ -107,19 +107,19 @@ static void set_reset(const struct lws *wsi, int fd)
 
 int stream_fd(const struct stream *stream)
 {
-    return stream->wsi == NULL ? -1 : stream->fd;
+    return stream->wsi ? stream->fd : -1;
 }
 
 void stream_set_urgent(struct stream *stream)
 {
-    if (stream->wsi != NULL)
+    if (stream->wsi)
         lws_adapter_set_urgent(loop_lws_adapter(stream->loop), stream->fd);
 }
 
 /* An end in order is said within TLS, too, or the peer can't tell it from bytes that were lost. */
 static void end_records(struct stream *stream)
 {
-    if (stream->wsi == NULL || stream->tls == NULL)
+    if (!stream->wsi || !stream->tls)
         return;
     tls_shut(stream->tls);
     write_records(stream);
@@ -127,7 +127,7 @@ static void end_records(struct stream *stream)
 
 void stream_shut(struct stream *stream)
 {
-    if (stream->wsi == NULL || stream->killed)
+    if (!stream->wsi || stream->killed)
         return;
     end_records(stream);
     stream->shut_due = stream_blocked(stream);
@@ -137,7 +137,7 @@ void stream_shut(struct stream *stream)
 
 void stream_kill(struct stream *stream, bool reset)
 {
-    if (stream->wsi == NULL || stream->killed)
+    if (!stream->wsi || stream->killed)
         return;
     /* What the peer has not taken by now it will not take: a reset frees the kernel's memory at
      * once. */
@@ -153,7 +153,7 @@ void stream_kill(struct stream *stream, bool reset)
 
 static void forget(struct stream *stream)
 {
-    if (stream->wsi != NULL)
+    if (stream->wsi)
         lws_set_opaque_user_data(stream->wsi, NULL);
     stream->wsi = NULL;
     tls_free(stream->tls);
@@ -163,7 +163,7 @@ static void forget(struct stream *stream)
 void stream_detach(struct stream *stream, bool reset)
 {
     struct lws *wsi = stream->wsi;
-    if (wsi != NULL) {
+    if (wsi) {
         if (reset)
             set_reset(wsi, lws_get_socket_fd(wsi));
         else if (!stream->killed)
@@ -181,7 +181,7 @@ void stream_detach(struct stream *stream, bool reset)
 
 static void tell_secured(struct stream *stream, const char *why)
 {
-    if (stream->handler->on_secured != NULL)
+    if (stream->handler->on_secured)
         stream->handler->on_secured(stream->owner, why);
 }
 
@@ -201,17 +201,17 @@ static bool on_records(struct stream *stream, const uint8_t *bytes, size_t len)
 
     uint8_t plain[16384];
     size_t n;
-    while (stream->tls != NULL && (n = tls_read(stream->tls, plain, sizeof(plain))) > 0) {
+    while (stream->tls && (n = tls_read(stream->tls, plain, sizeof(plain))) > 0) {
         if (!stream->handler->on_bytes(stream->owner, plain, n))
             return false;
     }
-    if (stream->tls == NULL)
+    if (!stream->tls)
         return true;
     write_records(stream);
     /* TLS 1.3: a server that misses our certificate says so after the handshake. */
     if (tls_why(stream->tls)[0] != '\0')
         tell_secured(stream, tls_why(stream->tls));
-    if (stream->tls == NULL)
+    if (!stream->tls)
         return true;
     /* An owner that has paused has not taken all that came before the end: stream_pause goes on. */
     return stream->paused || !tls_ended(stream->tls);
@@ -220,14 +220,14 @@ static bool on_records(struct stream *stream, const uint8_t *bytes, size_t len)
 bool stream_secure(struct stream *stream, struct tls *tls, const uint8_t *rest, size_t len)
 {
     stream->tls = tls;
-    return tls != NULL && (len == 0 || on_records(stream, rest, len));
+    return tls && (len == 0 || on_records(stream, rest, len));
 }
 
 static bool on_readable(struct stream *stream, struct lws *wsi, uint8_t *bytes, size_t len)
 {
-    bool goes_on = stream->tls == NULL ? stream->handler->on_bytes(stream->owner, bytes, len)
-                                       : on_records(stream, bytes, len);
-    if (!goes_on && lws_get_opaque_user_data(wsi) != NULL)
+    bool goes_on = stream->tls ? on_records(stream, bytes, len)
+                               : stream->handler->on_bytes(stream->owner, bytes, len);
+    if (!goes_on && lws_get_opaque_user_data(wsi))
         end_records(stream);
     return goes_on;
 }
@@ -261,10 +261,10 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
 {
     (void)user;
     struct stream *stream = lws_get_opaque_user_data(wsi);
-    if (stream == NULL)
+    if (!stream)
         return 0;
     loop_enter(stream->loop, stream->handler->name);
-    if (lws_get_opaque_user_data(wsi) == NULL)
+    if (!lws_get_opaque_user_data(wsi))
         return 0; /* what the start of the turn brought has detached it */
 
     /* The rest of lws's reasons does not concern a raw connection. */
@@ -300,7 +300,7 @@ enum status stream_open(struct stream *stream, struct loop *loop, int fd, struct
     *stream = (struct stream){
         .handler = handler, .owner = owner, .loop = loop, .tls = tls, .fd = fd, .opening = true};
     struct lws_vhost *vhost = loop_stream_vhost(loop);
-    if (vhost == NULL) {
+    if (!vhost) {
         close(fd);
         forget(stream);
         return STATUS_IO;
@@ -312,13 +312,13 @@ enum status stream_open(struct stream *stream, struct loop *loop, int fd, struct
                               .opaque = stream};
     struct lws *wsi = lws_adopt_descriptor_vhost_via_info(&adopt);
     stream->opening = false;
-    if (wsi == NULL) {
+    if (!wsi) {
         stream->wsi = NULL;
         forget(stream);
         return STATUS_IO;
     }
     stream->wsi = wsi;
-    if (tls != NULL)
+    if (tls)
         write_records(stream); /* a client's hello */
     return STATUS_OK;
 }

@@ -26,13 +26,13 @@ static bool is_swollen(BIO *bio, size_t keep)
 {
     BUF_MEM *memory = NULL;
     BIO_get_mem_ptr(bio, &memory);
-    return memory != NULL && memory->max > keep && BIO_pending(bio) == 0;
+    return memory && memory->max > keep && BIO_pending(bio) == 0;
 }
 
 static BIO *memory_new(void)
 {
     BIO *bio = BIO_new(BIO_s_mem());
-    if (bio != NULL)
+    if (bio)
         BIO_set_mem_eof_return(bio, -1); /* empty is not the end */
     return bio;
 }
@@ -40,12 +40,12 @@ static BIO *memory_new(void)
 struct tls *tls_new(struct tls_context *context, const char *host)
 {
     struct tls *tls = calloc(1, sizeof(*tls));
-    if (tls == NULL)
+    if (!tls)
         return NULL;
     tls->ssl = tls_context_ssl(context, host);
     tls->in = memory_new();
     tls->out = memory_new();
-    if (tls->ssl == NULL || tls->in == NULL || tls->out == NULL) {
+    if (!tls->ssl || !tls->in || !tls->out) {
         SSL_free(tls->ssl);
         BIO_free(tls->in);
         BIO_free(tls->out);
@@ -53,7 +53,7 @@ struct tls *tls_new(struct tls_context *context, const char *host)
         return NULL;
     }
     SSL_set_bio(tls->ssl, tls->in, tls->out);
-    if (host == NULL) {
+    if (!host) {
         SSL_set_accept_state(tls->ssl);
     } else {
         SSL_set_connect_state(tls->ssl);
@@ -65,7 +65,7 @@ struct tls *tls_new(struct tls_context *context, const char *host)
 
 void tls_free(struct tls *tls)
 {
-    if (tls == NULL)
+    if (!tls)
         return;
     SSL_free(tls->ssl);
     free(tls->why);
@@ -79,7 +79,7 @@ bool tls_ready(const struct tls *tls)
 
 const char *tls_why(const struct tls *tls)
 {
-    return tls->why != NULL ? tls->why : "";
+    return tls->why ? tls->why : "";
 }
 
 bool tls_ended(const struct tls *tls)
@@ -97,7 +97,7 @@ static void note_end(struct tls *tls, int result)
 {
     tls->ended = true;
     tls->failed = SSL_get_error(tls->ssl, result) != SSL_ERROR_ZERO_RETURN;
-    if (!tls->failed || tls->why != NULL)
+    if (!tls->failed || tls->why)
         return;
     char why[TLS_WHY_BYTES];
     tls_explain(tls->ssl, why, sizeof(why));
@@ -123,7 +123,7 @@ static void shrink_in(struct tls *tls)
 {
     BIO *fresh = is_swollen(tls->in, tls->in_lean ? KEEP_BYTES : LEAN_BYTES) ? memory_new() : NULL;
     tls->in_lean = true; /* only asked once the handshake is done */
-    if (fresh == NULL)
+    if (!fresh)
         return;
     SSL_set0_rbio(tls->ssl, fresh);
     tls->in = fresh;
@@ -178,7 +178,7 @@ void tls_sent(struct tls *tls)
                      ? memory_new()
                      : NULL;
     tls->out_lean = done;
-    if (fresh == NULL)
+    if (!fresh)
         return;
     SSL_set0_wbio(tls->ssl, fresh);
     tls->out = fresh;

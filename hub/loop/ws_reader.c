@@ -68,7 +68,7 @@ size_t ws_close_payload(uint8_t out[WS_CONTROL_MAX], unsigned code, const char *
         return 0;
     out[0] = (uint8_t)(code >> 8);
     out[1] = (uint8_t)code;
-    size_t len = reason == NULL ? 0 : strlen(reason);
+    size_t len = reason ? strlen(reason) : 0;
     if (len > WS_CONTROL_MAX - 2) {
         len = WS_CONTROL_MAX - 2;
         while (len > 0 && ((uint8_t)reason[len] & 0xc0) == 0x80)
@@ -198,7 +198,7 @@ static bool give_control(struct ws_item *item, uint8_t opcode, uint8_t *payload,
 
 static struct ws_partial *partial_get(struct ws_reader *reader)
 {
-    if (reader->partial == NULL)
+    if (!reader->partial)
         reader->partial = calloc(1, sizeof(*reader->partial));
     return reader->partial;
 }
@@ -216,7 +216,7 @@ static void message_reset(struct ws_partial *partial)
 static void settle(struct ws_reader *reader)
 {
     struct ws_partial *partial = reader->partial;
-    if (partial == NULL)
+    if (!partial)
         return;
     if (partial->handed_out) {
         partial->handed_out = false;
@@ -230,7 +230,7 @@ static void settle(struct ws_reader *reader)
 
 void ws_reader_fini(struct ws_reader *reader)
 {
-    if (reader->partial == NULL)
+    if (!reader->partial)
         return;
     free(reader->partial->message);
     free(reader->partial);
@@ -250,7 +250,7 @@ static bool message_reserve(struct ws_partial *partial, size_t more)
     if (partial->head.final && cap > whole)
         cap = whole;
     uint8_t *message = realloc(partial->message, cap);
-    if (message == NULL)
+    if (!message)
         return false;
     partial->message = message;
     partial->message_cap = cap;
@@ -282,7 +282,7 @@ static bool read_head(struct ws_reader *reader, const struct ws_rules *rules, ui
 {
     uint8_t kept[WS_HEAD_MAX];
     struct ws_partial *partial = reader->partial;
-    size_t kept_len = partial == NULL ? 0 : partial->head_len;
+    size_t kept_len = partial ? partial->head_len : 0;
     size_t fresh = *len < WS_HEAD_MAX - kept_len ? *len : WS_HEAD_MAX - kept_len;
     if (kept_len > 0)
         memcpy(kept, partial->head_bytes, kept_len);
@@ -293,8 +293,8 @@ static bool read_head(struct ws_reader *reader, const struct ws_rules *rules, ui
     size_t size = head_size(kept, have);
     const char *wrong = NULL;
     if (have >= 2)
-        wrong = first_bytes_wrong(kept, rules, partial != NULL && partial->message_opcode != 0);
-    if (wrong != NULL) {
+        wrong = first_bytes_wrong(kept, rules, partial && partial->message_opcode != 0);
+    if (wrong) {
         bad(item, 1002, wrong);
         return false;
     }
@@ -302,7 +302,7 @@ static bool read_head(struct ws_reader *reader, const struct ws_rules *rules, ui
         if (have == 0)
             return false;
         partial = partial_get(reader);
-        if (partial == NULL) {
+        if (!partial) {
             bad(item, 1011, "out of memory");
             return false;
         }
@@ -320,7 +320,7 @@ static bool read_head(struct ws_reader *reader, const struct ws_rules *rules, ui
     }
     *bytes += size - kept_len;
     *len -= size - kept_len;
-    if (partial != NULL)
+    if (partial)
         partial->head_len = 0;
     return true;
 }
@@ -339,7 +339,7 @@ static bool too_large(const struct ws_reader *reader, const struct ws_rules *rul
     const struct ws_partial *partial = reader->partial;
     bool compressed = head->opcode == WS_CONTINUATION ? partial->message_compressed : head->rsv1;
     size_t max = rules->message_max + (compressed ? rules->deflated_more : 0);
-    return exceeds(max, partial == NULL ? 0 : partial->message_len, head->len);
+    return exceeds(max, partial ? partial->message_len : 0, head->len);
 }
 
 /* The same for a frame of which a part was read before. */
@@ -420,7 +420,7 @@ bool ws_next(struct ws_reader *reader, const struct ws_rules *rules, uint8_t **b
 {
     settle(reader);
     for (;;) {
-        if (reader->partial != NULL && reader->partial->in_frame) {
+        if (reader->partial && reader->partial->in_frame) {
             if (*len == 0)
                 return false;
             if (rest_too_large(reader->partial, rules))
@@ -444,7 +444,7 @@ bool ws_next(struct ws_reader *reader, const struct ws_rules *rules, uint8_t **b
             *len -= (size_t)head.len;
             return give_whole(&head, payload, item);
         }
-        if (partial_get(reader) == NULL)
+        if (!partial_get(reader))
             return bad(item, 1011, "out of memory");
         frame_begin(reader->partial, &head);
         if (head.len == 0 && frame_end(reader->partial, item))

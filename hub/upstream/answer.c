@@ -67,7 +67,7 @@ static struct answer judge(const char *bytes, size_t len, const char *accept)
     if (status != 101)
         return (struct answer){.verdict = ANSWER_REFUSES, .http_status = status};
     const char *why = upgrade_wrong(&head, accept);
-    return why != NULL ? wrong(why) : (struct answer){.verdict = ANSWER_OPENS};
+    return why ? wrong(why) : (struct answer){.verdict = ANSWER_OPENS};
 }
 
 static bool keep(struct answer_reader *reader, const uint8_t *bytes, size_t len)
@@ -75,7 +75,7 @@ static bool keep(struct answer_reader *reader, const uint8_t *bytes, size_t len)
     if (reader->len + len > reader->cap) {
         size_t cap = (reader->len + len) * 2;
         char *grown = realloc(reader->head, cap);
-        if (grown == NULL)
+        if (!grown)
             return false;
         reader->head = grown;
         reader->cap = cap;

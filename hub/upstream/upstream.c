@@ -54,15 +54,15 @@ static void list_add(struct upstream_list *list, struct upstream *up)
 {
     up->next = NULL;
     up->prev = list->last;
-    *(list->last == NULL ? &list->first : &list->last->next) = up;
+    *(list->last ? &list->last->next : &list->first) = up;
     list->last = up;
     list->len++;
 }
 
 static void list_remove(struct upstream_list *list, struct upstream *up)
 {
-    *(up->prev == NULL ? &list->first : &up->prev->next) = up->next;
-    *(up->next == NULL ? &list->last : &up->next->prev) = up->prev;
+    *(up->prev ? &up->prev->next : &list->first) = up->next;
+    *(up->next ? &up->next->prev : &list->last) = up->prev;
     list->len--;
 }
 
@@ -130,7 +130,7 @@ static void reap(void *ctx)
     struct upstreams *all = ctx;
     struct upstream *up = all->ended.first;
     all->ended = (struct upstream_list){0};
-    while (up != NULL) {
+    while (up) {
         struct upstream *next = up->next;
         ws_reader_fini(&up->reader);
         service_unref(up->service);
@@ -170,7 +170,7 @@ void up_end_plain(struct upstream *up, enum upstream_end_kind kind, const char *
 static void pump(void *ctx)
 {
     struct upstreams *all = ctx;
-    while (all->waiting.first != NULL && all->attempts < UPSTREAM_ATTEMPTS_MAX) {
+    while (all->waiting.first && all->attempts < UPSTREAM_ATTEMPTS_MAX) {
         struct upstream *up = all->waiting.first;
         list_remove(&all->waiting, up);
         list_add(&all->live, up);
@@ -183,11 +183,11 @@ static struct upstream *op_open(void *ctx, struct session *session, struct servi
 {
     struct upstreams *all = ctx;
     struct upstream *up = calloc(1, sizeof(*up));
-    if (up == NULL)
+    if (!up)
         abort(); /* some hundred bytes */
     *up = (struct upstream){
         .all = all, .session = session, .service = service_ref(service), .url = strdup(url)};
-    if (up->url == NULL)
+    if (!up->url)
         abort();
     list_add(&all->waiting, up);
     loop_timer_start(all->pump, 0); /* nothing is told before this has returned */
@@ -226,7 +226,7 @@ const struct upstream_ops upstream_socket_ops = {
 enum status upstreams_new(struct loop *loop, struct upstreams **out)
 {
     struct upstreams *all = calloc(1, sizeof(*all));
-    if (all == NULL)
+    if (!all)
         return STATUS_NO_MEMORY;
     all->loop = loop;
     all->now_ms = clock_boot_ms();
@@ -234,7 +234,7 @@ enum status upstreams_new(struct loop *loop, struct upstreams **out)
     timers_init(&all->timers);
     all->timer = loop_timer_new(loop, "upstream_times", on_timer, all);
     all->pump = loop_timer_new(loop, "upstream_pump", pump, all);
-    if (all->timer == NULL || all->pump == NULL) {
+    if (!all->timer || !all->pump) {
         upstreams_free(all);
         return STATUS_NO_MEMORY;
     }
@@ -247,7 +247,7 @@ enum status upstreams_new(struct loop *loop, struct upstreams **out)
 /* Connections keep what they have of it. */
 void upstreams_reload(struct upstreams *all)
 {
-    while (all->trusts != NULL) {
+    while (all->trusts) {
         struct trust *trust = all->trusts;
         all->trusts = trust->next;
         tls_context_free(trust->context);
@@ -257,11 +257,11 @@ void upstreams_reload(struct upstreams *all)
 
 void upstreams_free(struct upstreams *all)
 {
-    if (all == NULL)
+    if (!all)
         return;
-    while (all->waiting.first != NULL)
+    while (all->waiting.first)
         retire(all->waiting.first, true);
-    while (all->live.first != NULL)
+    while (all->live.first)
         retire(all->live.first, true);
     reap(all);
     loop_timer_free(all->timer);

@@ -38,7 +38,7 @@ static bool scratch_reserve(struct upstreams *all, size_t need)
     if (need <= all->scratch_cap)
         return true;
     uint8_t *grown = realloc(all->scratch, need);
-    if (grown == NULL)
+    if (!grown)
         return false;
     all->scratch = grown;
     all->scratch_cap = need;
@@ -143,7 +143,7 @@ void talk_deadline(struct upstream *up)
 {
     if (up->state == UP_OPEN)
         beat(up);
-    else if (up->fault != NULL)
+    else if (up->fault)
         up_end_plain(up, UPSTREAM_END_INVALID, up->fault);
     else
         up_end_plain(up, UPSTREAM_END_ASKED,
@@ -181,7 +181,7 @@ static void on_message(struct upstream *up, const struct ws_item *item)
         return;
     struct publication *publication = publication_copy((enum opcode)item->opcode, item->payload,
                                                        item->len);
-    if (publication == NULL) {
+    if (!publication) {
         metric_drop(DROP_NO_MEMORY, 1);
         hub_upstream_dropped(up->session, up);
         return;
@@ -231,7 +231,7 @@ void talk_bytes(struct upstream *up, uint8_t *bytes, size_t len)
                              .message_max = up->service->upstream_max_message_bytes,
                              .too_large = CLOSE_TOO_BIG};
     struct ws_item item;
-    while ((up->state == UP_OPEN || up->state == UP_CLOSING) && up->fault == NULL &&
+    while ((up->state == UP_OPEN || up->state == UP_CLOSING) && !up->fault &&
            ws_next(&up->reader, &rules, &bytes, &len, &item)) {
         switch (item.kind) {
         case WS_ITEM_MESSAGE: on_message(up, &item); break;
@@ -249,7 +249,7 @@ void talk_bytes(struct upstream *up, uint8_t *bytes, size_t len)
 
 void talk_lost(struct upstream *up)
 {
-    if (up->fault != NULL)
+    if (up->fault)
         up_end_plain(up, UPSTREAM_END_INVALID, up->fault);
     else if (up->state == UP_CLOSING)
         up_end_plain(up, UPSTREAM_END_ASKED, "closed");

@@ -19,9 +19,9 @@ static void connect_next(struct upstream *up);
 
 void try_free(struct upstream_attempt *attempt)
 {
-    if (attempt == NULL)
+    if (!attempt)
         return;
-    if (attempt->query != NULL)
+    if (attempt->query)
         resolve_cancel(attempt->query);
     loop_watch_free(attempt->watch);
     if (attempt->fd >= 0)
@@ -84,13 +84,13 @@ void try_lost(struct upstream *up)
 static struct tls_context *trust_context(struct upstreams *all, const char *ca, char *why,
                                          size_t why_len)
 {
-    for (struct trust *trust = all->trusts; trust != NULL; trust = trust->next) {
+    for (struct trust *trust = all->trusts; trust; trust = trust->next) {
         if (strcmp(trust->ca, ca) == 0)
             return trust->context;
     }
     struct trust *trust = malloc(sizeof(*trust) + strlen(ca) + 1);
     const struct tls_client client = {.ca = ca};
-    if (trust == NULL || tls_context_client(&client, &trust->context, why, why_len) != STATUS_OK) {
+    if (!trust || tls_context_client(&client, &trust->context, why, why_len) != STATUS_OK) {
         free(trust);
         return NULL;
     }
@@ -102,11 +102,11 @@ static struct tls_context *trust_context(struct upstreams *all, const char *ca, 
 
 static struct tls *make_tls(struct upstream *up)
 {
-    const char *ca = up->service->tls_ca != NULL ? up->service->tls_ca : "";
+    const char *ca = up->service->tls_ca ? up->service->tls_ca : "";
     struct tls_context *context = trust_context(up->all, ca, up->attempt->why,
                                                 sizeof(up->attempt->why));
-    struct tls *tls = context == NULL ? NULL : tls_new(context, up->parts.host);
-    if (context != NULL && tls == NULL)
+    struct tls *tls = context ? tls_new(context, up->parts.host) : NULL;
+    if (context && !tls)
         snprintf(up->attempt->why, sizeof(up->attempt->why), "no TLS for this host name");
     return tls;
 }
@@ -144,7 +144,7 @@ static void ask(struct upstream *up)
     char *text = NULL;
     size_t len = 0;
     FILE *out = open_memstream(&text, &len);
-    if (out == NULL)
+    if (!out)
         abort();
     fprintf(out,
             "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -162,7 +162,7 @@ static void ask(struct upstream *up)
 
 void try_secured(struct upstream *up, const char *why)
 {
-    if (why == NULL) {
+    if (!why) {
         ask(up);
         return;
     }
@@ -200,7 +200,7 @@ static void connected(struct upstream *up)
     struct tls *tls = NULL;
     if (up->parts.tls) {
         tls = make_tls(up);
-        if (tls == NULL) {
+        if (!tls) {
             char why[sizeof(attempt->why)];
             memcpy(why, attempt->why, sizeof(why));
             up_end_plain(up, UPSTREAM_END_TLS, why);
@@ -266,7 +266,7 @@ static bool connect_to(struct upstream *up, const struct sockaddr *address, sock
     if (attempt->fd >= 0 && (connect(attempt->fd, address, size) == 0 || errno == EINPROGRESS)) {
         attempt->watch = loop_watch_new(up->all->loop, "upstream_connect", attempt->fd,
                                         LOOP_WRITABLE, on_connect, up);
-        if (attempt->watch != NULL)
+        if (attempt->watch)
             return true;
         errno = ENOMEM;
     }
@@ -295,7 +295,7 @@ static void on_resolved(void *ctx, const struct resolved *result, const char *wh
 {
     struct upstream *up = ctx;
     up->attempt->query = NULL;
-    if (why != NULL) {
+    if (why) {
         up_end_plain(up, UPSTREAM_END_NO_TCP, why);
         return;
     }
@@ -309,7 +309,7 @@ void try_begin(struct upstream *up)
 {
     up_set_state(up, UP_RESOLVING);
     up->attempt = calloc(1, sizeof(*up->attempt));
-    if (up->attempt == NULL)
+    if (!up->attempt)
         abort(); /* 3 KiB, at most 256 times */
     up->attempt->fd = -1;
     up->attempt->give_up_at_ms = up->all->now_ms + up->service->reconnect.timeout_ms;

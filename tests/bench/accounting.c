@@ -11,10 +11,10 @@ static uint64_t number_in(const char *path, unsigned place)
     char line[256];
     uint64_t number = 0;
     FILE *file = fopen(path, "re");
-    if (file == NULL)
+    if (!file)
         return 0;
     char *at = fgets(line, sizeof(line), file);
-    for (unsigned i = 0; at != NULL && i <= place; i++)
+    for (unsigned i = 0; at && i <= place; i++)
         number = strtoull(at, &at, 10);
     fclose(file);
     return number;
@@ -35,7 +35,7 @@ uint64_t cpu_ns_of(pid_t pid)
     uint64_t sum = 0;
     snprintf(path, sizeof(path), "/proc/%d/task", pid);
     DIR *threads = opendir(path);
-    if (threads == NULL)
+    if (!threads)
         return 0;
     for (struct dirent *entry; (entry = readdir(threads)) != NULL;)
         if (entry->d_name[0] != '.')

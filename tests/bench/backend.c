@@ -63,7 +63,7 @@ static void link_vin(struct upstream *upstream, uint32_t vin)
     struct vehicle *vehicle = &self.shared->vehicles[vin];
     upstream->vin = vin;
     upstream->next = self.of_vin[vin];
-    if (upstream->next != NULL)
+    if (upstream->next)
         upstream->next->prev = upstream;
     self.of_vin[vin] = upstream;
     atomic_store(&vehicle->opened_ns, now_ns());
@@ -76,9 +76,8 @@ static void close_upstream(struct upstream *upstream)
 {
     if (upstream->vin != 0) {
         struct vehicle *vehicle = &self.shared->vehicles[upstream->vin];
-        *(upstream->prev == NULL ? &self.of_vin[upstream->vin]
-                                 : &upstream->prev->next) = upstream->next;
-        if (upstream->next != NULL)
+        *(upstream->prev ? &upstream->prev->next : &self.of_vin[upstream->vin]) = upstream->next;
+        if (upstream->next)
             upstream->next->prev = upstream->prev;
         atomic_store(&vehicle->lost_ns, now_ns());
         atomic_fetch_sub(&vehicle->upstreams, 1);
@@ -94,7 +93,7 @@ static struct upstream *upstream_new(int fd, uint32_t events)
 {
     struct upstream *upstream = calloc(1, sizeof(*upstream));
     int on = 1;
-    if (upstream == NULL) {
+    if (!upstream) {
         close(fd);
         return NULL;
     }
@@ -119,7 +118,7 @@ static void accept_all(void)
 static bool keep_rest(struct upstream *upstream, const uint8_t *bytes, size_t len)
 {
     uint8_t *rest = realloc(upstream->rest, upstream->rest_len + len);
-    if (rest == NULL)
+    if (!rest)
         return false;
     memcpy(rest + upstream->rest_len, bytes, len);
     upstream->rest = rest;
@@ -130,7 +129,7 @@ static bool keep_rest(struct upstream *upstream, const uint8_t *bytes, size_t le
 
 static bool send_all(struct upstream *upstream, const uint8_t *bytes, size_t len)
 {
-    if (upstream->rest != NULL)
+    if (upstream->rest)
         return keep_rest(upstream, bytes, len);
     ssize_t n = send(upstream->fd, bytes, len, MSG_NOSIGNAL | MSG_DONTWAIT);
     size_t sent = n > 0 ? (size_t)n : 0;
@@ -152,9 +151,8 @@ static void send_rest(struct upstream *upstream)
 
 static bool is_ready(uint32_t vin)
 {
-    for (const struct upstream *upstream = self.of_vin[vin]; upstream != NULL;
-         upstream = upstream->next)
-        if (upstream->rest != NULL)
+    for (const struct upstream *upstream = self.of_vin[vin]; upstream; upstream = upstream->next)
+        if (upstream->rest)
             return false;
     return self.of_vin[vin] != NULL;
 }
@@ -172,7 +170,7 @@ static void push(uint32_t vin, unsigned count)
         stamp_write(self.batch + len + self.frame_head, &stamp);
         len += self.frame_len;
         if (len + self.frame_len > BATCH_BYTES || i + 1 == count) {
-            for (struct upstream *upstream = self.of_vin[vin]; upstream != NULL; upstream = next) {
+            for (struct upstream *upstream = self.of_vin[vin]; upstream; upstream = next) {
                 next = upstream->next;
                 send_all(upstream, self.batch, len);
             }
@@ -190,7 +188,7 @@ static uint32_t next_vin(void)
         self.passed++;
         if (is_ready(self.cursor))
             return self.cursor;
-        if (self.of_vin[self.cursor] != NULL)
+        if (self.of_vin[self.cursor])
             COUNT(self.counts->stalled, 1);
     }
     return 0;
@@ -282,7 +280,7 @@ static uint64_t work(enum phase phase)
 static void on_message(struct upstream *upstream, const struct frame *frame)
 {
     struct stamp stamp;
-    if (self.options->publish_path != NULL)
+    if (self.options->publish_path)
         return; /* the broker's receipt */
     if (frame->len == 4 && memcmp(frame->payload, "ping", 4) == 0) {
         static const uint8_t pong[] = {0x81, 4, 'p', 'o', 'n', 'g'};
@@ -332,7 +330,7 @@ static bool on_request(struct upstream *upstream, uint8_t *bytes, size_t len, si
 {
     char answer[WIRE_REQUEST_MAX], *path;
     uint8_t *end = memmem(bytes, len, "\r\n\r\n", 4);
-    if (end == NULL)
+    if (!end)
         return len < WIRE_REQUEST_MAX;
     *used = (size_t)(end - bytes) + 4;
     end[2] = '\0';
@@ -361,7 +359,7 @@ static bool on_bytes(struct upstream *upstream, uint8_t *bytes, size_t len)
         return true;
     }
     uint8_t *kept = realloc(upstream->partial, len - used);
-    if (kept == NULL)
+    if (!kept)
         return false;
     memcpy(kept, bytes + used, len - used);
     upstream->partial = kept;
@@ -412,7 +410,7 @@ static void publish_to(uint32_t vin)
         }
     }
     struct upstream *upstream = upstream_new(fd, EPOLLIN);
-    if (upstream != NULL)
+    if (upstream)
         link_vin(upstream, vin);
 }
 
@@ -438,7 +436,7 @@ static void prepare(struct shared *shared, unsigned process)
     self.frame_head = frame_head(self.frame, OP_TEXT, options->publish_path != NULL, options->size);
     self.frame_len = self.frame_head + options->size;
     padding_write(self.frame + self.frame_head, options->size, 1);
-    if (options->publish_path != NULL) {
+    if (options->publish_path) {
         for (uint32_t vin = process + 1; vin <= options->vins; vin += options->backend_processes)
             publish_to(vin);
         return;
@@ -456,11 +454,11 @@ static void prepare(struct shared *shared, unsigned process)
 
 static void on_event(struct upstream *upstream, uint32_t events)
 {
-    if (upstream == NULL)
+    if (!upstream)
         accept_all();
-    if (upstream == NULL || upstream == (void *)self.shared)
+    if (!upstream || upstream == (void *)self.shared)
         return;
-    if ((events & EPOLLOUT) != 0 && upstream->rest != NULL)
+    if ((events & EPOLLOUT) != 0 && upstream->rest)
         send_rest(upstream);
     if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0)
         on_readable(upstream);

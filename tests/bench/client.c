@@ -76,7 +76,7 @@ static void watch(struct client *client, int how, uint32_t events)
 static void path_of(const struct client *client, char *out, size_t size)
 {
     const char *path = self.options->path, *star = strchr(path, '*');
-    if (star == NULL)
+    if (!star)
         snprintf(out, size, "%s", path);
     else
         snprintf(out, size, "%.*sV%08x%s", (int)(star - path), path, client->vin, star + 1);
@@ -278,7 +278,7 @@ static bool keep_rest(struct client *client, const uint8_t *bytes, size_t len)
 {
     if (client->partial_len < len) {
         uint8_t *grown = realloc(client->partial, len);
-        if (grown == NULL)
+        if (!grown)
             return false;
         client->partial = grown;
     }
@@ -307,7 +307,7 @@ static void on_bytes(struct client *client, size_t len)
     if (used < len) {
         if (!keep_rest(client, self.buffer + used, len - used))
             closed(client, 0);
-    } else if (client->partial != NULL) {
+    } else if (client->partial) {
         free(client->partial);
         client->partial = NULL;
         client->partial_len = 0;
@@ -372,7 +372,7 @@ static void beat(void)
     for (uint64_t until = due(&self.beats_from_ns, rate); self.beats_due < until;
          self.beats_due++) {
         struct client *client = next_open(&self.beat_cursor);
-        if (client == NULL)
+        if (!client)
             return;
         if (send(client->fd, frame, sizeof(frame), MSG_NOSIGNAL | MSG_DONTWAIT) ==
             (ssize_t)sizeof(frame))
@@ -387,7 +387,7 @@ static void send_messages(void)
     for (uint64_t until = due(&self.sends_from_ns, rate); self.sends_due < until;
          self.sends_due++) {
         struct client *client = next_open(&self.send_cursor);
-        if (client == NULL)
+        if (!client)
             return;
         struct stamp stamp = {number_of(client) + 1, client->sent + 1u, now_ns()};
         stamp_write(self.message + head, &stamp);
@@ -456,7 +456,7 @@ static void prepare(struct shared *shared, unsigned process)
     self.clients = calloc(self.len, sizeof(*self.clients));
     self.buffer = malloc(BUFFER_BYTES);
     self.epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (self.clients == NULL || self.buffer == NULL || self.epoll < 0) {
+    if (!self.clients || !self.buffer || self.epoll < 0) {
         perror("client process");
         exit(1);
     }

@@ -53,7 +53,7 @@ static struct peer *peer_new(int fd, enum kind kind, uint32_t events)
     struct peer *peer = calloc(1, sizeof(*peer));
     struct epoll_event event = {.events = events, .data.ptr = peer};
     int on = 1;
-    if (peer == NULL || epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) != 0) {
+    if (!peer || epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) != 0) {
         free(peer);
         close(fd);
         return NULL;
@@ -69,8 +69,8 @@ static struct peer *peer_new(int fd, enum kind kind, uint32_t events)
 static void peer_end(struct peer *peer)
 {
     if (peer->kind == CLIENT) {
-        *(peer->prev == NULL ? &self.clients[peer->vin] : &peer->prev->next) = peer->next;
-        if (peer->next != NULL)
+        *(peer->prev ? &peer->prev->next : &self.clients[peer->vin]) = peer->next;
+        if (peer->next)
             peer->next->prev = peer->prev;
     }
     if (peer->kind == UPSTREAM || peer->kind == UPSTREAM_ASKING)
@@ -152,7 +152,7 @@ static void redis_publish(uint32_t vin, const uint8_t *frame, size_t len)
     size_t at;
     if (len > BUFFER_BYTES / 4)
         return;
-    if (self.script != NULL) {
+    if (self.script) {
         at = add_script(out, vin, frame, len);
     } else {
         snprintf(channel, sizeof(channel), "V%08x", vin);
@@ -177,11 +177,11 @@ static void open_upstream(uint32_t vin)
 {
     int fd = connect_to(&self.backend, 0, 0);
     struct peer *peer = fd < 0 ? NULL : peer_new(fd, UPSTREAM_ASKING, EPOLLOUT);
-    if (peer == NULL)
+    if (!peer)
         return;
     peer->vin = vin;
     self.upstreams[vin] = peer;
-    if (self.script != NULL)
+    if (self.script)
         redis_own(vin);
 }
 
@@ -199,7 +199,7 @@ static void ask_upstream(struct peer *peer)
 static void deliver(uint32_t vin, const uint8_t *frame, size_t len)
 {
     struct peer *next;
-    for (struct peer *peer = self.clients[vin]; peer != NULL; peer = next) {
+    for (struct peer *peer = self.clients[vin]; peer; peer = next) {
         next = peer->next;
         if (send(peer->fd, frame, len, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)len)
             shutdown(peer->fd, SHUT_RDWR); /* its end comes as an event */
@@ -213,7 +213,7 @@ static void deliver(uint32_t vin, const uint8_t *frame, size_t len)
 static size_t redis_line(const uint8_t *bytes, size_t len, size_t *value)
 {
     const uint8_t *end = memchr(bytes, '\n', len);
-    if (end == NULL)
+    if (!end)
         return 0;
     *value = (size_t)strtoul((const char *)bytes + 1, NULL, 10);
     return (size_t)(end - bytes) + 1;
@@ -255,7 +255,7 @@ static void open_redis(const char *where)
     struct sockaddr_in address = address_of(where);
     int fd = connect_to(&address, 0, 0);
     self.redis = fd < 0 ? NULL : peer_new(fd, REDIS, EPOLLIN);
-    if (self.redis == NULL) {
+    if (!self.redis) {
         perror("floor: redis");
         exit(1);
     }
@@ -267,7 +267,7 @@ static ssize_t on_request(struct peer *peer, uint8_t *bytes, size_t len)
 {
     char answer[WIRE_REQUEST_MAX], *path;
     uint8_t *end = memmem(bytes, len, "\r\n\r\n", 4);
-    if (end == NULL)
+    if (!end)
         return len < WIRE_REQUEST_MAX ? 0 : -1;
     end[2] = '\0';
     size_t n = answer_write(answer, (char *)bytes, &path);
@@ -276,12 +276,12 @@ static ssize_t on_request(struct peer *peer, uint8_t *bytes, size_t len)
     peer->vin = vin_of_path(path) % VINS_MAX;
     peer->kind = CLIENT;
     peer->next = self.clients[peer->vin];
-    if (peer->next != NULL)
+    if (peer->next)
         peer->next->prev = peer;
     self.clients[peer->vin] = peer;
-    if (self.has_backend && self.upstreams[peer->vin] == NULL)
+    if (self.has_backend && !self.upstreams[peer->vin])
         open_upstream(peer->vin);
-    if (!self.has_backend && self.redis != NULL && peer->next == NULL)
+    if (!self.has_backend && self.redis && !peer->next)
         redis_subscribe(peer->vin);
     return end + 4 - bytes;
 }
@@ -301,7 +301,7 @@ static ssize_t on_upstream(struct peer *peer, uint8_t *bytes, size_t len)
     int got;
     while ((got = frame_parse(bytes + at, len - at, &frame)) == 1) {
         deliver(peer->vin, bytes + at, frame.total);
-        if (self.redis != NULL)
+        if (self.redis)
             redis_publish(peer->vin, bytes + at, frame.total);
         at += frame.total;
     }
@@ -318,7 +318,7 @@ static ssize_t on_client(struct peer *peer, uint8_t *bytes, size_t len)
     while ((got = frame_parse(bytes + at, len - at, &frame)) == 1) {
         if (frame.len == 4 && memcmp(frame.payload, "ping", 4) == 0)
             send(peer->fd, pong, sizeof(pong), MSG_NOSIGNAL | MSG_DONTWAIT);
-        else if (upstream != NULL && upstream->kind == UPSTREAM)
+        else if (upstream && upstream->kind == UPSTREAM)
             send(upstream->fd, bytes + at, frame.total, MSG_NOSIGNAL | MSG_DONTWAIT);
         at += frame.total;
     }
@@ -356,10 +356,10 @@ static void on_readable(struct peer *peer)
     uint8_t *kept = rest == 0 ? NULL : realloc(peer->partial, rest);
     if (rest == 0)
         free(peer->partial);
-    else if (kept != NULL)
+    else if (kept)
         memcpy(kept, self.buffer + used, rest);
     peer->partial = kept;
-    peer->partial_len = kept == NULL ? 0 : (uint32_t)rest;
+    peer->partial_len = kept ? (uint32_t)rest : 0;
 }
 
 int main(int argc, char **argv)
@@ -376,7 +376,7 @@ int main(int argc, char **argv)
         self.backend = address_of(argv[2]);
     self.epoll = epoll_create1(EPOLL_CLOEXEC);
     int fd = listen_on(&address, false);
-    if (self.epoll < 0 || fd < 0 || peer_new(fd, LISTENER, EPOLLIN) == NULL) {
+    if (self.epoll < 0 || fd < 0 || !peer_new(fd, LISTENER, EPOLLIN)) {
         perror("floor: listen");
         return 1;
     }

@@ -13,7 +13,7 @@ static uint8_t *plain;
 static void prepare(void)
 {
     plain = malloc(PLAIN_MAX);
-    if (plain == NULL || inflateInit2(&stream, -15) != Z_OK) {
+    if (!plain || inflateInit2(&stream, -15) != Z_OK) {
         fprintf(stderr, "inflate: no memory\n");
         exit(1);
     }
@@ -29,7 +29,7 @@ static int feed(const uint8_t *bytes, size_t len)
 bool inflate_message(uint8_t **bytes, size_t *len)
 {
     static const uint8_t tail[4] = {0, 0, 0xff, 0xff}; /* what the sender left out */
-    if (plain == NULL)
+    if (!plain)
         prepare();
     inflateReset(&stream);
     stream.next_out = plain;

@@ -154,7 +154,7 @@ static bool wait_for(bool (*done)(void), double seconds, const char *what)
         check_children();
         tell_progress();
         if (now_ns() > limit) {
-            if (run_state.missing == NULL)
+            if (!run_state.missing)
                 run_state.missing = what;
             return false;
         }
@@ -294,9 +294,9 @@ static void run(void)
     for (unsigned i = 0; i < options->client_processes; i++)
         fork_one(client_process, i);
     connect_all();
-    if (run_state.missing == NULL && options->prime)
+    if (!run_state.missing && options->prime)
         prime();
-    if (run_state.missing == NULL)
+    if (!run_state.missing)
         measure();
     nap(options->after_ms * 1000000ull);
     sample(&run_state.end);
@@ -384,7 +384,7 @@ static void print_counts(void)
 static void print_report(void)
 {
     printf("{\"missing\":");
-    if (run_state.missing == NULL)
+    if (!run_state.missing)
         printf("null");
     else
         printf("\"%s\"", run_state.missing);
@@ -411,5 +411,5 @@ int main(int argc, char **argv)
     print_report(); /* before anybody leaves: what ends others' connections is no part of it */
     fflush(stdout);
     end_children();
-    return run_state.missing == NULL ? 0 : 3;
+    return run_state.missing ? 3 : 0;
 }

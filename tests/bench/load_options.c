@@ -106,7 +106,7 @@ static void add_target(struct options *options, const char *item)
 static void add_watched(struct options *options, const char *item)
 {
     const char *equals = strchr(item, '=');
-    if (equals == NULL || options->watched_len == WATCHED_MAX)
+    if (!equals || options->watched_len == WATCHED_MAX)
         refuse("not NAME=PID, or too many", item);
     snprintf(options->watched_names[options->watched_len], sizeof(options->watched_names[0]),
              "%.*s", (int)(equals - item), item);
@@ -123,11 +123,11 @@ static void set(struct options *options, const struct row *row, char *value)
     case FLAG: *(bool *)field = true; break;
     case ADDRESS: *(struct sockaddr_in *)field = address_of(value); break;
     case TARGETS:
-        for (char *item = strtok(value, ","); item != NULL; item = strtok(NULL, ","))
+        for (char *item = strtok(value, ","); item; item = strtok(NULL, ","))
             add_target(options, item);
         break;
     case WATCHED:
-        for (char *item = strtok(value, ","); item != NULL; item = strtok(NULL, ","))
+        for (char *item = strtok(value, ","); item; item = strtok(NULL, ","))
             add_watched(options, item);
         break;
     }
@@ -135,7 +135,7 @@ static void set(struct options *options, const struct row *row, char *value)
 
 static void complete(struct options *options, bool upstreams_named)
 {
-    bool backend = options->listen.sin_port != 0 || options->publish_path != NULL;
+    bool backend = options->listen.sin_port != 0 || options->publish_path;
     unsigned wanted = options->many_upstreams ? options->clients : options->vins;
     if (!upstreams_named && backend)
         options->upstreams = wanted;

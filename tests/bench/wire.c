@@ -163,11 +163,11 @@ size_t request_write(char out[WIRE_REQUEST_MAX], const char *host, const char *p
 int answer_check(const char *bytes, size_t len)
 {
     const char *end = memmem(bytes, len, "\r\n\r\n", 4);
-    if (end == NULL)
+    if (!end)
         return len < WIRE_REQUEST_MAX ? 0 : -1;
     size_t head = (size_t)(end - bytes) + 4;
     bool ok = len > 12 && memcmp(bytes, "HTTP/1.1 101", 12) == 0 &&
-              memmem(bytes, head, ACCEPT, sizeof(ACCEPT) - 1) != NULL;
+              memmem(bytes, head, ACCEPT, sizeof(ACCEPT) - 1);
     return ok ? (int)head : -1;
 }
 
@@ -176,8 +176,7 @@ size_t answer_write(char out[WIRE_REQUEST_MAX], char *request, char **path)
     static const char name[] = "\r\nSec-WebSocket-Key:";
     unsigned char text[64 + sizeof(GUID)], digest[SHA_DIGEST_LENGTH], accept[32];
     char *key = strcasestr(request, name), *space;
-    if (strncmp(request, "GET ", 4) != 0 || key == NULL ||
-        (space = strchr(request + 4, ' ')) == NULL)
+    if (strncmp(request, "GET ", 4) != 0 || !key || (space = strchr(request + 4, ' ')) == NULL)
         return 0;
     key += sizeof(name) - 1;
     key += strspn(key, " ");
@@ -199,7 +198,7 @@ size_t answer_write(char out[WIRE_REQUEST_MAX], char *request, char **path)
 uint32_t vin_of_path(const char *path)
 {
     uint64_t vin = 0;
-    for (const char *at = strchr(path, 'V'); at != NULL; at = strchr(at + 1, 'V'))
+    for (const char *at = strchr(path, 'V'); at; at = strchr(at + 1, 'V'))
         if (strlen(at) > 8 && hex_read((const uint8_t *)at + 1, 8, &vin))
             return (uint32_t)vin;
     return 0;
@@ -212,7 +211,7 @@ struct sockaddr_in address_of(const char *text)
     struct sockaddr_in address = {.sin_family = AF_INET};
     char host[64];
     const char *colon = strrchr(text, ':');
-    size_t len = colon == NULL ? sizeof(host) : (size_t)(colon - text);
+    size_t len = colon ? (size_t)(colon - text) : sizeof(host);
     if (len < sizeof(host)) {
         memcpy(host, text, len);
         host[len] = '\0';

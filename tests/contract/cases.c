@@ -45,7 +45,7 @@ int cases_run(const char *name, struct rig *rig, int (*before)(void **state),
 {
     size_t total = cases_nodes_len + cases_ownership_len + cases_messages_len, len = 0;
     struct CMUnitTest *tests = calloc(total, sizeof(*tests));
-    if (tests == NULL)
+    if (!tests)
         abort();
     current_rig = rig;
     before_each = before;

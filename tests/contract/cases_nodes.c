@@ -109,7 +109,7 @@ static bool lease_of_a_is_known(void *ctx)
 {
     struct lease_wait *wait = ctx;
     const struct seen_item *item = seen_item(renew(wait->peer, ++wait->tag), "a");
-    return item != NULL && item->lease_ms == 3000;
+    return item && item->lease_ms == 3000;
 }
 
 static void the_lease_of_another_node_becomes_known(struct rig *rig)
@@ -217,7 +217,7 @@ static void answers_come_in_the_order_of_the_calls_on_each_session(struct rig *r
     for (size_t i = 0; i < sizeof(last) / sizeof(*last); i++)
         rig_wait(a, last[i].kind, last[i].tag);
     uint64_t expected[] = {0, 11, 21, 31, 41};
-    for (const struct seen *seen = a->first; seen != NULL; seen = seen->next) {
+    for (const struct seen *seen = a->first; seen; seen = seen->next) {
         if (seen->tag != 0)
             assert_int_equal(seen->tag, expected[seen->tag / 10]++);
     }
@@ -243,9 +243,9 @@ static const char *revoked(struct peer *peer, const char *name)
         const struct seen *seen = rig_wait(peer, SEEN_ROWS, 0);
         assert_int_equal(seen->status, STATUS_OK);
         const struct seen_item *item = seen_item(seen, name);
-        if (item != NULL)
+        if (item)
             snprintf(value, sizeof(value), "%s", seen_field(item, "value"));
-        snprintf(cursor, sizeof(cursor), "%s", seen->text != NULL ? seen->text : "");
+        snprintf(cursor, sizeof(cursor), "%s", seen->text ? seen->text : "");
     } while (cursor[0] != '\0');
     return value;
 }

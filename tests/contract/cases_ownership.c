@@ -290,7 +290,7 @@ static size_t page_through(struct peer *peer, size_t limit)
             snprintf(after, sizeof(after), "%s", seen->items[i].id);
         }
         rows += seen->len;
-        if (seen->text == NULL)
+        if (!seen->text)
             return rows;
         assert_string_equal(seen->text, after);
     }

@@ -81,7 +81,7 @@ static void pass(struct proxy_shared *shared, struct pair *pair, bool from_clien
         close_pair(pair);
         return;
     }
-    if (from_client && pair->subscriber == 0 && memmem(bytes, (size_t)len, "SUBSCRIBE", 9) != NULL)
+    if (from_client && pair->subscriber == 0 && memmem(bytes, (size_t)len, "SUBSCRIBE", 9))
         pair->subscriber = atomic_fetch_add(&shared->subscribers, 1) + 1;
     if (!from_client && pair->subscriber != 0 && pair->subscriber <= atomic_load(&shared->deafened))
         return;
@@ -162,8 +162,8 @@ void proxy_crawl(struct proxy *proxy, unsigned bytes)
 
 void proxy_swap(struct proxy *proxy, bool subscriber, const char *text)
 {
-    assert_true(text == NULL || strlen(text) < SWAP_MAX);
-    strcpy(proxy->shared->swap_text, text != NULL ? text : "");
+    assert_true(!text || strlen(text) < SWAP_MAX);
+    strcpy(proxy->shared->swap_text, text ? text : "");
     atomic_store(&proxy->shared->swap, subscriber ? SWAP_FOR_SUBSCRIBER : SWAP_FOR_OTHER);
 }
 

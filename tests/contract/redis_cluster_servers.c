@@ -29,7 +29,7 @@ static const char *ask(const struct cluster_server *server, const char *format, 
 static void await(const struct cluster_server *server, const char *command, const char *wanted)
 {
     uint64_t deadline_ms = clock_boot_ms() + WAIT_MS;
-    while (strstr(ask(server, "%s", command), wanted) == NULL) {
+    while (!strstr(ask(server, "%s", command), wanted)) {
         if (clock_boot_ms() > deadline_ms)
             fail_msg("%s: no %s: %s", command, wanted, ask(server, "%s", command));
         poll(NULL, 0, 20);

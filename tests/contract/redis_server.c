@@ -78,7 +78,7 @@ uint16_t redis_server_free_port(void)
 static const char *program(void)
 {
     const char *named = getenv("VINHUB_REDIS_SERVER");
-    return named != NULL && named[0] != '\0' ? named : "redis-server";
+    return named && named[0] != '\0' ? named : "redis-server";
 }
 
 static size_t server_arguments(const struct redis_server *server, const char *port,
@@ -90,7 +90,7 @@ static size_t server_arguments(const struct redis_server *server, const char *po
                                  "noeviction"};
     size_t len = sizeof(fixed) / sizeof(fixed[0]);
     memcpy(out, fixed, sizeof(fixed));
-    for (size_t i = 0; i < 16 && server->extra[i] != NULL; i++)
+    for (size_t i = 0; i < 16 && server->extra[i]; i++)
         out[len++] = server->extra[i];
     return len;
 }
@@ -100,7 +100,7 @@ static void write_sentinel(const struct redis_server *server, char *path, size_t
 {
     snprintf(path, size, "%s/sentinel.conf", server->folder);
     FILE *file = fopen(path, "w");
-    if (file == NULL)
+    if (!file)
         _exit(126);
     fprintf(file, "port %u\nbind 127.0.0.1\ndir %s\n%s", server->port, server->folder,
             server->sentinel);
@@ -112,7 +112,7 @@ static void run_server(const struct redis_server *server)
     char port[8], path[96];
     const char *arguments[33] = {program(), path, "--sentinel"};
     snprintf(port, sizeof(port), "%u", server->port);
-    if (server->sentinel != NULL)
+    if (server->sentinel)
         write_sentinel(server, path, sizeof(path));
     else
         server_arguments(server, port, arguments);
@@ -128,9 +128,9 @@ static redisContext *connect_to(const struct redis_server *server)
 {
     redisContext *context = redisConnectWithTimeout("127.0.0.1", server->port,
                                                     (struct timeval){5, 0});
-    if (context != NULL && context->err == 0)
+    if (context && context->err == 0)
         return context;
-    if (context != NULL)
+    if (context)
         redisFree(context);
     return NULL;
 }
@@ -138,11 +138,11 @@ static redisContext *connect_to(const struct redis_server *server)
 static int answers(const struct redis_server *server)
 {
     redisContext *context = connect_to(server);
-    redisReply *reply = context != NULL ? redisCommand(context, "PING") : NULL;
-    int good = reply != NULL && reply->type == REDIS_REPLY_STATUS;
-    if (reply != NULL)
+    redisReply *reply = context ? redisCommand(context, "PING") : NULL;
+    int good = reply && reply->type == REDIS_REPLY_STATUS;
+    if (reply)
         freeReplyObject(reply);
-    if (context != NULL)
+    if (context)
         redisFree(context);
     return good;
 }
@@ -225,7 +225,7 @@ void redis_server_await_age(const struct redis_server *server, unsigned seconds)
     uint64_t deadline_ms = clock_boot_ms() + START_MS;
     for (;;) {
         const char *line = strstr(redis_server_ask(server, "INFO server"), "uptime_in_seconds:");
-        if (line != NULL && strtoul(line + strlen("uptime_in_seconds:"), NULL, 10) >= seconds)
+        if (line && strtoul(line + strlen("uptime_in_seconds:"), NULL, 10) >= seconds)
             return;
         assert_true(clock_boot_ms() < deadline_ms);
         poll(NULL, 0, 20);

@@ -22,7 +22,7 @@ static char *copy_bytes(const char *bytes, size_t len)
 
 static char *copy_text(const char *text)
 {
-    return text != NULL ? copy_bytes(text, strlen(text)) : NULL;
+    return text ? copy_bytes(text, strlen(text)) : NULL;
 }
 
 static struct seen *log_event(void *ctx, enum seen_kind kind, const char *session, uint64_t tag,
@@ -218,7 +218,7 @@ static void seen_free(struct seen *seen)
 
 void rig_forget_events(struct peer *peer)
 {
-    while (peer->first != NULL) {
+    while (peer->first) {
         struct seen *next = peer->first->next;
         seen_free(peer->first);
         peer->first = next;
@@ -230,9 +230,9 @@ uint64_t rig_held_up_ms(void)
 {
     unsigned long long ran_ns = 0, waited_ns = 0;
     FILE *file = fopen("/proc/self/schedstat", "r");
-    if (file == NULL || fscanf(file, "%llu %llu", &ran_ns, &waited_ns) != 2)
+    if (!file || fscanf(file, "%llu %llu", &ran_ns, &waited_ns) != 2)
         waited_ns = 0;
-    if (file != NULL)
+    if (file)
         fclose(file);
     return waited_ns / 1000000;
 }
@@ -247,7 +247,7 @@ struct peer *rig_peer_unconnected(struct rig *rig, const char *id)
     peer->bus = rig->kind->open(rig, id, ++rig->lives);
     bus_listen(peer->bus, &events, peer);
     for (size_t i = 0; i < RIG_PEERS; i++) {
-        if (rig->peers[i] == NULL) {
+        if (!rig->peers[i]) {
             rig->peers[i] = peer;
             return peer;
         }
@@ -290,14 +290,14 @@ void rig_remove(struct rig *rig, struct peer *peer)
 void rig_clear(struct rig *rig)
 {
     for (size_t i = 0; i < RIG_PEERS; i++) {
-        if (rig->peers[i] != NULL)
+        if (rig->peers[i])
             rig_remove(rig, rig->peers[i]);
     }
 }
 
 const struct seen *rig_find(struct peer *peer, enum seen_kind kind, uint64_t tag)
 {
-    for (struct seen *seen = peer->first; seen != NULL; seen = seen->next) {
+    for (struct seen *seen = peer->first; seen; seen = seen->next) {
         if (!seen->taken && seen->kind == kind && (tag == 0 || seen->tag == tag)) {
             seen->taken = true;
             return seen;

@@ -28,7 +28,7 @@ static void flush_all(void *ctx)
 {
     struct redis_rig *r = ctx;
     for (size_t i = 0; i < RIG_PEERS; i++) {
-        if (r->rig.peers[i] != NULL)
+        if (r->rig.peers[i])
             r->rig.peers[i]->bus->ops->flush(r->rig.peers[i]->bus);
     }
 }

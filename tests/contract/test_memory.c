@@ -19,7 +19,7 @@ static void turn(struct rig *rig, uint64_t at_most_ms)
 {
     (void)at_most_ms;
     for (size_t i = 0; i < RIG_PEERS; i++) {
-        if (rig->peers[i] != NULL)
+        if (rig->peers[i])
             rig->peers[i]->bus->ops->flush(rig->peers[i]->bus);
     }
 }

@@ -199,7 +199,7 @@ static bool next_is_heard(void *ctx)
         return false;
     }
     const struct seen *seen = rig_find(listened->listener, SEEN_PUSH, ENVELOPE_PUSH);
-    assert_true(seen == NULL || seen->items[0].number > 1);
+    assert_true(!seen || seen->items[0].number > 1);
     return seen != NULL;
 }
 

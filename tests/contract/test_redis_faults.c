@@ -48,7 +48,7 @@ static void grow_up(void)
 static size_t count_seen(const struct peer *peer, enum seen_kind kind, int status)
 {
     size_t count = 0;
-    for (const struct seen *seen = peer->first; seen != NULL; seen = seen->next)
+    for (const struct seen *seen = peer->first; seen; seen = seen->next)
         count += seen->kind == kind && seen->status == status;
     return count;
 }
@@ -607,7 +607,7 @@ static bool b_is_forgotten(void *ctx)
     static uint64_t tag = 100;
     a->bus->ops->renew(a->bus, ++tag);
     const struct seen *seen = rig_wait(a, SEEN_RENEWED, tag);
-    return seen->status == STATUS_OK && seen_item(seen, "b") == NULL;
+    return seen->status == STATUS_OK && !seen_item(seen, "b");
 }
 
 static void a_silent_node_is_removed_after_ten_leases(void **state)

@@ -20,7 +20,7 @@ static char sentinel_conf[256], primary_port[8], url[256];
 static void await(const struct redis_server *server, const char *command, const char *wanted)
 {
     uint64_t deadline_ms = clock_boot_ms() + RIG_WAIT_MS;
-    while (strstr(redis_server_ask(server, command), wanted) == NULL) {
+    while (!strstr(redis_server_ask(server, command), wanted)) {
         assert_true(clock_boot_ms() < deadline_ms);
         redis_rig_pass(&r, 20);
     }
@@ -124,7 +124,7 @@ static void a_sentinel_that_dies_is_followed_by_another(void **state)
 static const char *trouble(const struct peer *peer)
 {
     const char *why = peer->bus->ops->trouble(peer->bus);
-    return why != NULL ? why : "";
+    return why ? why : "";
 }
 
 struct wanted {

@@ -125,7 +125,7 @@ static bool is_subscribed_though_busy(void *ctx)
 {
     static const struct envelope envelope = {.type = ENVELOPE_STATUS, .session = {SESSION, 3}};
     b->bus->ops->shout(b->bus, SESSION, &envelope);
-    return rig_find(a, SEEN_SUBSCRIBED, 0) != NULL && ctx != NULL;
+    return rig_find(a, SEEN_SUBSCRIBED, 0) && ctx;
 }
 
 static void a_confirmation_of_something_else_is_noticed_though_messages_come(void **state)

@@ -35,7 +35,7 @@ static int tear_down(void **state)
 static const char *trouble(const struct peer *peer)
 {
     const char *why = peer->bus->ops->trouble(peer->bus);
-    return why != NULL ? why : "";
+    return why ? why : "";
 }
 
 struct wanted {

@@ -43,7 +43,7 @@ static struct upstream *upstream_open(void *ctx, struct session *session, struct
 {
     struct upstream *upstream = calloc(1, sizeof(*upstream));
     assert(session->epoch > 0); /* nobody opens one without a grant */
-    assert(service != NULL && strncmp(url, "ws://backend:80/", 16) == 0);
+    assert(service && strncmp(url, "ws://backend:80/", 16) == 0);
     *upstream = (struct upstream){.node = ctx,
                                   .session = session,
                                   .backend = url[strlen(url) - 1] == '0' ? 0 : 1,
@@ -75,7 +75,7 @@ static enum status upstream_send(void *ctx, struct upstream *upstream, enum opco
 static void upstream_close(void *ctx, struct upstream *upstream, unsigned code, const char *reason)
 {
     assert(upstream->node == ctx && upstream->state != END_CLOSING && code >= 1000);
-    assert(reason != NULL && strlen(reason) <= 123);
+    assert(reason && strlen(reason) <= 123);
     upstream->state = END_CLOSING;
     upstream->since_ms = fuzz_now_ms;
 }
@@ -119,8 +119,8 @@ static void upstream_push(struct upstream *upstream, struct slice more, bool bin
 static struct upstream *upstream_of(const struct end_node *node, unsigned skip)
 {
     struct upstream *found = NULL;
-    for (struct upstream *up = upstreams; up != NULL; up = up->next) {
-        if (up->node == node && (found == NULL || skip-- > 0))
+    for (struct upstream *up = upstreams; up; up = up->next) {
+        if (up->node == node && (!found || skip-- > 0))
             found = up;
     }
     return found;
@@ -130,7 +130,7 @@ void ends_upstream_step(struct fuzz_input *input, struct end_node *node)
 {
     unsigned what = fuzz_byte(input);
     struct upstream *upstream = upstream_of(node, what >> 6);
-    if (upstream == NULL)
+    if (!upstream)
         return;
     switch (what % 6) {
     case 0:
@@ -170,24 +170,24 @@ const struct upstream *ends_upstreams(void)
 static uint64_t field(const char *text, const char *name)
 {
     const char *at = strstr(text, name);
-    return at != NULL ? strtoull(at + strlen(name), NULL, 10) : 0;
+    return at ? strtoull(at + strlen(name), NULL, 10) : 0;
 }
 
 static void read_json(struct end_client *client, const char *text)
 {
     struct position at = {field(text, "\"epoch\":"), field(text, "\"offset\":")};
-    if (strstr(text, "\"type\":\"WELCOME\"") != NULL) {
+    if (strstr(text, "\"type\":\"WELCOME\"")) {
         assert(!client->welcomed);
         client->welcomed = true;
         client->at = at;
-    } else if (strstr(text, "\"type\":\"STATUS\"") != NULL) {
+    } else if (strstr(text, "\"type\":\"STATUS\"")) {
         assert(client->welcomed);
-    } else if (strstr(text, "\"type\":\"MESSAGE\"") != NULL) {
+    } else if (strstr(text, "\"type\":\"MESSAGE\"")) {
         assert(client->welcomed && position_compare(at, client->at) > 0);
         assert(lies || client->at.epoch == 0 ||
                at.offset == (at.epoch == client->at.epoch ? client->at.offset + 1 : 1));
         client->at = at;
-    } else if (strstr(text, "\"type\":\"GAP\"") != NULL) {
+    } else if (strstr(text, "\"type\":\"GAP\"")) {
         uint64_t from = field(text, "\"from\":"), to = field(text, "\"to\":");
         assert(client->welcomed && (to == 0 || to >= from));
         at.offset = from;
@@ -320,7 +320,7 @@ void ends_client_step(struct fuzz_input *input, struct end_node *node)
 {
     unsigned what = fuzz_byte(input);
     struct end_client *client = &clients[what % END_CLIENTS];
-    if (client->node == NULL) {
+    if (!client->node) {
         if (hub_ready(node->hub))
             client_join(client, input, node);
         return;
@@ -349,7 +349,7 @@ void ends_time(struct end_node *node)
             client_leave(client, 1006);
     }
     struct upstream *next;
-    for (struct upstream *up = upstreams; up != NULL; up = next) {
+    for (struct upstream *up = upstreams; up; up = next) {
         next = up->next;
         if (up->node != node)
             continue;
@@ -373,7 +373,7 @@ void ends_calm(struct end_node *node)
         if (!client->closing)
             door_writable(&client->client);
     }
-    for (struct upstream *up = upstreams; up != NULL; up = up->next) {
+    for (struct upstream *up = upstreams; up; up = up->next) {
         if (up->node != node || !up->busy)
             continue;
         up->busy = false;
@@ -396,7 +396,7 @@ void ends_node_died(const struct end_node *node)
         if (clients[i].node == node)
             clients[i].node = NULL;
     }
-    for (const struct upstream *up = upstreams; up != NULL; up = up->next)
+    for (const struct upstream *up = upstreams; up; up = up->next)
         assert(up->node != node);
 }
 
@@ -458,7 +458,7 @@ void ends_hub_start(struct end_node *node, struct conf *of_hub, const char *id, 
 
 void ends_start(struct conf *with, bool may_lie)
 {
-    assert(upstreams == NULL);
+    assert(!upstreams);
     memset(clients, 0, sizeof(clients));
     conf = with;
     lies = may_lie;
@@ -468,6 +468,6 @@ void ends_start(struct conf *with, bool may_lie)
 void ends_stop(void)
 {
     for (size_t i = 0; i < END_CLIENTS; i++)
-        assert(clients[i].node == NULL);
-    assert(upstreams == NULL);
+        assert(!clients[i].node);
+    assert(!upstreams);
 }

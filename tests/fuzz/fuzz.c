@@ -69,7 +69,7 @@ void *fuzz_copy(struct slice bytes)
 
 char *fuzz_text(struct slice bytes)
 {
-    return bytes.at == NULL ? strdup("") : strndup(bytes.at, bytes.len);
+    return bytes.at ? strndup(bytes.at, bytes.len) : strdup("");
 }
 
 const char *fuzz_file(const void *content, size_t len)

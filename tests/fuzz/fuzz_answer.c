@@ -55,7 +55,7 @@ static void add_filler(struct text *out, struct fuzz_input *input)
 static void add_line(struct text *out, struct fuzz_input *input, const char *line)
 {
     const char *colon = strchr(line, ':');
-    size_t name_len = colon != NULL ? (size_t)(colon - line) + 1 : strlen(line);
+    size_t name_len = colon ? (size_t)(colon - line) + 1 : strlen(line);
     switch (fuzz_below(input, 8)) {
     case 0: return;
     case 1: add_slice(out, input); break;
@@ -201,10 +201,10 @@ static struct answer expect(const char *bytes, size_t len)
         if (memcmp(bytes + at, "HTTP/1.", len - at < 7 ? len - at : 7) != 0)
             return (struct answer){.verdict = ANSWER_WRONG}; /* known by its first bytes */
         const char *end = memmem(bytes + at, len - at, "\r\n\r\n", 4);
-        size_t head_end = end != NULL ? (size_t)(end - bytes) + 4 : len;
+        size_t head_end = end ? (size_t)(end - bytes) + 4 : len;
         if (head_end > ANSWER_MAX)
             return (struct answer){.verdict = ANSWER_WRONG};
-        if (end == NULL)
+        if (!end)
             return (struct answer){.verdict = ANSWER_MORE};
         struct answer answer = judge(hear(bytes + at, head_end - 2 - at), head_end);
         if (answer.verdict != ANSWER_REFUSES || answer.http_status < 100 ||

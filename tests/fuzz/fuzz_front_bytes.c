@@ -33,7 +33,7 @@ static bool told_in_words(const uint8_t *data, size_t used, char address[64], un
     assert(strcmp(family, "TCP4") == 0 || strcmp(family, "TCP6") == 0);
     int kind = family[3] == '4' ? AF_INET : AF_INET6;
     assert(inet_pton(kind, address, &ignored) == 1 && inet_pton(kind, to, &ignored) == 1);
-    assert(*port <= 65535 && to_port <= 65535 && strpbrk(line, "+-") == NULL);
+    assert(*port <= 65535 && to_port <= 65535 && !strpbrk(line, "+-"));
     assert(strlen(line) == used - 2);
     return true;
 }
@@ -63,8 +63,7 @@ static void check_source(const uint8_t *data, size_t used, const struct proxy_so
         return;
     char mapped[80];
     struct in6_addr told;
-    snprintf(mapped, sizeof(mapped), "%s%s", strchr(address, ':') == NULL ? "::ffff:" : "",
-             address);
+    snprintf(mapped, sizeof(mapped), "%s%s", !strchr(address, ':') ? "::ffff:" : "", address);
     assert(inet_pton(AF_INET6, mapped, &told) == 1);
     assert(memcmp(&told, &source->address, sizeof(told)) == 0 && port == source->port);
 }
@@ -137,7 +136,7 @@ static void inflate_any(struct deflater *deflater, const uint8_t *data, size_t l
 static void round_trip(struct deflater *deflater, const uint8_t *data, size_t len)
 {
     struct wire *wire = deflate_message(deflater, 2, data, len);
-    if (wire == NULL)
+    if (!wire)
         return;
     size_t head = wire->bytes[1] < 126 ? 2 : wire->bytes[1] == 126 ? 4 : 10;
     const uint8_t *plain;
@@ -152,7 +151,7 @@ static void round_trip(struct deflater *deflater, const uint8_t *data, size_t le
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static struct deflater *deflater;
-    if (deflater == NULL)
+    if (!deflater)
         deflater = deflater_new();
     if (len < 1)
         return 0;

@@ -31,7 +31,7 @@ static struct admit *make_admit(void)
     conf.listen.trusted_proxies_len = 3;
     char why[128];
     struct admit *admit = admit_new(&conf, why, sizeof(why));
-    assert(admit != NULL);
+    assert(admit);
     return admit;
 }
 
@@ -127,7 +127,7 @@ static bool is_once(const char *offer)
     static const char *const names[] = {"server_no", "client_no", "server_max", "client_max"};
     for (size_t i = 0; i < 4; i++) {
         const char *at = strcasestr(offer, names[i]);
-        if (at != NULL && strcasestr(at + 1, names[i]) != NULL)
+        if (at && strcasestr(at + 1, names[i]))
             return false;
     }
     return true;
@@ -141,7 +141,7 @@ struct agreed {
 static void hear_extension(struct agreed *agreed, char *text)
 {
     text += strspn(text, " \t");
-    for (size_t len = strlen(text); len > 0 && strchr(" \t", text[len - 1]) != NULL; len--)
+    for (size_t len = strlen(text); len > 0 && strchr(" \t", text[len - 1]); len--)
         text[len - 1] = '\0';
     if (*text == '\0')
         return;
@@ -150,8 +150,7 @@ static void hear_extension(struct agreed *agreed, char *text)
         return;
     const char *bits = strcasestr(text, "server_max_window_bits");
     agreed->named = bits != NULL;
-    agreed->bits = bits == NULL ? 15
-                                : (unsigned)strtoul(bits + strcspn(bits, "0123456789"), NULL, 10);
+    agreed->bits = bits ? (unsigned)strtoul(bits + strcspn(bits, "0123456789"), NULL, 10) : 15;
 }
 
 /* The first offer that fits is agreed on, with the window that it asks for. */
@@ -183,7 +182,7 @@ static void check_offers(const struct http_head *head)
 static void check_parts(const struct http_head *head)
 {
     static struct admit *admit;
-    if (admit == NULL)
+    if (!admit)
         admit = make_admit();
     check_address(admit, head);
     check_origin(admit, head);

@@ -140,7 +140,7 @@ static void other_json_list(const struct v1_request *request, const json_t *root
 static void other_json_more(const struct v1_request *request, const json_t *root)
 {
     const char *session = json_string_value(json_object_get(root, "session"));
-    assert(session == NULL ? request->session == NULL : strcmp(session, request->session) == 0);
+    assert(session ? strcmp(session, request->session) == 0 : !request->session);
     json_int_t ttl = json_integer_value(json_object_get(root, "ttl"));
     assert(request->ttl_ms == (ttl < (json_int_t)UINT32_MAX ? (uint32_t)ttl : UINT32_MAX));
 }
@@ -150,10 +150,10 @@ static void other_json(const struct v1_request *request, struct slice bytes)
     json_t *root = json_loadb(bytes.at, bytes.len, JSON_ALLOW_NUL, NULL);
     const char *type = json_string_value(json_object_get(root, "type")),
                *encoding = json_string_value(json_object_get(root, "encoding"));
-    assert(type != NULL && strcmp(type, word_of(request->type)) == 0);
+    assert(type && strcmp(type, word_of(request->type)) == 0);
     if (request->type == V1_SEND) {
         const json_t *payload = json_object_get(root, "payload");
-        bool base64 = encoding != NULL && strcmp(encoding, "base64") == 0;
+        bool base64 = encoding && strcmp(encoding, "base64") == 0;
         struct slice shown = {json_string_value(payload), json_string_length(payload)};
         assert(json_integer_value(json_object_get(root, "id")) == (json_int_t)request->id);
         assert(request->opcode == (base64 ? OPCODE_BINARY : OPCODE_TEXT));
@@ -183,16 +183,15 @@ static const msgpack_object *value_of(const msgpack_object *map, const char *nam
 
 static bool is_word(const msgpack_object *value, const char *word)
 {
-    return value != NULL && value->type == MSGPACK_OBJECT_STR &&
-           value->via.str.size == strlen(word) &&
+    return value && value->type == MSGPACK_OBJECT_STR && value->via.str.size == strlen(word) &&
            memcmp(value->via.str.ptr, word, strlen(word)) == 0;
 }
 
 static void other_msgpack_list(const struct v1_request *request, const msgpack_object *map)
 {
     const msgpack_object *id = value_of(map, "id"), *list = value_of(map, list_of(request));
-    assert(id != NULL && id->via.u64 == request->id);
-    assert(list != NULL && list->type == MSGPACK_OBJECT_ARRAY);
+    assert(id && id->via.u64 == request->id);
+    assert(list && list->type == MSGPACK_OBJECT_ARRAY);
     struct list_check check = {request, 0, list->via.array.size};
     for (uint32_t i = 0; i < list->via.array.size; i++) {
         const msgpack_object *item = &list->via.array.ptr[i];
@@ -213,11 +212,11 @@ static void other_msgpack(const struct v1_request *request, struct slice bytes)
     assert(is_word(value_of(map, "type"), word_of(request->type)));
     if (request->type == V1_SEND) {
         const msgpack_object *id = value_of(map, "id"), *payload = value_of(map, "payload");
-        bool text = payload != NULL && payload->type == MSGPACK_OBJECT_STR;
+        bool text = payload && payload->type == MSGPACK_OBJECT_STR;
         bool base64 = text && is_word(value_of(map, "encoding"), "base64");
-        assert(payload != NULL && (text || payload->type == MSGPACK_OBJECT_BIN));
+        assert(payload && (text || payload->type == MSGPACK_OBJECT_BIN));
         struct slice shown = {payload->via.bin.ptr, payload->via.bin.size};
-        assert(id != NULL && id->type == MSGPACK_OBJECT_POSITIVE_INTEGER);
+        assert(id && id->type == MSGPACK_OBJECT_POSITIVE_INTEGER);
         assert(id->via.u64 == request->id);
         assert(request->opcode == (text && !base64 ? OPCODE_TEXT : OPCODE_BINARY));
         assert(same_payload(request, shown, base64));
@@ -225,7 +224,7 @@ static void other_msgpack(const struct v1_request *request, struct slice bytes)
         other_msgpack_list(request, map);
     } else if (request->type == V1_REFRESH) {
         const msgpack_object *id = value_of(map, "id"), *token = value_of(map, "token");
-        assert(id != NULL && token != NULL && id->via.u64 == request->id);
+        assert(id && token && id->via.u64 == request->id);
         assert(is_token(request, (struct slice){token->via.str.ptr, token->via.str.size}));
     }
     msgpack_unpacked_destroy(&unpacked);
@@ -243,7 +242,7 @@ static void request_of(enum v1_encoding form, struct fuzz_input *input)
     struct v1_mistake mistake = {0};
     if (v1_decode(form, opcode, exact, bytes.len, &request, &mistake) == STATUS_OK) {
         if (request.type == V1_SEND) {
-            assert(request.id >= 1 && (request.len == 0 || request.payload != NULL));
+            assert(request.id >= 1 && (request.len == 0 || request.payload));
             assert(form == V1_MSGPACK || request.id <= UINT64_C(1) << 53);
             assert(request.opcode == OPCODE_BINARY || text_is_utf8(request.payload, request.len));
         }
@@ -256,9 +255,9 @@ static void request_of(enum v1_encoding form, struct fuzz_input *input)
         const struct v1_error error = {.id = mistake.has_id ? &mistake.id : NULL,
                                        .code = mistake.code,
                                        .message = mistake.why};
-        assert(mistake.code != NULL && mistake.why != NULL);
+        assert(mistake.code && mistake.why);
         struct wire *wire = v1_error(form, &(struct v1_head){1, NULL}, &error);
-        assert(wire != NULL);
+        assert(wire);
         wire_unref(wire);
     }
     free(exact);
@@ -323,9 +322,8 @@ static void check_msgpack(const struct wire *wire, const struct publication *pub
     assert(msgpack_unpack_next(&unpacked, body.at, body.len, &used) == MSGPACK_UNPACK_SUCCESS);
     assert(used == body.len && unpacked.data.type == MSGPACK_OBJECT_MAP);
     const msgpack_object *map = &unpacked.data, *payload = value_of(map, "payload");
-    assert(payload != NULL &&
-           payload->type ==
-               (publication->opcode == OPCODE_TEXT ? MSGPACK_OBJECT_STR : MSGPACK_OBJECT_BIN));
+    assert(payload && payload->type == (publication->opcode == OPCODE_TEXT ? MSGPACK_OBJECT_STR
+                                                                           : MSGPACK_OBJECT_BIN));
     assert(payload->via.bin.size == publication->len &&
            memcmp(payload->via.bin.ptr, publication->payload, publication->len) == 0);
     assert(value_of(map, "epoch")->via.u64 == publication->at.epoch);

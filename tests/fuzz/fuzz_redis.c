@@ -31,7 +31,7 @@ static unsigned lists, publishes, revokes; /* that are not answered */
 static struct conf *conf_of(unsigned shape, unsigned replicas)
 {
     static struct conf *made[4][2];
-    if (made[shape][replicas] == NULL) {
+    if (!made[shape][replicas]) {
         char text[1024];
         snprintf(text, sizeof(text),
                  "node: {lease: 1s, drain: 1s}\n"
@@ -98,11 +98,11 @@ static void on_rows(void *ctx, enum status status, const struct bus_row *rows, s
     lists--;
     assert(status == STATUS_OK || len == 0);
     for (size_t i = 0; i < len; i++) {
-        assert(rows[i].id != NULL);
+        assert(rows[i].id);
         for (size_t f = 0; f < rows[i].fields_len; f++)
-            assert(rows[i].fields[f].name != NULL && rows[i].fields[f].value != NULL);
+            assert(rows[i].fields[f].name && rows[i].fields[f].value);
     }
-    assert(next == NULL || len > 0 || *next != '\0');
+    assert(!next || len > 0 || *next != '\0');
 }
 
 static void on_published(void *ctx, unsigned http_status, struct position at)

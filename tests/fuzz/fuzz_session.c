@@ -50,7 +50,7 @@ static struct conf *conf_of(unsigned policy)
 {
     static const char *const policies[] = {"close", "drop_oldest", "latest"};
     static struct conf *made[3];
-    if (made[policy] == NULL) {
+    if (!made[policy]) {
         char text[sizeof(yaml) + 16];
         snprintf(text, sizeof(text), yaml, policies[policy]);
         made[policy] = fuzz_conf(text);
@@ -109,14 +109,14 @@ static void turn_end(struct node *node)
 /* A node that has missed a deadline of its own counts as paused. */
 static bool is_running(const struct node *node)
 {
-    return node->end.hub != NULL &&
+    return node->end.hub &&
            (node->entered_ms == fuzz_now_ms || hub_next_deadline(node->end.hub) > fuzz_now_ms);
 }
 
 static void check_owners(void)
 {
     unsigned held[END_SESSIONS] = {0};
-    for (const struct upstream *up = ends_upstreams(); up != NULL; up = up->next) {
+    for (const struct upstream *up = ends_upstreams(); up; up = up->next) {
         if (is_running((const struct node *)(const void *)up->node))
             held[up->backend]++;
     }
@@ -145,7 +145,7 @@ static uint64_t any_epoch(struct fuzz_input *input, const struct hub *hub, struc
     const struct session *session = NULL;
     HASH_FIND(hh, hub->sessions->by_id, id.at, id.len, session);
     unsigned how = fuzz_below(input, 8);
-    if (session == NULL || how > 5)
+    if (!session || how > 5)
         return fuzz_number(input);
     return session->epoch + how - 2;
 }
@@ -244,7 +244,7 @@ static void pass_time(struct fuzz_input *input)
         turn_end(&nodes[i]);
     fuzz_now_ms += steps_ms[fuzz_below(input, 10)];
     for (size_t i = 0; i < NODES; i++) {
-        if (nodes[i].end.hub != NULL && (which >> i & 1) == 0)
+        if (nodes[i].end.hub && (which >> i & 1) == 0)
             turn_begin(&nodes[i]);
     }
     for (size_t i = 0; i < NODES; i++)
@@ -257,13 +257,13 @@ static void run_to_next(uint64_t until_ms)
 {
     uint64_t next_ms = fuzz_now_ms + 200;
     for (size_t i = 0; i < NODES; i++) {
-        uint64_t at_ms = nodes[i].end.hub != NULL ? hub_next_deadline(nodes[i].end.hub) : next_ms;
+        uint64_t at_ms = nodes[i].end.hub ? hub_next_deadline(nodes[i].end.hub) : next_ms;
         if (at_ms < next_ms)
             next_ms = at_ms > fuzz_now_ms ? at_ms : fuzz_now_ms + 1;
     }
     fuzz_now_ms = next_ms < until_ms ? next_ms : until_ms;
     for (size_t i = 0; i < NODES; i++) {
-        if (nodes[i].end.hub == NULL)
+        if (!nodes[i].end.hub)
             continue;
         turn_begin(&nodes[i]);
         turn_end(&nodes[i]);
@@ -302,7 +302,7 @@ static void step(struct fuzz_input *input, struct conf *conf)
         run_for(100 * (uint64_t)fuzz_below(input, 32));
         return;
     }
-    if (node->end.hub == NULL) {
+    if (!node->end.hub) {
         node_start(node, conf);
         return;
     }
@@ -331,10 +331,10 @@ static void step(struct fuzz_input *input, struct conf *conf)
 
 static bool is_empty(void)
 {
-    bool empty = ends_upstreams() == NULL && answers == 0;
+    bool empty = !ends_upstreams() && answers == 0;
     for (size_t i = 0; i < NODES; i++) {
         struct hub_counts counts = {0};
-        if (nodes[i].end.hub != NULL)
+        if (nodes[i].end.hub)
             hub_count(nodes[i].end.hub, &counts);
         assert(counts.clients == 0);
         empty = empty && counts.sessions == 0 && counts.owned == 0;
@@ -346,7 +346,7 @@ static bool is_empty(void)
 static void leave(void)
 {
     for (size_t i = 0; i < NODES; i++) {
-        if (nodes[i].end.hub == NULL)
+        if (!nodes[i].end.hub)
             continue;
         turn_begin(&nodes[i]);
         lossy_bus_restore(nodes[i].bus);
@@ -358,7 +358,7 @@ static void leave(void)
         run_to_next(until_ms);
     assert(is_empty() || lies);
     for (size_t i = 0; i < NODES; i++) {
-        if (nodes[i].end.hub != NULL)
+        if (nodes[i].end.hub)
             node_kill(&nodes[i]);
     }
     assert(answers == 0);

@@ -40,21 +40,21 @@ static void check_upstream(const struct target *target)
 {
     char *url = url_upstream(target);
     struct url_parts parts;
-    assert(url != NULL && is_clean(url));
+    assert(url && is_clean(url));
     assert(url_split(url, &parts) == STATUS_OK);
     assert(strcmp(parts.host, "backend") == 0 && parts.port == 28088);
     char *redacted = url_redact(url);
-    assert(redacted != NULL && strncmp(url, redacted, strcspn(url, "?")) == 0);
+    assert(redacted && strncmp(url, redacted, strcspn(url, "?")) == 0);
     free(redacted);
     free(url);
 }
 
 static void check_part(const char *part)
 {
-    if (part == NULL)
+    if (!part)
         return;
     assert(*part != '\0' && strcmp(part, ".") != 0 && strcmp(part, "..") != 0);
-    assert(text_is_utf8(part, strlen(part)) && strpbrk(part, "/\\") == NULL);
+    assert(text_is_utf8(part, strlen(part)) && !strpbrk(part, "/\\"));
     for (; *part != '\0'; part++)
         assert((unsigned char)*part >= ' ' && *part != 0x7f);
 }
@@ -64,10 +64,9 @@ static void check_vin(const struct target *target, const char *raw)
 {
     char *text = strdup(raw);
     size_t len;
-    assert(strpbrk(raw, "+;") == NULL);
+    assert(!strpbrk(raw, "+;"));
     assert(text_percent_decode(raw, strlen(raw), text, &len) == STATUS_OK);
-    assert(target->vin != NULL && strlen(target->vin) == len &&
-           memcmp(target->vin, text, len) == 0);
+    assert(target->vin && strlen(target->vin) == len && memcmp(target->vin, text, len) == 0);
     free(text);
 }
 
@@ -75,7 +74,7 @@ static void check_vin(const struct target *target, const char *raw)
 static void check_kept(const struct target *target, struct slice request, unsigned flags)
 {
     const char *query = memchr(request.at, '?', request.len);
-    size_t path_len = query == NULL ? request.len : (size_t)(query - request.at);
+    size_t path_len = query ? (size_t)(query - request.at) : request.len;
     assert(strlen(target->path) == path_len && memcmp(target->path, request.at, path_len) == 0);
     char *kept = strdup(target->query), *rest = kept + (*kept == '?'), *item;
     while ((item = strsep(&rest, "&")) != NULL) {
@@ -84,7 +83,7 @@ static void check_kept(const struct target *target, struct slice request, unsign
             continue;
         }
         assert(strncmp(item, "replay=", 7) != 0 &&
-               memmem(request.at, request.len, item, strlen(item)) != NULL);
+               memmem(request.at, request.len, item, strlen(item)));
         assert((flags & 1) == 0 || strncmp(item, "token=", 6) != 0);
         assert((flags & 2) == 0 ||
                (strncmp(item, "resume=", 7) != 0 && strncmp(item, "rate=", 5) != 0));
@@ -103,7 +102,7 @@ static void check_kept(const struct target *target, struct slice request, unsign
     size_t key_len;
     assert(text_percent_decode(target->session_id + 6, strlen(target->session_id + 6), key,
                                &key_len) == STATUS_OK);
-    assert(target->vin == NULL ||
+    assert(!target->vin ||
            (strlen(target->vin) == key_len && memcmp(target->vin, key, key_len) == 0));
     free(url);
 }
@@ -118,14 +117,13 @@ static bool try_request(const struct conf *conf, struct slice request, unsigned 
     enum status status = url_parse(conf, exact, request.len, &options, &target, &why);
     free(exact);
     if (status != STATUS_OK) {
-        assert(why != NULL && *why != '\0');
+        assert(why && *why != '\0');
         return false;
     }
     check_part(target.user);
     check_part(target.vin);
     assert(admin_is_session_id(target.session_id, strlen(target.session_id)));
-    assert((options.take_token || target.token == NULL) &&
-           (options.protocol_client || target.resume == NULL));
+    assert((options.take_token || !target.token) && (options.protocol_client || !target.resume));
     check_upstream(&target);
     check_kept(&target, request, flags);
     target_fini(&target);
@@ -135,7 +133,7 @@ static bool try_request(const struct conf *conf, struct slice request, unsigned 
 static void request(struct fuzz_input *input)
 {
     static struct conf *conf;
-    if (conf == NULL)
+    if (!conf)
         conf = fuzz_conf(yaml);
     unsigned flags = fuzz_byte(input);
     struct slice text = fuzz_rest(input);
@@ -166,14 +164,14 @@ static void template_of(struct fuzz_input *input)
             STATUS_OK) {
             char *url = url_upstream(&target);
             char *redacted = url_redact(url);
-            assert(url != NULL && redacted != NULL);
+            assert(url && redacted);
             free(redacted);
             free(url);
             target_fini(&target);
         }
         url_template_leaks_user(&service);
     } else {
-        assert(why != NULL);
+        assert(why);
     }
     free(upstream);
     free(session);
@@ -190,7 +188,7 @@ static void redis_url(struct fuzz_input *input)
         redis_url_is_loopback(&url);
         char *redacted = redis_url_redact(text);
         struct redis_url shown;
-        assert(redacted != NULL && redis_url_parse(redacted, &shown) == STATUS_OK);
+        assert(redacted && redis_url_parse(redacted, &shown) == STATUS_OK);
         assert(url.password[0] == '\0' || strcmp(shown.password, "***") == 0);
         free(redacted);
     }
@@ -198,7 +196,7 @@ static void redis_url(struct fuzz_input *input)
     if (url_split(text, &parts) == STATUS_OK) {
         assert(parts.host[0] != '\0' && parts.port > 0 && parts.path[0] == '/');
         char *redacted = url_redact(text);
-        assert(redacted != NULL);
+        assert(redacted);
         free(redacted);
     }
     free(text);
@@ -212,11 +210,11 @@ static void session_id(struct fuzz_input *input)
     char *exact = fuzz_copy(text);
     char *id = admin_session_id(exact, text.len);
     free(exact);
-    if (id == NULL)
+    if (!id)
         return;
     assert(strlen(id) < SESSION_ID_MAX && admin_is_session_id(id, strlen(id)));
     char *again = admin_session_id(id, strlen(id));
-    assert(again != NULL);
+    assert(again);
     free(again);
     free(id);
 }

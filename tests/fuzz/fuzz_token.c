@@ -29,7 +29,7 @@ static char *pem_of(EVP_PKEY *key)
 {
     BIO *bio = BIO_new(BIO_s_mem());
     char *text;
-    if (key == NULL || bio == NULL || PEM_write_bio_PUBKEY(bio, key) != 1)
+    if (!key || !bio || PEM_write_bio_PUBKEY(bio, key) != 1)
         abort();
     long len = BIO_get_mem_data(bio, &text);
     char *pem = strndup(text, (size_t)len);
@@ -42,7 +42,7 @@ static char *pem_of(EVP_PKEY *key)
 static struct key_set *others(const char *algorithm)
 {
     static struct key_set *p256, *ed25519;
-    if (p256 == NULL) {
+    if (!p256) {
         char *pem = pem_of(EVP_EC_gen("P-256"));
         p256 = key_set_of_pem("ES256", pem);
         free(pem);
@@ -57,12 +57,12 @@ static struct key_set *others(const char *algorithm)
 static struct key_set *keys_of(const char *algorithm)
 {
     static struct key_set *secrets[3], *rsa;
-    if (rsa == NULL)
+    if (!rsa)
         rsa = key_set_of_pem("RS256", public_key);
     if (strncmp(algorithm, "HS", 2) != 0)
         return strcmp(algorithm, "RS256") == 0 ? rsa : others(algorithm);
     size_t i = algorithm[2] == '2' ? 0 : algorithm[2] == '3' ? 1 : 2;
-    if (secrets[i] == NULL)
+    if (!secrets[i])
         secrets[i] = key_set_of_secret(algorithm, secret);
     return secrets[i];
 }
@@ -107,7 +107,7 @@ static void made_up(struct fuzz_input *input)
     struct slice value = fuzz_rest(input);
     void *exact = fuzz_copy(value);
     uint64_t ends_ms;
-    assert(check(&conf, field, (struct slice){exact, value.len}, &ends_ms) != NULL);
+    assert(check(&conf, field, (struct slice){exact, value.len}, &ends_ms));
     free(exact);
 }
 
@@ -150,10 +150,10 @@ static bool covers_vin(const json_t *vins)
     {
         const char *rule = json_string_value(item);
         size_t len = json_string_length(item);
-        if (rule != NULL && len > 0 && rule[len - 1] == '*' && len - 1 <= strlen(target.vin) &&
+        if (rule && len > 0 && rule[len - 1] == '*' && len - 1 <= strlen(target.vin) &&
             memcmp(rule, target.vin, len - 1) == 0)
             return true;
-        if (rule != NULL && len == strlen(target.vin) && memcmp(rule, target.vin, len) == 0)
+        if (rule && len == strlen(target.vin) && memcmp(rule, target.vin, len) == 0)
             return true;
     }
     return false;
@@ -181,14 +181,14 @@ static bool are_good(const json_t *claims, const struct conf *conf)
                  *services = json_object_get(claims, "services");
     double now_s = (double)FUZZ_UNIX_MS / 1000;
     bool timely = json_is_number(exp) && json_number_value(exp) > now_s - 5 &&
-                  (nbf == NULL || (json_is_number(nbf) && json_number_value(nbf) <= now_s + 5));
+                  (!nbf || (json_is_number(nbf) && json_number_value(nbf) <= now_s + 5));
     bool meant = conf->auth.audience[0] == '\0' || says(aud, conf->auth.audience) ||
                  lists(aud, conf->auth.audience);
     bool issued = conf->auth.issuer[0] == '\0' ||
                   says(json_object_get(claims, "iss"), conf->auth.issuer);
     return timely && meant && issued && says(json_object_get(claims, "sub"), target.user) &&
            covers_vin(json_object_get(claims, "vins")) &&
-           (services == NULL || lists(services, service.name));
+           (!services || lists(services, service.name));
 }
 
 static void check_end(const json_t *claims, uint64_t ends_ms)
@@ -213,8 +213,7 @@ static void check_claims(struct slice bytes, const struct conf *conf, bool let_i
 static void check_header(struct slice bytes)
 {
     json_t *header = json_loadb(bytes.at, bytes.len, JSON_REJECT_DUPLICATES, NULL);
-    assert(says(json_object_get(header, "alg"), "HS256") &&
-           json_object_get(header, "crit") == NULL);
+    assert(says(json_object_get(header, "alg"), "HS256") && !json_object_get(header, "crit"));
     json_decref(header);
 }
 
@@ -225,7 +224,7 @@ static void try_signed(struct slice header, struct slice claims, unsigned flags)
     struct conf conf = conf_of("HS256", flags);
     char *token = sign(header, claims, secret);
     uint64_t ends_ms;
-    bool let_in = check(&conf, "Sec-WebSocket-Protocol", slice_of(token), &ends_ms) == NULL;
+    bool let_in = !check(&conf, "Sec-WebSocket-Protocol", slice_of(token), &ends_ms);
     if (let_in)
         check_header(header);
     if (let_in || header.at == usual_header)
@@ -235,7 +234,7 @@ static void try_signed(struct slice header, struct slice claims, unsigned flags)
     /* The public key is known to all: it is no secret to sign with. */
     struct conf asymmetric = conf_of("RS256", 0);
     token = sign(header, claims, public_key);
-    assert(check(&asymmetric, "Sec-WebSocket-Protocol", slice_of(token), &ends_ms) != NULL);
+    assert(check(&asymmetric, "Sec-WebSocket-Protocol", slice_of(token), &ends_ms));
     free(token);
 }
 
@@ -254,7 +253,7 @@ static void signed_header(struct fuzz_input *input)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static void (*const parts[])(struct fuzz_input *) = {made_up, signed_claims, signed_header};
-    if (public_key == NULL)
+    if (!public_key)
         public_key = pem_of(EVP_RSA_gen(2048));
     fuzz_now_ms = 0;
     struct fuzz_input input = {data, len};

@@ -76,7 +76,7 @@ static void owe(struct lossy *l, const struct owed *what)
 {
     struct owed *owed = malloc(sizeof(*owed));
     *owed = *what;
-    owed->session = what->session != NULL ? strdup(what->session) : NULL;
+    owed->session = what->session ? strdup(what->session) : NULL;
     owed->next = NULL;
     *l->last = owed;
     l->last = &owed->next;
@@ -94,7 +94,7 @@ static struct owed *owed_take(struct lossy *l)
 {
     struct owed *owed = l->first;
     l->first = owed->next;
-    if (l->first == NULL)
+    if (!l->first)
         l->last = &l->first;
     return owed;
 }
@@ -257,7 +257,7 @@ static void sign_off(struct bus *bus)
 static struct wanted **wanted_at(struct lossy *l, const char *session)
 {
     struct wanted **at = &l->wanted;
-    while (*at != NULL && strcmp((*at)->session, session) != 0)
+    while (*at && strcmp((*at)->session, session) != 0)
         at = &(*at)->next;
     return at;
 }
@@ -266,7 +266,7 @@ static void subscribe(struct bus *bus, const char *session)
 {
     struct lossy *l = of(bus);
     struct wanted **at = wanted_at(l, session);
-    if (*at == NULL) {
+    if (!*at) {
         *at = calloc(1, sizeof(**at) + strlen(session) + 1);
         strcpy((*at)->session, session);
     }
@@ -278,7 +278,7 @@ static void unsubscribe(struct bus *bus, const char *session)
 {
     struct lossy *l = of(bus);
     struct wanted **at = wanted_at(l, session), *gone = *at;
-    if (gone != NULL) {
+    if (gone) {
         *at = gone->next;
         free(gone);
     }
@@ -370,9 +370,9 @@ static void list(struct bus *bus, enum bus_listing listing, const char *after, s
 static void pay(struct lossy *l)
 {
     const struct owed *end = NULL;
-    for (struct owed *owed = l->first; owed != NULL; owed = owed->next)
+    for (struct owed *owed = l->first; owed; owed = owed->next)
         end = owed;
-    for (bool last = end == NULL; !last;) { /* what is asked for meanwhile is answered next time */
+    for (bool last = !end; !last;) { /* what is asked for meanwhile is answered next time */
         struct owed *owed = owed_take(l);
         last = owed == end;
         answer_io(l, owed);
@@ -393,9 +393,9 @@ static void lossy_free(struct bus *bus)
 {
     struct lossy *l = of(bus);
     l->inner->ops->free(l->inner);
-    while (l->first != NULL)
+    while (l->first)
         owed_free(owed_take(l));
-    while (l->wanted != NULL) {
+    while (l->wanted) {
         struct wanted *gone = l->wanted;
         l->wanted = gone->next;
         free(gone);
@@ -460,7 +460,7 @@ void lossy_bus_restore(struct bus *bus)
     l->up = true;
     l->told_up = true;
     l->bus.events->on_connected(l->bus.events_ctx);
-    for (const struct wanted *wanted = l->wanted; wanted != NULL; wanted = wanted->next)
+    for (const struct wanted *wanted = l->wanted; wanted; wanted = wanted->next)
         l->inner->ops->subscribe(l->inner, wanted->session);
 }
 
@@ -472,7 +472,7 @@ void lossy_bus_resubscribe(struct bus *bus)
     l->deaf = true;
     l->inner->ops->flush(l->inner);
     l->deaf = false;
-    for (const struct wanted *wanted = l->wanted; wanted != NULL; wanted = wanted->next)
+    for (const struct wanted *wanted = l->wanted; wanted; wanted = wanted->next)
         l->inner->ops->subscribe(l->inner, wanted->session);
 }
 

@@ -55,7 +55,7 @@ void loop_timer_stop(struct loop_timer *timer)
 uint64_t wire_next_ms(void)
 {
     uint64_t next_ms = UINT64_MAX;
-    for (const struct loop_timer *timer = timers; timer != NULL; timer = timer->next) {
+    for (const struct loop_timer *timer = timers; timer; timer = timer->next) {
         if (timer->at_ms < next_ms)
             next_ms = timer->at_ms;
     }
@@ -68,9 +68,9 @@ void wire_time(void)
      * out. */
     for (unsigned runs = 0; runs < 100; runs++) {
         struct loop_timer *timer = timers;
-        while (timer != NULL && timer->at_ms > fuzz_now_ms)
+        while (timer && timer->at_ms > fuzz_now_ms)
             timer = timer->next;
-        if (timer == NULL)
+        if (!timer)
             return;
         timer->at_ms = UINT64_MAX;
         timer->fn(timer->ctx);
@@ -120,7 +120,7 @@ static void awaited_take(struct redis_link *link)
 {
     struct awaited *awaited = link->awaited;
     link->awaited = awaited->next;
-    if (link->awaited == NULL)
+    if (!link->awaited)
         link->awaited_last = &link->awaited;
     free(awaited);
 }
@@ -130,14 +130,14 @@ static void link_clear(struct redis_link *link)
     redisReaderFree(link->replies);
     redisReaderFree(link->requests);
     link->replies = link->requests = NULL;
-    while (link->first != NULL) {
+    while (link->first) {
         struct asked *asked = link->first;
         link->first = asked->next;
         freeReplyObject(asked->request);
         free(asked);
     }
     link->last = &link->first;
-    while (link->awaited != NULL)
+    while (link->awaited)
         awaited_take(link);
     redis_output_clear(&link->output);
     link->connections++;
@@ -213,7 +213,7 @@ void redis_link_cut(struct redis_link *link, const char *why)
     link_clear(link);
     if (was_up)
         link->events->on_down(link->ctx);
-    if (was_up && link->events->on_failed != NULL)
+    if (was_up && link->events->on_failed)
         link->events->on_failed(link->ctx);
 }
 
@@ -321,8 +321,7 @@ void redis_link_flush(struct redis_link *link)
         free(chunk);
         void *request = NULL;
         int good = redisReaderGetReply(link->requests, &request);
-        for (; good == REDIS_OK && request != NULL;
-             good = redisReaderGetReply(link->requests, &request)) {
+        for (; good == REDIS_OK && request; good = redisReaderGetReply(link->requests, &request)) {
             struct asked *asked = malloc(sizeof(*asked));
             *asked = (struct asked){.request = request};
             *link->last = asked;
@@ -367,7 +366,7 @@ uint64_t wire_renewed_ms(void)
 /* A reply that shows that replies and requests are out of step; awaited: NULL where none is. */
 static bool is_out_of_step(const struct awaited *awaited, const redisReply *reply)
 {
-    if (awaited == NULL)
+    if (!awaited)
         return true;
     if (reply->type == REDIS_REPLY_ERROR || (reply->type == REDIS_REPLY_NIL && awaited->or_nil))
         return false;
@@ -381,10 +380,10 @@ static bool must_end(struct redis_link *link, const redisReply *reply)
 {
     if (strcmp(link->options.name, "commands") != 0)
         return false;
-    if (link->awaited == NULL)
+    if (!link->awaited)
         redis_link_flush(link); /* an op counts once it is written, sent or not */
     bool must = is_out_of_step(link->awaited, reply);
-    if (link->awaited != NULL)
+    if (link->awaited)
         awaited_take(link);
     return must;
 }
@@ -402,7 +401,7 @@ static void link_feed(struct redis_link *link, const struct resp *bytes)
             redis_link_cut(link, link->replies->errstr);
             return;
         }
-        if (reply == NULL)
+        if (!reply)
             return;
         if (is_renewal(reply))
             renewed_ms = fuzz_now_ms;
@@ -417,8 +416,8 @@ static struct redis_link *link_of(struct fuzz_input *input)
 {
     unsigned skip = fuzz_below(input, 6);
     struct redis_link *link = links;
-    for (; link != NULL && skip > 0; skip--)
-        link = link->next != NULL ? link->next : links;
+    for (; link && skip > 0; skip--)
+        link = link->next ? link->next : links;
     return link;
 }
 
@@ -438,9 +437,9 @@ static void push_on(struct resp *out, const char *kind, struct slice channel, st
 static void publish(struct slice channel, struct slice payload, bool sharded)
 {
     struct redis_link *link = links;
-    while (link != NULL && (!link->up || strcmp(link->options.name, "subscriptions") != 0))
+    while (link && (!link->up || strcmp(link->options.name, "subscriptions") != 0))
         link = link->next;
-    if (link == NULL)
+    if (!link)
         return;
     struct resp *out = calloc(1, sizeof(*out));
     push_on(out, sharded ? "smessage" : "message", channel, payload);
@@ -520,7 +519,7 @@ static void history(struct resp *out)
     resp_text(out, id);
     resp_line(out, '*', 6);
     for (const char *const *at = (const char *const[]){"o", "1", "t", "5", "d", "push 0", NULL};
-         *at != NULL; at++)
+         *at; at++)
         resp_text(out, *at);
 }
 
@@ -627,7 +626,7 @@ static redisReply *take_request(struct redis_link *link)
     struct asked *asked = link->first;
     redisReply *request = asked->request;
     link->first = asked->next;
-    if (link->first == NULL)
+    if (!link->first)
         link->last = &link->first;
     free(asked);
     return request;
@@ -659,10 +658,10 @@ static void lie(struct fuzz_input *input, const redisReply *request, struct resp
 void wire_answer_one(struct fuzz_input *input)
 {
     struct redis_link *link = link_of(input);
-    if (link == NULL || !link->up)
+    if (!link || !link->up)
         return;
     redis_link_flush(link);
-    if (link->first == NULL)
+    if (!link->first)
         return;
     redisReply *request = take_request(link);
     struct resp *out = calloc(1, sizeof(*out));
@@ -684,7 +683,7 @@ void wire_babble(struct fuzz_input *input)
         struct slice bytes = fuzz_slice(input);
         resp_add(out, bytes.at, bytes.len);
     }
-    if (link != NULL)
+    if (link)
         link_feed(link, out);
     free(out);
 }
@@ -702,7 +701,7 @@ void wire_push(struct fuzz_input *input)
     push_on(out, kind, channel, fuzz_slice(input));
     if (fuzz_below(input, 4) == 0)
         resp_spoil(out, input);
-    if (link != NULL)
+    if (link)
         link_feed(link, out);
     free(out);
 }
@@ -710,25 +709,25 @@ void wire_push(struct fuzz_input *input)
 void wire_connect_one(struct fuzz_input *input)
 {
     struct redis_link *link = link_of(input);
-    if (link != NULL && link->started && !link->up)
+    if (link && link->started && !link->up)
         link_connect(link);
 }
 
 void wire_cut_one(struct fuzz_input *input)
 {
     struct redis_link *link = link_of(input);
-    if (link != NULL)
+    if (link)
         redis_link_cut(link, "the input wants it");
 }
 
 static struct redis_link *link_with_work(void)
 {
-    for (struct redis_link *link = links; link != NULL; link = link->next) {
+    for (struct redis_link *link = links; link; link = link->next) {
         if (link->started && !link->up && fuzz_now_ms >= link->retry_ms)
             return link;
         if (link->up)
             redis_link_flush(link);
-        if (link->first != NULL)
+        if (link->first)
             return link;
     }
     return NULL;
@@ -756,7 +755,7 @@ void wire_serve(void)
 
 void wire_cut_all(void)
 {
-    for (struct redis_link *link = links; link != NULL;) {
+    for (struct redis_link *link = links; link;) {
         bool cuts = link->up;
         if (cuts)
             redis_link_cut(link, "all is over");
@@ -773,5 +772,5 @@ void wire_start(const char *own_node)
 
 void wire_stop(void)
 {
-    assert(links == NULL && timers == NULL);
+    assert(!links && !timers);
 }

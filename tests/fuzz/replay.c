@@ -14,7 +14,7 @@ static int replay_file(const char *folder, const char *name)
     char path[4096];
     snprintf(path, sizeof(path), "%s/%s", folder, name);
     FILE *file = fopen(path, "rb");
-    if (file == NULL)
+    if (!file)
         return -1;
     static uint8_t bytes[1 << 20];
     size_t len = fread(bytes, 1, sizeof(bytes), file);
@@ -29,7 +29,7 @@ static int replay_file(const char *folder, const char *name)
 int main(int argc, char **argv)
 {
     DIR *folder = argc == 2 ? opendir(argv[1]) : NULL;
-    if (folder == NULL) {
+    if (!folder) {
         printf("not ok - corpus %s can't be read\n", argc == 2 ? argv[1] : "(none named)");
         return 1;
     }

@@ -81,8 +81,8 @@ static void enqueue(struct connection *connection, const void *payload, size_t l
 {
     struct message *message = NULL;
     if (connection->queued_bytes + len <= QUEUE_MAX_BYTES)
-        message = malloc(sizeof *message + LWS_PRE + len);
-    if (message == NULL) {
+        message = malloc(sizeof(*message) + LWS_PRE + len);
+    if (!message) {
         sim.dropped++;
         return;
     }
@@ -98,7 +98,7 @@ static void enqueue(struct connection *connection, const void *payload, size_t l
 
 static void enqueue_text(struct connection *connection, char *text)
 {
-    if (text == NULL)
+    if (!text)
         return;
     enqueue(connection, text, strlen(text), LWS_WRITE_TEXT);
     free(text);
@@ -108,7 +108,7 @@ static struct message *take(struct connection *connection)
 {
     struct message *message = connection->head;
     connection->head = message->next;
-    if (connection->head == NULL)
+    if (!connection->head)
         connection->tail = &connection->head;
     connection->queued_bytes -= message->len;
     return message;
@@ -117,7 +117,7 @@ static struct message *take(struct connection *connection)
 /* Writes until lws had to keep something back; it must be empty before the next write. */
 static int write_out(struct connection *connection)
 {
-    while (connection->head != NULL && !lws_partial_buffered(connection->wsi)) {
+    while (connection->head && !lws_partial_buffered(connection->wsi)) {
         struct message *message = take(connection);
         int written = lws_write(connection->wsi, message->bytes + LWS_PRE, message->len,
                                 message->kind);
@@ -126,7 +126,7 @@ static int write_out(struct connection *connection)
             return -1;
         connection->sent++;
     }
-    if (connection->head != NULL)
+    if (connection->head)
         lws_callback_on_writable(connection->wsi);
     return 0;
 }
@@ -144,7 +144,7 @@ static void clean(char *text)
 static void read_vin(struct lws *wsi, const char *path, char *out, size_t size)
 {
     char item[256];
-    for (int i = 0; lws_hdr_copy_fragment(wsi, item, sizeof item, WSI_TOKEN_HTTP_URI_ARGS, i) > 0;
+    for (int i = 0; lws_hdr_copy_fragment(wsi, item, sizeof(item), WSI_TOKEN_HTTP_URI_ARGS, i) > 0;
          i++) {
         if (strncmp(item, "vin=", 4) == 0) {
             snprintf(out, size, "%.128s", item + 4);
@@ -152,13 +152,13 @@ static void read_vin(struct lws *wsi, const char *path, char *out, size_t size)
         }
     }
     const char *slash = strrchr(path, '/');
-    snprintf(out, size, "%.128s", slash != NULL ? slash + 1 : path);
+    snprintf(out, size, "%.128s", slash ? slash + 1 : path);
 }
 
 static unsigned connections_of(const char *vin)
 {
     unsigned found = 0;
-    for (const struct connection *other = sim.connections; other != NULL; other = other->next)
+    for (const struct connection *other = sim.connections; other; other = other->next)
         found += strcmp(other->vehicle.vin, vin) == 0;
     return found;
 }
@@ -166,9 +166,9 @@ static unsigned connections_of(const char *vin)
 static void on_open(struct connection *connection, struct lws *wsi)
 {
     char path[512] = "", vin[129];
-    if (lws_hdr_copy(wsi, path, sizeof path, WSI_TOKEN_GET_URI) < 0)
-        snprintf(path, sizeof path, "?");
-    read_vin(wsi, path, vin, sizeof vin);
+    if (lws_hdr_copy(wsi, path, sizeof(path), WSI_TOKEN_GET_URI) < 0)
+        snprintf(path, sizeof(path), "?");
+    read_vin(wsi, path, vin, sizeof(vin));
     clean(path);
     clean(vin);
     *connection = (struct connection){
@@ -176,7 +176,7 @@ static void on_open(struct connection *connection, struct lws *wsi)
     connection->tail = &connection->head;
     vehicle_init(&connection->vehicle, vin);
     connection->slot = sim.next_slot++ % sim.slots;
-    if (sim.connections != NULL)
+    if (sim.connections)
         sim.connections->prev = connection;
     sim.connections = connection;
     sim.open++;
@@ -187,14 +187,14 @@ static void on_open(struct connection *connection, struct lws *wsi)
 
 static void on_close(struct connection *connection)
 {
-    if (connection->prev != NULL)
+    if (connection->prev)
         connection->prev->next = connection->next;
     else
         sim.connections = connection->next;
-    if (connection->next != NULL)
+    if (connection->next)
         connection->next->prev = connection->prev;
     sim.open--;
-    while (connection->head != NULL)
+    while (connection->head)
         free(take(connection));
     say("disconnect vin=%s after_ms=%llu received=%llu sent=%llu open=%llu",
         connection->vehicle.vin, (unsigned long long)(clock_boot_ms() - connection->opened_ms),
@@ -209,7 +209,7 @@ static void answer(struct connection *connection)
         return;
     }
     connection->received++;
-    if (connection->command_len <= sizeof connection->command)
+    if (connection->command_len <= sizeof(connection->command))
         enqueue_text(connection, vehicle_answer(&connection->vehicle, connection->command,
                                                 connection->command_len, clock_unix_ms()));
 }
@@ -219,7 +219,7 @@ static void on_piece(struct connection *connection, struct lws *wsi, const void 
 {
     if (lws_is_first_fragment(wsi))
         connection->command_len = 0;
-    if (connection->command_len + len <= sizeof connection->command)
+    if (connection->command_len + len <= sizeof(connection->command))
         memcpy(connection->command + connection->command_len, piece, len);
     connection->command_len += len;
     if (!lws_is_final_fragment(wsi))
@@ -264,7 +264,7 @@ static void push(struct connection *connection)
 static void on_tick(void *ctx)
 {
     (void)ctx;
-    for (struct connection *connection = sim.connections; connection != NULL;
+    for (struct connection *connection = sim.connections; connection;
          connection = connection->next) {
         if (connection->slot == sim.slot_now)
             push(connection);
@@ -309,10 +309,10 @@ static unsigned long number(const char *option, const char *text, unsigned long 
 static void read_address(const char *text)
 {
     const char *colon = strrchr(text, ':');
-    if (colon == NULL || (size_t)(colon - text) >= sizeof sim.options.address)
+    if (!colon || (size_t)(colon - text) >= sizeof(sim.options.address))
         refuse("--listen", text);
     sim.options.port = (int)number("--listen", colon + 1, 1, 65535);
-    snprintf(sim.options.address, sizeof sim.options.address, "%.*s", (int)(colon - text), text);
+    snprintf(sim.options.address, sizeof(sim.options.address), "%.*s", (int)(colon - text), text);
 }
 
 static void read_options(int argc, char **argv)
@@ -361,7 +361,7 @@ static struct lws_context *listen_with_lws(void)
         .gid = (gid_t)-1,
         .uid = (uid_t)-1,
     };
-    if (strchr(sim.options.address, ':') == NULL)
+    if (!strchr(sim.options.address, ':'))
         info.options |=
             LWS_SERVER_OPTION_DISABLE_IPV6; /* else lws may bind more than the address */
     if (strcmp(sim.options.address, "0.0.0.0") != 0)
@@ -386,7 +386,7 @@ int main(int argc, char **argv)
         return 1;
     signal(SIGPIPE, SIG_IGN);
     struct lws_context *context = listen_with_lws();
-    if (context == NULL) {
+    if (!context) {
         fprintf(stderr, "backend_sim: cannot listen on %s:%d\n", sim.options.address,
                 sim.options.port);
         return 1;

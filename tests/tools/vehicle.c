@@ -21,7 +21,7 @@ static const struct fault faults[] = {
     {"B1318", "BCM", "Battery voltage low"},
     {"U0100", "GW", "Lost communication with engine control module"},
 };
-#define FAULTS (sizeof faults / sizeof faults[0])
+#define FAULTS (sizeof(faults) / sizeof(faults[0]))
 
 /* What a service answers after its own number + 0x40. */
 struct diagnostic_service {
@@ -41,7 +41,7 @@ static const struct diagnostic_service services[] = {
     {0x31, " 01 02 03 00", false},       /* RoutineControl */
     {0x3E, " 00", false},                /* TesterPresent */
 };
-#define SERVICES              (sizeof services / sizeof services[0])
+#define SERVICES              (sizeof(services) / sizeof(services[0]))
 #define SERVICE_NOT_SUPPORTED 0x11 /* ISO 14229-1 annex A */
 
 static double between(struct rng *rng, double low, double high)
@@ -52,7 +52,7 @@ static double between(struct rng *rng, double low, double high)
 void vehicle_init(struct vehicle *vehicle, const char *vin)
 {
     *vehicle = (struct vehicle){.session = 1};
-    snprintf(vehicle->vin, sizeof vehicle->vin, "%s", vin);
+    snprintf(vehicle->vin, sizeof(vehicle->vin), "%s", vin);
     uint64_t seed = 14695981039346656037u; /* FNV-1a */
     for (const char *at = vehicle->vin; *at != '\0'; at++)
         seed = (seed ^ (unsigned char)*at) * 1099511628211u;
@@ -102,7 +102,7 @@ static char *print_push(const struct vehicle *vehicle, const char *function_id, 
     json_t *push = json_pack("{s:s, s:s, s:s, s:I, s:I, s:o}", "functionID", function_id, "type",
                              type, "vin", vehicle->vin, "seq", (json_int_t)vehicle->pushes,
                              "timestamp", (json_int_t)now_ms, "data", content);
-    char *text = push != NULL ? json_dumps(push, JSON_COMPACT | JSON_REAL_PRECISION(12)) : NULL;
+    char *text = push ? json_dumps(push, JSON_COMPACT | JSON_REAL_PRECISION(12)) : NULL;
     json_decref(push);
     return text;
 }
@@ -137,9 +137,9 @@ char *vehicle_numbered_push(struct vehicle *vehicle, uint64_t now_ms, size_t siz
 {
     vehicle->pushes++;
     json_t *vin = json_string(vehicle->vin);
-    char *quoted = vin != NULL ? json_dumps(vin, JSON_ENCODE_ANY) : NULL;
+    char *quoted = vin ? json_dumps(vin, JSON_ENCODE_ANY) : NULL;
     json_decref(vin);
-    if (quoted == NULL)
+    if (!quoted)
         return NULL;
     unsigned long long number = vehicle->pushes, now = now_ms;
     int bare = snprintf(NULL, 0, "{\"seq\":%llu,\"vin\":%s,\"timestamp\":%llu,\"pad\":\"\"}",
@@ -147,7 +147,7 @@ char *vehicle_numbered_push(struct vehicle *vehicle, uint64_t now_ms, size_t siz
     size_t pad = bare > 0 && (size_t)bare < size ? size - (size_t)bare : 0;
     char *padding = malloc(pad + 1);
     char *text = NULL;
-    if (padding != NULL) {
+    if (padding) {
         memset(padding, 'x', pad);
         padding[pad] = '\0';
         text = print("{\"seq\":%llu,\"vin\":%s,\"timestamp\":%llu,\"pad\":\"%s\"}", number, quoted,
@@ -190,14 +190,14 @@ char *vehicle_answer(struct vehicle *vehicle, const char *text, size_t len, uint
     const char *code = json_string_value(json_object_get(command, "command"));
     unsigned service = 0;
     char *answer = NULL;
-    if (function_id != NULL && code != NULL && sscanf(code, "%2x", &service) == 1) {
-        char response[3 * sizeof vehicle->vin + 32];
-        bool positive = respond(vehicle, service, response, sizeof response);
+    if (function_id && code && sscanf(code, "%2x", &service) == 1) {
+        char response[3 * sizeof(vehicle->vin) + 32];
+        bool positive = respond(vehicle, service, response, sizeof(response));
         json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "functionID", function_id,
                                    "type", "answer", "vin", vehicle->vin, "command", code, "result",
                                    positive ? "ok" : "refused", "response", response, "timestamp",
                                    (json_int_t)now_ms);
-        answer = object != NULL ? json_dumps(object, JSON_COMPACT) : NULL;
+        answer = object ? json_dumps(object, JSON_COMPACT) : NULL;
         json_decref(object);
     }
     json_decref(command);

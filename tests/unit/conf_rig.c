@@ -18,7 +18,7 @@ int make_folder(void **state)
 {
     (void)state;
     strcpy(folder, "/tmp/test_conf.XXXXXX");
-    return mkdtemp(folder) == NULL ? -1 : 0;
+    return !mkdtemp(folder) ? -1 : 0;
 }
 
 int remove_folder(void **state)
@@ -32,7 +32,7 @@ int remove_folder(void **state)
 int clear_environment(void **state)
 {
     (void)state;
-    for (char **entry = environ; *entry != NULL;) {
+    for (char **entry = environ; *entry;) {
         char name[256];
         snprintf(name, sizeof(name), "%.*s", (int)strcspn(*entry, "="), *entry);
         if (strncmp(name, "VINHUB_", 7) == 0 && unsetenv(name) == 0)
@@ -60,8 +60,7 @@ struct conf_findings findings;
 
 enum status load(const char *text, const struct conf_overrides *overrides, struct conf **out)
 {
-    return conf_load(text == NULL ? NULL : write_file("vinhub.yaml", text), overrides, &findings,
-                     out);
+    return conf_load(text ? write_file("vinhub.yaml", text) : NULL, overrides, &findings, out);
 }
 
 static void print_findings(void)
@@ -75,7 +74,7 @@ struct conf *load_good(const char *text, const struct conf_overrides *overrides)
     struct conf *conf = NULL;
     if (load(text, overrides, &conf) != STATUS_OK) {
         print_findings();
-        fail_msg("refused:\n%s", text == NULL ? "" : text);
+        fail_msg("refused:\n%s", text ? text : "");
     }
     assert_int_equal(findings.errors, 0);
     conf_findings_fini(&findings);
@@ -85,7 +84,7 @@ struct conf *load_good(const char *text, const struct conf_overrides *overrides)
 bool has_finding(const char *wanted)
 {
     for (size_t i = 0; i < findings.len; i++) {
-        if (strstr(findings.lines[i], wanted) != NULL)
+        if (strstr(findings.lines[i], wanted))
             return true;
     }
     return false;
@@ -107,7 +106,7 @@ void load_bad(const char *text, const struct conf_overrides *overrides, size_t e
     assert_ptr_equal(conf, &folder);
     if (findings.errors != errors) {
         print_findings();
-        fail_msg("%zu errors, not %zu, in:\n%s", findings.errors, errors, text == NULL ? "" : text);
+        fail_msg("%zu errors, not %zu, in:\n%s", findings.errors, errors, text ? text : "");
     }
     for (size_t i = 0; i < findings.len; i++)
         assert_null(strchr(findings.lines[i], '\n'));

@@ -390,7 +390,7 @@ static void credentials_in_an_upstream_become_a_header_and_never_show(void **sta
         char text[256];
         snprintf(text, sizeof(text), "services: [{name: a, upstream: \"%s\"}]\n",
                  with_credentials[i].url);
-        if (with_credentials[i].upstream == NULL) {
+        if (!with_credentials[i].upstream) {
             load_bad(text, NULL, 1);
             assert_finding("services[0].upstream: ");
             for (size_t n = 0; n < findings.len; n++)
@@ -521,8 +521,8 @@ static void what_is_odd_but_allowed_is_a_warning(void **state)
         struct conf *conf = NULL;
         assert_int_equal(load(cases[i].text, NULL, &conf), STATUS_OK);
         assert_int_equal(findings.errors, 0);
-        assert_int_equal(findings.len, cases[i].wanted == NULL ? 0 : 1);
-        if (cases[i].wanted != NULL)
+        assert_int_equal(findings.len, cases[i].wanted ? 1 : 0);
+        if (cases[i].wanted)
             assert_finding(cases[i].wanted);
         conf_findings_fini(&findings);
         conf_unref(conf);
@@ -607,7 +607,7 @@ static void a_public_key_fits_its_algorithm(void **state)
     for (size_t i = 0; i < LEN(cases); i++) {
         struct conf *conf = load_auth(cases[i].algorithm, "public_key_file",
                                       write_file("public.pem", cases[i].pem));
-        if (cases[i].flaw == NULL) {
+        if (!cases[i].flaw) {
             assert_non_null(conf);
             assert_string_equal(conf->auth.public_key, cases[i].pem);
             conf_unref(conf);
@@ -659,7 +659,7 @@ static void certificate_and_key_belong_together(void **state)
         snprintf(text, sizeof(text), "%stls_cert: %s, tls_key: %s}\n" ONE_SERVICE,
                  owners[i % LEN(owners)], write_file("cert.pem", cases[n].cert),
                  write_file("key.pem", cases[n].key));
-        if (cases[n].wanted == NULL)
+        if (!cases[n].wanted)
             conf_unref(load_good(text, NULL));
         else
             assert_mistake(text, cases[n].wanted);
@@ -691,7 +691,7 @@ static void what_the_redis_url_has_no_use_for_is_a_warning(void **state)
         snprintf(text, sizeof(text), "redis: {%s}\n" ONE_SERVICE, cases[i].redis);
         assert_int_equal(load(text, NULL, &conf), STATUS_OK);
         assert_int_equal(findings.len, cases[i].wanted != NULL);
-        if (cases[i].wanted != NULL)
+        if (cases[i].wanted)
             assert_finding(cases[i].wanted);
         assert_false(has_finding("hush"));
         conf_findings_fini(&findings);
@@ -940,9 +940,9 @@ static void the_table_for_people_has_a_row_for_each_key(void **state)
     assert_non_null(
         strstr(table, "| `services[].name` | `VINHUB__SERVICES__NAME__NAME` | required | "));
     free(table);
-    for (const struct conf_row *row = conf_rows; row->key != NULL; row++)
+    for (const struct conf_row *row = conf_rows; row->key; row++)
         assert_non_null(row->meaning);
-    for (const struct conf_row *row = conf_service_rows; row->key != NULL; row++)
+    for (const struct conf_row *row = conf_service_rows; row->key; row++)
         assert_non_null(row->meaning);
 }
 

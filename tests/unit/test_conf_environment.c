@@ -27,9 +27,9 @@ static char *value_with(const char *text, const char *name, const char *value, c
     unsetenv(name);
     const struct conf_row *row = conf_row_find(conf_rows, key);
     const struct conf_row *service_row = conf_row_find(conf_service_rows, key);
-    assert_true(row != NULL || service_row != NULL);
-    char *shown = row != NULL ? conf_value_text(row, conf, true)
-                              : conf_value_text(service_row, conf->services[0], true);
+    assert_true(row || service_row);
+    char *shown = row ? conf_value_text(row, conf, true)
+                      : conf_value_text(service_row, conf->services[0], true);
     conf_unref(conf);
     return shown;
 }

@@ -186,7 +186,7 @@ static void expect_source(const void *header, size_t len, const char *wanted)
     assert_int_equal(proxy_parse(header, len, &source, &used), STATUS_OK);
     assert_int_equal(used, len);
     assert_int_equal(source.known, wanted != NULL);
-    if (wanted != NULL) {
+    if (wanted) {
         struct in6_addr expected = address(wanted);
         assert_memory_equal(&source.address, &expected, sizeof(expected));
         assert_int_equal(source.port, 0x1234);

@@ -31,7 +31,7 @@ static const char *verdict(const struct key_set *keys, const char *token)
 {
     const char *why = NULL;
     json_t *claims = token_claims(keys, token, &why);
-    if (claims == NULL)
+    if (!claims)
         return why;
     json_decref(claims);
     return NULL;
@@ -86,9 +86,8 @@ static void the_examples_of_the_rfcs(void **state)
     for (size_t i = 0; i < LEN(cases); i++) {
         struct key_set *keys = set_of(cases[i].keys);
         const char *got = verdict(keys, cases[i].token);
-        if ((got == NULL) != (cases[i].wanted == NULL) ||
-            (got != NULL && strcmp(got, cases[i].wanted) != 0))
-            fail_msg("%s: %s", cases[i].name, got == NULL ? "let in" : got);
+        if ((!got) != (!cases[i].wanted) || (got && strcmp(got, cases[i].wanted) != 0))
+            fail_msg("%s: %s", cases[i].name, got ? got : "let in");
         key_set_unref(keys);
     }
 }
@@ -167,9 +166,8 @@ static void the_header_names_key_and_algorithm(void **state)
         RFC7515_A3_X, RFC7515_A3_Y, KID("p"))));
     for (size_t i = 0; i < LEN(cases); i++) {
         const char *got = verdict(keys, sign(cases[i].header, SECRET, strlen(SECRET)));
-        if ((got == NULL) != (cases[i].wanted == NULL) ||
-            (got != NULL && strcmp(got, cases[i].wanted) != 0))
-            fail_msg("%s: %s", cases[i].header, got == NULL ? "let in" : got);
+        if ((!got) != (!cases[i].wanted) || (got && strcmp(got, cases[i].wanted) != 0))
+            fail_msg("%s: %s", cases[i].header, got ? got : "let in");
     }
     key_set_unref(keys);
 }

@@ -73,11 +73,11 @@ static void each_key_is_for_one_algorithm(void **state)
         const char *refusal;
         snprintf(text, sizeof(text), "{\"keys\":[%s],\"more\":{}}", cases[i].jwk);
         struct key_set *set = parse(text);
-        if (set == NULL)
+        if (!set)
             fail_msg("%s: %s", cases[i].jwk, why);
         const struct token_key *key = key_set_find(set, NULL, &refusal);
         assert_string_equal(token_key_algorithm(key), cases[i].algorithm);
-        if (cases[i].note == NULL)
+        if (!cases[i].note)
             assert_string_equal(notes, "");
         else
             assert_non_null(strstr(notes, cases[i].note));
@@ -145,7 +145,7 @@ static void other_keys_are_passed_over(void **state)
         char text[4096];
         snprintf(text, sizeof(text), JWKS("%s," ED25519), cases[i].jwk);
         struct key_set *set = parse(text);
-        if (set == NULL)
+        if (!set)
             fail_msg("%s: %s", cases[i].jwk, why);
         assert_int_equal(key_set_len(set), 1);
         if (cases[i].flawed)
@@ -157,7 +157,7 @@ static void other_keys_are_passed_over(void **state)
         snprintf(text, sizeof(text), JWKS("%s"), cases[i].jwk);
         assert_null(parse(text));
         assert_non_null(strstr(why, "expected a key that can verify tokens, got 1 keys"));
-        if (strstr(why, cases[i].reason) == NULL)
+        if (!strstr(why, cases[i].reason))
             fail_msg("%s: %s", cases[i].jwk, why);
     }
 }
@@ -186,7 +186,7 @@ static void mistakes_of_a_set_are_named(void **state)
     };
     for (size_t i = 0; i < LEN(cases); i++) {
         assert_null(parse(cases[i].text));
-        if (strstr(why, cases[i].wanted) == NULL)
+        if (!strstr(why, cases[i].wanted))
             fail_msg("%s: %s", cases[i].text, why);
     }
     assert_null(parse(RFC7517_A3)); /* neither is for an algorithm of ours */

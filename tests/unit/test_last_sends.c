@@ -60,7 +60,7 @@ static void of_too_many_clients_the_longest_silent_are_forgotten(void **state)
     (void)state;
     char client[33];
     for (unsigned i = 0; i < SENDS + 10; i++) {
-        snprintf(client, sizeof client, "%u", i);
+        snprintf(client, sizeof(client), "%u", i);
         last_sends_note(&sends, now_ms, client, 1);
         last_sends_note(&sends, now_ms, "0", i + 1);
     }

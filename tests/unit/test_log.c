@@ -131,7 +131,7 @@ static json_t *read_line(const char *text)
     assert_int_equal(newline[1], '\0'); /* one line */
     json_error_t error;
     json_t *line = json_loads(text, 0, &error);
-    if (line == NULL)
+    if (!line)
         fail_msg("%s in %s", error.text, text);
     return line;
 }
@@ -324,7 +324,7 @@ static void assert_lines_are_kept_dropped_and_told(int ends[2])
     reader_drain(&reader);
     assert_int_equal(count(captured, " stalled "), LINES - dropped);
     size_t whole = 0;
-    for (char *line = strtok(captured, "\n"); line != NULL; line = strtok(NULL, "\n"))
+    for (char *line = strtok(captured, "\n"); line; line = strtok(NULL, "\n"))
         whole += strstr(line, "as the end of a client makes it\"") != NULL;
     assert_int_equal(whole, LINES - dropped);
 }

@@ -30,7 +30,7 @@ static void put(struct bytes *out, unsigned first_byte, const void *payload, siz
 {
     uint8_t *at = out->at + out->len;
     *at++ = (uint8_t)first_byte;
-    uint8_t bit = mask == NULL ? 0 : 0x80;
+    uint8_t bit = mask ? 0x80 : 0;
     if (len < 126) {
         *at++ = (uint8_t)(bit | len);
     } else {
@@ -38,12 +38,12 @@ static void put(struct bytes *out, unsigned first_byte, const void *payload, siz
         *at++ = (uint8_t)(len >> 8);
         *at++ = (uint8_t)len;
     }
-    if (mask != NULL) {
+    if (mask) {
         memcpy(at, mask, 4);
         at += 4;
     }
     for (size_t i = 0; i < len; i++)
-        *at++ = ((const uint8_t *)payload)[i] ^ (mask == NULL ? 0 : mask[i & 3]);
+        *at++ = ((const uint8_t *)payload)[i] ^ (mask ? mask[i & 3] : 0);
     out->len = (size_t)(at - out->at);
 }
 
@@ -287,7 +287,7 @@ static void reads_the_same_wherever_it_is_cut(void **state)
     (void)state;
     uint64_t seed = clock_boot_us();
     const char *given = getenv("VINHUB_TEST_SEED");
-    if (given != NULL)
+    if (given)
         seed = strtoull(given, NULL, 10);
     print_message("# VINHUB_TEST_SEED=%llu\n", (unsigned long long)seed);
     struct rng rng;

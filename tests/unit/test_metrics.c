@@ -25,7 +25,7 @@ static void assert_line(const char *line)
     char *text = metrics_print(&len), wanted[256];
     assert_int_equal(len, strlen(text));
     snprintf(wanted, sizeof(wanted), "\n%s\n", line);
-    if (strstr(text, wanted) == NULL)
+    if (!strstr(text, wanted))
         fail_msg("no line \"%s\" in:\n%s", line, text);
     free(text);
 }

@@ -47,7 +47,7 @@ static enum status parse(const char *request, struct target *out, const char **w
 
 static void assert_same(const char *got, const char *wanted)
 {
-    if (wanted == NULL)
+    if (!wanted)
         assert_null(got);
     else
         assert_string_equal(got, wanted);
@@ -728,7 +728,7 @@ static void random_requests_are_taken_whole_or_refused(void **state)
         "%",      "%2", "%2F",      "%00",  "%41", "remoteWs", "by_user", "vin", "replay", "token",
         "resume", "1",  "\xc3\xa4", "\xff", " ",   "{vin}",    "{",       "#",   "\\",     "+"};
     const char *given = getenv("VINHUB_TEST_SEED");
-    uint64_t seed = given != NULL ? strtoull(given, NULL, 10) : clock_unix_ms();
+    uint64_t seed = given ? strtoull(given, NULL, 10) : clock_unix_ms();
     print_message("# VINHUB_TEST_SEED=%llu\n", (unsigned long long)seed);
     struct rng rng;
     rng_seed(&rng, seed);

@@ -77,7 +77,7 @@ static void leave(struct subscription *subscription)
 enum status door_open(struct hub *hub, struct client *client, const struct target *target,
                       const struct in6_addr *address, unsigned form)
 {
-    memset(client, 0, sizeof *client);
+    memset(client, 0, sizeof(*client));
     client->hub = hub;
     client->own.client = client;
     client->entry = directory_add(client, target);

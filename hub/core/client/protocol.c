@@ -34,15 +34,15 @@ static void *ctx_of(const struct client *client)
 static void make_id(char id[V1_CLIENT_MAX + 1])
 {
     uint8_t random[16];
-    rng_secure(random, sizeof random);
-    for (size_t i = 0; i < sizeof random; i++)
+    rng_secure(random, sizeof(random));
+    for (size_t i = 0; i < sizeof(random); i++)
         snprintf(id + 2 * i, 3, "%02x", random[i]);
 }
 
 struct brought protocol_open(struct client *client, const char *token)
 {
     struct brought brought = {0};
-    struct client_id *id = calloc(1, sizeof *id);
+    struct client_id *id = calloc(1, sizeof(*id));
     if (!id)
         abort();
     brought.has_place = token && v1_resume(token, &brought.at, id->text) == STATUS_OK;

@@ -24,7 +24,7 @@ size_t queue_cost(size_t len)
 static size_t item_cost(const struct queue_item *item)
 {
     return item->subscription ? queue_cost(item->publication->len)
-                              : item->wire->len + sizeof *item->wire + sizeof *item;
+                              : item->wire->len + sizeof(*item->wire) + sizeof(*item);
 }
 
 static void item_unref(struct queue_item *item)
@@ -52,8 +52,8 @@ struct queue *queue_take(struct queue_spares *spares)
         queue->spare_next = NULL;
         return queue;
     }
-    queue = calloc(1, sizeof *queue);
-    if (!queue || !(queue->items = malloc(CAP_MIN * sizeof *queue->items)))
+    queue = calloc(1, sizeof(*queue));
+    if (!queue || !(queue->items = malloc(CAP_MIN * sizeof(*queue->items))))
         abort();
     queue->cap = CAP_MIN;
     return queue;
@@ -90,7 +90,7 @@ void queue_free_spares(struct queue_spares *spares)
 
 static void grow(struct queue *queue)
 {
-    struct queue_item *items = malloc(queue->cap * 2 * sizeof *items);
+    struct queue_item *items = malloc(queue->cap * 2 * sizeof(*items));
     if (!items)
         abort();
     for (size_t i = 0; i < queue->len; i++)

@@ -61,7 +61,7 @@ static struct rates *rates_of(struct hub *hub)
 {
     if (hub->rates)
         return hub->rates;
-    hub->rates = calloc(1, sizeof *hub->rates);
+    hub->rates = calloc(1, sizeof(*hub->rates));
     if (!hub->rates)
         abort();
     hub->rates->hub = hub;
@@ -410,7 +410,7 @@ void rate_read_on(struct client *client)
 void rate_open(struct subscription *subscription, uint32_t milli)
 {
     assert(!subscription->rate && milli >= RATE_MIN_MILLI && milli <= RATE_MAX_MILLI);
-    struct rate *rate = calloc(1, sizeof *rate);
+    struct rate *rate = calloc(1, sizeof(*rate));
     if (!rate)
         abort();
     rate->subscription = subscription;

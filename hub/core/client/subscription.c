@@ -285,7 +285,7 @@ static void read_history(struct subscription *subscription)
     catch_up->tag = hub_tag(hub);
     catch_up->read_epoch = stream_at(session).epoch;
     catch_up->held_cut = false;
-    HASH_ADD(hh, hub->readings, tag, sizeof catch_up->tag, catch_up);
+    HASH_ADD(hh, hub->readings, tag, sizeof(catch_up->tag), catch_up);
     session_write_history(session, false);
     hub->bus->ops->history(hub->bus, session->id, catch_up->tag, catch_up->at, READ_LIMIT);
 }
@@ -347,7 +347,7 @@ bool subscription_on_history(struct hub *hub, uint64_t tag, enum status status,
                              size_t len, bool more)
 {
     struct catch_up *catch_up = NULL;
-    HASH_FIND(hh, hub->readings, &tag, sizeof tag, catch_up);
+    HASH_FIND(hh, hub->readings, &tag, sizeof(tag), catch_up);
     if (!catch_up)
         return false;
     end_reading(catch_up);
@@ -570,7 +570,7 @@ void subscription_open(struct subscription *subscription, const struct target *t
         set_state(subscription, SUBSCRIPTION_LIVE);
         return;
     }
-    struct catch_up *catch_up = calloc(1, sizeof *catch_up);
+    struct catch_up *catch_up = calloc(1, sizeof(*catch_up));
     if (!catch_up)
         abort();
     catch_up->subscription = subscription;

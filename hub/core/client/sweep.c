@@ -85,8 +85,8 @@ static void keep_row(struct sweep *sweep, const struct client *client)
     *kept = (struct kept_row){.user = copy(client_user(client)),
                               .session = copy(client_session(client))};
     address_print(&client->address, kept->address);
-    name_client(client, kept->id, sizeof kept->id);
-    name_protocol(client, kept->protocol, sizeof kept->protocol);
+    name_client(client, kept->id, sizeof(kept->id));
+    name_protocol(client, kept->protocol, sizeof(kept->protocol));
     kept->row = (struct client_row){
         .since_ms = node_unix_of(hub, client->opened_ms),
         .subscriptions = client_subscriptions(client),
@@ -232,7 +232,7 @@ struct sweep *sweep_start(struct hub *hub, const struct sweep_task *task, sweep_
     sweep->done = done;
     sweep->ctx = ctx;
     if (task->reason)
-        snprintf(sweep->reason, sizeof sweep->reason, "%s", task->reason);
+        snprintf(sweep->reason, sizeof(sweep->reason), "%s", task->reason);
     DL_APPEND(hub->sweeps, sweep);
     timer_start(&hub->timers, &sweep->timer, hub->now_ms, on_timer);
     return sweep;

@@ -85,7 +85,7 @@ void kept_sends_keep(struct hub *hub, struct slice id, struct message_items told
     if (before)
         forget(hub, before); /* who released it last knew what this says */
     size_t len = told.len < TOLD_SENDS ? told.len : TOLD_SENDS;
-    struct kept_session *kept = calloc(1, sizeof *kept + len * sizeof kept->sends[0]);
+    struct kept_session *kept = calloc(1, sizeof(*kept) + len * sizeof(kept->sends[0]));
     char *session = malloc(id.len);
     if (!kept || !session)
         abort();

@@ -46,7 +46,7 @@ static struct last_send *use(struct last_sends *sends, uint64_t now_ms, const ch
     if (send) {
         HASH_DEL(sends->by_client, send);
     } else {
-        send = calloc(1, sizeof *send);
+        send = calloc(1, sizeof(*send));
         if (!send)
             abort();
         memcpy(send->client, client, strlen(client) + 1);
