@@ -26,7 +26,7 @@ struct octets {
 };
 
 /* A kind of key, and the algorithms that it may be for, the usual one first. */
-struct kind {
+struct key_kind {
     const char *kty, *crv; /* crv NULL: the kind has none */
     const char *algorithms[4];
     bool needs_alg;
@@ -167,7 +167,7 @@ static enum jwk_verdict read_secret(const json_t *jwk, struct token_key *out,
     return JWK_TAKEN;
 }
 
-static const struct kind kinds[] = {
+static const struct key_kind kinds[] = {
     {"RSA", NULL, {"RS256"}, false, read_rsa},
     {"EC", "P-256", {"ES256"}, false, read_p256},
     {"OKP", "Ed25519", {"EdDSA"}, false, read_ed25519},
@@ -181,7 +181,7 @@ static bool is_text(const json_t *value, const char *text)
     return json_is_string(value) && strcmp(json_string_value(value), text) == 0;
 }
 
-static const struct kind *kind_of(const json_t *jwk)
+static const struct key_kind *kind_of(const json_t *jwk)
 {
     const json_t *kty = json_object_get(jwk, "kty"), *crv = json_object_get(jwk, "crv");
     for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
@@ -191,7 +191,7 @@ static const struct kind *kind_of(const json_t *jwk)
     return NULL;
 }
 
-static bool is_private(const json_t *jwk, const struct kind *kind)
+static bool is_private(const json_t *jwk, const struct key_kind *kind)
 {
     return strcmp(kind->kty, "oct") != 0 && json_object_get(jwk, "d");
 }
@@ -221,7 +221,7 @@ static enum jwk_verdict check_use(const json_t *jwk, bool private, struct jwk_wo
     return ops_allow(ops, private) ? JWK_TAKEN : foreign(words, "its key_ops do not hold verify");
 }
 
-static enum jwk_verdict choose_algorithm(const json_t *jwk, const struct kind *kind,
+static enum jwk_verdict choose_algorithm(const json_t *jwk, const struct key_kind *kind,
                                          const char **out, struct jwk_words *words)
 {
     const json_t *alg = json_object_get(jwk, "alg");
@@ -243,7 +243,7 @@ enum jwk_verdict jwk_read(const json_t *jwk, struct token_key *out, struct jwk_w
     *words = (struct jwk_words){0};
     if (!json_is_object(jwk) || !json_is_string(json_object_get(jwk, "kty")))
         return flawed(words, "expected an object with kty, a string");
-    const struct kind *kind = kind_of(jwk);
+    const struct key_kind *kind = kind_of(jwk);
     if (!kind)
         return foreign(words, "its kind is not one of RSA, EC on P-256, OKP with Ed25519, oct");
     struct token_key key = {0};

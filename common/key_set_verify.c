@@ -11,7 +11,7 @@
 
 #define ES256_HALF 32 /* bytes of r and of s (RFC 7518 section 3.4) */
 
-struct message {
+struct signed_message {
     const unsigned char *text;
     size_t len;
 };
@@ -21,7 +21,7 @@ struct signature {
     size_t len;
 };
 
-static bool hmac_fits(const struct token_key *key, struct message message,
+static bool hmac_fits(const struct token_key *key, struct signed_message message,
                       struct signature signature)
 {
     const EVP_MD *hash = strcmp(key->algorithm, "HS256") == 0   ? EVP_sha256()
@@ -33,7 +33,7 @@ static bool hmac_fits(const struct token_key *key, struct message message,
            signature.len == len && CRYPTO_memcmp(mac, signature.at, len) == 0;
 }
 
-static bool digest_fits(EVP_PKEY *key, const EVP_MD *hash, struct message message,
+static bool digest_fits(EVP_PKEY *key, const EVP_MD *hash, struct signed_message message,
                         struct signature signature)
 {
     EVP_MD_CTX *context = EVP_MD_CTX_new();
@@ -61,7 +61,7 @@ static size_t es256_to_der(struct signature raw, unsigned char **out)
     return len > 0 ? (size_t)len : 0;
 }
 
-static bool es256_fits(EVP_PKEY *key, struct message message, struct signature signature)
+static bool es256_fits(EVP_PKEY *key, struct signed_message message, struct signature signature)
 {
     unsigned char *der = NULL;
     if (signature.len != 2 * (size_t)ES256_HALF)
@@ -75,7 +75,7 @@ static bool es256_fits(EVP_PKEY *key, struct message message, struct signature s
 bool token_key_verifies(const struct token_key *key, const void *text, size_t len,
                         const unsigned char *signature, size_t signature_len)
 {
-    struct message message = {text, len};
+    struct signed_message message = {text, len};
     struct signature given = {signature, signature_len};
     if (!key->public_key)
         return hmac_fits(key, message, given);

@@ -21,7 +21,7 @@ static const char *find_byte(struct span text, char byte)
 }
 
 /* What is known so far of the request under way. */
-struct request {
+struct url_request {
     const struct conf *conf;
     const struct url_options *options;
     const char *why;
@@ -29,13 +29,13 @@ struct request {
     size_t query_len;
 };
 
-static enum status url_refuse(struct request *request, const char *why)
+static enum status url_refuse(struct url_request *request, const char *why)
 {
     request->why = why;
     return STATUS_INVALID;
 }
 
-static enum status check_bytes(struct request *request, struct span text)
+static enum status check_bytes(struct url_request *request, struct span text)
 {
     if (text.len > URL_REQUEST_MAX)
         return url_refuse(request, "the URL is too long");
@@ -71,7 +71,7 @@ static bool has_dot_piece(struct span part)
     }
 }
 
-static enum status check_decoded(struct request *request, struct span part)
+static enum status check_decoded(struct url_request *request, struct span part)
 {
     if (part.len == 0)
         return url_refuse(request, "the path or vin has an empty part");
@@ -91,7 +91,7 @@ static enum status check_decoded(struct request *request, struct span part)
 }
 
 /* Decodes a part of the path, or a vin, into a string of its own. */
-static enum status decode_part(struct request *request, struct span raw, char **out)
+static enum status decode_part(struct url_request *request, struct span raw, char **out)
 {
     char *text = malloc(raw.len + 1);
     size_t len;
@@ -112,7 +112,7 @@ static enum status decode_part(struct request *request, struct span raw, char **
 }
 
 /* "/ws" has no user, of "/tenant;user" it is what follows the ';'. */
-static enum status parse_single_part(struct request *request, struct span part)
+static enum status parse_single_part(struct url_request *request, struct span part)
 {
     struct target *target = &request->target;
     const char *end = part.at + part.len;
@@ -134,7 +134,7 @@ static enum status parse_single_part(struct request *request, struct span part)
     return status;
 }
 
-static enum status parse_path(struct request *request, struct span path)
+static enum status parse_path(struct url_request *request, struct span path)
 {
     struct target *target = &request->target;
     target->path = strndup(path.at, path.len);
@@ -158,7 +158,7 @@ static enum status parse_path(struct request *request, struct span path)
 
 /* ---- the query ---- */
 
-static enum status check_vin(struct request *request, struct span value, char **out)
+static enum status check_vin(struct url_request *request, struct span value, char **out)
 {
     char *text;
     enum status status = query_decode(value, &text);
@@ -174,14 +174,14 @@ static enum status check_vin(struct request *request, struct span value, char **
     return status;
 }
 
-static void keep_bytes(struct request *request, const char *bytes, size_t len)
+static void keep_bytes(struct url_request *request, const char *bytes, size_t len)
 {
     memcpy(request->target.query + request->query_len, bytes, len);
     request->query_len += len;
     request->target.query[request->query_len] = '\0';
 }
 
-static void keep_item(struct request *request, struct span raw)
+static void keep_item(struct url_request *request, struct span raw)
 {
     keep_bytes(request, request->query_len == 0 ? "?" : "&", 1);
     keep_bytes(request, raw.at, raw.len);
@@ -189,7 +189,7 @@ static void keep_item(struct request *request, struct span raw)
 
 /* The upstream gets the vin in a form that every backend reads alike: its name without escapes, a
  * space as %20 ('+' is a plus for some), no raw ';' (the end of an item for some). */
-static void keep_vin(struct request *request, struct span value)
+static void keep_vin(struct url_request *request, struct span value)
 {
     keep_item(request, (struct span){"vin=", 4});
     for (size_t i = 0; i < value.len; i++) {
@@ -202,7 +202,7 @@ static void keep_vin(struct request *request, struct span value)
     }
 }
 
-static enum status take_vin(struct request *request, const struct query_item *item)
+static enum status take_vin(struct url_request *request, const struct query_item *item)
 {
     if (request->target.vin)
         return url_refuse(request, "the URL names the vin twice");
@@ -212,7 +212,7 @@ static enum status take_vin(struct request *request, const struct query_item *it
     return status;
 }
 
-static enum status take_replay(struct request *request, const struct query_item *item)
+static enum status take_replay(struct url_request *request, const struct query_item *item)
 {
     if (request->target.has_replay)
         return url_refuse(request, "replay is given twice");
@@ -223,7 +223,7 @@ static enum status take_replay(struct request *request, const struct query_item 
     return status;
 }
 
-static enum status take_rate(struct request *request, const struct query_item *item)
+static enum status take_rate(struct url_request *request, const struct query_item *item)
 {
     uint32_t rate = 0;
     if (request->target.rate_milli != 0)
@@ -238,7 +238,7 @@ static enum status take_rate(struct request *request, const struct query_item *i
 }
 
 /* What is wrong with a token does not refuse the handshake, which a page could not read. */
-static enum status take_token(struct request *request, const struct query_item *item)
+static enum status take_token(struct url_request *request, const struct query_item *item)
 {
     struct target *target = &request->target;
     if (item->value.len == 0)
@@ -253,7 +253,7 @@ static enum status take_token(struct request *request, const struct query_item *
     return status == STATUS_INVALID ? STATUS_OK : status;
 }
 
-static enum status take_resume(struct request *request, const struct query_item *item)
+static enum status take_resume(struct url_request *request, const struct query_item *item)
 {
     if (request->target.resume)
         return STATUS_OK;
@@ -265,7 +265,7 @@ static enum status take_resume(struct request *request, const struct query_item 
 }
 
 /* True: the item names the service, the first that does. */
-static bool take_service(struct request *request, const struct query_item *item)
+static bool take_service(struct url_request *request, const struct query_item *item)
 {
     if (item->value.len > 0 || request->target.service)
         return false;
@@ -277,14 +277,14 @@ static bool take_service(struct request *request, const struct query_item *item)
 }
 
 /* Another node's word has been looked at where it came in: conf is NULL then. */
-static bool take_subscribe(struct request *request, const struct query_item *item)
+static bool take_subscribe(struct url_request *request, const struct query_item *item)
 {
     bool is = request->conf && item->value.len == 0 && strcmp(item->name, CONF_SUBSCRIBE) == 0;
     request->target.subscribes = request->target.subscribes || is;
     return is;
 }
 
-static enum status take_item(struct request *request, const struct query_item *item)
+static enum status take_item(struct url_request *request, const struct query_item *item)
 {
     const struct url_options *options = request->options;
     if (take_subscribe(request, item) || take_service(request, item))
@@ -307,7 +307,7 @@ static enum status take_item(struct request *request, const struct query_item *i
     return STATUS_OK;
 }
 
-static enum status parse_query(struct request *request, struct span query)
+static enum status parse_query(struct url_request *request, struct span query)
 {
     /* Each byte of the vin may become an escape; then "vin=", its '&' and the end. */
     request->target.query = malloc(3 * query.len + 8);
@@ -326,7 +326,7 @@ static enum status parse_query(struct request *request, struct span query)
 
 /* ---- the whole ---- */
 
-static enum status no_service(struct request *request)
+static enum status no_service(struct url_request *request)
 {
     if (request->target.service)
         return url_refuse(request, "subscribe stands beside a service: name it in SUBSCRIBE");
@@ -339,7 +339,7 @@ static enum status no_service(struct request *request)
     return STATUS_OK;
 }
 
-static enum status choose_service(struct request *request)
+static enum status choose_service(struct url_request *request)
 {
     const struct conf *conf = request->conf;
     if (request->target.subscribes)
@@ -356,7 +356,7 @@ static enum status choose_service(struct request *request)
     return STATUS_OK;
 }
 
-static enum status make_session_id(struct request *request)
+static enum status make_session_id(struct url_request *request)
 {
     char key[SESSION_KEY_MAX];
     size_t len;
@@ -369,7 +369,7 @@ static enum status make_session_id(struct request *request)
     return STATUS_OK;
 }
 
-static enum status parse_request(struct request *request, struct span text)
+static enum status parse_request(struct url_request *request, struct span text)
 {
     enum status status = check_bytes(request, text);
     if (status != STATUS_OK)
@@ -392,7 +392,7 @@ static enum status parse_request(struct request *request, struct span text)
 enum status url_parse(const struct conf *conf, const char *request, size_t len,
                       const struct url_options *options, struct target *out, const char **why)
 {
-    struct request state = {.conf = conf, .options = options};
+    struct url_request state = {.conf = conf, .options = options};
     enum status status = parse_request(&state, (struct span){request, len});
     if (status == STATUS_OK) {
         *out = state.target;
@@ -406,7 +406,7 @@ enum status url_parse(const struct conf *conf, const char *request, size_t len,
 enum status url_reread(struct service *service, const char *text, size_t len, struct target *out)
 {
     static const struct url_options options = {0};
-    struct request state = {.options = &options, .target = {.service = service_ref(service)}};
+    struct url_request state = {.options = &options, .target = {.service = service_ref(service)}};
     enum status status = parse_request(&state, (struct span){text, len});
     if (status != STATUS_OK) {
         target_fini(&state.target);

@@ -23,7 +23,7 @@ static const char *const names[PLACEHOLDERS] = {
 };
 
 /* A piece of a template: a placeholder or the text before the next one. */
-struct piece {
+struct template_piece {
     const char *text; /* of a placeholder: what stands between the braces */
     size_t len;
     bool is_placeholder;
@@ -42,7 +42,7 @@ static enum status find_placeholder(const char *text, size_t len, enum placehold
 }
 
 /* Reads the piece at *at and moves *at behind it. STATUS_NOT_FOUND: the template is at its end. */
-static enum status next_piece(const char **at, struct piece *out)
+static enum status next_piece(const char **at, struct template_piece *out)
 {
     const char *text = *at;
     if (*text == '\0')
@@ -51,7 +51,7 @@ static enum status next_piece(const char **at, struct piece *out)
         size_t len = strcspn(text, "{}");
         if (len == 0)
             return STATUS_INVALID;
-        *out = (struct piece){.text = text, .len = len};
+        *out = (struct template_piece){.text = text, .len = len};
         *at = text + len;
         return STATUS_OK;
     }
@@ -61,7 +61,7 @@ static enum status next_piece(const char **at, struct piece *out)
         return STATUS_INVALID;
     if (find_placeholder(text + 1, len, &placeholder) != STATUS_OK)
         return STATUS_REFUSED;
-    *out = (struct piece){
+    *out = (struct template_piece){
         .text = text + 1, .len = len, .is_placeholder = true, .placeholder = placeholder};
     *at = text + len + 2;
     return STATUS_OK;
@@ -69,7 +69,7 @@ static enum status next_piece(const char **at, struct piece *out)
 
 enum status url_template_check(const char *text, const char **why)
 {
-    struct piece piece;
+    struct template_piece piece;
     enum status status;
     while ((status = next_piece(&text, &piece)) == STATUS_OK)
         continue;
@@ -82,7 +82,7 @@ enum status url_template_check(const char *text, const char **why)
 
 bool template_names(const char *text, const char *placeholder)
 {
-    struct piece piece;
+    struct template_piece piece;
     while (next_piece(&text, &piece) == STATUS_OK) {
         if (piece.is_placeholder && strcmp(names[piece.placeholder], placeholder) == 0)
             return true;
@@ -182,7 +182,7 @@ enum status template_session_key(const struct target *target, char out[SESSION_K
                                  size_t *out_len)
 {
     struct bounded key = {.bytes = out, .cap = SESSION_KEY_MAX};
-    struct piece piece;
+    struct template_piece piece;
     for (const char *at = key_template(target); next_piece(&at, &piece) == STATUS_OK;) {
         if (!piece.is_placeholder)
             put(&key, piece.text, piece.len);
@@ -283,7 +283,7 @@ static void put_appended(struct bounded *out, const struct target *target)
 static void put_upstream(struct bounded *out, const struct target *target)
 {
     const char *at = target->service->upstream;
-    struct piece piece;
+    struct template_piece piece;
     if (!has_placeholder(at)) {
         put_appended(out, target);
         return;

@@ -29,7 +29,7 @@ enum {
 
 enum connection_state { CONNECTION_READING, CONNECTION_ANSWERING, CONNECTION_STREAMING };
 
-struct connection {
+struct admin_connection {
     struct bufferevent *bev;
     uint64_t since_ms; /* of the state */
     enum connection_state state;
@@ -39,12 +39,12 @@ struct admin_connections {
     struct loop *loop;
     struct evconnlistener *listener;
     struct loop_timer *sweep;
-    struct connection list[CONNECTIONS_MAX];
+    struct admin_connection list[CONNECTIONS_MAX];
     size_t len;
     bool answered_itself; /* evhttp has written an answer that nobody here asked for */
 };
 
-static void enter_state(struct connection *connection, enum connection_state state)
+static void enter_state(struct admin_connection *connection, enum connection_state state)
 {
     connection->state = state;
     connection->since_ms = clock_boot_ms();
@@ -68,7 +68,7 @@ static void cut(struct bufferevent *bev)
 static void remove_released(struct admin_connections *connections)
 {
     for (size_t i = 0; i < connections->len;) {
-        struct connection *connection = &connections->list[i];
+        struct admin_connection *connection = &connections->list[i];
         if (was_released(connection->bev)) {
             bufferevent_decref(connection->bev);
             *connection = connections->list[--connections->len];
@@ -81,8 +81,8 @@ static void remove_released(struct admin_connections *connections)
 /* Longest reading first, all others last. */
 static int by_patience(const void *a, const void *b)
 {
-    const struct connection *x = a;
-    const struct connection *y = b;
+    const struct admin_connection *x = a;
+    const struct admin_connection *y = b;
     if (x->state != y->state)
         return x->state < y->state ? -1 : 1;
     return x->since_ms < y->since_ms ? -1 : x->since_ms > y->since_ms;
@@ -93,14 +93,14 @@ static void make_room(struct admin_connections *connections, uint64_t now_ms)
 {
     qsort(connections->list, connections->len, sizeof(connections->list[0]), by_patience);
     for (size_t i = 0; i < FULL_CUTS && i < connections->len; i++) {
-        struct connection *connection = &connections->list[i];
+        struct admin_connection *connection = &connections->list[i];
         if (connection->state == CONNECTION_READING &&
             now_ms - connection->since_ms > FULL_GRACE_MS)
             cut(connection->bev);
     }
 }
 
-static bool is_late(const struct connection *connection, uint64_t now_ms)
+static bool is_late(const struct admin_connection *connection, uint64_t now_ms)
 {
     switch (connection->state) {
     case CONNECTION_READING: return now_ms - connection->since_ms > READING_MAX_MS;
@@ -160,7 +160,7 @@ static void on_turn_end(void *ctx)
     if (!connections->answered_itself)
         return;
     for (size_t i = 0; i < connections->len; i++) {
-        struct connection *connection = &connections->list[i];
+        struct admin_connection *connection = &connections->list[i];
         struct evbuffer *output = bufferevent_get_output(connection->bev);
         if (connection->state == CONNECTION_READING && evbuffer_get_length(output) > 0) {
             replace_page(output);
@@ -192,7 +192,7 @@ static struct bufferevent *on_accepted(struct event_base *base, void *ctx)
     bufferevent_setwatermark(bev, EV_READ, 0, INPUT_MAX);
     (void)evbuffer_add_cb(bufferevent_get_output(bev), on_output, connections);
     bufferevent_incref(bev);
-    connections->list[connections->len++] = (struct connection){
+    connections->list[connections->len++] = (struct admin_connection){
         .bev = bev, .since_ms = clock_boot_ms(), .state = CONNECTION_READING};
     if (connections->len == CONNECTIONS_MAX) {
         (void)evconnlistener_disable(connections->listener); /* also ends its loop of accepts */
@@ -234,8 +234,8 @@ void admin_connections_free(struct admin_connections *connections)
     free(connections);
 }
 
-static struct connection *connection_of(struct admin_connections *connections,
-                                        struct evhttp_request *req)
+static struct admin_connection *connection_of(struct admin_connections *connections,
+                                              struct evhttp_request *req)
 {
     struct evhttp_connection *http = evhttp_request_get_connection(req);
     struct bufferevent *bev = http ? evhttp_connection_get_bufferevent(http) : NULL;
@@ -248,14 +248,14 @@ static struct connection *connection_of(struct admin_connections *connections,
 
 static void on_answered(struct evhttp_request *req, void *ctx)
 {
-    struct connection *connection = connection_of(ctx, req);
+    struct admin_connection *connection = connection_of(ctx, req);
     if (connection)
         enter_state(connection, CONNECTION_READING);
 }
 
 void admin_connection_answering(struct admin_connections *connections, struct evhttp_request *req)
 {
-    struct connection *connection = connection_of(connections, req);
+    struct admin_connection *connection = connection_of(connections, req);
     if (!connection)
         return;
     enter_state(connection, CONNECTION_ANSWERING);
@@ -264,7 +264,7 @@ void admin_connection_answering(struct admin_connections *connections, struct ev
 
 void admin_connection_streaming(struct admin_connections *connections, struct evhttp_request *req)
 {
-    struct connection *connection = connection_of(connections, req);
+    struct admin_connection *connection = connection_of(connections, req);
     if (!connection)
         return;
     enter_state(connection, CONNECTION_STREAMING);

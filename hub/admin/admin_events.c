@@ -33,9 +33,9 @@ enum {
     COMMENT_TICKS = 15, /* a silent stream gets a comment, so that proxies keep it open */
 };
 
-struct stream {
+struct admin_stream {
     struct admin_events *events;
-    struct stream *prev, *next;
+    struct admin_stream *prev, *next;
     struct evhttp_request *req;
     char *session; /* NULL: stats */
     struct hub_tail *tail;
@@ -46,7 +46,7 @@ struct stream {
 struct admin_events {
     struct admin *admin;
     struct loop_timer *tick;
-    struct stream *streams;
+    struct admin_stream *streams;
     size_t len;
     struct admin_call *asking; /* a listing of nodes is under way */
     uint64_t ticks;
@@ -55,14 +55,14 @@ struct admin_events {
     bool ticking;
 };
 
-static size_t output_of(const struct stream *stream)
+static size_t output_of(const struct admin_stream *stream)
 {
     struct evhttp_connection *connection = evhttp_request_get_connection(stream->req);
     struct bufferevent *bev = connection ? evhttp_connection_get_bufferevent(connection) : NULL;
     return bev ? evbuffer_get_length(bufferevent_get_output(bev)) : 0;
 }
 
-static void send_text(struct stream *stream, const char *event, const char *data)
+static void send_text(struct admin_stream *stream, const char *event, const char *data)
 {
     struct evbuffer *buffer = evbuffer_new();
     if (!buffer)
@@ -76,7 +76,7 @@ static void send_text(struct stream *stream, const char *event, const char *data
 }
 
 /* Takes over the reference. */
-static void send_json(struct stream *stream, const char *event, json_t *json)
+static void send_json(struct admin_stream *stream, const char *event, json_t *json)
 {
     char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
     json_decref(json);
@@ -85,7 +85,7 @@ static void send_json(struct stream *stream, const char *event, json_t *json)
     free(text);
 }
 
-static void stream_free(struct stream *stream)
+static void stream_free(struct admin_stream *stream)
 {
     struct admin_events *events = stream->events;
     if (stream->tail)
@@ -105,7 +105,7 @@ static void stream_free(struct stream *stream)
  * frees it itself where the port closes. */
 static void on_closed(struct evhttp_connection *connection, void *ctx)
 {
-    struct stream *stream = ctx;
+    struct admin_stream *stream = ctx;
     (void)connection;
     loop_enter(stream->events->admin->setup.loop, "admin_events");
     struct evhttp_request *req = stream->req;
@@ -142,7 +142,7 @@ static json_t *message_json(const struct publication *publication)
 
 static void on_publication(void *ctx, const struct publication *publication)
 {
-    struct stream *stream = ctx;
+    struct admin_stream *stream = ctx;
     struct admin_events *events = stream->events;
     size_t waiting = output_of(stream);
     if (events->messages_left == 0 || (waiting > 0 && waiting + publication->len > OUTPUT_MAX)) {
@@ -206,7 +206,7 @@ static void on_nodes(void *ctx, enum status status, const struct bus_row *rows, 
                              totals, "self", self_json(admin));
     char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
     json_decref(json);
-    for (struct stream *stream = events->streams; text && stream; stream = stream->next) {
+    for (struct admin_stream *stream = events->streams; text && stream; stream = stream->next) {
         if (!stream->session && output_of(stream) < OUTPUT_MAX)
             send_text(stream, "stats", text);
     }
@@ -220,7 +220,7 @@ static void on_tick(void *ctx)
     bool wanted = false;
     events->messages_left = MESSAGES_A_SECOND;
     events->ticks++;
-    for (struct stream *stream = events->streams; stream; stream = stream->next) {
+    for (struct admin_stream *stream = events->streams; stream; stream = stream->next) {
         if (!stream->session)
             wanted = true;
         else if (events->ticks % COMMENT_TICKS == 0 && output_of(stream) == 0)
@@ -236,7 +236,7 @@ static void on_tick(void *ctx)
         loop_timer_start(events->tick, TICK_MS);
 }
 
-static void stream_start(struct stream *stream)
+static void stream_start(struct admin_stream *stream)
 {
     struct admin *admin = stream->events->admin;
     struct evkeyvalq *headers = evhttp_request_get_output_headers(stream->req);
@@ -251,7 +251,7 @@ static void stream_start(struct stream *stream)
                         stream->session));
 }
 
-static void stream_add(struct admin_events *events, struct stream *stream)
+static void stream_add(struct admin_events *events, struct admin_stream *stream)
 {
     stream->next = events->streams;
     if (stream->next)
@@ -295,9 +295,9 @@ struct past_call {
     uint64_t history;
 };
 
-static struct stream *stream_of(const struct admin_events *events, uint64_t serial)
+static struct admin_stream *stream_of(const struct admin_events *events, uint64_t serial)
 {
-    struct stream *stream = events->streams;
+    struct admin_stream *stream = events->streams;
     while (stream && stream->serial != serial)
         stream = stream->next;
     return stream;
@@ -308,7 +308,7 @@ static void on_record(void *ctx, enum status status, const struct bus_row *rows,
 {
     struct past_call *past = ctx;
     struct admin *admin = past->call.admin;
-    struct stream *stream = admin ? stream_of(admin->events, past->serial) : NULL;
+    struct admin_stream *stream = admin ? stream_of(admin->events, past->serial) : NULL;
     (void)next;
     if (stream) {
         struct position after = {0, 0};
@@ -323,7 +323,7 @@ static void on_record(void *ctx, enum status status, const struct bus_row *rows,
     admin_call_end(&past->call);
 }
 
-static void follow_session(struct stream *stream, uint64_t history)
+static void follow_session(struct admin_stream *stream, uint64_t history)
 {
     struct admin *admin = stream->events->admin;
     struct bus *bus = admin->setup.bus;
@@ -358,10 +358,10 @@ void admin_get_events(struct admin *admin, struct evhttp_request *req, const cha
                               "too many event streams are open: close a page of the console");
         return;
     }
-    struct stream *stream = calloc(1, sizeof(*stream));
+    struct admin_stream *stream = calloc(1, sizeof(*stream));
     if (!stream)
         abort();
-    *stream = (struct stream){
+    *stream = (struct admin_stream){
         .events = events, .req = req, .session = wish.session, .serial = ++events->last_serial};
     stream_add(events, stream);
     stream_start(stream);
@@ -381,7 +381,7 @@ struct admin_events *admin_events_new(struct admin *admin)
 
 void admin_events_free(struct admin_events *events)
 {
-    for (struct stream *stream = events->streams, *next; stream; stream = next) {
+    for (struct admin_stream *stream = events->streams, *next; stream; stream = next) {
         next = stream->next;
         struct evhttp_connection *connection = evhttp_request_get_connection(stream->req);
         if (connection)

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "admin/admin_private.h"
-#include "common/record.h"
+#include "common/record_fields.h"
 #include "common/text.h"
 
 static const char *reason_of(int status)

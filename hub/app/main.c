@@ -37,7 +37,7 @@ static const char usage[] =
 
 enum task { TASK_RUN, TASK_CHECK, TASK_PRINT };
 
-enum option_code {
+enum app_option {
     OPTION_SERVICE = 256,
     OPTION_LISTEN,
     OPTION_ADMIN,

@@ -162,7 +162,7 @@ struct bus_events {
                        struct position oldest, struct publication *const *publications, size_t len,
                        bool more);
     /* STATUS_OK: somebody was listening. STATUS_NOT_FOUND: nobody was. Only for tag != 0. */
-    void (*on_told)(void *ctx, uint64_t tag, enum status status);
+    void (*on_sent)(void *ctx, uint64_t tag, enum status status);
     /* STATUS_OK, or STATUS_IO. May be NULL where nothing is revoked. */
     void (*on_revoked)(void *ctx, uint64_t tag, enum status status);
     /* A message of the inbox (push false) or of a push channel (push true). */
@@ -217,9 +217,9 @@ struct bus_ops {
                     size_t limit);
 
     /* To a node's inbox. tag 0: no answer wanted. */
-    void (*tell)(struct bus *bus, const char *node, const struct envelope *envelope, uint64_t tag);
+    void (*send)(struct bus *bus, const char *node, const struct envelope *envelope, uint64_t tag);
     /* To a session's push channel, without history or check (operators' CLOSE). */
-    void (*shout)(struct bus *bus, const char *session, const struct envelope *envelope);
+    void (*broadcast)(struct bus *bus, const char *session, const struct envelope *envelope);
 
     /* Keeps a revocation. Where the name is there already the later time of each kind counts; one
      * whose until_s has come, by the clock of the store, is removed. NULL: the bus keeps none. */

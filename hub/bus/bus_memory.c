@@ -7,7 +7,7 @@
 #include "bus/bus_memory_list.h"
 #include "bus/bus_memory_queue.h"
 #include "bus/bus_memory_store.h"
-#include "common/messages.h"
+#include "common/node_messages.h"
 
 #define FORGET_LEASES 10
 /* Answers that cause questions that cause answers: the rest waits for the next turn. */
@@ -84,12 +84,12 @@ static void announce_owner(const struct memory_session *session, uint64_t from)
         announce(session, message);
 }
 
-static void deliver_told(struct memory_bus *m, const struct memory_event *event)
+static void deliver_sent(struct memory_bus *m, const struct memory_event *event)
 {
-    m->bus.events->on_told(m->bus.events_ctx, event->tag, event->status);
+    m->bus.events->on_sent(m->bus.events_ctx, event->tag, event->status);
 }
 
-static void memory_tell(struct bus *bus, const char *node, const struct envelope *envelope,
+static void memory_send(struct bus *bus, const char *node, const struct envelope *envelope,
                         uint64_t tag)
 {
     struct memory_bus *m = memory_of(bus);
@@ -104,10 +104,10 @@ static void memory_tell(struct bus *bus, const char *node, const struct envelope
     if (message)
         memory_message_unref(message);
     if (tag != 0)
-        answer(m, deliver_told, NULL, tag, status);
+        answer(m, deliver_sent, NULL, tag, status);
 }
 
-static void memory_shout(struct bus *bus, const char *id, const struct envelope *envelope)
+static void memory_broadcast(struct bus *bus, const char *id, const struct envelope *envelope)
 {
     struct memory_bus *m = memory_of(bus);
     const struct memory_session *session = memory_session_find(m->store, id, m->now_ms());
@@ -496,8 +496,8 @@ static const struct bus_ops memory_ops = {
     .publish = memory_publish,
     .credit = memory_credit,
     .history = memory_history,
-    .tell = memory_tell,
-    .shout = memory_shout,
+    .send = memory_send,
+    .broadcast = memory_broadcast,
     .revoke = memory_bus_revoke,
     .list = memory_bus_list,
     .flush = memory_flush,

@@ -11,7 +11,7 @@
 #define NUMBER_TEXT 24
 
 /* A row under construction; its texts are its own or the store's. */
-struct listed {
+struct memory_listed {
     struct bus_field fields[FIELDS_MAX];
     char numbers[FIELDS_MAX][NUMBER_TEXT];
     size_t len;
@@ -25,18 +25,18 @@ static void *claim_memory(size_t count, size_t size)
     return memory;
 }
 
-static void add_text(struct listed *row, const char *name, const char *value)
+static void add_text(struct memory_listed *row, const char *name, const char *value)
 {
     row->fields[row->len++] = (struct bus_field){name, value ? value : ""};
 }
 
-static void add_number(struct listed *row, const char *name, uint64_t value)
+static void add_number(struct memory_listed *row, const char *name, uint64_t value)
 {
     snprintf(row->numbers[row->len], NUMBER_TEXT, "%" PRIu64, value);
     add_text(row, name, row->numbers[row->len]);
 }
 
-static void fill_session(struct listed *row, const struct memory_session *session)
+static void fill_session(struct memory_listed *row, const struct memory_session *session)
 {
     add_text(row, "owner", session->own.owner);
     add_number(row, "epoch", session->own.epoch);
@@ -49,7 +49,7 @@ static void fill_session(struct listed *row, const struct memory_session *sessio
     add_number(row, "offset", session->record.offset);
 }
 
-static void fill_node(struct listed *row, const struct memory_node *node, uint64_t now_ms)
+static void fill_node(struct memory_listed *row, const struct memory_node *node, uint64_t now_ms)
 {
     add_number(row, "renewed", node->score);
     if (node->record_until_ms <= now_ms)
@@ -122,7 +122,7 @@ static void page_offer(struct page *page, const struct memory_session *session)
 
 static void answer_sessions(const struct page *page, bus_rows_fn *fn, void *ctx)
 {
-    struct listed *listed = claim_memory(page->len, sizeof(*listed));
+    struct memory_listed *listed = claim_memory(page->len, sizeof(*listed));
     struct bus_row *rows = claim_memory(page->len, sizeof(*rows));
     for (size_t i = 0; i < page->len; i++) {
         fill_session(&listed[i], page->sessions[i]);
@@ -165,7 +165,7 @@ static void list_session(struct bus_memory_store *store, const char *id, uint64_
 static void list_nodes(struct bus_memory_store *store, uint64_t now_ms, bus_rows_fn *fn, void *ctx)
 {
     size_t count = HASH_COUNT(store->nodes), len = 0;
-    struct listed *listed = claim_memory(count, sizeof(*listed));
+    struct memory_listed *listed = claim_memory(count, sizeof(*listed));
     struct bus_row *rows = claim_memory(count, sizeof(*rows));
     struct memory_node *node, *next;
     HASH_ITER (hh, store->nodes, node, next) {

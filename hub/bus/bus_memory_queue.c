@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "bus/bus_memory_store.h"
-#include "common/messages.h"
 #include "common/metrics.h"
+#include "common/node_messages.h"
 
 static void *claim_memory(size_t size)
 {

@@ -16,30 +16,30 @@
 #define PAGE_MAX   10000
 #define SCAN_COUNT "1000"
 
-struct listed {
+struct redis_listed {
     char *id;
     struct redisReply *record; /* of HGETALL, or NULL */
     char *renewed;             /* of a node */
 };
 
 /* One listing under way. Ops that refer to it are counted. */
-struct listing {
+struct redis_listing {
     struct bus_redis *b;
     enum bus_listing what;
     char *after;
     size_t limit;
     bus_rows_fn *fn;
     void *ctx;
-    struct listed *page; /* sorted by id */
+    struct redis_listed *page; /* sorted by id */
     size_t len;
     bool more;
     size_t waiting; /* records still to come */
     enum status status;
 };
 
-static void listing_scan(struct listing *listing, const char *cursor);
+static void listing_scan(struct redis_listing *listing, const char *cursor);
 
-static void listed_fini(struct listed *listed)
+static void listed_fini(struct redis_listed *listed)
 {
     free(listed->id);
     /* Of the ops of a page only the last one's answer comes here.
@@ -49,7 +49,7 @@ static void listed_fini(struct listed *listed)
         freeReplyObject(listed->record);
 }
 
-static void listing_free(struct listing *listing)
+static void listing_free(struct redis_listing *listing)
 {
     for (size_t i = 0; i < listing->len; i++)
         listed_fini(&listing->page[i]);
@@ -67,7 +67,7 @@ static void listing_drop(struct redis_op *op)
 /* --- the answer --- */
 
 /* The fields of a row, allocated; *len receives how many. */
-static struct bus_field *row_fields(const struct listed *listed, size_t *len)
+static struct bus_field *row_fields(const struct redis_listed *listed, size_t *len)
 {
     size_t pairs = listed->record ? listed->record->elements / 2 : 0;
     struct bus_field *fields = redis_claim_memory(pairs + 1, sizeof(*fields));
@@ -81,12 +81,12 @@ static struct bus_field *row_fields(const struct listed *listed, size_t *len)
 }
 
 /* A session whose record is gone is in the index for a while yet, and no row. */
-static bool has_row(const struct listed *listed)
+static bool has_row(const struct redis_listed *listed)
 {
     return listed->renewed || (listed->record && listed->record->elements > 0);
 }
 
-static void listing_finish(struct listing *listing)
+static void listing_finish(struct redis_listing *listing)
 {
     struct bus_row *rows = redis_claim_memory(listing->len, sizeof(*rows));
     size_t len = 0;
@@ -108,7 +108,7 @@ static void listing_finish(struct listing *listing)
     listing_free(listing);
 }
 
-static void listing_fail(struct listing *listing)
+static void listing_fail(struct redis_listing *listing)
 {
     listing->status = STATUS_IO;
     listing_finish(listing);
@@ -118,7 +118,7 @@ static void listing_fail(struct listing *listing)
 
 static void on_record(struct redis_op *op)
 {
-    struct listing *listing = op->ctx;
+    struct redis_listing *listing = op->ctx;
     if (op->status != STATUS_OK) {
         listing->status = STATUS_IO;
     } else {
@@ -129,7 +129,7 @@ static void on_record(struct redis_op *op)
         listing_finish(listing);
 }
 
-static void listing_fetch(struct listing *listing)
+static void listing_fetch(struct redis_listing *listing)
 {
     struct bus_redis *b = listing->b;
     size_t len = listing->len;
@@ -158,7 +158,7 @@ static void listing_fetch(struct listing *listing)
 
 static void on_nodes(struct redis_op *op)
 {
-    struct listing *listing = op->ctx;
+    struct redis_listing *listing = op->ctx;
     if (op->status != STATUS_OK) {
         listing_fail(listing);
         return;
@@ -174,7 +174,7 @@ static void on_nodes(struct redis_op *op)
     listing_fetch(listing);
 }
 
-static void list_nodes(struct listing *listing)
+static void list_nodes(struct redis_listing *listing)
 {
     struct redis_key key = redis_key_plain(listing->b, "nodes");
     struct redis_op *op = redis_op_new(REPLY_LIST, on_nodes, listing->b);
@@ -189,7 +189,7 @@ static void list_nodes(struct listing *listing)
 /* --- sessions --- */
 
 /* Where the id is or belongs in the page. */
-static size_t page_slot(const struct listing *listing, const char *id)
+static size_t page_slot(const struct redis_listing *listing, const char *id)
 {
     size_t low = 0, high = listing->len;
     while (low < high) {
@@ -203,7 +203,7 @@ static size_t page_slot(const struct listing *listing, const char *id)
 }
 
 /* Keeps the id where it is among the least; a scan may name one twice. */
-static void page_offer(struct listing *listing, const char *id)
+static void page_offer(struct redis_listing *listing, const char *id)
 {
     if (strcmp(id, listing->after) <= 0)
         return;
@@ -218,13 +218,13 @@ static void page_offer(struct listing *listing, const char *id)
     }
     memmove(&listing->page[slot + 1], &listing->page[slot],
             (listing->len - slot) * sizeof(*listing->page));
-    listing->page[slot] = (struct listed){.id = redis_copy_text(id)};
+    listing->page[slot] = (struct redis_listed){.id = redis_copy_text(id)};
     listing->len++;
 }
 
 static void on_scanned(struct redis_op *op)
 {
-    struct listing *listing = op->ctx;
+    struct redis_listing *listing = op->ctx;
     const struct redisReply *cursor = redis_reply_at(op->reply, 0),
                             *members = redis_reply_at(op->reply, 1);
     if (!cursor || !members || members->type != REDIS_REPLY_ARRAY) {
@@ -239,7 +239,7 @@ static void on_scanned(struct redis_op *op)
         listing_scan(listing, redis_reply_text(cursor));
 }
 
-static void listing_scan(struct listing *listing, const char *cursor)
+static void listing_scan(struct redis_listing *listing, const char *cursor)
 {
     struct redis_key key = redis_key_plain(listing->b, "sessions");
     struct redis_op *op = redis_op_new(REPLY_LIST, on_scanned, listing->b);
@@ -251,7 +251,7 @@ static void listing_scan(struct listing *listing, const char *cursor)
     bus_redis_send(listing->b, op, &key);
 }
 
-static void list_session(struct listing *listing)
+static void list_session(struct redis_listing *listing)
 {
     listing->page = redis_claim_memory(1, sizeof(*listing->page));
     listing->page[0].id = redis_copy_text(listing->after);
@@ -259,7 +259,7 @@ static void list_session(struct listing *listing)
     listing_fetch(listing);
 }
 
-static void list_revoked(struct listing *listing)
+static void list_revoked(struct redis_listing *listing)
 {
     bus_redis_list_revoked(listing->b, listing->after, listing->limit, listing->fn, listing->ctx);
     listing_free(listing);
@@ -269,7 +269,7 @@ static void list_revoked(struct listing *listing)
 
 static void listing_start(struct redis_op *op)
 {
-    struct listing *listing = op->ctx;
+    struct redis_listing *listing = op->ctx;
     op->ctx_free = NULL;
     switch (listing->what) {
     case BUS_LIST_NODES: list_nodes(listing); break;
@@ -290,7 +290,7 @@ void bus_redis_list(struct bus *bus, enum bus_listing what, const char *after, s
                     bus_rows_fn *fn, void *ctx)
 {
     struct bus_redis *b = bus_redis_of(bus);
-    struct listing *listing = redis_claim_memory(1, sizeof(*listing));
+    struct redis_listing *listing = redis_claim_memory(1, sizeof(*listing));
     listing->b = b;
     listing->what = what;
     listing->after = redis_copy_text(after);

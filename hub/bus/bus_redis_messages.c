@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "bus/bus_redis_private.h"
-#include "common/messages.h"
 #include "common/metrics.h"
+#include "common/node_messages.h"
 #include "common/text.h"
 
 /* Redis cuts off a subscriber with 32 MiB before it, by default, so no message may come near. */
@@ -261,15 +261,15 @@ void bus_redis_history(struct bus *bus, const char *session, uint64_t tag, struc
     bus_redis_ask(b, op, &key, session, tag);
 }
 
-/* --- tell and shout --- */
+/* --- send and broadcast --- */
 
-static void on_told(struct redis_op *op)
+static void on_sent(struct redis_op *op)
 {
     struct bus_redis *b = op->owner;
     enum status status = op->status;
     if (status == STATUS_OK && redis_reply_number(op->reply) == 0)
         status = STATUS_NOT_FOUND;
-    b->bus.events->on_told(b->bus.events_ctx, op->tag, status);
+    b->bus.events->on_sent(b->bus.events_ctx, op->tag, status);
 }
 
 /* An op that publishes the envelope; NULL where it is too large. */
@@ -295,25 +295,25 @@ static struct redis_op *publish_envelope(struct bus_redis *b, redis_answer_fn *a
     return op;
 }
 
-void bus_redis_tell(struct bus *bus, const char *node, const struct envelope *envelope,
-                    uint64_t tag)
+void bus_redis_send_message(struct bus *bus, const char *node, const struct envelope *envelope,
+                            uint64_t tag)
 {
     struct bus_redis *b = bus_redis_of(bus);
     struct redis_key channel = redis_channel_inbox(b, node);
-    struct redis_op *op = publish_envelope(b, tag != 0 ? on_told : NULL, &channel, envelope);
+    struct redis_op *op = publish_envelope(b, tag != 0 ? on_sent : NULL, &channel, envelope);
     if (op && tag == 0) {
         bus_redis_send(b, op, &channel);
     } else if (op) {
         bus_redis_ask(b, op, &channel, NULL, tag);
     } else if (tag != 0) {
-        op = redis_op_new(REPLY_NUMBER, on_told, b);
+        op = redis_op_new(REPLY_NUMBER, on_sent, b);
         op->tag = tag;
         redis_order_add(&b->order, op, channel.text);
         redis_op_finish(op, STATUS_IO, NULL);
     }
 }
 
-void bus_redis_shout(struct bus *bus, const char *session, const struct envelope *envelope)
+void bus_redis_broadcast(struct bus *bus, const char *session, const struct envelope *envelope)
 {
     struct bus_redis *b = bus_redis_of(bus);
     struct redis_key channel = redis_channel_push(b, session);

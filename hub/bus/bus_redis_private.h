@@ -5,7 +5,7 @@
  *   bus_redis_call.c       keys, ops and replies, for the others
  *   bus_redis_records.c    renew, record_node, sign_off, claim, release, transfer, assert_owner,
  *                          record_session
- *   bus_redis_messages.c   publish, history, tell, shout
+ *   bus_redis_messages.c   publish, history, send, broadcast
  *   bus_redis_batch.c      the publications of a turn, in one call
  *   bus_redis_list.c       list
  *   bus_redis_revoked.c    revoke, and the listing of what is revoked
@@ -142,9 +142,9 @@ void bus_redis_publish(struct bus *bus, const char *session, uint64_t tag, uint6
                        uint64_t ttl_ms, unsigned how);
 void bus_redis_history(struct bus *bus, const char *session, uint64_t tag, struct position after,
                        size_t limit);
-void bus_redis_tell(struct bus *bus, const char *node, const struct envelope *envelope,
-                    uint64_t tag);
-void bus_redis_shout(struct bus *bus, const char *session, const struct envelope *envelope);
+void bus_redis_send_message(struct bus *bus, const char *node, const struct envelope *envelope,
+                            uint64_t tag);
+void bus_redis_broadcast(struct bus *bus, const char *session, const struct envelope *envelope);
 
 void bus_redis_revoke(struct bus *bus, uint64_t tag, const struct bus_revocation *revocation);
 void bus_redis_list(struct bus *bus, enum bus_listing listing, const char *after, size_t limit,

@@ -33,7 +33,7 @@ void bus_redis_revoke(struct bus *bus, uint64_t tag, const struct bus_revocation
 /* --- what is revoked --- */
 
 /* Who asked for a portion. */
-struct portion {
+struct revoked_portion {
     bus_rows_fn *fn;
     void *ctx;
 };
@@ -43,7 +43,7 @@ static void portion_free(struct redis_op *op)
     free(op->ctx);
 }
 
-static void answer_portion(const struct portion *portion, const struct redisReply *items,
+static void answer_portion(const struct revoked_portion *portion, const struct redisReply *items,
                            const char *next)
 {
     size_t len = items->elements / 2;
@@ -61,7 +61,7 @@ static void answer_portion(const struct portion *portion, const struct redisRepl
 static void on_portion(struct redis_op *op)
 {
     struct bus_redis *b = op->owner;
-    const struct portion *portion = op->ctx;
+    const struct revoked_portion *portion = op->ctx;
     const struct redisReply *cursor = redis_reply_at(op->reply, 0),
                             *items = redis_reply_at(op->reply, 1);
     if (b->freeing)
@@ -77,8 +77,8 @@ static void on_portion(struct redis_op *op)
 void bus_redis_list_revoked(struct bus_redis *b, const char *cursor, size_t limit, bus_rows_fn *fn,
                             void *ctx)
 {
-    struct portion *portion = redis_claim_memory(1, sizeof(*portion));
-    *portion = (struct portion){fn, ctx};
+    struct revoked_portion *portion = redis_claim_memory(1, sizeof(*portion));
+    *portion = (struct revoked_portion){fn, ctx};
     struct redis_key key = redis_key_plain(b, KEY_REVOKED);
     struct redis_op *op = redis_op_new(REPLY_LIST, on_portion, b);
     op->ctx = portion;

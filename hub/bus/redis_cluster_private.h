@@ -34,7 +34,7 @@ struct cluster_channel {
     UT_hash_handle hh;
 };
 
-enum phase {
+enum cluster_phase {
     PHASE_SETTLED,  /* ops go by the map */
     PHASE_ASKING,   /* a new map is awaited; new ops on slots that are not where it says are held */
     PHASE_OPENING,  /* its servers are tried */
@@ -54,7 +54,7 @@ struct redis_cluster {
     struct cluster_server **next; /* the one that is coming */
     bool mapped;                  /* map was installed */
     bool open;                    /* on_open was said */
-    enum phase phase;
+    enum cluster_phase phase;
     uint64_t phase_ms, settled_ms;
     size_t barriers;
     bool moving[REDIS_SLOTS]; /* its ops are held until the map is settled */

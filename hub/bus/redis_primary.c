@@ -6,7 +6,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
-#include "common/messages.h"
+#include "common/node_messages.h"
 
 struct redis_primary {
     const struct redis_setup *setup;

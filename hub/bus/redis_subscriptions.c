@@ -14,7 +14,7 @@
 /* Requests that are not answered: what a turn may send, a few milliseconds' work. */
 #define UNANSWERED_MAX ((size_t)5 * BATCH_CHANNELS)
 
-struct channel {
+struct redis_channel {
     char *name;
     bool wanted;
     bool live;           /* a subscription was sent on this connection, and no end of it */
@@ -22,12 +22,12 @@ struct channel {
     bool refused;        /* until it is retried */
     bool alone;          /* in a request of its own: a missing right refuses a request as a whole */
     unsigned unanswered; /* requests on this connection */
-    struct channel *next_dirty;
+    struct redis_channel *next_dirty;
     UT_hash_handle hh;
 };
 
 struct subscription_request {
-    struct channel *channel; /* lives as long as it has unanswered requests */
+    struct redis_channel *channel; /* lives as long as it has unanswered requests */
     bool subscribe;
     bool last; /* of its request: one error answers all of them */
 };
@@ -39,8 +39,8 @@ struct redis_subscriptions {
     uint32_t deadline_ms;
     const struct redis_url *url; /* for quoting */
     struct redis_link *link;
-    struct channel *channels;
-    struct channel *dirty_first, *dirty_last;
+    struct redis_channel *channels;
+    struct redis_channel *dirty_first, *dirty_last;
     struct subscription_request
         unanswered[UNANSWERED_MAX]; /* a ring, in the order of the answers */
     size_t start, len;
@@ -53,14 +53,14 @@ struct redis_subscriptions {
     bool retrying;            /* it is armed */
 };
 
-static void channel_free(struct redis_subscriptions *s, struct channel *channel)
+static void channel_free(struct redis_subscriptions *s, struct redis_channel *channel)
 {
     HASH_DEL(s->channels, channel);
     free(channel->name);
     free(channel);
 }
 
-static void mark_dirty(struct redis_subscriptions *s, struct channel *channel)
+static void mark_dirty(struct redis_subscriptions *s, struct redis_channel *channel)
 {
     if (channel->dirty || !redis_link_up(s->link))
         return;
@@ -88,8 +88,8 @@ static void on_deadline(void *ctx)
         redis_link_cut(s->link, "no confirmation in time");
 }
 
-static void expect_answer(struct redis_subscriptions *s, struct channel *channel, bool subscribe,
-                          bool last)
+static void expect_answer(struct redis_subscriptions *s, struct redis_channel *channel,
+                          bool subscribe, bool last)
 {
     if (s->len == 0)
         s->progress_ms = clock_boot_ms();
@@ -109,8 +109,8 @@ static const char *word(const struct redis_subscriptions *s, bool subscribe)
 }
 
 /* One request for all of a kind; in a cluster one each, since a request must stay within a slot. */
-static void send_batch(struct redis_subscriptions *s, struct channel *const *batch, size_t len,
-                       bool subscribe)
+static void send_batch(struct redis_subscriptions *s, struct redis_channel *const *batch,
+                       size_t len, bool subscribe)
 {
     size_t count = 0;
     for (size_t i = 0; i < len; i++)
@@ -135,11 +135,11 @@ static void send_batch(struct redis_subscriptions *s, struct channel *const *bat
 
 /* Takes the next channels out of the queue whose state on the server must change, and sets live to
  * what it will be. */
-static size_t take_batch(struct redis_subscriptions *s, struct channel **batch)
+static size_t take_batch(struct redis_subscriptions *s, struct redis_channel **batch)
 {
     size_t len = 0;
     while (len < BATCH_CHANNELS && s->dirty_first) {
-        struct channel *channel = s->dirty_first;
+        struct redis_channel *channel = s->dirty_first;
         if (channel->alone && len > 0)
             break;
         s->dirty_first = channel->next_dirty;
@@ -162,7 +162,7 @@ void redis_subscriptions_flush(struct redis_subscriptions *s)
     if (!redis_link_up(s->link))
         return;
     while (s->dirty_first && s->len + BATCH_CHANNELS <= UNANSWERED_MAX) {
-        struct channel *batch[BATCH_CHANNELS];
+        struct redis_channel *batch[BATCH_CHANNELS];
         size_t len = take_batch(s, batch);
         send_batch(s, batch, len, true);
         send_batch(s, batch, len, false);
@@ -172,23 +172,23 @@ void redis_subscriptions_flush(struct redis_subscriptions *s)
 
 /* --- receiving --- */
 
-static struct channel *take_request(struct redis_subscriptions *s)
+static struct redis_channel *take_request(struct redis_subscriptions *s)
 {
-    struct channel *channel = s->unanswered[s->start].channel;
+    struct redis_channel *channel = s->unanswered[s->start].channel;
     s->start = (s->start + 1) % UNANSWERED_MAX;
     s->len--;
     channel->unanswered--;
     return channel;
 }
 
-static bool is_answer(const struct redis_subscriptions *s, const struct channel *channel,
+static bool is_answer(const struct redis_subscriptions *s, const struct redis_channel *channel,
                       bool subscribe)
 {
     const struct subscription_request *oldest = &s->unanswered[s->start];
     return s->len > 0 && oldest->channel == channel && oldest->subscribe == subscribe;
 }
 
-static void on_change(struct redis_subscriptions *s, struct channel *channel, bool subscribed)
+static void on_change(struct redis_subscriptions *s, struct redis_channel *channel, bool subscribed)
 {
     if (!channel || !is_answer(s, channel, subscribed)) {
         /* Nobody asked for it: the slot has moved to another server of the cluster. */
@@ -221,7 +221,7 @@ static void on_retry(void *ctx)
     redis_subscriptions_flush(s);
 }
 
-static void refuse(struct redis_subscriptions *s, struct channel *channel, const char *error)
+static void refuse(struct redis_subscriptions *s, struct redis_channel *channel, const char *error)
 {
     channel->live = false;
     channel->refused = channel->alone = true;
@@ -248,7 +248,7 @@ static void on_no_right(struct redis_subscriptions *s, const char *error)
     bool single = s->unanswered[s->start].last || whole_command;
     while (s->len > 0 && !last) {
         last = s->unanswered[s->start].last;
-        struct channel *channel = take_request(s);
+        struct redis_channel *channel = take_request(s);
         if (single) {
             refuse(s, channel, error);
         } else {
@@ -273,7 +273,7 @@ static void on_error(struct redis_subscriptions *s, const char *error)
         redis_link_cut(s->link, error);
         return;
     }
-    struct channel *channel = take_request(s);
+    struct redis_channel *channel = take_request(s);
     if (strncmp(error, "MOVED ", 6) != 0)
         log_warn_cause("redis_error", LOG_STR("error", error), LOG_STR("channel", channel->name));
     channel->live = false;
@@ -298,7 +298,7 @@ static bool is_kind(const struct redis_subscriptions *s, const redisReply *reply
 static void on_push(struct redis_subscriptions *s, const redisReply *reply)
 {
     const redisReply *name = reply->element[1], *payload = reply->element[2];
-    struct channel *channel;
+    struct redis_channel *channel;
     HASH_FIND(hh, s->channels, name->str, name->len, channel);
     if (is_kind(s, reply, "subscribe"))
         on_change(s, channel, true);
@@ -329,7 +329,7 @@ static void on_reply(void *ctx, struct redisReply *reply)
 static void on_up(void *ctx)
 {
     struct redis_subscriptions *s = ctx;
-    struct channel *channel, *next;
+    struct redis_channel *channel, *next;
     redis_link_fit(s->link);
     HASH_ITER (hh, s->channels, channel, next) {
         mark_dirty(s, channel);
@@ -345,7 +345,7 @@ static void on_down(void *ctx)
     s->retry_ms = 0;
     s->retrying = false;
     loop_timer_stop(s->retry);
-    struct channel *channel, *next;
+    struct redis_channel *channel, *next;
     HASH_ITER (hh, s->channels, channel, next) {
         channel->live = channel->dirty = channel->refused = false;
         channel->unanswered = 0;
@@ -380,7 +380,7 @@ void redis_subscriptions_free(struct redis_subscriptions *s)
     redis_link_free(s->link);
     loop_timer_free(s->deadline);
     loop_timer_free(s->retry);
-    struct channel *channel, *next;
+    struct redis_channel *channel, *next;
     HASH_ITER (hh, s->channels, channel, next) {
         channel_free(s, channel);
     }
@@ -394,7 +394,7 @@ struct redis_link *redis_subscriptions_link(struct redis_subscriptions *s)
 
 void redis_subscriptions_add(struct redis_subscriptions *s, const char *name)
 {
-    struct channel *channel;
+    struct redis_channel *channel;
     HASH_FIND_STR(s->channels, name, channel);
     if (!channel) {
         channel = redis_claim_memory(1, sizeof(*channel));
@@ -407,7 +407,7 @@ void redis_subscriptions_add(struct redis_subscriptions *s, const char *name)
 
 void redis_subscriptions_remove(struct redis_subscriptions *s, const char *name)
 {
-    struct channel *channel;
+    struct redis_channel *channel;
     HASH_FIND_STR(s->channels, name, channel);
     if (!channel)
         return;
@@ -420,7 +420,7 @@ void redis_subscriptions_remove(struct redis_subscriptions *s, const char *name)
 
 void redis_subscriptions_retry(struct redis_subscriptions *s)
 {
-    struct channel *channel, *next;
+    struct redis_channel *channel, *next;
     HASH_ITER (hh, s->channels, channel, next) {
         if (channel->refused)
             mark_dirty(s, channel);

@@ -30,20 +30,20 @@ typedef void sentinel_primary_fn(void *ctx, const char *host, uint16_t port);
        */
 
 /* What a Sentinel is asked in each round, answered in this order. */
-enum question { ASK_PRIMARY, ASK_OTHERS, ASK_ID, QUESTIONS };
+enum topology_question { ASK_PRIMARY, ASK_OTHERS, ASK_ID, QUESTIONS };
 
 /* One that is asked. */
-struct asked {
+struct topology_answer {
     struct redis_sentinel *all;
     struct redis_link *link;
-    struct loop_timer *timer; /* the next round, or the deadline of this one */
-    bool configured;          /* of the URL */
-    unsigned failures;        /* before it ever answered */
-    bool answered;            /* a whole round, at least once */
-    bool waiting;             /* for the answers of a round */
-    enum question next;       /* that is to be answered */
-    char id[64];              /* its own, or "host:port" of one that does not tell */
-    char host[256];           /* the primary that it names; "": none, or it is not connected */
+    struct loop_timer *timer;    /* the next round, or the deadline of this one */
+    bool configured;             /* of the URL */
+    unsigned failures;           /* before it ever answered */
+    bool answered;               /* a whole round, at least once */
+    bool waiting;                /* for the answers of a round */
+    enum topology_question next; /* that is to be answered */
+    char id[64];                 /* its own, or "host:port" of one that does not tell */
+    char host[256];              /* the primary that it names; "": none, or it is not connected */
     uint16_t port;
 };
 
@@ -53,7 +53,7 @@ struct redis_sentinel {
     const struct redis_url *url;
     sentinel_primary_fn *on_primary;
     void *ctx;
-    struct asked asked[ASKED_MAX];
+    struct topology_answer asked[ASKED_MAX];
     size_t len;
     char host[256]; /* the primary that was agreed upon; "": none yet */
     uint16_t port;
@@ -64,16 +64,16 @@ struct redis_sentinel {
 /* --- what they say together --- */
 
 /* The first of those that are one Sentinel under several names speaks for it. */
-static bool is_first_of_its_id(const struct redis_sentinel *s, const struct asked *asked)
+static bool is_first_of_its_id(const struct redis_sentinel *s, const struct topology_answer *asked)
 {
-    for (const struct asked *a = s->asked; a < asked; a++) {
+    for (const struct topology_answer *a = s->asked; a < asked; a++) {
         if (a->answered && strcmp(a->id, asked->id) == 0 && a->host[0] != '\0')
             return false;
     }
     return true;
 }
 
-static bool names(const struct asked *asked, const char *host, uint16_t port)
+static bool names(const struct topology_answer *asked, const char *host, uint16_t port)
 {
     return asked->host[0] != '\0' && asked->port == port && strcmp(asked->host, host) == 0;
 }
@@ -92,7 +92,7 @@ static size_t count_known(const struct redis_sentinel *s, bool *pending)
     size_t known = 0;
     *pending = false;
     for (size_t i = 0; i < s->len; i++) {
-        const struct asked *a = &s->asked[i];
+        const struct topology_answer *a = &s->asked[i];
         bool same = false;
         for (size_t other = 0; other < i && a->answered; other++)
             same = same || (s->asked[other].answered && strcmp(s->asked[other].id, a->id) == 0);
@@ -105,7 +105,7 @@ static size_t count_known(const struct redis_sentinel *s, bool *pending)
 static void doubt(struct redis_sentinel *s, size_t known)
 {
     char text[REDIS_WHY_BYTES] = "";
-    const struct asked *said = NULL;
+    const struct topology_answer *said = NULL;
     for (size_t i = 0; i < s->len && !said; i++) {
         if (s->asked[i].host[0] != '\0')
             said = &s->asked[i];
@@ -128,7 +128,7 @@ static void judge(struct redis_sentinel *s)
 {
     bool pending;
     size_t known = count_known(s, &pending), best_votes = votes_for(s, s->host, s->port);
-    const struct asked *best = NULL;
+    const struct topology_answer *best = NULL;
     for (size_t i = 0; i < s->len; i++) {
         size_t votes = votes_for(s, s->asked[i].host, s->asked[i].port);
         if (votes <= best_votes)
@@ -152,13 +152,13 @@ static void judge(struct redis_sentinel *s)
 
 /* --- one of them --- */
 
-static void ask(struct asked *a)
+static void ask(struct topology_answer *a)
 {
     static const char *const words[QUESTIONS] = {"GET-MASTER-ADDR-BY-NAME", "SENTINELS", "MYID"};
     struct redis_request request = {0};
     if (a->waiting || !redis_link_up(a->link))
         return;
-    for (enum question question = ASK_PRIMARY; question < QUESTIONS; question++) {
+    for (enum topology_question question = ASK_PRIMARY; question < QUESTIONS; question++) {
         redis_request_begin(&request, question == ASK_ID ? 2 : 3);
         redis_request_text(&request, "SENTINEL");
         redis_request_text(&request, words[question]);
@@ -175,7 +175,7 @@ static void ask(struct asked *a)
 
 static void on_timer(void *ctx)
 {
-    struct asked *a = ctx;
+    struct topology_answer *a = ctx;
     if (a->waiting)
         redis_link_cut(a->link, "no answer in time");
     else
@@ -189,7 +189,7 @@ static void on_up(void *ctx)
 
 static void on_down(void *ctx)
 {
-    struct asked *a = ctx;
+    struct topology_answer *a = ctx;
     a->waiting = false;
     a->host[0] = '\0';
     loop_timer_stop(a->timer);
@@ -197,7 +197,7 @@ static void on_down(void *ctx)
 
 static void on_failed(void *ctx)
 {
-    struct asked *a = ctx;
+    struct topology_answer *a = ctx;
     if (!a->answered && ++a->failures >= TRIES_MAX && !a->configured)
         redis_link_stop(a->link);
     judge(a->all);
@@ -236,13 +236,13 @@ static void learn(struct redis_sentinel *s, const struct redisReply *others)
     }
 }
 
-static void take_primary(struct asked *a, const struct redisReply *reply)
+static void take_primary(struct topology_answer *a, const struct redisReply *reply)
 {
     a->port = port_of(text_at(reply, 1));
     snprintf(a->host, sizeof(a->host), "%s", a->port > 0 ? text_at(reply, 0) : "");
 }
 
-static void take_id(struct asked *a, const struct redisReply *reply)
+static void take_id(struct topology_answer *a, const struct redisReply *reply)
 {
     /* Older ones do not tell it. */
     if (reply->type == REDIS_REPLY_STRING && reply->str[0] != '\0')
@@ -255,7 +255,7 @@ static void take_id(struct asked *a, const struct redisReply *reply)
 }
 
 /* Whether the reply says why this Sentinel is of no use. */
-static bool is_refusal(const struct asked *a, const struct redisReply *reply, char *why)
+static bool is_refusal(const struct topology_answer *a, const struct redisReply *reply, char *why)
 {
     if (a->next != ASK_PRIMARY)
         return false;
@@ -269,7 +269,7 @@ static bool is_refusal(const struct asked *a, const struct redisReply *reply, ch
 
 static void on_reply(void *ctx, struct redisReply *reply)
 {
-    struct asked *a = ctx;
+    struct topology_answer *a = ctx;
     char why[REDIS_WHY_BYTES] = "";
     if (!a->waiting || is_refusal(a, reply, why)) {
         redis_link_cut(a->link, a->waiting ? why : "a reply to nothing");
@@ -296,7 +296,7 @@ static void add(struct redis_sentinel *s, const char *host, uint16_t port, bool 
     }
     if (s->len == ASKED_MAX)
         return;
-    struct asked *a = &s->asked[s->len++];
+    struct topology_answer *a = &s->asked[s->len++];
     struct redis_link_options options = s->link;
     options.trouble = NULL; /* what is wrong with one of them is not what is wrong with all */
     a->all = s;

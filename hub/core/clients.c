@@ -6,7 +6,7 @@
 
 #include <utlist.h>
 
-#include "common/messages.h"
+#include "common/node_messages.h"
 #include "core/client/sweep.h"
 #include "core/node/node.h"
 #include "core/node/peers.h"

@@ -12,7 +12,7 @@
 #include "core/tail.h"
 
 /* All of a batch in one form, in one piece. */
-struct piece {
+struct fanout_piece {
     unsigned form;
     const uint8_t *bytes; /* NULL: out of memory */
     size_t len;
@@ -22,10 +22,11 @@ struct piece {
 /* Those that this batch has been asked for; mostly one or two. */
 struct pieces {
     size_t len;
-    struct piece items[FORM_KEYS_MAX];
+    struct fanout_piece items[FORM_KEYS_MAX];
 };
 
-static void piece_join(struct session *session, const struct pubs *batch, struct piece *piece)
+static void piece_join(struct session *session, const struct pubs *batch,
+                       struct fanout_piece *piece)
 {
     struct hub *hub = session->hub;
     size_t total = 0;
@@ -46,14 +47,14 @@ static void piece_join(struct session *session, const struct pubs *batch, struct
     piece->bytes = piece->joined->bytes;
 }
 
-static const struct piece *piece_of(struct pieces *pieces, struct session *session,
-                                    const struct pubs *batch, unsigned form)
+static const struct fanout_piece *piece_of(struct pieces *pieces, struct session *session,
+                                           const struct pubs *batch, unsigned form)
 {
     for (size_t i = 0; i < pieces->len; i++)
         if (pieces->items[i].form == form)
             return &pieces->items[i];
-    struct piece *piece = &pieces->items[pieces->len++];
-    *piece = (struct piece){.form = form};
+    struct fanout_piece *piece = &pieces->items[pieces->len++];
+    *piece = (struct fanout_piece){.form = form};
     if (batch->len > 1) {
         piece_join(session, batch, piece);
         return piece;
@@ -103,7 +104,8 @@ static void deliver(struct session *session, struct subscription *subscription,
         enqueue_all(subscription, batch);
         return;
     }
-    const struct piece *piece = piece_of(pieces, session, batch, subscription_form(subscription));
+    const struct fanout_piece *piece = piece_of(pieces, session, batch,
+                                                subscription_form(subscription));
     if (!piece->bytes) {
         metric_drop(DROP_NO_MEMORY, batch->len);
         client_close(client, CLOSE_TRY_LATER, "out of memory");

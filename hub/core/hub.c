@@ -123,10 +123,10 @@ static void on_history(void *ctx, const char *id, uint64_t tag, enum status stat
         stream_on_history(session, tag, status, oldest, items, len, more);
 }
 
-static void on_told(void *ctx, uint64_t tag, enum status status)
+static void on_sent(void *ctx, uint64_t tag, enum status status)
 {
-    operators_on_told(ctx, tag, status);
-    polls_on_told(ctx, tag, status);
+    operators_on_sent(ctx, tag, status);
+    polls_on_sent(ctx, tag, status);
 }
 
 static void on_revoked(void *ctx, uint64_t tag, enum status status)
@@ -204,7 +204,7 @@ static const struct bus_events bus_events = {
     .on_asserted = on_asserted,
     .on_published = on_published,
     .on_history = on_history,
-    .on_told = on_told,
+    .on_sent = on_sent,
     .on_revoked = on_revoked,
     .on_message = on_message,
 };
@@ -277,7 +277,7 @@ void hub_start(struct hub *hub)
 /* So long timers run in one turn; what else is due follows in the next ones. */
 #define TIMERS_US 10000
 
-struct portion {
+struct timer_portion {
     const struct hub *hub;
     uint64_t until_us;
 };
@@ -289,14 +289,14 @@ static uint64_t clock_us(const struct hub *hub)
 
 static bool has_time(void *ctx)
 {
-    const struct portion *portion = ctx;
+    const struct timer_portion *portion = ctx;
     return clock_us(portion->hub) < portion->until_us;
 }
 
 void hub_enter(struct hub *hub, uint64_t now_ms)
 {
     lease_check(hub, now_ms);
-    struct portion portion = {hub, clock_us(hub) + TIMERS_US};
+    struct timer_portion portion = {hub, clock_us(hub) + TIMERS_US};
     timers_run_portion(&hub->timers, hub->now_ms, has_time, &portion);
 }
 

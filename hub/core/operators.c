@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/messages.h"
 #include "common/metrics.h"
+#include "common/node_messages.h"
 #include "core/client/subscription.h"
 #include "core/session/backlog.h"
 #include "core/session/ownership.h"
@@ -50,7 +50,7 @@ static void tell_publish(struct publish_request *request, const char *owner)
     envelope.session = slice_of(request->session);
     envelope.node = slice_of(hub->id);
     envelope.life = hub->setup.life;
-    hub->bus->ops->tell(hub->bus, owner, &envelope, request->number);
+    hub->bus->ops->send(hub->bus, owner, &envelope, request->number);
 }
 
 /* The record names the owner. ctx is the number: the request may be over by now. */
@@ -153,7 +153,7 @@ void operators_on_published(struct hub *hub, const struct envelope *envelope)
         finish(request, answer.http_status == 200 ? 200 : 503, answer.at);
 }
 
-void operators_on_told(struct hub *hub, uint64_t tag, enum status status)
+void operators_on_sent(struct hub *hub, uint64_t tag, enum status status)
 {
     struct publish_request *request = NULL;
     HASH_FIND(hh, hub->requests, &tag, sizeof(tag), request);
@@ -167,7 +167,7 @@ void hub_close_session(struct hub *hub, const char *session_id)
     envelope.session = slice_of(session_id);
     envelope.node = slice_of(hub->id);
     envelope.life = hub->setup.life;
-    hub->bus->ops->shout(hub->bus, session_id, &envelope);
+    hub->bus->ops->broadcast(hub->bus, session_id, &envelope);
 }
 
 void operators_on_close(struct session *session)
@@ -182,7 +182,7 @@ void hub_ask_drain(struct hub *hub, const char *node_id)
     struct envelope envelope = drain_encode();
     envelope.node = slice_of(hub->id);
     envelope.life = hub->setup.life;
-    hub->bus->ops->tell(hub->bus, node_id, &envelope, 0);
+    hub->bus->ops->send(hub->bus, node_id, &envelope, 0);
 }
 
 void operators_free_all(struct hub *hub)

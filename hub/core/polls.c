@@ -95,7 +95,7 @@ static void ask_one(struct poll *poll, const char *node, const struct envelope *
     snprintf(polled->node, sizeof(polled->node), "%s", node);
     polled->tag = hub_tag(hub);
     poll->waiting++;
-    hub->bus->ops->tell(hub->bus, node, question, polled->tag);
+    hub->bus->ops->send(hub->bus, node, question, polled->tag);
 }
 
 static void ask(struct poll *poll, const char *const *nodes, size_t len)
@@ -186,7 +186,7 @@ void polls_on_answer(struct hub *hub, const struct envelope *answer)
     }
 }
 
-void polls_on_told(struct hub *hub, uint64_t tag, enum status status)
+void polls_on_sent(struct hub *hub, uint64_t tag, enum status status)
 {
     for (struct poll *poll = hub->polls; poll && status != STATUS_OK; poll = poll->next) {
         for (size_t i = 0; i < poll->len; i++) {

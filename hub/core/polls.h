@@ -38,7 +38,7 @@ void poll_start(struct hub *hub, struct envelope *question, uint64_t timeout_ms,
                 const struct poll_events *events, void *ctx);
 void polls_on_answer(struct hub *hub, const struct envelope *answer);
 /* A node does not listen. */
-void polls_on_told(struct hub *hub, uint64_t tag, enum status status);
+void polls_on_sent(struct hub *hub, uint64_t tag, enum status status);
 /* All are over now. */
 void polls_free_all(struct hub *hub);
 

@@ -7,7 +7,7 @@
 #include <utlist.h>
 
 #include "common/hash.h"
-#include "common/messages.h"
+#include "common/node_messages.h"
 #include "core/client/protocol.h"
 #include "core/presence_list.h"
 #include "core/session/membership.h"

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/messages.h"
+#include "common/node_messages.h"
 #include "common/v1.h"
 
 /* Bytes: who has a longer name is counted and not named, so that nobody makes a list large for all

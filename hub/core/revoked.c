@@ -8,7 +8,7 @@
 
 #include "common/hash.h"
 #include "common/log.h"
-#include "common/messages.h"
+#include "common/node_messages.h"
 #include "core/node/node.h"
 #include "core/node/peers.h"
 #include "core/polls.h"

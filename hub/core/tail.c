@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/messages.h"
+#include "common/node_messages.h"
 #include "core/pubs.h"
 #include "core/session/session.h"
 

@@ -15,15 +15,15 @@
 enum { CONNECT_S = 5, HEAD_MAX = 16384, CHUNK_MAX = 64 << 20 };
 
 /* A connection, maybe with TLS over it. */
-struct channel {
+struct http_channel {
     int fd;
     struct tls_context *context; /* NULL: plain */
     struct tls *tls;
 };
 
 /* Bytes read and not consumed yet. */
-struct reader {
-    struct channel channel;
+struct http_reader {
+    struct http_channel channel;
     size_t at, len;
     char bytes[HEAD_MAX];
 };
@@ -120,7 +120,7 @@ static enum status fail_tls(const char *what, const char **why)
 }
 
 /* What TLS has to say to the other side. */
-static enum status send_records(struct channel *channel, const char **why)
+static enum status send_records(struct http_channel *channel, const char **why)
 {
     const uint8_t *bytes;
     size_t len = tls_pending(channel->tls, &bytes);
@@ -146,7 +146,7 @@ static enum status receive_some(int fd, void *bytes, size_t cap, size_t *out, co
     return n == 0 ? STATUS_NOT_FOUND : errno == EAGAIN ? STATUS_TIMEOUT : STATUS_IO;
 }
 
-static enum status receive_records(struct channel *channel, const char **why)
+static enum status receive_records(struct http_channel *channel, const char **why)
 {
     uint8_t bytes[HEAD_MAX];
     size_t len;
@@ -157,7 +157,7 @@ static enum status receive_records(struct channel *channel, const char **why)
     return status != STATUS_OK ? status : sent;
 }
 
-static enum status secure(struct channel *channel, const struct http_request *request,
+static enum status secure(struct http_channel *channel, const struct http_request *request,
                           const char **why)
 {
     if (!request->url->tls)
@@ -174,7 +174,7 @@ static enum status secure(struct channel *channel, const struct http_request *re
     return status == STATUS_NOT_FOUND ? STATUS_IO : status;
 }
 
-static enum status channel_send(struct channel *channel, const char *data, size_t len,
+static enum status channel_send(struct http_channel *channel, const char *data, size_t len,
                                 const char **why)
 {
     if (!channel->tls)
@@ -184,8 +184,8 @@ static enum status channel_send(struct channel *channel, const char *data, size_
     return send_records(channel, why);
 }
 
-static enum status channel_receive(struct channel *channel, char *bytes, size_t cap, size_t *out,
-                                   const char **why)
+static enum status channel_receive(struct http_channel *channel, char *bytes, size_t cap,
+                                   size_t *out, const char **why)
 {
     if (!channel->tls)
         return receive_some(channel->fd, bytes, cap, out, why);
@@ -197,7 +197,7 @@ static enum status channel_receive(struct channel *channel, char *bytes, size_t 
     return status;
 }
 
-static void channel_close(struct channel *channel)
+static void channel_close(struct http_channel *channel)
 {
     tls_free(channel->tls);
     tls_context_free(channel->context);
@@ -206,7 +206,7 @@ static void channel_close(struct channel *channel)
 
 /* --- the request and its answer --- */
 
-static enum status send_request(struct channel *channel, const struct http_request *request,
+static enum status send_request(struct http_channel *channel, const struct http_request *request,
                                 const char **why)
 {
     const struct http_url *url = request->url;
@@ -232,7 +232,7 @@ static enum status send_request(struct channel *channel, const struct http_reque
 }
 
 /* Reads more behind what is there. STATUS_NOT_FOUND: the other side has ended. */
-static enum status fill(struct reader *reader, const char **why)
+static enum status fill(struct http_reader *reader, const char **why)
 {
     if (reader->at > 0) {
         memmove(reader->bytes, reader->bytes + reader->at, reader->len - reader->at);
@@ -248,7 +248,7 @@ static enum status fill(struct reader *reader, const char **why)
 }
 
 /* The next line without its end, terminated in place. */
-static enum status read_line(struct reader *reader, char **out, const char **why)
+static enum status read_line(struct http_reader *reader, char **out, const char **why)
 {
     for (;;) {
         char *start = reader->bytes + reader->at;
@@ -270,14 +270,14 @@ static enum status read_line(struct reader *reader, char **out, const char **why
     }
 }
 
-struct head {
+struct answer_head {
     int status;
     bool chunked;
     bool has_length;
     unsigned long long length;
 };
 
-static enum status read_head(struct reader *reader, struct head *head, const char **why)
+static enum status read_head(struct http_reader *reader, struct answer_head *head, const char **why)
 {
     char *line = NULL;
     enum status status = read_line(reader, &line, why);
@@ -299,7 +299,7 @@ static enum status read_head(struct reader *reader, struct head *head, const cha
 }
 
 /* Passes on len bytes; STATUS_AGAIN: the callback has had enough. */
-static enum status pass_on(struct reader *reader, unsigned long long len, http_body_fn *fn,
+static enum status pass_on(struct http_reader *reader, unsigned long long len, http_body_fn *fn,
                            void *ctx, const char **why)
 {
     while (len > 0) {
@@ -318,7 +318,8 @@ static enum status pass_on(struct reader *reader, unsigned long long len, http_b
     return STATUS_OK;
 }
 
-static enum status pass_chunks(struct reader *reader, http_body_fn *fn, void *ctx, const char **why)
+static enum status pass_chunks(struct http_reader *reader, http_body_fn *fn, void *ctx,
+                               const char **why)
 {
     for (;;) {
         char *line = NULL;
@@ -339,8 +340,8 @@ static enum status pass_chunks(struct reader *reader, http_body_fn *fn, void *ct
     }
 }
 
-static enum status read_body(struct reader *reader, const struct head *head, http_body_fn *fn,
-                             void *ctx, const char **why)
+static enum status read_body(struct http_reader *reader, const struct answer_head *head,
+                             http_body_fn *fn, void *ctx, const char **why)
 {
     enum status status = head->chunked ? pass_chunks(reader, fn, ctx, why)
                                        : pass_on(reader, head->has_length ? head->length : ~0ULL,
@@ -354,14 +355,14 @@ static enum status read_body(struct reader *reader, const struct head *head, htt
 enum status http_ask(const struct http_request *request, int quiet_s, int *out_http_status,
                      http_body_fn *fn, void *ctx, const char **why)
 {
-    struct reader reader = {.channel.fd = -1};
-    struct channel *channel = &reader.channel;
+    struct http_reader reader = {.channel.fd = -1};
+    struct http_channel *channel = &reader.channel;
     enum status status = http_connect(request->url, &channel->fd, why);
     if (status != STATUS_OK)
         return status;
     struct timeval patience = {.tv_sec = quiet_s};
     (void)setsockopt(channel->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-    struct head head = {0};
+    struct answer_head head = {0};
     status = secure(channel, request, why);
     if (status == STATUS_OK)
         status = send_request(channel, request, why);

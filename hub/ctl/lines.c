@@ -5,7 +5,7 @@
 
 enum { TEXT_MAX = 64 << 20 };
 
-bool text_add(struct text *text, const char *data, size_t len)
+bool text_add(struct ctl_text *text, const char *data, size_t len)
 {
     if (len > TEXT_MAX - text->len)
         return false;
@@ -20,7 +20,7 @@ bool text_add(struct text *text, const char *data, size_t len)
     return true;
 }
 
-bool lines_add(struct text *rest, const char *data, size_t len, line_fn *fn, void *ctx)
+bool lines_add(struct ctl_text *rest, const char *data, size_t len, line_fn *fn, void *ctx)
 {
     while (len > 0) {
         const char *end = memchr(data, '\n', len);

@@ -10,7 +10,7 @@
 #include "common/text.h"
 #include "common/version.h"
 #include "ctl.h"
-#include "stream.h"
+#include "ctl_stream.h"
 
 static const char usage[] =
     "Usage: vinhubctl [--admin URL | --redis URL] COMMAND [ARGUMENT]...\n"
@@ -53,7 +53,7 @@ struct command_line {
     bool as_json;
 };
 
-typedef enum ctl_exit command_fn(struct source *source, const struct command_line *line,
+typedef enum ctl_exit command_fn(struct ctl_source *source, const struct command_line *line,
                                  char **arguments, int len);
 
 static _Noreturn void refuse_usage(const char *what, const char *got)
@@ -65,7 +65,7 @@ static _Noreturn void refuse_usage(const char *what, const char *got)
     exit(CTL_USAGE);
 }
 
-enum status source_fail(struct source *source, enum status status, const char *format, ...)
+enum status source_fail(struct ctl_source *source, enum status status, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -74,7 +74,7 @@ enum status source_fail(struct source *source, enum status status, const char *f
     return status;
 }
 
-static enum ctl_exit fail(const struct source *source)
+static enum ctl_exit fail(const struct ctl_source *source)
 {
     (void)fprintf(stderr, "vinhubctl: %s\n", source->why);
     return CTL_FAILED;
@@ -88,7 +88,7 @@ static enum ctl_exit print_json(json_t *json)
     return good && fflush(stdout) == 0 ? CTL_DONE : CTL_FAILED;
 }
 
-static enum ctl_exit run_nodes(struct source *source, const struct command_line *line,
+static enum ctl_exit run_nodes(struct ctl_source *source, const struct command_line *line,
                                char **arguments, int len)
 {
     (void)arguments;
@@ -103,7 +103,7 @@ static enum ctl_exit run_nodes(struct source *source, const struct command_line 
     return CTL_DONE;
 }
 
-static enum ctl_exit run_sessions(struct source *source, const struct command_line *line,
+static enum ctl_exit run_sessions(struct ctl_source *source, const struct command_line *line,
                                   char **arguments, int len)
 {
     (void)arguments;
@@ -118,7 +118,7 @@ static enum ctl_exit run_sessions(struct source *source, const struct command_li
     return CTL_DONE;
 }
 
-static enum ctl_exit run_session(struct source *source, const struct command_line *line,
+static enum ctl_exit run_session(struct ctl_source *source, const struct command_line *line,
                                  char **arguments, int len)
 {
     (void)len;
@@ -132,7 +132,7 @@ static enum ctl_exit run_session(struct source *source, const struct command_lin
     return CTL_DONE;
 }
 
-static enum ctl_exit run_top(struct source *source, const struct command_line *line,
+static enum ctl_exit run_top(struct ctl_source *source, const struct command_line *line,
                              char **arguments, int len)
 {
     (void)arguments;
@@ -199,8 +199,8 @@ static enum ctl_exit tail_url(const struct command_line *line, const char *url)
 {
     char why[1024];
     char *token = line->token_file ? read_token_file(line->token_file) : NULL;
-    const struct stream_setup setup = {.url = url, .token = token, .tls = &line->tls};
-    enum status status = stream_tail(&setup, print_message, (void *)line, why, sizeof(why));
+    const struct ctl_stream_setup setup = {.url = url, .token = token, .tls = &line->tls};
+    enum status status = ctl_stream_tail(&setup, print_message, (void *)line, why, sizeof(why));
     free(token);
     if (status == STATUS_OK)
         return CTL_DONE;
@@ -208,11 +208,11 @@ static enum ctl_exit tail_url(const struct command_line *line, const char *url)
     return status == STATUS_INVALID ? CTL_USAGE : CTL_FAILED;
 }
 
-static enum ctl_exit run_tail(struct source *source, const struct command_line *line,
+static enum ctl_exit run_tail(struct ctl_source *source, const struct command_line *line,
                               char **arguments, int len)
 {
     (void)len;
-    if (stream_is_url(arguments[0]))
+    if (ctl_stream_is_url(arguments[0]))
         return tail_url(line, arguments[0]);
     return source->ops->tail(source, arguments[0], print_message, (void *)line) == STATUS_OK
                ? CTL_DONE
@@ -230,7 +230,7 @@ static char *read_stdin(size_t *out_len)
     return data;
 }
 
-static enum ctl_exit run_publish(struct source *source, const struct command_line *line,
+static enum ctl_exit run_publish(struct ctl_source *source, const struct command_line *line,
                                  char **arguments, int len)
 {
     (void)len;
@@ -262,7 +262,7 @@ static enum ctl_exit done(const struct command_line *line, const char *what, con
     return CTL_DONE;
 }
 
-static enum ctl_exit run_drain(struct source *source, const struct command_line *line,
+static enum ctl_exit run_drain(struct ctl_source *source, const struct command_line *line,
                                char **arguments, int len)
 {
     const char *node = len > 0 ? arguments[0] : NULL;
@@ -273,7 +273,7 @@ static enum ctl_exit run_drain(struct source *source, const struct command_line 
                : fail(source);
 }
 
-static enum ctl_exit run_close(struct source *source, const struct command_line *line,
+static enum ctl_exit run_close(struct ctl_source *source, const struct command_line *line,
                                char **arguments, int len)
 {
     (void)len;
@@ -315,7 +315,7 @@ static void tell_missing(const json_t *answer)
         fprintf(stderr, "vinhubctl: node %s did not answer\n", json_string_value(name));
 }
 
-static enum ctl_exit run_clients(struct source *source, const struct command_line *line,
+static enum ctl_exit run_clients(struct ctl_source *source, const struct command_line *line,
                                  char **arguments, int len)
 {
     json_t *filter = pairs_of(arguments, len, filter_keys, ""), *answer = NULL;
@@ -344,7 +344,7 @@ static json_int_t print_closed(const struct command_line *line, json_t *answer)
     return closed;
 }
 
-static enum ctl_exit run_kick(struct source *source, const struct command_line *line,
+static enum ctl_exit run_kick(struct ctl_source *source, const struct command_line *line,
                               char **arguments, int len)
 {
     json_t *filter = pairs_of(arguments, len, filter_keys, "reason"), *answer = NULL;
@@ -357,7 +357,7 @@ static enum ctl_exit run_kick(struct source *source, const struct command_line *
     return print_closed(line, answer) > 0 ? CTL_DONE : CTL_FAILED;
 }
 
-static enum ctl_exit run_revoke(struct source *source, const struct command_line *line,
+static enum ctl_exit run_revoke(struct ctl_source *source, const struct command_line *line,
                                 char **arguments, int len)
 {
     static const char *const keys[] = {"jti", "sub", NULL};
@@ -422,7 +422,7 @@ static const struct command *command_of(int argc, char **argv)
         argv[optind]);
 }
 
-enum option_code {
+enum ctl_option {
     OPTION_ADMIN = 256,
     OPTION_REDIS,
     OPTION_PREFIX,
@@ -484,9 +484,9 @@ static char *read_token(const char *file)
     return environment ? strdup(environment) : NULL;
 }
 
-static struct source *source_of(const struct command_line *line)
+static struct ctl_source *source_of(const struct command_line *line)
 {
-    struct source *source = NULL;
+    struct ctl_source *source = NULL;
     if (line->admin && line->redis)
         refuse_usage("expected --admin or --redis, not both", NULL);
     if (line->redis) {
@@ -511,7 +511,7 @@ int main(int argc, char **argv)
         .prefix = "vinhub", .tls.name_setting = "--tls-name", .tls.cert_setting = "--cert"};
     read_options(argc, argv, &line);
     const struct command *command = command_of(argc, argv);
-    struct source *source = source_of(&line);
+    struct ctl_source *source = source_of(&line);
     enum ctl_exit code = command->fn(source, &line, argv + optind + 1, argc - optind - 1);
     source->ops->free(source);
     return code;

@@ -14,7 +14,7 @@ enum {
 };
 
 struct source_admin {
-    struct source source; /* first */
+    struct ctl_source source; /* first */
     struct http_url url;
     char *token;
 };
@@ -26,7 +26,7 @@ static bool on_body(void *ctx, const char *data, size_t len)
 
 /* The status of an answer that is no success, with what the node says. */
 static enum status fail_by_http(struct source_admin *admin, int http_status,
-                                const struct text *body)
+                                const struct ctl_text *body)
 {
     json_t *json = json_loadb(body->at ? body->at : "", body->len, 0, NULL);
     const char *error = json_string_value(json_object_get(json, "error"));
@@ -50,7 +50,7 @@ static enum status ask(struct source_admin *admin, const char *method, const cha
                                    .token = admin->token,
                                    .body = text,
                                    .body_len = text ? strlen(text) : 0};
-    struct text answer = {0};
+    struct ctl_text answer = {0};
     int http_status = 0;
     const char *why = "";
     enum status status = http_ask(&request, ANSWER_S, &http_status, on_body, &answer, &why);
@@ -114,7 +114,7 @@ static enum status array_of(struct source_admin *admin, json_t *answer, const ch
     return STATUS_OK;
 }
 
-static enum status admin_nodes(struct source *source, json_t **out)
+static enum status admin_nodes(struct ctl_source *source, json_t **out)
 {
     struct source_admin *admin = (struct source_admin *)source;
     json_t *answer = NULL;
@@ -126,7 +126,7 @@ static enum status admin_nodes(struct source *source, json_t **out)
 }
 
 /* Page by page. */
-static enum status admin_sessions(struct source *source, json_t **out)
+static enum status admin_sessions(struct ctl_source *source, json_t **out)
 {
     struct source_admin *admin = (struct source_admin *)source;
     json_t *all = json_array();
@@ -152,7 +152,7 @@ static enum status admin_sessions(struct source *source, json_t **out)
     return status;
 }
 
-static enum status admin_session(struct source *source, const char *id, json_t **out)
+static enum status admin_session(struct ctl_source *source, const char *id, json_t **out)
 {
     char *path = path_of("/api/sessions/", id, "");
     enum status status = ask((struct source_admin *)source, "GET", path, NULL, out);
@@ -160,7 +160,7 @@ static enum status admin_session(struct source *source, const char *id, json_t *
     return status;
 }
 
-static enum status admin_publish(struct source *source, const char *id, const void *data,
+static enum status admin_publish(struct ctl_source *source, const char *id, const void *data,
                                  size_t len, json_t **out)
 {
     json_t *text = json_stringn(data, len);
@@ -173,7 +173,7 @@ static enum status admin_publish(struct source *source, const char *id, const vo
 }
 
 /* A POST whose answer only says that it was done. */
-static enum status post(struct source *source, const char *path, json_t *body)
+static enum status post(struct ctl_source *source, const char *path, json_t *body)
 {
     json_t *answer = NULL;
     enum status status = ask((struct source_admin *)source, "POST", path, body, &answer);
@@ -182,12 +182,12 @@ static enum status post(struct source *source, const char *path, json_t *body)
     return status;
 }
 
-static enum status admin_drain(struct source *source, const char *node)
+static enum status admin_drain(struct ctl_source *source, const char *node)
 {
     return post(source, "/api/drain", node ? json_pack("{s:s}", "node", node) : json_object());
 }
 
-static enum status admin_close(struct source *source, const char *id)
+static enum status admin_close(struct ctl_source *source, const char *id)
 {
     char *path = path_of("/api/sessions/", id, "/close");
     enum status status = post(source, path, json_object());
@@ -232,7 +232,7 @@ static enum status add_page(struct source_admin *admin, json_t *answer, json_t *
     return status;
 }
 
-static enum status admin_clients(struct source *source, const json_t *filter, json_t **out)
+static enum status admin_clients(struct ctl_source *source, const json_t *filter, json_t **out)
 {
     struct source_admin *admin = (struct source_admin *)source;
     json_t *clients = json_array(), *missing = json_object(), *answer = NULL;
@@ -262,12 +262,12 @@ static enum status admin_clients(struct source *source, const json_t *filter, js
     return status;
 }
 
-static enum status admin_kick(struct source *source, const json_t *filter, json_t **out)
+static enum status admin_kick(struct ctl_source *source, const json_t *filter, json_t **out)
 {
     return ask((struct source_admin *)source, "POST", "/api/clients/close", filter, out);
 }
 
-static enum status admin_revoke(struct source *source, const json_t *token, json_t **out)
+static enum status admin_revoke(struct ctl_source *source, const json_t *token, json_t **out)
 {
     return ask((struct source_admin *)source, "POST", "/api/revoke", token, out);
 }
@@ -275,8 +275,8 @@ static enum status admin_revoke(struct source *source, const json_t *token, json
 /* Server-sent events: lines of "event: NAME" and "data: JSON", an empty line ends one. */
 struct events {
     const int *http_status;
-    struct text line;
-    struct text body; /* of an answer that is an error */
+    struct ctl_text line;
+    struct ctl_text body; /* of an answer that is an error */
     char name[32];
     source_message_fn *fn;
     void *ctx;
@@ -313,7 +313,7 @@ static bool on_events(void *ctx, const char *data, size_t len)
     return lines_add(&events->line, data, len, on_line, events);
 }
 
-static enum status admin_tail(struct source *source, const char *id, source_message_fn *fn,
+static enum status admin_tail(struct ctl_source *source, const char *id, source_message_fn *fn,
                               void *ctx)
 {
     struct source_admin *admin = (struct source_admin *)source;
@@ -335,7 +335,7 @@ static enum status admin_tail(struct source *source, const char *id, source_mess
     return status;
 }
 
-static void admin_free(struct source *source)
+static void admin_free(struct ctl_source *source)
 {
     struct source_admin *admin = (struct source_admin *)source;
     free(admin->token);
@@ -356,7 +356,7 @@ static const struct source_ops ops = {
     .free = admin_free,
 };
 
-enum status source_admin_new(const char *url, const char *token, struct source **out)
+enum status source_admin_new(const char *url, const char *token, struct ctl_source **out)
 {
     struct http_url parsed;
     if (http_url_parse(url, &parsed) != STATUS_OK || parsed.tls ||

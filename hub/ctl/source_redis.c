@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "common/clock.h"
-#include "common/messages.h"
-#include "common/record.h"
+#include "common/node_messages.h"
+#include "common/record_fields.h"
 #include "common/redis_url.h"
 #include "common/rng.h"
 #include "source_redis.h"
@@ -40,12 +40,12 @@ char *source_redis_channel(const struct source_redis *redis, const char *middle,
 
 enum status source_redis_fail(struct source_redis *redis)
 {
-    return source_fail(&redis->source, STATUS_IO, "%s", link_why(redis->link));
+    return source_fail(&redis->source, STATUS_IO, "%s", ctl_redis_why(redis->connection));
 }
 
 redisReply *source_redis_run(struct source_redis *redis, size_t len, const char **words)
 {
-    redisReply *reply = link_run(redis->link, len, words, NULL);
+    redisReply *reply = ctl_redis_run(redis->connection, len, words, NULL);
     if (!reply)
         (void)source_redis_fail(redis);
     return reply;
@@ -91,7 +91,7 @@ static enum status read_hashes(struct hashes *hashes)
         redisReply *replies[BATCH];
         for (size_t i = 0; i < len; i++)
             keys[i] = source_redis_key(redis, hashes->middle, hashes->ids[start + i], hashes->end);
-        enum status status = link_hgetall(redis->link, keys, len, replies);
+        enum status status = ctl_redis_hgetall(redis->connection, keys, len, replies);
         for (size_t i = 0; i < len; i++) {
             free(keys[i]);
             json_t *json = status == STATUS_OK ? hash_json(hashes->ids[start + i], replies[i])
@@ -113,7 +113,7 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static enum status redis_sessions(struct source *source, json_t **out)
+static enum status redis_sessions(struct ctl_source *source, json_t **out)
 {
     struct source_redis *redis = (struct source_redis *)source;
     char *key = source_redis_key(redis, ":sessions", "", "");
@@ -137,7 +137,7 @@ static enum status redis_sessions(struct source *source, json_t **out)
     return status;
 }
 
-enum status source_redis_nodes(struct source *source, json_t **out)
+enum status source_redis_nodes(struct ctl_source *source, json_t **out)
 {
     struct source_redis *redis = (struct source_redis *)source;
     char *key = source_redis_key(redis, ":nodes", "", "");
@@ -165,7 +165,7 @@ enum status source_redis_nodes(struct source *source, json_t **out)
     return status;
 }
 
-static enum status redis_session(struct source *source, const char *id, json_t **out)
+static enum status redis_session(struct ctl_source *source, const char *id, json_t **out)
 {
     struct source_redis *redis = (struct source_redis *)source;
     struct hashes hashes = {.redis = redis,
@@ -191,7 +191,7 @@ static bool send_publication(uint64_t epoch, const struct publication_entry *ent
                           ? json_stringn(entry->payload.at, entry->payload.len)
                           : NULL;
     bool text = payload != NULL;
-    char *base64 = text ? NULL : link_base64(entry->payload.at, entry->payload.len);
+    char *base64 = text ? NULL : ctl_redis_base64(entry->payload.at, entry->payload.len);
     if (base64)
         payload = json_string(base64);
     json_t *json = json_pack("{s:I, s:I, s:I, s:s, s:o}", "epoch", (json_int_t)epoch, "offset",
@@ -220,7 +220,7 @@ static bool send_push(const void *data, size_t len, source_message_fn *fn, void 
     return go_on;
 }
 
-static enum status redis_tail(struct source *source, const char *id, source_message_fn *fn,
+static enum status redis_tail(struct ctl_source *source, const char *id, source_message_fn *fn,
                               void *ctx)
 {
     struct source_redis *redis = (struct source_redis *)source;
@@ -230,15 +230,15 @@ static enum status redis_tail(struct source *source, const char *id, source_mess
     if (status != STATUS_OK)
         return status;
     char *channel = source_redis_channel(redis, ":push:{", id, "}");
-    status = link_subscribe(redis->link, channel);
+    status = ctl_redis_subscribe(redis->connection, channel);
     free(channel);
     bool go_on = true;
     while (status == STATUS_OK && go_on) {
         const void *data = NULL;
         size_t len = 0;
-        status = link_receive(redis->link, PROBE_MS, &data, &len);
+        status = ctl_redis_receive(redis->connection, PROBE_MS, &data, &len);
         if (status == STATUS_TIMEOUT)
-            status = link_probe(redis->link, PROBE_MS);
+            status = ctl_redis_probe(redis->connection, PROBE_MS);
         else if (status == STATUS_OK)
             go_on = send_push(data, len, fn, ctx);
     }
@@ -252,7 +252,7 @@ enum status source_redis_tell(struct source_redis *redis, const char *channel,
     size_t len = 0;
     if (envelope_encode(envelope, &data, &len) != STATUS_OK)
         abort();
-    long long receivers = link_publish(redis->link, channel, data, len);
+    long long receivers = ctl_redis_publish(redis->connection, channel, data, len);
     free(data);
     if (receivers < 0)
         return source_redis_fail(redis);
@@ -267,7 +267,7 @@ static void address(struct envelope *envelope, const char *session, const char *
     envelope->life = clock_unix_ms();
 }
 
-static enum status redis_drain(struct source *source, const char *node)
+static enum status redis_drain(struct ctl_source *source, const char *node)
 {
     struct source_redis *redis = (struct source_redis *)source;
     if (!node)
@@ -281,7 +281,7 @@ static enum status redis_drain(struct source *source, const char *node)
                                       : status;
 }
 
-static enum status redis_close(struct source *source, const char *id)
+static enum status redis_close(struct ctl_source *source, const char *id)
 {
     struct source_redis *redis = (struct source_redis *)source;
     struct envelope envelope = close_encode();
@@ -304,7 +304,7 @@ static enum status await_published(struct source_redis *redis, uint64_t number, 
         const void *data = NULL;
         size_t len = 0;
         status = now_ms < until_ms
-                     ? link_receive(redis->link, (int)(until_ms - now_ms), &data, &len)
+                     ? ctl_redis_receive(redis->connection, (int)(until_ms - now_ms), &data, &len)
                      : STATUS_TIMEOUT;
         if (status == STATUS_TIMEOUT)
             return source_fail(&redis->source, status,
@@ -331,7 +331,7 @@ static enum status await_published(struct source_redis *redis, uint64_t number, 
     return status;
 }
 
-static enum status redis_publish(struct source *source, const char *id, const void *data,
+static enum status redis_publish(struct ctl_source *source, const char *id, const void *data,
                                  size_t len, json_t **out)
 {
     struct source_redis *redis = (struct source_redis *)source;
@@ -354,7 +354,7 @@ static enum status redis_publish(struct source *source, const char *id, const vo
     address(&envelope, id, name);
     if (!owner || !*owner)
         status = source_fail(source, STATUS_NOT_FOUND, "nobody has the session open");
-    else if (link_subscribe(redis->link, own) != STATUS_OK)
+    else if (ctl_redis_subscribe(redis->connection, own) != STATUS_OK)
         status = source_redis_fail(redis);
     else if ((status = source_redis_tell(redis, inbox, &envelope)) == STATUS_NOT_FOUND)
         (void)source_fail(source, status, "its owner %s does not listen: not published", owner);
@@ -366,10 +366,10 @@ static enum status redis_publish(struct source *source, const char *id, const vo
     return status;
 }
 
-static void redis_free(struct source *source)
+static void redis_free(struct ctl_source *source)
 {
     struct source_redis *redis = (struct source_redis *)source;
-    link_free(redis->link);
+    ctl_redis_free(redis->connection);
     free(redis->prefix);
     free(redis);
 }
@@ -389,18 +389,18 @@ static const struct source_ops ops = {
 };
 
 enum status source_redis_new(const char *url, const char *prefix, const struct tls_client *client,
-                             struct source **out)
+                             struct ctl_source **out)
 {
-    struct link *link = NULL;
-    enum status status = link_new(url, client, &link);
+    struct ctl_redis *connection = NULL;
+    enum status status = ctl_redis_new(url, client, &connection);
     if (status != STATUS_OK)
         return status;
     struct source_redis *redis = calloc(1, sizeof(*redis));
     if (!redis || !(redis->prefix = strdup(prefix)))
         abort();
     redis->source.ops = &ops;
-    redis->link = link;
-    redis_url_channel_prefix(link_url(link), prefix, redis->channel_prefix);
+    redis->connection = connection;
+    redis_url_channel_prefix(ctl_redis_url(connection), prefix, redis->channel_prefix);
     *out = &redis->source;
     return STATUS_OK;
 }

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "common/clock.h"
-#include "common/messages.h"
+#include "common/node_messages.h"
 #include "common/rng.h"
 #include "source_redis.h"
 
@@ -18,7 +18,7 @@ enum {
 #define REVOKED_FOR_S (UINT64_C(30) * 24 * 3600) /* contract section 11 */
 
 /* A question that is under way. */
-struct question {
+struct clients_question {
     struct source_redis *redis;
     char name[32]; /* whom the nodes answer */
     uint64_t number;
@@ -28,22 +28,23 @@ struct question {
 /* The answer of a node. */
 typedef void answer_fn(void *ctx, const char *node, const struct envelope *answer);
 
-static enum status begin(struct question *question, struct source *source)
+static enum status begin(struct clients_question *question, struct ctl_source *source)
 {
-    *question = (struct question){.redis = (struct source_redis *)source};
+    *question = (struct clients_question){.redis = (struct source_redis *)source};
     rng_secure(&question->number, sizeof(question->number));
     question->number >>= 8; /* any integer that msgpack writers of other versions take */
     (void)snprintf(question->name, sizeof(question->name), "ctl-%016llx",
                    (unsigned long long)question->number);
     char *own = source_redis_channel(question->redis, ":inbox:", question->name, "");
-    enum status status = link_subscribe(question->redis->link, own);
+    enum status status = ctl_redis_subscribe(question->redis->connection, own);
     free(own);
     return status == STATUS_OK ? status : source_redis_fail(question->redis);
 }
 
 /* Asks a node, or tells it; a node that does not listen stays among those that are waited for, as
  * nothing will come. */
-static enum status ask(struct question *question, const char *node, struct envelope *envelope)
+static enum status ask(struct clients_question *question, const char *node,
+                       struct envelope *envelope)
 {
     char *inbox = source_redis_channel(question->redis, ":inbox:", node, "");
     envelope->node = slice_of(question->name);
@@ -55,7 +56,7 @@ static enum status ask(struct question *question, const char *node, struct envel
 }
 
 /* False where all that may answer have. */
-static bool is_waiting(const struct question *question)
+static bool is_waiting(const struct clients_question *question)
 {
     const char *name = NULL;
     json_t *deaf = NULL;
@@ -67,8 +68,8 @@ static bool is_waiting(const struct question *question)
     return false;
 }
 
-static void take_answer(struct question *question, const void *data, size_t len, answer_fn *fn,
-                        void *ctx)
+static void take_answer(struct clients_question *question, const void *data, size_t len,
+                        answer_fn *fn, void *ctx)
 {
     struct envelope answer;
     struct envelope_item *items = NULL;
@@ -86,16 +87,17 @@ static void take_answer(struct question *question, const void *data, size_t len,
     free(items);
 }
 
-static enum status gather(struct question *question, answer_fn *fn, void *ctx)
+static enum status gather(struct clients_question *question, answer_fn *fn, void *ctx)
 {
     uint64_t until_ms = clock_boot_ms() + ANSWER_MS;
     while (is_waiting(question)) {
         uint64_t now_ms = clock_boot_ms();
         const void *data = NULL;
         size_t len = 0;
-        enum status status = now_ms < until_ms ? link_receive(question->redis->link,
-                                                              (int)(until_ms - now_ms), &data, &len)
-                                               : STATUS_TIMEOUT;
+        enum status status = now_ms < until_ms
+                                 ? ctl_redis_receive(question->redis->connection,
+                                                     (int)(until_ms - now_ms), &data, &len)
+                                 : STATUS_TIMEOUT;
         if (status == STATUS_TIMEOUT)
             return STATUS_OK;
         if (status != STATUS_OK)
@@ -106,7 +108,7 @@ static enum status gather(struct question *question, answer_fn *fn, void *ctx)
 }
 
 /* Names of the nodes that are alive: their description has not expired. */
-static enum status live_nodes(struct source *source, json_t **out)
+static enum status live_nodes(struct ctl_source *source, json_t **out)
 {
     json_t *nodes = NULL, *node = NULL;
     size_t i = 0;
@@ -124,10 +126,10 @@ static enum status live_nodes(struct source *source, json_t **out)
 }
 
 /* One question to all: asked, answered, and who is missing put into the answer. */
-static enum status ask_all(struct source *source, struct envelope *envelope, answer_fn *fn,
+static enum status ask_all(struct ctl_source *source, struct envelope *envelope, answer_fn *fn,
                            void *ctx, json_t *out)
 {
-    struct question question;
+    struct clients_question question;
     json_t *nodes = NULL, *node = NULL, *missing = json_array();
     size_t i = 0;
     enum status status = live_nodes(source, &nodes);
@@ -172,7 +174,7 @@ static size_t filters_of(const json_t *filter, struct envelope_item *items)
 
 /* --- clients --- */
 
-struct listing {
+struct clients_listing {
     json_t *clients;
     char next_node[65]; /* the first, by name, that has more */
     uint64_t next_slot;
@@ -201,7 +203,7 @@ static json_t *client_json(const char *node, const struct client_entry *entry)
 /* Pages of one node after the other: each is asked alone, so that none has to be thrown away. */
 static void on_rows(void *ctx, const char *node, const struct envelope *answer)
 {
-    struct listing *listing = ctx;
+    struct clients_listing *listing = ctx;
     const struct client_rows_message rows = client_rows_decode(answer);
     struct client_entry entry;
     for (size_t i = 0; i + 1 < rows.rows.len; i += 2)
@@ -211,14 +213,14 @@ static void on_rows(void *ctx, const char *node, const struct envelope *answer)
     listing->next_slot = rows.next_slot;
 }
 
-static enum status list_node(struct source *source, struct listing *listing, const char *node,
-                             struct message_items filters, json_t *missing)
+static enum status list_node(struct ctl_source *source, struct clients_listing *listing,
+                             const char *node, struct message_items filters, json_t *missing)
 {
     struct clients_message message = {.limit = PAGE, .from_node = slice_of(node)};
     message.filters = filters;
     enum status status = STATUS_OK;
     do {
-        struct question question;
+        struct clients_question question;
         struct envelope envelope = clients_encode(&message);
         listing->next_node[0] = '\0';
         status = begin(&question, source);
@@ -236,13 +238,13 @@ static enum status list_node(struct source *source, struct listing *listing, con
     return status;
 }
 
-enum status source_redis_clients(struct source *source, const json_t *filter, json_t **out)
+enum status source_redis_clients(struct ctl_source *source, const json_t *filter, json_t **out)
 {
     struct envelope_item items[FILTERS_MAX];
     struct message_items filters = {items, filters_of(filter, items)};
     const char *only = json_string_value(json_object_get(filter, "node"));
     json_t *nodes = NULL, *node = NULL, *missing = json_array();
-    struct listing listing = {.clients = json_array()};
+    struct clients_listing listing = {.clients = json_array()};
     size_t i = 0;
     enum status status = live_nodes(source, &nodes);
     json_array_foreach(nodes, i, node)
@@ -269,7 +271,7 @@ static void on_counted(void *ctx, const char *node, const struct envelope *answe
 }
 
 /* Takes what was closed, and who is missing. */
-static enum status ask_to_close(struct source *source, struct envelope *envelope, json_t **out)
+static enum status ask_to_close(struct ctl_source *source, struct envelope *envelope, json_t **out)
 {
     json_int_t closed = 0;
     json_t *answer = json_object();
@@ -281,7 +283,7 @@ static enum status ask_to_close(struct source *source, struct envelope *envelope
     return status;
 }
 
-enum status source_redis_kick(struct source *source, const json_t *filter, json_t **out)
+enum status source_redis_kick(struct ctl_source *source, const json_t *filter, json_t **out)
 {
     struct envelope_item items[FILTERS_MAX];
     const char *reason = json_string_value(json_object_get(filter, "reason"));
@@ -324,7 +326,7 @@ static enum status store(struct source_redis *redis, const char *field, bool of_
     return STATUS_OK;
 }
 
-enum status source_redis_revoke(struct source *source, const json_t *token, json_t **out)
+enum status source_redis_revoke(struct ctl_source *source, const json_t *token, json_t **out)
 {
     const char *jti = json_string_value(json_object_get(token, "jti"));
     const char *sub = json_string_value(json_object_get(token, "sub"));

@@ -69,7 +69,7 @@ static bool wait_for_end(bool keys)
     return interrupted || read(STDIN_FILENO, &key, 1) != 1 || key == 'q' || key == 'Q';
 }
 
-static enum ctl_exit refresh(struct source *source, bool as_json, bool screen, bool keys)
+static enum ctl_exit refresh(struct ctl_source *source, bool as_json, bool screen, bool keys)
 {
     struct totals before = {0};
     do {
@@ -89,7 +89,7 @@ static enum ctl_exit refresh(struct source *source, bool as_json, bool screen, b
     return CTL_DONE;
 }
 
-enum ctl_exit top_run(struct source *source, bool as_json)
+enum ctl_exit top_run(struct ctl_source *source, bool as_json)
 {
     bool screen = isatty(STDOUT_FILENO) && !as_json;
     bool keys = screen && isatty(STDIN_FILENO);

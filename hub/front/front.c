@@ -143,7 +143,7 @@ static void close_all(struct front *front)
         while (front->queues[name].first) {
             struct conn *conn = front->queues[name].first;
             conn_tell_gone(conn, CLOSE_GOING_AWAY, "node stops");
-            stream_detach(&conn->stream, false);
+            socket_detach(&conn->socket, false);
             conn_free(conn);
         }
     }

@@ -99,7 +99,7 @@ void conn_tell_gone(struct conn *conn, unsigned code, const char *reason)
 
 static void update_reading(struct conn *conn)
 {
-    stream_pause(&conn->stream, conn->paused || conn->held);
+    socket_pause(&conn->socket, conn->paused || conn->held);
 }
 
 /* What a connection is told while its own bytes are read leaves together at the end of that: PONGs
@@ -111,20 +111,20 @@ static void gather_flush(struct conn *conn)
         return;
     size_t len = gather->len;
     gather->len = 0;
-    stream_write(&conn->stream, gather->bytes, len);
+    socket_write(&conn->socket, gather->bytes, len);
 }
 
 static void conn_write(struct conn *conn, const uint8_t *bytes, size_t len)
 {
     struct gather *gather = &conn->front->gather;
     if (gather->conn != conn) {
-        stream_write(&conn->stream, bytes, len);
+        socket_write(&conn->socket, bytes, len);
         return;
     }
     if (len > sizeof(gather->bytes) - gather->len)
         gather_flush(conn);
     if (len > sizeof(gather->bytes)) {
-        stream_write(&conn->stream, bytes, len);
+        socket_write(&conn->socket, bytes, len);
         return;
     }
     memcpy(gather->bytes + gather->len, bytes, len);
@@ -182,7 +182,7 @@ static void end_sending(struct conn *conn)
 {
     conn->deaf = true;
     gather_flush(conn);
-    stream_shut(&conn->stream);
+    socket_shut(&conn->socket);
 }
 
 /* --- reading --- */
@@ -293,7 +293,7 @@ static void ask_for_turn(struct conn *conn)
     if (!conn->held || conn->paused)
         return;
     if (share_is_left(conn))
-        stream_wake(&conn->stream);
+        socket_wake(&conn->socket);
     else
         share_wait(conn);
 }
@@ -341,7 +341,7 @@ static void count_discarded(struct conn *conn, size_t len)
 {
     conn->discarded += (uint32_t)len;
     if (conn->discarded > DISCARD_MAX)
-        stream_pause(&conn->stream, true);
+        socket_pause(&conn->socket, true);
 }
 
 static bool on_bytes(void *owner, uint8_t *bytes, size_t len)
@@ -383,7 +383,7 @@ static bool on_writable(void *owner)
 {
     struct conn *conn = owner;
     /* The peer took what waited: a sign of life. A wake-up of our own is none. */
-    if (conn->stream.drained)
+    if (conn->socket.drained)
         conn->heard_ms = conn->front->now_ms;
     slow_caught_up(conn);
     if (!feed_held(conn))
@@ -408,7 +408,7 @@ static void on_secured(void *owner, const char *why)
     handshake_secured(owner, why);
 }
 
-static const struct stream_handler conn_handler = {.name = "client",
+static const struct socket_handler conn_handler = {.name = "client",
                                                    .on_bytes = on_bytes,
                                                    .on_writable = on_writable,
                                                    .on_gone = on_gone,
@@ -434,7 +434,7 @@ void conn_new(struct front *front, int fd, const struct in6_addr *peer)
     front->connections++;
 
     /* TLS begins with the first bytes that are its own (front_handshake.c). */
-    if (stream_open(&conn->stream, front->loop, fd, NULL, &conn_handler, conn) != STATUS_OK) {
+    if (socket_open(&conn->socket, front->loop, fd, NULL, &conn_handler, conn) != STATUS_OK) {
         conn_free(conn);
         return;
     }
@@ -454,7 +454,7 @@ static enum status op_write(void *ctx, struct client *client, const uint8_t *fra
     struct conn *conn = conn_of(client);
     if (conn->state != CONN_OPEN)
         return STATUS_OK; /* told by door_gone soon */
-    if (stream_blocked(&conn->stream))
+    if (socket_blocked(&conn->socket))
         return STATUS_AGAIN;
     conn_write(conn, frames, len);
     slow_count(conn, len);

@@ -216,7 +216,7 @@ static void expect_life(struct conn *conn)
     const struct conf *conf = conn->front->conf;
     int unread_ms = (int)conf->clients.ping_timeout_ms;
     if (conf->clients.ping_every_ms != 0)
-        setsockopt(stream_fd(&conn->stream), IPPROTO_TCP, TCP_USER_TIMEOUT, &unread_ms,
+        setsockopt(socket_fd(&conn->socket), IPPROTO_TCP, TCP_USER_TIMEOUT, &unread_ms,
                    sizeof(unread_ms));
 }
 
@@ -233,7 +233,7 @@ static void open_stream(struct conn *conn, const struct target *target, struct g
         return;
     }
     handshake_opened(conn, target);
-    stream_write(&conn->stream, text, head_of_stream(conn, text));
+    socket_write(&conn->socket, text, head_of_stream(conn, text));
     conn_set_state(conn, CONN_OPEN);
     conn_enqueue(conn, QUEUE_QUIET);
     expect_life(conn);
@@ -330,8 +330,8 @@ void events_input(struct conn *conn, size_t len)
 void events_ping(struct conn *conn)
 {
     static const char comment[] = ":\n\n";
-    if (!stream_blocked(&conn->stream))
-        stream_write(&conn->stream, comment, sizeof(comment) - 1);
+    if (!socket_blocked(&conn->socket))
+        socket_write(&conn->socket, comment, sizeof(comment) - 1);
 }
 
 /* When to come back, ms; 0: that is the client's affair. */
@@ -356,6 +356,6 @@ void events_end(struct conn *conn, unsigned code, const char *reason)
     if (retry_ms != 0)
         len += snprintf(text + len, sizeof(text) - (size_t)len, "retry: %lu\n", retry_ms);
     len += snprintf(text + len, sizeof(text) - (size_t)len, "\n");
-    stream_write(&conn->stream, text, (size_t)len);
-    stream_shut(&conn->stream);
+    socket_write(&conn->socket, text, (size_t)len);
+    socket_shut(&conn->socket);
 }

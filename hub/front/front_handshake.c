@@ -20,7 +20,7 @@
     "this port serves WebSocket, and event streams to requests with Accept: text/event-stream"
 
 /* What a request asks for, while it is looked at. */
-struct request {
+struct handshake_request {
     struct http_head head;
     struct http_text key;
     struct http_text protocol; /* the answer; empty for none */
@@ -76,7 +76,7 @@ static const char *no_upgrade_reason(const struct http_head *head)
     return NOT_SERVED;
 }
 
-static bool check_upgrade(struct conn *conn, struct request *request)
+static bool check_upgrade(struct conn *conn, struct handshake_request *request)
 {
     const struct http_head *head = &request->head;
     struct http_text version;
@@ -135,7 +135,7 @@ struct http_text handshake_path(struct http_text target)
 
 /* Contract section 5: ours if offered, else "bearer", else the first, whatever its length: a
  * browser drops a connection whose offer gets no answer. False: malformed. */
-static bool choose_protocol(struct request *request)
+static bool choose_protocol(struct handshake_request *request)
 {
     size_t index = 0;
     struct http_text value, item, first = {0}, bearer = {0};
@@ -169,7 +169,7 @@ bool handshake_origin_allowed(const struct conn *conn, const struct http_head *h
     return one && admit_origin(conn->front->admit, has ? &origin : NULL);
 }
 
-static bool check_origin(struct conn *conn, const struct request *request)
+static bool check_origin(struct conn *conn, const struct handshake_request *request)
 {
     if (handshake_origin_allowed(conn, &request->head))
         return true;
@@ -198,7 +198,7 @@ bool handshake_take_place(struct conn *conn)
     }
     /* The lowest free descriptor was given: its number says how many are in use. Half-open
      * handshakes make room (front_listen.c). */
-    int used = stream_fd(&conn->stream) - (int)(front->connections - front->open);
+    int used = socket_fd(&conn->socket) - (int)(front->connections - front->open);
     if (used + upstreams_owed(front) >= front->descriptors_max ||
         (front->conf->clients.max > 0 && front->open >= front->conf->clients.max)) {
         refuse(conn, REFUSAL_FULL, "this node is full");
@@ -213,7 +213,7 @@ bool handshake_take_place(struct conn *conn)
 
 /* --- the answer --- */
 
-static void write_answer(struct conn *conn, const struct request *request)
+static void write_answer(struct conn *conn, const struct handshake_request *request)
 {
     char accept[WS_ACCEPT_SIZE],
         text[HANDSHAKE_HEAD_MAX + 512]; /* the protocol is part of a head */
@@ -229,7 +229,7 @@ static void write_answer(struct conn *conn, const struct request *request)
                        named ? request->protocol.at : "", named ? "\r\n" : "",
                        deflates ? "Sec-WebSocket-Extensions: " : "", request->deflate.answer,
                        deflates ? "\r\n" : "");
-    stream_write(&conn->stream, text, (size_t)len);
+    socket_write(&conn->socket, text, (size_t)len);
 }
 
 /* After the upgrade, since a browser can't read a refused handshake. */
@@ -250,7 +250,8 @@ void handshake_opened(struct conn *conn, const struct target *target)
               LOG_DETAIL("address", address));
 }
 
-static void open_client(struct conn *conn, struct request *request, const struct target *target)
+static void open_client(struct conn *conn, struct handshake_request *request,
+                        const struct target *target)
 {
     char address[INET6_ADDRSTRLEN];
     address_print(&conn->handshake->address, address);
@@ -278,7 +279,7 @@ static void open_client(struct conn *conn, struct request *request, const struct
     }
 }
 
-static void serve(struct conn *conn, struct request *request)
+static void serve(struct conn *conn, struct handshake_request *request)
 {
     struct front *front = conn->front;
     if (health_answer(conn, &request->head) || events_serve(conn, &request->head) ||
@@ -315,7 +316,7 @@ static void serve(struct conn *conn, struct request *request)
 
 void handshake_serve(struct conn *conn, const char *bytes, size_t len)
 {
-    struct request request = {.kind = PROTOCOL_RAW};
+    struct handshake_request request = {.kind = PROTOCOL_RAW};
     enum status status = http_head_parse(bytes, len, &request.head);
     if (status == STATUS_LIMIT || len > HANDSHAKE_HEAD_MAX)
         refuse(conn, REFUSAL_LONG_HEAD, "the header is too large");

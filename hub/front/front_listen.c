@@ -93,13 +93,13 @@ static void print_bound(int fd, char *out, size_t len)
     snprintf(out, len, bound.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
 }
 
-union peer {
+union peer_address {
     struct sockaddr any;
     struct sockaddr_in v4;
     struct sockaddr_in6 v6;
 };
 
-static void take(struct front *front, int fd, const union peer *from)
+static void take(struct front *front, int fd, const union peer_address *from)
 {
     if (from->any.sa_family == AF_INET6) {
         conn_new(front, fd, &from->v6.sin6_addr);
@@ -120,7 +120,7 @@ static void evict(struct front *front, size_t count)
             refuse_unanswered(oldest, REFUSE_FULL,
                               "no descriptor is left for half-open handshakes");
         conn_enqueue(oldest, QUEUE_CLOSING);
-        stream_kill(&oldest->stream, true);
+        socket_kill(&oldest->socket, true);
     }
 }
 
@@ -129,7 +129,7 @@ static void on_connection(void *ctx)
     struct front *front = ctx;
     int most = front->tls ? ACCEPT_TLS_MAX : ACCEPT_MAX;
     for (int i = 0; i < most; i++) {
-        union peer from = {.v6 = {0}};
+        union peer_address from = {.v6 = {0}};
         socklen_t size = sizeof(from);
         int fd = accept4(front->listen_fd, &from.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {

@@ -21,7 +21,7 @@
 #include "front/front.h"
 #include "loop/http_head.h"
 #include "loop/loop.h"
-#include "loop/stream.h"
+#include "loop/socket.h"
 #include "loop/tls.h"
 #include "loop/ws_reader.h"
 
@@ -84,7 +84,7 @@ struct conn {
     bool share_waits;      /* is in the front's row; this and the next three are front_share.c's */
     int32_t share_bytes;   /* of what may be opened for it; below 0: what was too much */
     struct conn *share_prev, *share_next;
-    struct stream stream;
+    struct socket socket;
     struct front *front;
     struct conn *prev, *next;
     struct handshake *handshake;
@@ -173,7 +173,7 @@ void conn_start_closing(struct conn *conn, unsigned code, const char *reason);
 void conn_keep_why(struct conn *conn, const char *why);
 /* Tells the core of the end, once. */
 void conn_tell_gone(struct conn *conn, unsigned code, const char *reason);
-/* Frees it; its stream is closed or detached. */
+/* Frees it; its socket is closed or detached. */
 void conn_free(struct conn *conn);
 /* Reads frames; false: the connection is to be dropped. */
 bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len);
@@ -347,7 +347,7 @@ unsigned front_form(const struct front *front, enum protocol protocol, unsigned 
 bool share_is_left(const struct conn *conn);
 /* A message of so many bytes was opened. */
 void share_spend(struct conn *conn, size_t len);
-/* Puts it into the row of those who wait. When it may go on its stream is woken. */
+/* Puts it into the row of those who wait. When it may go on its socket is woken. */
 void share_wait(struct conn *conn);
 void share_forget(struct conn *conn);
 /* Of the timer: a round. */

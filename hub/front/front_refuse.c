@@ -42,8 +42,8 @@ static const struct refusal_row rows[REFUSALS] = {
  * a moment. */
 void answer_and_end(struct conn *conn, const char *answer, size_t len)
 {
-    stream_write(&conn->stream, answer, len);
-    stream_shut(&conn->stream);
+    socket_write(&conn->socket, answer, len);
+    socket_shut(&conn->socket);
     conn->handshake->noted = true;
     conn_set_state(conn, CONN_REFUSED);
     conn_enqueue(conn, QUEUE_CLOSING);

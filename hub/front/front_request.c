@@ -69,7 +69,7 @@ static bool secure(struct conn *conn, const uint8_t *bytes, size_t len)
     struct front *front = conn->front;
     conn->handshake->tls_due = false;
     if (bytes[0] == TLS_HANDSHAKE_RECORD)
-        return front->tls && stream_secure(&conn->stream, tls_new(front->tls, NULL), bytes, len);
+        return front->tls && socket_secure(&conn->socket, tls_new(front->tls, NULL), bytes, len);
     if (isalpha(bytes[0])) {
         refuse(conn, REFUSAL_PLAIN_ON_TLS, "plain HTTP on a TLS port");
         return true;

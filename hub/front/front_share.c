@@ -69,7 +69,7 @@ static bool give(struct conn *conn, int32_t rounds)
         conn->share_bytes = SHARE_BYTES;
     share_forget(conn);
     if (conn->share_bytes > 0)
-        stream_wake(&conn->stream);
+        socket_wake(&conn->socket);
     else
         share_wait(conn);
     return conn->share_bytes > 0;

@@ -25,7 +25,7 @@
 /* 0: what the kernel does by default. */
 static void allow_unsent(struct conn *conn, int bytes)
 {
-    setsockopt(stream_fd(&conn->stream), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof(bytes));
+    setsockopt(socket_fd(&conn->socket), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof(bytes));
     conn->slow = bytes != 0;
 }
 
@@ -34,7 +34,7 @@ void slow_check(struct conn *conn)
     int waiting = 0;
     uint32_t now_ms = conn->front->now_ms;
     conn->checked = conn->written;
-    if (stream_blocked(&conn->stream) || ioctl(stream_fd(&conn->stream), SIOCOUTQ, &waiting) != 0)
+    if (socket_blocked(&conn->socket) || ioctl(socket_fd(&conn->socket), SIOCOUTQ, &waiting) != 0)
         return;
     uint32_t taken = conn->written - (uint32_t)waiting;
     bool was_behind = conn->behind;

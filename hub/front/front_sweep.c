@@ -34,8 +34,8 @@ static void ping(struct conn *conn)
         return;
     }
     /* While bytes wait in the kernel, their being taken is the sign of life. */
-    if (!stream_blocked(&conn->stream))
-        stream_write(&conn->stream, frame, sizeof(frame));
+    if (!socket_blocked(&conn->socket))
+        socket_write(&conn->socket, frame, sizeof(frame));
     conn_enqueue(conn, QUEUE_PINGED);
 }
 
@@ -63,7 +63,7 @@ static void check_answer(struct conn *conn)
     }
     conn_keep_why(conn, "ping timeout");
     conn_enqueue(conn, QUEUE_CLOSING);
-    stream_kill(&conn->stream, false);
+    socket_kill(&conn->socket, false);
 }
 
 static void on_due(struct conn *conn)
@@ -74,14 +74,14 @@ static void on_due(struct conn *conn)
         if (conn->handshake->heard)
             refuse_unanswered(conn, REFUSE_TIMEOUT, "no whole request within 10 s");
         conn_enqueue(conn, QUEUE_CLOSING);
-        stream_kill(&conn->stream, false);
+        socket_kill(&conn->socket, false);
         break;
     case QUEUE_QUIET:
     case QUEUE_ANSWERED: ping(conn); break;
     case QUEUE_PINGED: check_answer(conn); break;
     case QUEUE_CLOSING:
         conn_enqueue(conn, QUEUE_CLOSING);
-        stream_kill(&conn->stream, false);
+        socket_kill(&conn->socket, false);
         break;
     case QUEUE_NONE:
     case QUEUES: break;

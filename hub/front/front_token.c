@@ -9,7 +9,7 @@
 #include "common/base64.h"
 
 /* Bytes that a part of the token stands for. */
-struct bytes {
+struct decoded {
     unsigned char *at;
     size_t len;
 };
@@ -18,12 +18,12 @@ struct bytes {
 struct parts {
     const char *signed_text; /* "header.claims" */
     size_t signed_len;
-    struct bytes header, claims, signature;
+    struct decoded header, claims, signature;
 };
 
 /* --- taking it apart --- */
 
-static bool decode_part(const char *text, size_t len, struct bytes *out)
+static bool decode_part(const char *text, size_t len, struct decoded *out)
 {
     return base64url_decode(text, len, &out->at, &out->len) == STATUS_OK;
 }
@@ -47,7 +47,7 @@ static void parts_fini(struct parts *parts)
     free(parts->signature.at);
 }
 
-static json_t *parse_object(struct bytes text)
+static json_t *parse_object(struct decoded text)
 {
     json_t *json = json_loadb((const char *)text.at, text.len, JSON_REJECT_DUPLICATES, NULL);
     if (json_is_object(json))

@@ -21,7 +21,7 @@
 #define EDNS_BYTES 1232
 #define NDOTS_MAX  15 /* resolv.conf(5) */
 
-enum channel_kind { WITH_EDNS, WITHOUT_EDNS, HOSTS_FILE, CHANNELS };
+enum dns_channel_kind { WITH_EDNS, WITHOUT_EDNS, HOSTS_FILE, CHANNELS };
 
 /* A socket of c-ares. */
 struct watched {
@@ -32,12 +32,12 @@ struct watched {
     ares_socket_t fd;
 };
 
-struct channel {
+struct dns_channel {
     struct dns *dns;
     ares_channel ares;
 };
 
-struct file_stamp {
+struct dns_file_stamp {
     dev_t device;
     ino_t inode;
     off_t size;
@@ -49,15 +49,15 @@ static const char *const files[] = {"/etc/resolv.conf", "/etc/nsswitch.conf", "/
 
 struct dns {
     struct loop *loop;
-    struct channel channels[CHANNELS];
+    struct dns_channel channels[CHANNELS];
     struct watched *watched;
     struct loop_timer *timer;
     struct dns_question *answered; /* to be delivered */
     struct dns_settings settings;
     char *order;
     char servers[96];
-    struct file_stamp stamps[FILES];
-    enum channel_kind kind; /* for the next question; changed where no answer came */
+    struct dns_file_stamp stamps[FILES];
+    enum dns_channel_kind kind; /* for the next question; changed where no answer came */
 };
 
 struct dns_question {
@@ -66,7 +66,7 @@ struct dns_question {
     void *ctx;
     struct dns_question *next; /* in the list of those answered */
     int family;
-    enum channel_kind kind;
+    enum dns_channel_kind kind;
     bool asked_again;
     struct dns_answer answer;
     char name[]; /* with a dot at its end */
@@ -74,18 +74,18 @@ struct dns_question {
 
 /* --- the files --- */
 
-static struct file_stamp stamp_of(const char *path)
+static struct dns_file_stamp stamp_of(const char *path)
 {
     struct stat file;
     if (stat(path, &file) != 0)
-        return (struct file_stamp){0};
-    return (struct file_stamp){.device = file.st_dev,
-                               .inode = file.st_ino,
-                               .size = file.st_size,
-                               .changed_at = file.st_mtim};
+        return (struct dns_file_stamp){0};
+    return (struct dns_file_stamp){.device = file.st_dev,
+                                   .inode = file.st_ino,
+                                   .size = file.st_size,
+                                   .changed_at = file.st_mtim};
 }
 
-static bool same_stamp(const struct file_stamp *a, const struct file_stamp *b)
+static bool same_stamp(const struct dns_file_stamp *a, const struct dns_file_stamp *b)
 {
     return a->device == b->device && a->inode == b->inode && a->size == b->size &&
            a->changed_at.tv_sec == b->changed_at.tv_sec &&
@@ -95,7 +95,7 @@ static bool same_stamp(const struct file_stamp *a, const struct file_stamp *b)
 bool dns_changed(struct dns *dns)
 {
     for (size_t i = 0; i < FILES; i++) {
-        struct file_stamp now = stamp_of(files[i]);
+        struct dns_file_stamp now = stamp_of(files[i]);
         if (!same_stamp(&now, &dns->stamps[i]))
             return true;
     }
@@ -170,7 +170,7 @@ static void watch(struct watched *watched, enum loop_ready ready, bool wanted)
 /* Neither direction is wanted right before c-ares closes the socket. */
 static void on_socket(void *ctx, ares_socket_t fd, int readable, int writable)
 {
-    struct channel *channel = ctx;
+    struct dns_channel *channel = ctx;
     struct watched **at = &channel->dns->watched;
     while (*at && (*at)->fd != fd)
         at = &(*at)->next;
@@ -265,9 +265,9 @@ static void take_settings(struct dns *dns)
     dns->settings.servers = dns->servers;
 }
 
-static bool open_channel(struct dns *dns, enum channel_kind kind)
+static bool open_channel(struct dns *dns, enum dns_channel_kind kind)
 {
-    struct channel *channel = &dns->channels[kind];
+    struct dns_channel *channel = &dns->channels[kind];
     struct ares_options options = {
         .flags = ARES_FLAG_NOALIASES | ARES_FLAG_NOSEARCH |
                  (kind == WITH_EDNS ? ARES_FLAG_EDNS : 0),
@@ -308,7 +308,7 @@ static bool open_channels(struct dns *dns)
 {
     for (size_t i = 0; i < FILES; i++)
         dns->stamps[i] = stamp_of(files[i]); /* before they are read: a change meanwhile shows */
-    for (enum channel_kind kind = 0; kind < CHANNELS; kind++) {
+    for (enum dns_channel_kind kind = 0; kind < CHANNELS; kind++) {
         if (!open_channel(dns, kind))
             return false;
     }

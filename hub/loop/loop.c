@@ -49,7 +49,7 @@ struct lag {
 struct loop {
     struct event_base *base;
     struct lws_adapter *lws;
-    struct lws_vhost *stream_vhost; /* of that, for streams */
+    struct lws_vhost *socket_vhost; /* of that, for sockets */
     struct resolver *resolver;
     struct hook starts[HOOKS_MAX], ends[HOOKS_MAX];
     size_t starts_len, ends_len;
@@ -176,12 +176,12 @@ void loop_set_resolver(struct loop *loop, struct resolver *resolver)
     loop->resolver = resolver;
 }
 
-struct lws_vhost *loop_stream_vhost(struct loop *loop)
+struct lws_vhost *loop_socket_vhost(struct loop *loop)
 {
     struct lws_context *context = loop_lws(loop);
-    if (!loop->stream_vhost && context)
-        loop->stream_vhost = stream_vhost_new(context);
-    return loop->stream_vhost;
+    if (!loop->socket_vhost && context)
+        loop->socket_vhost = socket_vhost_new(context);
+    return loop->socket_vhost;
 }
 
 struct lws_adapter *loop_lws_adapter(struct loop *loop)

@@ -10,10 +10,10 @@ struct lws_context;
 struct lws_vhost;
 struct resolver;
 
-/* The vhost of all streams, made when the first is opened; NULL where lws refuses. Goes with the
+/* The vhost of all sockets, made when the first is opened; NULL where lws refuses. Goes with the
  * context. */
-struct lws_vhost *loop_stream_vhost(struct loop *loop);
-struct lws_vhost *stream_vhost_new(struct lws_context *context);
+struct lws_vhost *loop_socket_vhost(struct loop *loop);
+struct lws_vhost *socket_vhost_new(struct lws_context *context);
 
 void loop_set_lws(struct loop *loop, struct lws_adapter *adapter);
 struct lws_adapter *loop_lws_adapter(struct loop *loop);

@@ -32,7 +32,7 @@
  * for the time. Each has its own event since libevent could change one event's interest only by
  * removing and adding it.
  */
-struct watch {
+struct lws_watch {
     struct event read;
     struct event *write;
     struct urgent_entry *urgent; /* NULL: as all others */
@@ -43,7 +43,7 @@ struct lws_adapter {
     struct loop *loop;
     struct lws_context *context;
     struct event *timer;
-    struct watch **watches; /* by descriptor */
+    struct lws_watch **watches; /* by descriptor */
     size_t watches_len;
     bool context_is_new; /* lws_create_context is running */
     int routes_fd;       /* of lws's netlink socket; -1: none */
@@ -81,7 +81,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
     serve(arg, fd, LWS_POLLOUT);
 }
 
-static struct watch *watch_find(struct lws_adapter *adapter, int fd)
+static struct lws_watch *watch_find(struct lws_adapter *adapter, int fd)
 {
     return fd >= 0 && (size_t)fd < adapter->watches_len ? adapter->watches[fd] : NULL;
 }
@@ -98,11 +98,11 @@ static bool is_netlink(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_NETLINK;
 }
 
-static struct watch *watch_get(struct lws_adapter *adapter, int fd)
+static struct lws_watch *watch_get(struct lws_adapter *adapter, int fd)
 {
     if (fd < 0 || (size_t)fd >= adapter->watches_len)
         return NULL;
-    struct watch *watch = adapter->watches[fd];
+    struct lws_watch *watch = adapter->watches[fd];
     if (watch)
         return watch;
 
@@ -117,19 +117,19 @@ static struct watch *watch_get(struct lws_adapter *adapter, int fd)
     return watch;
 }
 
-static struct lws_adapter *watch_adapter(const struct watch *watch)
+static struct lws_adapter *watch_adapter(const struct lws_watch *watch)
 {
     return event_get_callback_arg(&watch->read);
 }
 
 static void on_urgent(void *ctx)
 {
-    struct watch *watch = ctx;
+    struct lws_watch *watch = ctx;
     serve(watch_adapter(watch), event_get_fd(&watch->read), LWS_POLLIN);
 }
 
 /* Only while it is read: else it would be found ready again and again. */
-static void set_urgent(struct watch *watch)
+static void set_urgent(struct lws_watch *watch)
 {
     int set = loop_urgent(watch_adapter(watch)->loop), fd = event_get_fd(&watch->read);
     if (watch->reading)
@@ -140,7 +140,7 @@ static void set_urgent(struct watch *watch)
 
 void lws_adapter_set_urgent(struct lws_adapter *adapter, int fd)
 {
-    struct watch *watch = watch_find(adapter, fd);
+    struct lws_watch *watch = watch_find(adapter, fd);
     struct urgent_entry *entry = !watch || watch->urgent ? NULL : malloc(sizeof(*entry));
     if (!entry)
         return; /* out of memory: it is served like all others */
@@ -150,7 +150,7 @@ void lws_adapter_set_urgent(struct lws_adapter *adapter, int fd)
         set_urgent(watch);
 }
 
-static void watch_reading(struct watch *watch, bool wanted)
+static void watch_reading(struct lws_watch *watch, bool wanted)
 {
     if (watch->reading == wanted)
         return;
@@ -163,7 +163,7 @@ static void watch_reading(struct watch *watch, bool wanted)
         set_urgent(watch);
 }
 
-static void watch_writing(struct lws_adapter *adapter, int fd, struct watch *watch, bool wanted)
+static void watch_writing(struct lws_adapter *adapter, int fd, struct lws_watch *watch, bool wanted)
 {
     if ((watch->write != NULL) == wanted)
         return;
@@ -181,7 +181,7 @@ static void watch_writing(struct lws_adapter *adapter, int fd, struct watch *wat
 
 static void watch_drop(struct lws_adapter *adapter, int fd)
 {
-    struct watch *watch = watch_find(adapter, fd);
+    struct lws_watch *watch = watch_find(adapter, fd);
     if (!watch)
         return;
     watch_writing(adapter, fd, watch, false);
@@ -220,7 +220,7 @@ static void on_interest(struct lws *wsi, unsigned int flags)
     }
 
     bool wanted = (flags & LWS_EV_START) != 0;
-    struct watch *watch = wanted ? watch_get(adapter, fd) : watch_find(adapter, fd);
+    struct lws_watch *watch = wanted ? watch_get(adapter, fd) : watch_find(adapter, fd);
     if (!watch || fd == adapter->routes_fd)
         return;
     if (flags & LWS_EV_READ)
@@ -311,7 +311,7 @@ static struct lws_adapter *adapter_new(struct loop *loop)
     adapter->routes_fd = -1;
     adapter->watches_len = (size_t)limit.rlim_cur;
     /* calloc of this size is untouched pages: memory is spent for descriptors that were in use. */
-    adapter->watches = calloc(adapter->watches_len, sizeof(struct watch *));
+    adapter->watches = calloc(adapter->watches_len, sizeof(struct lws_watch *));
     adapter->timer = evtimer_new(loop_base(loop), on_timer, adapter);
     if (!adapter->watches || !adapter->timer) {
         adapter_free(adapter);

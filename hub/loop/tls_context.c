@@ -21,7 +21,7 @@ struct tls_context {
     char *files[FILES]; /* of a client; "" where there is none */
     char *name;
     const char *name_setting, *cert_setting; /* "": there is none */
-    struct stamp {
+    struct tls_file_stamp {
         struct timespec changed_at;
         dev_t device;
         ino_t inode;
@@ -178,7 +178,7 @@ static SSL_CTX *read_client(const struct tls_context *context, char *why, size_t
 }
 
 /* What shows that a file is another one: Kubernetes swaps a link to the folder of all of them. */
-static void note_changes(const struct tls_context *context, struct stamp stamps[FILES])
+static void note_changes(const struct tls_context *context, struct tls_file_stamp stamps[FILES])
 {
     memset(stamps, 0, FILES * sizeof(*stamps)); /* compared as bytes */
     for (size_t i = 0; i < FILES; i++) {
@@ -195,7 +195,7 @@ static void note_changes(const struct tls_context *context, struct stamp stamps[
  * one has changed, too. */
 static void freshen(struct tls_context *context)
 {
-    struct stamp stamps[FILES];
+    struct tls_file_stamp stamps[FILES];
     note_changes(context, stamps);
     if (memcmp(stamps, context->stamps, sizeof(stamps)) == 0)
         return;

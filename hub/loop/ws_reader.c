@@ -9,7 +9,7 @@
 /* The first allocation for a message that comes in pieces. */
 #define GATHER_MIN 4096U
 
-struct head {
+struct frame_head {
     uint64_t len;
     uint8_t mask[4];
     uint8_t opcode;
@@ -21,9 +21,9 @@ struct ws_partial {
     uint8_t head_bytes[WS_HEAD_MAX];
     uint8_t head_len; /* of a header that is not complete */
     bool in_frame;
-    struct head head;  /* of the frame that is being read */
-    uint64_t left;     /* bytes of it that are missing */
-    size_t masked_len; /* bytes of it that were unmasked */
+    struct frame_head head; /* of the frame that is being read */
+    uint64_t left;          /* bytes of it that are missing */
+    size_t masked_len;      /* bytes of it that were unmasked */
 
     uint8_t message_opcode; /* 0: no message is under way */
     bool message_compressed;
@@ -100,9 +100,9 @@ static size_t head_size(const uint8_t *bytes, size_t len)
     return size + ((bytes[1] & 0x80) != 0 ? 4 : 0);
 }
 
-static struct head head_decode(const uint8_t *bytes)
+static struct frame_head head_decode(const uint8_t *bytes)
 {
-    struct head head = {
+    struct frame_head head = {
         .opcode = bytes[0] & 0x0f,
         .final = (bytes[0] & 0x80) != 0,
         .rsv1 = (bytes[0] & 0x40) != 0,
@@ -278,7 +278,7 @@ static bool message_add(struct ws_partial *partial, uint8_t *bytes, size_t n, st
  * taken), or item says what is wrong.
  */
 static bool read_head(struct ws_reader *reader, const struct ws_rules *rules, uint8_t **bytes,
-                      size_t *len, struct head *out, struct ws_item *item)
+                      size_t *len, struct frame_head *out, struct ws_item *item)
 {
     uint8_t kept[WS_HEAD_MAX];
     struct ws_partial *partial = reader->partial;
@@ -332,7 +332,7 @@ static bool exceeds(size_t max, size_t have, uint64_t more)
 }
 
 static bool too_large(const struct ws_reader *reader, const struct ws_rules *rules,
-                      const struct head *head)
+                      const struct frame_head *head)
 {
     if (is_control(head->opcode))
         return false;
@@ -353,7 +353,7 @@ static bool rest_too_large(const struct ws_partial *partial, const struct ws_rul
 
 /* The usual case: the frame lies whole in the input and is a message, or a control frame, by
  * itself. */
-static bool give_whole(const struct head *head, uint8_t *payload, struct ws_item *item)
+static bool give_whole(const struct frame_head *head, uint8_t *payload, struct ws_item *item)
 {
     size_t len = (size_t)head->len;
     if (head->masked)
@@ -365,7 +365,7 @@ static bool give_whole(const struct head *head, uint8_t *payload, struct ws_item
     return give_message(item, head->opcode, head->rsv1, payload, len);
 }
 
-static void frame_begin(struct ws_partial *partial, const struct head *head)
+static void frame_begin(struct ws_partial *partial, const struct frame_head *head)
 {
     partial->head = *head;
     partial->in_frame = true;
@@ -430,7 +430,7 @@ bool ws_next(struct ws_reader *reader, const struct ws_rules *rules, uint8_t **b
             continue;
         }
 
-        struct head head;
+        struct frame_head head;
         *item = (struct ws_item){.kind = WS_ITEM_MESSAGE};
         if (!read_head(reader, rules, bytes, len, &head, item))
             return item->kind == WS_ITEM_BAD;

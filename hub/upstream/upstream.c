@@ -120,7 +120,7 @@ static void retire(struct upstream *up, bool reset)
     up_set_state(up, UP_ENDED);
     timer_stop(&all->timers, &up->timer);
     up_free_try(up);
-    stream_detach(&up->stream, reset);
+    socket_detach(&up->socket, reset);
     list_remove(waits ? &all->waiting : &all->live, up);
     list_add(&all->ended, up);
 }

@@ -17,7 +17,7 @@
 #include "common/url_parts.h"
 #include "loop/loop.h"
 #include "loop/resolve.h"
-#include "loop/stream.h"
+#include "loop/socket.h"
 #include "loop/tls.h"
 #include "loop/ws_reader.h"
 #include "upstream/answer.h"
@@ -60,7 +60,7 @@ struct upstream {
     char *url;
     struct url_parts parts;       /* path points into url */
     struct upstream *prev, *next; /* in the list of those waiting, attempted, open or ended */
-    struct stream stream;
+    struct socket socket;
     struct upstream_attempt *attempt;
     struct ws_reader reader;
     struct timer timer;

@@ -69,20 +69,20 @@ static bool write_frame(struct upstream *up, unsigned opcode, const void *payloa
     if (len > 0)
         memcpy(body, payload, len);
     ws_mask(body, len, mask, 0);
-    stream_write(&up->stream, all->scratch, head + 4 + len);
+    socket_write(&up->socket, all->scratch, head + 4 + len);
     scratch_shrink(all);
     return true;
 }
 
 enum status talk_send(struct upstream *up, unsigned opcode, const void *payload, size_t len)
 {
-    if (up->state != UP_OPEN || stream_blocked(&up->stream)) {
+    if (up->state != UP_OPEN || socket_blocked(&up->socket)) {
         up->want_writable = true;
         return STATUS_AGAIN;
     }
     if (!write_frame(up, opcode, payload, len)) {
         up->want_writable = true;
-        stream_wake(&up->stream); /* it waits in its queue, and is tried again */
+        socket_wake(&up->socket); /* it waits in its queue, and is tried again */
         return STATUS_AGAIN;
     }
     return STATUS_OK;
@@ -132,7 +132,7 @@ static void beat(struct upstream *up)
     if (now_ms >= up->heartbeat_at_ms) {
         up->heartbeat_at_ms = now_ms + service->heartbeat.every_ms;
         /* While the socket takes nothing, further heartbeats would only pile up. */
-        if (!stream_blocked(&up->stream))
+        if (!socket_blocked(&up->socket))
             (void)write_frame(up, WS_TEXT, service->heartbeat.text,
                               strlen(service->heartbeat.text));
     }
@@ -218,7 +218,7 @@ static void on_bad_input(struct upstream *up, const struct ws_item *item)
         return;
     }
     write_close(up, item->code, item->why);
-    stream_shut(&up->stream);
+    socket_shut(&up->socket);
     up->fault = item->why;
     up_set_state(up, UP_CLOSING);
     up_deadline(up, up->all->now_ms + CLOSING_MS);
@@ -237,7 +237,7 @@ void talk_bytes(struct upstream *up, uint8_t *bytes, size_t len)
         case WS_ITEM_MESSAGE: on_message(up, &item); break;
         case WS_ITEM_PING:
             /* A backend that does not read our PONGs gets no more of them. */
-            if (up->state == UP_OPEN && !stream_blocked(&up->stream))
+            if (up->state == UP_OPEN && !socket_blocked(&up->socket))
                 (void)write_frame(up, WS_PONG, item.payload, item.len);
             break;
         case WS_ITEM_PONG: break;

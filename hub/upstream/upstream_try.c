@@ -38,7 +38,7 @@ static bool on_bytes(void *owner, uint8_t *bytes, size_t len)
         try_answer(up, bytes, len);
     else
         talk_bytes(up, bytes, len);
-    return true; /* if it has ended, the stream is detached */
+    return true; /* if it has ended, the socket is detached */
 }
 
 static bool on_writable(void *owner)
@@ -65,7 +65,7 @@ static void on_secured(void *owner, const char *why)
     try_secured(owner, why);
 }
 
-static const struct stream_handler handler = {.name = "upstream",
+static const struct socket_handler handler = {.name = "upstream",
                                               .on_bytes = on_bytes,
                                               .on_writable = on_writable,
                                               .on_gone = on_gone,
@@ -156,7 +156,7 @@ static void ask(struct upstream *up)
     fclose(out);
 
     up_set_state(up, UP_ASKING);
-    stream_write(&up->stream, text, len);
+    socket_write(&up->socket, text, len);
     free(text);
 }
 
@@ -168,7 +168,7 @@ void try_secured(struct upstream *up, const char *why)
     }
     if (up->state != UP_SECURING && up->state != UP_ASKING)
         return;
-    char text[TLS_WHY_BYTES]; /* why belongs to the stream, which is freed first */
+    char text[TLS_WHY_BYTES]; /* why belongs to the socket, which is freed first */
     snprintf(text, sizeof(text), "%s", why);
     up_end_plain(up, UPSTREAM_END_TLS, text);
 }
@@ -211,11 +211,11 @@ static void connected(struct upstream *up)
     attempt->watch = NULL;
     int fd = attempt->fd;
     attempt->fd = -1;
-    if (stream_open(&up->stream, up->all->loop, fd, tls, &handler, up) != STATUS_OK) {
+    if (socket_open(&up->socket, up->all->loop, fd, tls, &handler, up) != STATUS_OK) {
         up_end_plain(up, UPSTREAM_END_NO_TCP, "out of descriptors or memory");
         return;
     }
-    stream_set_urgent(&up->stream);
+    socket_set_urgent(&up->socket);
     up_deadline(up, attempt->give_up_at_ms);
     if (up->parts.tls)
         up_set_state(up, UP_SECURING);

@@ -18,26 +18,26 @@
 #include <unistd.h>
 
 #include "shared.h"
-#include "wire.h"
+#include "ws_wire.h"
 
 #define BUFFER_BYTES (256u << 10)
 #define EVENTS       256
 #define BATCH_BYTES  (64u << 10)
 #define LATE_NS      100000000u /* a rate that is missed by more than this is not caught up */
 
-struct upstream {
+struct backend_upstream {
     int fd;
     uint32_t vin; /* 0: the handshake is not over */
-    struct upstream *prev, *next;
+    struct backend_upstream *prev, *next;
     uint8_t *partial, *rest;
     uint32_t partial_len, rest_len;
 };
 
 static struct {
     struct shared *shared;
-    const struct options *options;
+    const struct load_options *options;
     struct backend_counts *counts;
-    struct upstream **of_vin;
+    struct backend_upstream **of_vin;
     unsigned process;
     int epoll, listener;
     uint8_t *buffer, *batch;
@@ -46,10 +46,10 @@ static struct {
     uint32_t cursor;
     uint64_t from_ns, made; /* pushes since the rate began */
     uint64_t passed;        /* vehicles passed in rounds */
-    enum phase paced;       /* the phase the rate began in */
+    enum run_phase paced;   /* the phase the rate began in */
 } self;
 
-static void watch(struct upstream *upstream, int how, uint32_t events)
+static void watch(struct backend_upstream *upstream, int how, uint32_t events)
 {
     struct epoll_event event = {.events = events, .data.ptr = upstream};
     if (epoll_ctl(self.epoll, how, upstream->fd, &event) != 0)
@@ -58,9 +58,9 @@ static void watch(struct upstream *upstream, int how, uint32_t events)
 
 /* --- connections --- */
 
-static void link_vin(struct upstream *upstream, uint32_t vin)
+static void link_vin(struct backend_upstream *upstream, uint32_t vin)
 {
-    struct vehicle *vehicle = &self.shared->vehicles[vin];
+    struct bench_vehicle *vehicle = &self.shared->vehicles[vin];
     upstream->vin = vin;
     upstream->next = self.of_vin[vin];
     if (upstream->next)
@@ -72,10 +72,10 @@ static void link_vin(struct upstream *upstream, uint32_t vin)
     COUNT(self.counts->open, 1);
 }
 
-static void close_upstream(struct upstream *upstream)
+static void close_upstream(struct backend_upstream *upstream)
 {
     if (upstream->vin != 0) {
-        struct vehicle *vehicle = &self.shared->vehicles[upstream->vin];
+        struct bench_vehicle *vehicle = &self.shared->vehicles[upstream->vin];
         *(upstream->prev ? &upstream->prev->next : &self.of_vin[upstream->vin]) = upstream->next;
         if (upstream->next)
             upstream->next->prev = upstream->prev;
@@ -89,9 +89,9 @@ static void close_upstream(struct upstream *upstream)
     free(upstream);
 }
 
-static struct upstream *upstream_new(int fd, uint32_t events)
+static struct backend_upstream *upstream_new(int fd, uint32_t events)
 {
-    struct upstream *upstream = calloc(1, sizeof(*upstream));
+    struct backend_upstream *upstream = calloc(1, sizeof(*upstream));
     int on = 1;
     if (!upstream) {
         close(fd);
@@ -115,7 +115,7 @@ static void accept_all(void)
 
 /* --- what goes out --- */
 
-static bool keep_rest(struct upstream *upstream, const uint8_t *bytes, size_t len)
+static bool keep_rest(struct backend_upstream *upstream, const uint8_t *bytes, size_t len)
 {
     uint8_t *rest = realloc(upstream->rest, upstream->rest_len + len);
     if (!rest)
@@ -127,7 +127,7 @@ static bool keep_rest(struct upstream *upstream, const uint8_t *bytes, size_t le
     return true;
 }
 
-static bool send_all(struct upstream *upstream, const uint8_t *bytes, size_t len)
+static bool send_all(struct backend_upstream *upstream, const uint8_t *bytes, size_t len)
 {
     if (upstream->rest)
         return keep_rest(upstream, bytes, len);
@@ -138,7 +138,7 @@ static bool send_all(struct upstream *upstream, const uint8_t *bytes, size_t len
     return sent == len || keep_rest(upstream, bytes + sent, len - sent);
 }
 
-static void send_rest(struct upstream *upstream)
+static void send_rest(struct backend_upstream *upstream)
 {
     uint8_t *rest = upstream->rest;
     size_t len = upstream->rest_len;
@@ -151,7 +151,8 @@ static void send_rest(struct upstream *upstream)
 
 static bool is_ready(uint32_t vin)
 {
-    for (const struct upstream *upstream = self.of_vin[vin]; upstream; upstream = upstream->next)
+    for (const struct backend_upstream *upstream = self.of_vin[vin]; upstream;
+         upstream = upstream->next)
         if (upstream->rest)
             return false;
     return self.of_vin[vin] != NULL;
@@ -160,17 +161,17 @@ static bool is_ready(uint32_t vin)
 /* `count` pushes of one vehicle, in one piece. */
 static void push(uint32_t vin, unsigned count)
 {
-    struct vehicle *vehicle = &self.shared->vehicles[vin];
-    struct upstream *next;
+    struct bench_vehicle *vehicle = &self.shared->vehicles[vin];
+    struct backend_upstream *next;
     size_t len = 0;
     for (unsigned i = 0; i < count; i++) {
-        struct stamp stamp = {vin, READ(vehicle->number) + 1u, now_ns()};
+        struct sent_stamp stamp = {vin, READ(vehicle->number) + 1u, now_ns()};
         atomic_store(&vehicle->number, (uint32_t)stamp.number);
         memcpy(self.batch + len, self.frame, self.frame_len);
         stamp_write(self.batch + len + self.frame_head, &stamp);
         len += self.frame_len;
         if (len + self.frame_len > BATCH_BYTES || i + 1 == count) {
-            for (struct upstream *upstream = self.of_vin[vin]; upstream; upstream = next) {
+            for (struct backend_upstream *upstream = self.of_vin[vin]; upstream; upstream = next) {
                 next = upstream->next;
                 send_all(upstream, self.batch, len);
             }
@@ -235,7 +236,7 @@ static uint64_t push_rounds(double rate)
 static uint64_t push_in_flight(void)
 {
     struct shared *shared = self.shared;
-    struct vehicle *vehicle = &shared->vehicles[1];
+    struct bench_vehicle *vehicle = &shared->vehicles[1];
     for (bool again = true; again;) {
         while (flight_landed(shared))
             COUNT(shared->flight_done, 1);
@@ -250,9 +251,9 @@ static uint64_t push_in_flight(void)
 }
 
 /* Does what is due; returns when to come back. */
-static uint64_t work(enum phase phase)
+static uint64_t work(enum run_phase phase)
 {
-    const struct options *options = self.options;
+    const struct load_options *options = self.options;
     uint64_t now = now_ns();
     double share = 1.0 / options->backend_processes;
     if (phase != PHASE_PRIME && phase != PHASE_WARM && phase != PHASE_MEASURE)
@@ -277,9 +278,9 @@ static uint64_t work(enum phase phase)
 
 /* --- what comes in --- */
 
-static void on_message(struct upstream *upstream, const struct frame *frame)
+static void on_message(struct backend_upstream *upstream, const struct frame *frame)
 {
-    struct stamp stamp;
+    struct sent_stamp stamp;
     if (self.options->publish_path)
         return; /* the broker's receipt */
     if (frame->len == 4 && memcmp(frame->payload, "ping", 4) == 0) {
@@ -303,7 +304,7 @@ static void on_message(struct upstream *upstream, const struct frame *frame)
 }
 
 /* False: close it. */
-static bool on_frames(struct upstream *upstream, uint8_t *bytes, size_t len, size_t *used)
+static bool on_frames(struct backend_upstream *upstream, uint8_t *bytes, size_t len, size_t *used)
 {
     struct frame frame;
     int got;
@@ -326,7 +327,7 @@ static bool on_frames(struct upstream *upstream, uint8_t *bytes, size_t len, siz
 }
 
 /* The request of a broker that connects to us. */
-static bool on_request(struct upstream *upstream, uint8_t *bytes, size_t len, size_t *used)
+static bool on_request(struct backend_upstream *upstream, uint8_t *bytes, size_t len, size_t *used)
 {
     char answer[WIRE_REQUEST_MAX], *path;
     uint8_t *end = memmem(bytes, len, "\r\n\r\n", 4);
@@ -344,7 +345,7 @@ static bool on_request(struct upstream *upstream, uint8_t *bytes, size_t len, si
     return true;
 }
 
-static bool on_bytes(struct upstream *upstream, uint8_t *bytes, size_t len)
+static bool on_bytes(struct backend_upstream *upstream, uint8_t *bytes, size_t len)
 {
     size_t used = 0;
     bool ok = true;
@@ -367,7 +368,7 @@ static bool on_bytes(struct upstream *upstream, uint8_t *bytes, size_t len)
     return true;
 }
 
-static void on_readable(struct upstream *upstream)
+static void on_readable(struct backend_upstream *upstream)
 {
     size_t held = upstream->partial_len;
     if (held > 0)
@@ -409,7 +410,7 @@ static void publish_to(uint32_t vin)
             exit(1);
         }
     }
-    struct upstream *upstream = upstream_new(fd, EPOLLIN);
+    struct backend_upstream *upstream = upstream_new(fd, EPOLLIN);
     if (upstream)
         link_vin(upstream, vin);
 }
@@ -418,14 +419,14 @@ static void publish_to(uint32_t vin)
 
 static void prepare(struct shared *shared, unsigned process)
 {
-    const struct options *options = &shared->options;
+    const struct load_options *options = &shared->options;
     self.shared = shared;
     self.options = options;
     self.process = process;
     self.counts = &shared->backends[process];
     self.listener = -1;
     self.epoll = epoll_create1(EPOLL_CLOEXEC);
-    self.of_vin = calloc(options->vins + 1, sizeof(struct upstream *));
+    self.of_vin = calloc(options->vins + 1, sizeof(struct backend_upstream *));
     self.buffer = malloc(BUFFER_BYTES);
     self.batch = malloc(BATCH_BYTES + WIRE_HEAD_MAX + options->size);
     self.frame = malloc(WIRE_HEAD_MAX + options->size);
@@ -452,7 +453,7 @@ static void prepare(struct shared *shared, unsigned process)
     }
 }
 
-static void on_event(struct upstream *upstream, uint32_t events)
+static void on_event(struct backend_upstream *upstream, uint32_t events)
 {
     if (!upstream)
         accept_all();
@@ -479,7 +480,7 @@ void backend_process(struct shared *shared, unsigned process)
     prepare(shared, process);
     struct epoll_event wake = {.events = EPOLLIN | EPOLLET, .data.ptr = shared};
     epoll_ctl(self.epoll, EPOLL_CTL_ADD, shared->wake_fd, &wake);
-    for (enum phase phase; (phase = phase_of(shared)) != PHASE_EXIT;) {
+    for (enum run_phase phase; (phase = phase_of(shared)) != PHASE_EXIT;) {
         uint64_t next_ns = work(phase), limit_ns = now_ns() + 20000000;
         int n;
         sleep_until(next_ns < limit_ns ? next_ns : limit_ns, events, &n);

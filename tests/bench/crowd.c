@@ -9,7 +9,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "wire.h"
+#include "ws_wire.h"
 
 #define EVENTS 512
 

@@ -7,14 +7,14 @@
 #include <unistd.h>
 
 #include "crowd.h"
-#include "wire.h"
+#include "ws_wire.h"
 
 #define BYTES_MAX 65536
 #define BURST_MAX \
     20000 /* pushes in one turn of the crowd's loop: what comes on top was not due to anybody */
 #define INPUT_MAX 2048 /* of one upstream, a request or a frame */
 
-struct upstream {
+struct crowd_upstream {
     enum crowd_kind kind;
     int fd;
     uint32_t vin;  /* 0: the handshake is not over */
@@ -26,7 +26,7 @@ struct upstream {
 
 struct vehicle_line {
     uint64_t number;
-    struct upstream *upstream;
+    struct crowd_upstream *upstream;
 };
 
 struct crowd_backend_counts crowd_backend;
@@ -71,7 +71,7 @@ static void watch(int how, int fd, void *who, uint32_t events)
         perror("epoll_ctl");
 }
 
-static void drop(struct upstream *upstream)
+static void drop(struct crowd_upstream *upstream)
 {
     close_hard(upstream->fd);
     if (upstream->vin != 0) {
@@ -104,7 +104,7 @@ void crowd_backend_switch(bool on)
 void crowd_backend_accept(void)
 {
     for (int fd; (fd = accept4(listener.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0;) {
-        struct upstream *upstream = calloc(1, sizeof(*upstream));
+        struct crowd_upstream *upstream = calloc(1, sizeof(*upstream));
         if (!upstream)
             abort();
         upstream->kind = CROWD_UPSTREAM;
@@ -115,7 +115,7 @@ void crowd_backend_accept(void)
 
 /* --- pushing --- */
 
-static bool write_rest(struct upstream *upstream)
+static bool write_rest(struct crowd_upstream *upstream)
 {
     ssize_t n = send(upstream->fd, upstream->rest, upstream->rest_len, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n <= 0)
@@ -125,7 +125,7 @@ static bool write_rest(struct upstream *upstream)
     return upstream->rest_len == 0;
 }
 
-static void keep_rest(struct upstream *upstream, const uint8_t *bytes, size_t len)
+static void keep_rest(struct crowd_upstream *upstream, const uint8_t *bytes, size_t len)
 {
     if (!upstream->rest)
         upstream->rest = malloc(sizeof(backend.message));
@@ -139,13 +139,13 @@ static void keep_rest(struct upstream *upstream, const uint8_t *bytes, size_t le
 static void push(uint32_t vin, unsigned bytes)
 {
     struct vehicle_line *line = &backend.vehicles[vin];
-    struct upstream *upstream = line->upstream;
+    struct crowd_upstream *upstream = line->upstream;
     if (!upstream || (upstream->rest_len > 0 && !write_rest(upstream))) {
         crowd_backend.stalled += upstream != NULL;
         return;
     }
     size_t head = frame_head(backend.message, OP_TEXT, false, bytes);
-    struct stamp stamp = {vin, line->number + 1, now_ns()};
+    struct sent_stamp stamp = {vin, line->number + 1, now_ns()};
     stamp_write(backend.message + head, &stamp);
     ssize_t n = send(upstream->fd, backend.message, head + bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n <= 0) {
@@ -201,7 +201,7 @@ void crowd_backend_work(void)
 
 /* --- what comes in --- */
 
-static void opened(struct upstream *upstream, const char *path)
+static void opened(struct crowd_upstream *upstream, const char *path)
 {
     uint32_t vin = vin_of_path(path);
     if (vin == 0 || vin > crowd.vins) {
@@ -219,7 +219,7 @@ static void opened(struct upstream *upstream, const char *path)
     }
 }
 
-static bool on_request(struct upstream *upstream)
+static bool on_request(struct crowd_upstream *upstream)
 {
     char answer[WIRE_REQUEST_MAX], *path;
     upstream->input[upstream->input_len < INPUT_MAX ? upstream->input_len : INPUT_MAX - 1] = '\0';
@@ -233,7 +233,7 @@ static bool on_request(struct upstream *upstream)
     return true;
 }
 
-static bool on_frame(struct upstream *upstream, const struct frame *frame)
+static bool on_frame(struct crowd_upstream *upstream, const struct frame *frame)
 {
     static const uint8_t pong[] = {0x81, 4, 'p', 'o', 'n', 'g'};
     if (frame->opcode == OP_CLOSE)
@@ -250,7 +250,7 @@ static bool on_frame(struct upstream *upstream, const struct frame *frame)
     return true;
 }
 
-static bool on_frames(struct upstream *upstream)
+static bool on_frames(struct crowd_upstream *upstream)
 {
     struct frame frame;
     size_t at = 0;
@@ -267,7 +267,7 @@ static bool on_frames(struct upstream *upstream)
 
 void crowd_backend_on_event(void *who, uint32_t events)
 {
-    struct upstream *upstream = who;
+    struct crowd_upstream *upstream = who;
     (void)events;
     ssize_t n = recv(upstream->fd, upstream->input + upstream->input_len,
                      INPUT_MAX - 1 - upstream->input_len, MSG_DONTWAIT);

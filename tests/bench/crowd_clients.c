@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "crowd.h"
-#include "wire.h"
+#include "ws_wire.h"
 
 #define SOURCE_PORTS \
     5000 /* clients from one source address: the tests' own network has 11,000 ports */
@@ -261,7 +261,7 @@ static uint64_t field(const char *text, const char *name)
     return at ? strtoull(at + strlen(name), NULL, 10) : 0;
 }
 
-static void heard(struct crowd_client *client, const struct stamp *stamp)
+static void heard(struct crowd_client *client, const struct sent_stamp *stamp)
 {
     struct crowd_group *group = group_of(client);
     uint64_t now = now_ns();
@@ -289,7 +289,7 @@ static void on_welcome(struct crowd_client *client, const char *text)
 
 static void on_v1(struct crowd_client *client, const char *text)
 {
-    struct stamp stamp;
+    struct sent_stamp stamp;
     const char *payload = strstr(text, "\"payload\":\"");
     if (strstr(text, "\"type\":\"MESSAGE\"")) {
         if (!payload || !stamp_read((const uint8_t *)payload + 11, strlen(payload + 11), &stamp)) {
@@ -310,7 +310,7 @@ static void on_v1(struct crowd_client *client, const char *text)
 
 static void on_push(struct crowd_client *client, const struct frame *frame)
 {
-    struct stamp stamp;
+    struct sent_stamp stamp;
     if (group_of(client)->v1) {
         uint8_t *end = frame->payload + frame->len,
                 kept = *end; /* the buffer has a byte more than it is filled with */

@@ -19,38 +19,38 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "wire.h"
+#include "ws_wire.h"
 
 #define BUFFER_BYTES (256u << 10)
 #define EVENTS       512
 #define VINS_MAX     (1u << 17)
 
-enum kind { LISTENER, NEW, CLIENT, UPSTREAM_ASKING, UPSTREAM, REDIS };
+enum floor_kind { LISTENER, NEW, CLIENT, UPSTREAM_ASKING, UPSTREAM, REDIS };
 
-struct peer {
+struct floor_peer {
     int fd;
-    enum kind kind;
+    enum floor_kind kind;
     uint32_t vin;
     uint32_t partial_len;
     uint8_t *partial;
-    struct peer *prev, *next; /* clients of a vehicle */
+    struct floor_peer *prev, *next; /* clients of a vehicle */
 };
 
 static struct {
     int epoll;
     struct sockaddr_in backend;
     bool has_backend;
-    struct peer *redis; /* NULL: one node */
-    const char *script; /* NULL: PUBLISH */
+    struct floor_peer *redis; /* NULL: one node */
+    const char *script;       /* NULL: PUBLISH */
     uint64_t published[VINS_MAX];
-    struct peer *clients[VINS_MAX], *upstreams[VINS_MAX];
+    struct floor_peer *clients[VINS_MAX], *upstreams[VINS_MAX];
     uint8_t buffer[BUFFER_BYTES];
     char path[512];
 } self;
 
-static struct peer *peer_new(int fd, enum kind kind, uint32_t events)
+static struct floor_peer *peer_new(int fd, enum floor_kind kind, uint32_t events)
 {
-    struct peer *peer = calloc(1, sizeof(*peer));
+    struct floor_peer *peer = calloc(1, sizeof(*peer));
     struct epoll_event event = {.events = events, .data.ptr = peer};
     int on = 1;
     if (!peer || epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) != 0) {
@@ -66,7 +66,7 @@ static struct peer *peer_new(int fd, enum kind kind, uint32_t events)
 }
 
 /* Its descriptor is closed at once; whoever walks over a list has taken the next before. */
-static void peer_end(struct peer *peer)
+static void peer_end(struct floor_peer *peer)
 {
     if (peer->kind == CLIENT) {
         *(peer->prev ? &peer->prev->next : &self.clients[peer->vin]) = peer->next;
@@ -165,7 +165,7 @@ static void redis_publish(uint32_t vin, const uint8_t *frame, size_t len)
 
 /* --- clients and upstreams --- */
 
-static void accept_all(const struct peer *listener)
+static void accept_all(const struct floor_peer *listener)
 {
     int fd;
     /* epoll keeps it. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
@@ -176,7 +176,7 @@ static void accept_all(const struct peer *listener)
 static void open_upstream(uint32_t vin)
 {
     int fd = connect_to(&self.backend, 0, 0);
-    struct peer *peer = fd < 0 ? NULL : peer_new(fd, UPSTREAM_ASKING, EPOLLOUT);
+    struct floor_peer *peer = fd < 0 ? NULL : peer_new(fd, UPSTREAM_ASKING, EPOLLOUT);
     if (!peer)
         return;
     peer->vin = vin;
@@ -185,7 +185,7 @@ static void open_upstream(uint32_t vin)
         redis_own(vin);
 }
 
-static void ask_upstream(struct peer *peer)
+static void ask_upstream(struct floor_peer *peer)
 {
     char path[64], request[WIRE_REQUEST_MAX];
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = peer};
@@ -198,8 +198,8 @@ static void ask_upstream(struct peer *peer)
 
 static void deliver(uint32_t vin, const uint8_t *frame, size_t len)
 {
-    struct peer *next;
-    for (struct peer *peer = self.clients[vin]; peer; peer = next) {
+    struct floor_peer *next;
+    for (struct floor_peer *peer = self.clients[vin]; peer; peer = next) {
         next = peer->next;
         if (send(peer->fd, frame, len, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)len)
             shutdown(peer->fd, SHUT_RDWR); /* its end comes as an event */
@@ -263,7 +263,7 @@ static void open_redis(const char *where)
 
 /* --- what comes in; each returns how much is used up, -1: end the peer --- */
 
-static ssize_t on_request(struct peer *peer, uint8_t *bytes, size_t len)
+static ssize_t on_request(struct floor_peer *peer, uint8_t *bytes, size_t len)
 {
     char answer[WIRE_REQUEST_MAX], *path;
     uint8_t *end = memmem(bytes, len, "\r\n\r\n", 4);
@@ -286,7 +286,7 @@ static ssize_t on_request(struct peer *peer, uint8_t *bytes, size_t len)
     return end + 4 - bytes;
 }
 
-static ssize_t on_answer(struct peer *peer, uint8_t *bytes, size_t len)
+static ssize_t on_answer(struct floor_peer *peer, uint8_t *bytes, size_t len)
 {
     int head = answer_check((char *)bytes, len);
     if (head > 0)
@@ -294,7 +294,7 @@ static ssize_t on_answer(struct peer *peer, uint8_t *bytes, size_t len)
     return head;
 }
 
-static ssize_t on_upstream(struct peer *peer, uint8_t *bytes, size_t len)
+static ssize_t on_upstream(struct floor_peer *peer, uint8_t *bytes, size_t len)
 {
     size_t at = 0;
     struct frame frame;
@@ -308,10 +308,10 @@ static ssize_t on_upstream(struct peer *peer, uint8_t *bytes, size_t len)
     return got < 0 ? -1 : (ssize_t)at;
 }
 
-static ssize_t on_client(struct peer *peer, uint8_t *bytes, size_t len)
+static ssize_t on_client(struct floor_peer *peer, uint8_t *bytes, size_t len)
 {
     static const uint8_t pong[] = {0x81, 4, 'p', 'o', 'n', 'g'};
-    const struct peer *upstream = self.upstreams[peer->vin];
+    const struct floor_peer *upstream = self.upstreams[peer->vin];
     size_t at = 0;
     struct frame frame;
     int got;
@@ -325,7 +325,7 @@ static ssize_t on_client(struct peer *peer, uint8_t *bytes, size_t len)
     return got < 0 ? -1 : (ssize_t)at;
 }
 
-static ssize_t on_bytes(struct peer *peer, uint8_t *bytes, size_t len)
+static ssize_t on_bytes(struct floor_peer *peer, uint8_t *bytes, size_t len)
 {
     switch (peer->kind) {
     case NEW: return on_request(peer, bytes, len);
@@ -338,7 +338,7 @@ static ssize_t on_bytes(struct peer *peer, uint8_t *bytes, size_t len)
     return -1;
 }
 
-static void on_readable(struct peer *peer)
+static void on_readable(struct floor_peer *peer)
 {
     size_t held = peer->partial_len;
     if (held > 0)
@@ -387,7 +387,7 @@ int main(int argc, char **argv)
     for (;;) {
         int n = epoll_wait(self.epoll, events, EVENTS, -1);
         for (int i = 0; i < n; i++) {
-            struct peer *peer = events[i].data.ptr;
+            struct floor_peer *peer = events[i].data.ptr;
             if (peer->kind == LISTENER)
                 accept_all(peer);
             else if (peer->kind == UPSTREAM_ASKING && (events[i].events & EPOLLOUT) != 0)

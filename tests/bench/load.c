@@ -19,7 +19,7 @@
 #include "accounting.h"
 #include "load_options.h"
 #include "shared.h"
-#include "wire.h"
+#include "ws_wire.h"
 
 #define POLL_NS     1000000
 #define PASS_NS     100000000
@@ -34,7 +34,7 @@ struct sample {
 
 static struct {
     struct shared *shared;
-    const struct options *options;
+    const struct load_options *options;
     pid_t children[PROCESSES];
     unsigned children_len;
     struct sample begin, opened, quiet, before, after, end;
@@ -71,7 +71,7 @@ static void nap(uint64_t ns)
 
 static void sample(struct sample *sample)
 {
-    const struct options *options = run_state.options;
+    const struct load_options *options = run_state.options;
     sample->at_ns = now_ns();
     sample->delivered = CLIENTS(delivered);
     sample->pushes = BACKENDS(pushes);
@@ -81,7 +81,7 @@ static void sample(struct sample *sample)
     }
 }
 
-static void enter(enum phase phase)
+static void enter(enum run_phase phase)
 {
     atomic_store(&run_state.shared->phase, phase);
     run_state.told_ns = 0;
@@ -175,7 +175,7 @@ static void let_pass(unsigned ms)
 
 static bool stage_open(void)
 {
-    const struct options *options = run_state.options;
+    const struct load_options *options = run_state.options;
     unsigned stages = READ(run_state.shared->stage) + 1u, wanted = 0;
     if (stages >= options->targets_len)
         return CLIENTS(opened) + CLIENTS(failed) >= options->clients;
@@ -203,7 +203,7 @@ static bool none_behind(void)
 /* A client that was lost with its node does not count. */
 static bool all_resumed(void)
 {
-    const struct options *options = run_state.options;
+    const struct load_options *options = run_state.options;
     unsigned killed = (options->clients - options->kill_target + options->targets_len - 1) /
                       options->targets_len;
     return CLIENTS(after_kill) >= options->clients - killed;
@@ -213,7 +213,7 @@ static bool all_resumed(void)
 
 static void connect_all(void)
 {
-    const struct options *options = run_state.options;
+    const struct load_options *options = run_state.options;
     uint64_t from = now_ns();
     unsigned last = options->targets_len - 1;
     for (unsigned stage = options->in_stages ? 0 : last; stage <= last; stage++) {
@@ -230,7 +230,7 @@ static void connect_all(void)
 
 /* Clients say how many are behind some times a second: the first such count must be one from this
  * phase. */
-static void settle(enum phase phase, double seconds, const char *what)
+static void settle(enum run_phase phase, double seconds, const char *what)
 {
     for (unsigned i = 0; i < run_state.options->client_processes; i++)
         atomic_store(&run_state.shared->clients[i].behind, 1);
@@ -249,7 +249,7 @@ static void prime(void)
 
 static void kill_target(void)
 {
-    const struct options *options = run_state.options;
+    const struct load_options *options = run_state.options;
     nap(options->measure_ms * 500000ull);
     run_state.kill_ns = now_ns();
     atomic_store(&run_state.shared->killed_ns, run_state.kill_ns);
@@ -265,7 +265,7 @@ static bool rounds_pushed(void)
 
 static void measure(void)
 {
-    const struct options *options = run_state.options;
+    const struct load_options *options = run_state.options;
     enter(PHASE_WARM);
     sample(&run_state.quiet);
     let_pass(options->warm_ms);
@@ -287,7 +287,7 @@ static void measure(void)
 
 static void run(void)
 {
-    const struct options *options = run_state.options;
+    const struct load_options *options = run_state.options;
     sample(&run_state.begin);
     for (unsigned i = 0; i < options->backend_processes; i++)
         fork_one(backend_process, i);
@@ -312,7 +312,7 @@ static void print_hist(const char *name, const struct hist *hist)
 
 static void print_latencies(void)
 {
-    const struct options *options = run_state.options;
+    const struct load_options *options = run_state.options;
     static struct hist first, others, resumed, sent, reopened;
     for (unsigned i = 0; i < options->client_processes; i++) {
         hist_merge(&first, &run_state.shared->clients[i].latency[0]);
@@ -335,7 +335,7 @@ static void print_latencies(void)
 
 static void print_watched(void)
 {
-    const struct options *options = run_state.options;
+    const struct load_options *options = run_state.options;
     printf(",\"watched\":[");
     for (unsigned i = 0; i < options->watched_len; i++)
         printf("%s{\"name\":\"%s\",\"cpu_ns\":%" PRIu64 ",\"connect_cpu_ns\":%" PRIu64
@@ -402,7 +402,7 @@ static void print_report(void)
 
 int main(int argc, char **argv)
 {
-    static struct options options;
+    static struct load_options options;
     load_options(&options, argc, argv);
     signal(SIGPIPE, SIG_IGN);
     run_state.shared = shared_new(&options);

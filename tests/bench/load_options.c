@@ -6,20 +6,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "wire.h"
+#include "ws_wire.h"
 
-enum kind { NUMBER, REAL, TEXT, FLAG, ADDRESS, TARGETS, WATCHED };
+enum option_kind { NUMBER, REAL, TEXT, FLAG, ADDRESS, TARGETS, WATCHED };
 
 struct row {
     const char *name;
-    enum kind kind;
+    enum option_kind kind;
     size_t offset;
     const char *help;
 };
 
-#define ROW(name, kind, field, help)                      \
-    {                                                     \
-        name, kind, offsetof(struct options, field), help \
+#define ROW(name, kind, field, help)                           \
+    {                                                          \
+        name, kind, offsetof(struct load_options, field), help \
     }
 
 static const struct row rows[] = {
@@ -94,7 +94,7 @@ static double number(const char *text)
     return value;
 }
 
-static void add_target(struct options *options, const char *item)
+static void add_target(struct load_options *options, const char *item)
 {
     if (options->targets_len == TARGETS_MAX || strlen(item) >= sizeof(options->target_names[0]))
         refuse("too many or too long", item);
@@ -103,7 +103,7 @@ static void add_target(struct options *options, const char *item)
     options->targets[options->targets_len++] = address_of(item);
 }
 
-static void add_watched(struct options *options, const char *item)
+static void add_watched(struct load_options *options, const char *item)
 {
     const char *equals = strchr(item, '=');
     if (!equals || options->watched_len == WATCHED_MAX)
@@ -113,7 +113,7 @@ static void add_watched(struct options *options, const char *item)
     options->watched[options->watched_len++] = (pid_t)number(equals + 1);
 }
 
-static void set(struct options *options, const struct row *row, char *value)
+static void set(struct load_options *options, const struct row *row, char *value)
 {
     void *field = (char *)options + row->offset;
     switch (row->kind) {
@@ -133,7 +133,7 @@ static void set(struct options *options, const struct row *row, char *value)
     }
 }
 
-static void complete(struct options *options, bool upstreams_named)
+static void complete(struct load_options *options, bool upstreams_named)
 {
     bool backend = options->listen.sin_port != 0 || options->publish_path;
     unsigned wanted = options->many_upstreams ? options->clients : options->vins;
@@ -159,22 +159,22 @@ static void complete(struct options *options, bool upstreams_named)
         refuse("at least 1", "--burst, --warm-burst, --prime-ms");
 }
 
-void load_options(struct options *options, int argc, char **argv)
+void load_options(struct load_options *options, int argc, char **argv)
 {
     struct option table[ROWS + 2] = {{0}};
     bool upstreams_named = false;
-    *options = (struct options){.clients = 1,
-                                .vins = 1,
-                                .connecting = 256,
-                                .path = "/u/*?remoteWs",
-                                .size = 200,
-                                .burst = 1,
-                                .warm_burst = 1,
-                                .prime_ms = 100,
-                                .warm_ms = 200,
-                                .measure_ms = 1000,
-                                .connect_s = 30,
-                                .settle_s = 10};
+    *options = (struct load_options){.clients = 1,
+                                     .vins = 1,
+                                     .connecting = 256,
+                                     .path = "/u/*?remoteWs",
+                                     .size = 200,
+                                     .burst = 1,
+                                     .warm_burst = 1,
+                                     .prime_ms = 100,
+                                     .warm_ms = 200,
+                                     .measure_ms = 1000,
+                                     .connect_s = 30,
+                                     .settle_s = 10};
     for (size_t i = 0; i < ROWS; i++)
         table[i] = (struct option){rows[i].name,
                                    rows[i].kind == FLAG ? no_argument : required_argument, NULL,

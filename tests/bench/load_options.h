@@ -7,6 +7,6 @@
 #include "shared.h"
 
 /* Fills in defaults and what the line says; ends the program where it makes no sense. */
-void load_options(struct options *options, int argc, char **argv);
+void load_options(struct load_options *options, int argc, char **argv);
 
 #endif

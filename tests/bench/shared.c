@@ -16,7 +16,7 @@ static void *map(size_t count, size_t size)
     return memory;
 }
 
-struct shared *shared_new(const struct options *options)
+struct shared *shared_new(const struct load_options *options)
 {
     struct shared *shared = map(1, sizeof(*shared));
     shared->options = *options;
@@ -31,7 +31,7 @@ struct shared *shared_new(const struct options *options)
 
 bool flight_landed(const struct shared *shared)
 {
-    const struct options *options = &shared->options;
+    const struct load_options *options = &shared->options;
     uint32_t done = READ(shared->flight_done), sum = 0;
     for (unsigned i = 0; i < options->client_processes; i++)
         sum += READ(shared->clients[i].arrived[done % FLIGHT_SLOTS]);

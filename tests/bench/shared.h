@@ -23,7 +23,7 @@
 #define FLIGHT_SLOTS  1024 /* more than may be in flight in closed loop */
 
 /* In this order, none twice. */
-enum phase {
+enum run_phase {
     PHASE_CONNECT, /* clients open */
     PHASE_PRIME,   /* pushes at a gentle pace until each client has seen one */
     PHASE_SETTLE,  /* no pushes; clients say how many of them are behind */
@@ -33,7 +33,7 @@ enum phase {
     PHASE_EXIT,
 };
 
-struct options {
+struct load_options {
     /* clients */
     unsigned clients, vins, client_processes, connecting, slow, targets_len;
     struct sockaddr_in targets[TARGETS_MAX];
@@ -84,13 +84,13 @@ struct backend_counts {
     struct hist latency; /* of messages from clients */
 };
 
-struct vehicle {
+struct bench_vehicle {
     _Atomic uint32_t number, upstreams; /* of the last push; open connections */
     _Atomic uint64_t opened_ns, lost_ns;
 };
 
 struct shared {
-    struct options options;
+    struct load_options options;
     _Atomic int phase;
     _Atomic unsigned stage;       /* clients of this and earlier targets may connect */
     _Atomic uint32_t flight_base; /* number of the last push before the closed loop */
@@ -100,15 +100,15 @@ struct shared {
     int wake_fd;
     struct client_counts *clients;   /* one a client process */
     struct backend_counts *backends; /* one a backend process */
-    struct vehicle *vehicles;        /* from 1 */
+    struct bench_vehicle *vehicles;  /* from 1 */
     _Atomic uint32_t *sent_numbers;  /* a client's last message that a backend has seen, from 1 */
 };
 
-struct shared *shared_new(const struct options *options);
+struct shared *shared_new(const struct load_options *options);
 
-static inline enum phase phase_of(const struct shared *shared)
+static inline enum run_phase phase_of(const struct shared *shared)
 {
-    return (enum phase)atomic_load_explicit(&shared->phase, memory_order_acquire);
+    return (enum run_phase)atomic_load_explicit(&shared->phase, memory_order_acquire);
 }
 
 /* For counters with one writer: an addition without a locked instruction. */
@@ -119,18 +119,18 @@ static inline enum phase phase_of(const struct shared *shared)
 #define READ(counter) atomic_load_explicit(&(counter), memory_order_relaxed)
 
 /* Which vehicle, target and process a client belongs to. */
-static inline uint32_t vin_of(const struct options *options, unsigned client)
+static inline uint32_t vin_of(const struct load_options *options, unsigned client)
 {
     return client / options->group % options->vins + 1;
 }
 
-static inline unsigned target_of(const struct options *options, unsigned client)
+static inline unsigned target_of(const struct load_options *options, unsigned client)
 {
     return client % options->targets_len;
 }
 
 /* Slow clients are spread over all; they are part of `clients`. */
-static inline bool is_slow(const struct options *options, unsigned client)
+static inline bool is_slow(const struct load_options *options, unsigned client)
 {
     return (uint64_t)(client + 1) * options->slow / options->clients >
            (uint64_t)client * options->slow / options->clients;

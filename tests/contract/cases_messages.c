@@ -6,11 +6,11 @@
 
 #include <cmocka.h>
 
-#include "cases.h"
+#include "contract_cases.h"
 
 #define SESSION "remoteWs:%E4;a=b&c/d?x~y"
 
-static void publish_range(struct peer *peer, uint64_t epoch, uint64_t from, uint64_t to,
+static void publish_range(struct rig_peer *peer, uint64_t epoch, uint64_t from, uint64_t to,
                           uint32_t history_size)
 {
     for (uint64_t offset = from; offset <= to; offset++) {
@@ -21,7 +21,7 @@ static void publish_range(struct peer *peer, uint64_t epoch, uint64_t from, uint
     }
 }
 
-static const struct seen *history(struct peer *peer, uint64_t tag, struct position after,
+static const struct seen *history(struct rig_peer *peer, uint64_t tag, struct position after,
                                   size_t limit)
 {
     peer->bus->ops->history(peer->bus, SESSION, tag, after, limit);
@@ -31,15 +31,15 @@ static const struct seen *history(struct peer *peer, uint64_t tag, struct positi
     return seen;
 }
 
-static void what_is_published_reaches_all_subscribers_in_order(struct rig *rig)
+static void what_is_published_reaches_all_subscribers_in_order(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b"), *c = rig_peer(rig, "c");
+    struct rig_peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b"), *c = rig_peer(rig, "c");
     uint64_t epoch = peer_claim(a, SESSION);
     peer_subscribe(a, SESSION);
     peer_subscribe(b, SESSION);
     peer_subscribe(c, SESSION);
     publish_range(a, epoch, 1, 50, 0);
-    struct peer *peers[] = {a, b, c};
+    struct rig_peer *peers[] = {a, b, c};
     for (size_t i = 0; i < 3; i++) {
         for (uint64_t offset = 1; offset <= 50; offset++) {
             const struct seen *seen = rig_wait(peers[i], SEEN_PUSH, 0);
@@ -57,9 +57,9 @@ static void what_is_published_reaches_all_subscribers_in_order(struct rig *rig)
     }
 }
 
-static void several_publications_travel_in_one_message(struct rig *rig)
+static void several_publications_travel_in_one_message(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a");
+    struct rig_peer *a = rig_peer(rig, "a");
     uint64_t epoch = peer_claim(a, SESSION);
     peer_subscribe(a, SESSION);
     static char large[1 << 20];
@@ -90,7 +90,7 @@ static void several_publications_travel_in_one_message(struct rig *rig)
     }
 }
 
-static size_t publish_bytes(struct peer *peer, uint64_t tag, uint64_t epoch, size_t len)
+static size_t publish_bytes(struct rig_peer *peer, uint64_t tag, uint64_t epoch, size_t len)
 {
     static char bytes[1 << 20];
     struct publication *publication = publication_copy(OPCODE_BINARY, bytes, len);
@@ -100,9 +100,9 @@ static size_t publish_bytes(struct peer *peer, uint64_t tag, uint64_t epoch, siz
     return len + BUS_PUBLICATION_BYTES;
 }
 
-static void publications_take_credit_and_answers_bring_it_back(struct rig *rig)
+static void publications_take_credit_and_answers_bring_it_back(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a");
+    struct rig_peer *a = rig_peer(rig, "a");
     static const size_t lens[] = {10000, 100000, 1 << 20};
     uint64_t epoch = peer_claim(a, SESSION), tag = 0, answered = 0;
     for (size_t i = 0; i < sizeof(lens) / sizeof(*lens); i++) {
@@ -128,9 +128,9 @@ static void publications_take_credit_and_answers_bring_it_back(struct rig *rig)
 }
 
 /* New pushes go out while others wait for their portion. */
-static void publish_takes_more_than_the_credit(struct rig *rig)
+static void publish_takes_more_than_the_credit(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a");
+    struct rig_peer *a = rig_peer(rig, "a");
     uint64_t epoch = peer_claim(a, SESSION), tag = 0;
     size_t published = 0;
     while (published < 2 * BUS_CREDIT_BYTES)
@@ -142,9 +142,9 @@ static void publish_takes_more_than_the_credit(struct rig *rig)
     rig_wait(a, SEEN_CREDIT, 0);
 }
 
-static void who_does_not_own_the_session_does_not_publish(struct rig *rig)
+static void who_does_not_own_the_session_does_not_publish(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    struct rig_peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
     assert_int_equal(peer_publish(a, SESSION, 1, 1, "x", 10, true), STATUS_REFUSED);
     uint64_t epoch = peer_claim(a, SESSION);
     peer_subscribe(b, SESSION);
@@ -157,10 +157,10 @@ static void who_does_not_own_the_session_does_not_publish(struct rig *rig)
 }
 
 /* More than go into one call; that of one of them is another's. */
-static void many_sessions_publish_in_one_turn(struct rig *rig)
+static void many_sessions_publish_in_one_turn(struct contract_rig *rig)
 {
     enum { SESSIONS = 600, FOREIGN = 300 };
-    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    struct rig_peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
     char names[SESSIONS][16];
     uint64_t epochs[SESSIONS];
     for (size_t i = 0; i < SESSIONS; i++) {
@@ -196,9 +196,9 @@ static void many_sessions_publish_in_one_turn(struct rig *rig)
     assert_null(rig_find(b, SEEN_PUSH, 0));
 }
 
-static void history_is_read_after_a_position(struct rig *rig)
+static void history_is_read_after_a_position(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    struct rig_peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
     const struct seen *seen = history(b, 1, (struct position){0, 0}, 10);
     assert_true(seen->len == 0 && seen->oldest.epoch == 0 && seen->oldest.offset == 0 &&
                 !seen->flag);
@@ -219,9 +219,9 @@ static void history_is_read_after_a_position(struct rig *rig)
     assert_int_equal(history(b, 5, (struct position){epoch - 1, 1000}, 100)->len, 10);
 }
 
-static void a_limit_cuts_the_newest_and_says_so(struct rig *rig)
+static void a_limit_cuts_the_newest_and_says_so(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a");
+    struct rig_peer *a = rig_peer(rig, "a");
     uint64_t epoch = peer_claim(a, SESSION);
     publish_range(a, epoch, 1, 10, 100);
     const struct seen *seen = history(a, 1, (struct position){epoch, 2}, 3);
@@ -232,9 +232,9 @@ static void a_limit_cuts_the_newest_and_says_so(struct rig *rig)
     assert_false(seen->flag);
 }
 
-static void history_keeps_the_newest_up_to_its_size(struct rig *rig)
+static void history_keeps_the_newest_up_to_its_size(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a");
+    struct rig_peer *a = rig_peer(rig, "a");
     uint64_t epoch = peer_claim(a, SESSION);
     publish_range(a, epoch, 1, 30, 5);
     const struct seen *seen = history(a, 1, (struct position){0, 0}, 100);
@@ -243,9 +243,9 @@ static void history_keeps_the_newest_up_to_its_size(struct rig *rig)
                 seen->items[4].number == 30);
 }
 
-static void history_goes_on_over_epochs(struct rig *rig)
+static void history_goes_on_over_epochs(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a");
+    struct rig_peer *a = rig_peer(rig, "a");
     uint64_t first = peer_claim(a, SESSION);
     publish_range(a, first, 1, 3, 100);
     uint64_t second = peer_claim(a, SESSION);
@@ -256,9 +256,9 @@ static void history_goes_on_over_epochs(struct rig *rig)
     assert_true(seen->items[1].epoch == second && seen->items[1].number == 1);
 }
 
-static void a_publication_that_is_kept_already_counts_as_done(struct rig *rig)
+static void a_publication_that_is_kept_already_counts_as_done(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a");
+    struct rig_peer *a = rig_peer(rig, "a");
     uint64_t epoch = peer_claim(a, SESSION);
     publish_range(a, epoch, 1, 3, 100);
     assert_int_equal(peer_publish(a, SESSION, epoch, 2, "again", 100, true), STATUS_OK);
@@ -269,9 +269,9 @@ static void a_publication_that_is_kept_already_counts_as_done(struct rig *rig)
 }
 
 /* A call that comes again, or late over an old connection: members have had it. */
-static void what_is_kept_already_is_not_announced_again(struct rig *rig)
+static void what_is_kept_already_is_not_announced_again(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    struct rig_peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
     uint64_t epoch = peer_claim(a, SESSION);
     peer_subscribe(b, SESSION);
     publish_range(a, epoch, 1, 3, 10);
@@ -281,9 +281,9 @@ static void what_is_kept_already_is_not_announced_again(struct rig *rig)
         assert_int_equal(rig_wait(b, SEEN_PUSH, 0)->items[0].number, offset);
 }
 
-static void what_is_not_announced_is_only_kept(struct rig *rig)
+static void what_is_not_announced_is_only_kept(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a");
+    struct rig_peer *a = rig_peer(rig, "a");
     uint64_t epoch = peer_claim(a, SESSION);
     peer_subscribe(a, SESSION);
     assert_int_equal(peer_publish(a, SESSION, epoch, 1, "quiet", 10, false), STATUS_OK);
@@ -296,7 +296,7 @@ static void what_is_not_announced_is_only_kept(struct rig *rig)
 }
 
 struct history_wait {
-    struct peer *peer;
+    struct rig_peer *peer;
     uint64_t tag;
 };
 
@@ -306,7 +306,8 @@ static bool history_is_empty(void *ctx)
     return history(wait->peer, ++wait->tag, (struct position){0, 0}, 1)->len == 0;
 }
 
-static uint64_t take_from_dead(struct peer *peer, uint64_t tag, const char *dead, uint64_t epoch)
+static uint64_t take_from_dead(struct rig_peer *peer, uint64_t tag, const char *dead,
+                               uint64_t epoch)
 {
     const struct bus_claim claim = {.dead_owner = dead, .dead_epoch = epoch, .seen_epoch = epoch};
     peer->bus->ops->claim(peer->bus, SESSION, tag, &claim);
@@ -315,9 +316,9 @@ static uint64_t take_from_dead(struct peer *peer, uint64_t tag, const char *dead
     return seen->epoch;
 }
 
-static void the_end_that_a_dead_owner_wrote_late_is_noted(struct rig *rig)
+static void the_end_that_a_dead_owner_wrote_late_is_noted(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    struct rig_peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
     uint64_t epoch = peer_claim(a, SESSION);
     assert_int_equal(peer_publish(a, SESSION, epoch, 1, "x", 10, BUS_ANNOUNCE | BUS_LATE),
                      STATUS_OK);
@@ -334,9 +335,9 @@ static void the_end_that_a_dead_owner_wrote_late_is_noted(struct rig *rig)
     assert_int_equal(history(a, 4, (struct position){next, 0}, 10)->len, 1);
 }
 
-static void the_end_that_an_owner_wrote_itself_is_not_noted(struct rig *rig)
+static void the_end_that_an_owner_wrote_itself_is_not_noted(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    struct rig_peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
     uint64_t epoch = peer_claim(a, SESSION);
     assert_int_equal(peer_publish(a, SESSION, epoch, 1, "x", 10, BUS_ANNOUNCE | BUS_LATE),
                      STATUS_OK);
@@ -355,9 +356,9 @@ static void the_end_that_an_owner_wrote_itself_is_not_noted(struct rig *rig)
     assert_int_equal(history(a, 4, (struct position){0, 0}, 10)->len, 3);
 }
 
-static void history_goes_after_its_time_to_live(struct rig *rig)
+static void history_goes_after_its_time_to_live(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a");
+    struct rig_peer *a = rig_peer(rig, "a");
     uint64_t epoch = peer_claim(a, SESSION);
     struct publication *publication = publication_copy(OPCODE_TEXT, "x", 1);
     publication->at = (struct position){epoch, 1};
@@ -374,9 +375,9 @@ static void history_goes_after_its_time_to_live(struct rig *rig)
     assert_int_equal(peer_publish(a, SESSION, epoch, 3, "z", 10, true), STATUS_OK);
 }
 
-static void after_unsubscribing_nothing_comes(struct rig *rig)
+static void after_unsubscribing_nothing_comes(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    struct rig_peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
     uint64_t epoch = peer_claim(a, SESSION);
     peer_subscribe(b, SESSION);
     publish_range(a, epoch, 1, 1, 0);
@@ -391,9 +392,9 @@ static void after_unsubscribing_nothing_comes(struct rig *rig)
     assert_true(rig_wait(b, SEEN_PUSH, ENVELOPE_PUSH)->items[0].number == 3);
 }
 
-static void the_last_word_of_a_turn_on_a_subscription_counts(struct rig *rig)
+static void the_last_word_of_a_turn_on_a_subscription_counts(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a");
+    struct rig_peer *a = rig_peer(rig, "a");
     uint64_t epoch = peer_claim(a, SESSION);
     a->bus->ops->subscribe(a->bus, SESSION);
     a->bus->ops->unsubscribe(a->bus, SESSION);
@@ -405,36 +406,38 @@ static void the_last_word_of_a_turn_on_a_subscription_counts(struct rig *rig)
     a->bus->ops->subscribe(a->bus, "s:other");
     a->bus->ops->unsubscribe(a->bus, "s:other");
     peer_subscribe(a, "s:third");
-    a->bus->ops->shout(a->bus, "s:other",
-                       &(struct envelope){.type = ENVELOPE_CLOSE, .session = slice_of("s:other")});
-    a->bus->ops->shout(a->bus, "s:third",
-                       &(struct envelope){.type = ENVELOPE_CLOSE, .session = slice_of("s:third")});
+    a->bus->ops->broadcast(
+        a->bus, "s:other",
+        &(struct envelope){.type = ENVELOPE_CLOSE, .session = slice_of("s:other")});
+    a->bus->ops->broadcast(
+        a->bus, "s:third",
+        &(struct envelope){.type = ENVELOPE_CLOSE, .session = slice_of("s:third")});
     assert_string_equal(rig_wait(a, SEEN_PUSH, 0)->session, "s:third");
 }
 
-static void a_shout_reaches_subscribers_without_an_owner(struct rig *rig)
+static void a_broadcast_reaches_subscribers_without_an_owner(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    struct rig_peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
     peer_subscribe(b, SESSION);
-    a->bus->ops->shout(a->bus, SESSION,
-                       &(struct envelope){.type = ENVELOPE_CLOSE,
-                                          .session = slice_of(SESSION),
-                                          .node = slice_of("a")});
+    a->bus->ops->broadcast(a->bus, SESSION,
+                           &(struct envelope){.type = ENVELOPE_CLOSE,
+                                              .session = slice_of(SESSION),
+                                              .node = slice_of("a")});
     const struct seen *seen = rig_wait(b, SEEN_PUSH, ENVELOPE_CLOSE);
     assert_string_equal(seen->session, SESSION);
     assert_string_equal(seen->text, "a");
 }
 
-static void a_node_is_told_and_the_teller_learns_whether_it_listened(struct rig *rig)
+static void a_node_is_told_and_the_teller_learns_whether_it_listened(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    struct rig_peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
     rig_settle(b);
     const struct envelope_item item = {.kind = ITEM_COMMAND,
                                        .number = 3,
                                        .opcode = OPCODE_TEXT,
                                        .name = slice_of("c"),
                                        .bytes = slice_of("go")};
-    a->bus->ops->tell(a->bus, "b",
+    a->bus->ops->send(a->bus, "b",
                       &(struct envelope){.type = ENVELOPE_COMMANDS,
                                          .session = slice_of(SESSION),
                                          .node = slice_of("a"),
@@ -442,7 +445,7 @@ static void a_node_is_told_and_the_teller_learns_whether_it_listened(struct rig 
                                          .items = &item,
                                          .items_len = 1},
                       7);
-    a->bus->ops->tell(a->bus, "nobody", &(struct envelope){.type = ENVELOPE_JOIN}, 8);
+    a->bus->ops->send(a->bus, "nobody", &(struct envelope){.type = ENVELOPE_JOIN}, 8);
     assert_int_equal(rig_wait(a, SEEN_TOLD, 7)->status, STATUS_OK);
     assert_int_equal(rig_wait(a, SEEN_TOLD, 8)->status, STATUS_NOT_FOUND);
     const struct seen *seen = rig_wait(b, SEEN_INBOX, ENVELOPE_COMMANDS);
@@ -453,12 +456,12 @@ static void a_node_is_told_and_the_teller_learns_whether_it_listened(struct rig 
     assert_string_equal(seen->items[0].id, "go");
 }
 
-static void inbox_messages_keep_their_order_and_need_no_answer(struct rig *rig)
+static void inbox_messages_keep_their_order_and_need_no_answer(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    struct rig_peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
     rig_settle(b);
     for (uint64_t number = 1; number <= 200; number++)
-        a->bus->ops->tell(a->bus, "b", &(struct envelope){.type = ENVELOPE_JOIN, .number = number},
+        a->bus->ops->send(a->bus, "b", &(struct envelope){.type = ENVELOPE_JOIN, .number = number},
                           0);
     for (uint64_t number = 1; number <= 200; number++)
         assert_true(rig_wait(b, SEEN_INBOX, ENVELOPE_JOIN)->number == number);
@@ -487,7 +490,7 @@ const struct contract_case cases_messages[] = {
     CASE(history_goes_after_its_time_to_live),
     CASE(after_unsubscribing_nothing_comes),
     CASE(the_last_word_of_a_turn_on_a_subscription_counts),
-    CASE(a_shout_reaches_subscribers_without_an_owner),
+    CASE(a_broadcast_reaches_subscribers_without_an_owner),
     CASE(a_node_is_told_and_the_teller_learns_whether_it_listened),
     CASE(inbox_messages_keep_their_order_and_need_no_answer),
 };

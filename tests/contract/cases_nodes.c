@@ -7,10 +7,10 @@
 
 #include <cmocka.h>
 
-#include "cases.h"
 #include "common/clock.h"
+#include "contract_cases.h"
 
-static const struct seen *renew(struct peer *peer, uint64_t tag)
+static const struct seen *renew(struct rig_peer *peer, uint64_t tag)
 {
     peer->bus->ops->renew(peer->bus, tag);
     const struct seen *seen = rig_wait(peer, SEEN_RENEWED, tag);
@@ -34,9 +34,9 @@ static const struct bus_node_record node_record = {.host = "h",
                                                    .rss_bytes = 17,
                                                    .loop_lag_ms = 2};
 
-static void connected_comes_once_and_first(struct rig *rig)
+static void connected_comes_once_and_first(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer_unconnected(rig, "a");
+    struct rig_peer *a = rig_peer_unconnected(rig, "a");
     assert_null(a->first);
     rig_wait(a, SEEN_CONNECTED, 0);
     rig_hear(a);
@@ -46,15 +46,15 @@ static void connected_comes_once_and_first(struct rig *rig)
     assert_true(a->bus->shared == rig->kind->shared);
 }
 
-static void no_event_comes_before_its_call_returned(struct rig *rig)
+static void no_event_comes_before_its_call_returned(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a");
+    struct rig_peer *a = rig_peer(rig, "a");
     rig_settle(a);
     rig_forget_events(a);
     a->bus->ops->renew(a->bus, 1);
     a->bus->ops->subscribe(a->bus, "s:k");
     a->bus->ops->claim(a->bus, "s:k", 2, &(struct bus_claim){.upstream = "u"});
-    a->bus->ops->tell(a->bus, "a", &(struct envelope){.type = ENVELOPE_JOIN}, 3);
+    a->bus->ops->send(a->bus, "a", &(struct envelope){.type = ENVELOPE_JOIN}, 3);
     a->bus->ops->list(a->bus, BUS_LIST_NODES, NULL, 10, peer_on_rows, a);
     assert_null(a->first);
     rig_wait(a, SEEN_RENEWED, 1);
@@ -63,9 +63,9 @@ static void no_event_comes_before_its_call_returned(struct rig *rig)
     rig_wait(a, SEEN_ROWS, 0);
 }
 
-static void a_renewal_says_whether_the_entry_was_there(struct rig *rig)
+static void a_renewal_says_whether_the_entry_was_there(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a");
+    struct rig_peer *a = rig_peer(rig, "a");
     uint64_t before_ms = clock_unix_ms();
     const struct seen *first = renew(a, 1);
     assert_false(first->flag);
@@ -76,9 +76,9 @@ static void a_renewal_says_whether_the_entry_was_there(struct rig *rig)
     assert_true(second->flag);
 }
 
-static void each_renewal_moves_the_score(struct rig *rig)
+static void each_renewal_moves_the_score(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a");
+    struct rig_peer *a = rig_peer(rig, "a");
     uint64_t score = 0;
     for (uint64_t tag = 1; tag <= 20; tag++)
         a->bus->ops->renew(a->bus, tag);
@@ -89,9 +89,9 @@ static void each_renewal_moves_the_score(struct rig *rig)
     }
 }
 
-static void a_renewal_shows_all_nodes(struct rig *rig)
+static void a_renewal_shows_all_nodes(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    struct rig_peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
     renew(a, 1);
     const struct seen *seen = renew(b, 1);
     assert_int_equal(seen->len, 2);
@@ -101,7 +101,7 @@ static void a_renewal_shows_all_nodes(struct rig *rig)
 }
 
 struct lease_wait {
-    struct peer *peer;
+    struct rig_peer *peer;
     uint64_t tag;
 };
 
@@ -112,18 +112,18 @@ static bool lease_of_a_is_known(void *ctx)
     return item && item->lease_ms == 3000;
 }
 
-static void the_lease_of_another_node_becomes_known(struct rig *rig)
+static void the_lease_of_another_node_becomes_known(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    struct rig_peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
     renew(a, 1);
     a->bus->ops->record_node(a->bus, &node_record);
     rig_settle(a);
     rig_until(rig, lease_of_a_is_known, &(struct lease_wait){b, 100});
 }
 
-static void signing_off_removes_the_node(struct rig *rig)
+static void signing_off_removes_the_node(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    struct rig_peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
     renew(a, 1);
     a->bus->ops->record_node(a->bus, &node_record);
     a->bus->ops->sign_off(a->bus);
@@ -132,9 +132,9 @@ static void signing_off_removes_the_node(struct rig *rig)
     assert_false(renew(a, 2)->flag);
 }
 
-static void nodes_are_listed_with_what_they_say_of_themselves(struct rig *rig)
+static void nodes_are_listed_with_what_they_say_of_themselves(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
+    struct rig_peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
     uint64_t score = renew(a, 1)->items[0].number;
     renew(b, 1);
     a->bus->ops->record_node(a->bus, &node_record);
@@ -168,7 +168,7 @@ static void nodes_are_listed_with_what_they_say_of_themselves(struct rig *rig)
 }
 
 struct heard_wait {
-    struct peer *peer;
+    struct rig_peer *peer;
     uint64_t later_than_ms;
 };
 
@@ -178,9 +178,9 @@ static bool was_heard(void *ctx)
     return wait->peer->bus->ops->heard_ms(wait->peer->bus) > wait->later_than_ms;
 }
 
-static void the_inbox_is_heard_again_and_again(struct rig *rig)
+static void the_inbox_is_heard_again_and_again(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a");
+    struct rig_peer *a = rig_peer(rig, "a");
     uint64_t start_ms = clock_boot_ms();
     rig_until(rig, was_heard, &(struct heard_wait){a, start_ms});
     uint64_t first_ms = a->bus->ops->heard_ms(a->bus);
@@ -190,9 +190,9 @@ static void the_inbox_is_heard_again_and_again(struct rig *rig)
 }
 
 /* Tags of one session, of renewals and of what one node is told have the same tens. */
-static void answers_come_in_the_order_of_the_calls_on_each_session(struct rig *rig)
+static void answers_come_in_the_order_of_the_calls_on_each_session(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a");
+    struct rig_peer *a = rig_peer(rig, "a");
     rig_settle(a);
     rig_forget_events(a);
     const struct bus_ops *ops = a->bus->ops;
@@ -200,14 +200,14 @@ static void answers_come_in_the_order_of_the_calls_on_each_session(struct rig *r
     ops->claim(a->bus, "s:1", 11, &(struct bus_claim){.upstream = "u"});
     ops->renew(a->bus, 31);
     ops->release(a->bus, "s:2", 21, 1, 1000);
-    ops->tell(a->bus, "nobody", &envelope, 41);
+    ops->send(a->bus, "nobody", &envelope, 41);
     ops->transfer(a->bus, "s:2", 22, 1, "b");
     ops->history(a->bus, "s:1", 12, (struct position){0, 0}, 10);
     ops->publish(a->bus, "s:1", 13, 1, NULL, 0, 0, 0, true);
     ops->renew(a->bus, 32);
     ops->assert_owner(a->bus, "s:2", 23, 5, "u");
     ops->publish(a->bus, "s:2", 24, 5, NULL, 0, 0, 0, true);
-    ops->tell(a->bus, "nobody", &envelope, 42);
+    ops->send(a->bus, "nobody", &envelope, 42);
     ops->renew(a->bus, 33);
     ops->claim(a->bus, "s:1", 14, &(struct bus_claim){.upstream = "u"});
     static const struct {
@@ -223,7 +223,7 @@ static void answers_come_in_the_order_of_the_calls_on_each_session(struct rig *r
     }
 }
 
-static void revoke(struct peer *peer, const char *name, uint64_t until_s, uint64_t before_s)
+static void revoke(struct rig_peer *peer, const char *name, uint64_t until_s, uint64_t before_s)
 {
     static uint64_t tag = 1000;
     const struct bus_revocation revocation = {name, until_s, before_s};
@@ -233,7 +233,7 @@ static void revoke(struct peer *peer, const char *name, uint64_t until_s, uint64
 
 /* All that is revoked, by as many portions as it takes: what a name has, "" where it is not there.
  */
-static const char *revoked(struct peer *peer, const char *name)
+static const char *revoked(struct rig_peer *peer, const char *name)
 {
     static char value[64];
     char cursor[64] = "";
@@ -250,9 +250,9 @@ static const char *revoked(struct peer *peer, const char *name)
     return value;
 }
 
-static void of_two_revocations_what_revokes_more_is_kept(struct rig *rig)
+static void of_two_revocations_what_revokes_more_is_kept(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a");
+    struct rig_peer *a = rig_peer(rig, "a");
     uint64_t now_s = clock_unix_ms() / 1000;
     char expected[64];
     revoke(a, "sub:u v", now_s + 50, 1000);
@@ -271,9 +271,9 @@ static void of_two_revocations_what_revokes_more_is_kept(struct rig *rig)
     assert_string_equal(revoked(a, "jti:\xc3\xa4 1"), expected);
 }
 
-static void all_that_is_revoked_is_listed_in_portions(struct rig *rig)
+static void all_that_is_revoked_is_listed_in_portions(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a");
+    struct rig_peer *a = rig_peer(rig, "a");
     uint64_t until_s = clock_unix_ms() / 1000 + 100;
     char name[32], expected[32];
     for (unsigned i = 0; i < 700; i++) {

@@ -29,7 +29,7 @@ struct proxy_shared {
     char swap_text[SWAP_MAX];
 };
 
-struct pair {
+struct proxy_pair {
     int client, server;  /* -1: free */
     unsigned subscriber; /* its number, 0: it is none */
 };
@@ -49,15 +49,16 @@ static int open_socket(uint16_t *port, bool to_connect)
     return fd;
 }
 
-static void close_pair(struct pair *pair)
+static void close_pair(struct proxy_pair *pair)
 {
     close(pair->client);
     close(pair->server);
-    *pair = (struct pair){-1, -1, 0};
+    *pair = (struct proxy_pair){-1, -1, 0};
 }
 
 /* Puts another text in the place of what came from the server. */
-static ssize_t swap(struct proxy_shared *shared, const struct pair *pair, char *bytes, ssize_t len)
+static ssize_t swap(struct proxy_shared *shared, const struct proxy_pair *pair, char *bytes,
+                    ssize_t len)
 {
     unsigned wanted = pair->subscriber != 0 ? SWAP_FOR_SUBSCRIBER : SWAP_FOR_OTHER;
     if (atomic_load(&shared->swap) != wanted)
@@ -69,7 +70,7 @@ static ssize_t swap(struct proxy_shared *shared, const struct pair *pair, char *
 }
 
 /* Passes on what one side said. */
-static void pass(struct proxy_shared *shared, struct pair *pair, bool from_client)
+static void pass(struct proxy_shared *shared, struct proxy_pair *pair, bool from_client)
 {
     char bytes[65536];
     size_t most = from_client ? 0 : atomic_load(&shared->crawl_bytes);
@@ -91,9 +92,9 @@ static void pass(struct proxy_shared *shared, struct pair *pair, bool from_clien
         close_pair(pair);
 }
 
-static void accept_pair(struct pair *pairs, int listener, uint16_t to_port)
+static void accept_pair(struct proxy_pair *pairs, int listener, uint16_t to_port)
 {
-    struct pair new = {accept(listener, NULL, NULL), open_socket(&to_port, true), 0};
+    struct proxy_pair new = {accept(listener, NULL, NULL), open_socket(&to_port, true), 0};
     for (size_t i = 0; i < PAIRS_MAX && new.client >= 0 && new.server >= 0; i++) {
         if (pairs[i].client < 0) {
             pairs[i] = new;
@@ -106,9 +107,9 @@ static void accept_pair(struct pair *pairs, int listener, uint16_t to_port)
 
 static void serve(struct proxy_shared *shared, int listener, uint16_t to_port)
 {
-    struct pair pairs[PAIRS_MAX];
+    struct proxy_pair pairs[PAIRS_MAX];
     for (size_t i = 0; i < PAIRS_MAX; i++)
-        pairs[i] = (struct pair){-1, -1, 0};
+        pairs[i] = (struct proxy_pair){-1, -1, 0};
     for (;;) {
         struct pollfd fds[1 + 2 * PAIRS_MAX] = {{.fd = listener, .events = POLLIN}};
         for (size_t i = 0; i < PAIRS_MAX; i++) {

@@ -14,9 +14,9 @@
 #define WAIT_MS 120000 /* for what hangs; the servers agree sooner or later */
 #define SLOTS   16384
 
-static const char *ask(const struct cluster_server *server, const char *format, ...)
+static const char *ask(const struct cluster_process *server, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-static const char *ask(const struct cluster_server *server, const char *format, ...)
+static const char *ask(const struct cluster_process *server, const char *format, ...)
 {
     char command[1024];
     va_list arguments;
@@ -26,7 +26,7 @@ static const char *ask(const struct cluster_server *server, const char *format, 
     return redis_server_ask(&server->server, command);
 }
 
-static void await(const struct cluster_server *server, const char *command, const char *wanted)
+static void await(const struct cluster_process *server, const char *command, const char *wanted)
 {
     uint64_t deadline_ms = clock_boot_ms() + WAIT_MS;
     while (!strstr(ask(server, "%s", command), wanted)) {
@@ -36,7 +36,7 @@ static void await(const struct cluster_server *server, const char *command, cons
     }
 }
 
-static void start_server(struct cluster_server *server)
+static void start_server(struct cluster_process *server)
 {
     snprintf(server->bus_port, sizeof(server->bus_port), "%u", redis_server_free_port());
     const char *const extra[] = {"--cluster-enabled",
@@ -67,7 +67,7 @@ size_t cluster_servers_of_slot(unsigned slot)
     return primary;
 }
 
-static void meet(const struct cluster_server *server, const struct cluster_server *other)
+static void meet(const struct cluster_process *server, const struct cluster_process *other)
 {
     assert_string_equal(
         ask(server, "CLUSTER MEET 127.0.0.1 %u %s", other->server.port, other->bus_port), "OK");
@@ -116,8 +116,8 @@ void cluster_servers_stop(struct cluster_servers *cluster)
 void cluster_servers_begin_move(struct cluster_servers *cluster, unsigned slot, size_t from,
                                 size_t to)
 {
-    const struct cluster_server *source = &cluster->primaries[from],
-                                *target = &cluster->primaries[to];
+    const struct cluster_process *source = &cluster->primaries[from],
+                                 *target = &cluster->primaries[to];
     assert_string_equal(ask(target, "CLUSTER SETSLOT %u IMPORTING %s", slot, source->id), "OK");
     assert_string_equal(ask(source, "CLUSTER SETSLOT %u MIGRATING %s", slot, target->id), "OK");
 }

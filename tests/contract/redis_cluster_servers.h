@@ -12,15 +12,15 @@
 
 #define PRIMARIES 3
 
-struct cluster_server {
+struct cluster_process {
     struct redis_server server;
     char bus_port[8];
     char id[64];
 };
 
 struct cluster_servers {
-    struct cluster_server primaries[PRIMARIES];
-    struct cluster_server replicas[PRIMARIES];
+    struct cluster_process primaries[PRIMARIES];
+    struct cluster_process replicas[PRIMARIES];
     bool replicated;
 };
 

@@ -28,7 +28,7 @@ static char *copy_text(const char *text)
 static struct seen *log_event(void *ctx, enum seen_kind kind, const char *session, uint64_t tag,
                               int status)
 {
-    struct peer *peer = ctx;
+    struct rig_peer *peer = ctx;
     struct seen *seen = calloc(1, sizeof(*seen));
     assert_non_null(seen);
     seen->kind = kind;
@@ -137,7 +137,7 @@ static void on_history(void *ctx, const char *session, uint64_t tag, enum status
     }
 }
 
-static void on_told(void *ctx, uint64_t tag, enum status status)
+static void on_sent(void *ctx, uint64_t tag, enum status status)
 {
     log_event(ctx, SEEN_TOLD, NULL, tag, status);
 }
@@ -196,7 +196,7 @@ static const struct bus_events events = {
     .on_published = on_published,
     .on_credit = on_credit,
     .on_history = on_history,
-    .on_told = on_told,
+    .on_sent = on_sent,
     .on_revoked = on_revoked,
     .on_message = on_message,
 };
@@ -216,7 +216,7 @@ static void seen_free(struct seen *seen)
     free(seen);
 }
 
-void rig_forget_events(struct peer *peer)
+void rig_forget_events(struct rig_peer *peer)
 {
     while (peer->first) {
         struct seen *next = peer->first->next;
@@ -237,9 +237,9 @@ uint64_t rig_held_up_ms(void)
     return waited_ns / 1000000;
 }
 
-struct peer *rig_peer_unconnected(struct rig *rig, const char *id)
+struct rig_peer *rig_peer_unconnected(struct contract_rig *rig, const char *id)
 {
-    struct peer *peer = calloc(1, sizeof(*peer));
+    struct rig_peer *peer = calloc(1, sizeof(*peer));
     assert_non_null(peer);
     peer->rig = rig;
     peer->id = copy_text(id);
@@ -258,24 +258,24 @@ struct peer *rig_peer_unconnected(struct rig *rig, const char *id)
 
 static bool is_heard(void *ctx)
 {
-    struct peer *peer = ctx;
+    struct rig_peer *peer = ctx;
     return peer->bus->ops->heard_ms(peer->bus) > 0;
 }
 
-void rig_hear(struct peer *peer)
+void rig_hear(struct rig_peer *peer)
 {
     rig_until(peer->rig, is_heard, peer);
 }
 
-struct peer *rig_peer(struct rig *rig, const char *id)
+struct rig_peer *rig_peer(struct contract_rig *rig, const char *id)
 {
-    struct peer *peer = rig_peer_unconnected(rig, id);
+    struct rig_peer *peer = rig_peer_unconnected(rig, id);
     rig_wait(peer, SEEN_CONNECTED, 0);
     rig_hear(peer);
     return peer;
 }
 
-void rig_remove(struct rig *rig, struct peer *peer)
+void rig_remove(struct contract_rig *rig, struct rig_peer *peer)
 {
     for (size_t i = 0; i < RIG_PEERS; i++) {
         if (rig->peers[i] == peer)
@@ -287,7 +287,7 @@ void rig_remove(struct rig *rig, struct peer *peer)
     free(peer);
 }
 
-void rig_clear(struct rig *rig)
+void rig_clear(struct contract_rig *rig)
 {
     for (size_t i = 0; i < RIG_PEERS; i++) {
         if (rig->peers[i])
@@ -295,7 +295,7 @@ void rig_clear(struct rig *rig)
     }
 }
 
-const struct seen *rig_find(struct peer *peer, enum seen_kind kind, uint64_t tag)
+const struct seen *rig_find(struct rig_peer *peer, enum seen_kind kind, uint64_t tag)
 {
     for (struct seen *seen = peer->first; seen; seen = seen->next) {
         if (!seen->taken && seen->kind == kind && (tag == 0 || seen->tag == tag)) {
@@ -306,7 +306,7 @@ const struct seen *rig_find(struct peer *peer, enum seen_kind kind, uint64_t tag
     return NULL;
 }
 
-static bool comes(struct rig *rig, bool (*done)(void *ctx), void *ctx)
+static bool comes(struct contract_rig *rig, bool (*done)(void *ctx), void *ctx)
 {
     uint64_t deadline_ms = clock_boot_ms() + RIG_WAIT_MS;
     while (!done(ctx)) {
@@ -318,14 +318,14 @@ static bool comes(struct rig *rig, bool (*done)(void *ctx), void *ctx)
     return true;
 }
 
-void rig_until(struct rig *rig, bool (*done)(void *ctx), void *ctx)
+void rig_until(struct contract_rig *rig, bool (*done)(void *ctx), void *ctx)
 {
     if (!comes(rig, done, ctx))
         fail_msg("what was waited for did not come within %d ms", RIG_WAIT_MS);
 }
 
-struct wanted {
-    struct peer *peer;
+struct wanted_event {
+    struct rig_peer *peer;
     enum seen_kind kind;
     uint64_t tag;
     const struct seen *found;
@@ -333,26 +333,26 @@ struct wanted {
 
 static bool wanted_is_there(void *ctx)
 {
-    struct wanted *wanted = ctx;
+    struct wanted_event *wanted = ctx;
     wanted->found = rig_find(wanted->peer, wanted->kind, wanted->tag);
     return wanted->found != NULL;
 }
 
-const struct seen *rig_wait(struct peer *peer, enum seen_kind kind, uint64_t tag)
+const struct seen *rig_wait(struct rig_peer *peer, enum seen_kind kind, uint64_t tag)
 {
-    struct wanted wanted = {.peer = peer, .kind = kind, .tag = tag};
+    struct wanted_event wanted = {.peer = peer, .kind = kind, .tag = tag};
     if (!comes(peer->rig, wanted_is_there, &wanted))
         fail_msg("%s: no event of kind %d with tag %llu within %d ms", peer->id, kind,
                  (unsigned long long)tag, RIG_WAIT_MS);
     return wanted.found;
 }
 
-void rig_settle(struct peer *peer)
+void rig_settle(struct rig_peer *peer)
 {
     static uint64_t mark = 1000000;
     mark++;
     struct envelope envelope = {.type = ENVELOPE_LEFT, .node = slice_of(peer->id), .number = mark};
-    peer->bus->ops->tell(peer->bus, peer->id, &envelope, mark);
+    peer->bus->ops->send(peer->bus, peer->id, &envelope, mark);
     rig_wait(peer, SEEN_TOLD, mark);
     const struct seen *seen;
     do
@@ -378,14 +378,14 @@ const struct seen_item *seen_item(const struct seen *seen, const char *id)
     return NULL;
 }
 
-void peer_subscribe(struct peer *peer, const char *session)
+void peer_subscribe(struct rig_peer *peer, const char *session)
 {
     peer->bus->ops->subscribe(peer->bus, session);
     const struct seen *seen = rig_wait(peer, SEEN_SUBSCRIBED, 0);
     assert_string_equal(seen->session, session);
 }
 
-uint64_t peer_claim(struct peer *peer, const char *session)
+uint64_t peer_claim(struct rig_peer *peer, const char *session)
 {
     static uint64_t tag = 2000000;
     struct bus_claim claim = {.upstream = "ws://backend/"};
@@ -397,8 +397,8 @@ uint64_t peer_claim(struct peer *peer, const char *session)
     return seen->epoch;
 }
 
-enum status peer_publish(struct peer *peer, const char *session, uint64_t epoch, uint64_t offset,
-                         const char *payload, uint32_t history_size, unsigned how)
+enum status peer_publish(struct rig_peer *peer, const char *session, uint64_t epoch,
+                         uint64_t offset, const char *payload, uint32_t history_size, unsigned how)
 {
     static uint64_t tag = 3000000;
     struct publication *publication = publication_copy(OPCODE_TEXT, payload, strlen(payload));

@@ -66,10 +66,10 @@ struct seen {
     size_t len;
 };
 
-struct rig;
+struct contract_rig;
 
-struct peer {
-    struct rig *rig;
+struct rig_peer {
+    struct contract_rig *rig;
     struct bus *bus;
     char *id;
     struct seen *first;
@@ -78,38 +78,39 @@ struct peer {
 
 struct rig_kind {
     const char *name;
-    struct bus *(*open)(struct rig *rig, const char *id,
+    struct bus *(*open)(struct contract_rig *rig, const char *id,
                         unsigned life); /* a bus whose events come from rig_wait on */
-    void (*turn)(struct rig *rig, uint64_t at_most_ms); /* one turn, or until something came */
+    void (*turn)(struct contract_rig *rig,
+                 uint64_t at_most_ms); /* one turn, or until something came */
     bool shared;
 };
 
-struct rig {
+struct contract_rig {
     const struct rig_kind *kind;
     void *store; /* of the kind */
-    struct peer *peers[RIG_PEERS];
+    struct rig_peer *peers[RIG_PEERS];
     unsigned lives;
 };
 
 /* The peer is connected and hears its inbox when it comes back. */
-struct peer *rig_peer(struct rig *rig, const char *id);
+struct rig_peer *rig_peer(struct contract_rig *rig, const char *id);
 /* The same without waiting. */
-struct peer *rig_peer_unconnected(struct rig *rig, const char *id);
+struct rig_peer *rig_peer_unconnected(struct contract_rig *rig, const char *id);
 /* Until the peer hears its inbox. */
-void rig_hear(struct peer *peer);
-void rig_remove(struct rig *rig, struct peer *peer);
-void rig_clear(struct rig *rig);
+void rig_hear(struct rig_peer *peer);
+void rig_remove(struct contract_rig *rig, struct rig_peer *peer);
+void rig_clear(struct contract_rig *rig);
 
 /* The next event of that kind; tag 0: with any tag. Fails the test after RIG_WAIT_MS. */
-const struct seen *rig_wait(struct peer *peer, enum seen_kind kind, uint64_t tag);
+const struct seen *rig_wait(struct rig_peer *peer, enum seen_kind kind, uint64_t tag);
 /* One that is there already, or NULL. */
-const struct seen *rig_find(struct peer *peer, enum seen_kind kind, uint64_t tag);
+const struct seen *rig_find(struct rig_peer *peer, enum seen_kind kind, uint64_t tag);
 /* Turns until done says so; fails the test after RIG_WAIT_MS. */
-void rig_until(struct rig *rig, bool (*done)(void *ctx), void *ctx);
+void rig_until(struct contract_rig *rig, bool (*done)(void *ctx), void *ctx);
 /* After it, all that the peer's bus had been asked for is answered, and what was on its way to the
  * peer's inbox is there. */
-void rig_settle(struct peer *peer);
-void rig_forget_events(struct peer *peer);
+void rig_settle(struct rig_peer *peer);
+void rig_forget_events(struct rig_peer *peer);
 /* How long this process was ready to run and got no processor: what no bound on a time counts. */
 uint64_t rig_held_up_ms(void);
 
@@ -119,10 +120,10 @@ const char *seen_field(const struct seen_item *item,
 const struct seen_item *seen_item(const struct seen *seen, const char *id);
 
 /* Short forms of what cases do most. */
-void peer_subscribe(struct peer *peer, const char *session);
-uint64_t peer_claim(struct peer *peer, const char *session); /* must be granted; the epoch */
-enum status peer_publish(struct peer *peer, const char *session, uint64_t epoch, uint64_t offset,
-                         const char *payload, uint32_t history_size, unsigned how);
+void peer_subscribe(struct rig_peer *peer, const char *session);
+uint64_t peer_claim(struct rig_peer *peer, const char *session); /* must be granted; the epoch */
+enum status peer_publish(struct rig_peer *peer, const char *session, uint64_t epoch,
+                         uint64_t offset, const char *payload, uint32_t history_size, unsigned how);
 /* The bus's rows callback that logs into the peer given as ctx. */
 void peer_on_rows(void *ctx, enum status status, const struct bus_row *rows, size_t len,
                   const char *next);

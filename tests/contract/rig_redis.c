@@ -14,7 +14,7 @@
 
 #define TURN_MS 20
 
-static struct bus *open_bus(struct rig *rig, const char *id, unsigned life)
+static struct bus *open_bus(struct contract_rig *rig, const char *id, unsigned life)
 {
     struct redis_rig *r = (struct redis_rig *)rig;
     struct bus *bus = NULL;
@@ -45,7 +45,7 @@ static void on_timer(void *ctx)
     (void)ctx;
 }
 
-static void turn(struct rig *rig, uint64_t at_most_ms)
+static void turn(struct contract_rig *rig, uint64_t at_most_ms)
 {
     struct redis_rig *r = (struct redis_rig *)rig;
     flush_all(r);

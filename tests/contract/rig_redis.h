@@ -9,7 +9,7 @@
 #include "rig.h"
 
 struct redis_rig {
-    struct rig rig; /* first */
+    struct contract_rig rig; /* first */
     struct redis_server server;
     struct loop *loop;
     struct loop_timer *timer;

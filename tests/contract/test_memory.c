@@ -6,16 +6,16 @@
 #include <cmocka.h>
 
 #include "bus/bus_memory.h"
-#include "cases.h"
 #include "common/clock.h"
+#include "contract_cases.h"
 
-static struct bus *open_bus(struct rig *rig, const char *id, unsigned life)
+static struct bus *open_bus(struct contract_rig *rig, const char *id, unsigned life)
 {
     (void)life;
     return bus_memory_new(rig->store, id, clock_boot_ms, clock_unix_ms);
 }
 
-static void turn(struct rig *rig, uint64_t at_most_ms)
+static void turn(struct contract_rig *rig, uint64_t at_most_ms)
 {
     (void)at_most_ms;
     for (size_t i = 0; i < RIG_PEERS; i++) {
@@ -26,19 +26,19 @@ static void turn(struct rig *rig, uint64_t at_most_ms)
 
 static int before(void **state)
 {
-    ((struct rig *)*state)->store = bus_memory_store_new();
+    ((struct contract_rig *)*state)->store = bus_memory_store_new();
     return 0;
 }
 
 static int after(void **state)
 {
-    bus_memory_store_free(((struct rig *)*state)->store);
+    bus_memory_store_free(((struct contract_rig *)*state)->store);
     return 0;
 }
 
 int main(void)
 {
     static const struct rig_kind kind = {.name = "memory", .open = open_bus, .turn = turn};
-    static struct rig rig = {.kind = &kind};
+    static struct contract_rig rig = {.kind = &kind};
     return cases_run("bus_memory", &rig, before, after);
 }

@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "cases.h"
+#include "contract_cases.h"
 #include "rig_redis.h"
 
 #define LEASE_MS 1000

@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "cases.h"
 #include "common/clock.h"
+#include "contract_cases.h"
 #include "redis_cluster_servers.h"
 #include "rig_redis.h"
 
@@ -19,7 +19,7 @@
 static struct redis_rig r;
 static struct cluster_servers cluster;
 
-static void flush(const struct cluster_server *server)
+static void flush(const struct cluster_process *server)
 {
     redis_server_ask(&server->server, "FLUSHALL");
 }
@@ -88,13 +88,13 @@ static void session_on(size_t primary, char out[16])
     fail_msg("no session on primary %zu", primary);
 }
 
-struct stream {
-    struct peer *peer;
+struct pushed_stream {
+    struct rig_peer *peer;
     const char *session;
     uint64_t epoch, offset;
 };
 
-static void publish_some(struct stream *stream, unsigned count)
+static void publish_some(struct pushed_stream *stream, unsigned count)
 {
     while (count-- > 0) {
         struct publication *publication = publication_copy(OPCODE_TEXT, "x", 1);
@@ -106,7 +106,7 @@ static void publish_some(struct stream *stream, unsigned count)
     r.rig.kind->turn(&r.rig, 1);
 }
 
-static void assert_all_published(struct stream *stream)
+static void assert_all_published(struct pushed_stream *stream)
 {
     for (uint64_t tag = 1; tag <= stream->offset; tag++)
         assert_int_equal(rig_wait(stream->peer, SEEN_PUBLISHED, tag)->status, STATUS_OK);
@@ -117,7 +117,7 @@ static void assert_all_published(struct stream *stream)
 
 /* All arrived in order; what came while the subscription moved may be missing, and the
  * subscription's coming back was told. */
-static void assert_heard_in_order(struct peer *peer, uint64_t last)
+static void assert_heard_in_order(struct rig_peer *peer, uint64_t last)
 {
     uint64_t offset = 0;
     while (offset < last) {
@@ -133,9 +133,9 @@ static void a_slot_moves_while_its_session_publishes(void **state)
     char session[16];
     session_on(1, session);
     unsigned slot = slot_of(session);
-    struct peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
+    struct rig_peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
     peer_subscribe(b, session);
-    struct stream stream = {a, session, peer_claim(a, session), 0};
+    struct pushed_stream stream = {a, session, peer_claim(a, session), 0};
     for (unsigned i = 0; i < 10; i++)
         publish_some(&stream, 10);
     cluster_servers_begin_move(&cluster, slot, 1, 2);
@@ -157,7 +157,7 @@ static void a_slot_moves_while_its_session_publishes(void **state)
 }
 
 struct promoted {
-    struct peer *peer;
+    struct rig_peer *peer;
     const char *session;
     uint64_t tag, epoch;
 };
@@ -184,7 +184,7 @@ static bool publication_holds(void *ctx)
 struct listened {
     struct promoted owner;
     uint64_t offset;
-    struct peer *listener;
+    struct rig_peer *listener;
 };
 
 /* A subscription may move more than once until the cluster is of one mind; what is published
@@ -208,7 +208,7 @@ static void fail_over(size_t dead, bool home)
     char session[16], other[16];
     session_on(dead, session);
     session_on((dead + 1) % PRIMARIES, other);
-    struct peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
+    struct rig_peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
     peer_subscribe(b, session);
     uint64_t epoch = peer_claim(a, session), other_epoch = peer_claim(a, other);
     assert_int_equal(peer_publish(a, session, epoch, 1, "x", 10, true), STATUS_OK);
@@ -254,7 +254,7 @@ static size_t primary_of_key(const char *kind, const char *id)
 }
 
 /* A peer whose inbox is not on that primary. */
-static struct peer *peer_elsewhere(size_t primary)
+static struct rig_peer *peer_elsewhere(size_t primary)
 {
     char id[8] = "a";
     for (unsigned n = 0; primary_of_key("inbox:", id) == primary; n++)
@@ -262,7 +262,7 @@ static struct peer *peer_elsewhere(size_t primary)
     return rig_peer(&r.rig, id);
 }
 
-static void assert_answered_before(struct peer *peer, enum seen_kind kind, uint64_t tag,
+static void assert_answered_before(struct rig_peer *peer, enum seen_kind kind, uint64_t tag,
                                    const struct seen *later)
 {
     const struct seen *seen = peer->first;
@@ -272,7 +272,7 @@ static void assert_answered_before(struct peer *peer, enum seen_kind kind, uint6
     assert_int_equal(seen->status, STATUS_OK);
 }
 
-static void publish_one(struct peer *peer, const char *session, uint64_t epoch, uint64_t tag)
+static void publish_one(struct rig_peer *peer, const char *session, uint64_t epoch, uint64_t tag)
 {
     struct publication *publication = publication_copy(OPCODE_TEXT, "x", 1);
     publication->at = (struct position){epoch, tag};
@@ -282,7 +282,7 @@ static void publish_one(struct peer *peer, const char *session, uint64_t epoch, 
 
 /* Once it has stood still for long enough its replica takes its sessions, and it is another map. */
 struct standstill {
-    struct peer *peer;
+    struct rig_peer *peer;
     const char *other;
     struct promoted stalled;
     uint64_t epoch, offset, renewals;
@@ -309,7 +309,7 @@ static void a_primary_that_stands_still_holds_up_its_own_sessions_only(void **st
     char session[16], other[16];
     session_on(still, session);
     session_on(home_primary(), other);
-    struct peer *a = peer_elsewhere(still);
+    struct rig_peer *a = peer_elsewhere(still);
     uint64_t epoch = peer_claim(a, session), other_epoch = peer_claim(a, other);
     for (size_t i = 0; i < PRIMARIES; i++) /* the others serve on while one is missing */
         redis_server_ask(&cluster.primaries[i].server,
@@ -321,7 +321,7 @@ static void a_primary_that_stands_still_holds_up_its_own_sessions_only(void **st
     publish_one(a, other, other_epoch, 3);
     a->bus->ops->history(a->bus, other, 4, (struct position){0, 0}, 10);
     a->bus->ops->renew(a->bus, 5);
-    a->bus->ops->tell(a->bus, a->id, &(struct envelope){.type = ENVELOPE_HELLO}, 6);
+    a->bus->ops->send(a->bus, a->id, &(struct envelope){.type = ENVELOPE_HELLO}, 6);
     const struct seen *stalled = rig_wait(a, SEEN_HISTORY, 2);
     assert_answered_before(a, SEEN_PUBLISHED, 3, stalled);
     assert_answered_before(a, SEEN_HISTORY, 4, stalled);

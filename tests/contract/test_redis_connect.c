@@ -38,7 +38,7 @@ static void set_url(const char *format)
     snprintf(r.url, sizeof(r.url), format, r.server.port);
 }
 
-static void works(struct peer *peer)
+static void works(struct rig_peer *peer)
 {
     peer->bus->ops->renew(peer->bus, 1);
     assert_int_equal(rig_wait(peer, SEEN_RENEWED, 1)->status, STATUS_OK);
@@ -49,7 +49,7 @@ static void works(struct peer *peer)
 /* A try that does not succeed would have done so many times over. */
 static void assert_never_connects(void)
 {
-    struct peer *a = rig_peer_unconnected(&r.rig, "a");
+    struct rig_peer *a = rig_peer_unconnected(&r.rig, "a");
     redis_rig_pass(&r, 500);
     assert_null(rig_find(a, SEEN_CONNECTED, 0));
     a->bus->ops->renew(a->bus, 1);
@@ -88,10 +88,10 @@ static void two_clusters_in_two_databases_do_not_hear_each_other(void **state)
     redis_server_await_age(&r.server, 2);
     struct envelope hello = {.type = ENVELOPE_HELLO, .number = 5}, close = {.type = ENVELOPE_CLOSE};
     set_url("redis://127.0.0.1:%u");
-    struct peer *zero = rig_peer(&r.rig, "a");
+    struct rig_peer *zero = rig_peer(&r.rig, "a");
     set_url("redis://127.0.0.1:%u/1");
-    struct peer *one = rig_peer(&r.rig, "a"), *other = rig_peer(&r.rig, "b");
-    struct peer *const listeners[] = {zero, one, other};
+    struct rig_peer *one = rig_peer(&r.rig, "a"), *other = rig_peer(&r.rig, "b");
+    struct rig_peer *const listeners[] = {zero, one, other};
     for (size_t i = 0; i < 3; i++) {
         peer_subscribe(listeners[i], "s:k");
         rig_settle(listeners[i]);
@@ -106,8 +106,8 @@ static void two_clusters_in_two_databases_do_not_hear_each_other(void **state)
     assert_int_equal(rig_wait(other, SEEN_ASSERTED, 9)->status, STATUS_OK);
     one->bus->ops->assert_owner(one->bus, "s:k", 10, moved + 9, "u");
     assert_int_equal(rig_wait(one, SEEN_ASSERTED, 10)->status, STATUS_OK);
-    other->bus->ops->shout(other->bus, "s:k", &close);
-    other->bus->ops->tell(other->bus, "a", &hello, 11);
+    other->bus->ops->broadcast(other->bus, "s:k", &close);
+    other->bus->ops->send(other->bus, "a", &hello, 11);
     assert_int_equal(rig_wait(other, SEEN_TOLD, 11)->status, STATUS_OK);
 
     rig_wait(one, SEEN_INBOX, ENVELOPE_HELLO);
@@ -129,7 +129,7 @@ static void a_server_that_comes_later_is_found(void **state)
 {
     (void)state;
     redis_server_kill(&r.server);
-    struct peer *a = rig_peer_unconnected(&r.rig, "a");
+    struct rig_peer *a = rig_peer_unconnected(&r.rig, "a");
     redis_rig_pass(&r, 300);
     assert_null(a->first);
     redis_server_start(&r.server);
@@ -151,7 +151,7 @@ static void a_user_needs_only_the_hubs_keys_and_channels(void **state)
                          "ACL SETUSER default resetpass resetkeys resetchannels -@all +ping +info"),
         "OK");
     set_url("redis://hub:se%%3Acret@127.0.0.1:%u");
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     works(a);
     uint64_t epoch = peer_claim(a, "s:k");
     assert_int_equal(peer_publish(a, "s:k", epoch, 1, "x", 10, true), STATUS_OK);
@@ -171,7 +171,7 @@ static void a_replica_is_no_server_until_it_is_promoted(void **state)
 {
     (void)state;
     redis_server_ask(&r.server, "REPLICAOF 127.0.0.1 1");
-    struct peer *a = rig_peer_unconnected(&r.rig, "a");
+    struct rig_peer *a = rig_peer_unconnected(&r.rig, "a");
     redis_rig_pass(&r, 300);
     assert_null(rig_find(a, SEEN_CONNECTED, 0));
     redis_server_ask(&r.server, "REPLICAOF NO ONE");
@@ -181,7 +181,7 @@ static void a_replica_is_no_server_until_it_is_promoted(void **state)
 static void a_server_that_becomes_a_replica_is_left(void **state)
 {
     (void)state;
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     redis_server_ask(&r.server, "REPLICAOF 127.0.0.1 1");
     a->bus->ops->renew(a->bus, 1);
     assert_int_equal(rig_wait(a, SEEN_RENEWED, 1)->status, STATUS_IO);
@@ -232,7 +232,7 @@ static void assert_left_and_tried_again(const char *text)
                                     &stranger);
 
     snprintf(r.url, sizeof(r.url), "redis://127.0.0.1:%u", ntohs(address.sin_port));
-    struct peer *a = rig_peer_unconnected(&r.rig, "a");
+    struct rig_peer *a = rig_peer_unconnected(&r.rig, "a");
     rig_until(&r.rig, was_called_again, &stranger);
     assert_null(rig_find(a, SEEN_CONNECTED, 0));
     rig_remove(&r.rig, a);
@@ -320,7 +320,7 @@ static void tls_wants_the_authority_and_the_host(void **state)
 
     snprintf(r.url, sizeof(r.url), "rediss://127.0.0.1:%s", port);
     r.conf.node.lease_ms = 10000; /* megabytes may take a while on a busy machine */
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     works(a);
     /* More than a TLS record, a socket buffer and a chunk hold, both ways. */
     static char large[4 << 20];

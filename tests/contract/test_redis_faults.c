@@ -45,7 +45,7 @@ static void grow_up(void)
     redis_server_await_age(&r.server, LEASE_MS / 1000 + 1);
 }
 
-static size_t count_seen(const struct peer *peer, enum seen_kind kind, int status)
+static size_t count_seen(const struct rig_peer *peer, enum seen_kind kind, int status)
 {
     size_t count = 0;
     for (const struct seen *seen = peer->first; seen; seen = seen->next)
@@ -53,7 +53,7 @@ static size_t count_seen(const struct peer *peer, enum seen_kind kind, int statu
     return count;
 }
 
-static void publish(struct peer *peer, uint64_t tag, uint64_t epoch, uint64_t offset,
+static void publish(struct rig_peer *peer, uint64_t tag, uint64_t epoch, uint64_t offset,
                     const char *payload, size_t len)
 {
     struct publication *publication = publication_copy(OPCODE_TEXT, payload, len);
@@ -68,7 +68,7 @@ static void a_server_that_comes_back_empty_is_filled_again_by_its_owners(void **
 {
     (void)state;
     grow_up();
-    struct peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
+    struct rig_peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
     uint64_t epoch = peer_claim(a, SESSION);
     peer_subscribe(b, SESSION);
     redis_server_kill(&r.server);
@@ -89,7 +89,7 @@ static void a_server_that_comes_back_empty_is_filled_again_by_its_owners(void **
 
 static bool claim_is_decided(void *ctx)
 {
-    struct peer *peer = ctx;
+    struct rig_peer *peer = ctx;
     static uint64_t tag = 500;
     peer->bus->ops->claim(peer->bus, SESSION, ++tag, &(struct bus_claim){.upstream = "u"});
     return rig_wait(peer, SEEN_CLAIMED, tag)->status == STATUS_OK;
@@ -99,7 +99,7 @@ static void a_young_server_grants_a_missing_record_to_its_holder_only(void **sta
 {
     (void)state;
     r.conf.node.lease_ms = 4000;
-    struct peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
+    struct rig_peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
     a->bus->ops->claim(a->bus, SESSION, 1, &(struct bus_claim){.upstream = "u"});
     assert_int_equal(rig_wait(a, SEEN_CLAIMED, 1)->status, STATUS_AGAIN);
     b->bus->ops->claim(b->bus, SESSION, 2,
@@ -126,7 +126,7 @@ static void a_young_server_grants_a_missing_record_to_its_holder_only(void **sta
 static void what_was_under_way_is_answered_before_the_disconnection_is_told(void **state)
 {
     (void)state;
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     rig_settle(a);
     ask("CLIENT PAUSE 60000 ALL");
     rig_forget_events(a);
@@ -154,7 +154,7 @@ static void a_server_that_slept_is_spoken_to_again(void **state)
 {
     (void)state;
     grow_up();
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     peer_subscribe(a, SESSION);
     kill(r.server.pid, SIGSTOP);
     rig_wait(a, SEEN_DISCONNECTED, 0);
@@ -172,7 +172,7 @@ static void a_server_that_is_late_but_answers_keeps_its_connection(void **state)
     struct proxy proxy;
     proxy_start(&proxy, r.server.port);
     snprintf(r.url, sizeof(r.url), "redis://127.0.0.1:%u", proxy.port);
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     uint64_t epoch = peer_claim(a, SESSION);
     proxy_crawl(&proxy, 20);
     uint64_t start_ms = clock_boot_ms();
@@ -189,7 +189,7 @@ static void a_server_that_is_late_but_answers_keeps_its_connection(void **state)
 static void a_killed_command_connection_comes_back(void **state)
 {
     (void)state;
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     for (unsigned round = 0; round < 3; round++) {
         ask("CLIENT KILL TYPE normal");
         rig_wait(a, SEEN_DISCONNECTED, 0);
@@ -202,7 +202,7 @@ static void a_killed_command_connection_comes_back(void **state)
 static void a_killed_subscription_connection_comes_back_without_a_disconnection(void **state)
 {
     (void)state;
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     peer_subscribe(a, SESSION);
     peer_subscribe(a, "s:gone");
     a->bus->ops->unsubscribe(a->bus, "s:gone");
@@ -232,7 +232,7 @@ static void a_deaf_subscription_connection_is_made_again(void **state)
     struct proxy proxy;
     proxy_start(&proxy, r.server.port);
     snprintf(r.url, sizeof(r.url), "redis://127.0.0.1:%u", proxy.port);
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     peer_subscribe(a, SESSION);
     uint64_t heard_ms = a->bus->ops->heard_ms(a->bus);
     proxy_deafen(&proxy);
@@ -248,10 +248,10 @@ static void a_deaf_subscription_connection_is_made_again(void **state)
 static void a_probe_of_an_earlier_life_does_not_count(void **state)
 {
     (void)state;
-    struct peer *a = rig_peer(&r.rig, "a");
-    struct peer *b = rig_peer(&r.rig, "b");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *b = rig_peer(&r.rig, "b");
     uint64_t far_ms = clock_boot_ms() + 1000000;
-    b->bus->ops->tell(b->bus, "a",
+    b->bus->ops->send(b->bus, "a",
                       &(struct envelope){.type = ENVELOPE_PROBE, .life = 77777, .number = far_ms},
                       1);
     rig_wait(b, SEEN_TOLD, 1);
@@ -265,7 +265,7 @@ static void lost_scripts_are_loaded_again_and_nothing_changes_its_order(void **s
 {
     (void)state;
     grow_up();
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     uint64_t epoch = peer_claim(a, SESSION);
     peer_subscribe(a, SESSION);
     ask("SCRIPT FLUSH");
@@ -287,7 +287,7 @@ static void a_key_of_another_type_harms_its_session_only(void **state)
 {
     (void)state;
     grow_up();
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     ask("SET test:session:{s:broken} x");
     a->bus->ops->claim(a->bus, "s:broken", 1, &(struct bus_claim){.upstream = "u"});
     assert_int_equal(rig_wait(a, SEEN_CLAIMED, 1)->status, STATUS_IO);
@@ -302,7 +302,7 @@ static void an_epoch_that_no_node_can_have_written_counts_for_nothing(void **sta
     static const char *const wrong[] = {"junk", "-5", "1e300", "18446744073709551616",
                                         "4503599627370497"};
     grow_up();
-    struct peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
+    struct rig_peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
     for (unsigned i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
         char command[120], key[16];
         snprintf(key, sizeof(key), "s:%u", i);
@@ -325,14 +325,14 @@ static void an_epoch_that_no_node_can_have_written_counts_for_nothing(void **sta
 static void what_can_not_be_read_is_counted_and_dropped(void **state)
 {
     (void)state;
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     peer_subscribe(a, SESSION);
     uint64_t before = metric_drops(DROP_BUS_UNREADABLE);
     ask("PUBLISH test:inbox:a garbage");
     ask("PUBLISH test:push:{" SESSION "} garbage");
     rig_settle(a);
-    a->bus->ops->shout(a->bus, SESSION,
-                       &(struct envelope){.type = ENVELOPE_CLOSE, .session = slice_of(SESSION)});
+    a->bus->ops->broadcast(
+        a->bus, SESSION, &(struct envelope){.type = ENVELOPE_CLOSE, .session = slice_of(SESSION)});
     rig_wait(a, SEEN_PUSH, ENVELOPE_CLOSE);
     assert_int_equal(metric_drops(DROP_BUS_UNREADABLE), before + 2);
 }
@@ -343,7 +343,7 @@ static void over_maxmemory_ownership_works_and_pushes_go_on_without_history(void
 {
     (void)state;
     grow_up();
-    struct peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
+    struct rig_peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
     uint64_t epoch = peer_claim(a, SESSION);
     peer_subscribe(b, SESSION);
     ask("CONFIG SET maxmemory 100kb");
@@ -371,7 +371,7 @@ static void over_maxmemory_ownership_works_and_pushes_go_on_without_history(void
     assert_string_equal(ask("HGET test:session:{s:lost} state"), "connected");
 }
 
-static uint64_t assert_owned(struct peer *peer)
+static uint64_t assert_owned(struct rig_peer *peer)
 {
     uint64_t epoch = peer->bus->ops->heard_ms(peer->bus);
     peer->bus->ops->assert_owner(peer->bus, SESSION, 1, epoch, "u");
@@ -388,7 +388,7 @@ static void what_waits_for_an_answer_is_bounded_and_not_in_vain(void **state)
     memset(large, 'x', sizeof(large));
     grow_up();
     r.conf.node.lease_ms = 8000;
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     uint64_t epoch = assert_owned(a), reconnects = metric_get(METRIC_BUS_RECONNECTS);
     kill(r.server.pid, SIGSTOP);
     for (uint64_t tag = 1; tag <= 80; tag++)
@@ -419,7 +419,7 @@ static void too_much_for_a_server_that_hangs_is_answered(void **state)
     (void)state;
     static char large[1 << 20];
     grow_up();
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     uint64_t epoch = assert_owned(a);
     ask("CLIENT PAUSE 60000 ALL");
     for (uint64_t tag = 1; tag <= 80; tag++)
@@ -432,7 +432,7 @@ static void too_much_for_a_server_that_hangs_is_answered(void **state)
 
 static bool renewal_counts(void *ctx)
 {
-    struct peer *peer = ctx;
+    struct rig_peer *peer = ctx;
     static uint64_t tag = 700;
     peer->bus->ops->renew(peer->bus, ++tag);
     return rig_wait(peer, SEEN_RENEWED, tag)->status == STATUS_OK;
@@ -454,7 +454,7 @@ static void without_the_replicas_asked_for_nothing_counts(void **state)
     (void)state;
     grow_up();
     r.conf.redis.replicas = 1;
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     a->bus->ops->renew(a->bus, 1);
     a->bus->ops->claim(a->bus, SESSION, 2, &(struct bus_claim){.upstream = "u"});
     a->bus->ops->history(a->bus, SESSION, 3, (struct position){0, 0}, 1);
@@ -470,7 +470,7 @@ static void without_the_replicas_asked_for_nothing_counts(void **state)
 }
 
 /* Whether the answer to that came before the one to the other. */
-static bool came_before(const struct peer *peer, enum seen_kind kind, uint64_t tag,
+static bool came_before(const struct rig_peer *peer, enum seen_kind kind, uint64_t tag,
                         const struct seen *other)
 {
     const struct seen *seen = peer->first;
@@ -487,7 +487,7 @@ static void a_replica_that_stands_still_does_not_hold_up_pushes(void **state)
     r.conf.redis.replicas = 1;
     r.conf.node.lease_ms = 4000;
     redis_server_await_age(&r.server, 5);
-    struct peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
+    struct rig_peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
     struct redis_server replica = {.port = 0};
     start_replica(&replica);
     rig_until(&r.rig, renewal_counts, a);
@@ -527,7 +527,7 @@ static void claims_keep_their_place_among_calls_on_their_session(void **state)
     r.conf.node.lease_ms = 4 * LEASE_MS;
     redis_server_await_age(&r.server, 4 * LEASE_MS / 1000 + 1);
     r.conf.redis.replicas = 1;
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     struct redis_server replica = {.port = 0};
     start_replica(&replica);
     rig_until(&r.rig, renewal_counts, a);
@@ -559,7 +559,7 @@ static void a_hundred_thousand_channels_are_subscribed_again_after_a_cut(void **
 {
     (void)state;
     r.conf.node.lease_ms = 5000;
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     for (unsigned i = 0; i < 100000; i++) {
         char session[32];
         snprintf(session, sizeof(session), "s:%u", i);
@@ -578,7 +578,7 @@ static void keys_have_the_types_and_times_to_live_of_the_contract(void **state)
 {
     (void)state;
     grow_up();
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     a->bus->ops->renew(a->bus, 1);
     a->bus->ops->record_node(
         a->bus, &(struct bus_node_record){.host = "h", .lease_ms = LEASE_MS, .state = "up"});
@@ -603,7 +603,7 @@ static void keys_have_the_types_and_times_to_live_of_the_contract(void **state)
 
 static bool b_is_forgotten(void *ctx)
 {
-    struct peer *a = ctx;
+    struct rig_peer *a = ctx;
     static uint64_t tag = 100;
     a->bus->ops->renew(a->bus, ++tag);
     const struct seen *seen = rig_wait(a, SEEN_RENEWED, tag);
@@ -614,7 +614,7 @@ static void a_silent_node_is_removed_after_ten_leases(void **state)
 {
     (void)state;
     r.conf.node.lease_ms = 100;
-    struct peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
+    struct rig_peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
     b->bus->ops->renew(b->bus, 1);
     rig_wait(b, SEEN_RENEWED, 1);
     uint64_t start_ms = clock_boot_ms();

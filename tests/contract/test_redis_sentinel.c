@@ -67,7 +67,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-static void assert_works(struct peer *a, struct peer *b, uint64_t epoch, uint64_t offset)
+static void assert_works(struct rig_peer *a, struct rig_peer *b, uint64_t epoch, uint64_t offset)
 {
     assert_int_equal(peer_publish(a, SESSION, epoch, offset, "x", 10, true), STATUS_OK);
     assert_true(rig_wait(b, SEEN_PUSH, ENVELOPE_PUSH)->items[0].number == offset);
@@ -77,7 +77,7 @@ static void a_new_primary_is_found_after_the_old_one_died(void **state)
 {
     (void)state;
     redis_server_await_age(&r.server, 2);
-    struct peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
+    struct rig_peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
     uint64_t epoch = peer_claim(a, SESSION);
     peer_subscribe(b, SESSION);
     assert_works(a, b, epoch, 1);
@@ -98,7 +98,7 @@ static void a_new_primary_is_found_after_the_old_one_died(void **state)
 static void a_primary_that_was_replaced_is_left_though_it_answers(void **state)
 {
     (void)state;
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     assert_string_equal(redis_server_ask(&sentinels[0], "SENTINEL FAILOVER cars"), "OK");
     rig_wait(a, SEEN_DISCONNECTED, 0);
     rig_wait(a, SEEN_CONNECTED, 0);
@@ -111,7 +111,7 @@ static void a_primary_that_was_replaced_is_left_though_it_answers(void **state)
 static void a_sentinel_that_dies_is_followed_by_another(void **state)
 {
     (void)state;
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     redis_server_kill(&sentinels[0]);
     redis_rig_pass(&r, 500);
     assert_string_equal(redis_server_ask(&sentinels[1], "SENTINEL FAILOVER cars"), "OK");
@@ -121,26 +121,26 @@ static void a_sentinel_that_dies_is_followed_by_another(void **state)
 
 /* --- one that is not like the others --- */
 
-static const char *trouble(const struct peer *peer)
+static const char *trouble(const struct rig_peer *peer)
 {
     const char *why = peer->bus->ops->trouble(peer->bus);
     return why ? why : "";
 }
 
-struct wanted {
-    const struct peer *peer;
+struct sentinel_words {
+    const struct rig_peer *peer;
     const char *words;
 };
 
 static bool says(void *ctx)
 {
-    const struct wanted *wanted = ctx;
+    const struct sentinel_words *wanted = ctx;
     return strstr(trouble(wanted->peer), wanted->words) != NULL;
 }
 
-static void assert_says(const struct peer *peer, const char *words)
+static void assert_says(const struct rig_peer *peer, const char *words)
 {
-    struct wanted wanted = {peer, words};
+    struct sentinel_words wanted = {peer, words};
     rig_until(&r.rig, says, &wanted);
 }
 
@@ -161,7 +161,7 @@ static void a_sentinel_that_is_stale_and_asked_first_is_not_believed(void **stat
     start_stale(stale, conf, sizeof(conf));
     snprintf(url, sizeof(url), "redis-sentinel://127.0.0.1:%u,127.0.0.1:%u,127.0.0.1:%u/cars",
              stale[0].port, sentinels[0].port, sentinels[1].port);
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     a->bus->ops->renew(a->bus, 1);
     assert_int_equal(rig_wait(a, SEEN_RENEWED, 1)->status, STATUS_OK);
     assert_string_equal(redis_server_ask(&r.server, "ZCARD test:nodes"), "1");
@@ -188,7 +188,7 @@ static void a_single_one_of_the_url_names_the_others(void **state)
 {
     (void)state;
     snprintf(url, sizeof(url), "redis-sentinel://127.0.0.1:%u/cars", sentinels[0].port);
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     redis_server_kill(&sentinels[0]);
     assert_string_equal(redis_server_ask(&sentinels[1], "SENTINEL FAILOVER cars"), "OK");
     rig_wait(a, SEEN_DISCONNECTED, 0);
@@ -200,7 +200,7 @@ static void a_name_that_no_sentinel_knows_is_said(void **state)
     (void)state;
     snprintf(url, sizeof(url), "redis-sentinel://127.0.0.1:%u,127.0.0.1:%u/trucks",
              sentinels[0].port, sentinels[1].port);
-    struct peer *a = rig_peer_unconnected(&r.rig, "a");
+    struct rig_peer *a = rig_peer_unconnected(&r.rig, "a");
     assert_says(a, "does not know a primary named trucks");
 }
 
@@ -228,7 +228,7 @@ static void sentinels_that_ask_for_a_password_get_those_of_the_url(void **state)
     r.conf.redis.sentinel_password = NULL;
     snprintf(url, sizeof(url), "redis-sentinel://car:wrong@127.0.0.1:%u,127.0.0.1:%u/cars",
              sentinels[0].port, sentinels[1].port);
-    struct peer *a = rig_peer_unconnected(&r.rig, "a");
+    struct rig_peer *a = rig_peer_unconnected(&r.rig, "a");
     assert_says(a, "WRONGPASS");
     assert_null(strstr(trouble(a), "wrong"));
 }

@@ -20,7 +20,7 @@
 
 static struct redis_rig r;
 static struct proxy proxy;
-static struct peer *a, *b; /* only a is behind the proxy */
+static struct rig_peer *a, *b; /* only a is behind the proxy */
 
 static int set_up(void **state)
 {
@@ -54,7 +54,7 @@ static bool is_cut_though_busy(void *ctx)
 {
     static const struct envelope envelope = {.type = ENVELOPE_HELLO, .life = 7};
     (void)ctx;
-    a->bus->ops->tell(a->bus, "b", &envelope, 9);
+    a->bus->ops->send(a->bus, "b", &envelope, 9);
     return rig_find(a, SEEN_DISCONNECTED, 0) != NULL;
 }
 
@@ -124,7 +124,7 @@ static void an_epoch_too_high_to_be_one_is_not_taken(void **state)
 static bool is_subscribed_though_busy(void *ctx)
 {
     static const struct envelope envelope = {.type = ENVELOPE_STATUS, .session = {SESSION, 3}};
-    b->bus->ops->shout(b->bus, SESSION, &envelope);
+    b->bus->ops->broadcast(b->bus, SESSION, &envelope);
     return rig_find(a, SEEN_SUBSCRIBED, 0) && ctx;
 }
 
@@ -156,7 +156,7 @@ static void a_probe_from_the_future_does_not_count(void **state)
     uint64_t far_ms = clock_boot_ms() + 1000000;
     const struct envelope probe = {
         .type = ENVELOPE_PROBE, .life = r.rig.lives, .number = far_ms}; /* a came last */
-    b->bus->ops->tell(b->bus, "a", &probe, 1);
+    b->bus->ops->send(b->bus, "a", &probe, 1);
     rig_wait(b, SEEN_TOLD, 1);
     rig_settle(a);
     assert_true(a->bus->ops->heard_ms(a->bus) < far_ms);

@@ -32,38 +32,38 @@ static int tear_down(void **state)
     return 0;
 }
 
-static const char *trouble(const struct peer *peer)
+static const char *trouble(const struct rig_peer *peer)
 {
     const char *why = peer->bus->ops->trouble(peer->bus);
     return why ? why : "";
 }
 
-struct wanted {
-    const struct peer *peer;
+struct trouble_words {
+    const struct rig_peer *peer;
     const char *words; /* "": no trouble at all */
 };
 
 static bool says(void *ctx)
 {
-    const struct wanted *wanted = ctx;
+    const struct trouble_words *wanted = ctx;
     const char *why = trouble(wanted->peer);
     return wanted->words[0] != '\0' ? strstr(why, wanted->words) != NULL : why[0] == '\0';
 }
 
-static void assert_says(const struct peer *peer, const char *words)
+static void assert_says(const struct rig_peer *peer, const char *words)
 {
-    struct wanted wanted = {peer, words};
+    struct trouble_words wanted = {peer, words};
     rig_until(&r.rig, says, &wanted);
 }
 
-static void renew(struct peer *peer, enum status wanted)
+static void renew(struct rig_peer *peer, enum status wanted)
 {
     static uint64_t tag = 100;
     peer->bus->ops->renew(peer->bus, ++tag);
     assert_int_equal(rig_wait(peer, SEEN_RENEWED, tag)->status, wanted);
 }
 
-static void assert_refused(struct peer *peer, const char *session)
+static void assert_refused(struct rig_peer *peer, const char *session)
 {
     const struct seen *seen;
     do
@@ -89,7 +89,7 @@ static void the_missing_right_to_one_channel_costs_that_session_only(void **stat
     (void)state;
     redis_server_await_age(&r.server, 2);
     as_hub(HUB);
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     static const char *const sessions[] = {"good:1", "bad:1", "good:2", "bad:2", "good:3"};
     for (size_t i = 0; i < 5; i++) /* in one turn: one request */
         a->bus->ops->subscribe(a->bus, sessions[i]);
@@ -114,7 +114,7 @@ static void a_right_that_is_taken_away_costs_that_session_only(void **state)
 {
     (void)state;
     as_hub(HUB " &test:push:{bad:*");
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     peer_subscribe(a, "good:1");
     peer_subscribe(a, "bad:1");
     assert_string_equal(redis_server_ask(&r.server, HUB), "OK");
@@ -129,7 +129,7 @@ static void what_can_not_be_announced_is_told_of(void **state)
     (void)state;
     redis_server_await_age(&r.server, 2);
     as_hub(HUB);
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     const struct bus_claim claim = {.upstream = "u"};
     a->bus->ops->claim(a->bus, "bad:1", 7, &claim);
     assert_int_equal(rig_wait(a, SEEN_CLAIMED, 7)->status, STATUS_IO);
@@ -139,7 +139,7 @@ static void what_can_not_be_announced_is_told_of(void **state)
     assert_false(seen->flag);
 }
 
-static void publish_on(struct peer *peer, const char *session, uint64_t epoch, uint64_t offset)
+static void publish_on(struct rig_peer *peer, const char *session, uint64_t epoch, uint64_t offset)
 {
     struct publication *publication = publication_copy(OPCODE_TEXT, "x", 1);
     publication->at = (struct position){epoch, offset};
@@ -149,7 +149,7 @@ static void publish_on(struct peer *peer, const char *session, uint64_t epoch, u
 }
 
 /* In one turn: one call. The answer on the second of them comes as wanted. */
-static void publish_on_three(struct peer *peer, const uint64_t epochs[3], uint64_t offset,
+static void publish_on_three(struct rig_peer *peer, const uint64_t epochs[3], uint64_t offset,
                              enum status good, enum status bad)
 {
     static const char *const sessions[] = {"good:1", "bad:1", "good:2"};
@@ -167,7 +167,7 @@ static void a_right_that_is_missing_in_a_call_costs_that_session_only(void **sta
     (void)state;
     redis_server_await_age(&r.server, 2);
     as_hub("ACL SETUSER hub on >pw ~test:* &test:* +@all");
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     const uint64_t epochs[] = {peer_claim(a, "good:1"), peer_claim(a, "bad:1"),
                                peer_claim(a, "good:2")};
     publish_on_three(a, epochs, 1, STATUS_OK, STATUS_OK);
@@ -189,7 +189,7 @@ static void the_missing_right_to_the_own_inbox_is_named(void **state)
 {
     (void)state;
     as_hub("ACL SETUSER hub on >pw resetchannels ~test:* +@all &test:push:*");
-    struct peer *a = rig_peer_unconnected(&r.rig, "a");
+    struct rig_peer *a = rig_peer_unconnected(&r.rig, "a");
     assert_says(a, "channel test:inbox:a: NOPERM");
     assert_int_equal(a->bus->ops->heard_ms(a->bus), 0);
     assert_string_equal(redis_server_ask(&r.server, "ACL SETUSER hub &test:inbox:*"), "OK");
@@ -203,7 +203,7 @@ static void without_info_it_works_and_a_young_store_grants_nothing(void **state)
 {
     (void)state;
     as_hub("ACL SETUSER hub on >pw ~test:* &test:* +@all -@dangerous -info");
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     renew(a, STATUS_OK);
     const struct bus_claim claim = {.upstream = "u"};
     a->bus->ops->claim(a->bus, "s:k", 1, &claim);
@@ -219,7 +219,7 @@ static void the_rights_of_the_manual_are_enough(void **state)
     redis_server_await_age(&r.server, 2);
     as_hub("ACL SETUSER hub on >pw ~test:* resetchannels &test:* &test@* -@all +@connection +@read "
            "+@write +@pubsub +@scripting -@dangerous +info +role +time");
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     renew(a, STATUS_OK);
     peer_subscribe(a, "s:k");
     uint64_t epoch = peer_claim(a, "s:k");
@@ -235,7 +235,7 @@ static void the_rights_of_the_manual_are_enough(void **state)
 static void a_write_that_is_refused_is_named_until_it_is_not(void **state)
 {
     (void)state;
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     renew(a, STATUS_OK);
     assert_string_equal(trouble(a), "");
     redis_server_ask(&r.server, "CONFIG SET min-replicas-to-write 1");
@@ -251,7 +251,7 @@ static void replicas_that_do_not_get_the_write_are_named(void **state)
 {
     (void)state;
     r.conf.redis.replicas = 1;
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     renew(a, STATUS_IO);
     assert_says(a, "0 of 1 replicas");
 }
@@ -261,7 +261,7 @@ static void a_password_that_is_wrong_or_missing_is_named_and_never_shown(void **
     (void)state;
     assert_string_equal(redis_server_ask(&r.server, "ACL SETUSER hub on >right ~* &* +@all"), "OK");
     snprintf(r.url, sizeof(r.url), "redis://hub:NotTheRightOne@127.0.0.1:%u", r.server.port);
-    struct peer *a = rig_peer_unconnected(&r.rig, "a");
+    struct rig_peer *a = rig_peer_unconnected(&r.rig, "a");
     assert_says(a, "WRONGPASS");
     assert_null(strstr(trouble(a), "NotTheRightOne"));
     assert_string_equal(redis_server_ask(&r.server, "ACL SETUSER hub >NotTheRightOne"), "OK");
@@ -276,9 +276,9 @@ static void a_password_that_is_wrong_or_missing_is_named_and_never_shown(void **
 static void a_server_that_is_full_is_named(void **state)
 {
     (void)state;
-    struct peer *a = rig_peer(&r.rig, "a");
+    struct rig_peer *a = rig_peer(&r.rig, "a");
     redis_server_ask(&r.server, "CONFIG SET maxclients 2");
-    struct peer *b = rig_peer_unconnected(&r.rig, "b");
+    struct rig_peer *b = rig_peer_unconnected(&r.rig, "b");
     assert_says(b, "max number of clients reached");
     redis_rig_pass(&r, 1);
     rig_remove(&r.rig, a);
@@ -317,7 +317,7 @@ static void assert_words(const char *text, const char *wanted, const char *absen
     speaker.watch = loop_watch_new(r.loop, "speaker", speaker.listener, LOOP_READABLE, on_caller,
                                    &speaker);
     snprintf(r.url, sizeof(r.url), "redis://me:s3cret-word@127.0.0.1:%u", ntohs(address.sin_port));
-    struct peer *a = rig_peer_unconnected(&r.rig, "a");
+    struct rig_peer *a = rig_peer_unconnected(&r.rig, "a");
     assert_says(a, wanted);
     assert_null(strstr(trouble(a), absent));
     rig_remove(&r.rig, a);

@@ -22,12 +22,12 @@ enum { BYTES_MAX = 128 * 1024, MORE_MAX = 300 };
 
 /* --- what it sends --- */
 
-struct text {
+struct answer_text {
     char bytes[BYTES_MAX];
     size_t len;
 };
 
-static void add(struct text *out, const char *bytes, size_t len)
+static void add(struct answer_text *out, const char *bytes, size_t len)
 {
     size_t space = sizeof(out->bytes) - out->len;
     len = len < space ? len : space;
@@ -36,13 +36,13 @@ static void add(struct text *out, const char *bytes, size_t len)
     out->len += len;
 }
 
-static void add_slice(struct text *out, struct fuzz_input *input)
+static void add_slice(struct answer_text *out, struct fuzz_input *input)
 {
     struct slice bytes = fuzz_slice(input);
     add(out, bytes.at, bytes.len);
 }
 
-static void add_filler(struct text *out, struct fuzz_input *input)
+static void add_filler(struct answer_text *out, struct fuzz_input *input)
 {
     static char filler[256];
     memset(filler, 'x', sizeof(filler));
@@ -52,7 +52,7 @@ static void add_filler(struct text *out, struct fuzz_input *input)
 }
 
 /* A line of the right answer, or what becomes of it. */
-static void add_line(struct text *out, struct fuzz_input *input, const char *line)
+static void add_line(struct answer_text *out, struct fuzz_input *input, const char *line)
 {
     const char *colon = strchr(line, ':');
     size_t name_len = colon ? (size_t)(colon - line) + 1 : strlen(line);
@@ -77,7 +77,7 @@ static void add_line(struct text *out, struct fuzz_input *input, const char *lin
     add(out, "\r\n", 2);
 }
 
-static void add_more(struct text *out, struct fuzz_input *input)
+static void add_more(struct answer_text *out, struct fuzz_input *input)
 {
     unsigned count = fuzz_below(input, 4);
     if (count == 3 && fuzz_below(input, 8) == 0)
@@ -94,7 +94,7 @@ static void add_more(struct text *out, struct fuzz_input *input)
 }
 
 /* interim: how many such answers stand before it. */
-static void make_answer(struct text *out, struct fuzz_input *input, unsigned interim)
+static void make_answer(struct answer_text *out, struct fuzz_input *input, unsigned interim)
 {
     static const char *const lines[] = {"HTTP/1.1 101 Switching Protocols", "Upgrade: websocket",
                                         "Connection: Upgrade", ACCEPT_LINE,
@@ -117,9 +117,9 @@ static void make_answer(struct text *out, struct fuzz_input *input, unsigned int
 #define LISTS   ":(" NO_CTRL ",)?[ \t]*"
 #define NO_MORE "[ \t]*(," NO_CTRL ")?$"
 
-enum pattern { START, FIELD, UPGRADE, CONNECTION, ACCEPTS, OFFERS, PATTERNS };
+enum answer_pattern { START, FIELD, UPGRADE, CONNECTION, ACCEPTS, OFFERS, PATTERNS };
 
-static bool matches(enum pattern pattern, const char *line)
+static bool matches(enum answer_pattern pattern, const char *line)
 {
     static const char *const patterns[PATTERNS] = {
         [START] = "^HTTP/1[.][0-9] [0-9]{3}( " NO_CTRL ")?$",
@@ -249,7 +249,7 @@ static void check(struct answer is, struct answer should)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    static struct text text;
+    static struct answer_text text;
     struct fuzz_input input = {data, len};
     bool made = fuzz_below(&input, 2) == 1;
     unsigned cuts = 1U + fuzz_byte(&input);

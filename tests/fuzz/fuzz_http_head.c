@@ -102,9 +102,9 @@ static void check_origin(const struct admit *admit, const struct http_head *head
 #define IS    "[ \t]*=[ \t]*"
 #define BITS  "(8|9|1[0-5]|\"8\"|\"9\"|\"1[0-5]\")"
 
-enum pattern { EXTENSION, FITTING, PATTERNS };
+enum head_pattern { EXTENSION, FITTING, PATTERNS };
 
-static bool matches(enum pattern pattern, const char *text)
+static bool matches(enum head_pattern pattern, const char *text)
 {
     static const char *const patterns[PATTERNS] = {
         [EXTENSION] = "^" TOKEN "(" AND TOKEN "(" IS "(" TOKEN "|\"" TOKEN "\"))?)*$",

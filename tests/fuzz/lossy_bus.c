@@ -28,8 +28,8 @@ struct owed {
     void *ctx;
 };
 
-struct wanted {
-    struct wanted *next;
+struct lossy_subscription {
+    struct lossy_subscription *next;
     char session[];
 };
 
@@ -41,7 +41,7 @@ struct lossy {
     bool deaf;   /* messages do not */
     uint64_t heard_ms;
     struct owed *first, **last;
-    struct wanted *wanted;
+    struct lossy_subscription *wanted;
 };
 
 static struct lossy *of(const struct bus *bus)
@@ -67,7 +67,7 @@ static void answer_io(struct lossy *l, const struct owed *owed)
     case HISTORY:
         events->on_history(ctx, session, owed->tag, STATUS_IO, nowhere, NULL, 0, false);
         break;
-    case TOLD: events->on_told(ctx, owed->tag, STATUS_IO); break;
+    case TOLD: events->on_sent(ctx, owed->tag, STATUS_IO); break;
     case LISTED: owed->rows(owed->ctx, STATUS_IO, NULL, 0, NULL); break;
     }
 }
@@ -193,12 +193,12 @@ static void on_history(void *ctx, const char *session, uint64_t tag, enum status
                               more);
 }
 
-static void on_told(void *ctx, uint64_t tag, enum status status)
+static void on_sent(void *ctx, uint64_t tag, enum status status)
 {
     struct lossy *l = ctx;
     const char *session = NULL;
     LOST(TOLD)
-    l->bus.events->on_told(l->bus.events_ctx, tag, status);
+    l->bus.events->on_sent(l->bus.events_ctx, tag, status);
 }
 
 static void on_message(void *ctx, const struct envelope *envelope, bool push)
@@ -219,7 +219,7 @@ static const struct bus_events inner_events = {
     .on_asserted = on_asserted,
     .on_published = on_published,
     .on_history = on_history,
-    .on_told = on_told,
+    .on_sent = on_sent,
     .on_message = on_message,
 };
 
@@ -254,9 +254,9 @@ static void sign_off(struct bus *bus)
         l->inner->ops->sign_off(l->inner);
 }
 
-static struct wanted **wanted_at(struct lossy *l, const char *session)
+static struct lossy_subscription **wanted_at(struct lossy *l, const char *session)
 {
-    struct wanted **at = &l->wanted;
+    struct lossy_subscription **at = &l->wanted;
     while (*at && strcmp((*at)->session, session) != 0)
         at = &(*at)->next;
     return at;
@@ -265,7 +265,7 @@ static struct wanted **wanted_at(struct lossy *l, const char *session)
 static void subscribe(struct bus *bus, const char *session)
 {
     struct lossy *l = of(bus);
-    struct wanted **at = wanted_at(l, session);
+    struct lossy_subscription **at = wanted_at(l, session);
     if (!*at) {
         *at = calloc(1, sizeof(**at) + strlen(session) + 1);
         strcpy((*at)->session, session);
@@ -277,7 +277,7 @@ static void subscribe(struct bus *bus, const char *session)
 static void unsubscribe(struct bus *bus, const char *session)
 {
     struct lossy *l = of(bus);
-    struct wanted **at = wanted_at(l, session), *gone = *at;
+    struct lossy_subscription **at = wanted_at(l, session), *gone = *at;
     if (gone) {
         *at = gone->next;
         free(gone);
@@ -346,14 +346,14 @@ static void tell(struct bus *bus, const char *node, const struct envelope *envel
 {
     struct lossy *l = of(bus);
     if (tag == 0 ? l->up : may_ask(l, TOLD, NULL, tag))
-        l->inner->ops->tell(l->inner, node, envelope, tag);
+        l->inner->ops->send(l->inner, node, envelope, tag);
 }
 
 static void shout(struct bus *bus, const char *session, const struct envelope *envelope)
 {
     struct lossy *l = of(bus);
     if (l->up)
-        l->inner->ops->shout(l->inner, session, envelope);
+        l->inner->ops->broadcast(l->inner, session, envelope);
 }
 
 /* Listings are not lost on their way: their answers go straight to who asked. */
@@ -396,7 +396,7 @@ static void lossy_free(struct bus *bus)
     while (l->first)
         owed_free(owed_take(l));
     while (l->wanted) {
-        struct wanted *gone = l->wanted;
+        struct lossy_subscription *gone = l->wanted;
         l->wanted = gone->next;
         free(gone);
     }
@@ -417,8 +417,8 @@ static const struct bus_ops lossy_ops = {
     .record_session = record_session,
     .publish = publish,
     .history = history,
-    .tell = tell,
-    .shout = shout,
+    .send = tell,
+    .broadcast = shout,
     .list = list,
     .flush = flush,
     .free = lossy_free,
@@ -460,7 +460,7 @@ void lossy_bus_restore(struct bus *bus)
     l->up = true;
     l->told_up = true;
     l->bus.events->on_connected(l->bus.events_ctx);
-    for (const struct wanted *wanted = l->wanted; wanted; wanted = wanted->next)
+    for (const struct lossy_subscription *wanted = l->wanted; wanted; wanted = wanted->next)
         l->inner->ops->subscribe(l->inner, wanted->session);
 }
 
@@ -472,7 +472,7 @@ void lossy_bus_resubscribe(struct bus *bus)
     l->deaf = true;
     l->inner->ops->flush(l->inner);
     l->deaf = false;
-    for (const struct wanted *wanted = l->wanted; wanted; wanted = wanted->next)
+    for (const struct lossy_subscription *wanted = l->wanted; wanted; wanted = wanted->next)
         l->inner->ops->subscribe(l->inner, wanted->session);
 }
 

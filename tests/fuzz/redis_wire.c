@@ -82,9 +82,9 @@ void wire_time(void)
 #define BACKOFF_MS 25 /* the least that redis_link.c waits */
 
 /* Something that was asked for. */
-struct asked {
+struct wire_request {
     redisReply *request;
-    struct asked *next;
+    struct wire_request *next;
 };
 
 /* What the bus takes the next reply for; replies too many let it run ahead of what was asked. */
@@ -107,7 +107,7 @@ struct redis_link {
     unsigned connections;
     struct redis_output output;
     redisReader *replies, *requests;
-    struct asked *first, **last;
+    struct wire_request *first, **last;
     struct awaited *awaited, **awaited_last;
     struct redis_link *next;
 };
@@ -131,7 +131,7 @@ static void link_clear(struct redis_link *link)
     redisReaderFree(link->requests);
     link->replies = link->requests = NULL;
     while (link->first) {
-        struct asked *asked = link->first;
+        struct wire_request *asked = link->first;
         link->first = asked->next;
         freeReplyObject(asked->request);
         free(asked);
@@ -322,8 +322,8 @@ void redis_link_flush(struct redis_link *link)
         void *request = NULL;
         int good = redisReaderGetReply(link->requests, &request);
         for (; good == REDIS_OK && request; good = redisReaderGetReply(link->requests, &request)) {
-            struct asked *asked = malloc(sizeof(*asked));
-            *asked = (struct asked){.request = request};
+            struct wire_request *asked = malloc(sizeof(*asked));
+            *asked = (struct wire_request){.request = request};
             *link->last = asked;
             link->last = &asked->next;
             *link->awaited_last = awaited_new(request);
@@ -623,7 +623,7 @@ static void truth(const redisReply *request, struct resp *out)
 
 static redisReply *take_request(struct redis_link *link)
 {
-    struct asked *asked = link->first;
+    struct wire_request *asked = link->first;
     redisReply *request = asked->request;
     link->first = asked->next;
     if (!link->first)

@@ -168,7 +168,7 @@ export const mutations = [
     {
         name: 'a fenced owner\'s word on how far it got',
         file: 'hub/core/session/course.c',
-        from: 'hub->bus->ops->shout(hub->bus, session->id, &ended);',
+        from: 'hub->bus->ops->broadcast(hub->bus, session->id, &ended);',
         to: '',
         also: [{
             file: 'hub/core/session/messages.c',

@@ -65,7 +65,7 @@ static void on_gone(void *ctx)
 
 static void client_later(struct sim_client *client, event_fn *fn, uint64_t after_us, unsigned code)
 {
-    struct client_event *event = malloc(sizeof *event);
+    struct client_event *event = malloc(sizeof(*event));
     *event = (struct client_event){client, client->connection, code};
     at_us(client->world, client->world->now_us + after_us, fn, event);
 }
@@ -133,18 +133,18 @@ static void on_start_turn(void *ctx)
     }
     free(event);
     char resume[128], request[192];
-    snprintf(resume, sizeof resume, "&resume=%" PRIu64 ".%" PRIu64 ".%s", client->token.epoch,
+    snprintf(resume, sizeof(resume), "&resume=%" PRIu64 ".%" PRIu64 ".%s", client->token.epoch,
              client->token.offset, client->id);
     char user[16] = "u";
     if (world->own_urls)
-        snprintf(user, sizeof user, "c%d", (int)(client - world->clients));
+        snprintf(user, sizeof(user), "c%d", (int)(client - world->clients));
     char rate[32] = "";
     if (client->rate)
-        snprintf(rate, sizeof rate, "&rate=%u", client->rate);
-    snprintf(request, sizeof request, "/%s/v%d?svc%s%s", user, client->session, rate,
+        snprintf(rate, sizeof(rate), "&rate=%u", client->rate);
+    snprintf(request, sizeof(request), "/%s/v%d?svc%s%s", user, client->session, rate,
              client->protocol && client->has_token ? resume : "");
     if (client->alone)
-        snprintf(request, sizeof request, "/u?subscribe%s%s", client->id[0] ? "&resume=0.0." : "",
+        snprintf(request, sizeof(request), "/u?subscribe%s%s", client->id[0] ? "&resume=0.0." : "",
                  client->id);
     struct url_options options = {.protocol_client = client->protocol,
                                   .may_subscribe = client->protocol};
@@ -190,7 +190,7 @@ void client_start(struct world *world, int index, int node)
 
 void client_takes_id(struct sim_client *client, const struct sim_client *from)
 {
-    snprintf(client->id, sizeof client->id, "%s", from ? from->id : "0123abcd");
+    snprintf(client->id, sizeof(client->id), "%s", from ? from->id : "0123abcd");
     client->has_token = true;
 }
 
@@ -206,7 +206,7 @@ static void on_say_turn(void *ctx)
     struct sim_client *client = event->client;
     char text[96];
     if (current(event) && !client->closing && !client->protocol) {
-        int len = snprintf(text, sizeof text, "say %d.%u.%u %" PRIu64,
+        int len = snprintf(text, sizeof(text), "say %d.%u.%u %" PRIu64,
                            (int)(client - client->world->clients), client->connection, client->life,
                            ++client->said);
         door_message(&client->client, OPCODE_TEXT, text, (size_t)len);
@@ -257,7 +257,7 @@ static void on_send_turn(void *ctx)
     struct sim_client *client = send->event.client;
     char text[160];
     if (current(&send->event) && !client->closing) {
-        int len = snprintf(text, sizeof text,
+        int len = snprintf(text, sizeof(text),
                            "{\"type\":\"SEND\",\"id\":%" PRIu64
                            ",\"payload\":\"say %d.%u.%u %" PRIu64 "\"}",
                            send->id, (int)(client - client->world->clients), client->connection,
@@ -275,7 +275,7 @@ static void on_send(void *ctx)
 
 void client_sends(struct sim_client *client, uint64_t id)
 {
-    struct send_event *send = malloc(sizeof *send);
+    struct send_event *send = malloc(sizeof(*send));
     *send = (struct send_event){{client, client->connection, 0}, id};
     client->acked = 0;
     at_us(client->world, client->world->now_us + 1, on_send, send);

@@ -110,7 +110,7 @@ static struct slice any_name(struct world *world)
 {
     static const char *const names[] = {"n0", "n1", "n2", "nobody", "", "\0\0", "n0\0x"};
     static const size_t lens[] = {2, 2, 2, 6, 0, 2, 4};
-    size_t i = between(world, 0, sizeof lens / sizeof lens[0] - 1);
+    size_t i = between(world, 0, sizeof(lens) / sizeof(lens[0]) - 1);
     return (struct slice){names[i], lens[i]};
 }
 

@@ -114,7 +114,7 @@ static void the_first_hello_is_lost(struct world *world)
     nobody_keeps_a_thing(world);
 }
 
-static void lose_what_n1_tells_n0(struct world *world, struct request *request)
+static void lose_what_n1_tells_n0(struct world *world, struct sim_request *request)
 {
     if (request->kind == REQUEST_TELL && request->node->index == 1 && !strcmp(request->other, "n0"))
         sub_cut(&world->nodes[0], true);

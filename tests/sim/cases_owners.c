@@ -12,7 +12,7 @@
 
 /* The epoch in the claim. */
 
-static void hold_up_the_claim(struct world *world, struct request *request)
+static void hold_up_the_claim(struct world *world, struct sim_request *request)
 {
     if (request->kind != REQUEST_CLAIM || !request->other[0])
         return;
@@ -40,7 +40,7 @@ static void a_claim_names_an_epoch_that_is_over(struct world *world)
 
 /* What was told to an owner that somebody else followed, unnoticed. */
 
-static void let_n1_hear_the_transfer(struct world *world, struct request *request)
+static void let_n1_hear_the_transfer(struct world *world, struct sim_request *request)
 {
     if (request->kind != REQUEST_TRANSFER)
         return;
@@ -49,7 +49,7 @@ static void let_n1_hear_the_transfer(struct world *world, struct request *reques
     link_stall(request->node, 400 * MS); /* n1 has time to connect */
 }
 
-static void until_n0_renews(struct world *world, struct request *request)
+static void until_n0_renews(struct world *world, struct sim_request *request)
 {
     if (request->kind == REQUEST_RENEW && request->node->index == 0)
         world->spy = NULL;
@@ -83,7 +83,7 @@ static void a_member_misses_an_owner(struct world *world)
 
 /* A release while the upstream closes. */
 
-static void hold_up_the_answer(struct world *world, struct request *request)
+static void hold_up_the_answer(struct world *world, struct sim_request *request)
 {
     if (request->kind != REQUEST_RELEASE)
         return;
@@ -108,7 +108,7 @@ static void a_backend_closes_slowly(struct world *world)
 
 /* A member that leaves while it is handed over. */
 
-static void leave_with_the_transfer(struct world *world, struct request *request)
+static void leave_with_the_transfer(struct world *world, struct sim_request *request)
 {
     if (request->kind != REQUEST_TRANSFER)
         return;
@@ -132,7 +132,7 @@ static void a_member_leaves_in_between(struct world *world)
 
 /* A reading that was asked for before the owner renewed and is answered after its deadline. */
 
-static void until_n1_renews(struct world *world, struct request *request)
+static void until_n1_renews(struct world *world, struct sim_request *request)
 {
     if (request->kind == REQUEST_RENEW && request->node->index == 1)
         world->spy = NULL;

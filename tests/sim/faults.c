@@ -16,7 +16,7 @@ struct later {
 
 static struct later *later_new(struct world *world, int index, unsigned life)
 {
-    struct later *later = malloc(sizeof *later);
+    struct later *later = malloc(sizeof(*later));
     *later = (struct later){world, index, life};
     return later;
 }

@@ -35,13 +35,13 @@ static struct conf *conf_new(void)
     return conf;
 }
 
-struct options {
+struct sim_options {
     uint64_t seed, count, failures;
     const char *words; /* of a case's name */
     bool seeds_alone, verbose;
 };
 
-static bool read_options(int argc, char **argv, struct options *options)
+static bool read_options(int argc, char **argv, struct sim_options *options)
 {
     for (int i = 1; i < argc; i++) {
         bool more = i + 1 < argc;
@@ -78,7 +78,7 @@ static void run_as_then(struct world *world, const struct sim_case *one, bool ve
 }
 
 /* The number that failed. */
-static uint64_t run_cases(struct world *world, const struct options *options,
+static uint64_t run_cases(struct world *world, const struct sim_options *options,
                           const struct sim_cases *cases)
 {
     uint64_t failed = 0;
@@ -99,7 +99,7 @@ static uint64_t run_cases(struct world *world, const struct options *options,
     return failed;
 }
 
-static uint64_t run_seeds(struct world *world, const struct options *options)
+static uint64_t run_seeds(struct world *world, const struct sim_options *options)
 {
     uint64_t steps = 0, deliveries = 0, gaps = 0, takeovers = 0, commands = 0, failed = 0;
     for (uint64_t i = 0; i < options->count && failed < options->failures; i++) {
@@ -131,7 +131,7 @@ static const struct sim_cases *const all_cases[] = {&volume_cases, &owner_cases,
 
 int main(int argc, char **argv)
 {
-    struct options options = {.seed = 1, .count = 2000, .failures = 5};
+    struct sim_options options = {.seed = 1, .count = 2000, .failures = 5};
     uint64_t failed = 0;
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (!read_options(argc, argv, &options)) {
@@ -141,7 +141,7 @@ int main(int argc, char **argv)
         return 2;
     }
     log_configure(options.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR, LOG_FORMAT_TEXT, "sim");
-    struct world *world = calloc(1, sizeof *world);
+    struct world *world = calloc(1, sizeof(*world));
     if (!world)
         abort();
     world->conf = conf_new();

@@ -133,7 +133,7 @@ static void read_message(struct sim_client *client, const char *text)
         client->welcomed_us = world->now_us;
         const char *id = strstr(text, "\"client\":\"");
         if (id)
-            snprintf(client->id, sizeof client->id, "%.32s", id + strlen("\"client\":\""));
+            snprintf(client->id, sizeof(client->id), "%.32s", id + strlen("\"client\":\""));
         client->at = (struct position){field(text, "\"epoch\":"), field(text, "\"offset\":")};
         client->resumed = strstr(text, "\"resumed\":true") != NULL;
         if (client->resumed && position_compare(client->at, client->token) != 0)
@@ -150,7 +150,7 @@ static void read_message(struct sim_client *client, const char *text)
         world->deliveries++;
         const char *marker = strstr(text, "marker-");
         if (marker)
-            snprintf(client->last_marker, sizeof client->last_marker, "%.*s",
+            snprintf(client->last_marker, sizeof(client->last_marker), "%.*s",
                      (int)strcspn(marker, " \""), marker);
     } else if (strstr(text, "\"type\":\"ACK\"")) {
         client->acked = field(text, "\"id\":");
@@ -174,7 +174,7 @@ void client_reads(struct sim_client *client, const uint8_t *bytes, size_t len)
     char text[4096];
     struct box box;
     while (box_next(&bytes, &len, &box)) {
-        assert(box.len < sizeof text);
+        assert(box.len < sizeof(text));
         memcpy(text, box.bytes, box.len);
         text[box.len] = '\0';
         struct sim_client *reader = client->page ? page_reads(client, text) : client;
@@ -183,7 +183,7 @@ void client_reads(struct sim_client *client, const uint8_t *bytes, size_t len)
         if (client->protocol)
             read_message(reader, text);
         else if (strstr(text, "marker-"))
-            snprintf(client->last_marker, sizeof client->last_marker, "%.*s",
+            snprintf(client->last_marker, sizeof(client->last_marker), "%.*s",
                      (int)strcspn(strstr(text, "marker-"), " \""), strstr(text, "marker-"));
     }
 }

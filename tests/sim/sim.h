@@ -51,7 +51,7 @@ enum request_kind {
     REQUEST_PROBE
 };
 
-struct request {
+struct sim_request {
     unsigned refs;
     enum request_kind kind;
     struct sim_node *node;
@@ -82,8 +82,8 @@ struct request {
     struct bus_node nodes[NODES];
     char node_ids[NODES][CONF_NAME_MAX + 1];
     size_t nodes_len;
-    struct request *next;                /* unanswered, in order */
-    struct request *all_prev, *all_next; /* of the world */
+    struct sim_request *next;                /* unanswered, in order */
+    struct sim_request *all_prev, *all_next; /* of the world */
 };
 
 struct record {
@@ -106,10 +106,10 @@ struct store {
 struct sim_bus {
     struct bus bus;
     struct sim_node *node;
-    struct request *outgoing; /* of this turn */
-    struct request **outgoing_end;
-    struct request *unanswered;
-    struct request **unanswered_end;
+    struct sim_request *outgoing; /* of this turn */
+    struct sim_request **outgoing_end;
+    struct sim_request *unanswered;
+    struct sim_request **unanswered_end;
     bool connected; /* command link, as the node believes */
     bool link_up;   /* as it is */
     unsigned generation;
@@ -247,12 +247,12 @@ struct world {
     uint64_t turn_us;     /* that a node waits for more before it flushes; 0: by chance */
     uint64_t set_back_us; /* by which clocks are wrong when a node starts */
     /* A script looks at each request before it goes out; it may hold up the link of its node. */
-    void (*spy)(struct world *world, struct request *request);
+    void (*spy)(struct world *world, struct sim_request *request);
     struct record before[SESSIONS];
     bool rolls_back; /* this history has fail-overs that lose acknowledged writes */
     uint64_t rolled_back_us;
     bool loses_data; /* this history has restarts of the store without data */
-    struct request *requests;
+    struct sim_request *requests;
     uint64_t steps, deliveries, gaps, takeovers, commands;
     unsigned most_work; /* of a turn, in tenths */
     bool verbose;

@@ -76,18 +76,18 @@ static void note_torn(struct world *world, int session, uint64_t epoch)
         truth->torn = true;
 }
 
-static struct record *record_of(struct world *world, const struct request *request)
+static struct record *record_of(struct world *world, const struct sim_request *request)
 {
     return &world->store.records[session_index(request->session)];
 }
 
-static void tell_owner(const struct record *record, struct request *request)
+static void tell_owner(const struct record *record, struct sim_request *request)
 {
-    memcpy(request->owner, record->own.owner, sizeof request->owner);
+    memcpy(request->owner, record->own.owner, sizeof(request->owner));
     request->answer_epoch = record->own.epoch;
 }
 
-static void apply_claim(struct world *world, struct request *request)
+static void apply_claim(struct world *world, struct sim_request *request)
 {
     int session = session_index(request->session);
     struct record *record = record_of(world, request);
@@ -115,7 +115,7 @@ static void apply_claim(struct world *world, struct request *request)
     announce(world, session, record->own.owner, record->own.epoch, 0);
 }
 
-static void apply_release(struct world *world, struct request *request)
+static void apply_release(struct world *world, struct sim_request *request)
 {
     request->status = memory_record_release(&record_of(world, request)->own, request->node->id,
                                             request->epoch);
@@ -124,7 +124,7 @@ static void apply_release(struct world *world, struct request *request)
                   (unsigned long long)request->epoch);
 }
 
-static void apply_transfer(struct world *world, struct request *request)
+static void apply_transfer(struct world *world, struct sim_request *request)
 {
     int session = session_index(request->session);
     struct memory_record *own = &record_of(world, request)->own;
@@ -137,7 +137,7 @@ static void apply_transfer(struct world *world, struct request *request)
     announce(world, session, own->owner, own->epoch, request->epoch);
 }
 
-static void apply_assert(struct world *world, struct request *request)
+static void apply_assert(struct world *world, struct sim_request *request)
 {
     int session = session_index(request->session);
     struct record *record = record_of(world, request);
@@ -153,7 +153,7 @@ static void apply_assert(struct world *world, struct request *request)
                   (unsigned long long)request->epoch);
 }
 
-static void apply_publish(struct world *world, struct request *request)
+static void apply_publish(struct world *world, struct sim_request *request)
 {
     int session = session_index(request->session);
     struct record *record = record_of(world, request);
@@ -184,19 +184,19 @@ static void apply_publish(struct world *world, struct request *request)
         channel_publish(world, session, &push);
 }
 
-static void apply_history(struct world *world, struct request *request)
+static void apply_history(struct world *world, struct sim_request *request)
 {
     request->publications = memory_history_read(&record_of(world, request)->history, request->after,
                                                 request->limit, &request->publications_len,
                                                 &request->more, &request->oldest);
 }
 
-static void apply_renew(struct world *world, struct request *request)
+static void apply_renew(struct world *world, struct sim_request *request)
 {
     struct store *store = &world->store;
     int mine = request->node->index;
     request->present = store->nodes[mine].id[0] != '\0';
-    snprintf(store->nodes[mine].id, sizeof store->nodes[mine].id, "%s", request->node->id);
+    snprintf(store->nodes[mine].id, sizeof(store->nodes[mine].id), "%s", request->node->id);
     store->nodes[mine].score = request->score;
     for (int i = 0; i < NODES; i++) {
         if (!store->nodes[i].id[0])
@@ -209,7 +209,7 @@ static void apply_renew(struct world *world, struct request *request)
     }
 }
 
-void store_apply(struct world *world, struct request *request)
+void store_apply(struct world *world, struct sim_request *request)
 {
     struct envelope envelope;
     struct envelope_item *items;
@@ -250,7 +250,7 @@ void store_clear(struct store *store)
         memory_history_clear(&store->records[i].history);
         store->records[i].own = (struct memory_record){0};
     }
-    memset(store->nodes, 0, sizeof store->nodes);
+    memset(store->nodes, 0, sizeof(store->nodes));
 }
 
 void store_stop(struct world *world, bool lose_data)

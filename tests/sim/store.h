@@ -5,7 +5,7 @@
 #ifndef VINHUB_TESTS_SIM_STORE_H
 #define VINHUB_TESTS_SIM_STORE_H
 
-#include "common/messages.h"
+#include "common/node_messages.h"
 #include "sim.h"
 
 #define LEASE(world) ((world)->conf->node.lease_ms)
@@ -20,7 +20,7 @@ uint64_t delay_us(struct world *world);
 /* The store's clock. */
 uint64_t store_ms(const struct world *world);
 /* Does what is asked, and writes the answer into the request. */
-void store_apply(struct world *world, struct request *request);
+void store_apply(struct world *world, struct sim_request *request);
 
 /* --- store_channels.c --- */
 
@@ -32,10 +32,10 @@ bool inbox_publish(struct world *world, const char *id, const uint8_t *bytes, si
 
 /* --- store_bus.c --- */
 
-void request_free(struct request *request);
+void request_free(struct sim_request *request);
 /* The first that waits for its answer. */
-struct request *request_take_first(struct sim_bus *bus);
-void request_answer(struct sim_bus *bus, struct request *request);
+struct sim_request *request_take_first(struct sim_bus *bus);
+void request_answer(struct sim_bus *bus, struct sim_request *request);
 void subscribe_send(struct sim_bus *bus, int session);
 
 /* --- store_links.c --- */

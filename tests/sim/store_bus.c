@@ -27,7 +27,7 @@ uint64_t delay_us(struct world *world)
                                             : between(world, 50, 1500);
 }
 
-void request_free(struct request *request)
+void request_free(struct sim_request *request)
 {
     if (--request->refs)
         return;
@@ -41,10 +41,10 @@ void request_free(struct request *request)
 
 /* Answers. */
 
-static void answer_list(struct sim_bus *bus, const struct request *request)
+static void answer_list(struct sim_bus *bus, const struct sim_request *request)
 {
     char renewed[32];
-    snprintf(renewed, sizeof renewed, "%llu", (unsigned long long)request->score);
+    snprintf(renewed, sizeof(renewed), "%llu", (unsigned long long)request->score);
     struct bus_field field = {"renewed", renewed};
     struct bus_row row = {bus->node->id, &field, 1};
     bool there = request->status == STATUS_OK && request->listing == BUS_LIST_NODES &&
@@ -52,7 +52,7 @@ static void answer_list(struct sim_bus *bus, const struct request *request)
     request->rows(request->rows_ctx, request->status, &row, there ? 1 : 0, NULL);
 }
 
-void request_answer(struct sim_bus *bus, struct request *request)
+void request_answer(struct sim_bus *bus, struct sim_request *request)
 {
     const struct bus_events *events = bus->bus.events;
     void *ctx = bus->bus.events_ctx;
@@ -87,7 +87,7 @@ void request_answer(struct sim_bus *bus, struct request *request)
         break;
     case REQUEST_TELL:
         if (request->tag)
-            events->on_told(ctx, request->tag, request->status);
+            events->on_sent(ctx, request->tag, request->status);
         break;
     case REQUEST_LIST: answer_list(bus, request); break;
     case REQUEST_SIGN_OFF:
@@ -98,9 +98,9 @@ void request_answer(struct sim_bus *bus, struct request *request)
     }
 }
 
-static void request_take(struct sim_bus *bus, struct request *request)
+static void request_take(struct sim_bus *bus, struct sim_request *request)
 {
-    struct request **at = &bus->unanswered;
+    struct sim_request **at = &bus->unanswered;
     while (*at != request)
         at = &(*at)->next;
     *at = request->next;
@@ -108,9 +108,9 @@ static void request_take(struct sim_bus *bus, struct request *request)
         bus->unanswered_end = at;
 }
 
-struct request *request_take_first(struct sim_bus *bus)
+struct sim_request *request_take_first(struct sim_bus *bus)
 {
-    struct request *request = bus->unanswered;
+    struct sim_request *request = bus->unanswered;
     request_take(bus, request);
     return request;
 }
@@ -119,7 +119,7 @@ bool sim_own_pace = true;
 
 /* Of the answers whose order is kept: all, as of one server; or those on one session, or on none.
  */
-static uint64_t *answered_us(struct sim_bus *bus, const struct request *request)
+static uint64_t *answered_us(struct sim_bus *bus, const struct sim_request *request)
 {
     if (!sim_own_pace)
         return &bus->from_store_us;
@@ -133,7 +133,7 @@ struct leg {
     struct world *world;
     struct sim_node *node;
     unsigned life, generation;
-    struct request *request;
+    struct sim_request *request;
     bool late;        /* its connection is gone, its answer will reach nobody */
     struct leg *with; /* of the same call, behind it */
 };
@@ -225,7 +225,7 @@ static void on_arrival(void *ctx)
 
 /* The publications of a turn leave in one call, where nothing else is asked for in between; those
  * of a cluster in one for each session, which have slots of their own. */
-static bool joins_call(const struct leg *before, const struct request *request)
+static bool joins_call(const struct leg *before, const struct sim_request *request)
 {
     return before && before->world->joins_calls && before->request->kind == REQUEST_PUBLISH &&
            request->kind == REQUEST_PUBLISH;
@@ -238,12 +238,12 @@ static void bus_flush(struct bus *base)
     struct world *world = node->world;
     struct leg *before = NULL;
     while (bus->outgoing) {
-        struct request *request = bus->outgoing;
+        struct sim_request *request = bus->outgoing;
         bus->outgoing = request->next;
         request->next = NULL;
         *bus->unanswered_end = request;
         bus->unanswered_end = &request->next;
-        struct leg *leg = malloc(sizeof *leg);
+        struct leg *leg = malloc(sizeof(*leg));
         *leg = (struct leg){world, node, node->life, bus->generation, request, false, NULL};
         request->refs++;
         if (world->spy)
@@ -266,7 +266,7 @@ static void bus_flush(struct bus *base)
 /* What a node asks while it knows of no link is answered in its next turn. */
 struct bounce {
     struct sim_node *node;
-    struct request *request;
+    struct sim_request *request;
 };
 
 static void on_bounce(void *ctx)
@@ -300,27 +300,27 @@ static void on_bounce_due(void *ctx)
     free(later);
 }
 
-static struct request *request_new(struct bus *base, enum request_kind kind, const char *session,
-                                   uint64_t tag)
+static struct sim_request *request_new(struct bus *base, enum request_kind kind,
+                                       const char *session, uint64_t tag)
 {
     struct sim_bus *bus = (struct sim_bus *)(void *)base;
-    struct request *request = calloc(1, sizeof *request);
+    struct sim_request *request = calloc(1, sizeof(*request));
     request->refs = 1;
     DL_APPEND2(bus->node->world->requests, request, all_prev, all_next);
     request->kind = kind;
     request->node = bus->node;
     request->tag = tag;
     if (session)
-        snprintf(request->session, sizeof request->session, "%s", session);
+        snprintf(request->session, sizeof(request->session), "%s", session);
     node_works(bus->node, 10);
     if (bus->connected) {
         *bus->outgoing_end = request;
         bus->outgoing_end = &request->next;
         return request;
     }
-    struct bounce *bounce = malloc(sizeof *bounce);
+    struct bounce *bounce = malloc(sizeof(*bounce));
     *bounce = (struct bounce){bus->node, request};
-    struct bounce_later *later = malloc(sizeof *later);
+    struct bounce_later *later = malloc(sizeof(*later));
     *later = (struct bounce_later){bus->node, bus->node->life, bounce};
     at_us(bus->node->world, bus->node->world->now_us + 1, on_bounce_due, later);
     return request;
@@ -329,14 +329,14 @@ static struct request *request_new(struct bus *base, enum request_kind kind, con
 static void bus_renew(struct bus *base, uint64_t tag)
 {
     struct sim_bus *bus = (struct sim_bus *)(void *)base;
-    struct request *probe = request_new(base, REQUEST_PROBE, NULL, 0);
+    struct sim_request *probe = request_new(base, REQUEST_PROBE, NULL, 0);
     const struct probe_message message = {node_now_ms(bus->node)};
     struct envelope envelope = probe_encode(&message);
     envelope.node = slice_of(bus->node->id);
     if (envelope_encode(&envelope, &probe->bytes, &probe->bytes_len) != STATUS_OK)
         abort();
-    snprintf(probe->other, sizeof probe->other, "%s", bus->node->id);
-    struct request *request = request_new(base, REQUEST_RENEW, NULL, tag);
+    snprintf(probe->other, sizeof(probe->other), "%s", bus->node->id);
+    struct sim_request *request = request_new(base, REQUEST_RENEW, NULL, tag);
     request->score = store_ms(bus->node->world) * 1000 + bus->node->world->now_us % 1000;
 }
 
@@ -400,7 +400,7 @@ static void on_subscribe_arrival(void *ctx)
 
 void subscribe_send(struct sim_bus *bus, int session)
 {
-    struct confirm *confirm = malloc(sizeof *confirm);
+    struct confirm *confirm = malloc(sizeof(*confirm));
     *confirm = (struct confirm){bus->node, bus->node->life, bus->sub_generation, session};
     at_us(bus->node->world, bus->node->world->now_us + delay_us(bus->node->world),
           on_subscribe_arrival, confirm);
@@ -425,9 +425,9 @@ static void bus_unsubscribe(struct bus *base, const char *session)
 static void bus_claim(struct bus *base, const char *session, uint64_t tag,
                       const struct bus_claim *claim)
 {
-    struct request *request = request_new(base, REQUEST_CLAIM, session, tag);
+    struct sim_request *request = request_new(base, REQUEST_CLAIM, session, tag);
     if (claim->dead_owner)
-        snprintf(request->other, sizeof request->other, "%s", claim->dead_owner);
+        snprintf(request->other, sizeof(request->other), "%s", claim->dead_owner);
     request->dead_epoch = claim->dead_epoch;
     request->seen_epoch = claim->seen_epoch;
     request->holds = claim->holds;
@@ -443,9 +443,9 @@ static void bus_release(struct bus *base, const char *session, uint64_t tag, uin
 static void bus_transfer(struct bus *base, const char *session, uint64_t tag, uint64_t epoch,
                          const char *to)
 {
-    struct request *request = request_new(base, REQUEST_TRANSFER, session, tag);
+    struct sim_request *request = request_new(base, REQUEST_TRANSFER, session, tag);
     request->epoch = epoch;
-    snprintf(request->other, sizeof request->other, "%s", to);
+    snprintf(request->other, sizeof(request->other), "%s", to);
 }
 
 static void bus_assert_owner(struct bus *base, const char *session, uint64_t tag, uint64_t epoch,
@@ -469,11 +469,11 @@ static void bus_publish(struct bus *base, const char *session, uint64_t tag, uin
                         uint64_t ttl_ms, unsigned how)
 {
     (void)ttl_ms;
-    struct request *request = request_new(base, REQUEST_PUBLISH, session, tag);
+    struct sim_request *request = request_new(base, REQUEST_PUBLISH, session, tag);
     request->epoch = epoch;
     request->history_size = history_size;
     request->how = how;
-    request->publications = calloc(len, sizeof *publications);
+    request->publications = calloc(len, sizeof(*publications));
     request->publications_len = len;
     node_works(request->node, (unsigned)len);
     for (size_t i = 0; i < len; i++)
@@ -483,23 +483,23 @@ static void bus_publish(struct bus *base, const char *session, uint64_t tag, uin
 static void bus_history(struct bus *base, const char *session, uint64_t tag, struct position after,
                         size_t limit)
 {
-    struct request *request = request_new(base, REQUEST_HISTORY, session, tag);
+    struct sim_request *request = request_new(base, REQUEST_HISTORY, session, tag);
     request->after = after;
     request->limit = chance(request->node->world, 30) ? 3 : limit; /* pages, too */
 }
 
-static void bus_tell(struct bus *base, const char *node, const struct envelope *envelope,
+static void bus_send(struct bus *base, const char *node, const struct envelope *envelope,
                      uint64_t tag)
 {
-    struct request *request = request_new(base, REQUEST_TELL, NULL, tag);
-    snprintf(request->other, sizeof request->other, "%s", node);
+    struct sim_request *request = request_new(base, REQUEST_TELL, NULL, tag);
+    snprintf(request->other, sizeof(request->other), "%s", node);
     if (envelope_encode(envelope, &request->bytes, &request->bytes_len) != STATUS_OK)
         abort();
 }
 
-static void bus_shout(struct bus *base, const char *session, const struct envelope *envelope)
+static void bus_broadcast(struct bus *base, const char *session, const struct envelope *envelope)
 {
-    struct request *request = request_new(base, REQUEST_SHOUT, session, 0);
+    struct sim_request *request = request_new(base, REQUEST_SHOUT, session, 0);
     if (envelope_encode(envelope, &request->bytes, &request->bytes_len) != STATUS_OK)
         abort();
 }
@@ -507,10 +507,10 @@ static void bus_shout(struct bus *base, const char *session, const struct envelo
 static void bus_list(struct bus *base, enum bus_listing listing, const char *after, size_t limit,
                      bus_rows_fn *fn, void *ctx)
 {
-    struct request *request = request_new(base, REQUEST_LIST, NULL, 0);
+    struct sim_request *request = request_new(base, REQUEST_LIST, NULL, 0);
     (void)limit;
     if (after)
-        snprintf(request->session, sizeof request->session, "%s", after);
+        snprintf(request->session, sizeof(request->session), "%s", after);
     request->listing = listing;
     request->rows = fn;
     request->rows_ctx = ctx;
@@ -535,8 +535,8 @@ static const struct bus_ops ops = {
     .record_session = bus_record_session,
     .publish = bus_publish,
     .history = bus_history,
-    .tell = bus_tell,
-    .shout = bus_shout,
+    .send = bus_send,
+    .broadcast = bus_broadcast,
     .list = bus_list,
     .flush = bus_flush,
     .free = bus_free,
@@ -544,7 +544,7 @@ static const struct bus_ops ops = {
 
 struct sim_bus *sim_bus_new(struct sim_node *node)
 {
-    struct sim_bus *bus = calloc(1, sizeof *bus);
+    struct sim_bus *bus = calloc(1, sizeof(*bus));
     bus->bus.ops = &ops;
     bus->bus.shared = true;
     bus->node = node;
@@ -559,12 +559,12 @@ void sim_bus_free(struct sim_bus *bus)
     while (bus->unanswered)
         request_free(request_take_first(bus));
     while (bus->outgoing) {
-        struct request *request = bus->outgoing;
+        struct sim_request *request = bus->outgoing;
         bus->outgoing = request->next;
         request_free(request);
     }
     store->inbox[bus->node->index] = false;
-    memset(store->subscribed[bus->node->index], 0, sizeof store->subscribed[0]);
+    memset(store->subscribed[bus->node->index], 0, sizeof(store->subscribed[0]));
     free(bus);
 }
 

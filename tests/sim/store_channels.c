@@ -49,7 +49,7 @@ void channel_deliver(struct sim_node *node, int session, const uint8_t *bytes, s
     struct sim_bus *bus = node->bus;
     if (bus->deaf || node->cut)
         return;
-    struct delivery *delivery = malloc(sizeof *delivery + len);
+    struct delivery *delivery = malloc(sizeof(*delivery) + len);
     *delivery = (struct delivery){node, node->life, bus->sub_generation, session, len};
     memcpy(delivery->bytes, bytes, len);
     uint64_t at = world->now_us + delay_us(world);
@@ -93,8 +93,9 @@ void store_repeat_stale(struct world *world, int session)
     if (n < 2)
         return;
     const char text[] = "stale";
-    const struct publication_entry entry = {
-        .offset = between(world, 1, 60), .opcode = OPCODE_TEXT, .payload = {text, sizeof text - 1}};
+    const struct publication_entry entry = {.offset = between(world, 1, 60),
+                                            .opcode = OPCODE_TEXT,
+                                            .payload = {text, sizeof(text) - 1}};
     const struct envelope_item item = publication_item(&entry);
     const struct push_message message = {world->granted[session][n - 2].epoch, {&item, 1}};
     struct envelope push = push_encode(&message);

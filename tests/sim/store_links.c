@@ -24,7 +24,7 @@ struct change {
 
 static void at_node(struct sim_node *node, uint64_t after_us, event_fn *fn, unsigned generation)
 {
-    struct change *change = malloc(sizeof *change);
+    struct change *change = malloc(sizeof(*change));
     *change = (struct change){node, node->life, generation};
     at_us(node->world, node->world->now_us + after_us, fn, change);
 }
@@ -59,14 +59,14 @@ static void on_disconnected_turn(void *ctx)
     if (bus->connected && bus->generation == change->generation) {
         bus->generation++;
         while (bus->unanswered) {
-            struct request *request = request_take_first(bus);
+            struct sim_request *request = request_take_first(bus);
             request->status = STATUS_IO;
             request_answer(bus, request);
             request_free(request);
         }
         bus->connected = false;
         while (bus->outgoing) { /* asked for in this very turn */
-            struct request *request = bus->outgoing;
+            struct sim_request *request = bus->outgoing;
             bus->outgoing = request->next;
             request->status = STATUS_IO;
             request_answer(bus, request);
@@ -118,7 +118,7 @@ static void sub_connect(struct sim_node *node)
     bus->deaf = false;
     bus->sub_generation++;
     node->world->store.inbox[node->index] = true;
-    memset(node->world->store.subscribed[node->index], 0, sizeof node->world->store.subscribed[0]);
+    memset(node->world->store.subscribed[node->index], 0, sizeof(node->world->store.subscribed[0]));
     for (int i = 0; i < SESSIONS; i++)
         if (bus->wants[i])
             subscribe_send(bus, i);
@@ -160,7 +160,7 @@ void sub_cut(struct sim_node *node, bool deaf)
         return;
     }
     world->store.inbox[node->index] = false;
-    memset(world->store.subscribed[node->index], 0, sizeof world->store.subscribed[0]);
+    memset(world->store.subscribed[node->index], 0, sizeof(world->store.subscribed[0]));
     at_node(node, 1, on_sub_lost, node->bus->sub_generation);
 }
 
@@ -169,7 +169,7 @@ void links_break(struct sim_node *node)
     struct world *world = node->world;
     struct sim_bus *bus = node->bus;
     world->store.inbox[node->index] = false;
-    memset(world->store.subscribed[node->index], 0, sizeof world->store.subscribed[0]);
+    memset(world->store.subscribed[node->index], 0, sizeof(world->store.subscribed[0]));
     bus->link_up = false;
     at_node(node, between(world, 1, 1500000), on_disconnected, bus->generation);
     at_node(node, between(world, 1, 1500000), on_sub_lost, bus->sub_generation);

@@ -64,10 +64,10 @@ static void on_upstream_event(void *ctx)
 static void upstream_later(struct upstream *upstream, enum upstream_event_kind kind,
                            uint64_t after_us, const char *text)
 {
-    struct upstream_event *event = calloc(1, sizeof *event);
+    struct upstream_event *event = calloc(1, sizeof(*event));
     event->upstream = upstream;
     event->kind = kind;
-    snprintf(event->text, sizeof event->text, "%s", text);
+    snprintf(event->text, sizeof(event->text), "%s", text);
     uint64_t at = upstream->world->now_us + after_us;
     if (at <= upstream->order_us)
         at = upstream->order_us + 1;
@@ -92,7 +92,7 @@ static struct upstream *upstream_open(void *ctx, struct session *session, struct
 {
     struct sim_node *node = ctx;
     struct world *world = node->world;
-    struct upstream *upstream = calloc(1, sizeof *upstream);
+    struct upstream *upstream = calloc(1, sizeof(*upstream));
     (void)service;
     const char *vin = strrchr(url, '/');
     *upstream = (struct upstream){.world = world,
@@ -120,7 +120,7 @@ static enum status upstream_send(void *ctx, struct upstream *upstream, enum opco
     uint64_t number;
     char text[96] = {0};
     (void)opcode;
-    assert(upstream->state == SIM_OPEN && len < sizeof text);
+    assert(upstream->state == SIM_OPEN && len < sizeof(text));
     node_works(node, 10);
     memcpy(text, payload, len);
     if (sscanf(text, "say %u.%u.%u %" SCNu64, &client, &connection, &life, &number) != 4) {
@@ -150,7 +150,7 @@ static void upstream_close(void *ctx, struct upstream *upstream, unsigned code, 
     for (uint64_t i = between(world, 0, 2); i > 0; i--) {
         /* What was on its way before the backend saw the close */
         char text[96];
-        snprintf(text, sizeof text, "late %" PRIu64, ++upstream->number);
+        snprintf(text, sizeof(text), "late %" PRIu64, ++upstream->number);
         upstream_later(upstream, EVENT_MESSAGE, between(world, 50, 3000), text);
     }
     bool slow = world->calm ? world->closes_slowly : chance(world, 5);
@@ -173,7 +173,7 @@ void backend_push(struct world *world, int session, const char *marker)
             continue;
         char text[96] = "";
         if (marker)
-            snprintf(text, sizeof text, "%s %" PRIu64, marker, ++upstream->number);
+            snprintf(text, sizeof(text), "%s %" PRIu64, marker, ++upstream->number);
         upstream_later(upstream, EVENT_MESSAGE, between(world, 50, 2000), text);
     }
 }

@@ -15,7 +15,7 @@
 #define ROLLED_BACK_US 8000000u
 #define SETTLE_US      20000000u /* within which all must be well again */
 
-struct event {
+struct world_event {
     struct timer timer;
     event_fn *fn;
     void *ctx;
@@ -23,7 +23,7 @@ struct event {
 
 static void on_event(struct timer *timer, uint64_t now_us)
 {
-    struct event *event = (struct event *)(void *)timer;
+    struct world_event *event = (struct world_event *)(void *)timer;
     (void)now_us;
     event->fn(event->ctx);
     free(event);
@@ -33,7 +33,7 @@ bool sim_pages;
 
 void at_us(struct world *world, uint64_t when_us, event_fn *fn, void *ctx)
 {
-    struct event *event = calloc(1, sizeof *event);
+    struct world_event *event = calloc(1, sizeof(*event));
     event->fn = fn;
     event->ctx = ctx;
     timer_start(&world->events, &event->timer,
@@ -68,7 +68,7 @@ void world_fail(struct world *world, const char *format, ...)
     if (world->failure || world->lied_to)
         return;
     va_start(args, format);
-    vsnprintf(world->failure_text, sizeof world->failure_text, format, args);
+    vsnprintf(world->failure_text, sizeof(world->failure_text), format, args);
     va_end(args);
     world->failure = world->failure_text;
     world_say(world, "FAILED: %s", world->failure);
@@ -271,7 +271,7 @@ static void all_connect(struct world *world)
 static void free_events(struct world *world)
 {
     while (world->events.len) {
-        struct event *event = (struct event *)(void *)world->events.heap[0];
+        struct world_event *event = (struct world_event *)(void *)world->events.heap[0];
         timer_stop(&world->events, world->events.heap[0]);
         if (event->ctx != world)
             free(event->ctx);
@@ -283,7 +283,7 @@ static void free_events(struct world *world)
 static void world_begin(struct world *world, uint64_t seed, bool verbose)
 {
     struct conf *conf = world->conf;
-    memset(world, 0, sizeof *world);
+    memset(world, 0, sizeof(*world));
     world->conf = conf;
     conf->redis.on_loss = ON_LOSS_FENCE;
     world->seed = seed;
@@ -312,7 +312,7 @@ static void world_end(struct world *world)
         }
     upstreams_free(world);
     store_clear(&world->store);
-    memcpy(world->store.records, world->before, sizeof world->before);
+    memcpy(world->store.records, world->before, sizeof(world->before));
     store_clear(&world->store);
     free_events(world);
     requests_free(world);

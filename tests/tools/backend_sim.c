@@ -25,7 +25,7 @@
 #define SLOTS           10  /* connections push in turns within an interval, as vehicles do */
 #define SLOTTED_FROM_MS 100 /* below that an interval has one slot */
 
-struct options {
+struct backend_options {
     char address[64];
     int port;
     unsigned long interval_ms, burst, count;
@@ -33,18 +33,18 @@ struct options {
     bool quiet;
 };
 
-struct message {
-    struct message *next;
+struct backend_message {
+    struct backend_message *next;
     size_t len;
     enum lws_write_protocol kind;
     uint8_t bytes[]; /* LWS_PRE of headroom, then the payload */
 };
 
-struct connection {
-    struct connection *prev, *next;
+struct backend_connection {
+    struct backend_connection *prev, *next;
     struct lws *wsi;
     struct vehicle vehicle;
-    struct message *head, **tail;
+    struct backend_message *head, **tail;
     size_t queued_bytes;
     uint64_t received, sent, opened_ms;
     unsigned slot;
@@ -53,10 +53,10 @@ struct connection {
 };
 
 static struct {
-    struct options options;
+    struct backend_options options;
     struct loop *loop;
     struct loop_timer *tick;
-    struct connection *connections;
+    struct backend_connection *connections;
     unsigned next_slot, slot_now, slots;
     uint64_t open, dropped;
     uint64_t next_tick_at_ms;
@@ -76,10 +76,10 @@ __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
 
 /* --- connections ------------------------------------------------------------------------------ */
 
-static void enqueue(struct connection *connection, const void *payload, size_t len,
+static void enqueue(struct backend_connection *connection, const void *payload, size_t len,
                     enum lws_write_protocol kind)
 {
-    struct message *message = NULL;
+    struct backend_message *message = NULL;
     if (connection->queued_bytes + len <= QUEUE_MAX_BYTES)
         message = malloc(sizeof(*message) + LWS_PRE + len);
     if (!message) {
@@ -96,7 +96,7 @@ static void enqueue(struct connection *connection, const void *payload, size_t l
     lws_callback_on_writable(connection->wsi);
 }
 
-static void enqueue_text(struct connection *connection, char *text)
+static void enqueue_text(struct backend_connection *connection, char *text)
 {
     if (!text)
         return;
@@ -104,9 +104,9 @@ static void enqueue_text(struct connection *connection, char *text)
     free(text);
 }
 
-static struct message *take(struct connection *connection)
+static struct backend_message *take(struct backend_connection *connection)
 {
-    struct message *message = connection->head;
+    struct backend_message *message = connection->head;
     connection->head = message->next;
     if (!connection->head)
         connection->tail = &connection->head;
@@ -115,10 +115,10 @@ static struct message *take(struct connection *connection)
 }
 
 /* Writes until lws had to keep something back; it must be empty before the next write. */
-static int write_out(struct connection *connection)
+static int write_out(struct backend_connection *connection)
 {
     while (connection->head && !lws_partial_buffered(connection->wsi)) {
-        struct message *message = take(connection);
+        struct backend_message *message = take(connection);
         int written = lws_write(connection->wsi, message->bytes + LWS_PRE, message->len,
                                 message->kind);
         free(message);
@@ -158,12 +158,12 @@ static void read_vin(struct lws *wsi, const char *path, char *out, size_t size)
 static unsigned connections_of(const char *vin)
 {
     unsigned found = 0;
-    for (const struct connection *other = sim.connections; other; other = other->next)
+    for (const struct backend_connection *other = sim.connections; other; other = other->next)
         found += strcmp(other->vehicle.vin, vin) == 0;
     return found;
 }
 
-static void on_open(struct connection *connection, struct lws *wsi)
+static void on_open(struct backend_connection *connection, struct lws *wsi)
 {
     char path[512] = "", vin[129];
     if (lws_hdr_copy(wsi, path, sizeof(path), WSI_TOKEN_GET_URI) < 0)
@@ -171,7 +171,7 @@ static void on_open(struct connection *connection, struct lws *wsi)
     read_vin(wsi, path, vin, sizeof(vin));
     clean(path);
     clean(vin);
-    *connection = (struct connection){
+    *connection = (struct backend_connection){
         .wsi = wsi, .next = sim.connections, .opened_ms = clock_boot_ms()};
     connection->tail = &connection->head;
     vehicle_init(&connection->vehicle, vin);
@@ -185,7 +185,7 @@ static void on_open(struct connection *connection, struct lws *wsi)
             connections_of(connection->vehicle.vin), (unsigned long long)sim.open);
 }
 
-static void on_close(struct connection *connection)
+static void on_close(struct backend_connection *connection)
 {
     if (connection->prev)
         connection->prev->next = connection->next;
@@ -202,7 +202,7 @@ static void on_close(struct connection *connection)
         (unsigned long long)sim.open);
 }
 
-static void answer(struct connection *connection)
+static void answer(struct backend_connection *connection)
 {
     if (connection->command_len == 4 && memcmp(connection->command, "ping", 4) == 0) {
         enqueue(connection, "pong", 4, LWS_WRITE_TEXT);
@@ -215,7 +215,8 @@ static void answer(struct connection *connection)
 }
 
 /* Gathers a message from its pieces; command_len counts on past the buffer. */
-static void on_piece(struct connection *connection, struct lws *wsi, const void *piece, size_t len)
+static void on_piece(struct backend_connection *connection, struct lws *wsi, const void *piece,
+                     size_t len)
 {
     if (lws_is_first_fragment(wsi))
         connection->command_len = 0;
@@ -234,7 +235,7 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user,
                   size_t len)
 {
     loop_enter(sim.loop, "simulator");
-    struct connection *connection = user;
+    struct backend_connection *connection = user;
     switch ((int)reason) { /* lws has a hundred reasons */
     case LWS_CALLBACK_ESTABLISHED: on_open(connection, wsi); return 0;
     case LWS_CALLBACK_CLOSED: on_close(connection); return 0;
@@ -246,9 +247,9 @@ static int on_lws(struct lws *wsi, enum lws_callback_reasons reason, void *user,
 
 /* --- pushing ---------------------------------------------------------------------------------- */
 
-static void push(struct connection *connection)
+static void push(struct backend_connection *connection)
 {
-    const struct options *options = &sim.options;
+    const struct backend_options *options = &sim.options;
     for (unsigned long i = 0; i < options->burst; i++) {
         if (options->count == 0)
             enqueue_text(connection, options->size > 0
@@ -264,7 +265,7 @@ static void push(struct connection *connection)
 static void on_tick(void *ctx)
 {
     (void)ctx;
-    for (struct connection *connection = sim.connections; connection;
+    for (struct backend_connection *connection = sim.connections; connection;
          connection = connection->next) {
         if (connection->slot == sim.slot_now)
             push(connection);
@@ -323,7 +324,7 @@ static void read_options(int argc, char **argv)
         {"count", required_argument, NULL, 'c'},  {"quiet", no_argument, NULL, 'q'},
         {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
     };
-    sim.options = (struct options){.interval_ms = 1000, .burst = 1};
+    sim.options = (struct backend_options){.interval_ms = 1000, .burst = 1};
     read_address("127.0.0.1:28088");
     for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (option) {
@@ -346,7 +347,7 @@ static struct lws_context *listen_with_lws(void)
     static const struct lws_protocols protocols[] = {
         {.name = "vehicle",
          .callback = on_lws,
-         .per_session_data_size = sizeof(struct connection),
+         .per_session_data_size = sizeof(struct backend_connection),
          .rx_buffer_size = 4096,
          .tx_packet_size = 1 << 20}, /* 0 would cut each write into pieces of rx_buffer_size */
         {0},

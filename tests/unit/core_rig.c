@@ -3,16 +3,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct rig *of(struct bus *bus)
+static struct core_rig *of(struct bus *bus)
 {
-    return (struct rig *)(void *)bus; /* the first of it */
+    return (struct core_rig *)(void *)bus; /* the first of it */
 }
 
 static void on_publish(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch,
                        struct publication *const *publications, size_t len, uint32_t history_size,
                        uint64_t ttl_ms, unsigned how)
 {
-    struct rig *rig = of(bus);
+    struct core_rig *rig = of(bus);
     (void)session, (void)history_size, (void)ttl_ms;
     struct rig_call *call = &rig->published[rig->published_len++ % RIG_CALLS];
     *call = (struct rig_call){.tag = tag, .epoch = epoch, .len = len, .how = how};
@@ -23,7 +23,7 @@ static void on_publish(struct bus *bus, const char *session, uint64_t tag, uint6
 static void on_tell(struct bus *bus, const char *node, const struct envelope *envelope,
                     uint64_t tag)
 {
-    struct rig *rig = of(bus);
+    struct core_rig *rig = of(bus);
     (void)tag;
     struct rig_call *call = &rig->told[rig->told_len++ % RIG_CALLS];
     *call = (struct rig_call){.type = envelope->type,
@@ -76,7 +76,7 @@ static void on_history(struct bus *bus, const char *session, uint64_t tag, struc
 
 static const struct bus_ops ops = {
     .publish = on_publish,
-    .tell = on_tell,
+    .send = on_tell,
     .claim = on_claim,
     .release = on_release,
     .transfer = on_transfer,
@@ -86,13 +86,13 @@ static const struct bus_ops ops = {
 
 static uint64_t now_ms(void *ctx)
 {
-    const struct rig *rig = ctx;
+    const struct core_rig *rig = ctx;
     return rig->lease ? rig->hub.now_ms : UINT64_MAX;
 }
 
 static uint64_t unix_ms(void *ctx)
 {
-    return 1700000000000u + ((const struct rig *)ctx)->hub.now_ms;
+    return 1700000000000u + ((const struct core_rig *)ctx)->hub.now_ms;
 }
 
 static void ignore(struct session *session)
@@ -100,7 +100,7 @@ static void ignore(struct session *session)
     (void)session;
 }
 
-void rig_init(struct rig *rig, enum session_state state)
+void rig_init(struct core_rig *rig, enum session_state state)
 {
     memset(rig, 0, sizeof(*rig));
     struct conf *conf = calloc(1, sizeof(*conf));
@@ -141,7 +141,7 @@ void rig_init(struct rig *rig, enum session_state state)
                                     .epoch = 7};
 }
 
-void rig_fini(struct rig *rig)
+void rig_fini(struct core_rig *rig)
 {
     pubs_fini(&rig->session.batch);
     timer_stop(&rig->hub.timers, &rig->session.step.timer);
@@ -149,7 +149,7 @@ void rig_fini(struct rig *rig)
     free(rig->hub.conf);
 }
 
-void rig_pass(struct rig *rig, uint64_t ms)
+void rig_pass(struct core_rig *rig, uint64_t ms)
 {
     uint64_t end_ms = rig->hub.now_ms + ms;
     while (timers_next(&rig->hub.timers) <= end_ms) {

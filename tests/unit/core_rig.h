@@ -21,7 +21,7 @@ struct rig_call {
     char to[CONF_NAME_MAX + 1];
 };
 
-struct rig {
+struct core_rig {
     struct bus bus;
     struct hub hub;
     struct service service;
@@ -36,11 +36,11 @@ struct rig {
 
 /* A hub with a lease, connected, and a session of it in that state; the part under test is the
  * caller's. */
-void rig_init(struct rig *rig, enum session_state state);
+void rig_init(struct core_rig *rig, enum session_state state);
 /* The parts must be gone. */
-void rig_fini(struct rig *rig);
+void rig_fini(struct core_rig *rig);
 /* Time passes, timers run: as many turns as it takes until nothing is due. */
-void rig_pass(struct rig *rig, uint64_t ms);
+void rig_pass(struct core_rig *rig, uint64_t ms);
 struct publication *rig_publication(size_t len);
 
 #endif

@@ -14,7 +14,7 @@
 
 #define MIB (1024u * 1024)
 
-static struct rig rig;
+static struct core_rig rig;
 static struct session *session;
 
 static int set_up(void **state)

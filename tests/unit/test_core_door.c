@@ -132,7 +132,7 @@ struct upstream {
     bool opened;
 };
 
-struct end {
+struct door_end {
     struct client client; /* first */
     bool busy, closed;
     unsigned writes, code;
@@ -210,7 +210,7 @@ static const struct upstream_ops upstream_ops = {upstream_open, upstream_send, u
 static enum status end_write(void *ctx, struct client *client, const uint8_t *bytes, size_t len)
 {
     (void)ctx;
-    struct end *end = (struct end *)(void *)client;
+    struct door_end *end = (struct door_end *)(void *)client;
     assert_false(end->closed);
     if (end->busy)
         return STATUS_AGAIN;
@@ -226,7 +226,7 @@ static void end_close(void *ctx, struct client *client, unsigned code, const cha
 {
     (void)ctx;
     (void)reason;
-    struct end *end = (struct end *)(void *)client;
+    struct door_end *end = (struct door_end *)(void *)client;
     assert_false(end->closed);
     end->closed = true;
     end->code = code;
@@ -320,16 +320,16 @@ static void target_of(unsigned vehicle, const char *rest, struct target *out)
     assert_int_equal(url_parse(conf, url, strlen(url), &options, out, &why), STATUS_OK);
 }
 
-static void come(struct end *end, unsigned vehicle, const char *rest, unsigned form)
+static void come(struct door_end *end, unsigned vehicle, const char *rest, unsigned form)
 {
     struct target target;
-    *end = (struct end){0};
+    *end = (struct door_end){0};
     target_of(vehicle, rest, &target);
     assert_int_equal(door_open(hub, &end->client, &target, &in6addr_loopback, form), STATUS_OK);
     target_fini(&target);
 }
 
-static struct subscription *subscribe(struct end *end, unsigned vehicle, const char *rest)
+static struct subscription *subscribe(struct door_end *end, unsigned vehicle, const char *rest)
 {
     struct target target;
     target_of(vehicle, rest, &target);
@@ -359,13 +359,13 @@ static void push(unsigned vehicle, const char *text)
                          publication_copy(OPCODE_TEXT, text, strlen(text)));
 }
 
-static void forget_text(struct end *end)
+static void forget_text(struct door_end *end)
 {
     end->len = end->writes = 0;
     end->text[0] = '\0';
 }
 
-static void leave(struct end *end)
+static void leave(struct door_end *end)
 {
     door_gone(&end->client, 1000, "");
 }
@@ -373,7 +373,7 @@ static void leave(struct end *end)
 static void a_client_is_welcomed_and_gets_what_comes(void **state)
 {
     (void)state;
-    struct end end;
+    struct door_end end;
     come(&end, 0, "", first_form);
     settle();
     assert_non_null(strstr(end.text, "- welcome svc:v0\n"));
@@ -392,7 +392,7 @@ static void a_client_is_welcomed_and_gets_what_comes(void **state)
 static void a_form_is_made_once_for_all_its_clients(void **state)
 {
     (void)state;
-    static struct end ends[20];
+    static struct door_end ends[20];
     for (size_t i = 0; i < 20; i++)
         come(&ends[i], 0, "", i % 4 ? first_form : second_form);
     settle();
@@ -413,7 +413,7 @@ static void a_form_is_made_once_for_all_its_clients(void **state)
 static void all_that_is_due_leaves_in_one_write(void **state)
 {
     (void)state;
-    struct end end;
+    struct door_end end;
     come(&end, 0, "", first_form);
     for (unsigned i = 1; i < VEHICLES; i++)
         assert_non_null(subscribe(&end, i, ""));
@@ -440,7 +440,7 @@ static void all_that_is_due_leaves_in_one_write(void **state)
 static void what_a_socket_does_not_take_leaves_together_later(void **state)
 {
     (void)state;
-    struct end end;
+    struct door_end end;
     come(&end, 0, "", first_form);
     assert_non_null(subscribe(&end, 1, ""));
     settle();
@@ -468,7 +468,7 @@ static void what_a_socket_does_not_take_leaves_together_later(void **state)
 static void a_session_is_left_alone(void **state)
 {
     (void)state;
-    struct end end;
+    struct door_end end;
     come(&end, 0, "", first_form);
     struct subscription *first = subscribe(&end, 1, ""), *second = subscribe(&end, 2, "");
     settle();
@@ -492,7 +492,7 @@ static void a_session_is_left_alone(void **state)
 }
 
 /* Vehicle 1 has pushed m1 to m4; where a client stood that has had so many of them. */
-static void push_four(struct end *watcher, unsigned had, char rest[64])
+static void push_four(struct door_end *watcher, unsigned had, char rest[64])
 {
     come(watcher, 1, "", first_form);
     settle();
@@ -509,7 +509,7 @@ static void push_four(struct end *watcher, unsigned had, char rest[64])
 static void what_was_missed_comes_first_and_once(void **state)
 {
     (void)state;
-    struct end watcher, end;
+    struct door_end watcher, end;
     char rest[64];
     push_four(&watcher, 2, rest);
     turn_begin();
@@ -533,7 +533,7 @@ static void a_place_that_was_never_given_out_is_no_resume(void **state)
     static const char *const tokens[] = {"&resume=1.1", "&resume=1700000000001.7",
                                          "&resume=9700000000000.1", "&resume=x",
                                          "&resume=0.0.name"};
-    struct end watcher, end;
+    struct door_end watcher, end;
     char rest[64];
     push_four(&watcher, 2, rest);
     for (size_t i = 0; i < sizeof(tokens) / sizeof(tokens[0]); i++) {
@@ -558,7 +558,7 @@ static void a_place_that_was_never_given_out_is_no_resume(void **state)
 static void one_that_resumes_does_not_hold_up_the_others(void **state)
 {
     (void)state;
-    struct end watcher, end;
+    struct door_end watcher, end;
     char rest[64];
     push_four(&watcher, 1, rest);
     come(&end, 0, "", first_form);
@@ -580,7 +580,7 @@ static void one_that_resumes_does_not_hold_up_the_others(void **state)
 static void what_it_was_answered_leaves_before_it_is_closed(void **state)
 {
     (void)state;
-    struct end end;
+    struct door_end end;
     come(&end, 0, "", first_form);
     settle();
     forget_text(&end);
@@ -597,7 +597,7 @@ static void what_it_was_answered_leaves_before_it_is_closed(void **state)
     leave(&end);
 }
 
-static void refresh(struct end *end, const char *message)
+static void refresh(struct door_end *end, const char *message)
 {
     turn_begin();
     door_message(&end->client, OPCODE_TEXT, message, strlen(message));
@@ -607,7 +607,7 @@ static void refresh(struct end *end, const char *message)
 static void a_token_that_is_refused_changes_nothing(void **state)
 {
     (void)state;
-    struct end end;
+    struct door_end end;
     come(&end, 0, "", first_form);
     settle();
     forget_text(&end);
@@ -625,7 +625,7 @@ static void a_token_that_is_refused_changes_nothing(void **state)
 static void tokens_count_as_messages(void **state)
 {
     (void)state;
-    struct end end;
+    struct door_end end;
     come(&end, 0, "", first_form);
     settle();
     checks = 0;

@@ -17,7 +17,7 @@
 
 #define CLIENTS 250
 
-static struct rig rig;
+static struct core_rig rig;
 static struct session *session;
 static struct subscription clients[CLIENTS];
 

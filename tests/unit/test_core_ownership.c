@@ -13,7 +13,7 @@
 #include "core/session/roster.h"
 #include "core_rig.h"
 
-static struct rig rig;
+static struct core_rig rig;
 static struct session *session;
 static size_t dead, proofs, free_again, came, gone, left;
 static bool proves;

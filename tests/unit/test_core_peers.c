@@ -13,7 +13,7 @@
 
 #define WATCHES 3000
 
-static struct rig rig;
+static struct core_rig rig;
 static struct watch watches[WATCHES];
 static size_t dead, reborn;
 static bool takes_next; /* who is told takes the next one off, too */

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "client_rig.h"
-#include "common/messages.h"
+#include "common/node_messages.h"
 #include "core/presence.h"
 #include "core/session/messages.h"
 #include "core/session/roster.h"

@@ -28,7 +28,7 @@
 
 enum { VEHICLES = 8, KEPT = 4096 };
 
-struct end {
+struct rate_end {
     struct client client; /* first */
     bool busy, closed;
     unsigned writes, code;
@@ -165,7 +165,7 @@ static const struct upstream_ops upstream_ops = {upstream_open, upstream_send, u
 static enum status end_write(void *ctx, struct client *client, const uint8_t *bytes, size_t len)
 {
     (void)ctx;
-    struct end *end = (struct end *)(void *)client;
+    struct rate_end *end = (struct rate_end *)(void *)client;
     assert_false(end->closed);
     if (end->busy)
         return STATUS_AGAIN;
@@ -186,7 +186,7 @@ static void end_close(void *ctx, struct client *client, unsigned code, const cha
 {
     (void)ctx;
     (void)reason;
-    struct end *end = (struct end *)(void *)client;
+    struct rate_end *end = (struct rate_end *)(void *)client;
     end->closed = true;
     end->code = code;
 }
@@ -272,10 +272,10 @@ static void target_of(unsigned vehicle, const char *rest, struct target *out)
     assert_int_equal(url_parse(conf, url, strlen(url), &options, out, &why), STATUS_OK);
 }
 
-static void come(struct end *end, unsigned vehicle, const char *rest)
+static void come(struct rate_end *end, unsigned vehicle, const char *rest)
 {
     struct target target;
-    *end = (struct end){0};
+    *end = (struct rate_end){0};
     target_of(vehicle, rest, &target);
     turn_begin();
     assert_int_equal(door_open(hub, &end->client, &target, &in6addr_loopback, door_form),
@@ -284,7 +284,7 @@ static void come(struct end *end, unsigned vehicle, const char *rest)
     target_fini(&target);
 }
 
-static void subscribe(struct end *end, unsigned vehicle, const char *rest)
+static void subscribe(struct rate_end *end, unsigned vehicle, const char *rest)
 {
     struct target target;
     target_of(vehicle, rest, &target);
@@ -333,7 +333,7 @@ static void lose(struct session *session, uint64_t from, uint64_t to)
     pubs_fini(&notes);
 }
 
-static void leave(struct end *end)
+static void leave(struct rate_end *end)
 {
     turn_begin();
     door_gone(&end->client, 1000, "");
@@ -355,7 +355,7 @@ static void at_most_so_many_a_second_and_each_the_newest(void **state)
         uint64_t every_ms;
     } rates[] = {{"&rate=1", 1000}, {"&rate=0.1", 10000}, {"&rate=3", 334},    {"&rate=100", 10},
                  {"&rate=10", 100}, {"&rate=0.7", 1429},  {"&rate=12.345", 82}};
-    static struct end end;
+    static struct rate_end end;
     for (size_t i = 0; i < sizeof(rates) / sizeof(*rates); i++) {
         unsigned vehicle = (unsigned)i;
         come(&end, vehicle, rates[i].rest);
@@ -385,7 +385,7 @@ static void at_most_so_many_a_second_and_each_the_newest(void **state)
 static void the_last_one_arrives_in_time(void **state)
 {
     (void)state;
-    static struct end end;
+    static struct rate_end end;
     come(&end, 0, "&rate=2");
     settle();
     for (unsigned i = 0; i < 40; i++) {
@@ -408,7 +408,7 @@ static void the_last_one_arrives_in_time(void **state)
 static void others_of_the_session_get_all(void **state)
 {
     (void)state;
-    static struct end slow, all;
+    static struct rate_end slow, all;
     uint64_t conflated = metric(METRIC_CONFLATED);
     come(&slow, 0, "&rate=1");
     come(&all, 0, "");
@@ -428,7 +428,7 @@ static void others_of_the_session_get_all(void **state)
 static void of_one_turn_the_newest_goes(void **state)
 {
     (void)state;
-    static struct end end;
+    static struct rate_end end;
     come(&end, 0, "&rate=1");
     settle();
     turn_begin();
@@ -443,7 +443,7 @@ static void of_one_turn_the_newest_goes(void **state)
 static void what_is_due_for_a_client_leaves_together(void **state)
 {
     (void)state;
-    static struct end end;
+    static struct rate_end end;
     come(&end, 0, "&rate=1");
     for (unsigned i = 1; i < VEHICLES; i++)
         subscribe(&end, i, "&rate=1");
@@ -469,7 +469,7 @@ static void what_is_due_for_a_client_leaves_together(void **state)
 static void who_reads_on_gets_the_newest_whatever_the_policy(void **state)
 {
     (void)state;
-    static struct end end;
+    static struct rate_end end;
     for (enum slow_policy policy = SLOW_CLOSE; policy <= SLOW_LATEST; policy++) {
         conf->services[0]->slow_client.policy = policy;
         conf->services[0]->slow_client.queue_bytes = 1000;
@@ -504,7 +504,7 @@ static void who_reads_on_gets_the_newest_whatever_the_policy(void **state)
 static void many_that_are_due_need_no_room_in_the_queue(void **state)
 {
     (void)state;
-    static struct end end;
+    static struct rate_end end;
     come(&end, 0, "&rate=1");
     for (unsigned i = 1; i < VEHICLES; i++)
         subscribe(&end, i, "&rate=1");
@@ -534,7 +534,7 @@ static void many_that_are_due_need_no_room_in_the_queue(void **state)
 static void a_gap_means_lost_and_stands_in_its_place(void **state)
 {
     (void)state;
-    static struct end end;
+    static struct rate_end end;
     come(&end, 0, "&rate=1");
     settle();
     struct session *session = end.client.own.session;
@@ -559,7 +559,7 @@ static void a_gap_means_lost_and_stands_in_its_place(void **state)
 static void of_losses_without_end_a_few_notes_are_kept(void **state)
 {
     (void)state;
-    static struct end end;
+    static struct rate_end end;
     come(&end, 0, "&rate=0.1");
     settle();
     push_turn(0);
@@ -580,7 +580,7 @@ static void of_losses_without_end_a_few_notes_are_kept(void **state)
 static void a_resume_gives_the_newest_and_no_gap(void **state)
 {
     (void)state;
-    static struct end watcher, end;
+    static struct rate_end watcher, end;
     char rest[64];
     come(&watcher, 0, "");
     settle();
@@ -601,7 +601,7 @@ static void a_resume_gives_the_newest_and_no_gap(void **state)
 static void who_leaves_takes_what_waits_with_it(void **state)
 {
     (void)state;
-    static struct end end;
+    static struct rate_end end;
     come(&end, 0, "");
     subscribe(&end, 1, "&rate=1");
     subscribe(&end, 2, "&rate=1");
@@ -627,7 +627,7 @@ static void who_leaves_takes_what_waits_with_it(void **state)
 static void a_node_that_slept_goes_on(void **state)
 {
     (void)state;
-    static struct end end;
+    static struct rate_end end;
     come(&end, 0, "&rate=0.1");
     subscribe(&end, 1, "&rate=5");
     settle();
@@ -651,7 +651,7 @@ static void a_node_that_slept_goes_on(void **state)
 static void a_push_costs_nothing_for_those_that_wait(void **state)
 {
     (void)state;
-    static struct end ends[20];
+    static struct rate_end ends[20];
     for (size_t i = 0; i < 20; i++)
         come(&ends[i], 0, i % 5 ? "&rate=0.1" : "");
     settle();
@@ -675,7 +675,7 @@ static void a_push_costs_nothing_for_those_that_wait(void **state)
 static void rates_cost_nothing_where_there_is_none(void **state)
 {
     (void)state;
-    static struct end end;
+    static struct rate_end end;
     come(&end, 0, "");
     settle();
     push_turn(0);

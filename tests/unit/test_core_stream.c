@@ -9,7 +9,7 @@
 #include "core/session/stream.h"
 #include "core_rig.h"
 
-static struct rig rig;
+static struct core_rig rig;
 static struct session *session;
 
 static int set_up(void **state)

@@ -13,7 +13,7 @@
 #include "common/event_stream.h"
 #include "common/rng.h"
 
-struct event {
+struct stream_event {
     char type[32];
     char id[64];
     uint8_t *data;
@@ -33,7 +33,7 @@ static size_t to_line_end(const uint8_t *at, size_t len, size_t *end)
     return len;
 }
 
-static void take_line(struct event *event, const uint8_t *line, size_t len)
+static void take_line(struct stream_event *event, const uint8_t *line, size_t len)
 {
     const uint8_t *colon = memchr(line, ':', len);
     assert_non_null(colon);
@@ -57,10 +57,10 @@ static void take_line(struct event *event, const uint8_t *line, size_t len)
 }
 
 /* The only event of a wire, which is released. */
-static struct event read_event(struct wire *wire)
+static struct stream_event read_event(struct wire *wire)
 {
     assert_non_null(wire);
-    struct event event = {.data = malloc(wire->len + 1)};
+    struct stream_event event = {.data = malloc(wire->len + 1)};
     const uint8_t *at = wire->bytes;
     size_t left = wire->len, end = 0, line;
     while ((line = to_line_end(at, left, &end)) > 0) {
@@ -76,18 +76,18 @@ static struct event read_event(struct wire *wire)
     return event;
 }
 
-static struct event event_of(enum opcode opcode, const void *payload, size_t len)
+static struct stream_event event_of(enum opcode opcode, const void *payload, size_t len)
 {
     struct publication *publication = publication_copy(opcode, payload, len);
     publication->at = (struct position){1800000000000, 7};
-    struct event event = read_event(event_publication(publication));
+    struct stream_event event = read_event(event_publication(publication));
     publication_unref(publication);
     return event;
 }
 
 static void assert_text(const char *payload, const char *expected)
 {
-    struct event event = event_of(OPCODE_TEXT, payload, strlen(payload));
+    struct stream_event event = event_of(OPCODE_TEXT, payload, strlen(payload));
     assert_true(event.dispatched);
     assert_string_equal(event.type, "message");
     assert_string_equal(event.id, "1800000000000.7");
@@ -164,7 +164,7 @@ static void random_texts_come_back(void **state)
         size_t len = rng_below(&rng, sizeof(text) + 1);
         for (size_t i = 0; i < len; i++)
             text[i] = (uint8_t)alphabet[rng_below(&rng, sizeof(alphabet) - 1)];
-        struct event event = event_of(OPCODE_TEXT, text, len);
+        struct stream_event event = event_of(OPCODE_TEXT, text, len);
         assert_int_equal(event.len, normalized(text, len, expected));
         assert_memory_equal(event.data, expected, event.len);
         free(event.data);
@@ -178,7 +178,7 @@ static void bytes_are_base64(void **state)
     for (size_t i = 0; i < sizeof(bytes); i++)
         bytes[i] = (uint8_t)(i * 7);
     for (size_t len = 0; len <= sizeof(bytes); len++) {
-        struct event event = event_of(OPCODE_BINARY, bytes, len);
+        struct stream_event event = event_of(OPCODE_BINARY, bytes, len);
         uint8_t *back;
         size_t back_len;
         assert_true(event.dispatched);
@@ -198,7 +198,8 @@ static void a_text_of_line_ends_alone_costs_no_more(void **state)
     size_t len = 4 << 20;
     char *text = malloc(len);
     memset(text, '\r', len);
-    struct event event = event_of(OPCODE_TEXT, text, len); /* a minute if it were quadratic */
+    struct stream_event event = event_of(OPCODE_TEXT, text,
+                                         len); /* a minute if it were quadratic */
     assert_int_equal(event.len, len);
     free(event.data);
     free(text);
@@ -212,7 +213,7 @@ static void what_else_is_told_is_json_without_an_id(void **state)
     assert_wire(event_gap(1800000000000, 4, 0),
                 "event: gap\ndata: {\"epoch\":1800000000000,\"from\":4,\"to\":0}\n\n");
     const char *reason = "it said:\r\n\"no\"\n\n";
-    struct event event = read_event(event_status("down", reason));
+    struct stream_event event = read_event(event_status("down", reason));
     assert_string_equal(event.type, "status");
     assert_string_equal(event.id, "");
     json_t *json = json_loadb((char *)event.data, event.len, 0, NULL);

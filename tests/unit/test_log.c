@@ -275,12 +275,12 @@ static void lines_that_tell_of_no_staying_cause_are_never_held_back(void **state
 
 #define LINES 4000 /* some 100 bytes each: more than a pipe and what is kept */
 
-struct reader {
+struct log_reader {
     int fd; /* its end */
     int saved;
 };
 
-static void reader_start(struct reader *reader, int ends[2])
+static void reader_start(struct log_reader *reader, int ends[2])
 {
     reader->fd = ends[0];
     reader->saved = dup(STDERR_FILENO);
@@ -291,7 +291,7 @@ static void reader_start(struct reader *reader, int ends[2])
 }
 
 /* Reads all that comes until the log has nothing left, and gives standard error back. */
-static const char *reader_drain(const struct reader *reader)
+static const char *reader_drain(const struct log_reader *reader)
 {
     size_t len = 0;
     ssize_t got;
@@ -311,7 +311,7 @@ static const char *reader_drain(const struct reader *reader)
 /* A line that blocked would never return: the alarm ends the test then. */
 static void assert_lines_are_kept_dropped_and_told(int ends[2])
 {
-    struct reader reader;
+    struct log_reader reader;
     reader_start(&reader, ends);
     alarm(30);
     for (int i = 0; i < LINES; i++)
@@ -350,7 +350,7 @@ static void how_many_lines_are_missing_is_said_where_they_are_missing(void **sta
 {
     (void)state;
     int ends[2];
-    struct reader reader;
+    struct log_reader reader;
     assert_int_equal(pipe(ends), 0);
     reader_start(&reader, ends);
     alarm(30);
@@ -377,7 +377,7 @@ static void the_flags_of_standard_error_stay_as_they_are(void **state)
 {
     (void)state;
     int ends[2];
-    struct reader reader;
+    struct log_reader reader;
     assert_int_equal(pipe(ends), 0);
     reader_start(&reader, ends);
     log_info("flags");
@@ -391,7 +391,7 @@ static void the_end_waits_a_little_and_not_longer(void **state)
 {
     (void)state;
     int ends[2];
-    struct reader reader;
+    struct log_reader reader;
     assert_int_equal(pipe(ends), 0);
     reader_start(&reader, ends);
     alarm(30);
@@ -408,7 +408,7 @@ static void a_reader_that_is_gone_is_no_fault(void **state)
 {
     (void)state;
     int ends[2];
-    struct reader reader;
+    struct log_reader reader;
     signal(SIGPIPE, SIG_IGN);
     assert_int_equal(pipe(ends), 0);
     reader_start(&reader, ends);

@@ -87,14 +87,14 @@ static struct tls_context *server_of(const char *name)
     return context;
 }
 
-struct pair {
+struct tls_pair {
     struct tls *client, *server;
 };
 
-static struct pair shake(struct tls_context *trust, const char *server, const char *host)
+static struct tls_pair shake(struct tls_context *trust, const char *server, const char *host)
 {
     struct tls_context *context = server_of(server);
-    struct pair pair = {tls_new(trust, host), tls_new(context, NULL)};
+    struct tls_pair pair = {tls_new(trust, host), tls_new(context, NULL)};
     assert_non_null(pair.client);
     for (int i = 0; i < 4; i++) {
         carry(pair.client, pair.server);
@@ -104,7 +104,7 @@ static struct pair shake(struct tls_context *trust, const char *server, const ch
     return pair;
 }
 
-static void part(struct pair pair)
+static void part(struct tls_pair pair)
 {
     tls_free(pair.client);
     tls_free(pair.server);
@@ -117,7 +117,7 @@ static const char *verdict(const struct tls_client *client, const char *server, 
     struct tls_context *trust = NULL;
     if (tls_context_client(client, &trust, text, sizeof(text)) != STATUS_OK)
         fail_msg("%s", text);
-    struct pair pair = shake(trust, server, host);
+    struct tls_pair pair = shake(trust, server, host);
     snprintf(text, sizeof(text), "%s", tls_why(pair.client));
     assert_int_equal(text[0] == '\0', tls_ready(pair.client));
     part(pair);
@@ -260,7 +260,7 @@ static void touch_later(const char *name)
 
 static bool accepts(struct tls_context *trust, const char *server, const char *host)
 {
-    struct pair pair = shake(trust, server, host);
+    struct tls_pair pair = shake(trust, server, host);
     bool ready = tls_ready(pair.client);
     part(pair);
     return ready;
@@ -314,7 +314,7 @@ static void an_end_in_order_is_told_apart_from_a_cut(void **state)
     uint8_t plain[64];
     struct tls_client client = trusting("root.pem");
     assert_int_equal(tls_context_client(&client, &trust, why, sizeof(why)), STATUS_OK);
-    struct pair pair = shake(trust, "names", "a.test");
+    struct tls_pair pair = shake(trust, "names", "a.test");
     assert_int_equal(tls_write(pair.client, "bye", 3), STATUS_OK);
     tls_shut(pair.client);
     tls_shut(pair.client); /* once only */

@@ -19,13 +19,13 @@
 static const struct ws_rules server = {.masked = true, .message_max = 1000, .too_large = 4003};
 static const struct ws_rules client = {.masked = false, .message_max = 1000, .too_large = 1009};
 
-struct bytes {
+struct frame_bytes {
     uint8_t at[65536];
     size_t len;
 };
 
 /* Appends a frame; mask NULL: none. */
-static void put(struct bytes *out, unsigned first_byte, const void *payload, size_t len,
+static void put(struct frame_bytes *out, unsigned first_byte, const void *payload, size_t len,
                 const uint8_t *mask)
 {
     uint8_t *at = out->at + out->len;
@@ -50,9 +50,9 @@ static void put(struct bytes *out, unsigned first_byte, const void *payload, siz
 static const uint8_t mask[4] = {0x11, 0x22, 0x33, 0x44};
 
 /* The code that a server closes with after these bytes; 0: it wants more. */
-static unsigned verdict(const struct ws_rules *rules, const struct bytes *input)
+static unsigned verdict(const struct ws_rules *rules, const struct frame_bytes *input)
 {
-    struct bytes copy = *input;
+    struct frame_bytes copy = *input;
     struct ws_reader reader = {0};
     struct ws_item item;
     uint8_t *at = copy.at;
@@ -68,7 +68,7 @@ static unsigned verdict(const struct ws_rules *rules, const struct bytes *input)
 
 #define EXPECT(code, rules, ...)                             \
     do {                                                     \
-        struct bytes input = {.len = 0};                     \
+        struct frame_bytes input = {.len = 0};               \
         __VA_ARGS__;                                         \
         assert_int_equal(verdict(&(rules), &input), (code)); \
     } while (0)
@@ -110,7 +110,7 @@ static void refuses_by_the_header_alone(void **state)
     static const uint8_t negative[] = {0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 1, 1, 2, 3, 4};
     static const uint8_t padded16[] = {0x82, 0xfe, 0, 125, 1, 2, 3, 4};
     static const uint8_t padded64[] = {0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 1, 2, 3, 4};
-    struct bytes input = {.len = sizeof(huge)};
+    struct frame_bytes input = {.len = sizeof(huge)};
     memcpy(input.at, huge, sizeof(huge));
     assert_int_equal(verdict(&server, &input), 4003);
     memcpy(input.at, negative, sizeof(negative));
@@ -140,7 +140,7 @@ static void a_lowered_limit_holds_for_a_message_under_way(void **state)
     };
     static const uint8_t noise[1000];
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-        struct bytes input = {.len = 0};
+        struct frame_bytes input = {.len = 0};
         struct ws_reader reader = {0};
         struct ws_item item;
         put(&input, 0x02, noise, cases[i].first, mask);
@@ -208,7 +208,7 @@ struct sent {
 };
 
 struct script {
-    struct bytes wire;
+    struct frame_bytes wire;
     struct sent items[64];
     size_t len;
 };

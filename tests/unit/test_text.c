@@ -108,7 +108,7 @@ static void names_are_short_and_plain(void **state)
     assert_false(text_is_name("a\0b", 3));
 }
 
-struct bytes {
+struct text_bytes {
     const char *at;
     size_t len;
 };
@@ -117,7 +117,7 @@ struct bytes {
         text, sizeof(text) - 1 \
     }
 
-static const struct bytes good_utf8[] = {
+static const struct text_bytes good_utf8[] = {
     BYTES(""),
     BYTES("a"),
     BYTES("a\0b"),
@@ -135,7 +135,7 @@ static const struct bytes good_utf8[] = {
     BYTES("1234567\xf0\x9f\x9a\x97"),
 };
 
-static const struct bytes bad_utf8[] = {
+static const struct text_bytes bad_utf8[] = {
     BYTES("\x80"),
     BYTES("\xbf"),
     BYTES("\xc0\x80"),
@@ -167,7 +167,7 @@ static void utf8_is_checked_by_rfc_3629(void **state)
         assert_false(text_is_utf8(bad_utf8[i].at, bad_utf8[i].len));
 }
 
-static bool check_in_two(struct bytes text, size_t cut)
+static bool check_in_two(struct text_bytes text, size_t cut)
 {
     uint32_t utf8 = 0;
     return text_utf8_piece(&utf8, text.at, cut) &&

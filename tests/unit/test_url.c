@@ -67,11 +67,11 @@ static int without_default_service(void **state)
     return 0;
 }
 
-struct form {
+struct url_form {
     const char *request, *service, *user, *vin, *path, *query, *id;
 };
 
-static void check_form(const struct form *form)
+static void check_form(const struct url_form *form)
 {
     struct target target;
     const char *why = "";
@@ -92,7 +92,7 @@ static void check_form(const struct form *form)
 static void each_form_names_user_vin_query_and_session(void **state)
 {
     (void)state;
-    static const struct form forms[] = {
+    static const struct url_form forms[] = {
         {"/admin/VIN123?remoteWs", "remoteWs", "admin", "VIN123", "/admin/VIN123", "",
          "remoteWs:VIN123"},
         {"/admin/VIN123?remoteWs&k=v", "remoteWs", "admin", "VIN123", "/admin/VIN123", "?k=v",
@@ -156,7 +156,7 @@ static void each_form_names_user_vin_query_and_session(void **state)
 static void the_default_service_serves_urls_that_name_none(void **state)
 {
     (void)state;
-    static const struct form forms[] = {
+    static const struct url_form forms[] = {
         {"/t1;alice", "other", "alice", NULL, "/t1;alice", "", "other:/t1;alice"},
         {"/a/V", "other", "a", "V", "/a/V", "", "other:/a/V"},
         {"/a/V?", "other", "a", "V", "/a/V", "", "other:/a/V"},

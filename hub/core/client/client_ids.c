@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "common/log.h"
-#include "common/messages.h"
+#include "common/node_messages.h"
 #include "core/client/client.h"
 #include "core/client/further.h"
 #include "core/session/course.h"

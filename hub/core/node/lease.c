@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "common/log.h"
-#include "common/messages.h"
 #include "common/metrics.h"
+#include "common/node_messages.h"
 #include "core/node/peers.h"
 #include "core/node/record.h"
 

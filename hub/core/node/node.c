@@ -68,7 +68,7 @@ void node_tell(struct hub *hub, struct slice to, struct envelope *envelope)
     id[to.len] = '\0';
     envelope->node = slice_of(hub->id);
     envelope->life = hub->setup.life;
-    hub->bus->ops->tell(hub->bus, id, envelope, 0);
+    hub->bus->ops->send(hub->bus, id, envelope, 0);
 }
 
 bool node_is_self(const struct hub *hub, struct slice name)

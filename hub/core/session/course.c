@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "common/log.h"
-#include "common/messages.h"
 #include "common/metrics.h"
+#include "common/node_messages.h"
 #include "core/node/drain.h"
 #include "core/session/backlog.h"
 #include "core/session/handover.h"
@@ -55,7 +55,7 @@ static void tell_lost_end(struct session *session)
         return;
     struct envelope ended = ended_encode(&message);
     ended.session = slice_of(session->id);
-    hub->bus->ops->shout(hub->bus, session->id, &ended);
+    hub->bus->ops->broadcast(hub->bus, session->id, &ended);
     backlog_lost_end_told(session);
     stream_ended(session, message.last);
 }

@@ -11,7 +11,7 @@
 #ifndef VINHUB_CORE_SESSION_HANDOVER_H
 #define VINHUB_CORE_SESSION_HANDOVER_H
 
-#include "common/messages.h"
+#include "common/node_messages.h"
 #include "core/session/state.h"
 
 enum handover_step {

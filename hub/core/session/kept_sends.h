@@ -8,7 +8,7 @@
 #ifndef VINHUB_CORE_SESSION_KEPT_SENDS_H
 #define VINHUB_CORE_SESSION_KEPT_SENDS_H
 
-#include "common/messages.h"
+#include "common/node_messages.h"
 #include "core/node/node.h"
 
 #define TOLD_SENDS 1000 /* of one session: those of last use */

@@ -8,7 +8,7 @@
 #ifndef VINHUB_CORE_SESSION_MEMBERSHIP_H
 #define VINHUB_CORE_SESSION_MEMBERSHIP_H
 
-#include "common/messages.h"
+#include "common/node_messages.h"
 #include "core/session/state.h"
 
 /* What JOIN says beside its number. */

@@ -17,7 +17,7 @@
 #ifndef VINHUB_CORE_SESSION_OUTBOX_H
 #define VINHUB_CORE_SESSION_OUTBOX_H
 
-#include "common/messages.h"
+#include "common/node_messages.h"
 #include "core/session/last_sends.h"
 #include "core/session/state.h"
 

@@ -1,6 +1,6 @@
 #include "core/session/parts.h"
 
-#include "common/messages.h"
+#include "common/node_messages.h"
 #include "core/session/backlog.h"
 #include "core/session/course.h"
 #include "core/session/handover.h"

@@ -6,7 +6,7 @@
 #ifndef VINHUB_CORE_SESSION_ROSTER_H
 #define VINHUB_CORE_SESSION_ROSTER_H
 
-#include "common/messages.h"
+#include "common/node_messages.h"
 #include "core/node/peers.h"
 #include "core/session/state.h"
 

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "common/log.h"
-#include "common/messages.h"
 #include "common/metrics.h"
+#include "common/node_messages.h"
 #include "core/node/peers.h"
 #include "core/session/backlog.h"
 #include "core/session/course.h"

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "common/messages.h"
+#include "common/node_messages.h"
 
 /* clang-format off */
 static const uint8_t join_bytes[] = {

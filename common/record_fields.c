@@ -1,4 +1,4 @@
-#include "common/record.h"
+#include "common/record_fields.h"
 
 #include <string.h>
 

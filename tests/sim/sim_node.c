@@ -88,7 +88,7 @@ static void node_turn(struct sim_node *node, event_fn *fn, void *ctx)
         return;
     bool more = chance(world, 20);
     if (more || world->turn_us) { /* more comes within the same turn */
-        struct flush_later *later = malloc(sizeof *later);
+        struct flush_later *later = malloc(sizeof(*later));
         *later = (struct flush_later){node, node->life};
         node->flush_due = true;
         at_us(world, world->now_us + (world->turn_us ? world->turn_us : between(world, 1, 300)),
@@ -118,7 +118,7 @@ void node_event(struct sim_node *node, unsigned life, event_fn *fn, void *ctx)
         node_turn(node, fn, ctx);
         return;
     }
-    struct waiting_event *event = malloc(sizeof *event);
+    struct waiting_event *event = malloc(sizeof(*event));
     *event = (struct waiting_event){fn, ctx, life, NULL};
     *node->pile_end = event;
     node->pile_end = &event->next;
@@ -137,7 +137,7 @@ void node_start(struct world *world, int index)
 {
     struct sim_node *node = &world->nodes[index];
     unsigned life = node->life + 1;
-    memset(node, 0, sizeof *node);
+    memset(node, 0, sizeof(*node));
     node->world = world;
     node->index = index;
     node->life = life;
@@ -145,7 +145,7 @@ void node_start(struct world *world, int index)
     node->pile_end = &node->pile;
     node->clock_offset_us = (int64_t)between(world, 1000000, 900000000);
     node->drift_ppm = (int32_t)between(world, 0, 10000) - 5000;
-    snprintf(node->id, sizeof node->id, "n%d", index);
+    snprintf(node->id, sizeof(node->id), "n%d", index);
     node->bus = sim_bus_new(node);
     struct hub_setup setup = {
         .conf = world->conf,
@@ -228,7 +228,7 @@ static void on_drain(void *ctx)
 
 void node_drain(struct sim_node *node)
 {
-    struct sim_node **which = malloc(sizeof *which);
+    struct sim_node **which = malloc(sizeof(*which));
     *which = node;
     node_event(node, node->life, on_drain, which);
 }

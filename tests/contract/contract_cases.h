@@ -1,6 +1,6 @@
 /*
- * The promises of bus.h as cases, for any kind of bus. A case's state is a struct rig without
- * peers.
+ * The promises of bus.h as cases, for any kind of bus. A case's state is a struct contract_rig
+ * without peers.
  */
 #ifndef VINHUB_TESTS_CONTRACT_CASES_H
 #define VINHUB_TESTS_CONTRACT_CASES_H
@@ -11,12 +11,12 @@
 
 /* Runs them all; the number that failed. before and after get the rig: they make and free what the
  * kind keeps in rig->store. */
-int cases_run(const char *name, struct rig *rig, int (*before)(void **state),
+int cases_run(const char *name, struct contract_rig *rig, int (*before)(void **state),
               int (*after)(void **state));
 
 struct contract_case {
     const char *name;
-    void (*run)(struct rig *rig);
+    void (*run)(struct contract_rig *rig);
 };
 
 extern const struct contract_case cases_nodes[];

@@ -9,10 +9,10 @@
  *
  * A new field takes a place of the envelope that its message does not use yet, or a new one at the
  * envelope's end; 0 and "" mean what an older node, which does not know the field, would have said.
- * tests/unit/test_messages.c holds the bytes of 0.1.0 against it.
+ * tests/unit/test_node_messages.c holds the bytes of 0.1.0 against it.
  */
-#ifndef VINHUB_COMMON_MESSAGES_H
-#define VINHUB_COMMON_MESSAGES_H
+#ifndef VINHUB_COMMON_NODE_MESSAGES_H
+#define VINHUB_COMMON_NODE_MESSAGES_H
 
 #include <stdbool.h>
 #include <stddef.h>

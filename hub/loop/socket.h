@@ -6,8 +6,8 @@
  * loop again and again: so reading stops then, and when all is out it goes first for one turn,
  * before the owner writes on.
  */
-#ifndef VINHUB_LOOP_STREAM_H
-#define VINHUB_LOOP_STREAM_H
+#ifndef VINHUB_LOOP_SOCKET_H
+#define VINHUB_LOOP_SOCKET_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,29 +17,29 @@
 
 struct loop;
 struct lws;
-struct stream;
+struct socket;
 struct tls;
 
 /* The owner's side. Each is called with the loop entered, never from within a call of the owner
  * into this module. */
-struct stream_handler {
+struct socket_handler {
     const char *name; /* of its callbacks, as in loop.h */
     /* Bytes came, to be used up and changed at will. False: drop the connection (what was written
      * goes out first). */
     bool (*on_bytes)(void *owner, uint8_t *bytes, size_t len);
-    /* All that was written is out, after stream_write left some, or after stream_wake. False: drop.
+    /* All that was written is out, after socket_write left some, or after socket_wake. False: drop.
      */
     bool (*on_writable)(void *owner);
-    /* The socket is closed. Once; not after stream_detach. */
+    /* The socket is closed. Once; not after socket_detach. */
     void (*on_gone)(void *owner);
     /* The TLS handshake is done, or TLS has failed, in the handshake or later (why is not NULL,
      * on_gone follows). NULL where nobody wants to know. */
     void (*on_secured)(void *owner, const char *why);
 };
 
-/* Embedded in its owner. Zeroed before stream_open. */
-struct stream {
-    const struct stream_handler *handler;
+/* Embedded in its owner. Zeroed before socket_open. */
+struct socket {
+    const struct socket_handler *handler;
     void *owner;
     struct loop *loop;
     struct lws *wsi; /* NULL: closed, or not open yet */
@@ -55,37 +55,37 @@ struct stream {
 
 /* Takes over a connected, non-blocking socket; closes it on failure. tls (may be NULL) is taken
  * over too, and a client's begins its handshake. */
-MUST_USE enum status stream_open(struct stream *stream, struct loop *loop, int fd, struct tls *tls,
-                                 const struct stream_handler *handler, void *owner);
+MUST_USE enum status socket_open(struct socket *socket, struct loop *loop, int fd, struct tls *tls,
+                                 const struct socket_handler *handler, void *owner);
 /*
- * Goes on with TLS (a server's) on a plain stream, from within on_bytes: rest is what that has left
+ * Goes on with TLS (a server's) on a plain socket, from within on_bytes: rest is what that has left
  * over. Takes tls over, which may be NULL where memory ran out. The result is for on_bytes to
  * return.
  */
-bool stream_secure(struct stream *stream, struct tls *tls, const uint8_t *rest, size_t len);
-/* Writes; what the socket does not take is kept, without a bound: ask stream_blocked before. A
+bool socket_secure(struct socket *socket, struct tls *tls, const uint8_t *rest, size_t len);
+/* Writes; what the socket does not take is kept, without a bound: ask socket_blocked before. A
  * failure shows as on_gone. */
-void stream_write(struct stream *stream, const void *bytes, size_t len);
+void socket_write(struct socket *socket, const void *bytes, size_t len);
 /* True while bytes wait for the socket: on_writable will come. */
-bool stream_blocked(const struct stream *stream);
+bool socket_blocked(const struct socket *socket);
 /* Asks for on_writable. */
-void stream_wake(struct stream *stream);
+void socket_wake(struct socket *socket);
 /* Stops or goes on reading. */
-void stream_pause(struct stream *stream, bool paused);
+void socket_pause(struct socket *socket, bool paused);
 /* Ends our direction after what was written: close_notify where there is TLS, then FIN. The peer
  * may go on sending and ends the connection itself; its bytes still come by on_bytes, since a
  * socket that is closed with bytes unread answers with a reset, and a reset can overtake what we
  * sent last (RFC 6455 section 7.1.1). */
-void stream_shut(struct stream *stream);
+void socket_shut(struct socket *socket);
 /* Drops the connection at the end of the turn: with a reset where the peer did not take what was
  * sent, or where asked for. on_gone follows. */
-void stream_kill(struct stream *stream, bool reset);
+void socket_kill(struct socket *socket, bool reset);
 /* Forgets the owner: nothing is told any more. reset: the peer gets a reset, else what was written
- * may still go out. The stream may be freed. */
-void stream_detach(struct stream *stream, bool reset);
-int stream_fd(const struct stream *stream);
-/* Makes the stream urgent (loop.h): what comes on it is served before what clients send. Call it
- * once, on an open stream. */
-void stream_set_urgent(struct stream *stream);
+ * may still go out. The socket may be freed. */
+void socket_detach(struct socket *socket, bool reset);
+int socket_fd(const struct socket *socket);
+/* Makes the socket urgent (loop.h): what comes on it is served before what clients send. Call it
+ * once, on an open socket. */
+void socket_set_urgent(struct socket *socket);
 
 #endif

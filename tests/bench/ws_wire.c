@@ -1,4 +1,4 @@
-#include "wire.h"
+#include "ws_wire.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -48,14 +48,14 @@ static bool hex_read(const uint8_t *in, unsigned digits, uint64_t *value)
     return true;
 }
 
-void stamp_write(uint8_t *payload, const struct stamp *stamp)
+void stamp_write(uint8_t *payload, const struct sent_stamp *stamp)
 {
     hex_write(payload, stamp->id, 8);
     hex_write(payload + 8, stamp->number, 16);
     hex_write(payload + 24, stamp->at_ns, 16);
 }
 
-bool stamp_read(const uint8_t *payload, size_t len, struct stamp *stamp)
+bool stamp_read(const uint8_t *payload, size_t len, struct sent_stamp *stamp)
 {
     uint64_t id;
     if (len < STAMP_BYTES || !hex_read(payload, 8, &id) ||
@@ -175,8 +175,10 @@ size_t answer_write(char out[WIRE_REQUEST_MAX], char *request, char **path)
 {
     static const char name[] = "\r\nSec-WebSocket-Key:";
     unsigned char text[64 + sizeof(GUID)], digest[SHA_DIGEST_LENGTH], accept[32];
-    char *key = strcasestr(request, name), *space;
-    if (strncmp(request, "GET ", 4) != 0 || !key || (space = strchr(request + 4, ' ')) == NULL)
+    if (strncmp(request, "GET ", 4) != 0)
+        return 0;
+    char *key = strcasestr(request, name), *space = strchr(request + 4, ' ');
+    if (!key || !space)
         return 0;
     key += sizeof(name) - 1;
     key += strspn(key, " ");

@@ -1,4 +1,4 @@
-#include "cases.h"
+#include "contract_cases.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-static struct rig *current_rig;
+static struct contract_rig *current_rig;
 static int (*before_each)(void **state);
 static int (*after_each)(void **state);
 
@@ -40,7 +40,7 @@ static size_t add_cases(struct CMUnitTest *tests, size_t len, const struct contr
     return len + cases_len;
 }
 
-int cases_run(const char *name, struct rig *rig, int (*before)(void **state),
+int cases_run(const char *name, struct contract_rig *rig, int (*before)(void **state),
               int (*after)(void **state))
 {
     size_t total = cases_nodes_len + cases_ownership_len + cases_messages_len, len = 0;

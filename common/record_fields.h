@@ -2,8 +2,8 @@
  * The records for people (contract section 11), where they become JSON: which of their fields are
  * words and which are numbers.
  */
-#ifndef VINHUB_COMMON_RECORD_H
-#define VINHUB_COMMON_RECORD_H
+#ifndef VINHUB_COMMON_RECORD_FIELDS_H
+#define VINHUB_COMMON_RECORD_FIELDS_H
 
 #include <stdbool.h>
 #include <stddef.h>

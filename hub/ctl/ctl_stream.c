@@ -1,4 +1,4 @@
-#include "stream.h"
+#include "ctl_stream.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,22 +18,22 @@ enum {
 
 /* Of the stream that is read, and of what was read last. */
 struct follower {
-    const struct stream_setup *setup;
+    const struct ctl_stream_setup *setup;
     source_message_fn *fn;
     void *ctx;
     int http_status;
-    bool over;        /* fn has ended it */
-    bool opened;      /* this connection was answered 200 */
-    char id[64];      /* of the last event, or of the position */
-    char event[16];   /* of the event that is read, as the next two */
-    struct text data; /* its lines, each with its end */
+    bool over;            /* fn has ended it */
+    bool opened;          /* this connection was answered 200 */
+    char id[64];          /* of the last event, or of the position */
+    char event[16];       /* of the event that is read, as the next two */
+    struct ctl_text data; /* its lines, each with its end */
     bool has_data;
     long retry_ms;
-    struct text rest; /* of a line */
-    struct text body; /* of a refusal */
+    struct ctl_text rest; /* of a line */
+    struct ctl_text body; /* of a refusal */
 };
 
-bool stream_is_url(const char *text)
+bool ctl_stream_is_url(const char *text)
 {
     return strncmp(text, "http://", 7) == 0 || strncmp(text, "https://", 8) == 0;
 }
@@ -170,8 +170,8 @@ static enum status follow(struct follower *follower, const struct http_url *url,
     }
 }
 
-enum status stream_tail(const struct stream_setup *setup, source_message_fn *fn, void *ctx,
-                        char *why, size_t why_len)
+enum status ctl_stream_tail(const struct ctl_stream_setup *setup, source_message_fn *fn, void *ctx,
+                            char *why, size_t why_len)
 {
     struct follower follower = {.setup = setup, .fn = fn, .ctx = ctx, .retry_ms = RETRY_MS};
     struct http_url url;

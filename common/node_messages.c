@@ -1,4 +1,4 @@
-#include "common/messages.h"
+#include "common/node_messages.h"
 
 static struct message_items items_of(const struct envelope *envelope)
 {

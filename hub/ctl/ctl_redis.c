@@ -1,4 +1,4 @@
-#include "link.h"
+#include "ctl_redis.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -22,7 +22,7 @@ struct server {
     redisContext *context;
 };
 
-struct link {
+struct ctl_redis {
     struct redis_url url;
     struct tls_client client;
     struct tls_context *tls; /* NULL: not needed yet */
@@ -35,23 +35,23 @@ struct link {
     char why[640];
 };
 
-static void say(struct link *link, const char *what, const char *detail)
+static void say(struct ctl_redis *redis, const char *what, const char *detail)
 {
-    (void)snprintf(link->why, sizeof(link->why), "Redis: %.120s%s%.500s", what, *detail ? ": " : "",
-                   detail);
+    (void)snprintf(redis->why, sizeof(redis->why), "Redis: %.120s%s%.500s", what,
+                   *detail ? ": " : "", detail);
 }
 
-static bool start_tls(struct link *link, redisContext *context, const char *host)
+static bool start_tls(struct ctl_redis *redis, redisContext *context, const char *host)
 {
     char why[TLS_WHY_BYTES];
     struct ssl_st *ssl; /* the context's */
-    if (!link->tls &&
-        tls_context_client(&link->client, &link->tls, why, sizeof(why)) != STATUS_OK) {
-        say(link, "TLS", why);
+    if (!redis->tls &&
+        tls_context_client(&redis->client, &redis->tls, why, sizeof(why)) != STATUS_OK) {
+        say(redis, "TLS", why);
         return false;
     }
-    if (redis_tls_start(link->tls, context, host, &ssl, why, sizeof(why)) != STATUS_OK) {
-        say(link, host, why);
+    if (redis_tls_start(redis->tls, context, host, &ssl, why, sizeof(why)) != STATUS_OK) {
+        say(redis, host, why);
         return false;
     }
     /* Whatever it answers; TLS 1.3 says only now that it misses a certificate of ours. */
@@ -62,36 +62,36 @@ static bool start_tls(struct link *link, redisContext *context, const char *host
     }
     (void)snprintf(why, sizeof(why), "%s", context->errstr);
     redis_tls_explain(ssl, why, sizeof(why));
-    say(link, host, why);
+    say(redis, host, why);
     return false;
 }
 
 /* False where the server answered with an error, which why then says. */
-static bool accepted(struct link *link, redisContext *context, redisReply *reply)
+static bool accepted(struct ctl_redis *redis, redisContext *context, redisReply *reply)
 {
     bool good = reply && reply->type != REDIS_REPLY_ERROR;
     if (!good)
-        say(link, reply ? reply->str : context->errstr, "");
+        say(redis, reply ? reply->str : context->errstr, "");
     freeReplyObject(reply);
     return good;
 }
 
-static bool sign_in(struct link *link, redisContext *context)
+static bool sign_in(struct ctl_redis *redis, redisContext *context)
 {
-    const struct redis_url *url = &link->url;
+    const struct redis_url *url = &redis->url;
     if (url->user[0] &&
-        !accepted(link, context, redisCommand(context, "AUTH %s %s", url->user, url->password)))
+        !accepted(redis, context, redisCommand(context, "AUTH %s %s", url->user, url->password)))
         return false;
     if (!url->user[0] && url->password[0] &&
-        !accepted(link, context, redisCommand(context, "AUTH %s", url->password)))
+        !accepted(redis, context, redisCommand(context, "AUTH %s", url->password)))
         return false;
-    return url->db == 0 || accepted(link, context, redisCommand(context, "SELECT %u", url->db));
+    return url->db == 0 || accepted(redis, context, redisCommand(context, "SELECT %u", url->db));
 }
 
 /* --- connecting --- */
 
 struct found {
-    struct link *link;
+    struct ctl_redis *redis;
     struct resolved addresses;
 };
 
@@ -101,24 +101,24 @@ static void on_found(void *ctx, const struct resolved *result, const char *why)
     if (result)
         found->addresses = *result;
     else
-        say(found->link, why, "");
-    loop_stop(found->link->loop);
+        say(found->redis, why, "");
+    loop_stop(found->redis->loop);
 }
 
 /* Resolves a host as the hub does. If no address is found, found->len is 0 and why says why. */
-static void find(struct link *link, const struct redis_host *host, struct found *found)
+static void find(struct ctl_redis *redis, const struct redis_host *host, struct found *found)
 {
     struct resolve *query;
-    *found = (struct found){.link = link};
-    if (!link->loop && loop_new(&link->loop) != STATUS_OK)
+    *found = (struct found){.redis = redis};
+    if (!redis->loop && loop_new(&redis->loop) != STATUS_OK)
         abort();
-    if (resolve_start(link->loop, host->name, host->port, on_found, found, &query) != STATUS_OK)
+    if (resolve_start(redis->loop, host->name, host->port, on_found, found, &query) != STATUS_OK)
         abort();
-    loop_run(link->loop);
+    loop_run(redis->loop);
 }
 
 /* Any of the addresses, in their order. */
-static redisContext *connect_any(struct link *link, const struct redis_host *host,
+static redisContext *connect_any(struct ctl_redis *redis, const struct redis_host *host,
                                  const struct resolved *addresses)
 {
     for (size_t i = 0; i < addresses->len; i++) {
@@ -132,23 +132,24 @@ static redisContext *connect_any(struct link *link, const struct redis_host *hos
             return context;
         char where[300];
         (void)snprintf(where, sizeof(where), "%s:%u", host->name, host->port);
-        say(link, where, context ? context->errstr : "out of memory");
+        say(redis, where, context ? context->errstr : "out of memory");
         redisFree(context);
     }
     return NULL;
 }
 
 /* Without signing in where it is a Sentinel. */
-static redisContext *connect_to(struct link *link, const struct redis_host *host, bool data_server)
+static redisContext *connect_to(struct ctl_redis *redis, const struct redis_host *host,
+                                bool data_server)
 {
     struct found found;
-    find(link, host, &found);
-    redisContext *context = connect_any(link, host, &found.addresses);
+    find(redis, host, &found);
+    redisContext *context = connect_any(redis, host, &found.addresses);
     if (!context)
         return NULL;
     (void)redisSetTimeout(context, (struct timeval){.tv_sec = PATIENCE_S});
-    if ((link->url.tls && !start_tls(link, context, host->name)) ||
-        (data_server && !sign_in(link, context))) {
+    if ((redis->url.tls && !start_tls(redis, context, host->name)) ||
+        (data_server && !sign_in(redis, context))) {
         redisFree(context);
         return NULL;
     }
@@ -210,23 +211,23 @@ static void add_others(struct poll_of_sentinels *poll, const redisReply *others)
 }
 
 /* The user and password of the URL, where it asks for some. */
-static void sign_in_where_asked(struct link *link, redisContext *context)
+static void sign_in_where_asked(struct ctl_redis *redis, redisContext *context)
 {
     redisReply *reply = redisCommand(context, "PING");
     bool asks = reply && reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOAUTH", 6) == 0;
     freeReplyObject(reply);
-    const struct redis_url *url = &link->url;
+    const struct redis_url *url = &redis->url;
     if (asks && url->password[0])
-        (void)accepted(link, context,
+        (void)accepted(redis, context,
                        url->user[0] ? redisCommand(context, "AUTH %s %s", url->user, url->password)
                                     : redisCommand(context, "AUTH %s", url->password));
 }
 
-static void ask_sentinel(struct link *link, struct poll_of_sentinels *poll, redisContext *context,
-                         const struct redis_host *host)
+static void ask_sentinel(struct ctl_redis *redis, struct poll_of_sentinels *poll,
+                         redisContext *context, const struct redis_host *host)
 {
-    const char *master = link->url.master;
-    sign_in_where_asked(link, context);
+    const char *master = redis->url.master;
+    sign_in_where_asked(redis, context);
     redisReply *primary = redisCommand(context, "SENTINEL get-master-addr-by-name %s", master);
     redisReply *others = redisCommand(context, "SENTINEL sentinels %s", master);
     redisReply *id = redisCommand(context, "SENTINEL myid");
@@ -240,7 +241,7 @@ static void ask_sentinel(struct link *link, struct poll_of_sentinels *poll, redi
     for (size_t i = 0; i < poll->answered; i++)
         known = known || strcmp(poll->ids[i], name) == 0;
     if (primary && primary->type == REDIS_REPLY_ERROR)
-        say(link, primary->str, "");
+        say(redis, primary->str, "");
     if (!known && host_of(text_at(primary, 0), text_at(primary, 1), &named)) {
         (void)snprintf(poll->ids[poll->answered], sizeof(name), "%s", name);
         poll->named[poll->answered++] = named;
@@ -262,48 +263,48 @@ static bool is_seconded(const struct poll_of_sentinels *poll)
 }
 
 /* The primary that two Sentinels name; one alone counts where there is no other. */
-static bool ask_sentinels(struct link *link, struct redis_host *out)
+static bool ask_sentinels(struct ctl_redis *redis, struct redis_host *out)
 {
     struct poll_of_sentinels poll = {0};
-    say(link, "no Sentinel knows the primary", link->url.master);
-    for (size_t i = 0; i < link->url.hosts_len; i++)
-        add_sentinel(&poll, &link->url.hosts[i]);
+    say(redis, "no Sentinel knows the primary", redis->url.master);
+    for (size_t i = 0; i < redis->url.hosts_len; i++)
+        add_sentinel(&poll, &redis->url.hosts[i]);
     for (size_t i = 0; i < poll.asked_len; i++) {
         struct redis_host host = poll.asked[i];
-        redisContext *context = connect_to(link, &host, false);
+        redisContext *context = connect_to(redis, &host, false);
         if (context)
-            ask_sentinel(link, &poll, context, &host);
+            ask_sentinel(redis, &poll, context, &host);
         redisFree(context);
         if (is_seconded(&poll)) {
             *out = poll.named[poll.answered - 1];
             return true;
         }
     }
-    if (poll.answered == 1 && link->url.hosts_len == 1) {
+    if (poll.answered == 1 && redis->url.hosts_len == 1) {
         *out = poll.named[0];
         return true;
     }
     if (poll.answered > 0)
-        say(link, "the Sentinels do not agree on the primary: two must name the same",
-            link->url.master);
+        say(redis, "the Sentinels do not agree on the primary: two must name the same",
+            redis->url.master);
     return false;
 }
 
 /* The connection to that host, made where there is none yet. */
-static redisContext *context_of(struct link *link, const struct redis_host *host)
+static redisContext *context_of(struct ctl_redis *redis, const struct redis_host *host)
 {
     struct server *server = NULL;
-    for (size_t i = 0; i < link->servers_len && !server; i++) {
-        if (link->servers[i].host.port == host->port &&
-            strcmp(link->servers[i].host.name, host->name) == 0)
-            server = &link->servers[i];
+    for (size_t i = 0; i < redis->servers_len && !server; i++) {
+        if (redis->servers[i].host.port == host->port &&
+            strcmp(redis->servers[i].host.name, host->name) == 0)
+            server = &redis->servers[i];
     }
-    if (!server && link->servers_len == SERVERS_MAX) {
-        say(link, "too many servers in this Cluster", "");
+    if (!server && redis->servers_len == SERVERS_MAX) {
+        say(redis, "too many servers in this Cluster", "");
         return NULL;
     }
     if (!server) {
-        server = &link->servers[link->servers_len++];
+        server = &redis->servers[redis->servers_len++];
         *server = (struct server){.host = *host};
     }
     if (server->context && server->context->err) {
@@ -311,23 +312,23 @@ static redisContext *context_of(struct link *link, const struct redis_host *host
         server->context = NULL;
     }
     if (!server->context)
-        server->context = connect_to(link, host, true);
+        server->context = connect_to(redis, host, true);
     return server->context;
 }
 
 /* Where to begin: the only server, the primary, or any seed that answers. */
-static redisContext *first_context(struct link *link)
+static redisContext *first_context(struct ctl_redis *redis)
 {
-    if (link->servers_len > 0)
-        return context_of(link, &link->servers[0].host);
+    if (redis->servers_len > 0)
+        return context_of(redis, &redis->servers[0].host);
     struct redis_host primary = {0};
-    if (link->url.shape == REDIS_SENTINEL)
-        return ask_sentinels(link, &primary) ? context_of(link, &primary) : NULL;
-    for (size_t i = 0; i < link->url.hosts_len; i++) {
-        redisContext *context = context_of(link, &link->url.hosts[i]);
+    if (redis->url.shape == REDIS_SENTINEL)
+        return ask_sentinels(redis, &primary) ? context_of(redis, &primary) : NULL;
+    for (size_t i = 0; i < redis->url.hosts_len; i++) {
+        redisContext *context = context_of(redis, &redis->url.hosts[i]);
         if (context)
             return context;
-        link->servers_len = 0;
+        redis->servers_len = 0;
     }
     return NULL;
 }
@@ -340,35 +341,37 @@ static bool is_moved(const redisReply *reply, struct redis_host *out)
 }
 
 /* The reply of a server that holds the key; takes over the first reply. */
-static redisReply *follow(struct link *link, redisContext *context, redisReply *reply, size_t len,
-                          const char **words, const size_t *lens)
+static redisReply *follow(struct ctl_redis *redis, redisContext *context, redisReply *reply,
+                          size_t len, const char **words, const size_t *lens)
 {
     struct redis_host host = {0};
     for (int i = 0; i < REDIRECTS_MAX && is_moved(reply, &host); i++) {
         freeReplyObject(reply);
-        context = context_of(link, &host);
+        context = context_of(redis, &host);
         if (!context)
             return NULL;
         reply = redisCommandArgv(context, (int)len, words, lens);
     }
     if (reply && reply->type != REDIS_REPLY_ERROR)
         return reply;
-    say(link, reply ? reply->str : context->errstr, "");
+    say(redis, reply ? reply->str : context->errstr, "");
     freeReplyObject(reply);
     return NULL;
 }
 
-redisReply *link_run(struct link *link, size_t len, const char **words, const size_t *lens)
+redisReply *ctl_redis_run(struct ctl_redis *redis, size_t len, const char **words,
+                          const size_t *lens)
 {
-    redisContext *context = first_context(link);
-    return context ? follow(link, context, redisCommandArgv(context, (int)len, words, lens), len,
+    redisContext *context = first_context(redis);
+    return context ? follow(redis, context, redisCommandArgv(context, (int)len, words, lens), len,
                             words, lens)
                    : NULL;
 }
 
-enum status link_hgetall(struct link *link, char *const *keys, size_t len, redisReply **replies)
+enum status ctl_redis_hgetall(struct ctl_redis *redis, char *const *keys, size_t len,
+                              redisReply **replies)
 {
-    redisContext *context = first_context(link);
+    redisContext *context = first_context(redis);
     if (!context)
         return STATUS_IO;
     for (size_t i = 0; i < len; i++)
@@ -382,10 +385,10 @@ enum status link_hgetall(struct link *link, char *const *keys, size_t len, redis
     }
     size_t good = got;
     if (got < len)
-        say(link, context->errstr, "");
+        say(redis, context->errstr, "");
     /* Only now: a redirected command would mix with the answers that are still to come. */
     for (size_t i = 0; i < got && good == len; i++) {
-        replies[i] = follow(link, context, replies[i], 2, (const char *[]){"HGETALL", keys[i]},
+        replies[i] = follow(redis, context, replies[i], 2, (const char *[]){"HGETALL", keys[i]},
                             NULL);
         if (!replies[i])
             good = i;
@@ -397,44 +400,45 @@ enum status link_hgetall(struct link *link, char *const *keys, size_t len, redis
     return STATUS_IO;
 }
 
-long long link_publish(struct link *link, const char *channel, const void *data, size_t len)
+long long ctl_redis_publish(struct ctl_redis *redis, const char *channel, const void *data,
+                            size_t len)
 {
-    const char *verb = link->url.shape == REDIS_CLUSTER ? "SPUBLISH" : "PUBLISH";
+    const char *verb = redis->url.shape == REDIS_CLUSTER ? "SPUBLISH" : "PUBLISH";
     const char *words[] = {verb, channel, data};
     const size_t lens[] = {strlen(verb), strlen(channel), len};
-    redisReply *reply = link_run(link, 3, words, lens);
+    redisReply *reply = ctl_redis_run(redis, 3, words, lens);
     long long receivers = reply && reply->type == REDIS_REPLY_INTEGER ? reply->integer : -1;
     freeReplyObject(reply);
     return receivers;
 }
 
-enum status link_subscribe(struct link *link, const char *channel)
+enum status ctl_redis_subscribe(struct ctl_redis *redis, const char *channel)
 {
-    const char *verb = link->url.shape == REDIS_CLUSTER ? "SSUBSCRIBE" : "SUBSCRIBE";
-    redisContext *context = first_context(link);
+    const char *verb = redis->url.shape == REDIS_CLUSTER ? "SSUBSCRIBE" : "SUBSCRIBE";
+    redisContext *context = first_context(redis);
     struct redis_host host = {0};
-    for (size_t i = 0; context && i < link->servers_len; i++) {
-        if (link->servers[i].context == context)
-            host = link->servers[i].host;
+    for (size_t i = 0; context && i < redis->servers_len; i++) {
+        if (redis->servers[i].context == context)
+            host = redis->servers[i].host;
     }
     for (int i = 0; context && i < REDIRECTS_MAX; i++) {
-        redisFree(link->subscription);
-        link->subscription = connect_to(link, &host, true);
-        if (!link->subscription)
+        redisFree(redis->subscription);
+        redis->subscription = connect_to(redis, &host, true);
+        if (!redis->subscription)
             return STATUS_IO;
-        redisReply *reply = redisCommand(link->subscription, "%s %s", verb, channel);
+        redisReply *reply = redisCommand(redis->subscription, "%s %s", verb, channel);
         if (!is_moved(reply, &host))
-            return accepted(link, link->subscription, reply) ? STATUS_OK : STATUS_IO;
+            return accepted(redis, redis->subscription, reply) ? STATUS_OK : STATUS_IO;
         freeReplyObject(reply);
     }
     return STATUS_IO;
 }
 
 /* Waits for the socket unless hiredis has a reply in its buffer already. */
-static enum status next_reply(struct link *link, int wait_ms, redisReply **out)
+static enum status next_reply(struct ctl_redis *redis, int wait_ms, redisReply **out)
 {
     void *reply = NULL;
-    redisContext *context = link->subscription;
+    redisContext *context = redis->subscription;
     for (;;) {
         if (redisGetReplyFromReader(context, &reply) != REDIS_OK)
             break;
@@ -449,7 +453,7 @@ static enum status next_reply(struct link *link, int wait_ms, redisReply **out)
         if ((result < 0 && errno != EINTR) || (result > 0 && redisBufferRead(context) != REDIS_OK))
             break;
     }
-    say(link, "subscription lost", context->errstr);
+    say(redis, "subscription lost", context->errstr);
     return STATUS_IO;
 }
 
@@ -461,15 +465,15 @@ static bool is_message(const redisReply *reply)
             strcmp(reply->element[0]->str, "smessage") == 0);
 }
 
-enum status link_receive(struct link *link, int wait_ms, const void **data, size_t *len)
+enum status ctl_redis_receive(struct ctl_redis *redis, int wait_ms, const void **data, size_t *len)
 {
     for (;;) {
         redisReply *reply = NULL;
-        enum status status = next_reply(link, wait_ms, &reply);
+        enum status status = next_reply(redis, wait_ms, &reply);
         if (status != STATUS_OK)
             return status;
-        freeReplyObject(link->message);
-        link->message = reply;
+        freeReplyObject(redis->message);
+        redis->message = reply;
         if (is_message(reply)) {
             *data = reply->element[2]->str;
             *len = reply->element[2]->len;
@@ -478,61 +482,61 @@ enum status link_receive(struct link *link, int wait_ms, const void **data, size
     }
 }
 
-enum status link_probe(struct link *link, int wait_ms)
+enum status ctl_redis_probe(struct ctl_redis *redis, int wait_ms)
 {
     int done = 0;
-    if (redisAppendCommand(link->subscription, "PING") != REDIS_OK)
+    if (redisAppendCommand(redis->subscription, "PING") != REDIS_OK)
         return STATUS_IO;
     while (!done) {
-        if (redisBufferWrite(link->subscription, &done) != REDIS_OK) {
-            say(link, "subscription lost", link->subscription->errstr);
+        if (redisBufferWrite(redis->subscription, &done) != REDIS_OK) {
+            say(redis, "subscription lost", redis->subscription->errstr);
             return STATUS_IO;
         }
     }
-    struct pollfd ready = {.fd = link->subscription->fd, .events = POLLIN};
+    struct pollfd ready = {.fd = redis->subscription->fd, .events = POLLIN};
     if (poll(&ready, 1, wait_ms) > 0)
-        return STATUS_OK; /* the pong, or a message before it: link_receive reads both */
-    say(link, "subscription lost", "no answer");
+        return STATUS_OK; /* the pong, or a message before it: ctl_redis_receive reads both */
+    say(redis, "subscription lost", "no answer");
     return STATUS_IO;
 }
 
-enum status link_new(const char *url, const struct tls_client *client, struct link **out)
+enum status ctl_redis_new(const char *url, const struct tls_client *client, struct ctl_redis **out)
 {
-    struct link *link = calloc(1, sizeof(*link));
-    if (!link)
+    struct ctl_redis *redis = calloc(1, sizeof(*redis));
+    if (!redis)
         abort();
-    enum status status = redis_url_parse(url, &link->url);
+    enum status status = redis_url_parse(url, &redis->url);
     if (status != STATUS_OK) {
-        free(link);
+        free(redis);
         return status;
     }
-    link->client = *client;
-    *out = link;
+    redis->client = *client;
+    *out = redis;
     return STATUS_OK;
 }
 
-void link_free(struct link *link)
+void ctl_redis_free(struct ctl_redis *redis)
 {
-    for (size_t i = 0; i < link->servers_len; i++)
-        redisFree(link->servers[i].context);
-    redisFree(link->subscription);
-    freeReplyObject(link->message);
-    tls_context_free(link->tls);
-    loop_free(link->loop);
-    free(link);
+    for (size_t i = 0; i < redis->servers_len; i++)
+        redisFree(redis->servers[i].context);
+    redisFree(redis->subscription);
+    freeReplyObject(redis->message);
+    tls_context_free(redis->tls);
+    loop_free(redis->loop);
+    free(redis);
 }
 
-const struct redis_url *link_url(const struct link *link)
+const struct redis_url *ctl_redis_url(const struct ctl_redis *redis)
 {
-    return &link->url;
+    return &redis->url;
 }
 
-const char *link_why(const struct link *link)
+const char *ctl_redis_why(const struct ctl_redis *redis)
 {
-    return link->why;
+    return redis->why;
 }
 
-char *link_base64(const void *data, size_t len)
+char *ctl_redis_base64(const void *data, size_t len)
 {
     char *out = malloc((len + 2) / 3 * 4 + 1);
     if (!out)

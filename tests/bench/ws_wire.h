@@ -28,16 +28,16 @@ struct frame {
 
 /* Who sent a message, its number, and when it was sent (monotonic). It is the first STAMP_BYTES of
  * a payload, in hexadecimal digits. */
-struct stamp {
+struct sent_stamp {
     uint32_t id;
     uint64_t number, at_ns;
 };
 
 uint64_t now_ns(void);
 
-void stamp_write(uint8_t *payload, const struct stamp *stamp);
+void stamp_write(uint8_t *payload, const struct sent_stamp *stamp);
 /* False where the payload does not begin with a stamp. */
-bool stamp_read(const uint8_t *payload, size_t len, struct stamp *stamp);
+bool stamp_read(const uint8_t *payload, size_t len, struct sent_stamp *stamp);
 
 /* Fills what comes after the stamp with text that looks, and compresses, like telemetry. */
 void padding_write(uint8_t *payload, size_t len, uint32_t seed);

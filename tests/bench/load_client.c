@@ -17,7 +17,7 @@
 
 #include "inflate.h"
 #include "shared.h"
-#include "wire.h"
+#include "ws_wire.h"
 
 #define BUFFER_BYTES (256u << 10)
 #define EVENTS       512
@@ -31,9 +31,9 @@
 #define SLOW_RECEIVE 4096
 #define MESSAGE_MAX  65536
 
-enum client_state { CLIENT_IDLE, CLIENT_CONNECTING, CLIENT_ASKED, CLIENT_OPEN, CLIENT_CLOSED };
+enum load_client_state { CLIENT_IDLE, CLIENT_CONNECTING, CLIENT_ASKED, CLIENT_OPEN, CLIENT_CLOSED };
 
-struct client {
+struct load_client {
     int fd;
     uint32_t vin;
     uint32_t last; /* number of the last push, 0: none yet */
@@ -46,9 +46,9 @@ struct client {
 
 static struct {
     struct shared *shared;
-    const struct options *options;
+    const struct load_options *options;
     struct client_counts *counts;
-    struct client *clients;
+    struct load_client *clients;
     unsigned len, process;
     unsigned next, connecting, stage; /* the next to connect; how many are on their way */
     unsigned beat_cursor, send_cursor;
@@ -59,12 +59,12 @@ static struct {
     uint8_t message[WIRE_HEAD_MAX + MESSAGE_MAX];
 } self;
 
-static unsigned number_of(const struct client *client)
+static unsigned number_of(const struct load_client *client)
 {
     return (unsigned)(client - self.clients) * self.options->client_processes + self.process;
 }
 
-static void watch(struct client *client, int how, uint32_t events)
+static void watch(struct load_client *client, int how, uint32_t events)
 {
     struct epoll_event event = {.events = events, .data.ptr = client};
     if (epoll_ctl(self.epoll, how, client->fd, &event) != 0)
@@ -73,7 +73,7 @@ static void watch(struct client *client, int how, uint32_t events)
 
 /* --- connecting --- */
 
-static void path_of(const struct client *client, char *out, size_t size)
+static void path_of(const struct load_client *client, char *out, size_t size)
 {
     const char *path = self.options->path, *star = strchr(path, '*');
     if (!star)
@@ -82,7 +82,7 @@ static void path_of(const struct client *client, char *out, size_t size)
         snprintf(out, size, "%.*sV%08x%s", (int)(star - path), path, client->vin, star + 1);
 }
 
-static void drop(struct client *client)
+static void drop(struct load_client *client)
 {
     close_hard(client->fd);
     client->fd = -1;
@@ -92,7 +92,7 @@ static void drop(struct client *client)
 }
 
 /* Before it was open: tried again later, at most TRIES times. */
-static void failed(struct client *client)
+static void failed(struct load_client *client)
 {
     if (client->fd >= 0)
         drop(client);
@@ -109,9 +109,9 @@ static void failed(struct client *client)
     COUNT(self.counts->failed, 1);
 }
 
-static void connect_one(struct client *client)
+static void connect_one(struct load_client *client)
 {
-    const struct options *options = self.options;
+    const struct load_options *options = self.options;
     unsigned i = (unsigned)(client - self.clients);
     in_addr_t source = htonl(0x7f400001u + (self.process << 8) + i / SOURCE_PORTS);
     client->tries++;
@@ -134,7 +134,7 @@ static void connect_more(void)
         self.next = 0;
     self.stage = stage;
     while (self.next < self.len && self.connecting < self.options->connecting) {
-        struct client *client = &self.clients[self.next];
+        struct load_client *client = &self.clients[self.next];
         if (client->state == CLIENT_IDLE && client->target <= stage) {
             connect_one(client);
             if (client->state == CLIENT_IDLE)
@@ -144,7 +144,7 @@ static void connect_more(void)
     }
 }
 
-static void ask(struct client *client)
+static void ask(struct load_client *client)
 {
     char path[512], request[WIRE_REQUEST_MAX];
     int error = 0;
@@ -164,7 +164,7 @@ static void ask(struct client *client)
     watch(client, EPOLL_CTL_MOD, EPOLLIN);
 }
 
-static void opened(struct client *client)
+static void opened(struct load_client *client)
 {
     client->state = CLIENT_OPEN;
     self.connecting--;
@@ -175,7 +175,7 @@ static void opened(struct client *client)
 
 /* --- what comes in --- */
 
-static void closed(struct client *client, unsigned code)
+static void closed(struct load_client *client, unsigned code)
 {
     COUNT(self.counts->closed, 1);
     unsigned kind = code >= 4000 && code < 4007 ? code - 4000 : 7;
@@ -185,7 +185,7 @@ static void closed(struct client *client, unsigned code)
     drop(client);
 }
 
-static void check_number(struct client *client, uint64_t number)
+static void check_number(struct load_client *client, uint64_t number)
 {
     if (client->last == 0)
         COUNT(self.counts->primed, 1);
@@ -199,10 +199,10 @@ static void check_number(struct client *client, uint64_t number)
         COUNT(self.counts->arrived[(number - base - 1) % FLIGHT_SLOTS], 1);
 }
 
-static void check_resumed(struct client *client, uint64_t now)
+static void check_resumed(struct load_client *client, uint64_t now)
 {
     uint64_t killed_ns = READ(self.shared->killed_ns);
-    struct vehicle *vehicle = &self.shared->vehicles[client->vin];
+    struct bench_vehicle *vehicle = &self.shared->vehicles[client->vin];
     if (killed_ns == 0 || client->resumed || READ(vehicle->lost_ns) < killed_ns ||
         READ(vehicle->opened_ns) < killed_ns)
         return;
@@ -211,9 +211,9 @@ static void check_resumed(struct client *client, uint64_t now)
     hist_add(&self.counts->resumed, now - killed_ns);
 }
 
-static void on_push(struct client *client, struct frame *frame, uint64_t now, bool measure)
+static void on_push(struct load_client *client, struct frame *frame, uint64_t now, bool measure)
 {
-    struct stamp stamp;
+    struct sent_stamp stamp;
     if (frame->rsv1 && !inflate_message(&frame->payload, &frame->len)) {
         COUNT(self.counts->malformed, 1);
         return;
@@ -238,7 +238,7 @@ static void on_push(struct client *client, struct frame *frame, uint64_t now, bo
         check_resumed(client, now);
 }
 
-static void answer_ping(struct client *client, const struct frame *frame)
+static void answer_ping(struct load_client *client, const struct frame *frame)
 {
     uint8_t pong[WIRE_HEAD_MAX + 125];
     size_t head = frame_head(pong, OP_PONG, true, frame->len);
@@ -248,10 +248,10 @@ static void answer_ping(struct client *client, const struct frame *frame)
 }
 
 /* Returns how many bytes are used up; the client may be closed after it. */
-static size_t on_frames(struct client *client, uint8_t *bytes, size_t len)
+static size_t on_frames(struct load_client *client, uint8_t *bytes, size_t len)
 {
     uint64_t now = now_ns();
-    enum phase phase = phase_of(self.shared);
+    enum run_phase phase = phase_of(self.shared);
     /* The last pushes of a round are still on their way when the phase ends. */
     bool measure = phase == PHASE_MEASURE || (phase == PHASE_END && self.options->rounds > 0);
     size_t at = 0;
@@ -274,7 +274,7 @@ static size_t on_frames(struct client *client, uint8_t *bytes, size_t len)
     return at;
 }
 
-static bool keep_rest(struct client *client, const uint8_t *bytes, size_t len)
+static bool keep_rest(struct load_client *client, const uint8_t *bytes, size_t len)
 {
     if (client->partial_len < len) {
         uint8_t *grown = realloc(client->partial, len);
@@ -287,7 +287,7 @@ static bool keep_rest(struct client *client, const uint8_t *bytes, size_t len)
     return true;
 }
 
-static void on_bytes(struct client *client, size_t len)
+static void on_bytes(struct load_client *client, size_t len)
 {
     size_t used = 0;
     if (client->state == CLIENT_ASKED) {
@@ -314,7 +314,7 @@ static void on_bytes(struct client *client, size_t len)
     }
 }
 
-static void on_readable(struct client *client)
+static void on_readable(struct load_client *client)
 {
     size_t held = client->partial_len;
     if (held > 0)
@@ -330,7 +330,7 @@ static void on_readable(struct client *client)
         failed(client);
 }
 
-static void on_event(struct client *client, uint32_t events)
+static void on_event(struct load_client *client, uint32_t events)
 {
     if (client->fd < 0)
         return;
@@ -351,10 +351,10 @@ static uint64_t due(uint64_t *from_ns, double per_second)
     return (uint64_t)((double)(now - *from_ns) * per_second / 1e9);
 }
 
-static struct client *next_open(unsigned *cursor)
+static struct load_client *next_open(unsigned *cursor)
 {
     for (unsigned tried = 0; tried < self.len; tried++) {
-        struct client *client = &self.clients[*cursor];
+        struct load_client *client = &self.clients[*cursor];
         *cursor = (*cursor + 1) % self.len;
         if (client->state == CLIENT_OPEN && !client->slow)
             return client;
@@ -371,7 +371,7 @@ static void beat(void)
         return;
     for (uint64_t until = due(&self.beats_from_ns, rate); self.beats_due < until;
          self.beats_due++) {
-        struct client *client = next_open(&self.beat_cursor);
+        struct load_client *client = next_open(&self.beat_cursor);
         if (!client)
             return;
         if (send(client->fd, frame, sizeof(frame), MSG_NOSIGNAL | MSG_DONTWAIT) ==
@@ -386,10 +386,10 @@ static void send_messages(void)
     size_t size = self.options->size, head = frame_head(self.message, OP_TEXT, true, size);
     for (uint64_t until = due(&self.sends_from_ns, rate); self.sends_due < until;
          self.sends_due++) {
-        struct client *client = next_open(&self.send_cursor);
+        struct load_client *client = next_open(&self.send_cursor);
         if (!client)
             return;
-        struct stamp stamp = {number_of(client) + 1, client->sent + 1u, now_ns()};
+        struct sent_stamp stamp = {number_of(client) + 1, client->sent + 1u, now_ns()};
         stamp_write(self.message + head, &stamp);
         if (send(client->fd, self.message, head + size, MSG_NOSIGNAL | MSG_DONTWAIT) !=
             (ssize_t)(head + size))
@@ -407,7 +407,7 @@ static void count_behind(void)
     if (now < self.scan_at_ns)
         return;
     for (unsigned i = 0; i < self.len; i++) {
-        const struct client *client = &self.clients[i];
+        const struct load_client *client = &self.clients[i];
         behind += client->state == CLIENT_OPEN && !client->slow &&
                   client->last != READ(self.shared->vehicles[client->vin].number);
     }
@@ -419,7 +419,7 @@ static void count_behind(void)
 }
 
 /* Returns how long the loop may sleep. */
-static int work(enum phase phase)
+static int work(enum run_phase phase)
 {
     if (phase == PHASE_CONNECT)
         connect_more();
@@ -446,7 +446,7 @@ static void wake_backend(void)
 
 static void prepare(struct shared *shared, unsigned process)
 {
-    const struct options *options = &shared->options;
+    const struct load_options *options = &shared->options;
     self.shared = shared;
     self.options = options;
     self.process = process;
@@ -462,10 +462,10 @@ static void prepare(struct shared *shared, unsigned process)
     }
     for (unsigned i = 0; i < self.len; i++) {
         unsigned number = i * options->client_processes + process;
-        self.clients[i] = (struct client){.fd = -1,
-                                          .vin = vin_of(options, number),
-                                          .target = (uint8_t)target_of(options, number),
-                                          .slow = is_slow(options, number)};
+        self.clients[i] = (struct load_client){.fd = -1,
+                                               .vin = vin_of(options, number),
+                                               .target = (uint8_t)target_of(options, number),
+                                               .slow = is_slow(options, number)};
     }
     padding_write(self.message + frame_head(self.message, OP_TEXT, true, options->size),
                   options->size, process);
@@ -478,7 +478,7 @@ void client_process(struct shared *shared, unsigned process)
     errno = 0;
     if (nice((int)shared->options.client_nice) == -1 && errno != 0)
         perror("nice"); /* as it is, then */
-    for (enum phase phase; (phase = phase_of(shared)) != PHASE_EXIT;) {
+    for (enum run_phase phase; (phase = phase_of(shared)) != PHASE_EXIT;) {
         int n = epoll_wait(self.epoll, events, EVENTS, work(phase));
         for (int i = 0; i < n; i++)
             on_event(events[i].data.ptr, events[i].events);

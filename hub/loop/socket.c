@@ -1,0 +1,324 @@
+#include "loop/socket.h"
+
+#include <errno.h>
+#include <libwebsockets.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "loop/loop.h"
+#include "loop/loop_private.h"
+#include "loop/tls.h"
+
+/* lws hands the socket no more at once. Its default, 0, would cut each write into pieces of the
+ * read buffer's size. */
+#define WRITE_MAX 1048576
+
+/* --- the way out --- */
+
+static void update_reading(struct socket *socket)
+{
+    if (socket->wsi)
+        lws_rx_flow_control(socket->wsi, !socket->stalled && !socket->paused);
+}
+
+/* lws keeps what the socket did not take, and tells when it is out. */
+static void keep_rest(struct socket *socket, const uint8_t *bytes, size_t len)
+{
+    /* Only read: the raw role neither frames nor masks. */
+    if (lws_write(socket->wsi, (unsigned char *)(uintptr_t)bytes, len, LWS_WRITE_RAW) < 0) {
+        socket_kill(socket, true);
+        return;
+    }
+    if (!socket->stalled && lws_partial_buffered(socket->wsi)) {
+        socket->stalled = true;
+        update_reading(socket);
+    }
+}
+
+/* The socket takes it whole nearly always. lws is asked only where it does not: its object of a
+ * thousand bytes need not come into the processor's cache for each of many thousand clients. */
+static void write_socket(struct socket *socket, const uint8_t *bytes, size_t len)
+{
+    if (!socket->wsi || socket->killed || len == 0)
+        return;
+    ssize_t n = socket->stalled ? 0 : send(socket->fd, bytes, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n == (ssize_t)len)
+        return;
+    if (n < 0 && errno != EAGAIN && errno != EINTR)
+        socket_kill(socket, true);
+    else
+        keep_rest(socket, bytes + (n > 0 ? n : 0), len - (size_t)(n > 0 ? n : 0));
+}
+
+/* What TLS has to say to the peer. */
+static void write_records(struct socket *socket)
+{
+    const uint8_t *bytes;
+    size_t len = tls_pending(socket->tls, &bytes);
+    write_socket(socket, bytes, len);
+    tls_sent(socket->tls);
+}
+
+void socket_write(struct socket *socket, const void *bytes, size_t len)
+{
+    if (!socket->tls) {
+        write_socket(socket, bytes, len);
+        return;
+    }
+    if (!socket->wsi || socket->killed || len == 0)
+        return;
+    if (tls_write(socket->tls, bytes, len) != STATUS_OK) {
+        socket_kill(socket, true);
+        return;
+    }
+    write_records(socket);
+}
+
+bool socket_blocked(const struct socket *socket)
+{
+    return socket->wsi && socket->stalled;
+}
+
+void socket_wake(struct socket *socket)
+{
+    if (socket->wsi)
+        lws_callback_on_writable(socket->wsi);
+}
+
+void socket_pause(struct socket *socket, bool paused)
+{
+    socket->paused = paused;
+    if (!paused && socket->tls && tls_ended(socket->tls))
+        socket_kill(socket, false);
+    else
+        update_reading(socket);
+}
+
+/* --- the end --- */
+
+static void set_reset(const struct lws *wsi, int fd)
+{
+    (void)wsi;
+    struct linger reset = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+}
+
+int socket_fd(const struct socket *socket)
+{
+    return socket->wsi ? socket->fd : -1;
+}
+
+void socket_set_urgent(struct socket *socket)
+{
+    if (socket->wsi)
+        lws_adapter_set_urgent(loop_lws_adapter(socket->loop), socket->fd);
+}
+
+/* An end in order is said within TLS, too, or the peer can't tell it from bytes that were lost. */
+static void end_records(struct socket *socket)
+{
+    if (!socket->wsi || !socket->tls)
+        return;
+    tls_shut(socket->tls);
+    write_records(socket);
+}
+
+void socket_shut(struct socket *socket)
+{
+    if (!socket->wsi || socket->killed)
+        return;
+    end_records(socket);
+    socket->shut_due = socket_blocked(socket);
+    if (!socket->shut_due && !socket->killed)
+        shutdown(socket_fd(socket), SHUT_WR);
+}
+
+void socket_kill(struct socket *socket, bool reset)
+{
+    if (!socket->wsi || socket->killed)
+        return;
+    /* What the peer has not taken by now it will not take: a reset frees the kernel's memory at
+     * once. */
+    int unsent = 0;
+    if (reset || socket_blocked(socket) ||
+        (ioctl(socket_fd(socket), SIOCOUTQ, &unsent) == 0 && unsent > 0))
+        set_reset(socket->wsi, socket_fd(socket));
+    else
+        end_records(socket);
+    socket->killed = true;
+    lws_set_timeout(socket->wsi, PENDING_TIMEOUT_KILLED_BY_PARENT, LWS_TO_KILL_ASYNC);
+}
+
+static void forget(struct socket *socket)
+{
+    if (socket->wsi)
+        lws_set_opaque_user_data(socket->wsi, NULL);
+    socket->wsi = NULL;
+    tls_free(socket->tls);
+    socket->tls = NULL;
+}
+
+void socket_detach(struct socket *socket, bool reset)
+{
+    struct lws *wsi = socket->wsi;
+    if (wsi) {
+        if (reset)
+            set_reset(wsi, lws_get_socket_fd(wsi));
+        else if (!socket->killed)
+            end_records(socket);
+        /* Where the socket took nothing for so long that bytes are left, lws gives it five seconds
+         * more. */
+        lws_set_timeout(
+            wsi, reset ? PENDING_TIMEOUT_KILLED_BY_PARENT : PENDING_TIMEOUT_HTTP_KEEPALIVE_IDLE,
+            LWS_TO_KILL_ASYNC);
+    }
+    forget(socket);
+}
+
+/* --- the way in --- */
+
+static void tell_secured(struct socket *socket, const char *why)
+{
+    if (socket->handler->on_secured)
+        socket->handler->on_secured(socket->owner, why);
+}
+
+/* The handshake and the plain bytes out of records. The owner may detach the socket in any call. */
+static bool on_records(struct socket *socket, const uint8_t *bytes, size_t len)
+{
+    bool was_ready = tls_ready(socket->tls);
+    enum status status = tls_feed(socket->tls, bytes, len);
+    write_records(socket); /* an alert, too, that says why */
+    if (status != STATUS_OK) {
+        if (!was_ready)
+            tell_secured(socket, tls_why(socket->tls));
+        return false;
+    }
+    if (!was_ready && tls_ready(socket->tls))
+        tell_secured(socket, NULL);
+
+    uint8_t plain[16384];
+    size_t n;
+    while (socket->tls && (n = tls_read(socket->tls, plain, sizeof(plain))) > 0) {
+        if (!socket->handler->on_bytes(socket->owner, plain, n))
+            return false;
+    }
+    if (!socket->tls)
+        return true;
+    write_records(socket);
+    /* TLS 1.3: a server that misses our certificate says so after the handshake. */
+    if (tls_why(socket->tls)[0] != '\0')
+        tell_secured(socket, tls_why(socket->tls));
+    if (!socket->tls)
+        return true;
+    /* An owner that has paused has not taken all that came before the end: socket_pause goes on. */
+    return socket->paused || !tls_ended(socket->tls);
+}
+
+bool socket_secure(struct socket *socket, struct tls *tls, const uint8_t *rest, size_t len)
+{
+    socket->tls = tls;
+    return tls && (len == 0 || on_records(socket, rest, len));
+}
+
+static bool on_readable(struct socket *socket, struct lws *wsi, uint8_t *bytes, size_t len)
+{
+    bool goes_on = socket->tls ? on_records(socket, bytes, len)
+                               : socket->handler->on_bytes(socket->owner, bytes, len);
+    if (!goes_on && lws_get_opaque_user_data(wsi))
+        end_records(socket);
+    return goes_on;
+}
+
+static bool on_writable(struct socket *socket)
+{
+    if (socket->stalled) {
+        socket->stalled = false;
+        socket->drained = true;
+        update_reading(socket);
+        if (socket->shut_due)
+            socket_shut(socket);
+        lws_callback_on_writable(socket->wsi);
+        return true;
+    }
+    bool alive = socket->handler->on_writable(socket->owner);
+    socket->drained = false;
+    return alive;
+}
+
+static void on_closed(struct socket *socket)
+{
+    forget(socket);
+    if (socket->opening)
+        return; /* socket_open says it */
+    socket->handler->on_gone(socket->owner);
+}
+
+static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                    size_t len)
+{
+    (void)user;
+    struct socket *socket = lws_get_opaque_user_data(wsi);
+    if (!socket)
+        return 0;
+    loop_enter(socket->loop, socket->handler->name);
+    if (!lws_get_opaque_user_data(wsi))
+        return 0; /* what the start of the turn brought has detached it */
+
+    /* The rest of lws's reasons does not concern a raw connection. */
+    if (reason == LWS_CALLBACK_RAW_ADOPT)
+        socket->wsi = wsi;
+    else if (reason == LWS_CALLBACK_RAW_RX)
+        return on_readable(socket, wsi, in, len) ? 0 : -1;
+    else if (reason == LWS_CALLBACK_RAW_WRITEABLE)
+        return on_writable(socket) ? 0 : -1;
+    else if (reason == LWS_CALLBACK_RAW_CLOSE || reason == LWS_CALLBACK_WSI_DESTROY)
+        on_closed(socket);
+    return 0;
+}
+
+static const struct lws_protocols protocols[] = {
+    {.name = "socket",
+     .callback = callback,
+     .rx_buffer_size = 0, /* reads go through lws's own buffer, none is kept a connection */
+     .tx_packet_size = WRITE_MAX},
+    LWS_PROTOCOL_LIST_TERM,
+};
+
+struct lws_vhost *socket_vhost_new(struct lws_context *context)
+{
+    struct lws_context_creation_info info = {
+        .vhost_name = "sockets", .port = CONTEXT_PORT_NO_LISTEN, .protocols = protocols};
+    return lws_create_vhost(context, &info);
+}
+
+enum status socket_open(struct socket *socket, struct loop *loop, int fd, struct tls *tls,
+                        const struct socket_handler *handler, void *owner)
+{
+    *socket = (struct socket){
+        .handler = handler, .owner = owner, .loop = loop, .tls = tls, .fd = fd, .opening = true};
+    struct lws_vhost *vhost = loop_socket_vhost(loop);
+    if (!vhost) {
+        close(fd);
+        forget(socket);
+        return STATUS_IO;
+    }
+    lws_adopt_desc_t adopt = {.vh = vhost,
+                              .type = LWS_ADOPT_SOCKET,
+                              .fd.sockfd = fd,
+                              .vh_prot_name = "socket",
+                              .opaque = socket};
+    struct lws *wsi = lws_adopt_descriptor_vhost_via_info(&adopt);
+    socket->opening = false;
+    if (!wsi) {
+        socket->wsi = NULL;
+        forget(socket);
+        return STATUS_IO;
+    }
+    socket->wsi = wsi;
+    if (tls)
+        write_records(socket); /* a client's hello */
+    return STATUS_OK;
+}
