@@ -46,7 +46,8 @@ static struct {
     uint32_t cursor;
     uint64_t from_ns, made; /* pushes since the rate began */
     uint64_t passed;        /* vehicles passed in rounds */
-    enum run_phase paced;   /* the phase the rate began in */
+    uint32_t flown;         /* pushes of the closed loop */
+    enum run_phase paced;       /* the phase the rate began in */
 } self;
 
 static void watch(struct backend_upstream *upstream, int how, uint32_t events)
@@ -232,18 +233,20 @@ static uint64_t push_rounds(double rate)
     return due_ns;
 }
 
-/* Closed loop, of vehicle 1. */
+/* Closed loop over all vehicles in turn; of a single one all that is due goes in one piece. */
 static uint64_t push_in_flight(void)
 {
     struct shared *shared = self.shared;
-    struct bench_vehicle *vehicle = &shared->vehicles[1];
     for (bool again = true; again;) {
         while (flight_landed(shared))
             COUNT(shared->flight_done, 1);
-        uint32_t base = READ(shared->flight_base);
-        uint32_t out = READ(vehicle->number) - base - READ(shared->flight_done);
-        if (out < self.options->in_flight && is_ready(1))
-            push(1, self.options->in_flight - out);
+        uint32_t out = self.flown - READ(shared->flight_done), vin;
+        while (out < self.options->in_flight && is_ready(vin = self.flown % self.options->vins + 1)) {
+            unsigned n = self.options->vins == 1 ? self.options->in_flight - out : 1;
+            push(vin, n);
+            self.flown += n;
+            out += n;
+        }
         atomic_store(&shared->asleep, true);
         again = flight_landed(shared);
     }
@@ -393,7 +396,7 @@ static void publish_to(uint32_t vin)
              self.options->publish_path, vin, star + 1);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-    size_t n = request_write(bytes, "bench", path, false);
+    size_t n = request_write(bytes, "bench", path, "");
     if (fd < 0 ||
         connect(fd, (const struct sockaddr *)&self.options->publish, sizeof(struct sockaddr_in)) !=
             0 ||

@@ -24,10 +24,13 @@ shapes: ${Object.keys(shapes).join(', ')}
 --runs N      turns of each contender (5)
 --realtime    goes before whatever else this machine does; for machines that are not idle
 --build DIR   the build folder (build)
+--other FILE  vinhub of another build, in turns with this one (fanout, full-speed, sessions, bursts, memory)
+--scale X     of dashboards: this part of the pushes a second (1)
 `
 
 const options = {
   help: { type: 'boolean' }, readme: { type: 'boolean' }, realtime: { type: 'boolean' }, json: { type: 'string' }, build: { type: 'string' },
+  other: { type: 'string' }, scale: { type: 'string', default: '1' },
   runs: { type: 'string', default: '5' }, clients: { type: 'string', default: '1000000' }, 'per-vin': { type: 'string', default: '10' },
   'per-node': { type: 'string', default: '16500' }, hold: { type: 'string', default: '60' },
   rate: { type: 'string', default: '800' },
@@ -51,9 +54,9 @@ async function runShape(name, bench) {
 }
 
 /** What a shape may say while it runs. */
-function reporter(runs, record) {
+function reporter(runs, scale, record) {
   return {
-    runs,
+    runs, scale,
     say: (text) => console.error(text),
     missing: (text) => { record.missing.push(text); console.error(`  missing: ${text}`) },
     fault: (text) => { record.faults.push(text); console.error(`  FAULT: ${text}`) },
@@ -68,7 +71,7 @@ async function runShapes(names, values, file) {
     const from = performance.now()
     const notes = { missing: [], faults: [] }
     console.error(`${name} ...`)
-    const { results, ...shape } = await runShape(name, reporter(record.runs, notes))
+    const { results, ...shape } = await runShape(name, reporter(record.runs, Number(values.scale), notes))
     record.shapes[name] = { ...shape, ...notes, seconds: (performance.now() - from) / 1000, results }
     faults += notes.faults.length
     console.log(`\n${table(shape)}`)
@@ -85,6 +88,7 @@ if (values.help) {
   console.log(HELP)
   process.exit(0)
 }
+if (values.other) paths.other = resolve(values.other)
 if (values.build) paths.build = resolve(values.build)
 // A run of some shapes does not take the place of the last full one.
 const some = positionals.length > 0 && !values.readme
@@ -98,6 +102,8 @@ if (values.readme) {
   process.exit(0)
 }
 if (!(Number(values.runs) >= 1)) fail('--runs: a number from 1')
+if (!(Number(values.scale) > 0)) fail('--scale: a number over 0')
+if (paths.other && !existsSync(paths.other)) fail(`--other: ${paths.other} is missing`)
 for (const path of [paths.hub(), paths.floor(), paths.load()]) if (!existsSync(path)) fail(`${path} is missing: build first (cmake --preset release && cmake --build build)`)
 if (values.realtime) useRealtime()
 mkdirSync(dirname(file), { recursive: true })

@@ -199,12 +199,7 @@ static size_t request_of(const struct crowd_client *client, char *out)
         snprintf(path + n, sizeof(path) - (size_t)n, "&resume=%llu.%llu.%s",
                  (unsigned long long)client->position.epoch,
                  (unsigned long long)client->position.offset, client->id);
-    size_t len = request_write(out, crowd.targets[client->target], path, false);
-    if (group->v1)
-        len += (size_t)snprintf(out + len - 2, WIRE_REQUEST_MAX - len,
-                                "Sec-WebSocket-Protocol: vinhub.v1\r\n\r\n") -
-               2;
-    return len;
+    return request_write(out, crowd.targets[client->target], path, group->v1 ? WIRE_V1 : "");
 }
 
 static void ask(struct crowd_client *client)

@@ -1,13 +1,17 @@
 /*
  * The floor: a relay that does what every broker must, and nothing else.
- * `floor LISTEN [BACKEND|- [REDIS [SCRIPT]]]`, each ADDRESS:PORT, SCRIPT the SHA-1 of the hub's
- * script that saves and publishes, as Redis has it loaded: without, it is a bare PUBLISH.
+ * `floor [--a-turn] LISTEN [BACKEND|- [REDIS [SCRIPT]]]`, each ADDRESS:PORT, SCRIPT the SHA-1 of the
+ * hub's script that saves and publishes, as Redis has it loaded: without, it is a bare PUBLISH.
  *
  * It accepts clients, opens one upstream for each vehicle, and does one send() of the ready frame
  * for each push and client: frames of a server are not masked, so those of the upstream go on as
  * they came, and a client's go to the upstream as they came, too. No queues: a client that does not
  * take a frame is dropped. Without BACKEND it accepts and answers, which is the floor of a connect
  * storm.
+ *
+ * A client whose URL has `?subscribe` gets the MESSAGEs of vinhub.v1 that the hub would write, made
+ * once a push: one send() of it a client, or with --a-turn one send() a client for all pushes that
+ * one epoll_wait brought.
  */
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -19,13 +23,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "fleet.h"
 #include "ws_wire.h"
 
 #define BUFFER_BYTES (256u << 10)
 #define EVENTS       512
 #define VINS_MAX     (1u << 17)
 
-enum floor_kind { LISTENER, NEW, CLIENT, UPSTREAM_ASKING, UPSTREAM, REDIS };
+enum floor_kind { LISTENER, NEW, CLIENT, FLEET, UPSTREAM_ASKING, UPSTREAM, REDIS };
 
 struct floor_peer {
     int fd;
@@ -41,7 +46,9 @@ static struct {
     struct sockaddr_in backend;
     bool has_backend;
     struct floor_peer *redis; /* NULL: one node */
-    const char *script;       /* NULL: PUBLISH */
+    const char *script; /* NULL: PUBLISH */
+    bool a_turn;        /* of a fleet: one send() a client and turn */
+    bool has_fleet;
     uint64_t published[VINS_MAX];
     struct floor_peer *clients[VINS_MAX], *upstreams[VINS_MAX];
     uint8_t buffer[BUFFER_BYTES];
@@ -73,6 +80,8 @@ static void peer_end(struct floor_peer *peer)
         if (peer->next)
             peer->next->prev = peer->prev;
     }
+    if (peer->kind == FLEET)
+        fleet_leave(peer->fd);
     if (peer->kind == UPSTREAM || peer->kind == UPSTREAM_ASKING)
         self.upstreams[peer->vin] = NULL;
     close_hard(peer->fd);
@@ -190,7 +199,7 @@ static void ask_upstream(struct floor_peer *peer)
     char path[64], request[WIRE_REQUEST_MAX];
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = peer};
     snprintf(path, sizeof(path), "/base/u/V%08x", peer->vin);
-    size_t len = request_write(request, "bench", path, false);
+    size_t len = request_write(request, "bench", path, "");
     if (send(peer->fd, request, len, MSG_NOSIGNAL) != (ssize_t)len ||
         epoll_ctl(self.epoll, EPOLL_CTL_MOD, peer->fd, &event) != 0)
         peer_end(peer);
@@ -274,7 +283,10 @@ static ssize_t on_request(struct floor_peer *peer, uint8_t *bytes, size_t len)
     if (n == 0 || send(peer->fd, answer, n, MSG_NOSIGNAL) != (ssize_t)n)
         return -1;
     peer->vin = vin_of_path(path) % VINS_MAX;
-    peer->kind = CLIENT;
+    peer->kind = strstr(path, "?subscribe") != NULL ? FLEET : CLIENT;
+    self.has_fleet |= peer->kind == FLEET;
+    if (peer->kind == FLEET)
+        return end + 4 - bytes;
     peer->next = self.clients[peer->vin];
     if (peer->next)
         peer->next->prev = peer;
@@ -294,12 +306,23 @@ static ssize_t on_answer(struct floor_peer *peer, uint8_t *bytes, size_t len)
     return head;
 }
 
+/* Encoded once for all. */
+static void deliver_to_fleet(uint32_t vin, const struct frame *frame)
+{
+    static uint8_t message[BUFFER_BYTES];
+    size_t len = fleet_message(message, sizeof(message), vin, ++self.published[vin], frame->payload,
+                               frame->len);
+    fleet_deliver(vin, message, len, self.a_turn);
+}
+
 static ssize_t on_upstream(struct floor_peer *peer, uint8_t *bytes, size_t len)
 {
     size_t at = 0;
     struct frame frame;
     int got;
     while ((got = frame_parse(bytes + at, len - at, &frame)) == 1) {
+        if (self.has_fleet)
+            deliver_to_fleet(peer->vin, &frame);
         deliver(peer->vin, bytes + at, frame.total);
         if (self.redis)
             redis_publish(peer->vin, bytes + at, frame.total);
@@ -325,11 +348,37 @@ static ssize_t on_client(struct floor_peer *peer, uint8_t *bytes, size_t len)
     return got < 0 ? -1 : (ssize_t)at;
 }
 
+static void follow(void *ctx, uint32_t vin)
+{
+    const struct floor_peer *peer = ctx;
+    uint8_t welcome[FLEET_WELCOME_MAX];
+    size_t len = fleet_welcome(welcome, vin);
+    fleet_follow(peer->fd, vin);
+    if (self.upstreams[vin] == NULL)
+        open_upstream(vin);
+    send(peer->fd, welcome, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* A client of vinhub.v1, which subscribes. */
+static ssize_t on_fleet(struct floor_peer *peer, uint8_t *bytes, size_t len)
+{
+    size_t at = 0;
+    struct frame frame;
+    int got;
+    while ((got = frame_parse(bytes + at, len - at, &frame)) == 1) {
+        if (frame.opcode == OP_TEXT)
+            fleet_asked(frame.payload, frame.len, follow, peer);
+        at += frame.total;
+    }
+    return got < 0 ? -1 : (ssize_t)at;
+}
+
 static ssize_t on_bytes(struct floor_peer *peer, uint8_t *bytes, size_t len)
 {
     switch (peer->kind) {
     case NEW: return on_request(peer, bytes, len);
     case CLIENT: return on_client(peer, bytes, len);
+    case FLEET: return on_fleet(peer, bytes, len);
     case UPSTREAM_ASKING: return on_answer(peer, bytes, len);
     case UPSTREAM: return on_upstream(peer, bytes, len);
     case REDIS: return on_redis(bytes, len);
@@ -365,8 +414,13 @@ static void on_readable(struct floor_peer *peer)
 int main(int argc, char **argv)
 {
     static struct epoll_event events[EVENTS];
+    if (argc > 1 && strcmp(argv[1], "--a-turn") == 0) {
+        self.a_turn = true;
+        argv++;
+        argc--;
+    }
     if (argc < 2 || argc > 5) {
-        fprintf(stderr, "usage: floor LISTEN [BACKEND|- [REDIS [SCRIPT]]]\n");
+        fprintf(stderr, "usage: floor [--a-turn] LISTEN [BACKEND|- [REDIS [SCRIPT]]]\n");
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
@@ -395,5 +449,6 @@ int main(int argc, char **argv)
             else
                 on_readable(peer);
         }
+        fleet_flush();
     }
 }

@@ -191,8 +191,10 @@ static bool upstreams_open(void)
 
 static bool all_primed(void)
 {
-    return CLIENTS(primed) + CLIENTS(failed) >=
-           run_state.options->clients - run_state.options->slow;
+    const struct options *options = run_state.options;
+    uint64_t followed = options->subscriptions == 0 ? 1 : options->subscriptions;
+    return CLIENTS(primed) + CLIENTS(failed) * followed >=
+           (options->clients - options->slow) * followed;
 }
 
 static bool none_behind(void)
@@ -244,7 +246,8 @@ static void prime(void)
     enter(PHASE_PRIME);
     wait_for(all_primed, run_state.options->settle_s, "each client to see a first push");
     settle(PHASE_SETTLE, run_state.options->settle_s, "the first pushes to arrive everywhere");
-    atomic_store(&shared->flight_base, READ(shared->vehicles[1].number));
+    for (unsigned vin = 1; vin <= shared->options.vins; vin++)
+        atomic_store(&shared->vehicles[vin].flight_base, READ(shared->vehicles[vin].number));
 }
 
 static void kill_target(void)
@@ -361,6 +364,7 @@ static void print_counts(void)
     CLIENT(primed);
     CLIENT(behind);
     CLIENT(gaps);
+    CLIENT(skipped);
     CLIENT(doubles);
     CLIENT(wrong);
     CLIENT(malformed);

@@ -3,7 +3,8 @@
  * what is left of a frame at its end is kept aside until the rest comes.
  *
  * Each push is checked: it names the vehicle the client watches, and its number is the one after
- * the last. The first push a client sees sets where its numbers begin.
+ * the last. The first push a client sees sets where its numbers begin. One with subscriptions
+ * (vinhub.v1) is open once all of them are welcomed, and checks each of them in the same way.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -15,6 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "fleet.h"
 #include "inflate.h"
 #include "shared.h"
 #include "ws_wire.h"
@@ -31,12 +33,21 @@
 #define SLOW_RECEIVE 4096
 #define MESSAGE_MAX  65536
 
-enum load_client_state { CLIENT_IDLE, CLIENT_CONNECTING, CLIENT_ASKED, CLIENT_OPEN, CLIENT_CLOSED };
+enum load_client_state {
+    CLIENT_IDLE,
+    CLIENT_CONNECTING,
+    CLIENT_ASKED,
+    CLIENT_SUBSCRIBING,
+    CLIENT_OPEN,
+    CLIENT_CLOSED
+};
 
 struct load_client {
     int fd;
-    uint32_t vin;
+    uint32_t vin;  /* that it watches, or the first of its subscriptions */
     uint32_t last; /* number of the last push, 0: none yet */
+    uint32_t *lasts; /* the same for each subscription; NULL: it has none */
+    uint32_t subscribed;
     uint32_t sent;
     uint8_t *partial;
     uint32_t partial_len;
@@ -96,8 +107,10 @@ static void failed(struct load_client *client)
 {
     if (client->fd >= 0)
         drop(client);
-    if (client->state == CLIENT_CONNECTING || client->state == CLIENT_ASKED)
+    if (client->state == CLIENT_CONNECTING || client->state == CLIENT_ASKED ||
+        client->state == CLIENT_SUBSCRIBING)
         self.connecting--;
+    client->subscribed = 0;
     client->state = CLIENT_IDLE;
     if (client->tries < TRIES) {
         COUNT(self.counts->retried, 1);
@@ -154,8 +167,10 @@ static void ask(struct load_client *client)
         return;
     }
     path_of(client, path, sizeof(path));
-    size_t n = request_write(request, self.options->target_names[client->target], path,
-                             self.options->deflate);
+    const char *lines = self.options->subscriptions > 0 ? WIRE_V1
+                        : self.options->deflate         ? WIRE_DEFLATE
+                                                        : "";
+    size_t n = request_write(request, self.options->target_names[client->target], path, lines);
     if (send(client->fd, request, n, MSG_NOSIGNAL) != (ssize_t)n) {
         failed(client);
         return;
@@ -164,8 +179,33 @@ static void ask(struct load_client *client)
     watch(client, EPOLL_CTL_MOD, EPOLLIN);
 }
 
+/* The k-th of its subscriptions is of this vehicle. */
+static uint32_t vin_at(const struct load_client *client, uint32_t k)
+{
+    return (client->vin - 1 + k) % self.options->vins + 1;
+}
+
+static void subscribe_more(struct load_client *client)
+{
+    uint8_t request[FLEET_REQUEST_MAX];
+    uint32_t vins[FLEET_ASKED_AT_ONCE];
+    unsigned len = 0;
+    while (len < FLEET_ASKED_AT_ONCE && client->subscribed + len < self.options->subscriptions) {
+        vins[len] = vin_at(client, client->subscribed + len);
+        len++;
+    }
+    size_t n = fleet_subscribe(request, vins, len, self.options->rated);
+    if (send(client->fd, request, n, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)n)
+        shutdown(client->fd, SHUT_RDWR); /* it fails when that is read */
+}
+
 static void opened(struct load_client *client)
 {
+    if (client->lasts != NULL && client->subscribed < self.options->subscriptions) {
+        client->state = CLIENT_SUBSCRIBING;
+        subscribe_more(client);
+        return;
+    }
     client->state = CLIENT_OPEN;
     self.connecting--;
     COUNT(self.counts->opened, 1);
@@ -175,8 +215,14 @@ static void opened(struct load_client *client)
 
 /* --- what comes in --- */
 
+static bool is_heard(const struct load_client *client)
+{
+    return client->state == CLIENT_OPEN || client->state == CLIENT_SUBSCRIBING;
+}
+
 static void closed(struct load_client *client, unsigned code)
 {
+    self.connecting -= client->state == CLIENT_SUBSCRIBING;
     COUNT(self.counts->closed, 1);
     unsigned kind = code >= 4000 && code < 4007 ? code - 4000 : 7;
     if (code != 0)
@@ -185,18 +231,21 @@ static void closed(struct load_client *client, unsigned code)
     drop(client);
 }
 
-static void check_number(struct load_client *client, uint64_t number)
+static void check_number(uint32_t *last, uint32_t vin, uint64_t number)
 {
-    if (client->last == 0)
+    if (*last == 0)
         COUNT(self.counts->primed, 1);
-    else if (number <= client->last)
+    else if (number <= *last)
         COUNT(self.counts->doubles, 1);
-    else if (number != client->last + 1u)
-        COUNT(self.counts->gaps, number - client->last - 1u);
-    client->last = (uint32_t)number;
-    uint32_t base = READ(self.shared->flight_base);
+    else if (number != *last + 1u && self.options->rated > 0)
+        COUNT(self.counts->skipped, number - *last - 1u);
+    else if (number != *last + 1u)
+        COUNT(self.counts->gaps, number - *last - 1u);
+    *last = (uint32_t)number;
+    uint32_t base = READ(self.shared->vehicles[vin].flight_base);
+    uint64_t flown = (number - base - 1) * self.options->vins + vin - 1;
     if (base != 0 && number > base)
-        COUNT(self.counts->arrived[(number - base - 1) % FLIGHT_SLOTS], 1);
+        COUNT(self.counts->arrived[flown % FLIGHT_SLOTS], 1);
 }
 
 static void check_resumed(struct load_client *client, uint64_t now)
@@ -211,9 +260,50 @@ static void check_resumed(struct load_client *client, uint64_t now)
     hist_add(&self.counts->resumed, now - killed_ns);
 }
 
+static void on_stamp(struct load_client *client, const struct stamp *stamp, uint64_t now, bool measure)
+{
+    const struct options *options = self.options;
+    uint32_t *last = &client->last;
+    bool right = stamp->id == client->vin;
+    if (client->lasts != NULL) {
+        uint32_t k = (stamp->id + options->vins - client->vin) % options->vins;
+        right = stamp->id > 0 && stamp->id <= options->vins && k < options->subscriptions;
+        last = right ? &client->lasts[k] : NULL;
+    }
+    if (!right) {
+        COUNT(self.counts->wrong, 1);
+        return;
+    }
+    COUNT(self.counts->delivered, 1);
+    check_number(last, stamp->id, stamp->number);
+    if (measure)
+        hist_add(&self.counts->latency[client->target > 0], now - stamp->at_ns);
+}
+
+/* Of vinhub.v1. */
+static void on_message(struct load_client *client, const struct frame *frame, uint64_t now, bool measure)
+{
+    struct stamp stamp;
+    switch (fleet_read(frame->payload, frame->len, &stamp)) {
+    case FLEET_PUSH: on_stamp(client, &stamp, now, measure); break;
+    case FLEET_SUBSCRIBED:
+        client->subscribed++;
+        if (client->subscribed % FLEET_ASKED_AT_ONCE == 0 ||
+            client->subscribed == self.options->subscriptions)
+            opened(client);
+        break;
+    case FLEET_OTHER: break;
+    case FLEET_WRONG: COUNT(self.counts->malformed, 1); break;
+    }
+}
+
 static void on_push(struct load_client *client, struct frame *frame, uint64_t now, bool measure)
 {
-    struct sent_stamp stamp;
+    struct stamp stamp;
+    if (client->lasts != NULL) {
+        on_message(client, frame, now, measure);
+        return;
+    }
     if (frame->rsv1 && !inflate_message(&frame->payload, &frame->len)) {
         COUNT(self.counts->malformed, 1);
         return;
@@ -226,14 +316,7 @@ static void on_push(struct load_client *client, struct frame *frame, uint64_t no
             COUNT(self.counts->malformed, 1);
         return;
     }
-    if (stamp.id != client->vin) {
-        COUNT(self.counts->wrong, 1);
-        return;
-    }
-    COUNT(self.counts->delivered, 1);
-    check_number(client, stamp.number);
-    if (measure)
-        hist_add(&self.counts->latency[client->target > 0], now - stamp.at_ns);
+    on_stamp(client, &stamp, now, measure);
     if (READ(self.shared->killed_ns) != 0)
         check_resumed(client, now);
 }
@@ -257,7 +340,7 @@ static size_t on_frames(struct load_client *client, uint8_t *bytes, size_t len)
     size_t at = 0;
     struct frame frame;
     int got = 0;
-    while (client->state == CLIENT_OPEN && (got = frame_parse(bytes + at, len - at, &frame)) == 1) {
+    while (is_heard(client) && (got = frame_parse(bytes + at, len - at, &frame)) == 1) {
         at += frame.total;
         if (frame.opcode == OP_TEXT || frame.opcode == OP_BINARY)
             on_push(client, &frame, now, measure);
@@ -300,7 +383,7 @@ static void on_bytes(struct load_client *client, size_t len)
         if (head > 0)
             opened(client);
     }
-    if (client->state == CLIENT_OPEN)
+    if (is_heard(client))
         used += on_frames(client, self.buffer + used, len - used);
     if (client->state == CLIENT_CLOSED)
         return;
@@ -401,6 +484,17 @@ static void send_messages(void)
 
 /* --- the loop --- */
 
+static uint64_t behind_of(const struct load_client *client)
+{
+    const struct bench_vehicle *vehicles = self.shared->vehicles;
+    uint64_t behind = 0;
+    if (client->lasts == NULL)
+        return client->last != READ(vehicles[client->vin].number);
+    for (uint32_t k = 0; k < self.options->subscriptions; k++)
+        behind += client->lasts[k] != READ(vehicles[vin_at(client, k)].number);
+    return behind;
+}
+
 static void count_behind(void)
 {
     uint64_t behind = 0, now = now_ns();
@@ -408,8 +502,8 @@ static void count_behind(void)
         return;
     for (unsigned i = 0; i < self.len; i++) {
         const struct load_client *client = &self.clients[i];
-        behind += client->state == CLIENT_OPEN && !client->slow &&
-                  client->last != READ(self.shared->vehicles[client->vin].number);
+        if (client->state == CLIENT_OPEN && !client->slow)
+            behind += behind_of(client);
     }
     atomic_store(&self.counts->behind, behind);
     uint64_t end = now_ns(), rest = (end - now) * SCAN_SHARE;
@@ -444,6 +538,16 @@ static void wake_backend(void)
         perror("eventfd");
 }
 
+/* Client by client the vehicles go on where those of the last one ended. */
+static void prepare_subscriptions(struct load_client *client, unsigned number)
+{
+    const struct options *options = self.options;
+    client->vin = (uint32_t)((uint64_t)number * options->subscriptions % options->vins) + 1;
+    client->lasts = calloc(options->subscriptions, sizeof(*client->lasts));
+    if (client->lasts == NULL)
+        abort();
+}
+
 static void prepare(struct shared *shared, unsigned process)
 {
     const struct load_options *options = &shared->options;
@@ -463,9 +567,11 @@ static void prepare(struct shared *shared, unsigned process)
     for (unsigned i = 0; i < self.len; i++) {
         unsigned number = i * options->client_processes + process;
         self.clients[i] = (struct load_client){.fd = -1,
-                                               .vin = vin_of(options, number),
-                                               .target = (uint8_t)target_of(options, number),
-                                               .slow = is_slow(options, number)};
+                                          .vin = vin_of(options, number),
+                                          .target = (uint8_t)target_of(options, number),
+                                          .slow = is_slow(options, number)};
+        if (options->subscriptions > 0)
+            prepare_subscriptions(&self.clients[i], number);
     }
     padding_write(self.message + frame_head(self.message, OP_TEXT, true, options->size),
                   options->size, process);

@@ -32,6 +32,9 @@ static const struct row rows[] = {
     ROW("connecting", NUMBER, connecting, "clients a process opens at once (256)"),
     ROW("in-stages", FLAG, in_stages, "the first broker's clients first"),
     ROW("group", NUMBER, group, "clients in a row that watch the same vehicle (one a broker)"),
+    ROW("subscriptions", NUMBER, subscriptions,
+        "of each client, which speaks vinhub.v1 then: of the vehicles in turn (0: raw clients)"),
+    ROW("rated", REAL, rated, "rate= of each subscription (0: none)"),
     ROW("slow", NUMBER, slow, "how many of the clients never read (0)"),
     ROW("heartbeat-ms", NUMBER, heartbeat_ms, "each client sends `ping` this often (0: never)"),
     ROW("quiet-start", FLAG, quiet_start, "heartbeats begin when all have opened and seen a push"),
@@ -153,8 +156,11 @@ static void complete(struct load_options *options, bool upstreams_named)
         refuse("too many processes", "--client-processes, --backend-processes");
     if (options->size < STAMP_BYTES || options->size > 65536)
         refuse("from 40 to 65536", "--size");
-    if (options->in_flight >= FLIGHT_SLOTS / 2 || (options->in_flight > 0 && options->vins != 1))
-        refuse("less than 512, and one vehicle", "--in-flight");
+    bool all_follow_all = options->vins == 1 || options->subscriptions == options->vins;
+    if (options->in_flight >= FLIGHT_SLOTS / 2 || (options->in_flight > 0 && !all_follow_all))
+        refuse("less than 512, and vehicles that each client follows", "--in-flight");
+    if (options->subscriptions > options->vins || (options->subscriptions > 0 && options->slow > 0))
+        refuse("at most --vins, and no slow clients", "--subscriptions");
     if (options->burst == 0 || options->warm_burst == 0 || options->prime_ms == 0)
         refuse("at least 1", "--burst, --warm-burst, --prime-ms");
 }

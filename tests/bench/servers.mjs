@@ -18,6 +18,7 @@ const FILES = 20000
 
 export const paths = { build: resolve(ROOT, process.env.BUILD_DIR ?? 'build') }
 paths.hub = () => join(paths.build, 'vinhub')
+paths.other = null // another build's vinhub, to measure in the same turns
 paths.floor = () => join(paths.build, 'bench/floor')
 paths.load = () => join(paths.build, 'bench/load')
 
@@ -30,9 +31,12 @@ function single(child, port, backendPort, extra = {}) {
   }
 }
 
-export async function floor({ upstream = true } = {}) {
+/** The hub of another build as one more contender, where --other names one. */
+export const otherBuild = (settings = {}) => (paths.other ? { 'vinhub, other build': { start: () => hub({ ...settings, binary: paths.other }) } } : {})
+
+export async function floor({ upstream = true, aTurn = false } = {}) {
   const [port, backendPort] = [await freePort(), await freePort()]
-  const child = new Process(SERVER_CORE, paths.floor(), [local(port), ...(upstream ? [local(backendPort)] : [])])
+  const child = new Process(SERVER_CORE, paths.floor(), [...(aTurn ? ['--a-turn'] : []), local(port), ...(upstream ? [local(backendPort)] : [])])
   await listening(child, port)
   return single(child, port, backendPort)
 }
@@ -148,7 +152,7 @@ export async function hubNode(settings, { wait = true } = {}) {
   const id = `bench${++started}`
   const folder = scratch()
   writeFileSync(join(folder, 'vinhub.yaml'), hubSettings({ ...settings, id, port, adminPort }))
-  const child = new Process(settings.core ?? SERVER_CORE, paths.hub(), ['-c', join(folder, 'vinhub.yaml'), '--log-level', 'warn'])
+  const child = new Process(settings.core ?? SERVER_CORE, settings.binary ?? paths.hub(), ['-c', join(folder, 'vinhub.yaml'), '--log-level', 'warn'])
   const stop = async () => { await child.stop('SIGKILL'); discard(folder) }
   const node = { pid: child.pid, target: local(port), adminPort, child, stop, ready: () => ready(child, adminPort) }
   if (wait) {

@@ -4,14 +4,15 @@ import { crossNode, redisCommands, redisCost, takeover } from './cluster.mjs'
 import { count, kib, percent, times, us } from './format.mjs'
 import { trackedRoom } from './network.mjs'
 import { cpu, interleave, median, middle, ratio, withLoad } from './measure.mjs'
-import { floor, floorAcross, hub, nchan, relay, wsFanout } from './servers.mjs'
+import { dashboards, subscriptionMemory } from './fleet.mjs'
+import { floor, floorAcross, hub, nchan, otherBuild, relay, wsFanout } from './servers.mjs'
 
 const PEERS = { 'nginx, nchan': { start: nchan }, 'ws, one upstream a vin': { start: wsFanout }, 'today\'s relay': { start: relay } }
 
 const WINDOW_MS = 750 // five of them make a median
 
 async function againstPeers(bench, title, options, figure, goal) {
-  const results = await interleave(bench, withLoad({ floor: { start: floor }, vinhub: { start: hub }, ...PEERS }, options))
+  const results = await interleave(bench, withLoad({ floor: { start: floor }, vinhub: { start: hub }, ...otherBuild(), ...PEERS }, options))
   const rows = Object.entries(results).map(([name, list]) => [name, us(middle(list, cpu)), times(ratio(list, results.floor, cpu)),
     count(middle(list, (r) => r.rate)), percent(middle(list, (r) => r.cpuShare)), us(middle(list, (r) => r.latency.p50)), us(middle(list, (r) => r.latency.p99))])
   const peers = Object.keys(PEERS).map((name) => ratio(results[name], results.floor, cpu)).filter(Number.isFinite)
@@ -38,6 +39,7 @@ async function memory(bench) {
   const load = { clients: 15000, vins: 100, prime: true, rate: 2000, burst: 10, measureMs: 1500, afterMs: 1500, connectS: 60 }
   const results = await interleave(bench, {
     vinhub: { start: hub, options: load },
+    ...withLoad(otherBuild(), load),
     'nginx, nchan': { start: nchan, options: load },
     'ws, one upstream a vin (5,000)': { start: wsFanout, options: { ...load, clients: 5000, rate: 200 } },
     'today\'s relay (5,000)': { start: relay, options: { ...load, clients: 5000, rate: 200 } },
@@ -49,7 +51,7 @@ async function memory(bench) {
     rows: Object.entries(results).map(([name, list]) => [name, kib(middle(list, perClient(1))), kib(middle(list, perClient(3))), us(middle(list, cpu))]),
     figures: [
       { figure: 'resident memory per idle client', value: middle(results.vinhub, perClient(1)) / 1024, goal: 2.5, unit: 'KiB',
-        peer: Math.min(...Object.entries(results).filter(([name]) => name !== 'vinhub').map(([, list]) => middle(list, perClient(1)) / 1024)) },
+        peer: Math.min(...Object.entries(results).filter(([name]) => !name.startsWith('vinhub')).map(([, list]) => middle(list, perClient(1)) / 1024)) },
       { figure: 'the same, after bursts', value: middle(results.vinhub, perClient(3)) / 1024, unit: 'KiB' },
     ],
     results,
@@ -231,5 +233,5 @@ async function commands(bench) {
 
 export const shapes = {
   fanout, 'full-speed': fullSpeed, sessions, bursts, 'cross-node': crossNode, redis: redisCommands, 'redis-cost': redisCost, latency, storm, compression,
-  slow: slowClients, heartbeats, commands, memory, 'growth-clients': growthClients, 'growth-sessions': growthSessions, takeover,
+  dashboards, 'subscription-memory': subscriptionMemory, slow: slowClients, heartbeats, commands, memory, 'growth-clients': growthClients, 'growth-sessions': growthSessions, takeover,
 }

@@ -44,6 +44,8 @@ struct load_options {
     unsigned client_nice; /* how much clients stand back behind the rest */
     unsigned group;       /* clients in a row that watch the same vehicle */
     bool deflate, in_stages;
+    unsigned subscriptions; /* of each client, which then speaks vinhub.v1; 0: raw clients */
+    double rated;           /* MESSAGEs a second of each subscription; 0: all */
     bool spin; /* clients never sleep, so that a delivery wakes nobody */
     /* backend */
     unsigned backend_processes, upstreams, burst, in_flight, prime_ms;
@@ -71,6 +73,7 @@ struct client_counts {
     _Alignas(64) _Atomic uint64_t delivered;
     _Atomic uint64_t opened, failed, retried, closed, primed, behind, after_kill;
     _Atomic uint64_t gaps, doubles, wrong, malformed, closes_by_code[8];
+    _Atomic uint64_t skipped; /* pushes that a subscription with a rate never gets */
     _Atomic uint64_t beats_sent, beats_answered, sent, pings;
     _Atomic uint32_t arrived[FLIGHT_SLOTS];
     struct hist latency[2]; /* of clients of the first target, and of all others */
@@ -86,6 +89,7 @@ struct backend_counts {
 
 struct bench_vehicle {
     _Atomic uint32_t number, upstreams; /* of the last push; open connections */
+    _Atomic uint32_t flight_base;       /* number of the last push before the closed loop */
     _Atomic uint64_t opened_ns, lost_ns;
 };
 
@@ -93,7 +97,6 @@ struct shared {
     struct load_options options;
     _Atomic int phase;
     _Atomic unsigned stage;       /* clients of this and earlier targets may connect */
-    _Atomic uint32_t flight_base; /* number of the last push before the closed loop */
     _Atomic uint32_t flight_done; /* pushes since then that each client has */
     _Atomic bool asleep;          /* the backend waits to be woken */
     _Atomic uint64_t killed_ns;

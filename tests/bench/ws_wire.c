@@ -147,16 +147,14 @@ int frame_parse(uint8_t *bytes, size_t len, struct frame *frame)
 
 /* --- handshakes --- */
 
-size_t request_write(char out[WIRE_REQUEST_MAX], const char *host, const char *path, bool deflate)
+size_t request_write(char out[WIRE_REQUEST_MAX], const char *host, const char *path,
+                     const char *lines)
 {
     int n = snprintf(out, WIRE_REQUEST_MAX,
                      "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\n"
                      "Connection: Upgrade\r\nSec-WebSocket-Key: " KEY "\r\n"
                      "Sec-WebSocket-Version: 13\r\n%s\r\n",
-                     path, host,
-                     deflate ? "Sec-WebSocket-Extensions: permessage-deflate; "
-                               "client_no_context_takeover; server_no_context_takeover\r\n"
-                             : "");
+                     path, host, lines);
     return (size_t)n;
 }
 

@@ -48,8 +48,16 @@ size_t frame_head(uint8_t out[WIRE_HEAD_MAX], unsigned opcode, bool masked, size
 /* 1: a whole frame; 0: more bytes are needed; -1: not a frame the bench knows. Unmasks in place. */
 int frame_parse(uint8_t *bytes, size_t len, struct frame *frame);
 
-/* A client's request; returns its length. The key is always the same. */
-size_t request_write(char out[WIRE_REQUEST_MAX], const char *host, const char *path, bool deflate);
+/* Header lines that a client may add to its request. */
+#define WIRE_DEFLATE                                      \
+    "Sec-WebSocket-Extensions: permessage-deflate; "      \
+    "client_no_context_takeover; server_no_context_takeover\r\n"
+#define WIRE_V1 "Sec-WebSocket-Protocol: vinhub.v1\r\n"
+
+/* A client's request, with such lines or none (""); returns its length. The key is always the same.
+ */
+size_t request_write(char out[WIRE_REQUEST_MAX], const char *host, const char *path,
+                     const char *lines);
 
 /* The length of the answer's head when it is whole, 0 where more is needed, -1 where it refuses or
  * is wrong. */
