@@ -241,7 +241,8 @@ static uint64_t push_in_flight(void)
         while (flight_landed(shared))
             COUNT(shared->flight_done, 1);
         uint32_t out = self.flown - READ(shared->flight_done), vin;
-        while (out < self.options->in_flight && is_ready(vin = self.flown % self.options->vins + 1)) {
+        while (out < self.options->in_flight &&
+               is_ready(vin = self.flown % self.options->vins + 1)) {
             unsigned n = self.options->vins == 1 ? self.options->in_flight - out : 1;
             push(vin, n);
             self.flown += n;

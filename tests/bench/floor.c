@@ -1,7 +1,7 @@
 /*
  * The floor: a relay that does what every broker must, and nothing else.
- * `floor [--a-turn] LISTEN [BACKEND|- [REDIS [SCRIPT]]]`, each ADDRESS:PORT, SCRIPT the SHA-1 of the
- * hub's script that saves and publishes, as Redis has it loaded: without, it is a bare PUBLISH.
+ * `floor [--a-turn] LISTEN [BACKEND|- [REDIS [SCRIPT]]]`, each ADDRESS:PORT, SCRIPT the SHA-1 of
+ * the hub's script that saves and publishes, as Redis has it loaded: without, it is a bare PUBLISH.
  *
  * It accepts clients, opens one upstream for each vehicle, and does one send() of the ready frame
  * for each push and client: frames of a server are not masked, so those of the upstream go on as

@@ -44,8 +44,8 @@ enum load_client_state {
 
 struct load_client {
     int fd;
-    uint32_t vin;  /* that it watches, or the first of its subscriptions */
-    uint32_t last; /* number of the last push, 0: none yet */
+    uint32_t vin;    /* that it watches, or the first of its subscriptions */
+    uint32_t last;   /* number of the last push, 0: none yet */
     uint32_t *lasts; /* the same for each subscription; NULL: it has none */
     uint32_t subscribed;
     uint32_t sent;

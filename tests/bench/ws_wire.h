@@ -49,8 +49,8 @@ size_t frame_head(uint8_t out[WIRE_HEAD_MAX], unsigned opcode, bool masked, size
 int frame_parse(uint8_t *bytes, size_t len, struct frame *frame);
 
 /* Header lines that a client may add to its request. */
-#define WIRE_DEFLATE                                      \
-    "Sec-WebSocket-Extensions: permessage-deflate; "      \
+#define WIRE_DEFLATE                                 \
+    "Sec-WebSocket-Extensions: permessage-deflate; " \
     "client_no_context_takeover; server_no_context_takeover\r\n"
 #define WIRE_V1 "Sec-WebSocket-Protocol: vinhub.v1\r\n"
 

@@ -163,14 +163,18 @@ void client_enqueue_missed(struct subscription *subscription, const struct pubs 
     }
 }
 
+/* Mostly the encoding is there: then the subscription, which may have left the processor's cache,
+ * is not looked at. */
 static const uint8_t *item_frame(struct client *client, const struct queue_item *item, size_t *len)
 {
     if (!item->subscription) {
         *len = item->wire->len;
         return item->wire->bytes;
     }
-    const struct encoding *encoding = form_of(client->hub, subscription_form(item->subscription),
-                                              item->publication, item->subscription->session->id);
+    unsigned form = client_form(client, item->subscription);
+    const struct encoding *encoding = publication_encoding(item->publication, form);
+    if (!encoding)
+        encoding = form_of(client->hub, form, item->publication, item->subscription->session->id);
     if (!encoding)
         return NULL;
     *len = encoding->len;

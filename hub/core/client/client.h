@@ -96,12 +96,17 @@ void client_audit(const struct subscription *subscription, size_t len);
 /* Frees the queue, counting what was left, and its names. It is GONE. */
 void client_fini(struct client *client);
 
-/* The form of what concerns a subscription: its session is named where it is not the client's own.
+/* The form of what concerns a subscription of the client: its session is named where it is not the
+ * client's own.
  */
+static inline unsigned client_form(const struct client *client,
+                                   const struct subscription *subscription)
+{
+    return client->form | (subscription == &client->own ? 0 : FORM_NAMED);
+}
 static inline unsigned subscription_form(const struct subscription *subscription)
 {
-    const struct client *client = subscription->client;
-    return client->form | (subscription == &client->own ? 0 : FORM_NAMED);
+    return client_form(subscription->client, subscription);
 }
 /* Of its URL; NULL: that has none. */
 static inline const char *client_user(const struct client *client)
