@@ -47,7 +47,7 @@ static struct {
     uint64_t from_ns, made; /* pushes since the rate began */
     uint64_t passed;        /* vehicles passed in rounds */
     uint32_t flown;         /* pushes of the closed loop */
-    enum run_phase paced;       /* the phase the rate began in */
+    enum run_phase paced;   /* the phase the rate began in */
 } self;
 
 static void watch(struct backend_upstream *upstream, int how, uint32_t events)

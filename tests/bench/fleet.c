@@ -22,7 +22,7 @@ static bool begins(const uint8_t *at, size_t len, const char *text)
 static const uint8_t *behind(const uint8_t *bytes, size_t len, const char *text)
 {
     const uint8_t *at = memmem(bytes, len, text, strlen(text));
-    return at == NULL ? NULL : at + strlen(text);
+    return at ? at + strlen(text) : NULL;
 }
 
 /* --- the load's side --- */
@@ -43,20 +43,19 @@ size_t fleet_subscribe(uint8_t out[FLEET_REQUEST_MAX], const uint32_t *vins, uns
     return head + at;
 }
 
-enum fleet_kind fleet_read(const uint8_t *message, size_t len, struct stamp *stamp)
+enum fleet_kind fleet_read(const uint8_t *message, size_t len, struct sent_stamp *stamp)
 {
     size_t first = len < AFTER_PREFIX ? len : AFTER_PREFIX;
     const uint8_t *type = behind(message, first, "\"type\":\""), *at;
-    if (type == NULL)
+    if (!type)
         return FLEET_WRONG;
     size_t rest = len - (size_t)(type - message);
     if (begins(type, rest, "MESSAGE\"")) {
         at = behind(type, rest, "\"payload\":\"");
-        return at != NULL && stamp_read(at, len - (size_t)(at - message), stamp) ? FLEET_PUSH
-                                                                                 : FLEET_WRONG;
+        return at && stamp_read(at, len - (size_t)(at - message), stamp) ? FLEET_PUSH : FLEET_WRONG;
     }
     if (begins(type, rest, "WELCOME\""))
-        return behind(type, rest, "\"url\":") != NULL ? FLEET_SUBSCRIBED : FLEET_OTHER;
+        return behind(type, rest, "\"url\":") ? FLEET_SUBSCRIBED : FLEET_OTHER;
     return begins(type, rest, "STATUS\"") ? FLEET_OTHER : FLEET_WRONG;
 }
 
@@ -68,7 +67,7 @@ unsigned fleet_asked(const uint8_t *message, size_t len, void (*add)(void *ctx, 
     unsigned count = 0;
     char path[16];
     const uint8_t *end = message + len, *at = message;
-    while ((at = behind(at, (size_t)(end - at), "/u/")) != NULL) {
+    while ((at = behind(at, (size_t)(end - at), "/u/"))) {
         snprintf(path, sizeof(path), "%.*s ", (int)(end - at < 9 ? end - at : 9), (char *)at);
         uint32_t vin = vin_of_path(path) % VINS_MAX;
         if (vin == 0)
@@ -142,7 +141,7 @@ void fleet_follow(int fd, uint32_t vin)
     if (of->len == of->cap) {
         of->cap = of->cap == 0 ? 8 : of->cap * 2;
         of->fds = realloc(of->fds, of->cap * sizeof(*of->fds));
-        if (of->fds == NULL)
+        if (!of->fds)
             abort();
     }
     of->fds[of->len++] = fd;
@@ -170,7 +169,7 @@ static void write_now(int fd, const uint8_t *bytes, size_t len)
 static void write_later(int fd, const uint8_t *bytes, size_t len)
 {
     struct waiting *at = &waiting[fd % FD_MAX];
-    if (at->bytes == NULL && (at->bytes = malloc(WAITING_MAX)) == NULL)
+    if (!at->bytes && !(at->bytes = malloc(WAITING_MAX)))
         abort();
     if (at->len + len > WAITING_MAX) {
         shutdown(fd, SHUT_RDWR);

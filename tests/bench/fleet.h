@@ -28,7 +28,7 @@ enum fleet_kind {
     FLEET_OTHER,      /* the connection's own WELCOME, or a STATUS */
     FLEET_WRONG,      /* an ERROR, a GAP, a CLOSED, or nothing of vinhub.v1 */
 };
-enum fleet_kind fleet_read(const uint8_t *message, size_t len, struct stamp *stamp);
+enum fleet_kind fleet_read(const uint8_t *message, size_t len, struct sent_stamp *stamp);
 
 /* --- the floor's side --- */
 

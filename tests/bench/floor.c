@@ -46,8 +46,8 @@ static struct {
     struct sockaddr_in backend;
     bool has_backend;
     struct floor_peer *redis; /* NULL: one node */
-    const char *script; /* NULL: PUBLISH */
-    bool a_turn;        /* of a fleet: one send() a client and turn */
+    const char *script;       /* NULL: PUBLISH */
+    bool a_turn;              /* of a fleet: one send() a client and turn */
     bool has_fleet;
     uint64_t published[VINS_MAX];
     struct floor_peer *clients[VINS_MAX], *upstreams[VINS_MAX];
@@ -283,7 +283,7 @@ static ssize_t on_request(struct floor_peer *peer, uint8_t *bytes, size_t len)
     if (n == 0 || send(peer->fd, answer, n, MSG_NOSIGNAL) != (ssize_t)n)
         return -1;
     peer->vin = vin_of_path(path) % VINS_MAX;
-    peer->kind = strstr(path, "?subscribe") != NULL ? FLEET : CLIENT;
+    peer->kind = strstr(path, "?subscribe") ? FLEET : CLIENT;
     self.has_fleet |= peer->kind == FLEET;
     if (peer->kind == FLEET)
         return end + 4 - bytes;
@@ -354,7 +354,7 @@ static void follow(void *ctx, uint32_t vin)
     uint8_t welcome[FLEET_WELCOME_MAX];
     size_t len = fleet_welcome(welcome, vin);
     fleet_follow(peer->fd, vin);
-    if (self.upstreams[vin] == NULL)
+    if (!self.upstreams[vin])
         open_upstream(vin);
     send(peer->fd, welcome, len, MSG_NOSIGNAL | MSG_DONTWAIT);
 }

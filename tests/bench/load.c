@@ -191,7 +191,7 @@ static bool upstreams_open(void)
 
 static bool all_primed(void)
 {
-    const struct options *options = run_state.options;
+    const struct load_options *options = run_state.options;
     uint64_t followed = options->subscriptions == 0 ? 1 : options->subscriptions;
     return CLIENTS(primed) + CLIENTS(failed) * followed >=
            (options->clients - options->slow) * followed;

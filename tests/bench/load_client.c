@@ -201,7 +201,7 @@ static void subscribe_more(struct load_client *client)
 
 static void opened(struct load_client *client)
 {
-    if (client->lasts != NULL && client->subscribed < self.options->subscriptions) {
+    if (client->lasts && client->subscribed < self.options->subscriptions) {
         client->state = CLIENT_SUBSCRIBING;
         subscribe_more(client);
         return;
@@ -260,12 +260,13 @@ static void check_resumed(struct load_client *client, uint64_t now)
     hist_add(&self.counts->resumed, now - killed_ns);
 }
 
-static void on_stamp(struct load_client *client, const struct stamp *stamp, uint64_t now, bool measure)
+static void on_stamp(struct load_client *client, const struct sent_stamp *stamp, uint64_t now,
+                     bool measure)
 {
-    const struct options *options = self.options;
+    const struct load_options *options = self.options;
     uint32_t *last = &client->last;
     bool right = stamp->id == client->vin;
-    if (client->lasts != NULL) {
+    if (client->lasts) {
         uint32_t k = (stamp->id + options->vins - client->vin) % options->vins;
         right = stamp->id > 0 && stamp->id <= options->vins && k < options->subscriptions;
         last = right ? &client->lasts[k] : NULL;
@@ -281,9 +282,10 @@ static void on_stamp(struct load_client *client, const struct stamp *stamp, uint
 }
 
 /* Of vinhub.v1. */
-static void on_message(struct load_client *client, const struct frame *frame, uint64_t now, bool measure)
+static void on_message(struct load_client *client, const struct frame *frame, uint64_t now,
+                       bool measure)
 {
-    struct stamp stamp;
+    struct sent_stamp stamp;
     switch (fleet_read(frame->payload, frame->len, &stamp)) {
     case FLEET_PUSH: on_stamp(client, &stamp, now, measure); break;
     case FLEET_SUBSCRIBED:
@@ -299,8 +301,8 @@ static void on_message(struct load_client *client, const struct frame *frame, ui
 
 static void on_push(struct load_client *client, struct frame *frame, uint64_t now, bool measure)
 {
-    struct stamp stamp;
-    if (client->lasts != NULL) {
+    struct sent_stamp stamp;
+    if (client->lasts) {
         on_message(client, frame, now, measure);
         return;
     }
@@ -488,7 +490,7 @@ static uint64_t behind_of(const struct load_client *client)
 {
     const struct bench_vehicle *vehicles = self.shared->vehicles;
     uint64_t behind = 0;
-    if (client->lasts == NULL)
+    if (!client->lasts)
         return client->last != READ(vehicles[client->vin].number);
     for (uint32_t k = 0; k < self.options->subscriptions; k++)
         behind += client->lasts[k] != READ(vehicles[vin_at(client, k)].number);
@@ -541,10 +543,10 @@ static void wake_backend(void)
 /* Client by client the vehicles go on where those of the last one ended. */
 static void prepare_subscriptions(struct load_client *client, unsigned number)
 {
-    const struct options *options = self.options;
+    const struct load_options *options = self.options;
     client->vin = (uint32_t)((uint64_t)number * options->subscriptions % options->vins) + 1;
     client->lasts = calloc(options->subscriptions, sizeof(*client->lasts));
-    if (client->lasts == NULL)
+    if (!client->lasts)
         abort();
 }
 
@@ -567,9 +569,9 @@ static void prepare(struct shared *shared, unsigned process)
     for (unsigned i = 0; i < self.len; i++) {
         unsigned number = i * options->client_processes + process;
         self.clients[i] = (struct load_client){.fd = -1,
-                                          .vin = vin_of(options, number),
-                                          .target = (uint8_t)target_of(options, number),
-                                          .slow = is_slow(options, number)};
+                                               .vin = vin_of(options, number),
+                                               .target = (uint8_t)target_of(options, number),
+                                               .slow = is_slow(options, number)};
         if (options->subscriptions > 0)
             prepare_subscriptions(&self.clients[i], number);
     }
