@@ -118,7 +118,7 @@ export const mutations = [
     {
         name: 'commands in the order of their numbers',
         file: 'hub/core/session/outbox.c',
-        from: 'told.after > source->taken || ',
+        from: 'entry.after > member->taken || ',
         to: '',
     },
     {
@@ -135,8 +135,8 @@ export const mutations = [
     },
     {
         name: 'what was told to a lost owner is not told again',
-        file: 'hub/core/session/outbox.c',
-        from: '        if (!command->send_id) { /* once at most: nobody can say whether it went */',
+        file: 'hub/core/session/outbox_forward.c',
+        from: '        if (!item->send_id) { /* once at most: nobody can say whether it went */',
         to: '        if (false) {',
     },
     {

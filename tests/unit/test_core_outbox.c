@@ -108,7 +108,7 @@ static void on_resumed(struct session *of)
 static const struct outbox_events events = {
     .way = on_way,
     .send = on_send,
-    .tell_owner = on_tell,
+    .send_commands = on_tell,
     .emptied = on_emptied,
     .room_again = on_room,
     .refused = on_refused,

@@ -76,18 +76,18 @@ static void many_that_expired_are_bounded_and_none_is_acknowledged(void **state)
     for (uint64_t id = 1; id <= 3 * EXPIRED_MAX; id++)
         last_sends_expire(&sends, now_ms, "one", id, id % 2);
     assert_int_equal(sends.expired, EXPIRED_MAX);
-    assert_int_equal(sends.untold, EXPIRED_MAX / 2);
+    assert_int_equal(sends.unreported, EXPIRED_MAX / 2);
     for (uint64_t id = 1; id <= 3 * EXPIRED_MAX; id++)
         assert_true(last_sends_may_have_expired(&sends, "one", id));
     assert_false(last_sends_may_have_expired(&sends, "one", 3 * EXPIRED_MAX + 1));
     assert_false(last_sends_may_have_expired(&sends, "two", 1));
-    last_sends_untell(&sends);
-    assert_int_equal(sends.untold, EXPIRED_MAX);
+    last_sends_report_again(&sends);
+    assert_int_equal(sends.unreported, EXPIRED_MAX);
     now_ms += SEND_MEMORY_MS;
     last_sends_note(&sends, now_ms, "two", 1);
     assert_false(last_sends_may_have_expired(&sends, "one", 1));
     assert_int_equal(sends.expired, 0);
-    assert_int_equal(sends.untold, 0);
+    assert_int_equal(sends.unreported, 0);
 }
 
 static void ids_below_those_that_expired_have_not(void **state)

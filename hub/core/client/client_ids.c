@@ -102,9 +102,9 @@ static void supersede(struct client_id *id)
     take_out(client->hub, id);
     log_info("client_superseded", LOG_STR("session", client_session(client)));
     if (client->own.session)
-        outbox_drop_untold(client->own.session, &client->own);
+        outbox_drop_unsent(client->own.session, &client->own);
     for (size_t i = 0; i < client_subscriptions(client); i++)
-        outbox_drop_untold(client->further->items[i]->session, client->further->items[i]);
+        outbox_drop_unsent(client->further->items[i]->session, client->further->items[i]);
     client_close(client, CLOSE_TAKEN_OVER, "another connection has taken over this client id");
 }
 

@@ -23,7 +23,7 @@ static void forget(struct last_sends *sends, struct last_send *send)
     HASH_DEL(sends->by_client, send);
     sends->expired -= send->expired_len;
     for (size_t i = 0; i < send->expired_len; i++)
-        sends->untold -= !send->expired[i].told;
+        sends->unreported -= !send->expired[i].reported;
     free(send->expired);
     free(send);
 }
@@ -96,7 +96,7 @@ static void make_room(struct last_sends *sends, struct last_send *send)
         if (!send->expired_upto || id < send->expired_from)
             send->expired_from = id;
         send->expired_upto = id > send->expired_upto ? id : send->expired_upto;
-        sends->untold -= !send->expired[0].told;
+        sends->unreported -= !send->expired[0].reported;
         sends->expired--;
         send->expired_len--;
         memmove(&send->expired[0], &send->expired[1],
@@ -111,7 +111,7 @@ static void make_room(struct last_sends *sends, struct last_send *send)
 }
 
 void last_sends_expire(struct last_sends *sends, uint64_t now_ms, const char *client, uint64_t id,
-                       bool told)
+                       bool reported)
 {
     if (last_sends_expired(sends, client, id))
         return;
@@ -120,19 +120,19 @@ void last_sends_expire(struct last_sends *sends, uint64_t now_ms, const char *cl
     size_t k = place_of(send, id);
     memmove(&send->expired[k + 1], &send->expired[k],
             (send->expired_len - k) * sizeof(struct expired_send));
-    send->expired[k] = (struct expired_send){id, told};
+    send->expired[k] = (struct expired_send){id, reported};
     send->expired_len++;
     sends->expired++;
-    sends->untold += !told;
+    sends->unreported += !reported;
 }
 
-void last_sends_untell(struct last_sends *sends)
+void last_sends_report_again(struct last_sends *sends)
 {
     for (struct last_send *send = sends->expired ? sends->by_client : NULL; send;
          send = send->hh.next)
         for (size_t i = 0; i < send->expired_len; i++)
-            send->expired[i].told = false;
-    sends->untold = sends->expired;
+            send->expired[i].reported = false;
+    sends->unreported = sends->expired;
 }
 
 size_t last_sends_len(const struct last_sends *sends)

@@ -21,7 +21,7 @@
 
 struct expired_send {
     uint64_t id;
-    bool told; /* to the owner, where another node is that */
+    bool reported; /* the owner knows, where that is another node */
 };
 
 struct last_send {
@@ -38,7 +38,7 @@ struct last_send {
 struct last_sends {
     struct last_send *by_client; /* in the order of last use */
     size_t expired;              /* of all clients */
-    size_t untold;               /* of those */
+    size_t unreported;           /* of those */
 };
 
 /* That SEND, or one after it, went upstream. client: its id. */
@@ -51,11 +51,11 @@ bool last_sends_expired(const struct last_sends *sends, const char *client, uint
 /* It is listed, or may be one that is not listed any more. This is to be asked of one that comes
  * again: nothing may be acknowledged that did not go. */
 bool last_sends_may_have_expired(const struct last_sends *sends, const char *client, uint64_t id);
-/* Its time was over before it went; told: the owner knows. */
+/* Its time was over before it went; reported: the owner knows. */
 void last_sends_expire(struct last_sends *sends, uint64_t now_ms, const char *client, uint64_t id,
-                       bool told);
-/* There is another owner, which may know of none. */
-void last_sends_untell(struct last_sends *sends);
+                       bool reported);
+/* There is another owner, which may know of none: all are to be reported. */
+void last_sends_report_again(struct last_sends *sends);
 size_t last_sends_len(const struct last_sends *sends);
 void last_sends_fini(struct last_sends *sends);
 

@@ -2,17 +2,23 @@
  * Client messages of a session on their way to the upstream: one bounded queue a session and node,
  * in order, each once at most.
  *
- * On the owner they go straight to the upstream's socket. On a member they are told to the owner's
- * inbox, numbered; the owner takes them in that order only and confirms, or hands back what it
- * can't send: the member then keeps that and all after it (go-back-N), so a client's messages never
- * overtake each other. When an owner is killed, what it had and did not confirm is dropped and
- * counted for raw clients (once at most) and sent again for SENDs (at least once).
+ *   client -> waits -> upstream's socket                             on the owner
+ *   client -> waits -> forwarded to the owner's inbox -> confirmed   on a member
+ *               ^--------------------'  handed back: that one and all after it wait again
+ *
+ * Messages that are forwarded have numbers; the owner takes them in that order only. So a client's
+ * messages never overtake each other. When an owner is killed, what it had and did not confirm is
+ * dropped and counted for raw clients (once at most) and sent again for SENDs (at least once).
  *
  * Each message is in two lists: the queue, by age, and that of its source, a client or a member. So
- * who goes takes its messages out without a walk over those of others. The bound counts what they
- * cost in memory. A source waits to_upstream.wait, and up to half of that again, for its oldest
- * message; then all it has here is dropped, and its client closed: a vehicle never gets the second
- * half of what somebody sent. What goes upstream in one turn has a bound, too.
+ * the messages of a source are taken out without a walk over those of others. The bound counts what
+ * they cost in memory. A source waits to_upstream.wait, and up to half of that again, for its
+ * oldest message; then all it has here is dropped, and its client closed: a vehicle never gets the
+ * second half of what somebody sent. What goes upstream in one turn has a bound, too.
+ *
+ * The parts: outbox_queue (what waits), outbox_upstream (the owner's way), outbox_forward (a
+ * member's way), outbox_members (what members gave the owner), outbox_expiry (SENDs whose time is
+ * over, and the memory of those before). None knows another but the queue.
  */
 #ifndef VINHUB_CORE_SESSION_OUTBOX_H
 #define VINHUB_CORE_SESSION_OUTBOX_H
@@ -29,11 +35,11 @@ struct outbox_events {
     /* STATUS_AGAIN: writable is told. */
     enum status (*send)(struct session *session, enum opcode opcode, const void *payload,
                         size_t len);
-    /* Sends COMMANDS to the owner, whose membership it adds. */
-    void (*tell_owner)(struct session *session, struct commands_message *message);
+    /* Sends COMMANDS to the owner, with the number of the membership. */
+    void (*send_commands)(struct session *session, struct commands_message *message);
     /* Nothing waits any more. */
     void (*emptied)(struct session *session);
-    /* Members whose messages were handed back may tell them again. */
+    /* Members whose messages were handed back may forward them again. */
     void (*room_again)(struct session *session);
     /* Of the clients of a session, as struct audience_events. */
     void (*refused)(struct session *session, struct subscription *from);
@@ -64,12 +70,12 @@ bool outbox_add(struct session *session, struct subscription *from, bool may_pau
 /* The client leaves; its messages stay. */
 void outbox_from_gone(struct session *session, struct subscription *from);
 /* Its SENDs that no owner has yet do not go any more: it has given way to a later connection. */
-void outbox_drop_untold(struct session *session, struct subscription *from);
+void outbox_drop_unsent(struct session *session, struct subscription *from);
 bool outbox_is_empty(const struct session *session);
 size_t outbox_bytes(const struct session *session);
 /* Sends what can be sent, a portion of it in this turn. */
 void outbox_pump(struct session *session);
-/* At the end of the turn: what was told or taken in it. */
+/* At the end of the turn: forwards messages, and confirms those of members. */
 void outbox_flush(struct session *session);
 /* Last own message that went upstream, as far as is known. */
 uint64_t outbox_confirmed(const struct session *session);

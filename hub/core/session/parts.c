@@ -110,7 +110,7 @@ static enum outbox_way way(const struct session *session)
     return tells ? OUTBOX_OWNER : OUTBOX_NOWHERE;
 }
 
-static void tell_owner(struct session *session, struct commands_message *message)
+static void send_commands(struct session *session, struct commands_message *message)
 {
     message->joined_number = membership_joined_number(session);
     struct envelope commands = commands_encode(message);
@@ -156,7 +156,7 @@ static void on_resumed(struct session *session)
 static const struct outbox_events outbox_events = {
     .way = way,
     .send = link_send,
-    .tell_owner = tell_owner,
+    .send_commands = send_commands,
     .emptied = on_outbox_emptied,
     .room_again = room_again,
     .refused = on_refused,

@@ -12,8 +12,6 @@
 
 #define ROLL_CALL_LEASES 20 /* a membership that only one side believes in ends after that */
 
-struct source; /* outbox.h: the member's messages here */
-
 /* A node with clients of a session owned here. */
 struct member {
     struct session *session;
@@ -22,7 +20,6 @@ struct member {
     uint64_t number;    /* of its last JOIN, LEAVE or COMMANDS */
     uint64_t count;     /* its clients */
     uint16_t requests;  /* bits of its clients' URLs in the link's attempt */
-    struct source *source;
     struct member *prev, *next;
 };
 
