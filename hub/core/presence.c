@@ -16,6 +16,8 @@
 #include "core/session/state.h"
 
 #define EVERY_MS 1000u /* each of the three is told at most that often, and again after that */
+/* Members join a new owner at once, and tell it who is there */
+#define JOINED_MS 250u
 
 /* A user and his clients on this node. */
 struct watcher {
@@ -136,6 +138,37 @@ static bool owes_sum(const struct presence *presence)
            presence->members != members_of(presence->session);
 }
 
+static struct told *find_told(const struct presence *presence, struct slice node)
+{
+    struct told *told;
+    DL_FOREACH (presence->told, told)
+        if (slice_equals(slice_of(told->node), node))
+            return told;
+    return NULL;
+}
+
+static bool all_have_told(const struct presence *presence)
+{
+    const struct member *member = roster_first(presence->session);
+    while (member) {
+        const struct told *told = find_told(presence, member_node(member));
+        if (!told || told->life != member->watch.life)
+            return false;
+        member = member->next;
+    }
+    return true;
+}
+
+/* A new owner was told nothing yet: for a moment what clients know is truer than what it could say.
+ * Until when that is so; 0: it is not. */
+static uint64_t new_owner_until(const struct presence *presence)
+{
+    const struct session *session = presence->session;
+    if (!presence->sum || presence->sum_epoch == session->epoch)
+        return 0;
+    return presence->owner_since + (all_have_told(presence) ? JOINED_MS : EVERY_MS);
+}
+
 static uint64_t earlier(uint64_t at_ms, uint64_t now_ms, uint64_t last_ms)
 {
     uint64_t may_ms = last_ms ? last_ms + EVERY_MS : now_ms;
@@ -143,12 +176,24 @@ static uint64_t earlier(uint64_t at_ms, uint64_t now_ms, uint64_t last_ms)
     return may_ms < at_ms ? may_ms : at_ms;
 }
 
+static void note_epoch(struct presence *presence)
+{
+    if (!is_owner(presence) || presence->owner_epoch == presence->session->epoch)
+        return;
+    presence->owner_epoch = presence->session->epoch;
+    presence->owner_since = presence->session->hub->now_ms;
+}
+
 static void schedule(struct presence *presence)
 {
     struct hub *hub = presence->session->hub;
     uint64_t now_ms = hub->now_ms, at_ms = now_ms + EVERY_MS;
-    if (is_owner(presence) && owes_sum(presence))
+    note_epoch(presence);
+    if (is_owner(presence) && owes_sum(presence)) {
+        uint64_t until_ms = new_owner_until(presence);
         at_ms = earlier(at_ms, now_ms, presence->told_members_ms);
+        at_ms = at_ms > until_ms ? at_ms : until_ms;
+    }
     if (is_member(presence) && (owes_roster(presence) || presence->owes_word))
         at_ms = earlier(at_ms, now_ms, presence->told_owner_ms);
     if (presence->due && presence->sum)
@@ -236,15 +281,6 @@ static void forget_told(struct presence *presence, struct told *told)
     free(told);
 }
 
-static struct told *find_told(const struct presence *presence, struct slice node)
-{
-    struct told *told;
-    DL_FOREACH (presence->told, told)
-        if (slice_equals(slice_of(told->node), node))
-            return told;
-    return NULL;
-}
-
 void presence_on_roster(struct session *session, const struct envelope *envelope)
 {
     struct presence *presence = session && session->state == SESSION_OWNER ? presence_of(session)
@@ -329,23 +365,12 @@ static void tell_member(const struct presence *presence, struct told *told)
     node_tell(session->hub, slice_of(told->node), &envelope);
 }
 
-/* A new owner was told nothing yet: for a moment what clients know is truer than what it could say.
- */
-static bool is_new_owner(struct presence *presence, uint64_t now_ms)
-{
-    if (presence->owner_epoch != presence->session->epoch) {
-        presence->owner_epoch = presence->session->epoch;
-        presence->owner_since = now_ms;
-    }
-    return presence->sum && presence->sum_epoch != presence->session->epoch &&
-           now_ms - presence->owner_since < EVERY_MS;
-}
-
 static void act_as_owner(struct presence *presence, uint64_t now_ms)
 {
+    note_epoch(presence);
     struct told *told;
     bool any = false;
-    if (is_new_owner(presence, now_ms) || !may(now_ms, presence->told_members_ms))
+    if (now_ms < new_owner_until(presence) || !may(now_ms, presence->told_members_ms))
         return;
     if (owes_sum(presence))
         add_up(presence);

@@ -101,6 +101,7 @@ void course_take(struct session *session, uint64_t epoch)
     link_start(session);
     course(session, COURSE_UNWANTED);
     course_consider_handover(session);
+    hub->sessions->audience->members(session);
     log_debug("session_owned", LOG_STR("session", session->id), LOG_U64("epoch", epoch));
 }
 
