@@ -96,6 +96,12 @@ static struct wire *closed(void *ctx, const struct v1_head *head, const struct v
     return boxed_v1(ctx, v1_closed(of(ctx), head, what));
 }
 
+static struct wire *presence(void *ctx, const struct v1_head *head, const struct v1_watcher *users,
+                             size_t len, uint64_t more)
+{
+    return boxed_v1(ctx, v1_presence(of(ctx), head, users, len, more));
+}
+
 static struct wire *pong(void *ctx, const struct v1_head *head)
 {
     return boxed_v1(ctx, v1_pong(of(ctx), head));
@@ -119,7 +125,16 @@ static const struct form v1_form = {.name = "boxed v1",
                                     .error = error,
                                     .closed = closed,
                                     .pong = pong,
+                                    .presence = presence,
                                     .request = request};
+/* As event streams have it: one way, and no word for presence. */
+static const struct form one_way_form = {.name = "boxed v1, one way",
+                                         .follows = true,
+                                         .publication = message,
+                                         .text = text,
+                                         .gap = gap,
+                                         .welcome = welcome,
+                                         .status = status};
 
 void box_register(struct hub *hub)
 {
@@ -127,6 +142,7 @@ void box_register(struct hub *hub)
     assert(first);
     form_add(hub, &v1_form, (void *)(uintptr_t)&encodings[V1_JSON]);
     form_add(hub, &v1_form, (void *)(uintptr_t)&encodings[V1_MSGPACK]);
+    form_add(hub, &one_way_form, (void *)(uintptr_t)&encodings[V1_JSON]);
 }
 
 bool box_next(const uint8_t **bytes, size_t *len, struct box *out)

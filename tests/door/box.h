@@ -14,7 +14,7 @@
 struct hub;
 
 /* Ids of its forms: those of the first door that a hub is told of. */
-enum box_form { BOX_RAW = 1, BOX_JSON, BOX_MSGPACK };
+enum box_form { BOX_RAW = 1, BOX_JSON, BOX_MSGPACK, BOX_ONE_WAY };
 
 void box_register(struct hub *hub);
 

@@ -219,6 +219,35 @@ export const mutations = [
         to: '    return stream->doubt;',
     },
     {
+        name: 'the epoch of a roster',
+        file: 'hub/core/presence.c',
+        from: 'if (!presence || !ownership_is_from_owner(session, envelope->node) || said.epoch != session->epoch || session->state != SESSION_MEMBER ||',
+        to: 'if (!presence || session->state != SESSION_MEMBER ||',
+        also: [{
+            file: 'hub/core/presence.c',
+            from: 'if (presence->sum_epoch != said.epoch || said.number > presence->sum_number)',
+            to: 'if (true)',
+        }],
+    },
+    {
+        name: 'the roster that is told again until the owner has it',
+        file: 'hub/core/presence.c',
+        from: 'bool owes = owes_roster(presence) || presence->owes_word || presence->heard_number != presence->number;',
+        to: 'bool owes = owes_roster(presence);',
+    },
+    {
+        name: 'the pace of rosters',
+        file: 'hub/core/presence.c',
+        from: 'return !last_ms || now_ms - last_ms >= EVERY_MS;',
+        to: 'return now_ms >= last_ms;',
+    },
+    {
+        name: 'forgetting what a member told that is gone',
+        file: 'hub/core/presence.c',
+        from: '        if (!member || member->watch.life != told->life)\n            forget_told(presence, told);',
+        to: '        (void)member;',
+    },
+    {
         name: 'the owner check for each session of a call',
         file: 'tests/sim/store.c',
         from: 'request->node->id, request->epoch, request->publications,',

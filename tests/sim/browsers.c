@@ -94,8 +94,10 @@ static enum status client_write(void *ctx, struct client *base, const uint8_t *f
         return STATUS_AGAIN;
     node_works(client->node, 10);
     client_reads(client, frames, len);
+    client->late = false;
     if (!client->world->quiet && !client->world->calm && chance(client->world, 10)) {
         client->busy = true;
+        client->late = true;
         client_later(client, on_writable,
                      between(client->world, 100, chance(client->world, 10) ? 3000000 : 20000), 0);
     }
@@ -122,6 +124,13 @@ static void client_paused(void *ctx, struct client *base, bool paused)
 const struct client_ops sim_client_ops = {
     .write = client_write, .close = client_closing, .pause = client_paused};
 
+static enum box_form form_of_client(const struct sim_client *client)
+{
+    if (client->one_way)
+        return BOX_ONE_WAY;
+    return client->protocol ? BOX_JSON : BOX_RAW;
+}
+
 static void on_start_turn(void *ctx)
 {
     struct client_event *event = ctx;
@@ -135,7 +144,8 @@ static void on_start_turn(void *ctx)
     char resume[128], request[192];
     snprintf(resume, sizeof(resume), "&resume=%" PRIu64 ".%" PRIu64 ".%s", client->token.epoch,
              client->token.offset, client->id);
-    char user[16] = "u";
+    char user[ROSTER_NAME];
+    roster_user(client, user);
     if (world->own_urls)
         snprintf(user, sizeof(user), "c%d", (int)(client - world->clients));
     char rate[32] = "";
@@ -144,10 +154,10 @@ static void on_start_turn(void *ctx)
     snprintf(request, sizeof(request), "/%s/v%d?svc%s%s", user, client->session, rate,
              client->protocol && client->has_token ? resume : "");
     if (client->alone)
-        snprintf(request, sizeof(request), "/u?subscribe%s%s", client->id[0] ? "&resume=0.0." : "",
-                 client->id);
+        snprintf(request, sizeof(request), "/%s?subscribe%s%s", user,
+                 client->id[0] ? "&resume=0.0." : "", client->id);
     struct url_options options = {.protocol_client = client->protocol,
-                                  .may_subscribe = client->protocol};
+                                  .may_subscribe = client->protocol && !client->one_way};
     struct target target;
     const char *why;
     if (url_parse(world->conf, request, strlen(request), &options, &target, &why) != STATUS_OK)
@@ -158,10 +168,12 @@ static void on_start_turn(void *ctx)
     client->at = (struct position){0, 0};
     client->got_us = 0;
     client->last_marker[0] = '\0';
+    client->late = false;
+    roster_forget(client);
     if (client->page)
         page_started(client);
     if (door_open(client->node->hub, &client->client, &target, &in6addr_loopback,
-                  client->protocol ? BOX_JSON : BOX_RAW) != STATUS_OK)
+                  form_of_client(client)) != STATUS_OK)
         abort();
     target_fini(&target);
     if (client->page)

@@ -195,7 +195,7 @@ void world_beats(void *ctx)
 {
     struct world *world = ctx;
     at_us(world, world->now_us + between(world, 2000, 40000), world_beats, world);
-    if (!world->deserted)
+    if (!world->deserted && !world->frozen)
         browsers_live(world);
     restart_drained(world);
     if (!world->hushed && (world->store.up || chance(world, 30)))

@@ -105,8 +105,9 @@ static uint64_t run_seeds(struct world *world, const struct sim_options *options
     for (uint64_t i = 0; i < options->count && failed < options->failures; i++) {
         uint64_t seed = options->seed + i;
         sim_pages = seed % 3 == 2;
+        sim_presence = seed % 4 == 2;
         world_run(world, seed, seed % 7 < 4, options->verbose);
-        sim_pages = false;
+        sim_pages = sim_presence = false;
         steps += world->steps;
         deliveries += world->deliveries;
         gaps += world->gaps;
@@ -127,7 +128,8 @@ static uint64_t run_seeds(struct world *world, const struct sim_options *options
 }
 
 static const struct sim_cases *const all_cases[] = {&volume_cases, &owner_cases, &member_cases,
-                                                    &client_cases, &late_cases,  &seed_cases};
+                                                    &client_cases, &late_cases,  &presence_cases,
+                                                    &seed_cases};
 
 int main(int argc, char **argv)
 {

@@ -46,6 +46,7 @@ void page_started(struct sim_client *client)
         part->open = part->welcomed = part->asked = part->leaving = false;
         part->at = (struct position){0, 0};
         part->last_marker[0] = '\0';
+        roster_forget(part);
     }
 }
 
@@ -57,10 +58,11 @@ static void say(struct sim_client *client, const char *text)
 /* Each session that it does not follow, where it left off. */
 void page_subscribe(struct sim_client *client)
 {
-    char text[512], resume[64];
+    char text[512], resume[64], user[ROSTER_NAME];
     size_t len = (size_t)snprintf(text, sizeof(text),
                                   "{\"type\":\"SUBSCRIBE\",\"id\":1,\"urls\":[");
     const char *before = "";
+    roster_user(client, user);
     for (int i = 0; i < SESSIONS; i++) {
         struct sim_client *part = page_part(client, i);
         if (part == client || part->asked)
@@ -70,8 +72,8 @@ void page_subscribe(struct sim_client *client)
         if (part->has_token)
             snprintf(resume, sizeof(resume), "&resume=%" PRIu64 ".%" PRIu64, part->token.epoch,
                      part->token.offset);
-        len += (size_t)snprintf(text + len, sizeof(text) - len, "%s\"/u/v%d?svc%s\"", before, i,
-                                resume);
+        len += (size_t)snprintf(text + len, sizeof(text) - len, "%s\"/%s/v%d?svc%s\"", before, user,
+                                i, resume);
         before = ",";
     }
     snprintf(text + len, sizeof(text) - len, "]}");
@@ -99,6 +101,13 @@ static int session_after(const char *text, const char *before)
     return at ? at[strlen(before)] - '0' : -1;
 }
 
+/* The same of the URL in it. */
+static int session_of_url(const char *text)
+{
+    const char *url = strstr(text, "\"url\":\"/");
+    return url ? session_after(url + strlen("\"url\":\"/"), "/v") : -1;
+}
+
 static void closed(struct sim_client *client, const char *text)
 {
     struct world *world = client->world;
@@ -110,6 +119,7 @@ static void closed(struct sim_client *client, const char *text)
         part->token = part->at;
     }
     part->open = part->asked = part->welcomed = part->leaving = false;
+    roster_forget(part);
     part->at = (struct position){0, 0};
 }
 
@@ -121,7 +131,7 @@ struct sim_client *page_reads(struct sim_client *client, const char *text)
         return NULL;
     }
     if (strstr(text, "\"code\":\"full\"") && strstr(text, "draining")) {
-        page_part(client, session_after(text, "\"url\":\"/u/v"))->asked = false;
+        page_part(client, session_of_url(text))->asked = false;
         return NULL;
     }
     if (strstr(text, "\"type\":\"ERROR\"") && !strstr(text, "not_subscribed")) {
@@ -129,7 +139,7 @@ struct sim_client *page_reads(struct sim_client *client, const char *text)
         return NULL;
     }
     if (strstr(text, "\"type\":\"WELCOME\""))
-        session = session_after(text, "\"url\":\"/u/v");
+        session = session_of_url(text);
     else
         session = session_after(text, "\"session\":\"svc:v");
     if (session < 0)

@@ -180,7 +180,9 @@ void client_reads(struct sim_client *client, const uint8_t *bytes, size_t len)
         struct sim_client *reader = client->page ? page_reads(client, text) : client;
         if (!reader)
             continue;
-        if (client->protocol)
+        if (strstr(text, "\"type\":\"PRESENCE\""))
+            roster_read(client, reader, text);
+        else if (client->protocol)
             read_message(reader, text);
         else if (strstr(text, "marker-"))
             snprintf(client->last_marker, sizeof(client->last_marker), "%.*s",

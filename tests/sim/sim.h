@@ -25,6 +25,10 @@
 #define PAGES    3 /* of the clients, those with several sessions */
 #define EPOCHS   4096
 
+#define ROSTER_NAME 16
+#define ROSTER_MAX  768
+#define ROSTERS     16
+
 #define ROLL_CALL_US 25000000u /* 20 leases, and what follows from it */
 
 struct world;
@@ -131,6 +135,11 @@ struct waiting_event {
     struct waiting_event *next;
 };
 
+/* A roster that its owner told a node. */
+struct heard_roster {
+    uint64_t epoch, hash;
+};
+
 struct sim_node {
     struct world *world;
     int index;
@@ -148,6 +157,8 @@ struct sim_node {
     struct waiting_event *pile, **pile_end; /* what came while it was paused */
     bool cut;                               /* from the store, both links */
     bool unheard;                           /* no new connection for subscriptions for now */
+    struct heard_roster rosters[SESSIONS][ROSTERS]; /* the last ones, in turn */
+    uint64_t rosters_len[SESSIONS];
 };
 
 enum sim_upstream_state { SIM_OPENING, SIM_OPEN, SIM_CLOSING, SIM_OVER };
@@ -170,6 +181,7 @@ struct sim_client {
     struct sim_node *node;
     int session;
     bool open, protocol, closing;
+    bool one_way;    /* an event stream */
     int page;        /* it follows several sessions: pages.c; 0: it does not */
     bool alone;      /* a page that came without a session of its own */
     bool asked;      /* what a page follows: it has asked for it on this connection, */
@@ -189,6 +201,10 @@ struct sim_client {
     /* Messages of this connection: sent; the last number that the backend got; how many it got */
     uint64_t said, heard, arrived;
     char last_marker[32];
+    bool late; /* what it gets next may have waited for its socket */
+    /* Who watches, as it was told last, when, and the newest epoch of such a word */
+    char roster[ROSTER_MAX];
+    uint64_t roster_us, roster_epoch;
 };
 
 /* What a broken connection still carried, per node: a beginning of it arrives, in order. */
@@ -233,10 +249,12 @@ struct world {
     bool deserted;      /* all browsers have gone for good */
     bool quiet;         /* browsers say nothing more: what they said must arrive */
     bool hushed;        /* nor do backends */
+    bool frozen;        /* browsers stay as they are */
     bool calm;          /* a script: nothing breaks by chance */
     bool lied_to;       /* nothing is promised any more, but that no node crashes */
     bool arrives_late;  /* in a calm world: what a broken connection still carried */
     bool closes_slowly; /* backends, in a calm world */
+    bool has_presence;  /* pages are told who watches */
     bool joins_calls;   /* a turn's publications leave in one call, as to one server */
     /* In a script: each client comes with a URL of its own, "/cN/v0", and the backend answers those
      * named here with 401. What it was asked for last, and how often at all */
@@ -275,8 +293,8 @@ struct sim_cases {
     const struct sim_case *list;
     size_t len;
 };
-extern const struct sim_cases owner_cases, member_cases, client_cases, late_cases, volume_cases,
-    seed_cases;
+extern const struct sim_cases owner_cases, member_cases, client_cases, late_cases, presence_cases,
+    volume_cases, seed_cases;
 
 /* world.c */
 /* late: histories are written late. */
@@ -284,6 +302,8 @@ void world_run(struct world *world, uint64_t seed, bool late, bool verbose);
 /* Nothing breaks, and nobody comes, goes or speaks, but by the script. */
 void world_script(struct world *world, void (*script)(struct world *world), uint32_t history,
                   uint64_t seed, bool verbose);
+/* Presence or not; with it two of the clients are event streams. */
+void world_presence(struct world *world, bool has);
 /* Some node has some session. */
 bool world_keeps(const struct world *world);
 /* faults.c: what happens by chance, from now on; ctx is the world. */
@@ -351,6 +371,8 @@ void sub_cut(struct sim_node *node, bool deaf);
 /* pages.c */
 /* Some histories have pages; of those that are kept as cases the ones that say so. */
 extern bool sim_pages;
+/* The same of presence; of kept cases none has it. */
+extern bool sim_presence;
 void pages_begin(struct world *world);
 /* The client that stands for a page's part in a session; the page itself where that is its own. */
 struct sim_client *page_part(struct sim_client *client, int session);
@@ -385,6 +407,19 @@ void client_sends(struct sim_client *client, uint64_t id);
 /* It will come with the client id of that one; NULL: with one that nobody has been given. */
 void client_takes_id(struct sim_client *client, const struct sim_client *from);
 void clients_of_node_die(struct sim_node *node);
+
+/* rosters.c: who watches. */
+/* The user in the client's URL. */
+void roster_user(const struct sim_client *client, char name[ROSTER_NAME]);
+/* A node hears that of an owner. */
+void roster_heard(struct sim_node *node, int session, const struct envelope *envelope);
+/* A client is told that of a session; part: what it has of it (page_part). */
+void roster_read(struct sim_client *client, struct sim_client *part, const char *text);
+void roster_forget(struct sim_client *part);
+/* What everybody was told last is true, or becomes so within that time. */
+void rosters_check(struct world *world, uint64_t within_us, const char *when);
+/* At the end of a history with presence: some leave, a node dies. */
+void rosters_end(struct world *world);
 
 /* reads.c */
 /* The client gets those boxes: what must hold for them is checked. */

@@ -18,6 +18,16 @@ struct delivery {
     uint8_t bytes[];
 };
 
+static void hear_roster(const struct delivery *delivery, const struct envelope *envelope)
+{
+    struct sim_node *node = delivery->node;
+    char id[128];
+    snprintf(id, sizeof(id), "%.*s", (int)envelope->session.len, envelope->session.at);
+    if (!node->world->lied_to)
+        roster_heard(node, session_index(id), envelope);
+    node->bus->bus.events->on_message(node->bus->bus.events_ctx, envelope, delivery->session >= 0);
+}
+
 static void on_delivery_turn(void *ctx)
 {
     struct delivery *delivery = ctx;
@@ -30,6 +40,8 @@ static void on_delivery_turn(void *ctx)
             abort();
         if (envelope.type == ENVELOPE_PROBE)
             bus->heard_ms = probe_decode(&envelope).sent_ms;
+        else if (envelope.type == ENVELOPE_PRESENCE)
+            hear_roster(delivery, &envelope);
         else
             bus->bus.events->on_message(bus->bus.events_ctx, &envelope, delivery->session >= 0);
         free(items);

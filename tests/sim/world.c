@@ -29,7 +29,7 @@ static void on_event(struct timer *timer, uint64_t now_us)
     free(event);
 }
 
-bool sim_pages;
+bool sim_pages, sim_presence;
 
 void at_us(struct world *world, uint64_t when_us, event_fn *fn, void *ctx)
 {
@@ -286,6 +286,7 @@ static void world_begin(struct world *world, uint64_t seed, bool verbose)
     memset(world, 0, sizeof(*world));
     world->conf = conf;
     conf->redis.on_loss = ON_LOSS_FENCE;
+    conf->services[0]->presence = false;
     world->seed = seed;
     world->verbose = verbose;
     rng_seed(&world->rng, seed);
@@ -318,6 +319,13 @@ static void world_end(struct world *world)
     requests_free(world);
 }
 
+void world_presence(struct world *world, bool has)
+{
+    world->has_presence = world->conf->services[0]->presence = has;
+    if (has)
+        world->clients[6].one_way = world->clients[9].one_way = true;
+}
+
 void world_run(struct world *world, uint64_t seed, bool late, bool verbose)
 {
     world_begin(world, seed, verbose);
@@ -332,6 +340,7 @@ void world_run(struct world *world, uint64_t seed, bool late, bool verbose)
     world->joins_calls = seed % 2;
     if (sim_pages)
         pages_begin(world);
+    world_presence(world, sim_presence);
     world->faults = true;
     at_us(world, world->now_us + 1000, world_beats, world);
     world_pass(world, FAULTS_US);
@@ -351,6 +360,8 @@ void world_run(struct world *world, uint64_t seed, bool late, bool verbose)
     check_commands(world);
     char marker[32] = "marker-1";
     check_markers(world, marker);
+    if (world->has_presence)
+        rosters_end(world);
     if (has_rates)
         check_last(world);
     world->deserted = true;
