@@ -22,6 +22,10 @@
  * have nothing to make up for go on meanwhile. What all sessions of the node keep has a bound in
  * true memory; beyond it the oldest is dropped, whosever it is, and counted: the hole in the
  * offsets tells members of a gap.
+ *
+ * The parts: backlog_ring (the last publications), backlog_items (what is not confirmed),
+ * backlog_row (which session sends next), backlog_publish (calls of the store), backlog_end (what
+ * an epoch lost). None knows another.
  */
 #ifndef VINHUB_CORE_SESSION_BACKLOG_H
 #define VINHUB_CORE_SESSION_BACKLOG_H
@@ -55,13 +59,12 @@ void backlog_publish_until(struct session *session, uint64_t until_ms);
 /* It owns it no more: what was to be published and is not certain to be, is dropped and counted. */
 void backlog_drop(struct session *session);
 
-/* The last offset of an epoch of which the store did not take the end, until its owner has told the
- * push channel of it; {0,0}: there is none. */
-struct position backlog_lost_end(const struct session *session);
-/* The channel has been told. */
-void backlog_lost_end_told(struct session *session);
-/* What the channel was told last, for members that did not hear it; {0,0}: nothing, or long ago. */
-struct position backlog_told_end(const struct session *session);
+/* The last offset of an epoch of which the store did not take the end, until its owner has
+ * announced it on the push channel; {0,0}: there is none. */
+struct position backlog_unannounced_end(const struct session *session);
+void backlog_end_announced(struct session *session);
+/* What was announced last, for members that did not hear it; {0,0}: nothing, or long ago. */
+struct position backlog_announced_end(const struct session *session);
 
 /* Gives the publication the next offset; others: it has members elsewhere. */
 void backlog_place(struct session *session, struct publication *publication, bool others);

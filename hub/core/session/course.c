@@ -50,13 +50,13 @@ static void learn_epoch(struct session *session, uint64_t epoch)
 static void tell_lost_end(struct session *session)
 {
     struct hub *hub = session->hub;
-    const struct ended_message message = {backlog_lost_end(session)};
+    const struct ended_message message = {backlog_unannounced_end(session)};
     if (!message.last.epoch || !hub->bus_connected || !node_has_lease(hub))
         return;
     struct envelope ended = ended_encode(&message);
     ended.session = slice_of(session->id);
     hub->bus->ops->broadcast(hub->bus, session->id, &ended);
-    backlog_lost_end_told(session);
+    backlog_end_announced(session);
     stream_ended(session, message.last);
 }
 
@@ -327,7 +327,7 @@ static void end(struct session *session, const struct news *news)
 
 static void end_if_unwanted(struct session *session, const struct news *news)
 {
-    if (session->state == SESSION_FENCED && backlog_lost_end(session).epoch)
+    if (session->state == SESSION_FENCED && backlog_unannounced_end(session).epoch)
         return; /* it has something to tell when the lease is back */
     (void)news;
     if (!session_is_wanted(session))

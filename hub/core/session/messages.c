@@ -154,7 +154,7 @@ static bool is_on_its_way(const struct session *session)
 /* Before JOINED, by the same way: the member goes on into this epoch when it has that. */
 static void tell_end_before(struct session *session, struct slice node)
 {
-    const struct ended_message message = {backlog_told_end(session)};
+    const struct ended_message message = {backlog_announced_end(session)};
     if (!message.last.epoch)
         return;
     struct envelope ended = ended_encode(&message);
