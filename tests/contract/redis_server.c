@@ -81,13 +81,25 @@ static const char *program(void)
     return named && named[0] != '\0' ? named : "redis-server";
 }
 
+/* A subscriber that gets few turns on a busy machine is not to be dropped for what waits for it. */
 static size_t server_arguments(const struct redis_server *server, const char *port,
                                const char **out)
 {
-    const char *const fixed[] = {program(),   "--port",       port,           "--bind",
-                                 "127.0.0.1", "--dir",        server->folder, "--save",
-                                 "",          "--appendonly", "no",           "--maxmemory-policy",
-                                 "noeviction"};
+    const char *const fixed[] = {program(),
+                                 "--port",
+                                 port,
+                                 "--bind",
+                                 "127.0.0.1",
+                                 "--dir",
+                                 server->folder,
+                                 "--save",
+                                 "",
+                                 "--appendonly",
+                                 "no",
+                                 "--maxmemory-policy",
+                                 "noeviction",
+                                 "--client-output-buffer-limit",
+                                 "pubsub 0 0 0"};
     size_t len = sizeof(fixed) / sizeof(fixed[0]);
     memcpy(out, fixed, sizeof(fixed));
     for (size_t i = 0; i < 16 && server->extra[i]; i++)
