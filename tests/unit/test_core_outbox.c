@@ -258,6 +258,24 @@ static void messages_of_who_has_left_still_go(void **state)
     assert_int_equal(sent, 3);
 }
 
+/* A session without clients is there for what waits alone: it ends after that. */
+static void the_last_message_of_who_has_left_ends_the_session(void **state)
+{
+    (void)state;
+    assert_true(say(0, "a"));
+    outbox_from_gone(session, &clients[0]);
+    go_upstream();
+    assert_int_equal(sent, 1);
+    assert_int_equal(emptied, 1);
+    session->facts.clients = 1;
+    way = OUTBOX_NOWHERE;
+    assert_true(say(1, "b"));
+    go_upstream();
+    rig_pass(&rig, 1000);
+    assert_int_equal(sent, 2);
+    assert_int_equal(emptied, 1); /* it ends when that one leaves */
+}
+
 static uint64_t processor_us(void)
 {
     struct timespec time;
@@ -786,6 +804,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(deadlines_of_many_are_spread, set_up, tear_down),
         cmocka_unit_test_setup_teardown(messages_of_who_has_left_still_go, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_last_message_of_who_has_left_ends_the_session, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_mass_disconnect_does_not_walk_the_messages, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(what_goes_upstream_in_a_turn_has_a_bound, set_up,

@@ -20,6 +20,7 @@ struct outbox {
     const struct outbox_events *events;
     uint64_t last_number;
     struct timer timer;
+    bool emptied_due; /* the last message is gone, and no client is left to end the session */
     struct outbox_queue queue;
     struct outbox_upstream upstream;
     struct outbox_forward forward;
@@ -258,6 +259,10 @@ static void pump_upstream(struct outbox *out)
     if (sent == SENT_A_TURN && out->queue.first)
         look_within(out, 0);
     outbox_upstream_maybe_resume(&out->upstream);
+    if (sent && !out->queue.first && !session->facts.clients) {
+        out->emptied_due = true;
+        look_within(out, 0);
+    }
     if (!out->queue.first && out->members.room_awaited) {
         out->members.room_awaited = false;
         out->events->room_again(session);
@@ -295,8 +300,12 @@ static void on_timer(struct timer *timer, uint64_t now_ms)
     if (session->state == SESSION_MEMBER)
         outbox_forward_look(&out->forward);
     outbox_pump(session);
+    bool emptied = out->emptied_due && !out->queue.first;
+    out->emptied_due = false;
     if (out->queue.first)
         look_within(out, LOOK_MS);
+    if (emptied)
+        out->events->emptied(session);
 }
 
 void outbox_owner_ready(struct session *session)
