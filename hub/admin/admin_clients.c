@@ -42,15 +42,8 @@ static void on_clients(void *ctx, const struct client_row *rows, size_t len, con
     admin_call_end(call);
 }
 
-/* What a query asks for. */
-struct page_query {
-    struct client_filter filter;
-    const char *after;
-    size_t limit;
-};
-
 /* NULL where it is in order. */
-static const char *take_parameter(const char *name, const char *value, struct page_query *out)
+static const char *take_parameter(const char *name, const char *value, struct clients_query *out)
 {
     enum client_filter_key key = client_filter_key_of(name, strlen(name));
     if (key < CLIENT_FILTERS && !out->filter.values[key]) {
@@ -72,11 +65,16 @@ static const char *take_parameter(const char *name, const char *value, struct pa
     return "expected user, vin, service, session, node, address, limit and after, each once";
 }
 
-static const char *read_query(const struct evkeyvalq *query, struct page_query *out)
+const char *admin_clients_query(const char *text, struct evkeyvalq *query,
+                                struct clients_query *out)
 {
     const struct evkeyval *item;
     const char *why = NULL;
-    *out = (struct page_query){.limit = 0};
+    *out = (struct clients_query){.limit = 0};
+    TAILQ_INIT(query);
+    /* What follows a NUL would be passed over, and more clients fit than are meant. */
+    if (strstr(text, "%00") || evhttp_parse_query_str(text, query) != 0)
+        return "the query is malformed";
     TAILQ_FOREACH(item, query, next)
     {
         if (!why)
@@ -108,7 +106,7 @@ static void audit_filter(struct evhttp_request *req, const char *action,
 }
 
 static void ask_page(struct admin *admin, struct evhttp_request *req,
-                     const struct page_query *asked)
+                     const struct clients_query *asked)
 {
     /* The console asks again and again: looking is written down where all is. */
     if (admin->conf->log.audit)
@@ -129,12 +127,9 @@ void admin_get_clients(struct admin *admin, struct evhttp_request *req, const ch
 {
     (void)rest;
     const char *text = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(req));
-    struct evkeyvalq query = {0};
-    struct page_query asked;
-    const char *why = "the query is malformed";
-    /* What follows a NUL would be passed over, and more clients fit than are meant. */
-    if ((!text || !strstr(text, "%00")) && evhttp_parse_query_str(text ? text : "", &query) == 0)
-        why = read_query(&query, &asked);
+    struct evkeyvalq query;
+    struct clients_query asked;
+    const char *why = admin_clients_query(text ? text : "", &query, &asked);
     if (why)
         admin_reply_error(req, 400, why);
     else
@@ -161,9 +156,7 @@ static const char *read_reason(const json_t *value, const char **out)
                : "reason must be a text of 1 to 123 bytes";
 }
 
-/* NULL where the body is in order; *filter and *reason point into it. A filter that was mistyped
- * must not be passed over: more clients would be closed than are meant. */
-static const char *read_body(json_t *body, struct client_filter *filter, const char **reason)
+const char *admin_clients_body(json_t *body, struct client_filter *filter, const char **reason)
 {
     const char *name, *why = NULL;
     json_t *value;
@@ -197,7 +190,7 @@ void admin_post_close_clients(struct admin *admin, struct evhttp_request *req, c
     if (!body)
         return;
     struct client_filter filter;
-    const char *reason, *why = read_body(body, &filter, &reason);
+    const char *reason, *why = admin_clients_body(body, &filter, &reason);
     if (why) {
         admin_reply_error(req, 400, why);
     } else {

@@ -9,6 +9,8 @@
 
 #include "admin/admin.h"
 #include "admin/admin_connections.h"
+#include "core/clients.h"
+#include "core/revoked.h"
 
 #define ADMIN_BODY_MAX (4U << 20) /* contract section 10 */
 /* A body over ADMIN_BODY_MAX is answered by us, in JSON. evhttp answers what is over this itself,
@@ -62,6 +64,25 @@ void admin_audit(struct evhttp_request *req, const char *action, const json_t *w
 /* {"closed", "missing"}; missing is left out where no node is. */
 json_t *admin_closed_json(uint64_t closed, const char *const *missing, size_t missing_len);
 json_t *admin_names_json(const char *const *names, size_t len);
+
+/* --- what requests about clients and tokens say; each returns NULL where all is in order, else a
+ * static text: what was expected */
+
+/* What a query asks for. */
+struct clients_query {
+    struct client_filter filter;
+    const char *after;
+    size_t limit;
+};
+
+/* *out points into *query, which is for evhttp_clear_headers whatever is returned. */
+const char *admin_clients_query(const char *text, struct evkeyvalq *query,
+                                struct clients_query *out);
+/* *filter and *reason point into the body. A filter that was mistyped must not be passed over: more
+ * clients would be closed than are meant. */
+const char *admin_clients_body(json_t *body, struct client_filter *filter, const char **reason);
+/* *out points into the body. */
+const char *admin_revoke_body(const json_t *body, struct token_choice *out);
 
 /* --- admin_guard.c: each answers false where it has already replied */
 bool admin_guard_host(const struct admin *admin, struct evhttp_request *req);

@@ -12,8 +12,7 @@
 /* A time that is later than this is in other units than seconds. */
 enum { AHEAD_MAX_S = 24 * 3600 };
 
-/* NULL: the body is in order, and *out points into it. Else what is wrong with it. */
-static const char *read_choice(const json_t *body, struct token_choice *out)
+const char *admin_revoke_body(const json_t *body, struct token_choice *out)
 {
     const json_t *jti = json_object_get(body, "jti"), *sub = json_object_get(body, "sub");
     const json_t *before = json_object_get(body, "before"), *name = jti ? jti : sub;
@@ -58,7 +57,7 @@ void admin_post_revoke(struct admin *admin, struct evhttp_request *req, const ch
     if (!body)
         return;
     struct token_choice choice;
-    const char *why = read_choice(body, &choice);
+    const char *why = admin_revoke_body(body, &choice);
     if (why) {
         admin_reply_error(req, 400, why);
     } else {

@@ -1,4 +1,5 @@
 #include "ends.h"
+#include "ends_requests.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -17,13 +18,21 @@
 #define PUSH_BYTES 600
 #define NOTES      1024 /* what a queue holds of its own beyond its bound: a gap note for each epoch */
 
+/* What a client of vinhub.v1 knows of a session. */
+struct follow {
+    bool welcomed, rated;
+    struct position at; /* of the last MESSAGE or GAP */
+};
+
 struct end_client {
     struct client client;  /* first: the core's pointer is ours */
     struct end_node *node; /* NULL: not there */
-    unsigned session;
+    unsigned session;      /* its own */
     enum box_form form;
-    bool closing, busy, paused, welcomed;
-    struct position at; /* of the last MESSAGE or GAP */
+    bool closing, busy, paused;
+    bool subscribes; /* it has none of its own */
+    bool narrow;     /* its token covers its own session only */
+    struct follow follows[END_SESSIONS];
     uint64_t last_push; /* raw clients: number of the last push of a backend */
     uint64_t sends, closing_ms;
 };
@@ -173,28 +182,70 @@ static uint64_t field(const char *text, const char *name)
     return at ? strtoull(at + strlen(name), NULL, 10) : 0;
 }
 
+static bool is_of(const char *text, const char *type)
+{
+    char key[32];
+    snprintf(key, sizeof(key), "\"type\":\"%s\"", type);
+    return strstr(text, key);
+}
+
+/* Whom it concerns: the session that it names, or the client's own. NULL: none. */
+static struct follow *follow_of(struct end_client *client, const char *text)
+{
+    static const char key[] = "\"session\":\"";
+    const char *at = strstr(text, key);
+    if (!at)
+        return client->subscribes ? NULL : &client->follows[client->session];
+    at += strlen(key);
+    for (size_t i = 0; i < END_SESSIONS; i++) {
+        size_t len = strlen(end_session_ids[i]);
+        if (!strncmp(at, end_session_ids[i], len) && at[len] == '"')
+            return &client->follows[i];
+    }
+    return NULL;
+}
+
+static void read_gap(struct follow *follow, const char *text, struct position at)
+{
+    uint64_t from = field(text, "\"from\":"), to = field(text, "\"to\":");
+    assert(follow->welcomed && (!to || to >= from));
+    at.offset = from;
+    assert(position_compare(at, follow->at) > 0);
+    /* to 0: the end of that epoch, wherever it was */
+    follow->at.epoch = at.epoch;
+    follow->at.offset = to ? to : UINT64_MAX;
+}
+
+static void read_message(struct follow *follow, struct position at)
+{
+    assert(follow->welcomed && position_compare(at, follow->at) > 0);
+    assert(lies || follow->rated || !follow->at.epoch ||
+           at.offset == (at.epoch == follow->at.epoch ? follow->at.offset + 1 : 1));
+    follow->at = at;
+}
+
 static void read_json(struct end_client *client, const char *text)
 {
     struct position at = {field(text, "\"epoch\":"), field(text, "\"offset\":")};
-    if (strstr(text, "\"type\":\"WELCOME\"")) {
-        assert(!client->welcomed);
-        client->welcomed = true;
-        client->at = at;
-    } else if (strstr(text, "\"type\":\"STATUS\"")) {
-        assert(client->welcomed);
-    } else if (strstr(text, "\"type\":\"MESSAGE\"")) {
-        assert(client->welcomed && position_compare(at, client->at) > 0);
-        assert(lies || client->at.epoch == 0 ||
-               at.offset == (at.epoch == client->at.epoch ? client->at.offset + 1 : 1));
-        client->at = at;
-    } else if (strstr(text, "\"type\":\"GAP\"")) {
-        uint64_t from = field(text, "\"from\":"), to = field(text, "\"to\":");
-        assert(client->welcomed && (to == 0 || to >= from));
-        at.offset = from;
-        assert(position_compare(at, client->at) > 0);
-        /* to 0: the end of that epoch, wherever it was */
-        client->at.epoch = at.epoch;
-        client->at.offset = to != 0 ? to : UINT64_MAX;
+    struct follow *follow = follow_of(client, text);
+    if (is_of(text, "WELCOME")) {
+        assert(follow || client->subscribes);
+        if (!follow)
+            return;
+        assert(!follow->welcomed);
+        *follow = (struct follow){true, strstr(text, "rate="), at};
+    } else if (is_of(text, "STATUS")) {
+        assert(follow && follow->welcomed);
+    } else if (is_of(text, "MESSAGE")) {
+        assert(follow);
+        read_message(follow, at);
+    } else if (is_of(text, "GAP")) {
+        assert(follow);
+        read_gap(follow, text, at);
+    } else if (is_of(text, "CLOSED")) {
+        assert(follow && follow->welcomed);
+        assert(client->subscribes || follow != &client->follows[client->session]);
+        follow->welcomed = false;
     }
 }
 
@@ -252,8 +303,33 @@ static void client_paused(void *ctx, struct client *base, bool paused)
     client->paused = paused;
 }
 
-const struct client_ops end_client_ops = {
-    .write = client_write, .close = client_closed, .pause = client_paused};
+/* Any text is a token: an "x" is none, that with a "b" is only for its own session, that with a "c"
+ * not even for that. */
+static enum refresh_verdict client_refresh(void *ctx, struct client *base, const char *token,
+                                           const char **why)
+{
+    struct end_client *client = of(base);
+    assert(client->node == ctx && !client->closing);
+    *why = *token == 'x' ? "token invalid" : *token == 'c' ? "token does not cover this vin" : NULL;
+    if (*token == 'x')
+        return REFRESH_REFUSED;
+    client->narrow = *token == 'b';
+    return *token == 'c' ? REFRESH_NOT_COVERED : REFRESH_TAKEN;
+}
+
+static const char *client_covers(void *ctx, struct client *base, const struct target *target)
+{
+    const struct end_client *client = of(base);
+    assert(client->node == ctx);
+    bool own = !client->subscribes && !strcmp(target->session_id, end_session_ids[client->session]);
+    return client->narrow && !own ? "token does not cover this vin" : NULL;
+}
+
+const struct client_ops end_client_ops = {.write = client_write,
+                                          .close = client_closed,
+                                          .pause = client_paused,
+                                          .refresh = client_refresh,
+                                          .covers = client_covers};
 
 /* --- what it does --- */
 
@@ -261,14 +337,17 @@ static void client_join(struct end_client *client, struct fuzz_input *input, str
 {
     static const enum box_form forms[] = {BOX_RAW, BOX_JSON, BOX_JSON, BOX_MSGPACK};
     unsigned how = fuzz_byte(input);
-    struct position token = client->at;
+    struct position token = client->follows[how & 1].at;
     if ((how & 0x30) == 0x30)
         token = (struct position){fuzz_number(input), fuzz_number(input)};
     memset(client, 0, sizeof(*client));
     client->session = how & 1;
     client->form = forms[how >> 1 & 3];
     char request[256];
-    int len = snprintf(request, sizeof(request), "/u/v%u?svc", client->session);
+    client->subscribes = (how & 0xc0) == 0xc0 && client->form == BOX_JSON;
+    int len = client->subscribes
+                  ? snprintf(request, sizeof(request), "/u?subscribe")
+                  : snprintf(request, sizeof(request), "/u/v%u?svc", client->session);
     if (client->form == BOX_RAW && (how & 8) != 0)
         len += snprintf(request + len, sizeof(request) - (size_t)len, "&replay=%u",
                         (unsigned)fuzz_byte(input));
@@ -278,7 +357,8 @@ static void client_join(struct end_client *client, struct fuzz_input *input, str
                         (unsigned)(how & 1));
     struct target target;
     const char *why;
-    const struct url_options options = {.protocol_client = client->form != BOX_RAW};
+    const struct url_options options = {.protocol_client = client->form != BOX_RAW,
+                                        .may_subscribe = client->form != BOX_RAW};
     if (url_parse(conf, request, (size_t)len, &options, &target, &why) != STATUS_OK)
         return; /* its service is not in this configuration */
     client->node = node;
@@ -298,7 +378,15 @@ static void client_speak(struct end_client *client, struct fuzz_input *input)
     size_t len = bytes.len < at_most ? bytes.len : at_most;
     const void *payload = bytes.at;
     bool as_text = (how & 1) == 0 && text_is_utf8(payload, len);
-    if (client->form == BOX_JSON && (how & 2) != 0) {
+    if (client->form == BOX_JSON && (how & 0xf0) == 0xf0) {
+        struct position at[END_SESSIONS];
+        for (size_t i = 0; i < END_SESSIONS; i++)
+            at[i] = client->follows[i].at;
+        len = ends_request(input, at, &client->sends, text, sizeof(text));
+        payload = text;
+        as_text = true;
+        fuzz_say("client %td asks: %s", client - clients, text);
+    } else if (client->form == BOX_JSON && (how & 2) != 0) {
         len = (size_t)snprintf(text, sizeof(text),
                                "{\"type\":\"SEND\",\"id\":%" PRIu64 ",\"payload\":\"x%u\"}",
                                ++client->sends, how);
@@ -406,15 +494,17 @@ void ends_check_bounds(const struct end_node *node)
 {
     const struct service *service = conf->services[0];
     /* One message is taken by an empty queue whatever its size; what is caught up with comes on
-     * top. */
+     * top, for each session. */
     size_t at_most = service->slow_client.queue_bytes +
-                     (service->history.size + 1) * queue_cost(PUSH_BYTES) + NOTES;
+                     END_SESSIONS * ((service->history.size + 1) * queue_cost(PUSH_BYTES) + NOTES);
     for (size_t i = 0; i < END_CLIENTS; i++) {
         const struct end_client *client = &clients[i];
         if (client->node != node || client->client.state != CLIENT_OPEN)
             continue;
         assert(client_queue_bytes(&client->client) <= at_most);
         const struct session *session = client->client.own.session;
+        if (!session)
+            continue;
         /* Of each client that is still read from one message goes beyond, and what keeps it */
         assert(outbox_bytes(session) <= session->service->to_upstream.queue_bytes +
                                             END_CLIENTS * (conf->clients.max_message_bytes + 512));

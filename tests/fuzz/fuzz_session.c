@@ -41,6 +41,7 @@ static const char yaml[] = "node: {lease: 1s, drain: 1s}\n"
                            "  - name: svc\n"
                            "    upstream: 'ws://backend:80/s{path}'\n"
                            "    linger: 500ms\n"
+                           "    presence: true\n"
                            "    reconnect: {min: 100ms, max: 2s, timeout: 2s}\n"
                            "    history: {size: 5, ttl: 1m}\n"
                            "    to_upstream: {queue: 2KiB, wait: 5s}\n"
@@ -154,20 +155,21 @@ static size_t any_items(struct fuzz_input *input, struct envelope_item items[4])
 {
     size_t len = fuzz_below(input, 5);
     for (size_t i = 0; i < len; i++)
-        items[i] = (struct envelope_item){.kind = (enum item_kind)fuzz_below(input, 5),
-                                          .number = fuzz_number(input),
-                                          .id = fuzz_number(input),
-                                          .time_ms = fuzz_number(input),
-                                          .opcode = fuzz_below(input, 4),
-                                          .name = any_name(input),
-                                          .bytes = fuzz_slice(input)};
+        items[i] = (struct envelope_item){
+            .kind = (enum item_kind)fuzz_below(input, ITEM_WATCHER + 1),
+            .number = fuzz_number(input),
+            .id = fuzz_number(input),
+            .time_ms = fuzz_number(input),
+            .opcode = fuzz_below(input, 4),
+            .name = any_name(input),
+            .bytes = fuzz_slice(input)};
     return len;
 }
 
 static void forge(struct fuzz_input *input, struct node *node)
 {
     struct envelope_item items[4];
-    struct envelope envelope = {.type = fuzz_below(input, 34)};
+    struct envelope envelope = {.type = fuzz_below(input, ENVELOPE_PRESENCE + 1)};
     envelope.session = any_session(input);
     envelope.node = any_name(input);
     envelope.epoch = any_epoch(input, node->end.hub, envelope.session);

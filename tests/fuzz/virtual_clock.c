@@ -19,3 +19,8 @@ uint64_t clock_unix_ms(void)
 {
     return FUZZ_UNIX_MS + fuzz_now_ms;
 }
+
+uint64_t clock_cpu_us(void)
+{
+    return 0; /* no turn is a slow one */
+}

@@ -1,0 +1,15 @@
+/*
+ * What a browser that speaks vinhub.v1 in JSON asks for beside its SENDs: further sessions, to
+ * leave them, a new token, a SEND with a time to live, for any session. Nearly right, or wrong.
+ */
+#ifndef VINHUB_TESTS_FUZZ_ENDS_REQUESTS_H
+#define VINHUB_TESTS_FUZZ_ENDS_REQUESTS_H
+
+#include "ends.h"
+
+/* Writes one to text, terminated; at: where the browser stands in each session. Returns its length.
+ * id is counted up. */
+size_t ends_request(struct fuzz_input *input, const struct position at[END_SESSIONS], uint64_t *id,
+                    char *text, size_t size);
+
+#endif
