@@ -1,11 +1,14 @@
-// What the cases run against: two hubs (with compression and without) and a cluster of two, in front of an echo
-// backend by npm `ws` and one made of bytes; and the flows that most cases share.
+// What the cases run against: two hubs (with compression and without), a cluster of two, and two that want tokens, in front of an
+// echo backend by npm `ws` and one made of bytes; and the flows that most cases share.
 import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { WebSocketServer } from 'ws'
-import { startHub } from '../lib/hub.mjs'
+import { scratch, startHub } from '../lib/hub.mjs'
 import { freePort } from '../lib/ports.mjs'
 import { RedisServer } from '../lib/redis.mjs'
 import { until } from '../lib/until.mjs'
+import { AUDIENCE, KEY_SET, SECRET } from './keys.mjs'
 import { Peer, requestText } from './peer.mjs'
 import { RawBackend } from './raw-backend.mjs'
 import { TEXT, closeFrame, frame } from './wire.mjs'
@@ -39,8 +42,12 @@ export class Rig {
     const clients = { max_message: `${MAX_MESSAGE}`, rate: { messages: 0 } }
     const redis = await RedisServer.start(t)
     const start = (id, compression, cluster = {}) => startHub(t, { id, ...cluster, settings: { services, clients: { ...clients, compression } } })
-    ;[rig.plain, rig.deflating, rig.owner, rig.member] = await Promise.all(
-      [start('plain', false), start('deflating', true), start('owner', true, { redis }), start('member', true, { redis })])
+    const keysFile = join(scratch(t), 'keys.json')
+    writeFileSync(keysFile, JSON.stringify(KEY_SET))
+    const guarded = (id, auth, env) => startHub(t, { id, env, settings: { services, clients, auth: { mode: 'jwt', ...auth } } })
+    ;[rig.plain, rig.deflating, rig.owner, rig.member, rig.secret, rig.keyed] = await Promise.all(
+      [start('plain', false), start('deflating', true), start('owner', true, { redis }), start('member', true, { redis }),
+        guarded('secret', { audience: AUDIENCE }, { VINHUB_JWT_SECRET: SECRET }), guarded('keyed', { keys_file: keysFile })])
     return rig
   }
 
