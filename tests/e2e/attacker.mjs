@@ -1,4 +1,4 @@
-// A process that does one kind of harm to a hub until it is killed: attacker.mjs '{"kind", "port", "path", "count", "from"}'.
+// A process that does one kind of harm to a hub until it is killed: attacker.mjs '{"kind", "port", "path", "count", "from", "texts"}'.
 // It keeps `count` connections busy and, but for the idle kind, opens another for each that ends. Each 100 ms it prints a line of JSON: how
 // many are open, were opened, were ended by the hub, and the statuses and close codes it was answered with.
 import net from 'node:net'
@@ -6,14 +6,15 @@ import zlib from 'node:zlib'
 import { randomBytes } from 'node:crypto'
 import { clientFrame, handshakeText } from '../lib/net.mjs'
 
-const { kind, port, path, count, from } = JSON.parse(process.argv[2])
+const { kind, port, path, count, from, texts } = JSON.parse(process.argv[2])
 const seen = { open: 0, opened: 0, ended: 0, sent: 0, answers: {} }
 const TICK_MS = 100
 const CHUNK = 64 * 1024
 const EXTENSION = 'Sec-WebSocket-Extensions: permessage-deflate\r\n'
 const MASK_KEY = 4
 
-const repeated = (frame) => Buffer.alloc(Math.floor(CHUNK / frame.length) * frame.length, frame)
+const repeated = (frame) => Buffer.alloc(Math.max(1, Math.floor(CHUNK / frame.length)) * frame.length, frame)
+const V1 = 'Sec-WebSocket-Protocol: vinhub.v1\r\n'
 
 function deflated(opcode, payload) {
   const packed = zlib.deflateRawSync(payload, { finishFlush: zlib.constants.Z_SYNC_FLUSH })
@@ -34,15 +35,22 @@ const KINDS = {
   'deaf-heartbeats': { first: handshakeText(path), flood: repeated(clientFrame(1, 'ping')), deaf: true },
   deaf: { first: handshakeText(path), deaf: true },
   bomb: { first: handshakeText(path, EXTENSION), flood: deflated(2, Buffer.alloc(256 * 1024 * 1024)) },
-  'deflated-pings': { first: handshakeText(path, `${EXTENSION}Sec-WebSocket-Protocol: vinhub.v1\r\n`), flood: repeated(deflated(1, JSON.stringify({ type: 'PING', more: 'x'.repeat(250_000) }))) },
+  'deflated-pings': { first: handshakeText(path, `${EXTENSION}${V1}`), flood: repeated(deflated(1, JSON.stringify({ type: 'PING', more: 'x'.repeat(250_000) }))) },
   messages: { first: handshakeText(path), flood: repeated(clientFrame(1, 'a message that is forwarded')) },
   'never-close': { first: handshakeText(path), once: clientFrame(3, 'ill-formed'), flood: Buffer.alloc(CHUNK), keep: true },
   garbage: { flood: () => randomBytes(CHUNK), unasked: true },
   'garbage-frames': { first: handshakeText(path), flood: () => randomBytes(CHUNK) },
   'half-closed': { first: handshakeText(path), once: clientFrame(1, 'half', { length: 100 }), end: true, keep: true },
   upgrades: { first: handshakeText(path) },
+  // What is said in `texts`, again and again: by clients of vinhub.v1, and as requests of HTTP.
+  requests: { first: handshakeText(path, V1), flood: () => (said ??= repeated(Buffer.concat(texts.map((text) => clientFrame(1, text))))) },
+  'large-request': { first: handshakeText(path, V1), flood: () => (said ??= clientFrame(1, JSON.stringify({ type: 'SUBSCRIBE', id: 1, urls: LARGE_URLS }))) },
+  http: { flood: () => (said ??= repeated(Buffer.from(texts.join('')))), unasked: true },
+  'deaf-streams': { first: `GET ${path} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n`, deaf: true },
 }
 const plan = KINDS[kind]
+const LARGE_URLS = Array.from({ length: 125 }, (_, n) => `/evil/V${n}?none&${'x'.repeat(8000)}`)
+let said = null
 
 function noteAnswer(name) { seen.answers[name] = (seen.answers[name] ?? 0) + 1 }
 

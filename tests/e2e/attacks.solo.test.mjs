@@ -2,14 +2,17 @@
 // messages to the backend and get them back. The hub's memory and the clients' latency before, while and after it
 // are bounded here. With ABUSE_README=1 what was measured becomes the table of hub/docs/security.md.
 import assert from 'node:assert/strict'
+import { generateKeyPairSync } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { test } from '../lib/runner.mjs'
 import { Backend } from '../lib/backend.mjs'
 import { Browser } from '../lib/browser.mjs'
 import { countedMs, mark } from '../lib/busy.mjs'
 import { Child } from '../lib/process.mjs'
-import { SANITIZED, service, startHub } from '../lib/hub.mjs'
+import { SANITIZED, scratch, service, startHub } from '../lib/hub.mjs'
+import { inSeconds, token } from '../lib/tokens.mjs'
 import { until } from '../lib/until.mjs'
 
 const DOCUMENT = fileURLToPath(new URL('../../hub/docs/security.md', import.meta.url))
@@ -103,18 +106,31 @@ class EchoBackend extends Backend {
   }
 }
 
+/** Tokens of ES256, whose signatures are the dear ones to check. */
+function guard(t) {
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const file = join(scratch(t), 'key.pem')
+  writeFileSync(file, publicKey.export({ type: 'spki', format: 'pem' }))
+  return { auth: { mode: 'jwt', algorithm: 'ES256', public_key_file: file },
+    pass: (sub) => `&token=${token({ sub, vins: ['*'], exp: inSeconds(600) }, { alg: 'ES256', key: privateKey })}` }
+}
+
 /**
- * name, bound: for the table. kind, count, processes: of attackers. settings: of the hub. memory: what the hub may
- * grow by, in MiB. happened(counts): true once the attack is known to take place. after: what must hold at the end.
+ * name, bound: for the table. kind, count, processes, texts: of attackers. settings: of the hub. memory: what the hub may
+ * grow by, in MiB. happened(counts, hub): true once the attack is known to take place. admin: they come to the admin port. tokens: they and the
+ * others bring one. crowd: how many more clients there are, which are quiet.
  */
-function measured({ name, bound, kind, count, processes = 1, settings = {}, memory, happened, path = '/evil/VIN9?remoteWs', from, whilst, ms = PHASE_MS }) {
+function measured({ name, bound, kind, count, processes = 1, settings = {}, memory, happened, path = '/evil/VIN9?remoteWs', from, whilst, ms = PHASE_MS, texts, admin = false, tokens = false, crowd = 0 }) {
   test(`attack: ${name}`, { timeout: 120_000 }, async (t) => {
     const backend = await EchoBackend.start(t)
     const { clients, ...more } = settings
-    const hub = await startHub(t, { settings: { services: [service(backend, { linger: '200ms' })], clients: { ...clients }, log: { level: 'error' }, ...more } })
-    const pages = await Promise.all(Array.from({ length: PAGES }, (_, n) => Browser.open(t, hub.url(`/admin/VIN${n}?remoteWs`))))
+    const { auth = {}, pass = () => '' } = tokens ? guard(t) : {}
+    const hub = await startHub(t, { settings: { services: [service(backend, { linger: '200ms' })], clients: { ...clients }, log: { level: 'error' }, auth, ...more } })
+    const pages = await Promise.all(Array.from({ length: PAGES }, (_, n) => Browser.open(t, hub.url(`/admin/VIN${n}?remoteWs${pass('admin')}`))))
     await Promise.all(pages.map((_, n) => backend.one(`/base/admin/VIN${n}`)))
     const control = new Probe([await Browser.open(t, backend.url('/control'))])
+    const quiet = crowd > 0 ? [attack(t, { kind: 'upgrades', port: hub.port, path: '/quiet/VIN8?remoteWs', count: crowd })] : []
+    await until(async () => await hub.metric('vinhub_clients') === PAGES + crowd, 30_000, 'the quiet ones to be there')
     const probe = new Probe(pages)
     t.defer(() => { probe.stop(); control.stop() })
     await until(() => probe.times.length > 10, 15_000, 'the first answers')
@@ -122,15 +138,15 @@ function measured({ name, bound, kind, count, processes = 1, settings = {}, memo
     const [before] = await measure(PHASE_MS / 2)
     const rss = hub.rss()
 
-    const attackers = Array.from({ length: processes }, () => attack(t, { kind, port: hub.port, path, count: Math.ceil(count / processes), from }))
+    const attackers = Array.from({ length: processes }, () => attack(t, { kind, port: admin ? hub.adminPort : hub.port, path: path + pass('evil'), count: Math.ceil(count / processes), from, texts }))
     let peak = rss
     const sample = () => { peak = Math.max(peak, hub.rss()); whilst?.({ backend, hub }) }
     const beganAt = performance.now()
-    await until(() => { sample(); return happened(together(attackers), hub) }, 45_000, () => `the attack to take place: ${JSON.stringify(together(attackers))}`)
+    await until(async () => { sample(); return happened(together(attackers), hub) }, 45_000, () => `the attack to take place: ${JSON.stringify(together(attackers))}`)
     const setUp = performance.now() - beganAt
     const [during, busy] = await measure(ms, sample)
     const counts = together(attackers)
-    for (const one of attackers) await one.stop()
+    for (const one of [...attackers, ...quiet]) await one.stop()
     await until(async () => await hub.metric('vinhub_clients') === PAGES, 20_000, 'the attackers to be gone')
     const [after, quieter] = await measure(PHASE_MS / 2)
     const long = await hub.turnsOver(TURN_S)
@@ -179,6 +195,37 @@ measured({ name: 'upgrades from one address, 500 at a time', bound: '`clients.ma
   happened: ({ answers }) => answers['503'] >= 1000 && answers['101'] >= 50 })
 measured({ name: 'upgrades beyond what the node takes, 500 at a time', bound: '`clients.max` 105, then 503', kind: 'upgrades', count: 500, memory: 8, settings: { clients: { max: 105 } },
   happened: ({ answers }) => answers['503'] >= 1000 && answers['101'] >= 90 })
+
+// --- subscriptions, event streams, tokens, and what operators are told ------------------------
+
+const over = (name, reason, least = 1) => async (hub) => await hub.metric(name, `reason="${reason}"`) >= least
+const rated = over('vinhub_dropped_total', 'rate', 10)
+const refused = (reason) => `\`vinhub_refused_total{reason="${reason}"}\``
+const RATE = '`clients.rate` (4002), `vinhub_dropped_total{reason="rate"}`'
+const subscribe = (id, urls) => JSON.stringify({ type: 'SUBSCRIBE', id, urls })
+const unsubscribe = (id, sessions) => JSON.stringify({ type: 'UNSUBSCRIBE', id, sessions })
+const LOBBY = '/evil?subscribe'
+
+measured({ name: 'SUBSCRIBE and UNSUBSCRIBE at full speed, 10 clients', bound: RATE, kind: 'requests', count: 10, memory: 24, path: LOBBY,
+  texts: [subscribe(1, ['/evil/VIN9?remoteWs']), unsubscribe(2, ['remoteWs:VIN9'])], happened: (_, hub) => rated(hub) })
+measured({ name: 'SUBSCRIBE to 10,000 urls a second that are refused, 10 clients', bound: `${RATE}; ${refused('unknown_service')}`, kind: 'requests', count: 10, memory: 24, path: LOBBY,
+  texts: [subscribe(1, Array.from({ length: 100 }, (_, n) => `/evil/V${n}?none`))], happened: async (_, hub) => await rated(hub) && over('vinhub_refused_total', 'unknown_service', 10_000)(hub) })
+measured({ name: 'SUBSCRIBE to urls of 8 KiB, a thousand in 8 messages, again and again, 5 clients', bound: `\`clients.max_message\` each; worked off in turns, not read meanwhile; ${refused('unknown_service')}`, kind: 'large-request', count: 5,
+  memory: 48, path: LOBBY,
+  happened: (_, hub) => over('vinhub_refused_total', 'unknown_service', 5000)(hub) })
+measured({ name: 'REFRESH with signatures that do not fit at full speed, 10 clients', bound: `${RATE}; ${refused('unauthorized')}`, kind: 'requests', count: 10, memory: 16, tokens: true,
+  texts: [JSON.stringify({ type: 'REFRESH', id: 1, token: token({ sub: 'evil', vins: ['*'], exp: inSeconds(600) }, { alg: 'ES256', key: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey }) })],
+  happened: (_, hub) => rated(hub) })
+/** One after the other: a busy machine gives a sanitizer build no time for more. */
+const STREAMS = SANITIZED ? 2000 : 10_000
+measured({ name: `${STREAMS.toLocaleString('en')} event streams that do not read`, bound: 'as a WebSocket that does not read: `clients.max`, `clients.max_per_ip`', kind: 'deaf-streams', count: STREAMS, processes: 4,
+  memory: kib(STREAMS * 8), happened: (_, hub) => hub.metric('vinhub_clients').then((clients) => clients >= STREAMS) })
+measured({ name: '100 event streams that do not read, 20 MB/s pushed to them', bound: '`slow_client.queue`, shared by all of a session; then the end, `vinhub_dropped_total{reason="slow_client"}`', kind: 'deaf-streams', count: 100,
+  memory: 64, happened: (_, hub) => over('vinhub_dropped_total', 'slow_client', 100)(hub), whilst: ({ backend }) => backend.push('/base/evil/VIN9', 'x'.repeat(200_000)) })
+const CROWD = SANITIZED ? 500 : 5000
+measured({ name: `/api/clients with filters that fit nobody, 10 askers, ${CROWD.toLocaleString('en')} clients`, bound: 'a portion of the clients a turn; who asks waits', kind: 'http', count: 10, memory: 16, admin: true, crowd: CROWD,
+  texts: ['vin=NONE&limit=1000', 'user=nobody', 'address=::1&vin=VIN8&service=remoteWs', `session=${encodeURIComponent('remoteWs:VIN8')}&user=${'x'.repeat(1000)}`]
+    .map((query) => `GET /api/clients?${query} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`), happened: ({ answers }) => answers['200'] >= 10 })
 
 const MARKS = ['<!-- attacks: begin -->\n', '<!-- attacks: end -->']
 
