@@ -22,7 +22,7 @@
 #include "core/presence.h"
 #include "core/revoked.h"
 #include "core/session/answers.h"
-#include "core/session/course.h"
+#include "core/session/course_owner.h"
 #include "core/session/kept_sends.h"
 #include "core/session/link.h"
 #include "core/session/messages.h"

@@ -14,7 +14,7 @@ export const mutations = [
         from: '    } else if (position_compare(at, stream->at) <= 0) {\n        metric_drop(DROP_DUPLICATE, 1);\n    } else if (goes_on',
         to: '    } else if (at.epoch == stream->at.epoch && at.offset <= stream->at.offset) {\n        metric_drop(DROP_DUPLICATE, 1);\n    } else if (at.epoch < stream->at.epoch || goes_on',
         also: [{
-            file: 'hub/core/session/messages.c',
+            file: 'hub/core/session/messages_channel.c',
             from: 'if (push.epoch < stands) {',
             to: 'if (false) {',
         }],
@@ -35,33 +35,33 @@ export const mutations = [
     },
     {
         name: 'NOT_OWNER',
-        file: 'hub/core/session/messages.c',
+        file: 'hub/core/session/messages_owner.c',
         from: '        disown(hub, envelope);\n    else if',
         to: '        (void)disown;\n    else if',
     },
     {
         name: 'the number of the LEAVE',
-        file: 'hub/core/session/messages.c',
+        file: 'hub/core/session/messages_owner.c',
         from: 'if (member && (member->watch.life != envelope->life || leave.number < member->number))',
         to: 'if (member && member->watch.life != envelope->life)',
     },
     {
         name: 'the repeated LEAVE',
-        file: 'hub/core/session/course.c',
+        file: 'hub/core/session/course_member.c',
         from: '    session_ask_again(session);\n    membership_send_leave',
         to: '    membership_send_leave',
     },
     {
         name: 'the repeated JOIN',
-        file: 'hub/core/session/course.c',
+        file: 'hub/core/session/course_member.c',
         from: '    membership_begin(session);\n    session_ask_again(session);\n    send_join(session);',
         to: '    membership_begin(session);\n    send_join(session);',
     },
     {
         name: 'JOIN after a new subscription',
-        file: 'hub/core/session/messages.c',
-        from: 'course(session, COURSE_SUBSCRIBED);',
-        to: 'if (session->state == SESSION_SUBSCRIBING) course(session, COURSE_SUBSCRIBED);',
+        file: 'hub/core/session/messages_channel.c',
+        from: 'session_event(session, COURSE_SUBSCRIBED);',
+        to: 'if (session->state == SESSION_SUBSCRIBING) session_event(session, COURSE_SUBSCRIBED);',
     },
     {
         name: 'the compare in release',
@@ -74,11 +74,11 @@ export const mutations = [
     {
         name: 'the assertion after a reconnect',
         file: 'hub/core/session/walks.c',
-        from: 'course(session, COURSE_CONNECTED);',
-        to: 'if (!session_is_owned(session)) course(session, COURSE_CONNECTED);',
+        from: 'session_event(session, COURSE_CONNECTED);',
+        to: 'if (!session_is_owned(session)) session_event(session, COURSE_CONNECTED);',
         also: [{
-            file: 'hub/core/session/course.c',
-            from: '    backlog_append_all(session);\n    if (ownership_is_settled(session))\n        assert_record(session, NULL);',
+            file: 'hub/core/session/course_owner.c',
+            from: '    backlog_append_all(session);\n    if (ownership_is_settled(session))\n        course_assert(session, NULL);',
             to: '    backlog_append_all(session);',
         }, {
             file: 'hub/core/session/ownership.c',
@@ -106,11 +106,11 @@ export const mutations = [
     },
     {
         name: 'the upstream closed before the release',
-        file: 'hub/core/session/course.c',
+        file: 'hub/core/session/course_owner.c',
         from: '    if (link_close(session))\n        return; /* COURSE_LINK_CLOSED follows */\n',
         to: 'link_close(session);',
         also: [{
-            file: 'hub/core/session/course.c',
+            file: 'hub/core/session/course_owner.c',
             from: 'if (!ownership_is_settled(session) || link_state(session) != LINK_NONE)',
             to: 'if (!ownership_is_settled(session))',
         }],
@@ -123,13 +123,13 @@ export const mutations = [
     },
     {
         name: 'the number of COMMANDS, by which late ones are known',
-        file: 'hub/core/session/messages.c',
+        file: 'hub/core/session/messages_owner.c',
         from: 'if (told.number && told.number < member->number)\n        return;',
         to: '',
     },
     {
         name: 'the epoch that a hand-over comes from',
-        file: 'hub/core/session/course.c',
+        file: 'hub/core/session/course_member.c',
         from: 'handed_over = news->from && news->from == session->epoch;',
         to: 'handed_over = news->from != 0;',
     },
@@ -167,18 +167,18 @@ export const mutations = [
     // its place no history, no unit test and no state of the model fails today: this safeguard has no test.
     {
         name: 'a fenced owner\'s word on how far it got',
-        file: 'hub/core/session/course.c',
+        file: 'hub/core/session/course_member.c',
         from: 'hub->bus->ops->broadcast(hub->bus, session->id, &ended);',
         to: '',
         also: [{
-            file: 'hub/core/session/messages.c',
+            file: 'hub/core/session/messages_owner.c',
             from: 'tell_end_before(session, node);',
             to: '',
         }],
     },
     {
         name: 'the memory of SENDs past a release',
-        file: 'hub/core/session/course.c',
+        file: 'hub/core/session/course_owner.c',
         from: 'session_tell_sends(session); /* before anybody can be granted it */',
         to: '',
     },
@@ -196,13 +196,13 @@ export const mutations = [
     },
     {
         name: 'the history that is written before a member is answered',
-        file: 'hub/core/session/messages.c',
+        file: 'hub/core/session/messages_owner.c',
         from: '    session_write_history(session, true);\n',
         to: '',
     },
     {
         name: 'the history that is written before a release',
-        file: 'hub/core/session/course.c',
+        file: 'hub/core/session/course_owner.c',
         from: '    backlog_finish(session);\n    session_tell_sends(session);',
         to: '    session_tell_sends(session);',
     },

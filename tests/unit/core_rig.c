@@ -100,6 +100,11 @@ static void ignore(struct session *session)
     (void)session;
 }
 
+static void ignore_event(struct session *session, enum course_event event)
+{
+    (void)session, (void)event;
+}
+
 void rig_init(struct core_rig *rig, enum session_state state)
 {
     memset(rig, 0, sizeof(*rig));
@@ -117,7 +122,8 @@ void rig_init(struct core_rig *rig, enum session_state state)
     rig->service.reconnect.max_ms = 10000;
     rig->service.history.size = 100;
     rig->service.history.ttl_ms = 300000;
-    rig->sessions = (struct sessions){.on_step = ignore, .on_state = ignore, .on_ended = ignore};
+    rig->sessions = (struct sessions){
+        .on_event = ignore_event, .on_state = ignore, .on_ended = ignore};
     struct hub *hub = &rig->hub;
     hub->setup.now_ms = now_ms;
     hub->setup.unix_ms = unix_ms;

@@ -7,7 +7,7 @@
 #include "common/node_messages.h"
 #include "core/client/client.h"
 #include "core/client/further.h"
-#include "core/session/course.h"
+#include "core/session/course_member.h"
 #include "core/session/membership.h"
 #include "core/session/outbox.h"
 #include "core/session/ownership.h"

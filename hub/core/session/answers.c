@@ -7,7 +7,8 @@
 #include "common/metrics.h"
 #include "common/node_messages.h"
 #include "core/session/backlog.h"
-#include "core/session/course.h"
+#include "core/session/course_member.h"
+#include "core/session/course_owner.h"
 #include "core/session/handover.h"
 #include "core/session/link.h"
 #include "core/session/outbox.h"
@@ -81,8 +82,8 @@ void answers_on_claimed(struct hub *hub, struct session *session, const char *id
         (!session || !session_is_owned(session) || session->epoch != epoch))
         ownership_refuse_grant(hub, id, epoch);
     if (step != OWNERSHIP_SETTLED && session->state == SESSION_RELEASING)
-        course(session,
-               COURSE_LINK_CLOSED); /* an outbidding was under way when the last one left */
+        session_event(session,
+                      COURSE_LINK_CLOSED); /* an outbidding was under way when the last one left */
     if (!wanted)
         return;
     if (status == STATUS_OK && !taken)
@@ -114,7 +115,7 @@ void answers_on_asserted(struct session *session, uint64_t tag, enum status stat
     if (ownership_answered(session, tag) != OWNERSHIP_ASSERTING)
         return;
     if (session->state == SESSION_RELEASING)
-        course(session, COURSE_LINK_CLOSED);
+        session_event(session, COURSE_LINK_CLOSED);
     if (session->state != SESSION_OWNER)
         return;
     if (status == STATUS_OK) {
@@ -139,7 +140,7 @@ static void on_refusal(struct session *session)
     if (session->state != SESSION_OWNER || !ownership_is_settled(session))
         return;
     backlog_append_all(session);
-    course(session, COURSE_CONNECTED);
+    session_event(session, COURSE_CONNECTED);
 }
 
 void answers_on_published(struct session *session, uint64_t tag, enum status status)

@@ -2,7 +2,6 @@
 
 #include "common/node_messages.h"
 #include "core/session/backlog.h"
-#include "core/session/course.h"
 #include "core/session/handover.h"
 #include "core/session/link.h"
 #include "core/session/membership.h"
@@ -19,13 +18,13 @@ static bool prove(struct session *session)
     if (session->state != SESSION_OWNER || !session->hub->bus_connected ||
         !ownership_is_settled(session))
         return false;
-    course(session, COURSE_CONNECTED);
+    session_event(session, COURSE_CONNECTED);
     return true;
 }
 
 static void on_owner_dead(struct session *session)
 {
-    course(session, COURSE_OWNER_DEAD);
+    session_event(session, COURSE_OWNER_DEAD);
 }
 
 static const struct ownership_events ownership_events = {
@@ -33,8 +32,13 @@ static const struct ownership_events ownership_events = {
     .prove = prove,
 };
 
+static void on_offer_over(struct session *session)
+{
+    session_event(session, COURSE_MAY_MOVE);
+}
+
 static const struct handover_events handover_events = {
-    .free_again = course_consider_handover,
+    .free_again = on_offer_over,
 };
 
 static void on_member_came(struct session *session, struct member *member)
@@ -52,7 +56,7 @@ static void on_member_left(struct session *session)
 {
     session->hub->sessions->audience->members(session);
     record_session_soon(session);
-    course(session, COURSE_UNWANTED);
+    session_event(session, COURSE_UNWANTED);
 }
 
 static void fill_status(const struct session *session, struct status_message *status)
@@ -68,10 +72,9 @@ static const struct roster_events roster_events = {
     .fill_status = fill_status,
 };
 
-static void escape(struct session *session)
+static void on_unreachable(struct session *session)
 {
-    if (session->state == SESSION_OWNER && roster_len(session) && handover_may_escape(session))
-        course_offer(session);
+    session_event(session, COURSE_UNREACHABLE);
 }
 
 static void on_link_told(struct session *session, bool changed)
@@ -86,7 +89,7 @@ static void on_link_told(struct session *session, bool changed)
 
 static void on_link_closed(struct session *session)
 {
-    course(session, COURSE_LINK_CLOSED);
+    session_event(session, COURSE_LINK_CLOSED);
 }
 
 static const struct link_events link_events = {
@@ -94,7 +97,7 @@ static const struct link_events link_events = {
     .opened = outbox_pump,
     .down = outbox_link_down,
     .closed = on_link_closed,
-    .unreachable = escape,
+    .unreachable = on_unreachable,
     .far_requests = roster_requests,
 };
 
@@ -120,7 +123,7 @@ static void send_commands(struct session *session, struct commands_message *mess
 
 static void on_outbox_emptied(struct session *session)
 {
-    course(session, COURSE_UNWANTED);
+    session_event(session, COURSE_UNWANTED);
 }
 
 static void room_again(struct session *session)

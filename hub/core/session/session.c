@@ -7,9 +7,9 @@
 #include "common/log.h"
 #include "common/metrics.h"
 #include "common/node_messages.h"
+#include "core/node/drain.h"
 #include "core/node/peers.h"
 #include "core/session/backlog.h"
-#include "core/session/course.h"
 #include "core/session/kept_sends.h"
 #include "core/session/link.h"
 #include "core/session/outbox.h"
@@ -150,10 +150,8 @@ uint16_t session_came(struct session *session, const struct target *target)
 {
     count_clients(session, 1);
     uint16_t request = attempt_come(link_attempt(session), target->path, target->query);
-    if (session->state == SESSION_JOINING || session->state == SESSION_MEMBER)
-        course_join_soon(session);
-    else
-        course(session, COURSE_WANTED);
+    session_event(session, COURSE_CLIENTS);
+    session_event(session, COURSE_WANTED);
     link_client_came(session);
     return request;
 }
@@ -162,10 +160,12 @@ void session_left(struct session *session, uint16_t request)
 {
     attempt_leave(link_attempt(session), request);
     count_clients(session, -1);
-    if (!session->facts.clients)
-        course(session, COURSE_UNWANTED);
-    else if (session->state == SESSION_JOINING || session->state == SESSION_MEMBER)
-        course_join_soon(session);
+    session_event(session, session->facts.clients ? COURSE_CLIENTS : COURSE_UNWANTED);
+}
+
+bool session_is_wanted(const struct session *session)
+{
+    return session->facts.clients || (!outbox_is_empty(session) && !drain_is_late(session->hub));
 }
 
 /* --- what it publishes --- */

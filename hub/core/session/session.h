@@ -21,6 +21,9 @@ uint16_t session_came(struct session *session, const struct target *target);
 /* It has left the session's list. */
 void session_left(struct session *session, uint16_t request);
 
+/* Somebody on this node still wants the session: a client, or a message of one that has left. */
+bool session_is_wanted(const struct session *session);
+
 /* The owner gives it its place; or, while its epoch is not certain, sets it aside. Takes over the
  * caller's reference. */
 void session_place(struct session *session, struct publication *publication);

@@ -38,7 +38,7 @@ static void on_step(struct timer *timer, uint64_t now_ms)
 {
     struct session *session = CONTAINER_OF(timer, struct session, step.timer);
     (void)now_ms;
-    session->hub->sessions->on_step(session);
+    session_event(session, COURSE_STEP);
 }
 
 void session_step_after(struct session *session, uint64_t after_ms)
@@ -78,6 +78,11 @@ void session_set_state(struct session *session, enum session_state state)
     hub->sessions->on_state(session);
     log_debug("session_state", LOG_STR("session", session->id),
               LOG_STR("state", state_names[state]), LOG_U64("epoch", session->epoch));
+}
+
+void session_event(struct session *session, enum course_event event)
+{
+    session->hub->sessions->on_event(session, event);
 }
 
 void session_mark_dirty(struct session *session)

@@ -128,6 +128,36 @@ struct audience_events {
                            const char *reason);
 };
 
+/* What happens to a session; what follows stands in the table of course.c. */
+enum course_event {
+    COURSE_STEP,        /* the time of the state has come */
+    COURSE_SUBSCRIBED,  /* the push channel is heard */
+    COURSE_CLIENTS,     /* the number of clients here has changed, and some are left */
+    COURSE_WANTED,      /* clients or members are there (again) */
+    COURSE_UNWANTED,    /* perhaps nobody wants it any more */
+    COURSE_ANNOUNCED,   /* somebody else is the owner at a higher epoch: struct owner_news */
+    COURSE_OWNER_DEAD,  /* the named owner is dead */
+    COURSE_LINK_CLOSED, /* the upstream is closed to the end, as was asked for */
+    COURSE_UNREACHABLE, /* the backend can't be reached from here for long */
+    COURSE_MAY_MOVE,    /* a draining owner may offer it */
+    COURSE_CONNECTED,   /* the bus is connected (again) */
+    COURSE_LAPSED,      /* the lease ran out: others may have forgotten this node */
+    COURSE_FENCED,      /* and nothing of an owner may go on */
+    COURSE_LEASE_BACK,
+    COURSE_DRAIN_OVER, /* the time of a drain is over: what clients that left sent waits no more */
+    COURSE_EVENTS
+};
+
+/* Of an owner. */
+struct owner_news {
+    struct slice owner;
+    uint64_t epoch;
+    uint64_t from; /* the epoch it was handed over from; 0: not by a hand-over, or not known */
+};
+
+/* What is done at an event; news: of COURSE_ANNOUNCED, else NULL. */
+typedef void course_fn(struct session *session, const struct owner_news *news);
+
 /* What happens to the node and concerns all sessions, a portion of them a turn. */
 enum walk_kind {
     WALK_CONNECTED,  /* the bus is connected (again) */
@@ -141,8 +171,8 @@ enum walk_kind {
 /* The sessions of a node. */
 struct sessions {
     const struct audience_events *audience;
-    void (*on_step)(struct session *session);  /* the time of its state has come */
-    void (*on_state)(struct session *session); /* its state has changed */
+    void (*on_event)(struct session *session, enum course_event event); /* course.c */
+    void (*on_state)(struct session *session);                          /* its state has changed */
     void (*on_ended)(struct session *session); /* its push channel may be left */
     struct session *by_id;
     struct session *dirty; /* those that are flushed at the end of the turn */
@@ -164,12 +194,19 @@ static inline bool session_is_owned(const struct session *session)
     return session->state == SESSION_OWNER || session->state == SESSION_MOVING ||
            session->state == SESSION_RELEASING;
 }
+/* It watches a session of another owner, or asks to. */
+static inline bool session_is_member(const struct session *session)
+{
+    return session->state == SESSION_JOINING || session->state == SESSION_MEMBER;
+}
 /* Runs what the state asks for after_ms from now. */
 void session_step_after(struct session *session, uint64_t after_ms);
 /* The same, unless it is due before. */
 void session_step_within(struct session *session, uint64_t after_ms);
 /* The same, later each time until the state changes. */
 void session_ask_again(struct session *session);
+/* Something has happened: what follows is done before this returns. */
+void session_event(struct session *session, enum course_event event);
 /* Puts it in the row of those that are flushed at the end of the turn. */
 void session_mark_dirty(struct session *session);
 

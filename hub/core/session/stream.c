@@ -351,16 +351,11 @@ bool stream_on_history(struct session *session, uint64_t tag, enum status status
     return true;
 }
 
-static bool is_member(const struct session *session)
-{
-    return session->state == SESSION_JOINING || session->state == SESSION_MEMBER;
-}
-
 /* Whether it has said how far it got in the epoch that is to be left, nobody knows before JOINED.
  */
 static bool has_to_be_told(const struct stream *stream, uint64_t epoch)
 {
-    return is_member(stream->session) && stream->at.epoch < epoch &&
+    return session_is_member(stream->session) && stream->at.epoch < epoch &&
            stream->ended.epoch < stream->at.epoch;
 }
 
@@ -486,13 +481,13 @@ void stream_joined(struct session *session, struct position at, uint64_t on_the_
      * will be heard: it is no gap yet. */
     bool look = on_the_way && position_compare(at, stream->at) > 0;
     at.offset -= on_the_way < at.offset ? on_the_way : at.offset;
-    if (stream->state == STREAM_SETTLING && is_member(session) && !look && !stream->doubt &&
+    if (stream->state == STREAM_SETTLING && session_is_member(session) && !look && !stream->doubt &&
         stream->missing_to.epoch == at.epoch) {
         timer_stop(&session->hub->timers, &stream->timer);
         begin_epoch(stream, (struct position){at.epoch, 0});
         stream->missing_to = stream->at;
         recovered(stream, stream->at);
-    } else if (stream->state == STREAM_SETTLING && is_member(session)) {
+    } else if (stream->state == STREAM_SETTLING && session_is_member(session)) {
         recover(stream, position_compare(stream->missing_to, at) < 0 ? at : stream->missing_to);
     }
     if (is_recovering(stream)) {

@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "core/session/backlog.h"
 #include "core/session/course.h"
+#include "core/session/course_owner.h"
 #include "core/session/handover.h"
 #include "core/session/roster.h"
 #include "core/session/session.h"
@@ -29,12 +30,12 @@ struct walks {
 
 static void visit_connected(struct session *session)
 {
-    course(session, COURSE_CONNECTED);
+    session_event(session, COURSE_CONNECTED);
 }
 
 static void visit_lease_back(struct session *session)
 {
-    course(session, COURSE_LEASE_BACK);
+    session_event(session, COURSE_LEASE_BACK);
 }
 
 static void visit_service(struct session *session)
@@ -51,8 +52,8 @@ static void visit_service(struct session *session)
 
 static void visit_drain(struct session *session)
 {
-    course_consider_handover(session);
-    course(session, COURSE_UNWANTED);
+    session_event(session, COURSE_MAY_MOVE);
+    session_event(session, COURSE_UNWANTED);
 }
 
 typedef void visit_fn(struct session *session);
@@ -98,11 +99,6 @@ static void walk_stop(struct hub *hub, enum walk_kind kind)
     timer_stop(&hub->timers, &hub->sessions->walks->of[kind].timer);
 }
 
-static void on_step(struct session *session)
-{
-    course(session, COURSE_STEP);
-}
-
 void walks_new(struct hub *hub, const struct audience_events *audience,
                void (*on_ended)(struct session *session))
 {
@@ -113,7 +109,7 @@ void walks_new(struct hub *hub, const struct audience_events *audience,
     for (size_t i = 0; i < WALKS; i++)
         walks->of[i] = (struct walk){.hub = hub, .kind = (enum walk_kind)i};
     *sessions = (struct sessions){.audience = audience,
-                                  .on_step = on_step,
+                                  .on_event = course,
                                   .on_state = record_session_soon,
                                   .on_ended = on_ended,
                                   .walks = walks};
@@ -156,7 +152,7 @@ static void all_at_once(struct hub *hub, enum course_event event)
 {
     struct session *session, *next;
     HASH_ITER (hh, hub->sessions->by_id, session, next)
-        course(session, event);
+        session_event(session, event);
 }
 
 static void on_lapsed(struct hub *hub)
@@ -230,7 +226,7 @@ static void release_rest(struct hub *hub)
         if (released == RELEASED_A_TURN)
             break;
         released += session->state == SESSION_OWNER;
-        course(session, session->state == SESSION_OWNER ? COURSE_STEP : COURSE_UNWANTED);
+        session_event(session, COURSE_DRAIN_OVER);
     }
 }
 
