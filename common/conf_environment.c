@@ -171,10 +171,11 @@ static void refuse_path(const struct variable *v, const struct conf_row *rows, c
     conf_refuse_key(v->loader, v->where, full, rows, prefix, key + strlen(prefix));
 }
 
+#define SHOWN_MAX 20
+
 /* "remoteWs as REMOTEWS, ..." of at most so many. */
 static void print_services(const struct conf *conf, FILE *out)
 {
-    enum { SHOWN_MAX = 20 };
     char variable[CONF_NAME_MAX + 1];
     for (size_t i = 0; i < conf->services_len && i < SHOWN_MAX; i++) {
         service_variable(conf->services[i]->name, variable);

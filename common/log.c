@@ -50,7 +50,7 @@ bool log_enabled(enum log_level level)
 struct cause {
     uint64_t key; /* 0: free */
     const char *event;
-    uint64_t told_ms;
+    uint64_t written_ms;
     uint64_t repeated; /* since it was told */
 };
 
@@ -80,7 +80,7 @@ static uint64_t cause_key(const char *event, const struct log_field *fields)
 
 static bool is_over(const struct cause *cause, uint64_t now_ms)
 {
-    return cause->key == 0 || now_ms - cause->told_ms >= CAUSE_AGAIN_MS;
+    return cause->key == 0 || now_ms - cause->written_ms >= CAUSE_AGAIN_MS;
 }
 
 static struct cause *find_cause(uint64_t key)
@@ -126,12 +126,12 @@ static bool cause_is_due(const char *event, const struct log_field *fields, uint
     struct cause *cause = cause_of(event, cause_key(event, fields), now_ms);
     if (!cause)
         return true;
-    if (cause->told_ms != 0 && !is_over(cause, now_ms)) {
+    if (cause->written_ms != 0 && !is_over(cause, now_ms)) {
         cause->repeated++;
         metric_add(METRIC_LOG_SUPPRESSED, 1);
         return false;
     }
-    cause->told_ms = now_ms;
+    cause->written_ms = now_ms;
     *repeated = cause->repeated;
     cause->repeated = 0;
     return true;
@@ -350,7 +350,7 @@ static void line_end(struct line *line)
 }
 
 /* Says how many lines are missing here, once there is room again. False: there is no room yet. */
-static bool tell_dropped(void)
+static bool write_dropped(void)
 {
     if (waiting.dropped == 0)
         return true;
@@ -367,7 +367,7 @@ static bool tell_dropped(void)
 
 bool log_flush(void)
 {
-    return waiting_flush() && tell_dropped() && waiting.len == 0;
+    return waiting_flush() && write_dropped() && waiting.len == 0;
 }
 
 void log_finish(void)
@@ -387,7 +387,7 @@ static void write_line(enum log_level level, const char *event, uint64_t repeate
     for (const struct log_field *field = fields; field->kind != LOG_FIELD_END; field++)
         put_field(&line, field);
     line_end(&line);
-    if (tell_dropped() && line_emit(&line))
+    if (write_dropped() && line_emit(&line))
         return;
     waiting.dropped++;
     metric_add(METRIC_LOG_LINES_DROPPED, 1);

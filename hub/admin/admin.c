@@ -12,7 +12,7 @@
 #include "admin/admin_private.h"
 #include "common/metrics.h"
 
-enum { HEADERS_MAX = 16384 };
+#define HEADERS_MAX 16384
 
 enum route_flag {
     ROUTE_OPEN = 1,   /* without a token */

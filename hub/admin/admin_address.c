@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BACKLOG = 128 };
+#define BACKLOG 128
 
 /* Where the host ends and the port (or nothing) begins. */
 static const char *host_end(const char *address)

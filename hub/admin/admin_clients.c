@@ -9,7 +9,7 @@
 #include "admin/admin_private.h"
 #include "core/clients.h"
 
-enum { LIMIT_DEFAULT = 100 };
+#define LIMIT_DEFAULT 100
 
 static const char too_much[] = "too much is asked for at once: try again";
 
@@ -43,7 +43,8 @@ static void on_clients(void *ctx, const struct client_row *rows, size_t len, con
 }
 
 /* NULL where it is in order. */
-static const char *take_parameter(const char *name, const char *value, struct clients_query *out)
+static const char *take_parameter(const char *name, const char *value,
+                                  struct admin_clients_query *out)
 {
     enum client_filter_key key = client_filter_key_of(name, strlen(name));
     if (key < CLIENT_FILTERS && !out->filter.values[key]) {
@@ -66,11 +67,11 @@ static const char *take_parameter(const char *name, const char *value, struct cl
 }
 
 const char *admin_clients_query(const char *text, struct evkeyvalq *query,
-                                struct clients_query *out)
+                                struct admin_clients_query *out)
 {
     const struct evkeyval *item;
     const char *why = NULL;
-    *out = (struct clients_query){.limit = 0};
+    *out = (struct admin_clients_query){.limit = 0};
     TAILQ_INIT(query);
     /* What follows a NUL would be passed over, and more clients fit than are meant. */
     if (strstr(text, "%00") || evhttp_parse_query_str(text, query) != 0)
@@ -106,7 +107,7 @@ static void audit_filter(struct evhttp_request *req, const char *action,
 }
 
 static void ask_page(struct admin *admin, struct evhttp_request *req,
-                     const struct clients_query *asked)
+                     const struct admin_clients_query *asked)
 {
     /* The console asks again and again: looking is written down where all is. */
     if (admin->conf->log.audit)
@@ -128,7 +129,7 @@ void admin_get_clients(struct admin *admin, struct evhttp_request *req, const ch
     (void)rest;
     const char *text = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(req));
     struct evkeyvalq query;
-    struct clients_query asked;
+    struct admin_clients_query asked;
     const char *why = admin_clients_query(text ? text : "", &query, &asked);
     if (why)
         admin_reply_error(req, 400, why);

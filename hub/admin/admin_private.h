@@ -69,7 +69,7 @@ json_t *admin_names_json(const char *const *names, size_t len);
  * static text: what was expected */
 
 /* What a query asks for. */
-struct clients_query {
+struct admin_clients_query {
     struct client_filter filter;
     const char *after;
     size_t limit;
@@ -77,7 +77,7 @@ struct clients_query {
 
 /* *out points into *query, which is for evhttp_clear_headers whatever is returned. */
 const char *admin_clients_query(const char *text, struct evkeyvalq *query,
-                                struct clients_query *out);
+                                struct admin_clients_query *out);
 /* *filter and *reason point into the body. A filter that was mistyped must not be passed over: more
  * clients would be closed than are meant. */
 const char *admin_clients_body(json_t *body, struct client_filter *filter, const char **reason);

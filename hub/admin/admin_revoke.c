@@ -10,7 +10,7 @@
 #include "core/revoked.h"
 
 /* A time that is later than this is in other units than seconds. */
-enum { AHEAD_MAX_S = 24 * 3600 };
+#define AHEAD_MAX_S (24 * 3600)
 
 const char *admin_revoke_body(const json_t *body, struct token_choice *out)
 {

@@ -15,7 +15,7 @@
 #include "common/rng.h"
 #include "common/version.h"
 
-enum { LOG_AGAIN_MS = 20 }; /* a pipe's 64 KiB each: more than a node writes */
+#define LOG_AGAIN_MS 20 /* a pipe's 64 KiB each: more than a node writes */
 
 static const struct hub_events hub_events = {
     .on_id_in_use = app_on_id_in_use,

@@ -10,7 +10,9 @@
 #include "common/rng.h"
 #include "common/version.h"
 
-enum { RANDOM_BYTES = 2, RANDOM_TEXT = 2 * RANDOM_BYTES + 1, SAMPLE_MS = 1000 };
+#define RANDOM_BYTES 2
+#define RANDOM_TEXT  (2 * RANDOM_BYTES + 1)
+#define SAMPLE_MS    1000
 
 /* A host's name may hold what a node id may not. */
 static void append_sanitised(char *out, size_t room, const char *name)

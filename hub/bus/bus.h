@@ -130,10 +130,11 @@ struct bus_events {
                        const struct bus_node *nodes, size_t len);
     /* The push channel of the session is heard from now on; comes after each (re)subscription. */
     void (*on_subscribed)(void *ctx, const char *session);
-    /* The store gives no right to the push channel of the session: it can't be heard (deaf), or
-     * what was asked for could not be announced there. Comes again while that stays; the bus goes
-     * on asking for the channel by itself, and on_subscribed comes where it is heard. */
-    void (*on_refused)(void *ctx, const char *session, const char *why, bool deaf);
+    /* The store gives no right to the push channel of the session: the channel can't be subscribed
+     * to (not_subscribed), or what was asked for could not be announced there. Comes again while
+     * that stays. The bus goes on subscribing by itself; once that succeeds, on_subscribed comes.
+     */
+    void (*on_refused)(void *ctx, const char *session, const char *why, bool not_subscribed);
     /* STATUS_OK: granted, owner is this node. STATUS_REFUSED: owner holds it at epoch.
      * STATUS_AGAIN: the store is too young to say. STATUS_IO. */
     void (*on_claimed)(void *ctx, const char *session, uint64_t tag, enum status status,

@@ -24,11 +24,11 @@ struct redis_pipeline {
     bool closing;         /* ops are being finished because the connection is gone */
     bool ticking;         /* the deadline's timer is armed */
     uint64_t progress_ms; /* the latest reply, or when there was first something to reply to */
-    struct redis_op_list flight;   /* sent, in order */
-    struct redis_op_list lost;     /* refused for a lost script, in order */
-    struct redis_op_list held;     /* came after the first of those */
-    struct redis_op_list unproven; /* written, but not known to be with the replicas */
-    bool reloading;                /* lost is to be sent again once flight is empty */
+    struct redis_op_list flight;         /* sent, in order */
+    struct redis_op_list lost;           /* refused for a lost script, in order */
+    struct redis_op_list held;           /* came after the first of those */
+    struct redis_op_list unacknowledged; /* written, but not known to be with the replicas */
+    bool reloading;                      /* lost is to be sent again once flight is empty */
     bool overtaken; /* an op got through after one that was lost: order can't be kept */
     bool wants_wait;
     bool overflowed;    /* an op was refused because too much waits: all others are, until nothing
@@ -142,10 +142,10 @@ static void pipeline_resend(struct redis_pipeline *pipeline)
 /* --- replies --- */
 
 /* why: where they are not proven; or NULL */
-static void finish_unproven(struct redis_pipeline *pipeline, bool proven, const char *why)
+static void finish_unacknowledged(struct redis_pipeline *pipeline, bool proven, const char *why)
 {
     struct redis_op *op;
-    while ((op = redis_op_list_take(&pipeline->unproven)) != NULL) {
+    while ((op = redis_op_list_take(&pipeline->unacknowledged)) != NULL) {
         struct redisReply *reply = op->reply;
         op->reply = NULL;
         if (proven) {
@@ -169,7 +169,7 @@ static void on_wait(struct redis_op *op)
         snprintf(missing, sizeof(missing), "WAIT: %lld of %" PRIu32 " replicas have the write",
                  op->reply->integer, pipeline->options.replicas);
     }
-    finish_unproven(pipeline, proven, missing[0] != '\0' ? missing : op->error);
+    finish_unacknowledged(pipeline, proven, missing[0] != '\0' ? missing : op->error);
 }
 
 static void push_wait(struct redis_pipeline *pipeline)
@@ -275,7 +275,7 @@ static void on_reply(void *ctx, struct redisReply *reply)
         pipeline->overtaken = pipeline->overtaken || (pipeline->reloading && op->scripted);
         if (op->replicated) {
             op->reply = reply;
-            redis_op_list_add(&pipeline->unproven, op);
+            redis_op_list_add(&pipeline->unacknowledged, op);
         } else {
             redis_op_finish(op, STATUS_OK, reply);
         }
@@ -370,7 +370,7 @@ static void on_up(void *ctx)
 static void pipeline_abandon(struct redis_pipeline *pipeline)
 {
     pipeline->closing = true;
-    finish_unproven(pipeline, false, NULL);
+    finish_unacknowledged(pipeline, false, NULL);
     redis_op_list_finish(&pipeline->lost);
     redis_op_list_finish(&pipeline->flight);
     redis_op_list_finish(&pipeline->held);

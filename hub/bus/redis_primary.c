@@ -22,7 +22,7 @@ struct redis_primary {
     uint64_t open_ms;      /* since when the pipeline is open, 0: it is not */
     uint64_t listening_ms; /* since when the probe's channel is subscribed, 0: it is not */
     uint64_t heard_ms;
-    struct redis_fault deaf, inbox; /* nothing is heard; the probe's channel is refused */
+    struct redis_fault probe_lost, inbox; /* nothing is heard; the probe's channel is refused */
 };
 
 /* --- the probe --- */
@@ -64,7 +64,7 @@ static void send_probe(struct redis_primary *p)
 
 /* Commands get through, the channel is subscribed as far as its connection knows, and for a lease
  * nothing came back. */
-static bool is_deaf(const struct redis_primary *p)
+static bool is_probe_lost(const struct redis_primary *p)
 {
     if (p->open_ms == 0 || p->listening_ms == 0)
         return false;
@@ -81,8 +81,8 @@ static void on_timer(void *ctx)
     redis_pipeline_mark(p->pipeline);
     if (p->replicated)
         redis_pipeline_mark(p->replicated);
-    if (is_deaf(p)) {
-        redis_fault_set(p->setup->trouble, &p->deaf,
+    if (is_probe_lost(p)) {
+        redis_fault_set(p->setup->trouble, &p->probe_lost,
                         "Redis: messages are sent, and the subscriptions hear nothing");
         redis_link_cut(redis_subscriptions_link(p->subscriptions), "nothing is heard on it");
     } else {
@@ -104,7 +104,7 @@ static bool take_probe(struct redis_primary *p, struct slice message)
     if (envelope.life == p->setup->life && probe.sent_ms > p->heard_ms &&
         probe.sent_ms <= clock_boot_ms())
         p->heard_ms = probe.sent_ms;
-    redis_fault_clear(p->setup->trouble, &p->deaf);
+    redis_fault_clear(p->setup->trouble, &p->probe_lost);
     return true;
 }
 
@@ -317,7 +317,7 @@ struct redis_primary *redis_primary_new(const struct redis_setup *setup,
 
 void redis_primary_free(struct redis_primary *p)
 {
-    redis_fault_clear(p->setup->trouble, &p->deaf);
+    redis_fault_clear(p->setup->trouble, &p->probe_lost);
     redis_fault_clear(p->setup->trouble, &p->inbox);
     redis_pipeline_free(p->pipeline);
     if (p->replicated)

@@ -147,15 +147,15 @@ static struct node_rows *keep_answer(struct slice node, const struct client_rows
 
 /* --- for another node --- */
 
-/* Who asked. */
-struct asker {
+/* A sweep for another node, and where its answer goes. */
+struct remote_sweep {
     struct hub *hub;
     uint64_t number;
     bool closes;
     char node[CONF_NAME_MAX + 1];
 };
 
-static void tell_rows(const struct asker *asker, const struct sweep_result *result)
+static void send_rows(const struct remote_sweep *remote, const struct sweep_result *result)
 {
     struct envelope_item *items = calloc(2 * result->len + 1, sizeof(*items));
     char(*places)[96] = calloc(result->len + 1, sizeof(*places));
@@ -177,24 +177,24 @@ static void tell_rows(const struct asker *asker, const struct sweep_result *resu
         client_items(&entry, &items[2 * i]);
     }
     const struct client_rows_message message = {
-        asker->number, result->more, result->next, {items, 2 * result->len}};
+        remote->number, result->more, result->next, {items, 2 * result->len}};
     struct envelope answer = client_rows_encode(&message);
-    node_tell(asker->hub, slice_of(asker->node), &answer);
+    node_tell(remote->hub, slice_of(remote->node), &answer);
     free(places);
     free(items);
 }
 
 static void on_swept_for_other(void *ctx, const struct sweep_result *result)
 {
-    struct asker *asker = ctx;
-    if (asker->closes) {
-        const struct counted_message message = {asker->number, result->closed};
+    struct remote_sweep *remote = ctx;
+    if (remote->closes) {
+        const struct counted_message message = {remote->number, result->closed};
         struct envelope answer = counted_encode(&message);
-        node_tell(asker->hub, slice_of(asker->node), &answer);
+        node_tell(remote->hub, slice_of(remote->node), &answer);
     } else {
-        tell_rows(asker, result);
+        send_rows(remote, result);
     }
-    free(asker);
+    free(remote);
 }
 
 /* The filters of a message, copied into texts. False: there is one that this version does not know,
@@ -245,13 +245,13 @@ void clients_on_ask(struct hub *hub, const struct envelope *envelope)
         return; /* who asked names this node among those that did not answer */
     if (asked.reason.len)
         memcpy(reason, asked.reason.at, asked.reason.len);
-    struct asker *asker = calloc(1, sizeof(*asker));
-    if (!asker)
+    struct remote_sweep *remote = calloc(1, sizeof(*remote));
+    if (!remote)
         abort();
-    *asker = (struct asker){.hub = hub, .number = asked.number, .closes = !asked.limit};
-    memcpy(asker->node, envelope->node.at, envelope->node.len);
+    *remote = (struct remote_sweep){.hub = hub, .number = asked.number, .closes = !asked.limit};
+    memcpy(remote->node, envelope->node.at, envelope->node.len);
     if (is_before(hub->id, asked.from_node)) {
-        on_swept_for_other(asker, &(struct sweep_result){0});
+        on_swept_for_other(remote, &(struct sweep_result){0});
         return;
     }
     const struct sweep_task task = {
@@ -260,8 +260,8 @@ void clients_on_ask(struct hub *hub, const struct envelope *envelope)
         .limit = asked.limit < CLIENTS_PAGE_MAX ? asked.limit : CLIENTS_PAGE_MAX,
         .reason = *reason ? reason : CLIENTS_REASON_DEFAULT,
     };
-    if (!sweep_start(hub, &task, on_swept_for_other, asker))
-        free(asker);
+    if (!sweep_start(hub, &task, on_swept_for_other, remote))
+        free(remote);
 }
 
 /* --- what is asked for here --- */

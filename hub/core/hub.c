@@ -70,11 +70,11 @@ static void on_subscribed(void *ctx, const char *id)
         messages_on_subscribed(session);
 }
 
-static void on_refused(void *ctx, const char *id, const char *why, bool deaf)
+static void on_refused(void *ctx, const char *id, const char *why, bool not_subscribed)
 {
     struct session *session = find(ctx, id);
     if (session)
-        course_refused(session, why, deaf);
+        course_refused(session, why, not_subscribed);
 }
 
 static void on_claimed(void *ctx, const char *id, uint64_t tag, enum status status,

@@ -41,7 +41,7 @@ static void on_timer(struct timer *timer, uint64_t now_ms)
     finish(CONTAINER_OF(timer, struct publish_request, timer), 504, (struct position){0, 0});
 }
 
-static void tell_publish(struct publish_request *request, const char *owner)
+static void send_publish(struct publish_request *request, const char *owner)
 {
     struct hub *hub = request->hub;
     const struct envelope_item item = publication_as_item(request->publication);
@@ -73,14 +73,14 @@ static void on_record(void *ctx, enum status status, const struct bus_row *rows,
     else if (!*owner)
         finish(request, 404, (struct position){0, 0});
     else
-        tell_publish(request, owner);
+        send_publish(request, owner);
 }
 
 static void ask_owner(struct publish_request *request, const struct session *session)
 {
     struct hub *hub = request->hub;
     if (session && ownership_owner(session) && session->state == SESSION_MEMBER) {
-        tell_publish(request, ownership_owner(session));
+        send_publish(request, ownership_owner(session));
         return;
     }
     struct publish_request *key = calloc(1, sizeof(*key));

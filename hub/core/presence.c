@@ -27,13 +27,13 @@ struct watcher {
 };
 
 /* What a member told this node, the owner. */
-struct told {
+struct member_report {
     char node[CONF_NAME_MAX + 1];
     uint64_t life, number;
     uint64_t seen;   /* the sum that it has */
     bool wants_word; /* it does not know yet that its roster is here */
     struct presence_list *list;
-    struct told *prev, *next;
+    struct member_report *prev, *next;
 };
 
 struct presence {
@@ -45,7 +45,7 @@ struct presence {
     uint64_t heard_number;                        /* that the owner has */
     bool owes_word;                               /* it does not know that its sum is here */
     /* As the owner */
-    struct told *told;
+    struct member_report *reports;
     uint64_t members;     /* a sum over those there were when it was last added up */
     uint64_t owner_since; /* when this epoch was first seen here as the owner's */
     uint64_t owner_epoch;
@@ -53,7 +53,7 @@ struct presence {
     struct presence_list *sum;
     uint64_t sum_number, sum_epoch;
     bool due; /* clients have to be told: it has changed, or one was welcomed */
-    uint64_t told_owner_ms, told_members_ms, told_clients_ms; /* 0: never */
+    uint64_t owner_sent_ms, members_sent_ms, clients_sent_ms; /* 0: never */
     struct timer timer;
 };
 
@@ -138,12 +138,12 @@ static bool owes_sum(const struct presence *presence)
            presence->members != members_of(presence->session);
 }
 
-static struct told *find_told(const struct presence *presence, struct slice node)
+static struct member_report *find_report(const struct presence *presence, struct slice node)
 {
-    struct told *told;
-    DL_FOREACH (presence->told, told)
-        if (slice_equals(slice_of(told->node), node))
-            return told;
+    struct member_report *report;
+    DL_FOREACH (presence->reports, report)
+        if (slice_equals(slice_of(report->node), node))
+            return report;
     return NULL;
 }
 
@@ -151,8 +151,8 @@ static bool all_have_told(const struct presence *presence)
 {
     const struct member *member = roster_first(presence->session);
     while (member) {
-        const struct told *told = find_told(presence, member_node(member));
-        if (!told || told->life != member->watch.life)
+        const struct member_report *report = find_report(presence, member_node(member));
+        if (!report || report->life != member->watch.life)
             return false;
         member = member->next;
     }
@@ -191,13 +191,13 @@ static void schedule(struct presence *presence)
     note_epoch(presence);
     if (is_owner(presence) && owes_sum(presence)) {
         uint64_t until_ms = new_owner_until(presence);
-        at_ms = earlier(at_ms, now_ms, presence->told_members_ms);
+        at_ms = earlier(at_ms, now_ms, presence->members_sent_ms);
         at_ms = at_ms > until_ms ? at_ms : until_ms;
     }
     if (is_member(presence) && (owes_roster(presence) || presence->owes_word))
-        at_ms = earlier(at_ms, now_ms, presence->told_owner_ms);
+        at_ms = earlier(at_ms, now_ms, presence->owner_sent_ms);
     if (presence->due && presence->sum)
-        at_ms = earlier(at_ms, now_ms, presence->told_clients_ms);
+        at_ms = earlier(at_ms, now_ms, presence->clients_sent_ms);
     timer_start(&hub->timers, &presence->timer, at_ms, on_timer);
 }
 
@@ -208,7 +208,7 @@ static bool may(uint64_t now_ms, uint64_t last_ms)
 
 /* --- as a member --- */
 
-static void tell_owner(struct presence *presence)
+static void send_to_owner(struct presence *presence)
 {
     struct session *session = presence->session;
     if (owes_roster(presence))
@@ -216,7 +216,7 @@ static void tell_owner(struct presence *presence)
     presence->changed = presence->owes_word = false;
     presence->number_epoch = session->epoch;
     presence->number_joined = membership_joined_number(session);
-    presence->told_owner_ms = session->hub->now_ms;
+    presence->owner_sent_ms = session->hub->now_ms;
     struct presence_list *list = own_list(presence, PRESENCE_TOLD);
     struct envelope_item *items = calloc(list->len + 1, sizeof(*items));
     if (!items)
@@ -241,8 +241,8 @@ static void act_as_member(struct presence *presence, uint64_t now_ms)
 {
     bool owes = owes_roster(presence) || presence->owes_word ||
                 presence->heard_number != presence->number;
-    if (owes && may(now_ms, presence->told_owner_ms))
-        tell_owner(presence);
+    if (owes && may(now_ms, presence->owner_sent_ms))
+        send_to_owner(presence);
 }
 
 /* Takes over the list. */
@@ -274,11 +274,11 @@ void presence_on_presence(struct session *session, const struct envelope *envelo
 
 /* --- as the owner --- */
 
-static void forget_told(struct presence *presence, struct told *told)
+static void forget_report(struct presence *presence, struct member_report *report)
 {
-    DL_DELETE(presence->told, told);
-    free(told->list);
-    free(told);
+    DL_DELETE(presence->reports, report);
+    free(report->list);
+    free(report);
 }
 
 void presence_on_roster(struct session *session, const struct envelope *envelope)
@@ -290,46 +290,46 @@ void presence_on_roster(struct session *session, const struct envelope *envelope
     if (!member || member->watch.life != envelope->life || said.epoch != session->epoch ||
         said.watchers.len > PRESENCE_TOLD)
         return; /* it tells again */
-    struct told *told = find_told(presence, envelope->node);
-    if (!told) {
-        told = calloc(1, sizeof(*told));
-        if (!told)
+    struct member_report *report = find_report(presence, envelope->node);
+    if (!report) {
+        report = calloc(1, sizeof(*report));
+        if (!report)
             abort();
-        memcpy(told->node, envelope->node.at, envelope->node.len);
-        DL_APPEND(presence->told, told);
+        memcpy(report->node, envelope->node.at, envelope->node.len);
+        DL_APPEND(presence->reports, report);
     }
-    told->seen = said.seen;
-    told->wants_word = said.wants_word;
-    if (!told->list || told->life != envelope->life || said.number > told->number) {
+    report->seen = said.seen;
+    report->wants_word = said.wants_word;
+    if (!report->list || report->life != envelope->life || said.number > report->number) {
         struct presence_list *list = presence_list_read(&said.watchers, said.more);
-        presence->changed = presence->changed || !presence_list_same(told->list, list);
-        free(told->list);
-        told->list = list;
-        told->life = envelope->life;
-        told->number = said.number;
+        presence->changed = presence->changed || !presence_list_same(report->list, list);
+        free(report->list);
+        report->list = list;
+        report->life = envelope->life;
+        report->number = said.number;
     }
     schedule(presence);
 }
 
 static void forget_gone(struct presence *presence)
 {
-    struct told *told, *next;
-    DL_FOREACH_SAFE (presence->told, told, next) {
-        const struct member *member = roster_find(presence->session, slice_of(told->node));
-        if (!member || member->watch.life != told->life)
-            forget_told(presence, told);
+    struct member_report *report, *next;
+    DL_FOREACH_SAFE (presence->reports, report, next) {
+        const struct member *member = roster_find(presence->session, slice_of(report->node));
+        if (!member || member->watch.life != report->life)
+            forget_report(presence, report);
     }
 }
 
 static void add_up(struct presence *presence)
 {
     struct hub *hub = presence->session->hub;
-    struct told *told;
+    struct member_report *report;
     size_t len = 1;
     forget_gone(presence);
     presence->members = members_of(presence->session);
     presence->changed = false;
-    DL_FOREACH (presence->told, told)
+    DL_FOREACH (presence->reports, report)
         len++;
     const struct presence_list **lists = calloc(len, sizeof(*lists));
     struct presence_list *own = own_list(presence, PRESENCE_TOLD);
@@ -337,8 +337,8 @@ static void add_up(struct presence *presence)
         abort();
     lists[0] = own;
     len = 1;
-    DL_FOREACH (presence->told, told)
-        lists[len++] = told->list;
+    DL_FOREACH (presence->reports, report)
+        lists[len++] = report->list;
     struct presence_list *sum = presence_list_sum(lists, len, PRESENCE_SHOWN);
     bool same = presence_list_same(presence->sum, sum) &&
                 presence->sum_epoch == presence->session->epoch;
@@ -347,7 +347,7 @@ static void add_up(struct presence *presence)
     free(lists);
 }
 
-static void tell_member(const struct presence *presence, struct told *told)
+static void send_to_member(const struct presence *presence, struct member_report *report)
 {
     struct session *session = presence->session;
     struct envelope_item items[PRESENCE_SHOWN];
@@ -355,33 +355,33 @@ static void tell_member(const struct presence *presence, struct told *told)
     const struct presence_message message = {
         .epoch = session->epoch,
         .number = presence->sum_number,
-        .heard = told->number,
+        .heard = report->number,
         .more = presence->sum->more,
         .watchers = {items, presence->sum->len},
     };
     struct envelope envelope = presence_encode(&message);
     envelope.session = slice_of(session->id);
-    told->wants_word = false;
-    node_tell(session->hub, slice_of(told->node), &envelope);
+    report->wants_word = false;
+    node_tell(session->hub, slice_of(report->node), &envelope);
 }
 
 static void act_as_owner(struct presence *presence, uint64_t now_ms)
 {
     note_epoch(presence);
-    struct told *told;
+    struct member_report *report;
     bool any = false;
-    if (now_ms < new_owner_until(presence) || !may(now_ms, presence->told_members_ms))
+    if (now_ms < new_owner_until(presence) || !may(now_ms, presence->members_sent_ms))
         return;
     if (owes_sum(presence))
         add_up(presence);
-    DL_FOREACH (presence->told, told) {
-        if (told->seen == presence->sum_number && !told->wants_word)
+    DL_FOREACH (presence->reports, report) {
+        if (report->seen == presence->sum_number && !report->wants_word)
             continue;
-        tell_member(presence, told);
+        send_to_member(presence, report);
         any = true;
     }
     if (any)
-        presence->told_members_ms = now_ms;
+        presence->members_sent_ms = now_ms;
 }
 
 /* --- what is due --- */
@@ -394,9 +394,9 @@ static void on_timer(struct timer *timer, uint64_t now_ms)
         act_as_owner(presence, now_ms);
     else if (is_member(presence))
         act_as_member(presence, now_ms);
-    if (presence->due && presence->sum && may(now_ms, presence->told_clients_ms)) {
+    if (presence->due && presence->sum && may(now_ms, presence->clients_sent_ms)) {
         presence->due = false;
-        presence->told_clients_ms = now_ms;
+        presence->clients_sent_ms = now_ms;
         protocol_presence(session, presence->sum->users, presence->sum->len, presence->sum->more);
     }
     schedule(presence);
@@ -480,8 +480,8 @@ void presence_fini(struct session *session)
         HASH_DEL(presence->watchers, watcher);
         free(watcher);
     }
-    while (presence->told)
-        forget_told(presence, presence->told);
+    while (presence->reports)
+        forget_report(presence, presence->reports);
     free(presence->sum);
     free(presence);
 }

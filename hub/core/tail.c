@@ -23,7 +23,7 @@ struct hub_tail {
     struct hub_tail *prev, *next;
 };
 
-static void tell(struct hub_tail *tail, struct publication *publication)
+static void emit(struct hub_tail *tail, struct publication *publication)
 {
     if (position_compare(publication->at, tail->at) <= 0)
         return;
@@ -44,12 +44,12 @@ void tail_batch(struct session *session, const struct pubs *batch)
             continue;
         for (size_t i = 0; i < batch->len; i++) {
             if (!is_gap_note(batch->items[i]))
-                tell(tail, batch->items[i]);
+                emit(tail, batch->items[i]);
         }
     }
 }
 
-static void tell_item(struct hub_tail *tail, uint64_t epoch, const struct envelope_item *item)
+static void emit_item(struct hub_tail *tail, uint64_t epoch, const struct envelope_item *item)
 {
     struct publication_entry entry;
     struct publication *publication = publication_entry_of(item, &entry)
@@ -60,7 +60,7 @@ static void tell_item(struct hub_tail *tail, uint64_t epoch, const struct envelo
         return; /* an observer's loss, which its next offset shows */
     publication->at = (struct position){epoch, entry.offset};
     publication->time_ms = entry.time_ms;
-    tell(tail, publication);
+    emit(tail, publication);
     publication_unref(publication);
 }
 
@@ -75,7 +75,7 @@ void tail_on_push(struct hub *hub, const struct envelope *envelope)
             memcmp(tail->session, envelope->session.at, envelope->session.len) != 0)
             continue;
         for (size_t i = 0; i < push.publications.len; i++)
-            tell_item(tail, push.epoch, &push.publications.at[i]);
+            emit_item(tail, push.epoch, &push.publications.at[i]);
     }
 }
 
@@ -92,9 +92,9 @@ bool tail_on_history(struct hub *hub, uint64_t tag, struct publication *const *p
     tail->history_tag = 0;
     for (size_t i = 0; i < len; i++)
         if (!is_gap_note(publications[i]))
-            tell(tail, publications[i]);
+            emit(tail, publications[i]);
     for (size_t i = 0; i < tail->held.len; i++)
-        tell(tail, tail->held.items[i]);
+        emit(tail, tail->held.items[i]);
     pubs_fini(&tail->held);
     return true;
 }

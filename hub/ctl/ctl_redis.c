@@ -15,7 +15,9 @@
 #include "loop/loop.h"
 #include "loop/resolve.h"
 
-enum { PATIENCE_S = 5, SERVERS_MAX = 64, REDIRECTS_MAX = 5 };
+#define PATIENCE_S    5
+#define SERVERS_MAX   64
+#define REDIRECTS_MAX 5
 
 struct server {
     struct redis_host host;

@@ -12,7 +12,9 @@
 
 #include "loop/tls.h"
 
-enum { CONNECT_S = 5, HEAD_MAX = 16384, CHUNK_MAX = 64 << 20 };
+#define CONNECT_S 5
+#define HEAD_MAX  16384
+#define CHUNK_MAX (64 << 20)
 
 /* A connection, maybe with TLS over it. */
 struct http_channel {

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TEXT_MAX = 64 << 20 };
+#define TEXT_MAX (64 << 20)
 
 bool text_add(struct ctl_text *text, const char *data, size_t len)
 {

@@ -219,10 +219,11 @@ static enum ctl_exit run_tail(struct ctl_source *source, const struct command_li
                : fail(source);
 }
 
+#define MOST ((4 << 20) + 1)
+
 /* All of stdin, at most one more than what the admin port takes. The caller frees. */
 static char *read_stdin(size_t *out_len)
 {
-    enum { MOST = (4 << 20) + 1 };
     char *data = malloc(MOST);
     if (!data)
         abort();
@@ -307,7 +308,7 @@ static json_t *pairs_of(char **arguments, int len, const char *const *keys, cons
     return json;
 }
 
-static void tell_missing(const json_t *answer)
+static void print_missing(const json_t *answer)
 {
     size_t i = 0;
     json_t *name = NULL;
@@ -323,7 +324,7 @@ static enum ctl_exit run_clients(struct ctl_source *source, const struct command
     json_decref(filter);
     if (status != STATUS_OK)
         return fail(source);
-    tell_missing(answer);
+    print_missing(answer);
     if (line->as_json)
         return print_json(answer);
     table_clients(json_object_get(answer, "clients"));
@@ -334,7 +335,7 @@ static enum ctl_exit run_clients(struct ctl_source *source, const struct command
 static json_int_t print_closed(const struct command_line *line, json_t *answer)
 {
     json_int_t closed = json_integer_value(json_object_get(answer, "closed"));
-    tell_missing(answer);
+    print_missing(answer);
     if (line->as_json) {
         (void)print_json(answer);
         return closed;
@@ -378,7 +379,7 @@ static enum ctl_exit run_revoke(struct ctl_source *source, const struct command_
     return CTL_DONE;
 }
 
-enum { FILTERS_MOST = 8 };
+#define FILTERS_MOST 8
 
 static const struct command {
     const char *name, *arguments;

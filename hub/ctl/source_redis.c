@@ -245,7 +245,7 @@ static enum status redis_tail(struct ctl_source *source, const char *id, source_
     return status == STATUS_OK ? status : source_redis_fail(redis);
 }
 
-enum status source_redis_tell(struct source_redis *redis, const char *channel,
+enum status source_redis_send(struct source_redis *redis, const char *channel,
                               const struct envelope *envelope)
 {
     uint8_t *data = NULL;
@@ -275,7 +275,7 @@ static enum status redis_drain(struct ctl_source *source, const char *node)
     struct envelope envelope = drain_encode();
     address(&envelope, "", "vinhubctl");
     char *inbox = source_redis_channel(redis, ":inbox:", node, "");
-    enum status status = source_redis_tell(redis, inbox, &envelope);
+    enum status status = source_redis_send(redis, inbox, &envelope);
     free(inbox);
     return status == STATUS_NOT_FOUND ? source_fail(source, status, "no such node: %s", node)
                                       : status;
@@ -287,7 +287,7 @@ static enum status redis_close(struct ctl_source *source, const char *id)
     struct envelope envelope = close_encode();
     address(&envelope, id, "vinhubctl");
     char *channel = source_redis_channel(redis, ":push:{", id, "}");
-    enum status status = source_redis_tell(redis, channel, &envelope);
+    enum status status = source_redis_send(redis, channel, &envelope);
     free(channel);
     return status == STATUS_NOT_FOUND
                ? source_fail(source, status, "nobody has the session open: %s", id)
@@ -356,7 +356,7 @@ static enum status redis_publish(struct ctl_source *source, const char *id, cons
         status = source_fail(source, STATUS_NOT_FOUND, "nobody has the session open");
     else if (ctl_redis_subscribe(redis->connection, own) != STATUS_OK)
         status = source_redis_fail(redis);
-    else if ((status = source_redis_tell(redis, inbox, &envelope)) == STATUS_NOT_FOUND)
+    else if ((status = source_redis_send(redis, inbox, &envelope)) == STATUS_NOT_FOUND)
         (void)source_fail(source, status, "its owner %s does not listen: not published", owner);
     if (status == STATUS_OK)
         status = await_published(redis, number, out);

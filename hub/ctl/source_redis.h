@@ -27,7 +27,7 @@ enum status source_redis_fail(struct source_redis *redis);
 /* Runs a command of words; NULL where it failed, said in source->why. */
 redisReply *source_redis_run(struct source_redis *redis, size_t len, const char **words);
 /* STATUS_NOT_FOUND where nobody listens. */
-enum status source_redis_tell(struct source_redis *redis, const char *channel,
+enum status source_redis_send(struct source_redis *redis, const char *channel,
                               const struct envelope *envelope);
 
 /* Of struct source_ops. */

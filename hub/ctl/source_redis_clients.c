@@ -49,7 +49,7 @@ static enum status ask(struct clients_question *question, const char *node,
     char *inbox = source_redis_channel(question->redis, ":inbox:", node, "");
     envelope->node = slice_of(question->name);
     envelope->number = question->number;
-    enum status status = source_redis_tell(question->redis, inbox, envelope);
+    enum status status = source_redis_send(question->redis, inbox, envelope);
     free(inbox);
     (void)json_object_set_new(question->waiting, node, json_boolean(status == STATUS_NOT_FOUND));
     return status == STATUS_NOT_FOUND ? STATUS_OK : status;

@@ -4,7 +4,8 @@
 #include "common/clock.h"
 #include "ctl.h"
 
-enum { CELL_MAX = 320, COLUMNS_MAX = 12 };
+#define CELL_MAX    320
+#define COLUMNS_MAX 12
 
 /* How a field of contract section 11 is shown. */
 enum shape { SHAPE_TEXT, SHAPE_NUMBER, SHAPE_BYTES, SHAPE_AGE, SHAPE_MS };

@@ -8,7 +8,7 @@
 #include "common/clock.h"
 #include "ctl.h"
 
-enum { REFRESH_MS = 1000 };
+#define REFRESH_MS 1000
 
 /* Sums over the nodes, and when they were read. */
 struct totals {

@@ -73,7 +73,7 @@ enum status front_new(struct loop *loop, struct conf *conf, struct front **out, 
     front->admit = admit_new(conf, why, why_len);
     front->sweep_timer = loop_timer_new(loop, "client_sweep", sweep_run, front);
     front->listen_timer = loop_timer_new(loop, "accept", listen_resume, front);
-    front->share_timer = loop_timer_new(loop, "client_share", share_give, front);
+    front->share_timer = loop_timer_new(loop, "client_share", share_grant, front);
     enum status status = STATUS_OK;
     if (!front->deflater || !front->sweep_timer || !front->listen_timer || !front->share_timer)
         status = STATUS_NO_MEMORY;
@@ -142,7 +142,7 @@ static void close_all(struct front *front)
     for (enum queue_name name = QUEUE_HANDSHAKE; name < QUEUES; name++) {
         while (front->queues[name].first) {
             struct conn *conn = front->queues[name].first;
-            conn_tell_gone(conn, CLOSE_GOING_AWAY, "node stops");
+            conn_report_gone(conn, CLOSE_GOING_AWAY, "node stops");
             socket_detach(&conn->socket, false);
             conn_free(conn);
         }

@@ -87,11 +87,11 @@ void conn_free(struct conn *conn)
     front->connections--;
 }
 
-void conn_tell_gone(struct conn *conn, unsigned code, const char *reason)
+void conn_report_gone(struct conn *conn, unsigned code, const char *reason)
 {
-    if (!conn->told)
+    if (!conn->gone_due)
         return;
-    conn->told = false;
+    conn->gone_due = false;
     door_gone(&conn->client, code, reason);
 }
 
@@ -180,7 +180,7 @@ void conn_start_closing(struct conn *conn, unsigned code, const char *reason)
  * the peer ends the connection, for a second at most (QUEUE_CLOSING). */
 static void end_sending(struct conn *conn)
 {
-    conn->deaf = true;
+    conn->ignoring_input = true;
     gather_flush(conn);
     socket_shut(&conn->socket);
 }
@@ -194,7 +194,7 @@ static void on_close_frame(struct conn *conn, const struct ws_item *item)
     char reason[WS_CONTROL_MAX + 1];
     memcpy(reason, item->payload, item->len);
     reason[item->len] = '\0';
-    conn_tell_gone(conn, item->code, reason);
+    conn_report_gone(conn, item->code, reason);
     conn_start_closing(conn, item->code, NULL);
     end_sending(conn);
 }
@@ -265,11 +265,11 @@ static void closing_frames(struct conn *conn, const struct ws_rules *rules, uint
                            size_t len)
 {
     struct ws_item item;
-    while (!conn->deaf && ws_next(&conn->reader, rules, &bytes, &len, &item)) {
+    while (!conn->ignoring_input && ws_next(&conn->reader, rules, &bytes, &len, &item)) {
         if (item.kind == WS_ITEM_CLOSE)
             end_sending(conn);
         else
-            conn->deaf = item.kind == WS_ITEM_BAD;
+            conn->ignoring_input = item.kind == WS_ITEM_BAD;
     }
 }
 
@@ -398,8 +398,8 @@ static void on_gone(void *owner)
     struct conn *conn = owner;
     if (conn->state == CONN_HANDSHAKE)
         refuse_aborted(conn);
-    conn_tell_gone(conn, conn->close_code != 0 ? conn->close_code : 1006U,
-                   conn->why ? conn->why : "");
+    conn_report_gone(conn, conn->close_code != 0 ? conn->close_code : 1006U,
+                     conn->why ? conn->why : "");
     conn_free(conn);
 }
 

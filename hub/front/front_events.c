@@ -225,10 +225,10 @@ static void open_stream(struct conn *conn, const struct target *target, struct g
     struct front *front = conn->front;
     char text[1024];
     conn->events = true;
-    conn->told = true;
+    conn->gone_due = true;
     if (door_open(front->hub, &conn->client, target, &conn->handshake->address,
                   front->events_form) != STATUS_OK) {
-        conn->told = false;
+        conn->gone_due = false;
         refuse(conn, REFUSAL_FULL, "no memory for another session, try again later");
         return;
     }

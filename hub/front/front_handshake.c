@@ -264,11 +264,11 @@ static void open_client(struct conn *conn, struct handshake_request *request,
         return;
     }
     handshake_opened(conn, target);
-    conn->told = true;
+    conn->gone_due = true;
     unsigned form = front_form(conn->front, request->kind, request->deflate.window_bits);
     if (door_open(conn->front->hub, &conn->client, target, &conn->handshake->address, form) !=
         STATUS_OK) {
-        conn->told = false;
+        conn->gone_due = false;
         metric_refuse(REFUSE_FULL);
         char text[RETRY_REASON_BYTES];
         conn_start_closing(

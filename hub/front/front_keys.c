@@ -39,7 +39,7 @@ static void on_note(void *ctx, const char *text)
 }
 
 /* A cause is told once, however often the file is written with it. */
-static void tell_trouble(struct front *front, const char *why)
+static void log_keys_trouble(struct front *front, const char *why)
 {
     if (strcmp(front->keys_trouble, why) == 0)
         return;
@@ -53,7 +53,7 @@ static void read_again(struct front *front)
     struct key_set *keys;
     char why[KEY_SET_WHY_BYTES];
     if (key_set_read(front->conf->auth.keys_file, on_note, front, &keys, why) != STATUS_OK) {
-        tell_trouble(front, why);
+        log_keys_trouble(front, why);
         return;
     }
     front->keys_seen = *key_set_stamp(keys);

@@ -34,7 +34,7 @@ static void on_expired(struct timer *timer, uint64_t now_ms)
 {
     (void)now_ms;
     struct conn *conn = ((struct pass *)timer)->conn;
-    if (conn->told)
+    if (conn->gone_due)
         client_close(&conn->client, CLOSE_UNAUTHORIZED, "token expired");
 }
 

@@ -76,9 +76,9 @@ struct conn {
     uint8_t queue;         /* enum queue_name */
     bool behind;           /* the two above hold */
     bool slow;             /* the kernel keeps little for it */
-    bool told;             /* the core knows it: door_gone is owed */
+    bool gone_due;         /* the core knows it: door_gone is owed */
     bool paused;           /* by the core */
-    bool deaf;             /* its input can't be parsed any more */
+    bool ignoring_input;   /* its input can't be parsed any more */
     bool deflate;          /* permessage-deflate was agreed */
     bool events;           /* it is an event stream: front_events.c; else a WebSocket */
     bool share_waits;      /* is in the front's row; this and the next three are front_share.c's */
@@ -172,7 +172,7 @@ void conn_start_closing(struct conn *conn, unsigned code, const char *reason);
 /* For the line that tells of its end. */
 void conn_keep_why(struct conn *conn, const char *why);
 /* Tells the core of the end, once. */
-void conn_tell_gone(struct conn *conn, unsigned code, const char *reason);
+void conn_report_gone(struct conn *conn, unsigned code, const char *reason);
 /* Frees it; its socket is closed or detached. */
 void conn_free(struct conn *conn);
 /* Reads frames; false: the connection is to be dropped. */
@@ -351,7 +351,7 @@ void share_spend(struct conn *conn, size_t len);
 void share_wait(struct conn *conn);
 void share_forget(struct conn *conn);
 /* Of the timer: a round. */
-void share_give(void *front);
+void share_grant(void *front);
 
 /* --- front_listen.c --- */
 

@@ -157,7 +157,7 @@ static bool check_first_bytes(struct conn *conn, const char *bytes, size_t len, 
 
 /* What shows in a head that has no end yet: that none will come. NULL: nothing does. from: how much
  * was looked through before. */
-static const char *hopeless(const char *head, size_t len, size_t from)
+static const char *refused_early(const char *head, size_t len, size_t from)
 {
     for (const char *at = head + from; (at = memchr(at, '\n', (size_t)(head + len - at))); at++) {
         if (at == head || at[-1] != '\r')
@@ -191,7 +191,7 @@ static bool read_request(struct conn *conn, uint8_t *bytes, size_t len)
     const char *head = all + empty, *why;
     size_t head_len = all_len - empty, seen = before > empty ? before - empty : 0,
            end = http_head_end(head, head_len, seen);
-    if (end == 0 && (why = hopeless(head, head_len, seen)) != NULL) {
+    if (end == 0 && (why = refused_early(head, head_len, seen)) != NULL) {
         refuse(conn, REFUSAL_NOT_HTTP, why);
         return true;
     }

@@ -62,7 +62,7 @@ static int32_t rounds_owed(const struct conn *conn)
 }
 
 /* True: it may go on. rounds: at most as many as it owes. */
-static bool give(struct conn *conn, int32_t rounds)
+static bool grant_share(struct conn *conn, int32_t rounds)
 {
     conn->share_bytes += rounds * SHARE_BYTES;
     if (conn->share_bytes > SHARE_BYTES)
@@ -76,7 +76,7 @@ static bool give(struct conn *conn, int32_t rounds)
 }
 
 /* One round, or as many at once as it takes until someone is out of debt. */
-void share_give(void *ctx)
+void share_grant(void *ctx)
 {
     struct front *front = ctx;
     size_t woken = 0, waiting = front->sharing_len;
@@ -88,7 +88,7 @@ void share_give(void *ctx)
         rounds = owed < rounds ? owed : rounds;
     }
     for (; waiting > 0 && woken < SHARE_WAKE_MAX; waiting--)
-        woken += give(front->sharing, rounds) ? 1 : 0;
+        woken += grant_share(front->sharing, rounds) ? 1 : 0;
     if (front->sharing)
         loop_timer_start(front->share_timer, 0);
 }

@@ -179,7 +179,7 @@ void socket_detach(struct socket *socket, bool reset)
 
 /* --- the way in --- */
 
-static void tell_secured(struct socket *socket, const char *why)
+static void report_secured(struct socket *socket, const char *why)
 {
     if (socket->handler->on_secured)
         socket->handler->on_secured(socket->owner, why);
@@ -193,11 +193,11 @@ static bool on_records(struct socket *socket, const uint8_t *bytes, size_t len)
     write_records(socket); /* an alert, too, that says why */
     if (status != STATUS_OK) {
         if (!was_ready)
-            tell_secured(socket, tls_why(socket->tls));
+            report_secured(socket, tls_why(socket->tls));
         return false;
     }
     if (!was_ready && tls_ready(socket->tls))
-        tell_secured(socket, NULL);
+        report_secured(socket, NULL);
 
     uint8_t plain[16384];
     size_t n;
@@ -210,7 +210,7 @@ static bool on_records(struct socket *socket, const uint8_t *bytes, size_t len)
     write_records(socket);
     /* TLS 1.3: a server that misses our certificate says so after the handshake. */
     if (tls_why(socket->tls)[0] != '\0')
-        tell_secured(socket, tls_why(socket->tls));
+        report_secured(socket, tls_why(socket->tls));
     if (!socket->tls)
         return true;
     /* An owner that has paused has not taken all that came before the end: socket_pause goes on. */

@@ -159,7 +159,7 @@ static bool length_wrong(const uint8_t *bytes, uint64_t len)
 
 /* --- what is handed out --- */
 
-static bool give_message(struct ws_item *item, uint8_t opcode, bool compressed, uint8_t *payload,
+static bool emit_message(struct ws_item *item, uint8_t opcode, bool compressed, uint8_t *payload,
                          size_t len)
 {
     *item = (struct ws_item){.kind = WS_ITEM_MESSAGE,
@@ -170,7 +170,7 @@ static bool give_message(struct ws_item *item, uint8_t opcode, bool compressed, 
     return true;
 }
 
-static bool give_close(struct ws_item *item, uint8_t *payload, size_t len)
+static bool emit_close(struct ws_item *item, uint8_t *payload, size_t len)
 {
     if (len == 1)
         return bad(item, 1002, "close frame of one byte");
@@ -185,10 +185,10 @@ static bool give_close(struct ws_item *item, uint8_t *payload, size_t len)
     return true;
 }
 
-static bool give_control(struct ws_item *item, uint8_t opcode, uint8_t *payload, size_t len)
+static bool emit_control(struct ws_item *item, uint8_t opcode, uint8_t *payload, size_t len)
 {
     if (opcode == WS_CLOSE)
-        return give_close(item, payload, len);
+        return emit_close(item, payload, len);
     *item = (struct ws_item){
         .kind = opcode == WS_PING ? WS_ITEM_PING : WS_ITEM_PONG, .payload = payload, .len = len};
     return true;
@@ -353,16 +353,16 @@ static bool rest_too_large(const struct ws_partial *partial, const struct ws_rul
 
 /* The usual case: the frame lies whole in the input and is a message, or a control frame, by
  * itself. */
-static bool give_whole(const struct frame_head *head, uint8_t *payload, struct ws_item *item)
+static bool emit_whole(const struct frame_head *head, uint8_t *payload, struct ws_item *item)
 {
     size_t len = (size_t)head->len;
     if (head->masked)
         ws_mask(payload, len, head->mask, 0);
     if (is_control(head->opcode))
-        return give_control(item, head->opcode, payload, len);
+        return emit_control(item, head->opcode, payload, len);
     if (head->opcode == WS_TEXT && !head->rsv1 && !text_is_utf8(payload, len))
         return bad(item, 1007, "text is not UTF-8");
-    return give_message(item, head->opcode, head->rsv1, payload, len);
+    return emit_message(item, head->opcode, head->rsv1, payload, len);
 }
 
 static void frame_begin(struct ws_partial *partial, const struct frame_head *head)
@@ -384,13 +384,13 @@ static bool frame_end(struct ws_partial *partial, struct ws_item *item)
 {
     partial->in_frame = false;
     if (is_control(partial->head.opcode))
-        return give_control(item, partial->head.opcode, partial->control, partial->control_len);
+        return emit_control(item, partial->head.opcode, partial->control, partial->control_len);
     if (!partial->head.final)
         return false;
     if (partial->utf8 != 0)
         return bad(item, 1007, "text is not UTF-8");
     partial->handed_out = true;
-    return give_message(item, partial->message_opcode, partial->message_compressed,
+    return emit_message(item, partial->message_opcode, partial->message_compressed,
                         partial->message, partial->message_len);
 }
 
@@ -442,7 +442,7 @@ bool ws_next(struct ws_reader *reader, const struct ws_rules *rules, uint8_t **b
             uint8_t *payload = *bytes;
             *bytes += head.len;
             *len -= (size_t)head.len;
-            return give_whole(&head, payload, item);
+            return emit_whole(&head, payload, item);
         }
         if (!partial_get(reader))
             return bad(item, 1011, "out of memory");

@@ -90,7 +90,7 @@ static void on_due(struct timer *timer, uint64_t now_ms)
     (void)now_ms;
     struct upstream *up = (struct upstream *)((char *)timer - offsetof(struct upstream, timer));
     if (is_attempt(up->state) && !up->asked)
-        try_deadline(up);
+        up_attempt_deadline(up);
     else
         talk_deadline(up);
 }
@@ -119,7 +119,7 @@ static void retire(struct upstream *up, bool reset)
     bool waits = up->state == UP_WAITING;
     up_set_state(up, UP_ENDED);
     timer_stop(&all->timers, &up->timer);
-    up_free_try(up);
+    up_free_attempt(up);
     socket_detach(&up->socket, reset);
     list_remove(waits ? &all->waiting : &all->live, up);
     list_add(&all->ended, up);
@@ -140,9 +140,9 @@ static void reap(void *ctx)
     }
 }
 
-void up_free_try(struct upstream *up)
+void up_free_attempt(struct upstream *up)
 {
-    try_free(up->attempt);
+    up_attempt_free(up->attempt);
     up->attempt = NULL;
 }
 
@@ -174,7 +174,7 @@ static void pump(void *ctx)
         struct upstream *up = all->waiting.first;
         list_remove(&all->waiting, up);
         list_add(&all->live, up);
-        try_begin(up);
+        up_attempt_begin(up);
     }
 }
 

@@ -69,7 +69,7 @@ struct upstream {
     const char
         *fault;    /* the rule that the backend broke; static. All that it sends later is ignored */
     uint8_t state; /* enum upstream_state */
-    bool told_open;     /* hub_upstream_opened was called */
+    bool open_reported; /* hub_upstream_opened was called */
     bool want_writable; /* send said STATUS_AGAIN */
     bool asked;         /* close came before it was open */
 };
@@ -111,18 +111,18 @@ void up_end(struct upstream *up, const struct upstream_end *end);
 void up_end_plain(struct upstream *up, enum upstream_end_kind kind, const char *reason);
 /* Arms the deadline. */
 void up_deadline(struct upstream *up, uint64_t at_ms);
-void up_free_try(struct upstream *up);
+void up_free_attempt(struct upstream *up);
 
-/* --- upstream_try.c: from the name to the answer --- */
+/* --- upstream_attempt.c: from the name to the answer --- */
 
-void try_begin(struct upstream *up);
-void try_deadline(struct upstream *up);
+void up_attempt_begin(struct upstream *up);
+void up_attempt_deadline(struct upstream *up);
 /* Takes bytes of the HTTP answer. */
-void try_answer(struct upstream *up, uint8_t *bytes, size_t len);
-void try_secured(struct upstream *up, const char *why);
-void try_free(struct upstream_attempt *attempt);
+void up_attempt_answer(struct upstream *up, uint8_t *bytes, size_t len);
+void up_attempt_secured(struct upstream *up, const char *why);
+void up_attempt_free(struct upstream_attempt *attempt);
 /* What kind of end it is when the connection is lost during an attempt. */
-void try_lost(struct upstream *up);
+void up_attempt_lost(struct upstream *up);
 
 /* --- upstream_talk.c: frames, heartbeat, close --- */
 

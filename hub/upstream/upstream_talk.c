@@ -158,7 +158,7 @@ void talk_begin(struct upstream *up)
         return;
     }
     up_set_state(up, UP_OPEN);
-    up->told_open = true;
+    up->open_reported = true;
     up->heard_at_ms = up->all->now_ms;
     up->heartbeat_at_ms = up->all->now_ms + up->service->heartbeat.every_ms;
     timer_stop(&up->all->timers, &up->timer);

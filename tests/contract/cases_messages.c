@@ -159,7 +159,8 @@ static void who_does_not_own_the_session_does_not_publish(struct contract_rig *r
 /* More than go into one call; that of one of them is another's. */
 static void many_sessions_publish_in_one_turn(struct contract_rig *rig)
 {
-    enum { SESSIONS = 600, FOREIGN = 300 };
+#define SESSIONS 600
+#define FOREIGN  300
     struct rig_peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
     char names[SESSIONS][16];
     uint64_t epochs[SESSIONS];

@@ -9,7 +9,8 @@
 #include "core/hub.h"
 #include "fuzz.h"
 
-enum { END_CLIENTS = 8, END_SESSIONS = 2 };
+#define END_CLIENTS  8
+#define END_SESSIONS 2
 
 /* A node as its ends know it; embedded in what the target has of it. */
 struct end_node {

@@ -55,7 +55,7 @@ static void decode(char *text)
 }
 
 /* Each item is a filter, a limit or where to go on, and what it says is what was taken. */
-static void check_query(char *text, const struct clients_query *asked)
+static void check_query(char *text, const struct admin_clients_query *asked)
 {
     size_t n = 0, others = 0;
     char *rest = *text ? text : NULL, *item;
@@ -87,7 +87,7 @@ static void query(struct fuzz_input *input)
 {
     char *text = fuzz_text(fuzz_rest(input));
     struct evkeyvalq items;
-    struct clients_query asked;
+    struct admin_clients_query asked;
     const char *why = admin_clients_query(text, &items, &asked);
     if (!why) {
         assert(asked.limit >= 1 && asked.limit <= CLIENTS_PAGE_MAX);

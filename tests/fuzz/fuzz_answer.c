@@ -18,7 +18,8 @@
 
 #define ACCEPT      "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 #define ACCEPT_LINE "Sec-WebSocket-Accept: " ACCEPT
-enum { BYTES_MAX = 128 * 1024, MORE_MAX = 300 };
+#define BYTES_MAX   (128 * 1024)
+#define MORE_MAX    300
 
 /* --- what it sends --- */
 

@@ -15,7 +15,7 @@
 #include "ends.h"
 #include "redis_wire.h"
 
-enum { STEPS_MAX = 300 };
+#define STEPS_MAX 300
 
 #define END_MS   60000 /* longer than any deadline */
 #define LEASE_MS 1000

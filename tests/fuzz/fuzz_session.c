@@ -19,7 +19,8 @@
 #include "ends.h"
 #include "lossy_bus.h"
 
-enum { NODES = 3, STEPS_MAX = 400 };
+#define NODES     3
+#define STEPS_MAX 400
 
 #define SETTLE_MS 40000 /* the longest wait there is, for a message that no upstream takes */
 

@@ -107,7 +107,7 @@ static void check_kept(const struct target *target, struct slice request, unsign
     free(url);
 }
 
-static bool try_request(const struct conf *conf, struct slice request, unsigned flags)
+static bool up_attempt_request(const struct conf *conf, struct slice request, unsigned flags)
 {
     const struct url_options options = {.take_token = (flags & 1) != 0,
                                         .protocol_client = (flags & 2) != 0};
@@ -139,9 +139,9 @@ static void request(struct fuzz_input *input)
     struct slice text = fuzz_rest(input);
     /* The same with and without a default service: one that is named has no other meaning. */
     char *default_service = conf->default_service;
-    bool with = try_request(conf, text, flags);
+    bool with = up_attempt_request(conf, text, flags);
     conf->default_service = (char[]){""};
-    bool without = try_request(conf, text, flags);
+    bool without = up_attempt_request(conf, text, flags);
     conf->default_service = default_service;
     assert(with || !without);
 }

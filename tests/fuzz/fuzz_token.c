@@ -219,7 +219,7 @@ static void check_header(struct slice bytes)
 
 static const char usual_header[] = "{\"alg\":\"HS256\",\"typ\":\"JWT\"}";
 
-static void try_signed(struct slice header, struct slice claims, unsigned flags)
+static void up_attempt_signed(struct slice header, struct slice claims, unsigned flags)
 {
     struct conf conf = conf_of("HS256", flags);
     char *token = sign(header, claims, secret);
@@ -241,13 +241,13 @@ static void try_signed(struct slice header, struct slice claims, unsigned flags)
 static void signed_claims(struct fuzz_input *input)
 {
     unsigned flags = fuzz_byte(input);
-    try_signed(slice_of(usual_header), fuzz_rest(input), flags);
+    up_attempt_signed(slice_of(usual_header), fuzz_rest(input), flags);
 }
 
 static void signed_header(struct fuzz_input *input)
 {
     static const char claims[] = "{\"exp\":1700000100,\"sub\":\"alice\",\"vins\":[\"*\"]}";
-    try_signed(fuzz_rest(input), slice_of(claims), 0);
+    up_attempt_signed(fuzz_rest(input), slice_of(claims), 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)

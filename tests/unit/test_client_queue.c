@@ -54,7 +54,7 @@ static void items_leave_in_the_order_in_which_they_came(void **state)
         }
         assert_int_equal(queue->bytes, 0);
     }
-    queue_give(&spares, queue);
+    queue_return(&spares, queue);
 }
 
 static void messages_without_content_cost_memory_too(void **state)
@@ -69,7 +69,7 @@ static void messages_without_content_cost_memory_too(void **state)
     assert_true(queue->bytes <= rules.bytes);
     assert_true(queue->len * sizeof(struct publication) <= rules.bytes);
     assert_offset(queue, queue->len - 1, 10000);
-    queue_give(&spares, queue);
+    queue_return(&spares, queue);
 }
 
 static void an_empty_queue_takes_one_message_of_any_size(void **state)
@@ -81,7 +81,7 @@ static void an_empty_queue_takes_one_message_of_any_size(void **state)
     add(queue, &first, 1, 5000);
     assert_int_equal(queue_make_room(queue, &rules, &first, queue_cost(0)), STATUS_LIMIT);
     assert_int_equal(queue->len, 1);
-    queue_give(&spares, queue);
+    queue_return(&spares, queue);
 }
 
 static void one_note_speaks_for_all_that_were_dropped_in_a_row(void **state)
@@ -96,7 +96,7 @@ static void one_note_speaks_for_all_that_were_dropped_in_a_row(void **state)
     assert_note(queue, 0, 1, 50 - (queue->len - 1));
     for (size_t i = 1; i < queue->len; i++)
         assert_offset(queue, i, 50 - (queue->len - 1) + i);
-    queue_give(&spares, queue);
+    queue_return(&spares, queue);
 }
 
 /* Of many sessions in one queue each has one note, not one for each that was dropped. */
@@ -119,7 +119,7 @@ static void a_note_speaks_across_what_others_have_in_between(void **state)
     for (size_t i = 0; i < queue->len; i++)
         notes += is_gap_note(queue_at(queue, i)->publication);
     assert_int_equal(notes, 2);
-    queue_give(&spares, queue);
+    queue_return(&spares, queue);
 }
 
 static void raw_clients_get_no_notes(void **state)
@@ -134,7 +134,7 @@ static void raw_clients_get_no_notes(void **state)
     assert_int_equal(queue->len, 2);
     assert_offset(queue, 0, 8);
     assert_offset(queue, 1, 9);
-    queue_give(&spares, queue);
+    queue_return(&spares, queue);
 }
 
 static void latest_drops_what_came_before_of_that_session_alone(void **state)
@@ -152,7 +152,7 @@ static void latest_drops_what_came_before_of_that_session_alone(void **state)
     assert_offset(queue, 0, 1);
     assert_note(queue, 1, 1, 3);
     assert_offset(queue, 2, 4);
-    queue_give(&spares, queue);
+    queue_return(&spares, queue);
 }
 
 static void own_frames_are_never_dropped_but_have_a_bound(void **state)
@@ -168,7 +168,7 @@ static void own_frames_are_never_dropped_but_have_a_bound(void **state)
     }
     assert_in_range(n, 5, 20);
     assert_int_equal(queue->len, n);
-    queue_give(&spares, queue);
+    queue_return(&spares, queue);
 }
 
 static void a_session_that_is_left_leaves_the_rest_in_order(void **state)
@@ -185,7 +185,7 @@ static void a_session_that_is_left_leaves_the_rest_in_order(void **state)
     assert_int_equal(queue_keep_own(queue), 3);
     queue_check(queue);
     assert_int_equal(queue->len, 9);
-    queue_give(&spares, queue);
+    queue_return(&spares, queue);
 }
 
 static bool is_first(const struct subscription *subscription)
@@ -209,7 +209,7 @@ static void what_is_revoked_leaves_a_note_where_one_is_understood(void **state)
             assert_note(queue, 1, 5, 8);
         assert_offset(queue, 0, 1);
         assert_offset(queue, queue->len - 1, 2);
-        queue_give(&spares, queue);
+        queue_return(&spares, queue);
     }
 }
 
@@ -230,20 +230,20 @@ static void a_note_in_bytes_speaks_for_no_more(void **state)
     assert_int_equal(queue->len, 2);
     assert_note(queue, 0, 1, 4);
     assert_note(queue, 1, 5, 6);
-    queue_give(&spares, queue);
+    queue_return(&spares, queue);
 }
 
 static void spare_queues_have_a_bound(void **state)
 {
     (void)state;
-    enum { MANY = 1000 };
+#define MANY 1000
     static struct queue *queues[MANY];
     for (size_t i = 0; i < MANY; i++) {
         queues[i] = queue_take(&spares);
         add(queues[i], &first, 1, 1);
     }
     for (size_t i = 0; i < MANY; i++)
-        queue_give(&spares, queues[i]);
+        queue_return(&spares, queues[i]);
     assert_in_range(spares.len, 1, 256);
     queue_free_spares(&spares);
     assert_int_equal(spares.len, 0);

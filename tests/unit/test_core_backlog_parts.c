@@ -251,7 +251,7 @@ static void writing_late_begins_when_the_store_has_said_that_it_knows(void **sta
 static void a_call_has_at_most_so_many_of_one_epoch(void **state)
 {
     (void)state;
-    enum { MANY = PUBLISH_COUNT + 2 };
+#define MANY (PUBLISH_COUNT + 2)
     struct publication *items[MANY];
     for (size_t i = 0; i < MANY; i++)
         items[i] = placed(i + 1, 10);

@@ -125,7 +125,7 @@ static const struct form line_form = {.name = "line",
 
 /* --- a node between that door and backends that are always there --- */
 
-enum { VEHICLES = 4 };
+#define VEHICLES 4
 
 struct upstream {
     struct session *session;

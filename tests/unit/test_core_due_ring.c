@@ -12,7 +12,7 @@
 #include "common/rng.h"
 #include "core/client/due_ring.h"
 
-enum { ENTRIES = 60 };
+#define ENTRIES 60
 
 static struct due_ring ring;
 static struct due entries[ENTRIES];

@@ -26,7 +26,8 @@
 
 /* --- a door that writes down what comes, one character a kind and the offset --- */
 
-enum { VEHICLES = 8, KEPT = 4096 };
+#define VEHICLES 8
+#define KEPT     4096
 
 struct rate_end {
     struct client client; /* first */

@@ -80,7 +80,7 @@ static void each_line_is_of_the_exposition_format(void **state)
     size_t len, families = 0;
     char *text = metrics_print(&len), family[128] = "";
     assert_int_equal(text[len - 1], '\n');
-    for (char *rest = text, *line; (line = strsep(&rest, "\n")) != NULL && *line != '\0';) {
+    for (char *rest = text, *line; (line = strsep(&rest, "\n")) && *line != '\0';) {
         char name[128], type[16];
         if (sscanf(line, "# HELP %127s", name) == 1) {
             assert_string_not_equal(name, family);

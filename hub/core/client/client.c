@@ -207,9 +207,9 @@ static size_t gather_frames(struct client *client, const uint8_t **out, size_t *
     return n;
 }
 
-static void give_queue(struct client *client)
+static void return_queue(struct client *client)
 {
-    queue_give(&client->hub->spare_queues, client->queue);
+    queue_return(&client->hub->spare_queues, client->queue);
     client->queue = NULL;
 }
 
@@ -232,7 +232,7 @@ static bool write_out(struct client *client)
         queue_pop(client->queue, n);
     }
     if (client->queue && !client->queue->len)
-        give_queue(client);
+        return_queue(client);
     return true;
 }
 
@@ -276,7 +276,7 @@ static bool is_paused(const struct client *client)
            (client->further && (client->further->paused || client->further->asking));
 }
 
-static void tell_pause(struct client *client, bool before)
+static void report_pause(struct client *client, bool before)
 {
     struct hub *hub = client->hub;
     if (is_paused(client) != before && client_takes(client))
@@ -292,14 +292,14 @@ void client_pause(struct subscription *subscription, bool paused)
     subscription->paused = paused;
     if (subscription != &client->own)
         client->further->paused += paused ? 1 : (uint32_t)-1;
-    tell_pause(client, before);
+    report_pause(client, before);
 }
 
 void client_pause_asking(struct client *client, bool paused)
 {
     bool before = is_paused(client);
     client->further->asking = paused;
-    tell_pause(client, before);
+    report_pause(client, before);
 }
 
 const char *client_session(const struct client *client)
@@ -318,7 +318,7 @@ static void discard(struct client *client)
     if (!client->queue)
         return;
     metric_drop(DROP_CLIENT_GONE, client->queue->len);
-    give_queue(client);
+    return_queue(client);
 }
 
 void client_close(struct client *client, unsigned code, const char *reason)

@@ -157,7 +157,7 @@ static void drop_claim(struct session *session, struct id_claim *claim)
 }
 
 /* As owner: of an own client, and of what a member tells. */
-static void tell_members(struct session *session, struct slice node, struct message_items ids)
+static void send_to_members(struct session *session, struct slice node, struct message_items ids)
 {
     struct member *member;
     DL_FOREACH (roster_first(session), member) {
@@ -169,7 +169,7 @@ static void tell_members(struct session *session, struct slice node, struct mess
 }
 
 /* One message with as many as fit. Returns whether there was anything to tell. */
-static bool tell_some(struct session *session)
+static bool send_some(struct session *session)
 {
     struct hub *hub = session->hub;
     struct envelope_item items[ITEMS_MAX];
@@ -188,7 +188,7 @@ static bool tell_some(struct session *session)
         return false;
     hub->numbers = number;
     if (own) {
-        tell_members(session, slice_of(hub->id), (struct message_items){items, len});
+        send_to_members(session, slice_of(hub->id), (struct message_items){items, len});
         return true;
     }
     const struct take_id_message message = {session->epoch, {items, len}};
@@ -205,7 +205,7 @@ void client_ids_flush(struct session *session)
                   session->hub->bus_connected;
     if (!session->newcomers.id_claims || (!member && session->state != SESSION_OWNER))
         return; /* told as soon as this node is one of them */
-    while (tell_some(session))
+    while (send_some(session))
         continue;
     struct id_claim *claim, *next;
     DL_FOREACH_SAFE (session->newcomers.id_claims, claim, next)
@@ -253,7 +253,7 @@ void client_ids_on_take(struct session *session, const struct envelope *envelope
     for (size_t i = 0; i < take.ids.len; i++)
         if (client_id_entry_of(&take.ids.at[i], &id))
             close_older(session, id.client);
-    tell_members(session, envelope->node, take.ids);
+    send_to_members(session, envelope->node, take.ids);
 }
 
 void client_ids_on_taken(struct session *session, const struct envelope *envelope)

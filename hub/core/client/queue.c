@@ -65,7 +65,7 @@ static void queue_free(struct queue *queue)
     free(queue);
 }
 
-void queue_give(struct queue_spares *spares, struct queue *queue)
+void queue_return(struct queue_spares *spares, struct queue *queue)
 {
     queue_pop(queue, queue->len);
     queue->conflated = false;

@@ -51,7 +51,7 @@ struct queue_spares {
 /* Aborts where a queue of a few hundred bytes can't be allocated. */
 struct queue *queue_take(struct queue_spares *spares);
 /* Drops what is left without counting it, and keeps the queue for another client, or frees it. */
-void queue_give(struct queue_spares *spares, struct queue *queue);
+void queue_return(struct queue_spares *spares, struct queue *queue);
 void queue_free_spares(struct queue_spares *spares);
 
 /* What a publication of len bytes costs a queue: the payload that it keeps, the object around that,

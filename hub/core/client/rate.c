@@ -279,7 +279,7 @@ static void enqueue(struct rate *rate, struct publication *publication)
 }
 
 /* Mostly that is the session's newest alone. */
-static void give(struct rate *rate)
+static void deliver_newest(struct rate *rate)
 {
     struct client *client = rate->subscription->client;
     struct session *session = rate->subscription->session;
@@ -306,7 +306,7 @@ static void settle(struct rate *rate)
     if (rate->state != RATE_IDLE || (!rate->waiting.len && !newest_is_for(rate)))
         return;
     if (rate->free_at_ms <= rate->subscription->client->hub->now_ms)
-        give(rate);
+        deliver_newest(rate);
     else
         set_state(rate, RATE_DUE);
 }
@@ -318,7 +318,7 @@ static void on_due(struct timer *timer, uint64_t now_ms)
     for (unsigned n = 0; n < GIVEN_A_TURN && (due = due_first(&rates->ring, now_ms)); n++) {
         struct rate *rate = CONTAINER_OF(due, struct rate, due);
         struct session *session = rate->subscription->session;
-        give(rate);
+        deliver_newest(rate);
         forget_newest(session);
     }
     look_after(rates);
@@ -400,7 +400,7 @@ void rate_read_on(struct client *client)
 {
     while (client->overdue && !client->blocked && client_takes(client)) {
         struct session *session = client->overdue->subscription->session;
-        give(client->overdue);
+        deliver_newest(client->overdue);
         forget_newest(session);
     }
 }

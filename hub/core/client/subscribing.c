@@ -135,7 +135,7 @@ static bool has_room(const struct subscribing *one)
            one->client->hub->subscribings->answered < ANSWERED_A_TURN;
 }
 
-static void give(struct subscribe_answer *answer)
+static void send_answer(struct subscribe_answer *answer)
 {
     struct client *client = answer->of->client;
     client->hub->subscribings->answered++;
@@ -149,7 +149,7 @@ static void give(struct subscribe_answer *answer)
 static void release(struct subscribing *one)
 {
     while (one->answers && !one->answers->subscription && has_room(one))
-        give(one->answers);
+        send_answer(one->answers);
     if (!one->answers)
         return;
     if (one->answers->subscription)

@@ -17,7 +17,7 @@
 
 static void connect_next(struct upstream *up);
 
-void try_free(struct upstream_attempt *attempt)
+void up_attempt_free(struct upstream_attempt *attempt)
 {
     if (!attempt)
         return;
@@ -35,7 +35,7 @@ static bool on_bytes(void *owner, uint8_t *bytes, size_t len)
     struct upstream *up = owner;
     up->heard_at_ms = up->all->now_ms;
     if (up->state == UP_ASKING)
-        try_answer(up, bytes, len);
+        up_attempt_answer(up, bytes, len);
     else
         talk_bytes(up, bytes, len);
     return true; /* if it has ended, the socket is detached */
@@ -54,15 +54,15 @@ static bool on_writable(void *owner)
 static void on_gone(void *owner)
 {
     struct upstream *up = owner;
-    if (up->told_open)
+    if (up->open_reported)
         talk_lost(up);
     else
-        try_lost(up);
+        up_attempt_lost(up);
 }
 
 static void on_secured(void *owner, const char *why)
 {
-    try_secured(owner, why);
+    up_attempt_secured(owner, why);
 }
 
 static const struct socket_handler handler = {.name = "upstream",
@@ -71,7 +71,7 @@ static const struct socket_handler handler = {.name = "upstream",
                                               .on_gone = on_gone,
                                               .on_secured = on_secured};
 
-void try_lost(struct upstream *up)
+void up_attempt_lost(struct upstream *up)
 {
     if (up->state == UP_SECURING)
         up_end_plain(up, UPSTREAM_END_TLS, "connection closed during the TLS handshake");
@@ -160,7 +160,7 @@ static void ask(struct upstream *up)
     free(text);
 }
 
-void try_secured(struct upstream *up, const char *why)
+void up_attempt_secured(struct upstream *up, const char *why)
 {
     if (!why) {
         ask(up);
@@ -250,7 +250,7 @@ static void on_connect(void *ctx)
 }
 
 /* The time that is left is shared equally among the addresses that are left. */
-static void give_time(struct upstream *up)
+static void extend_deadline(struct upstream *up)
 {
     struct upstream_attempt *attempt = up->attempt;
     uint64_t now_ms = up->all->now_ms;
@@ -279,7 +279,7 @@ static void connect_next(struct upstream *up)
     struct upstream_attempt *attempt = up->attempt;
     while (attempt->next < attempt->addresses.len) {
         size_t i = (attempt->first + attempt->next++) % attempt->addresses.len;
-        give_time(up);
+        extend_deadline(up);
         if (connect_to(up, (const struct sockaddr *)&attempt->addresses.addresses[i],
                        attempt->addresses.sizes[i]))
             return;
@@ -305,7 +305,7 @@ static void on_resolved(void *ctx, const struct resolved *result, const char *wh
     connect_next(up);
 }
 
-void try_begin(struct upstream *up)
+void up_attempt_begin(struct upstream *up)
 {
     up_set_state(up, UP_RESOLVING);
     up->attempt = calloc(1, sizeof(*up->attempt));
@@ -323,7 +323,7 @@ void try_begin(struct upstream *up)
         up_end_plain(up, UPSTREAM_END_NO_TCP, "out of memory");
 }
 
-void try_deadline(struct upstream *up)
+void up_attempt_deadline(struct upstream *up)
 {
     switch ((enum upstream_state)up->state) {
     case UP_RESOLVING:
@@ -356,7 +356,7 @@ static void refused(struct upstream *up, unsigned http_status)
                                       .reason = why});
 }
 
-void try_answer(struct upstream *up, uint8_t *bytes, size_t len)
+void up_attempt_answer(struct upstream *up, uint8_t *bytes, size_t len)
 {
     struct answer answer = answer_take(&up->attempt->answer, bytes, len);
     switch (answer.verdict) {
@@ -365,7 +365,7 @@ void try_answer(struct upstream *up, uint8_t *bytes, size_t len)
     case ANSWER_WRONG: up_end_plain(up, UPSTREAM_END_INVALID, answer.why); return;
     case ANSWER_OPENS: break;
     }
-    up_free_try(up);
+    up_free_attempt(up);
     talk_begin(up);
     if (up->state == UP_OPEN && answer.used < len)
         talk_bytes(up, bytes + answer.used, len - answer.used);
