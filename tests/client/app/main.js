@@ -1,5 +1,6 @@
 // An app of real Vue and React components, for the test to drive.
 import { createElement, StrictMode } from 'react';
+import { flushSync } from 'react-dom';
 import { createRoot } from 'react-dom/client';
 import { createApp, h, KeepAlive, reactive } from 'vue';
 import { VinhubClient } from 'vinhub-client';
@@ -64,7 +65,8 @@ window.mountReact = (url, options = {}) => {
     app.renders++;
     return createElement('p', null, `${status.state} ${status.upstream} ${data}`);
   }
-  app.show = (at, label = '') => root.render(createElement(StrictMode, null, at === null ? null : createElement(Vehicle, { at, label })));
+  // Rendered when it returns, so that what a test pushes next meets the newest functions.
+  app.show = (at, label = '') => flushSync(() => root.render(createElement(StrictMode, null, at === null ? null : createElement(Vehicle, { at, label }))));
   app.unmount = () => root.unmount();
   showText(app, '#react');
   app.show(url);
