@@ -30,10 +30,10 @@ enum envelope_type {
     ENVELOPE_LEAVE = 2, /* number */
     ENVELOPE_COMMANDS =
         /* Client messages: epoch; number: grows with that of JOIN and LEAVE; offset: number of the
-           last JOIN that was answered, 0: not said; items: number (grows per member), after (number
-           of the one before it that is not confirmed, 0: it is the oldest), id (SEND id or 0),
-           opcode, name (client id or ""), bytes, ttl_ms (what is left of a SEND's, 0: none); SENDs
-           that expired (kind EXPIRED) */
+           last JOIN that was answered, 0: not said; count: ms since that answer came; items: number
+           (grows per member), after (number of the one before it that is not confirmed, 0: it is
+           the oldest), id (SEND id or 0), opcode, name (client id or ""), bytes, ttl_ms (what is
+           left of a SEND's, 0: none); SENDs that expired (kind EXPIRED) */
     3,
     /* inbox of a member, from the owner */
     ENVELOPE_JOINED =

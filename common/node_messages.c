@@ -45,6 +45,7 @@ struct envelope commands_encode(const struct commands_message *m)
                              .epoch = m->epoch,
                              .number = m->number,
                              .offset = m->joined_number,
+                             .count = m->joined_ago_ms,
                              .items = m->commands.at,
                              .items_len = m->commands.len};
 }
@@ -54,6 +55,7 @@ struct commands_message commands_decode(const struct envelope *e)
     return (struct commands_message){.epoch = e->epoch,
                                      .number = e->number,
                                      .joined_number = e->offset,
+                                     .joined_ago_ms = e->count,
                                      .commands = items_of(e)};
 }
 

@@ -52,6 +52,7 @@ struct commands_message {
     uint64_t epoch;
     uint64_t number;
     uint64_t joined_number;        /* of the last JOIN that was answered; 0: not said */
+    uint64_t joined_ago_ms;        /* since its answer came */
     struct message_items commands; /* command_item, expired_item */
 };
 struct envelope commands_encode(const struct commands_message *message);

@@ -393,7 +393,7 @@ static void members_messages_are_taken_in_their_order(void **state)
     int member = 0;
     way = OUTBOX_UPSTREAM;
     outbox_member_came(session, &member, "n1");
-    outbox_take(session, &member, 1, &commands);
+    outbox_take(session, &member, 1, 0, &commands);
     assert_int_equal(sent, 1);
     assert_int_equal(rig.told_len, 1); /* handed back from 2 on */
     assert_int_equal(rig.told[0].type, ENVELOPE_HANDBACK);
@@ -532,14 +532,14 @@ static void a_members_send_expires_at_the_owner(void **state)
     way = OUTBOX_UPSTREAM;
     answer = STATUS_AGAIN;
     outbox_member_came(session, &member, "n1");
-    outbox_take(session, &member, 1, &commands);
+    outbox_take(session, &member, 1, 0, &commands);
     rig_pass(&rig, 101);
     outbox_flush(session);
     assert_int_equal(rig.told_len, 1);
     assert_int_equal(rig.told[0].type, ENVELOPE_CONFIRM);
     assert_int_equal(rig.told[0].number, 1);
-    assert_int_equal(rig.told[0].len, 1);        /* the one that expired */
-    outbox_take(session, &member, 2, &commands); /* that answer was lost */
+    assert_int_equal(rig.told[0].len, 1);           /* the one that expired */
+    outbox_take(session, &member, 2, 0, &commands); /* that answer was lost */
     outbox_flush(session);
     assert_int_equal(rig.told[1].len, 1);
     answer = STATUS_OK;
@@ -551,7 +551,7 @@ static void a_members_send_expires_at_the_owner(void **state)
     /* A member says so of one that never came here */
     const struct expired_entry over = {slice_of("abc"), 9};
     items[0] = expired_item(&over);
-    outbox_take(session, &member, 3, &(struct message_items){items, 1});
+    outbox_take(session, &member, 3, 0, &(struct message_items){items, 1});
     assert_true(say_within(1, 9, 0));
     assert_int_equal(expired, 1);
     outbox_member_gone(session, &member);
@@ -631,7 +631,7 @@ static void take_sends(int *member, uint64_t first, size_t n, uint64_t ttl_ms)
                                            .ttl_ms = ttl_ms};
         items[i] = command_item(&told);
     }
-    outbox_take(session, member, 1, &(struct message_items){items, n});
+    outbox_take(session, member, 1, 0, &(struct message_items){items, n});
     free(items);
 }
 
@@ -736,7 +736,7 @@ static void the_owner_repeats_which_of_many_expired(void **state)
     way = OUTBOX_UPSTREAM;
     answer = STATUS_AGAIN;
     outbox_member_came(session, &member, "n1");
-    outbox_take(session, &member, 1, &(struct message_items){items, 3});
+    outbox_take(session, &member, 1, 0, &(struct message_items){items, 3});
     rig_pass(&rig, 101);
     outbox_flush(session); /* early: it is lost */
     assert_int_equal(rig.told[0].len, 1);
@@ -750,11 +750,11 @@ static void the_owner_repeats_which_of_many_expired(void **state)
     assert_int_equal(rig.told[1].len, 1);
     assert_int_equal(sent, 2);
     /* That one was lost, too: what is told again is answered for itself */
-    outbox_take(session, &member, 2, &(struct message_items){items, 1});
+    outbox_take(session, &member, 2, 0, &(struct message_items){items, 1});
     assert_int_equal(rig.told[2].offset, 0);
     assert_int_equal(rig.told[2].number, 1);
     assert_int_equal(rig.told[2].len, 0);
-    outbox_take(session, &member, 3, &(struct message_items){items + 1, 2});
+    outbox_take(session, &member, 3, 0, &(struct message_items){items + 1, 2});
     assert_int_equal(rig.told[3].offset, 1);
     assert_int_equal(rig.told[3].number, 3);
     assert_int_equal(rig.told[3].len, 1);
@@ -781,7 +781,7 @@ static void what_expired_frees_the_room_of_its_payload(void **state)
     way = OUTBOX_UPSTREAM;
     answer = STATUS_AGAIN;
     outbox_member_came(session, &member, "n1");
-    outbox_take(session, &member, 1, &(struct message_items){items, 2});
+    outbox_take(session, &member, 1, 0, &(struct message_items){items, 2});
     assert_true(outbox_bytes(session) > 200000);
     rig_pass(&rig, 101);
     assert_true(outbox_bytes(session) < 101000);

@@ -23,7 +23,7 @@ static struct outbox_queue queue;
 static struct outbox_forward forward;
 static struct outbox_members members;
 static struct outbox_expiry expiry;
-static size_t waited, due, over, sent, paused, resumed;
+static size_t waited, due, over, again, sent, paused, resumed;
 static uint64_t last_number;
 static enum status answer;
 
@@ -200,7 +200,7 @@ static void a_member_is_confirmed_once_a_turn_and_handed_back_what_waits(void **
     struct outbox_member *member = outbox_members_find(&members, &key);
     for (uint64_t number = 1; number <= 3; number++) {
         const struct command_entry command = entry(number, 0);
-        assert_non_null(outbox_members_take(&members, member, &command));
+        assert_non_null(outbox_members_take(&members, member, &command, 0));
     }
     assert_int_equal(member->taken, 3);
     for (uint64_t number = 1; number <= 2; number++) {
@@ -228,7 +228,7 @@ static void a_member_that_goes_takes_its_messages_and_its_news_along(void **stat
     outbox_members_add(&members, &stays, "stays");
     struct outbox_member *member = outbox_members_find(&members, &key);
     const struct command_entry command = entry(1, 4);
-    assert_non_null(outbox_members_take(&members, member, &command));
+    assert_non_null(outbox_members_take(&members, member, &command, 0));
     outbox_members_expired(&members, &member->source, "one", 4);
     outbox_members_confirm(&members, outbox_members_find(&members, &stays));
     outbox_members_remove(&members, &key);
@@ -246,6 +246,26 @@ static void on_over(void *ctx, struct outbox_item *item)
     outbox_queue_drop(&queue, item);
 }
 
+static void on_again(void *ctx, struct outbox_item *item)
+{
+    (void)ctx;
+    again++;
+    outbox_queue_drop(&queue, item);
+}
+
+static void a_send_that_went_before_does_not_expire_when_it_comes_again(void **state)
+{
+    (void)state;
+    again = 0;
+    outbox_expiry_note_sent(&expiry, "one", 2);
+    add(&client, 2, 500);
+    rig_pass(&rig, 500);
+    outbox_expiry_run(&expiry, on_over, on_again, NULL);
+    assert_int_equal(again, 1);
+    assert_int_equal(over, 0);
+    assert_false(outbox_expiry_refuses(&expiry, "one", 2));
+}
+
 static void a_send_whose_time_is_over_never_goes_but_where_an_owner_has_it(void **state)
 {
     (void)state;
@@ -254,10 +274,10 @@ static void a_send_whose_time_is_over_never_goes_but_where_an_owner_has_it(void 
     add(&client, 2, 1000);
     rig_pass(&rig, 500);
     assert_int_equal(due, 1);
-    outbox_expiry_run(&expiry, on_over, NULL);
+    outbox_expiry_run(&expiry, on_over, on_again, NULL);
     assert_int_equal(over, 0); /* the first is the owner's to decide */
     rig_pass(&rig, 500);
-    outbox_expiry_run(&expiry, on_over, NULL);
+    outbox_expiry_run(&expiry, on_over, on_again, NULL);
     assert_int_equal(over, 1);
     assert_true(outbox_expiry_refuses(&expiry, "one", 2));
     assert_false(outbox_expiry_refuses(&expiry, "one", 1));
@@ -348,6 +368,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             a_member_is_confirmed_once_a_turn_and_handed_back_what_waits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_member_that_goes_takes_its_messages_and_its_news_along,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_send_that_went_before_does_not_expire_when_it_comes_again,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             a_send_whose_time_is_over_never_goes_but_where_an_owner_has_it, set_up, tear_down),

@@ -5,6 +5,7 @@
 struct membership {
     uint64_t begin_number;    /* lowest number of a JOIN (or LEAVE) whose answer counts */
     uint64_t joined_number;   /* of the JOIN that was answered last; 0: none */
+    uint64_t joined_ms;       /* when that answer came */
     uint64_t asked_number;    /* of the JOIN that was sent last */
     struct position asked_at; /* where this node took the stream to be then */
     uint64_t heard_ms;        /* when the owner last said something, as a member */
@@ -88,11 +89,17 @@ bool membership_is_answer(const struct session *session, uint64_t number)
 void membership_joined(struct session *session, uint64_t number)
 {
     session->membership->joined_number = number;
+    session->membership->joined_ms = session->hub->now_ms;
 }
 
 uint64_t membership_joined_number(const struct session *session)
 {
     return session->membership->joined_number;
+}
+
+uint64_t membership_joined_ago_ms(const struct session *session)
+{
+    return session->hub->now_ms - session->membership->joined_ms;
 }
 
 bool membership_disproves(const struct session *session, uint64_t number, struct position stands)

@@ -41,6 +41,7 @@ bool membership_is_answer(const struct session *session, uint64_t number);
 void membership_joined(struct session *session, uint64_t number);
 /* Of the JOIN that was answered last; 0: none. */
 uint64_t membership_joined_number(const struct session *session);
+uint64_t membership_joined_ago_ms(const struct session *session);
 /* JOIN number is answered: the stream stands there. What was heard before the JOIN went out can't
  * be more than the owner has published until then: something was taken for a publication that is
  * none. */

@@ -71,8 +71,34 @@ static void tell_end_before(struct session *session, struct slice node)
     node_tell(session->hub, node, &ended);
 }
 
+static void note_answer(struct member *member, uint64_t number)
+{
+    if (member->answered[0].number != number)
+        member->answered[1] = member->answered[0];
+    member->answered[0].number = number;
+    member->answered[0].at_ms = member->session->hub->now_ms;
+}
+
+/*
+ * For how long COMMANDS were on their way at most, the way of JOINED included: clocks of two nodes
+ * have nothing in common but how fast they go. 0: that cannot be told.
+ */
+static uint64_t on_the_way_ms(const struct member *member, const struct commands_message *told)
+{
+    const struct session *session = member->session;
+    for (size_t i = 0; told->joined_number && i < 2; i++) {
+        uint64_t since_ms = session->hub->now_ms - member->answered[i].at_ms;
+        if (member->answered[i].number == told->joined_number)
+            return since_ms > told->joined_ago_ms ? since_ms - told->joined_ago_ms : 0;
+    }
+    return 0;
+}
+
 static void answer_joined(struct session *session, struct slice node, uint64_t number)
 {
+    struct member *member = roster_find(session, node);
+    if (member)
+        note_answer(member, number);
     tell_end_before(session, node);
     const char *text = attempt_current(link_attempt(session));
     const struct request_entry request = {slice_of(text),
@@ -183,5 +209,5 @@ void messages_on_commands(struct hub *hub, struct session *session, const struct
         return;
     if (told.number)
         member->number = told.number;
-    outbox_take(session, member, member->number, &told.commands);
+    outbox_take(session, member, member->number, on_the_way_ms(member, &told), &told.commands);
 }

@@ -223,10 +223,25 @@ static void expire(void *ctx, struct outbox_item *item)
         outbox_queue_expire(&out->queue, item);
 }
 
+/* The same of one that comes again, and went before. Of a member it is told in its turn. */
+static void acknowledge_again(void *ctx, struct outbox_item *item)
+{
+    struct outbox *out = ctx;
+    struct outbox_source *source = item->source;
+    item->ttl_at_ms = 0;
+    if (source->first == item) {
+        went(out, item, false);
+    } else if (outbox_item_is_own(item)) {
+        if (source->kind == SOURCE_CLIENT)
+            out->events->acked(out->session, source->from, item->send_id);
+        outbox_queue_drop(&out->queue, item);
+    }
+}
+
 static void on_ttl_due(struct session *session)
 {
     struct outbox *out = session->outbox;
-    outbox_expiry_run(&out->expiry, expire, out);
+    outbox_expiry_run(&out->expiry, expire, acknowledge_again, out);
     session_mark_dirty(session); /* the owner is told */
     outbox_upstream_maybe_resume(&out->upstream);
     if (!out->queue.first)
@@ -326,12 +341,21 @@ void outbox_owner_lost(struct session *session)
     outbox_expiry_look(&out->expiry);
 }
 
+/* What the owner says of it. That is remembered here, too: the owner may be killed before the SEND
+ * comes again. */
+static void settle(struct outbox *out, struct outbox_item *item, bool expired)
+{
+    if (item->send_id && !expired)
+        outbox_expiry_note_sent(&out->expiry, outbox_item_sender(item), item->send_id);
+    went(out, item, expired);
+}
+
 void outbox_went_upstream(struct session *session, uint64_t number)
 {
     struct outbox *out = session->outbox;
     struct outbox_item *item;
     while ((item = out->queue.first) && outbox_item_is_own(item) && item->number <= number)
-        went(out, item, outbox_expiry_may_have(&out->expiry, item));
+        settle(out, item, outbox_expiry_may_have(&out->expiry, item));
 }
 
 /* The owner says what went, and which of those after `from` did not. Returns false at the first
@@ -342,7 +366,7 @@ static bool went_after(struct outbox *out, uint64_t from, uint64_t upto)
     while ((item = out->queue.first) && outbox_item_is_own(item) && item->number <= upto) {
         if (item->send_id && item->number <= from)
             return false;
-        went(out, item, outbox_expiry_has(&out->expiry, item));
+        settle(out, item, outbox_expiry_has(&out->expiry, item));
     }
     return true;
 }
@@ -399,17 +423,17 @@ uint64_t outbox_member_sent(const struct session *session, const void *member)
 }
 
 static bool take_one(struct outbox *out, struct outbox_member *member,
-                     const struct command_entry *entry)
+                     const struct command_entry *entry, uint64_t late_ms)
 {
     if (out->events->way(out->session) != OUTBOX_UPSTREAM)
         return false;
-    const struct outbox_item *item = outbox_members_take(&out->members, member, entry);
+    const struct outbox_item *item = outbox_members_take(&out->members, member, entry, late_ms);
     if (item)
         on_added(out, item);
     return item;
 }
 
-void outbox_take(struct session *session, const void *from, uint64_t seen,
+void outbox_take(struct session *session, const void *from, uint64_t seen, uint64_t late_ms,
                  const struct message_items *commands)
 {
     struct outbox *out = session->outbox;
@@ -426,7 +450,7 @@ void outbox_take(struct session *session, const void *from, uint64_t seen,
                                   outbox_expiry_refuses_entry(&out->expiry, &entry));
             continue;
         }
-        if (entry.after > member->taken || !take_one(out, member, &entry)) {
+        if (entry.after > member->taken || !take_one(out, member, &entry, late_ms)) {
             outbox_members_hand_back(&out->members, member, member->taken + 1);
             out->members.room_awaited = true;
             break;

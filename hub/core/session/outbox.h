@@ -90,8 +90,9 @@ void outbox_member_gone(struct session *session, const void *member);
 /* It knows of that much that went upstream, or the last owner says so. */
 void outbox_member_confirmed(struct session *session, const void *member, uint64_t number);
 uint64_t outbox_member_sent(const struct session *session, const void *member);
-/* COMMANDS of a member; seen: the number of the last message of it, for HANDBACK. */
-void outbox_take(struct session *session, const void *member, uint64_t seen,
+/* COMMANDS of a member; seen: the number of the last message of it, for HANDBACK; late_ms: for how
+ * long they were on their way, which counts for their ttl. */
+void outbox_take(struct session *session, const void *member, uint64_t seen, uint64_t late_ms,
                  const struct message_items *commands);
 /* This node is the owner now. */
 void outbox_owner_changed(struct session *session);

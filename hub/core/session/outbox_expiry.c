@@ -38,15 +38,21 @@ void outbox_expiry_look(struct outbox_expiry *expiry)
     outbox_expiry_add(expiry, expiry->session->hub->now_ms);
 }
 
+static bool went_before(const struct outbox_expiry *expiry, const struct outbox_item *item)
+{
+    return last_sends_covers(&expiry->sends, outbox_item_sender(item), item->send_id);
+}
+
 /* Its time is over before its turn. */
 static void note_over(struct outbox_expiry *expiry, const struct outbox_item *item, bool reported)
 {
     metric_drop(DROP_EXPIRED, 1);
-    if (!last_sends_covers(&expiry->sends, outbox_item_sender(item), item->send_id))
+    if (!went_before(expiry, item))
         outbox_expiry_note(expiry, outbox_item_sender(item), item->send_id, reported);
 }
 
-void outbox_expiry_run(struct outbox_expiry *expiry, outbox_expired_fn *over, void *ctx)
+void outbox_expiry_run(struct outbox_expiry *expiry, outbox_expired_fn *over,
+                       outbox_expired_fn *again, void *ctx)
 {
     struct outbox_item *item = expiry->queue->first, *next;
     uint64_t first_ms = 0;
@@ -55,6 +61,10 @@ void outbox_expiry_run(struct outbox_expiry *expiry, outbox_expired_fn *over, vo
         if (!item->ttl_at_ms || item->state != OUTBOX_ITEM_WAITING)
             continue;
         if (outbox_item_is_over(item, expiry->session->hub->now_ms)) {
+            if (went_before(expiry, item) && !outbox_expiry_may_have(expiry, item)) {
+                again(ctx, item);
+                continue;
+            }
             note_over(expiry, item, false);
             over(ctx, item);
         } else if (!first_ms || item->ttl_at_ms < first_ms) {

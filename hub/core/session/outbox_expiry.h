@@ -38,8 +38,10 @@ void outbox_expiry_fini(struct outbox_expiry *expiry);
 void outbox_expiry_add(struct outbox_expiry *expiry, uint64_t ttl_at_ms);
 /* Messages are this node's again: those whose time is over since do not go any more. */
 void outbox_expiry_look(struct outbox_expiry *expiry);
-/* Calls over for each message that waits here and whose time is over. */
-void outbox_expiry_run(struct outbox_expiry *expiry, outbox_expired_fn *over, void *ctx);
+/* Calls over for each message that waits here and whose time is over; again, where it comes again
+ * and went before. */
+void outbox_expiry_run(struct outbox_expiry *expiry, outbox_expired_fn *over,
+                       outbox_expired_fn *again, void *ctx);
 
 /* --- what became of SENDs --- */
 

@@ -96,9 +96,10 @@ void outbox_members_confirmed(struct outbox_members *members, const void *key, u
 
 struct outbox_item *outbox_members_take(struct outbox_members *members,
                                         struct outbox_member *member,
-                                        const struct command_entry *entry)
+                                        const struct command_entry *entry, uint64_t late_ms)
 {
     const struct session *session = members->session;
+    uint64_t left_ms = entry->ttl_ms > late_ms ? entry->ttl_ms - late_ms : 0;
     char sender[33] = {0};
     if (entry->sender.len > 32)
         return NULL;
@@ -117,7 +118,7 @@ struct outbox_item *outbox_members_take(struct outbox_members *members,
     if (!item)
         return NULL;
     item->number = member->taken = entry->number;
-    item->ttl_at_ms = entry->ttl_ms ? session->hub->now_ms + entry->ttl_ms : 0;
+    item->ttl_at_ms = entry->ttl_ms ? session->hub->now_ms + left_ms : 0;
     outbox_queue_add(members->queue, &member->source, item);
     return item;
 }

@@ -54,10 +54,11 @@ void outbox_members_confirmed(struct outbox_members *members, const void *key, u
 /* It is gone, and what it gave. No effect where it is not there. */
 void outbox_members_remove(struct outbox_members *members, const void *key);
 
-/* Takes a message of it, which waits then. NULL: there is no room for it. */
+/* Takes a message of it, which waits then; it was on its way for late_ms. NULL: there is no room
+ * for it. */
 struct outbox_item *outbox_members_take(struct outbox_members *members,
                                         struct outbox_member *member,
-                                        const struct command_entry *entry);
+                                        const struct command_entry *entry, uint64_t late_ms);
 /* A message of it went upstream. */
 void outbox_members_sent(struct outbox_members *members, struct outbox_source *source,
                          uint64_t number);

@@ -116,6 +116,7 @@ static enum outbox_way way(const struct session *session)
 static void send_commands(struct session *session, struct commands_message *message)
 {
     message->joined_number = membership_joined_number(session);
+    message->joined_ago_ms = membership_joined_ago_ms(session);
     struct envelope commands = commands_encode(message);
     commands.session = slice_of(session->id);
     node_tell(session->hub, slice_of(ownership_owner(session)), &commands);

@@ -20,6 +20,10 @@ struct member {
     uint64_t number;    /* of its last JOIN, LEAVE or COMMANDS */
     uint64_t count;     /* its clients */
     uint16_t requests;  /* bits of its clients' URLs in the link's attempt */
+    /* Its last JOINs that were answered, and when: by them it says how old its messages are */
+    struct {
+        uint64_t number, at_ms;
+    } answered[2];
     struct member *prev, *next;
 };
 
