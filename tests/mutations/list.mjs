@@ -248,6 +248,42 @@ export const mutations = [
         to: '        (void)member;',
     },
     {
+        name: 'the way to the owner in the ttl of a SEND',
+        file: 'hub/core/session/messages_owner.c',
+        from: 'on_the_way_ms(member, &told), &told.commands',
+        to: '0 * on_the_way_ms(member, &told), &told.commands',
+    },
+    {
+        name: 'a ttl that goes on while the owner has the SEND',
+        file: 'hub/core/session/outbox_members.c',
+        from: 'item->ttl_at_ms = entry->ttl_ms ? session->hub->now_ms + left_ms : 0;',
+        to: 'item->ttl_at_ms = 0 * left_ms;',
+    },
+    {
+        name: 'the memory of a member for its SENDs that went',
+        file: 'hub/core/session/outbox.c',
+        from: 'if (item->send_id && !expired)\n        outbox_expiry_note_sent',
+        to: 'if (false)\n        outbox_expiry_note_sent',
+    },
+    {
+        name: 'the memory of SENDs that expired',
+        file: 'hub/core/session/last_sends.c',
+        from: 'return k < send->expired_len && send->expired[k].id == id;',
+        to: 'return (void)k, false;',
+    },
+    {
+        name: 'the acknowledgement of a SEND that comes again when its time is over',
+        file: 'hub/core/session/outbox_expiry.c',
+        from: 'if (went_before(expiry, item) && !outbox_expiry_may_have(expiry, item)) {',
+        to: 'if (false) {',
+    },
+    {
+        name: 'the bound of a replay',
+        file: 'hub/core/client/subscription.c',
+        from: '        replay--;\n    }\n    pubs_shift(missed, first);',
+        to: '        replay--;\n    }\n    (void)first;',
+    },
+    {
         name: 'the owner check for each session of a call',
         file: 'tests/sim/store.c',
         from: 'request->node->id, request->epoch, request->publications,',

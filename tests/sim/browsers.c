@@ -124,6 +124,13 @@ static void client_paused(void *ctx, struct client *base, bool paused)
 const struct client_ops sim_client_ops = {
     .write = client_write, .close = client_closing, .pause = client_paused};
 
+/* For its SENDs a page comes with its id, though it had no position yet. */
+static bool brings_token(const struct sim_client *client)
+{
+    bool has_id = client->world->has_sends && client->page && client->id[0];
+    return client->protocol && !client->replay && (client->has_token || has_id);
+}
+
 static enum box_form form_of_client(const struct sim_client *client)
 {
     if (client->one_way)
@@ -148,11 +155,13 @@ static void on_start_turn(void *ctx)
     roster_user(client, user);
     if (world->own_urls)
         snprintf(user, sizeof(user), "c%d", (int)(client - world->clients));
-    char rate[32] = "";
+    char more[64] = "";
     if (client->rate)
-        snprintf(rate, sizeof(rate), "&rate=%u", client->rate);
-    snprintf(request, sizeof(request), "/%s/v%d?svc%s%s", user, client->session, rate,
-             client->protocol && client->has_token ? resume : "");
+        snprintf(more, sizeof(more), "&rate=%u", client->rate);
+    if (client->replay)
+        snprintf(more, sizeof(more), "&replay=%u", client->replay);
+    snprintf(request, sizeof(request), "/%s/v%d?svc%s%s", user, client->session, more,
+             brings_token(client) ? resume : "");
     if (client->alone)
         snprintf(request, sizeof(request), "/%s?subscribe%s%s", user,
                  client->id[0] ? "&resume=0.0." : "", client->id);
@@ -166,7 +175,7 @@ static void on_start_turn(void *ctx)
     client->closing = client->busy = client->welcomed = false;
     client->said = client->heard = client->arrived = 0;
     client->at = (struct position){0, 0};
-    client->got_us = 0;
+    client->got_us = client->got = 0;
     client->last_marker[0] = '\0';
     client->late = false;
     roster_forget(client);
@@ -177,7 +186,7 @@ static void on_start_turn(void *ctx)
         abort();
     target_fini(&target);
     if (client->page)
-        page_acts(client, true);
+        page_acts(client, PAGE_SUBSCRIBES);
 }
 
 static void on_start(void *ctx)
@@ -238,42 +247,47 @@ void client_says(struct sim_client *client)
         client_later(client, on_say, 1, 0);
 }
 
-static void on_subscribe_turn(void *ctx)
+static void on_act_turn(void *ctx)
 {
     struct client_event *event = ctx;
+    static void (*const acts[])(struct sim_client * page) = {page_unsubscribe, page_subscribe,
+                                                             page_sends, page_says_all_again};
     if (current(event) && !event->client->closing)
-        (event->code ? page_subscribe : page_unsubscribe)(event->client);
+        acts[event->code](event->client);
     free(event);
 }
 
-static void on_subscribe(void *ctx)
+static void on_act(void *ctx)
 {
     struct client_event *event = ctx;
-    node_event(event->client->node, event->client->life, on_subscribe_turn, event);
+    node_event(event->client->node, event->client->life, on_act_turn, event);
 }
 
-void page_acts(struct sim_client *client, bool subscribes)
+void page_acts(struct sim_client *client, enum page_act act)
 {
     if (client->open)
-        client_later(client, on_subscribe, between(client->world, 1, 5000), subscribes);
+        client_later(client, on_act, between(client->world, 1, 5000), act);
 }
 
 struct send_event {
     struct client_event event; /* first: freed as such where its node is gone */
     uint64_t id;
+    unsigned ttl_ms;
 };
 
 static void on_send_turn(void *ctx)
 {
     struct send_event *send = ctx;
     struct sim_client *client = send->event.client;
-    char text[160];
+    char text[160], ttl[32] = "";
+    if (send->ttl_ms)
+        snprintf(ttl, sizeof(ttl), ",\"ttl\":%u", send->ttl_ms);
     if (current(&send->event) && !client->closing) {
         int len = snprintf(text, sizeof(text),
                            "{\"type\":\"SEND\",\"id\":%" PRIu64
-                           ",\"payload\":\"say %d.%u.%u %" PRIu64 "\"}",
-                           send->id, (int)(client - client->world->clients), client->connection,
-                           client->life, send->id);
+                           "%s,\"payload\":\"say %d.%u.%u %" PRIu64 "\"}",
+                           send->id, ttl, (int)(client - client->world->clients),
+                           client->connection, client->life, send->id);
         door_message(&client->client, OPCODE_TEXT, text, (size_t)len);
     }
     free(send);
@@ -285,10 +299,10 @@ static void on_send(void *ctx)
     node_event(send->event.client->node, send->event.client->life, on_send_turn, send);
 }
 
-void client_sends(struct sim_client *client, uint64_t id)
+void client_sends(struct sim_client *client, uint64_t id, unsigned ttl_ms)
 {
     struct send_event *send = malloc(sizeof(*send));
-    *send = (struct send_event){{client, client->connection, 0}, id};
+    *send = (struct send_event){{client, client->connection, 0}, id, ttl_ms};
     client->acked = 0;
     at_us(client->world, client->world->now_us + 1, on_send, send);
 }

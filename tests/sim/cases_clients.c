@@ -14,7 +14,7 @@
 static void send_and_wait(struct world *world, int client)
 {
     uint64_t end_us = world->now_us + SOON_US;
-    client_sends(&world->clients[client], 1);
+    client_sends(&world->clients[client], 1, 0);
     while (!world->failure && world->now_us < end_us && world->clients[client].acked != 1)
         world_pass(world, STEP_US);
     expect(world, world->clients[client].acked == 1, "a SEND is acknowledged");
@@ -280,7 +280,7 @@ static void a_client_id_comes_again_at(struct world *world, int first, int secon
     client_start(world, 9, second);
     until(world, one_of_two_is_open, "one of the two is closed with 4007");
     expect(world, world->clients[9].open, "the one that came first");
-    client_sends(&world->clients[9], 2);
+    client_sends(&world->clients[9], 2, 0);
     world_pass(world, 500 * MS);
     expect(world, world->clients[9].acked == 2 && world->commands == 2,
            "the later one goes on from the last id, and is acknowledged for what went");

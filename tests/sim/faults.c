@@ -158,6 +158,16 @@ static void reload_over_a_broken_link(struct world *world, int index)
           later_new(world, index, (unsigned)node->index));
 }
 
+/* In the end it follows all. */
+static void live_of_page(struct sim_client *page)
+{
+    struct world *world = page->world;
+    if (world->has_sends && chance(world, 70))
+        page_acts(page, PAGE_SENDS);
+    else
+        page_acts(page, !world->faults || chance(world, 70) ? PAGE_SUBSCRIBES : PAGE_LEAVES);
+}
+
 /* The life of the browsers: they come, speak, go, and come back elsewhere. */
 static void browsers_live(struct world *world)
 {
@@ -173,7 +183,7 @@ static void browsers_live(struct world *world)
         else
             client_leave(client, 1001);
     } else if (client->page) {
-        page_acts(client, !world->faults || chance(world, 70)); /* in the end it follows all */
+        live_of_page(client);
     } else if (!world->quiet) {
         client_says(client);
     }

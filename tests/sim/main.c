@@ -106,8 +106,9 @@ static uint64_t run_seeds(struct world *world, const struct sim_options *options
         uint64_t seed = options->seed + i;
         sim_pages = seed % 3 == 2;
         sim_presence = seed % 4 == 2;
+        sim_sends = sim_pages && seed % 2;
         world_run(world, seed, seed % 7 < 4, options->verbose);
-        sim_pages = sim_presence = false;
+        sim_pages = sim_presence = sim_sends = false;
         steps += world->steps;
         deliveries += world->deliveries;
         gaps += world->gaps;
@@ -129,7 +130,7 @@ static uint64_t run_seeds(struct world *world, const struct sim_options *options
 
 static const struct sim_cases *const all_cases[] = {&volume_cases, &owner_cases, &member_cases,
                                                     &client_cases, &late_cases,  &presence_cases,
-                                                    &seed_cases};
+                                                    &send_cases,   &seed_cases};
 
 int main(int argc, char **argv)
 {

@@ -34,6 +34,7 @@ void pages_begin(struct world *world)
 
 void page_started(struct sim_client *client)
 {
+    sends_lost(client, -1);
     for (int i = 0; i < SESSIONS; i++) {
         struct sim_client *part = page_part(client, i);
         if (part == client)
@@ -114,6 +115,7 @@ static void closed(struct sim_client *client, const char *text)
     struct sim_client *part = page_part(client, session_after(text, "\"session\":\"svc:v"));
     if (!part->open)
         world_fail(world, "page %d: CLOSED of what it does not follow", client->page);
+    sends_lost(client, part->session);
     if (part->at.epoch && part->at.offset < UINT64_MAX / 2) {
         part->has_token = true;
         part->token = part->at;
@@ -126,6 +128,8 @@ static void closed(struct sim_client *client, const char *text)
 struct sim_client *page_reads(struct sim_client *client, const char *text)
 {
     int session = -1;
+    if (send_answered(client, text))
+        return NULL;
     if (strstr(text, "\"type\":\"CLOSED\"")) {
         closed(client, text);
         return NULL;

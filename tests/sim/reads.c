@@ -135,6 +135,7 @@ static void read_message(struct sim_client *client, const char *text)
         if (id)
             snprintf(client->id, sizeof(client->id), "%.32s", id + strlen("\"client\":\""));
         client->at = (struct position){field(text, "\"epoch\":"), field(text, "\"offset\":")};
+        client->begun = client->at;
         client->resumed = strstr(text, "\"resumed\":true") != NULL;
         if (client->resumed && position_compare(client->at, client->token) != 0)
             world_fail(world, "resumed at another position than asked for");
@@ -145,6 +146,7 @@ static void read_message(struct sim_client *client, const char *text)
         if (client->at.epoch)
             check_order(client, at);
         client->at = at;
+        client->got++;
         note_delivered(world, client, at);
         note_seen(world, client->session, at);
         world->deliveries++;
@@ -154,6 +156,9 @@ static void read_message(struct sim_client *client, const char *text)
                      (int)strcspn(marker, " \""), marker);
     } else if (strstr(text, "\"type\":\"ACK\"")) {
         client->acked = field(text, "\"id\":");
+    } else if (strstr(text, "\"code\":\"expired\"")) {
+        client->expired = field(text, "\"id\":");
+        client->expirations++;
     } else if (strstr(text, "\"type\":\"GAP\"")) {
         uint64_t epoch = field(text, "\"epoch\":"), from = field(text, "\"from\":"),
                  to = field(text, "\"to\":");

@@ -28,6 +28,7 @@
 #define ROSTER_NAME 16
 #define ROSTER_MAX  768
 #define ROSTERS     16
+#define SENDS       24 /* of a page, that are looked after */
 
 #define ROLL_CALL_US 25000000u /* 20 leases, and what follows from it */
 
@@ -175,6 +176,18 @@ struct upstream {
     struct upstream *next;
 };
 
+/* A SEND of a page. */
+struct sim_send {
+    uint64_t id; /* 0: none */
+    int session;
+    uint32_t ttl_ms;     /* 0: none */
+    uint64_t said_us;    /* last */
+    bool asked;          /* on this connection, and not answered yet */
+    bool acked, expired; /* how it was answered, on that connection */
+    unsigned connection;
+    const struct upstream *went; /* the last upstream that took it; NULL: none */
+};
+
 struct sim_client {
     struct client client; /* first: the core's pointer is ours */
     struct world *world;
@@ -195,12 +208,18 @@ struct sim_client {
     struct position at;
     bool has_token;
     struct position token;
-    char id[40]; /* as WELCOME says */
-    uint64_t acked;
-    unsigned closed_with; /* the code, where the hub has closed it */
+    char id[40];             /* as WELCOME says */
+    uint64_t acked, expired; /* the last SEND of which that was told; and how often the latter */
+    unsigned expirations;
+    unsigned replay;       /* it asks for so many, where it has no position to resume at */
+    struct position begun; /* WELCOME's */
+    unsigned got;          /* MESSAGEs on this connection */
+    unsigned closed_with;  /* the code, where the hub has closed it */
     /* Messages of this connection: sent; the last number that the backend got; how many it got */
     uint64_t said, heard, arrived;
     char last_marker[32];
+    struct sim_send sends[SENDS]; /* of a page, by their ids in turn */
+    uint64_t sends_len;
     bool late; /* what it gets next may have waited for its socket */
     /* Who watches, as it was told last, when, and the newest epoch of such a word */
     char roster[ROSTER_MAX];
@@ -254,6 +273,7 @@ struct world {
     bool lied_to;       /* nothing is promised any more, but that no node crashes */
     bool arrives_late;  /* in a calm world: what a broken connection still carried */
     bool closes_slowly; /* backends, in a calm world */
+    bool has_sends;     /* pages send */
     bool has_presence;  /* pages are told who watches */
     bool joins_calls;   /* a turn's publications leave in one call, as to one server */
     /* In a script: each client comes with a URL of its own, "/cN/v0", and the backend answers those
@@ -271,7 +291,7 @@ struct world {
     uint64_t rolled_back_us;
     bool loses_data; /* this history has restarts of the store without data */
     struct sim_request *requests;
-    uint64_t steps, deliveries, gaps, takeovers, commands;
+    uint64_t steps, deliveries, gaps, takeovers, commands, expired;
     unsigned most_work; /* of a turn, in tenths */
     bool verbose;
     const char *failure;
@@ -294,7 +314,7 @@ struct sim_cases {
     size_t len;
 };
 extern const struct sim_cases owner_cases, member_cases, client_cases, late_cases, presence_cases,
-    volume_cases, seed_cases;
+    send_cases, volume_cases, seed_cases;
 
 /* world.c */
 /* late: histories are written late. */
@@ -373,6 +393,8 @@ void sub_cut(struct sim_node *node, bool deaf);
 extern bool sim_pages;
 /* The same of presence; of kept cases none has it. */
 extern bool sim_presence;
+/* Of SENDs. */
+extern bool sim_sends;
 void pages_begin(struct world *world);
 /* The client that stands for a page's part in a session; the page itself where that is its own. */
 struct sim_client *page_part(struct sim_client *client, int session);
@@ -383,8 +405,9 @@ void page_unsubscribe(struct sim_client *client);
 /* Whom of a page a message concerns; NULL: it has been looked at. */
 struct sim_client *page_reads(struct sim_client *client, const char *text);
 void page_check_marker(struct sim_client *client, const char *marker);
-/* It subscribes to all, or leaves one of them. */
-void page_acts(struct sim_client *client, bool subscribes);
+/* It subscribes to all, leaves one of them, or sends. */
+enum page_act { PAGE_LEAVES, PAGE_SUBSCRIBES, PAGE_SENDS, PAGE_SENDS_AGAIN };
+void page_acts(struct sim_client *client, enum page_act act);
 
 /* upstreams.c */
 extern const struct upstream_ops sim_upstream_ops;
@@ -402,11 +425,24 @@ extern const struct client_ops sim_client_ops;
 void client_start(struct world *world, int index, int node);
 void client_leave(struct sim_client *client, unsigned code);
 void client_says(struct sim_client *client);
-/* A protocol client sends that SEND, maybe once more. */
-void client_sends(struct sim_client *client, uint64_t id);
+/* A protocol client sends that SEND, maybe once more. ttl_ms 0: none. */
+void client_sends(struct sim_client *client, uint64_t id, unsigned ttl_ms);
 /* It will come with the client id of that one; NULL: with one that nobody has been given. */
 void client_takes_id(struct sim_client *client, const struct sim_client *from);
 void clients_of_node_die(struct sim_node *node);
+
+/* sends.c: SENDs of pages. In a turn of the page's node: one that was lost with a connection, one
+ * more, or one that was answered. */
+void page_sends(struct sim_client *page);
+/* All that were lost with a connection. */
+void page_says_all_again(struct sim_client *page);
+/* No answer comes any more: its connection, or that session (-1: all) is gone. */
+void sends_lost(struct sim_client *page, int session);
+void send_arrives(struct world *world, const struct upstream *upstream, int page, uint64_t id);
+/* Returns whether the text is an answer to a SEND. */
+bool send_answered(struct sim_client *page, const char *text);
+/* All have been answered. */
+void sends_check(struct world *world);
 
 /* rosters.c: who watches. */
 /* The user in the client's URL. */

@@ -145,6 +145,8 @@ void node_start(struct world *world, int index)
     node->pile_end = &node->pile;
     node->clock_offset_us = (int64_t)between(world, 1000000, 900000000);
     node->drift_ppm = (int32_t)between(world, 0, 10000) - 5000;
+    if (world->has_sends)
+        node->drift_ppm /= 10; /* what is left of a ttl is told by the clocks of two nodes */
     snprintf(node->id, sizeof(node->id), "n%d", index);
     node->bus = sim_bus_new(node);
     struct hub_setup setup = {

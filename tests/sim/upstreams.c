@@ -123,6 +123,11 @@ static enum status upstream_send(void *ctx, struct upstream *upstream, enum opco
     assert(upstream->state == SIM_OPEN && len < sizeof(text));
     node_works(node, 10);
     memcpy(text, payload, len);
+    if (sscanf(text, "send %u %" SCNu64, &client, &number) == 2) {
+        world_say(world, "backend gets %s from %s", text, node->id);
+        send_arrives(world, upstream, (int)client, number);
+        return STATUS_OK;
+    }
     if (sscanf(text, "say %u.%u.%u %" SCNu64, &client, &connection, &life, &number) != 4) {
         world_fail(world, "backend got \"%s\"", text);
         return STATUS_OK;

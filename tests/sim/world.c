@@ -29,7 +29,7 @@ static void on_event(struct timer *timer, uint64_t now_us)
     free(event);
 }
 
-bool sim_pages, sim_presence;
+bool sim_pages, sim_presence, sim_sends;
 
 void at_us(struct world *world, uint64_t when_us, event_fn *fn, void *ctx)
 {
@@ -288,6 +288,7 @@ static void world_begin(struct world *world, uint64_t seed, bool verbose)
     conf->redis.on_loss = ON_LOSS_FENCE;
     conf->services[0]->presence = false;
     world->seed = seed;
+    world->has_sends = sim_sends;
     world->verbose = verbose;
     rng_seed(&world->rng, seed);
     timers_init(&world->events);
@@ -341,6 +342,8 @@ void world_run(struct world *world, uint64_t seed, bool late, bool verbose)
     if (sim_pages)
         pages_begin(world);
     world_presence(world, sim_presence);
+    if (sim_sends)
+        world->clients[2].replay = world->clients[10].replay = 3;
     world->faults = true;
     at_us(world, world->now_us + 1000, world_beats, world);
     world_pass(world, FAULTS_US);
@@ -350,14 +353,19 @@ void world_run(struct world *world, uint64_t seed, bool late, bool verbose)
     world_pass(world, 4000000);
     for (int i = 0; i < CLIENTS; i++)
         if (world->clients[i].page)
-            page_acts(&world->clients[i], true);
+            page_acts(&world->clients[i], PAGE_SUBSCRIBES);
     world_pass(world, world->clients[0].page ? 3000000 : 0);
     check_well(world);
     world->quiet = true;
+    for (int i = 0; i < CLIENTS; i++)
+        if (world->has_sends && world->clients[i].page)
+            page_acts(&world->clients[i], PAGE_SENDS_AGAIN);
     for (int i = 0; i < SESSIONS; i++)
         backend_push(world, i, "marker-1");
     world_pass(world, 3000000);
     check_commands(world);
+    if (world->has_sends)
+        sends_check(world);
     char marker[32] = "marker-1";
     check_markers(world, marker);
     if (world->has_presence)
