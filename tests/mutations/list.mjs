@@ -163,8 +163,12 @@ export const mutations = [
         from: '        if (member->watch.since_ms)\n            tell_status(session, member);\n        else',
         to: '        if (!member->watch.since_ms)',
     },
-    // Missing: in hub/core/node/peers.c `sent_ms >= peer_deadline(hub, peer)`, the reading after the deadline. With hub->now_ms in
-    // its place no history, no unit test and no state of the model fails today: this safeguard has no test.
+    {
+        name: 'the reading after the deadline',
+        file: 'hub/core/node/peers.c',
+        from: 'if (sent_ms >= peer_deadline(hub, peer))',
+        to: 'if (hub->now_ms >= peer_deadline(hub, peer))',
+    },
     {
         name: 'a fenced owner\'s word on how far it got',
         file: 'hub/core/session/course_member.c',

@@ -148,7 +148,7 @@ static void on_start_turn(void *ctx)
         return;
     }
     free(event);
-    char resume[128], request[192];
+    char resume[128], request[320];
     snprintf(resume, sizeof(resume), "&resume=%" PRIu64 ".%" PRIu64 ".%s", client->token.epoch,
              client->token.offset, client->id);
     char user[ROSTER_NAME];

@@ -132,10 +132,14 @@ static void a_member_leaves_in_between(struct world *world)
 
 /* A reading that was asked for before the owner renewed and is answered after its deadline. */
 
-static void until_n1_renews(struct world *world, struct sim_request *request)
+static uint64_t answer_us; /* when n1's next reading is answered */
+
+static void hold_up_the_reading(struct world *world, struct sim_request *request)
 {
-    if (request->kind == REQUEST_RENEW && request->node->index == 1)
-        world->spy = NULL;
+    if (request->kind != REQUEST_RENEW || request->node->index != 1)
+        return;
+    world->spy = NULL;
+    request->node->bus->from_store_us = answer_us;
 }
 
 static void an_owner_renews_at_the_last_moment(struct world *world)
@@ -150,13 +154,13 @@ static void an_owner_renews_at_the_last_moment(struct world *world)
     node_resume(&world->nodes[1]);
     uint64_t read_us = world->now_us;
     world_pass(world, read_us + 480 * MS - world->now_us);
-    world->spy = until_n1_renews;
+    answer_us = read_us + 620 * MS; /* less than half of a lease before the next one */
+    world->spy = hold_up_the_reading;
     until(world, spy_is_gone, "n1 reads");
-    world->nodes[1].bus->from_store_us = world->now_us + 120 * MS;
     world_pass(world, 150 * MS);
-    world->spy = until_n1_renews;
+    answer_us = read_us + 1060 * MS;
+    world->spy = hold_up_the_reading;
     until(world, spy_is_gone, "n1 reads before n0 has renewed");
-    world->nodes[1].bus->from_store_us = read_us + 1060 * MS;
     world_pass(world, 2 * LEASE_US);
     expect(world, n0_owns(world), "n0 keeps what it has");
     expect(world, one_upstream_ever(world), "n0 keeps its upstream");
