@@ -164,6 +164,12 @@ export const mutations = [
         to: '        if (!member->watch.since_ms)',
     },
     {
+        name: 'the end that an owner told, where the next epoch seems to follow',
+        file: 'hub/core/session/stream.c',
+        from: '!(is_doubtful(stream) || lacks_end(stream, at.epoch))',
+        to: '((void)lacks_end, !is_doubtful(stream))',
+    },
+    {
         name: 'the reading after the deadline',
         file: 'hub/core/node/peers.c',
         from: 'if (sent_ms >= peer_deadline(hub, peer))',

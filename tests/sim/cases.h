@@ -10,6 +10,8 @@
 #define STEP_US  MS       /* how finely conditions are looked at */
 #define SOON_US  5000000u /* all that must happen happens within this */
 #define LEASE_US 1000000u /* of main.c */
+#define FENCE_US \
+    890000u /* after a renewal was sent: over the margin, before anybody else's judgement */
 
 typedef bool condition_fn(const struct world *world);
 

@@ -149,7 +149,78 @@ static void a_message_of_the_life_before_arrives(struct world *world)
     everybody_gets_a_push(world);
 }
 
+/* The end of an epoch that is told while a member reads the history. */
+
+static uint64_t read_us; /* when the reading is answered */
+
+static void hold_up_the_history(struct world *world, struct sim_request *request)
+{
+    if (request->kind != REQUEST_HISTORY || request->node->index != 1)
+        return;
+    world->spy = NULL;
+    read_us = world->now_us + 1350 * MS;
+    request->node->bus->answered_us[0] = read_us;
+}
+
+static void until_n0_renews_again(struct world *world, struct sim_request *request)
+{
+    if (request->kind == REQUEST_RENEW && request->node->index == 0)
+        world->spy = NULL;
+}
+
+/* So that n1 has read before it can ask the next owner. */
+static void hold_up_n1(struct world *world, struct sim_request *request)
+{
+    if (request->kind != REQUEST_CLAIM || request->node->index != 0)
+        return;
+    world->spy = NULL;
+    link_stall(&world->nodes[1], read_us + 50 * MS - world->now_us);
+}
+
+static void n1_reads_the_history(struct world *world)
+{
+    world->conf->services[0]->history.every_ms = 0; /* else who has no answer to JOIN doubts */
+    n0_owns_n1_watches(world);
+    unhear(&world->nodes[1]);
+    backend_push(world, 0, "push");
+    world_pass(world, 20 * MS);
+    world->spy = hold_up_the_history;
+    world->nodes[1].unheard = false;
+    until(world, spy_is_gone, "n1 reads what it has missed");
+}
+
+/* What n0 publishes now reaches its own client alone; then it is fenced, and claims anew. */
+static void n0_claims_anew(struct world *world)
+{
+    world->spy = until_n0_renews_again;
+    until(world, spy_is_gone, "n0 renews its lease");
+    uint64_t renewed_us = world->now_us;
+    world_pass(world, 10 * MS);
+    link_stall(&world->nodes[0], 10 * LEASE_US);
+    backend_push(world, 0, "push");
+    backend_push(world, 0, "push");
+    world_pass(world, renewed_us + FENCE_US - world->now_us);
+    world->spy = hold_up_n1;
+    link_blink(&world->nodes[0]);
+    until(world, spy_is_gone, "n0 claims anew");
+    until(world, n0_owns, "n0 owns the session again");
+}
+
+static void an_end_is_told_while_a_member_reads(struct world *world)
+{
+    n1_reads_the_history(world);
+    n0_claims_anew(world);
+    backend_push(world, 0, "marker-1");
+    world_pass(world, 5 * MS);
+    expect(world, world->now_us < read_us, "n1 reads still");
+    until(world, watchers_up_to_date, "a push of the next epoch reaches every client");
+    expect(world, world->gaps == 1, "n1's client is told what it misses");
+}
+
 static const struct sim_case list[] = {
+    {.name = "the end of an epoch that is told while a member reads is not forgotten",
+     .script = an_end_is_told_while_a_member_reads,
+     .history = 10},
     {.name = "a member's messages go upstream in the order of their numbers",
      .script = a_message_to_the_owner_is_lost,
      .history = 10},

@@ -7,9 +7,6 @@
 
 #include "cases.h"
 
-/* After a renewal was sent: over the margin, before anybody else's judgement */
-#define FENCE_US 890000u
-
 /* The epoch in the claim. */
 
 static void hold_up_the_claim(struct world *world, struct sim_request *request)

@@ -71,9 +71,7 @@ static void run_as_then(struct world *world, const struct sim_case *one, bool ve
 {
     bool own_pace = sim_own_pace;
     sim_own_pace = false;
-    sim_pages = one->pages;
     world_run(world, one->seed, false, verbose);
-    sim_pages = false;
     sim_own_pace = own_pace;
 }
 

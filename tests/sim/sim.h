@@ -307,7 +307,6 @@ struct sim_case {
     void (*script)(struct world *world); /* NULL: the history of a seed */
     uint32_t history;                    /* size; of a script only */
     uint64_t seed;
-    bool pages; /* the seed's history had them */
 };
 struct sim_cases {
     const struct sim_case *list;
@@ -389,12 +388,9 @@ void link_stall(struct sim_node *node, uint64_t for_us);
 void sub_cut(struct sim_node *node, bool deaf);
 
 /* pages.c */
-/* Some histories have pages; of those that are kept as cases the ones that say so. */
-extern bool sim_pages;
-/* The same of presence; of kept cases none has it. */
-extern bool sim_presence;
-/* Of SENDs. */
-extern bool sim_sends;
+/* What the next history of a seed has: pages, presence, SENDs of pages. Of those that are kept as
+ * cases none has any. */
+extern bool sim_pages, sim_presence, sim_sends;
 void pages_begin(struct world *world);
 /* The client that stands for a page's part in a session; the page itself where that is its own. */
 struct sim_client *page_part(struct sim_client *client, int session);
