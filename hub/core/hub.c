@@ -295,7 +295,7 @@ static bool has_time(void *ctx)
 
 void hub_enter(struct hub *hub, uint64_t now_ms)
 {
-    lease_check(hub, now_ms);
+    lease_enforce(hub, now_ms);
     struct timer_portion portion = {hub, clock_us(hub) + TIMERS_US};
     timers_run_portion(&hub->timers, hub->now_ms, has_time, &portion);
 }
@@ -323,7 +323,7 @@ static void flush_clients(struct hub *hub)
 
 void hub_flush(struct hub *hub)
 {
-    lease_check(hub, hub->setup.now_ms(hub->setup.clock_ctx));
+    lease_enforce(hub, hub->setup.now_ms(hub->setup.clock_ctx));
     subscribing_run(hub);
     flush_far(hub);
     while (hub->sessions->dirty) {
@@ -441,7 +441,10 @@ void hub_count(const struct hub *hub, struct hub_counts *out)
 
 void hub_check(const struct hub *hub)
 {
-    const struct session *session;
-    for (session = hub->sessions->by_id; session; session = session->hh.next)
-        session_check(session);
+    node_check(hub);
+    lease_check(hub);
+    peers_check(hub);
+    drain_check(hub);
+    record_check(hub);
+    walks_check(hub);
 }

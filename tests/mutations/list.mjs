@@ -225,8 +225,8 @@ export const mutations = [
     {
         name: 'the doubt of a node whose membership is not confirmed',
         file: 'hub/core/session/stream.c',
-        from: '    return stream->doubt || (stream->unconfirmed && stream->session->service->history.every_ms);',
-        to: '    return stream->doubt;',
+        from: '    return stream->end_unsure || (stream->join_unconfirmed && stream->session->service->history.every_ms);',
+        to: '    return stream->end_unsure;',
     },
     {
         name: 'the epoch of a roster',

@@ -74,7 +74,36 @@ static void on_history(struct bus *bus, const char *session, uint64_t tag, struc
     of(bus)->tag = tag;
 }
 
+static void on_renew(struct bus *bus, uint64_t tag)
+{
+    of(bus)->renewals++;
+    of(bus)->tag = tag;
+}
+
+static uint64_t heard_ms(const struct bus *bus)
+{
+    return ((const struct core_rig *)(const void *)bus)->heard_ms;
+}
+
+static void on_record_node(struct bus *bus, const struct bus_node_record *record)
+{
+    (void)bus, (void)record;
+}
+
+static void on_list(struct bus *bus, enum bus_listing what, const char *after, size_t limit,
+                    bus_rows_fn *done, void *ctx)
+{
+    (void)what, (void)after, (void)limit;
+    of(bus)->lists++;
+    of(bus)->list_done = done;
+    of(bus)->list_ctx = ctx;
+}
+
 static const struct bus_ops ops = {
+    .renew = on_renew,
+    .heard_ms = heard_ms,
+    .record_node = on_record_node,
+    .list = on_list,
     .publish = on_publish,
     .send = on_tell,
     .claim = on_claim,

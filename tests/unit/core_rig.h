@@ -29,7 +29,10 @@ struct core_rig {
     struct sessions sessions;
     struct rig_call published[RIG_CALLS], told[RIG_CALLS];
     size_t published_len, told_len;
-    size_t claims, assertions, releases, transfers, histories;
+    size_t claims, assertions, releases, transfers, histories, renewals, lists;
+    uint64_t heard_ms;      /* when the inbox was heard last */
+    bus_rows_fn *list_done; /* of the last listing */
+    void *list_ctx;
     uint64_t tag; /* of the last of these */
     bool lease;   /* the node may write */
 };

@@ -68,7 +68,8 @@ bool drain_is_late(const struct hub *hub)
 }
 
 /* Closes as many as are due by now of those that were there when the closing began: the first at
- * once, and the last a step before the end, so that a node with few clients does not wait for it. */
+ * once, and the last a step before the end, so that a node with few clients does not wait for it.
+ */
 static void close_due(struct drain *drain)
 {
     uint64_t drain_ms = drain->hub->conf->node.drain_ms,
@@ -128,4 +129,14 @@ void drain_start(struct hub *hub)
     drain->started_ms = hub->now_ms;
     drain->events->begun(hub);
     timer_start(&hub->timers, &drain->timer, hub->now_ms, on_timer);
+}
+
+void drain_check(const struct hub *hub)
+{
+    const struct drain *drain = hub->drain;
+    bool drains = drain->step == DRAIN_HANDING_OVER || drain->step == DRAIN_CLOSING;
+    assert(drains == (hub->state == NODE_DRAINING));
+    assert(drains == timer_armed(&drain->timer));
+    assert((drain->step == DRAIN_DONE) == (hub->state == NODE_STOPPED));
+    assert(drain->started_ms <= hub->now_ms && drain->closing_ms <= hub->now_ms);
 }

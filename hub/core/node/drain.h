@@ -1,6 +1,10 @@
 /*
  * Letting go: on SIGTERM sessions are handed over first, then clients are closed with 1012, spread
- * over node.drain. Owns the times and the counts; what is done with sessions and clients is asked
+ * over node.drain.
+ *
+ *   NOT -> HANDING_OVER -> CLOSING -> DONE
+ *
+ * Owns the times and the counts; what is done with sessions and clients is asked
  * of drain_events.
  */
 #ifndef VINHUB_CORE_NODE_DRAIN_H
@@ -26,5 +30,7 @@ void drain_free(struct hub *hub);
 void drain_start(struct hub *hub);
 /* The time of a drain is over. */
 bool drain_is_late(const struct hub *hub);
+/* Asserts what must hold. */
+void drain_check(const struct hub *hub);
 
 #endif

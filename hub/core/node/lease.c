@@ -238,7 +238,7 @@ void lease_why_not(const struct hub *hub, char *out, size_t size)
     }
 }
 
-void lease_check(struct hub *hub, uint64_t now_ms)
+void lease_enforce(struct hub *hub, uint64_t now_ms)
 {
     struct lease *lease = hub->lease;
     if (now_ms > hub->now_ms)
@@ -347,4 +347,16 @@ void lease_on_renewed(struct hub *hub, uint64_t tag, enum status status, bool pr
     /* Timed from the sending: a store that answered slowly must not cost a second wait. */
     uint64_t next_ms = lease->sent_ms + renew_every_ms(hub);
     lease_arm(hub, next_ms > hub->now_ms ? next_ms - hub->now_ms : 0);
+}
+
+void lease_check(const struct hub *hub)
+{
+    const struct lease *lease = hub->lease;
+    bool had = lease->step == LEASE_HELD || lease->step == LEASE_LAPSED;
+    assert(had == (lease->until_ms != 0));
+    assert(hub->act_until_ms <= lease->until_ms);
+    assert(!lease->tag || lease->step != LEASE_LOOKING);
+    assert(!lease->listing || lease->step == LEASE_LOOKING || hub->state != NODE_STARTING);
+    assert((hub->state == NODE_STARTING) <= !node_has_lease(hub));
+    assert(hub->state != NODE_FENCED || lease->step == LEASE_LAPSED);
 }

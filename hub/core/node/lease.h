@@ -3,7 +3,14 @@
  *
  * The lease counts from the moment before its renewal was sent and only while the inbox has been
  * heard within a lease. A margin before its end the node may not act any more (act_until_ms of
- * struct hub). What follows is told in one place: lease_check, at the seams of a turn.
+ * struct hub). What follows is told in one place: lease_enforce, at the seams of a turn.
+ *
+ *   LOOKING -> REGISTERING -> HELD <-> LAPSED
+ *
+ *   LOOKING      the own id may be another process'
+ *   REGISTERING  the first renewal is under way
+ *   HELD         each renewal that is answered makes it longer
+ *   LAPSED       it ran out: others may take this node for dead
  */
 #ifndef VINHUB_CORE_NODE_LEASE_H
 #define VINHUB_CORE_NODE_LEASE_H
@@ -26,7 +33,7 @@ void lease_free(struct hub *hub);
 void lease_start(struct hub *hub);
 void lease_stop(struct hub *hub);
 /* Acts where the lease has run out by now_ms, which becomes the time of this turn. */
-void lease_check(struct hub *hub, uint64_t now_ms);
+void lease_enforce(struct hub *hub, uint64_t now_ms);
 /* Why the node is not ready: its state, and what the bus says of Redis. */
 void lease_why_not(const struct hub *hub, char *out, size_t size);
 void lease_on_connected(struct hub *hub);
@@ -35,5 +42,7 @@ void lease_on_connected(struct hub *hub);
 void lease_on_hello(struct hub *hub, const struct envelope *hello);
 void lease_on_renewed(struct hub *hub, uint64_t tag, enum status status, bool present,
                       const struct bus_node *nodes, size_t len);
+/* Asserts what must hold. */
+void lease_check(const struct hub *hub);
 
 #endif

@@ -75,3 +75,11 @@ bool node_is_self(const struct hub *hub, struct slice name)
 {
     return slice_equals(slice_of(hub->id), name);
 }
+
+void node_check(const struct hub *hub)
+{
+    assert(hub->counts.owned <= hub->counts.sessions);
+    assert(hub->counts.upstreams <= hub->counts.owned);
+    assert(hub->state != NODE_FENCED || hub->conf->redis.on_loss == ON_LOSS_FENCE);
+    assert(hub->bus_connected <= (hub->links != 0));
+}

@@ -99,6 +99,8 @@ uint64_t node_unix_ms(const struct hub *hub);
  * more than a second since. */
 uint64_t node_unix_of(struct hub *hub, uint64_t moment_ms);
 
+/* Asserts what must hold. */
+void node_check(const struct hub *hub);
 /* Tells a node; sender and life are filled in. */
 void node_tell(struct hub *hub, struct slice to, struct envelope *envelope);
 bool node_is_self(const struct hub *hub, struct slice name);

@@ -260,6 +260,28 @@ void peers_tell_all(struct hub *hub, struct envelope *envelope)
             node_tell(hub, slice_of(peer->id), envelope);
 }
 
+static bool watches(const struct peer *peer, const struct watch *watch)
+{
+    const struct watch *at = peer->watches;
+    while (at && at != watch)
+        at = at->next;
+    return at;
+}
+
+void peers_check(const struct hub *hub)
+{
+    const struct peer *peer;
+    bool waiting = false;
+    for (peer = hub->peers->by_id; peer; peer = peer->hh.next) {
+        assert(!peer->listed); /* between readings */
+        assert(peer->dead == (peer->dead_reading_ms != 0));
+        assert(!peer->next_dead || (peer->dead && watches(peer, peer->next_dead)));
+        assert(!peer->next_reborn);
+        waiting = waiting || peer->next_dead;
+    }
+    assert(!waiting || timer_armed(&hub->peers->more));
+}
+
 void peers_free(struct hub *hub)
 {
     struct peers *peers = hub->peers;

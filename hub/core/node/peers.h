@@ -57,7 +57,8 @@ void peers_free(struct hub *hub); /* every watch must be gone */
 /* What a message calls a node may be anything. */
 bool peer_is_name(struct slice name);
 /* The peer of that id, made when it is not known yet; then it is watched from now on. Never NULL,
- * never this node. It lives while it is watched or listed. */
+ * this node only where another process speaks under its id. It lives while it is watched or listed.
+ */
 struct peer *peer_get(struct hub *hub, const char *id, size_t len);
 
 /* Begins to watch the peer, or begins anew; since_ms is now. */
@@ -82,5 +83,7 @@ uint64_t peers_next_deadline(const struct hub *hub);
 size_t peers_alive(const struct hub *hub, const char **ids, size_t most);
 /* Tells all that are listed and not dead. */
 void peers_tell_all(struct hub *hub, struct envelope *envelope);
+/* Asserts what must hold. */
+void peers_check(const struct hub *hub);
 
 #endif

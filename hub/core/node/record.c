@@ -1,5 +1,6 @@
 #include "core/node/record.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #include "common/metrics.h"
@@ -55,4 +56,10 @@ bool record_spend(struct hub *hub)
         budget->left = RECORDS_A_LEASE;
     }
     return budget->left && budget->left--;
+}
+
+void record_check(const struct hub *hub)
+{
+    assert(hub->records->left <= RECORDS_A_LEASE);
+    assert(hub->records->since_ms <= hub->now_ms);
 }

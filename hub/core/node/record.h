@@ -12,5 +12,7 @@ void record_free(struct hub *hub);
 void record_node(struct hub *hub);
 /* Takes one session's record out of what may be written within this lease; false: none is left. */
 bool record_spend(struct hub *hub);
+/* Asserts what must hold. */
+void record_check(const struct hub *hub);
 
 #endif

@@ -136,7 +136,7 @@ void course_refused(struct session *session, const char *why, bool deaf)
     if (session->state == SESSION_ENDED)
         return;
     if (deaf)
-        stream_deaf(session);
+        stream_unsubscribed(session);
     if (deaf && session_is_owned(session))
         give_up(session, why);
     else if (deaf || session->state == SESSION_CLAIMING)

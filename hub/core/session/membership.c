@@ -1,5 +1,6 @@
 #include "core/session/membership.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 struct membership {
@@ -125,4 +126,12 @@ bool membership_refused(struct session *session)
     bool again = session->hub->now_ms - membership->refused_ms < ASK_AGAIN_MS;
     membership->refused_ms = session->hub->now_ms;
     return again;
+}
+
+void membership_check(const struct session *session)
+{
+    const struct membership *membership = session->membership;
+    assert(membership->asked_number <= session->hub->numbers);
+    assert(membership->begin_number <= session->hub->numbers + 1);
+    assert(membership->heard_ms <= session->hub->now_ms);
 }

@@ -52,5 +52,7 @@ void membership_heard(struct session *session);
 bool membership_is_forgotten(const struct session *session, uint64_t roll_call_ms);
 /* The named owner says that it is not. Returns true where it has said so a moment ago, too. */
 bool membership_refused(struct session *session);
+/* Asserts what must hold. */
+void membership_check(const struct session *session);
 
 #endif

@@ -202,6 +202,7 @@ void parts_check(const struct session *session)
     ownership_check(session);
     handover_check(session);
     roster_check(session);
+    membership_check(session);
     stream_check(session);
     backlog_check(session);
     link_check(session);

@@ -5,16 +5,16 @@
 
 #include "common/log.h"
 #include "common/metrics.h"
+#include "core/session/stream_accept.h"
+#include "core/session/stream_held.h"
+#include "core/session/stream_step.h"
 
 /* JOINED and pushes may travel different connections (design section 4) */
 #define JOINED_AHEAD_MS 200
 #define SETTLE_MS       500  /* a new owner waits so long for its own announcement on the channel */
-#define TOLD_MS         2000 /* a member for the owner's word on the end of the epoch before */
+#define ENDED_MS        2000 /* a member for the owner's word on the end of the epoch before */
 #define FETCH_AGAIN_MS  1000
 #define FETCH_LIMIT     500 /* publications asked for at once */
-/* Live publications held while a gap is fetched, in true memory; over it the oldest are fetched
- * again later */
-#define HELD_BYTES (4u << 20)
 
 static const char *const state_names[STREAM_STATES] = {"unknown", "following", "settling",
                                                        "fetching"};
@@ -24,17 +24,16 @@ struct stream {
     enum stream_state state;
     struct position at; /* last publication accepted for the local clients */
     bool subscribed;
-    bool doubt; /* the end of an epoch may have been missed */
+    bool end_unsure; /* the end of an epoch may have been missed */
     /* The owner may not know of this node, and write late: what it has not written when it dies is
      * missing here. JOINED ends it. */
-    bool unconfirmed;
+    bool join_unconfirmed;
     uint64_t tag; /* FETCHING: of the reading */
     /* SETTLING, FETCHING: up to there something is missing; FOLLOWING with the timer armed: the
      * owner has told of so much */
     struct position missing_to;
-    struct position ended; /* the last of an epoch, by its owner's word */
-    struct pubs held;
-    size_t held_bytes;
+    struct position ended;   /* the last of an epoch, by its owner's word */
+    struct stream_held held; /* SETTLING, FETCHING */
     struct timer timer;
 };
 
@@ -44,13 +43,13 @@ void stream_new(struct session *session)
     if (!session->stream)
         abort();
     session->stream->session = session;
-    session->stream->unconfirmed = true;
+    session->stream->join_unconfirmed = true;
 }
 
 void stream_free(struct session *session)
 {
     timer_stop(&session->hub->timers, &session->stream->timer);
-    pubs_fini(&session->stream->held);
+    pubs_fini(&session->stream->held.pubs);
     free(session->stream);
     session->stream = NULL;
 }
@@ -82,11 +81,11 @@ static bool is_recovering(const struct stream *stream)
 void stream_subscribed(struct session *session)
 {
     struct stream *stream = session->stream;
-    stream->doubt = stream->state != STREAM_UNKNOWN;
+    stream->end_unsure = stream->state != STREAM_UNKNOWN;
     stream->subscribed = true;
 }
 
-void stream_deaf(struct session *session)
+void stream_unsubscribed(struct session *session)
 {
     session->stream->subscribed = false;
 }
@@ -111,55 +110,11 @@ bool stream_is_recovering(const struct session *session)
     return is_recovering(session->stream);
 }
 
-static bool follows(struct position before, struct position at)
-{
-    return at.epoch == before.epoch ? at.offset == before.offset + 1
-                                    : at.epoch > before.epoch && at.offset == 1;
-}
-
-/* Is the end of at's epoch certainly in the history, where that begins at oldest? */
-static bool keeps_end(struct position at, struct position oldest)
-{
-    return oldest.epoch && (position_compare(oldest, at) <= 0 ||
-                            (oldest.epoch == at.epoch && oldest.offset == at.offset + 1));
-}
-
-void stream_step(struct position *at, struct position oldest, struct publication *publication,
-                 const struct stream_sink *sink)
-{
-    struct position to = publication->at;
-    if (position_compare(to, *at) <= 0)
-        return;
-    if (is_gap_note(publication)) { /* the end of that epoch may be missing */
-        stream_close(at, oldest, to, sink);
-        return;
-    }
-    if (!follows(*at, to) || (to.epoch != at->epoch && !keeps_end(*at, oldest)))
-        stream_close(at, oldest, (struct position){to.epoch, to.offset - 1}, sink);
-    *at = to;
-    sink->publication(sink->ctx, publication);
-}
-
-void stream_close(struct position *at, struct position oldest, struct position to,
-                  const struct stream_sink *sink)
-{
-    if (position_compare(*at, to) >= 0)
-        return;
-    uint64_t from = at->offset + 1;
-    if (at->epoch != to.epoch) {
-        if (at->offset != OFFSET_END && !keeps_end(*at, oldest))
-            sink->gap(sink->ctx, at->epoch, from, 0);
-        from = 1;
-    }
-    if (from <= to.offset)
-        sink->gap(sink->ctx, to.epoch, from, to.offset == OFFSET_END ? 0 : to.offset);
-    *at = to;
-}
-
 /* What comes next on the channel may not be all that the epoch had. */
 static bool is_doubtful(const struct stream *stream)
 {
-    return stream->doubt || (stream->unconfirmed && stream->session->service->history.every_ms);
+    return stream->end_unsure ||
+           (stream->join_unconfirmed && stream->session->service->history.every_ms);
 }
 
 /* The owner of an epoch before that one has told of more than was to be had of it so far. */
@@ -172,32 +127,8 @@ static bool lacks_end(const struct stream *stream, uint64_t epoch)
  * the end of the epoch before it may be. */
 static bool goes_on(const struct stream *stream, struct position at)
 {
-    return follows(stream->at, at) &&
+    return stream_follows(stream->at, at) &&
            (at.epoch == stream->at.epoch || !(is_doubtful(stream) || lacks_end(stream, at.epoch)));
-}
-
-static void accept_publication(void *ctx, struct publication *publication)
-{
-    struct session *session = ctx;
-    pubs_add(&session->batch, publication);
-    session->facts.messages_in++;
-    session_mark_dirty(session);
-}
-
-static void accept_gap(void *ctx, uint64_t epoch, uint64_t from, uint64_t to)
-{
-    struct session *session = ctx;
-    metric_add(METRIC_GAPS, 1);
-    metric_drop(DROP_GAP, to ? to - from + 1 : 1);
-    struct publication *note = gap_note_new(epoch, from, to);
-    pubs_add(&session->batch, note);
-    publication_unref(note);
-    session_mark_dirty(session);
-}
-
-static struct stream_sink session_sink(struct session *session)
-{
-    return (struct stream_sink){accept_publication, accept_gap, session};
 }
 
 void stream_leave_ended(const struct session *session, struct position *at, struct position oldest,
@@ -210,32 +141,15 @@ void stream_leave_ended(const struct session *session, struct position *at, stru
 
 static void leave_ended(struct stream *stream, struct position oldest, uint64_t epoch)
 {
-    struct stream_sink sink = session_sink(stream->session);
+    struct stream_sink sink = stream_accept_sink(stream->session);
     stream_leave_ended(stream->session, &stream->at, oldest, epoch, &sink);
 }
 
 static void take_in(struct stream *stream, struct position oldest, struct publication *publication)
 {
-    struct stream_sink sink = session_sink(stream->session);
+    struct stream_sink sink = stream_accept_sink(stream->session);
     leave_ended(stream, oldest, publication->at.epoch);
     stream_step(&stream->at, oldest, publication, &sink);
-}
-
-static void hold(struct stream *stream, struct publication *publication)
-{
-    pubs_add(&stream->held, publication);
-    stream->held_bytes += pubs_cost(publication);
-    size_t n = 0;
-    for (; stream->held_bytes > HELD_BYTES && n + 1 < stream->held.len; n++)
-        stream->held_bytes -= pubs_cost(stream->held.items[n]);
-    if (n)
-        pubs_shift(&stream->held, n);
-}
-
-static void forget_held(struct stream *stream)
-{
-    pubs_clear(&stream->held);
-    stream->held_bytes = 0;
 }
 
 static void on_timer(struct timer *timer, uint64_t now_ms);
@@ -260,10 +174,8 @@ static void fetch(struct stream *stream)
 static void recovered(struct stream *stream, struct position oldest)
 {
     struct session *session = stream->session;
-    struct stream_sink sink = session_sink(session);
-    struct pubs held = stream->held;
-    stream->held = (struct pubs){0};
-    stream->held_bytes = 0;
+    struct stream_sink sink = stream_accept_sink(session);
+    struct pubs held = stream_held_take(&stream->held);
     size_t n = 0; /* what came while the history was read may belong before missing_to */
     for (; n < held.len && position_compare(held.items[n]->at, stream->missing_to) <= 0; n++)
         take_in(stream, oldest, held.items[n]);
@@ -296,7 +208,7 @@ static void recover(struct stream *stream, struct position to)
     timer_stop(&stream->session->hub->timers, &stream->timer);
     /* The reading shows the end of the epoch, or a gap closes it */
     if (can_read(stream->session) || to.epoch != stream->at.epoch)
-        stream->doubt = false;
+        stream->end_unsure = false;
     stream->missing_to = to;
     begin_recovery(stream);
 }
@@ -338,14 +250,14 @@ bool stream_on_history(struct session *session, uint64_t tag, enum status status
         if (session->state != SESSION_OWNER || publications[i]->at.epoch < session->epoch)
             take_in(stream, oldest, publications[i]);
     metric_add(METRIC_GAP_FILLS, len);
-    if ((more && position_compare(before, stream->at) < 0) || stream->doubt) {
+    if ((more && position_compare(before, stream->at) < 0) || stream->end_unsure) {
         /* The subscription was interrupted, or the epoch ended, after this was asked for */
-        stream->doubt = false;
+        stream->end_unsure = false;
         fetch(stream);
     } else {
         /* What lies ahead may never come: before another epoch begins, also with what is held, the
          * end of this one is looked up. */
-        stream->doubt = i < len;
+        stream->end_unsure = i < len;
         recovered(stream, oldest);
     }
     return true;
@@ -353,17 +265,17 @@ bool stream_on_history(struct session *session, uint64_t tag, enum status status
 
 /* Whether it has said how far it got in the epoch that is to be left, nobody knows before JOINED.
  */
-static bool has_to_be_told(const struct stream *stream, uint64_t epoch)
+static bool must_hear_ended(const struct stream *stream, uint64_t epoch)
 {
     return session_is_member(stream->session) && stream->at.epoch < epoch &&
            stream->ended.epoch < stream->at.epoch;
 }
 
-static void wait_for_word(struct stream *stream, struct position to)
+static void wait_for_ended(struct stream *stream, struct position to)
 {
     set_state(stream, STREAM_SETTLING);
     stream->missing_to = to;
-    look_after(stream, TOLD_MS);
+    look_after(stream, ENDED_MS);
 }
 
 void stream_receive(struct session *session, struct publication *publication)
@@ -375,17 +287,17 @@ void stream_receive(struct session *session, struct publication *publication)
         stream->at = (struct position){at.epoch, at.offset - 1};
     }
     if (is_recovering(stream)) {
-        hold(stream, publication);
+        stream_held_add(&stream->held, publication);
     } else if (position_compare(at, stream->at) <= 0) {
         metric_drop(DROP_DUPLICATE, 1);
     } else if (goes_on(stream, at)) {
         stream->at = at;
-        accept_publication(session, publication);
+        stream_accept(session, publication);
     } else {
         struct position before = {at.epoch, at.offset - 1};
-        hold(stream, publication);
-        if (has_to_be_told(stream, at.epoch))
-            wait_for_word(stream, before);
+        stream_held_add(&stream->held, publication);
+        if (must_hear_ended(stream, at.epoch))
+            wait_for_ended(stream, before);
         else
             recover(stream, before);
     }
@@ -394,17 +306,14 @@ void stream_receive(struct session *session, struct publication *publication)
 void stream_lost(struct session *session, struct position lost)
 {
     struct stream *stream = session->stream;
-    if (stream->state != STREAM_FOLLOWING || !follows(stream->at, lost))
+    if (stream->state != STREAM_FOLLOWING || !stream_follows(stream->at, lost))
         return; /* the next publication shows the hole, as it does on other nodes */
-    struct publication *note = gap_note_new(lost.epoch, lost.offset, lost.offset);
-    pubs_add(&session->batch, note);
-    publication_unref(note);
+    stream_accept_gap(session, lost.epoch, lost.offset, lost.offset);
     stream->at = lost;
-    session_mark_dirty(session);
 }
 
 /* The owner of that epoch has told of more than has been heard of it (stream_joined). */
-static bool told_of_more(const struct stream *stream)
+static bool lacks_announced(const struct stream *stream)
 {
     return !is_recovering(stream) && timer_armed(&stream->timer) &&
            position_compare(stream->at, stream->missing_to) < 0;
@@ -429,11 +338,11 @@ void stream_epoch_begins(struct session *session, uint64_t epoch, bool again)
         timer_stop(&session->hub->timers, &stream->timer);
         begin_epoch(stream, start);
         recovered(stream, start);
-    } else if (told_of_more(stream)) {
-        stream->doubt = true; /* what was to come has not */
+    } else if (lacks_announced(stream)) {
+        stream->end_unsure = true; /* what was to come has not */
     } else if (!is_recovering(stream) && !is_doubtful(stream) && !session_is_owned(session)) {
-        if (again && has_to_be_told(stream, epoch))
-            wait_for_word(stream, start);
+        if (again && must_hear_ended(stream, epoch))
+            wait_for_ended(stream, start);
         else
             begin_epoch(stream, start);
     }
@@ -453,9 +362,9 @@ void stream_late(struct session *session, struct publication *publication)
         metric_drop(DROP_DUPLICATE, 1);
     } else if (goes_on(stream, publication->at)) {
         stream->at = publication->at;
-        accept_publication(session, publication);
+        stream_accept(session, publication);
     } else {
-        stream->doubt = true;
+        stream->end_unsure = true;
     }
 }
 
@@ -464,7 +373,7 @@ static void begin_at(struct stream *stream, struct position at, uint64_t on_the_
     set_state(stream, STREAM_FOLLOWING);
     stream->at = (struct position){at.epoch, on_the_way < at.offset ? at.offset - on_the_way : 0};
     /* They may have been announced before this node was listening */
-    stream->doubt = on_the_way != 0;
+    stream->end_unsure = on_the_way != 0;
     session_mark_dirty(stream->session);
 }
 
@@ -472,17 +381,17 @@ void stream_joined(struct session *session, struct position at, uint64_t on_the_
 {
     struct stream *stream = session->stream;
     if (stream->state != STREAM_UNKNOWN && at.epoch > stream->at.epoch)
-        stream->doubt = is_doubtful(stream); /* it is the next owner's word */
+        stream->end_unsure = is_doubtful(stream); /* it is the next owner's word */
     /* Whether the store has that nothing is late any more is not known before what is on its way */
-    stream->unconfirmed = on_the_way != 0;
+    stream->join_unconfirmed = on_the_way != 0;
     if (stream->state == STREAM_UNKNOWN) /* without a history what has passed can't be had */
         begin_at(stream, at, can_read(session) ? on_the_way : 0);
     /* What is on its way was announced before this node listened, and is in the history by now, or
      * will be heard: it is no gap yet. */
     bool look = on_the_way && position_compare(at, stream->at) > 0;
     at.offset -= on_the_way < at.offset ? on_the_way : at.offset;
-    if (stream->state == STREAM_SETTLING && session_is_member(session) && !look && !stream->doubt &&
-        stream->missing_to.epoch == at.epoch) {
+    if (stream->state == STREAM_SETTLING && session_is_member(session) && !look &&
+        !stream->end_unsure && stream->missing_to.epoch == at.epoch) {
         timer_stop(&session->hub->timers, &stream->timer);
         begin_epoch(stream, (struct position){at.epoch, 0});
         stream->missing_to = stream->at;
@@ -492,19 +401,20 @@ void stream_joined(struct session *session, struct position at, uint64_t on_the_
     }
     if (is_recovering(stream)) {
         if (position_compare(stream->missing_to, at) < 0) {
-            stream->doubt = stream->doubt || stream->missing_to.epoch != at.epoch;
+            stream->end_unsure = stream->end_unsure || stream->missing_to.epoch != at.epoch;
             stream->missing_to = at;
         }
-        stream->doubt = stream->doubt || look;
+        stream->end_unsure = stream->end_unsure || look;
         return;
     }
     if (look) {
         recover(stream, position_compare(at, stream->at) > 0 ? at : stream->at);
         if (!can_read(session))
-            stream->doubt = true; /* those on their way may have passed, and nothing will show it */
+            stream->end_unsure =
+                true; /* those on their way may have passed, and nothing will show it */
     } else if (position_compare(at, stream->at) <= 0) {
-        stream->doubt = false;
-    } else if (at.epoch > stream->at.epoch && stream->doubt) {
+        stream->end_unsure = false;
+    } else if (at.epoch > stream->at.epoch && stream->end_unsure) {
         recover(stream, at);
     } else if (!timer_armed(&stream->timer) || position_compare(stream->missing_to, at) < 0) {
         stream->missing_to = at;
@@ -514,12 +424,12 @@ void stream_joined(struct session *session, struct position at, uint64_t on_the_
 
 void stream_disproved(struct session *session)
 {
-    session->stream->doubt = true;
+    session->stream->end_unsure = true;
 }
 
 void stream_unconfirmed(struct session *session)
 {
-    session->stream->unconfirmed = true;
+    session->stream->join_unconfirmed = true;
 }
 
 void stream_owner_epoch(struct session *session)
@@ -528,24 +438,24 @@ void stream_owner_epoch(struct session *session)
     struct position start = {session->epoch, 0};
     if (stream->state == STREAM_FETCHING) {
         stream->missing_to = start; /* the reading under way goes on to here */
-        stream->doubt = true;
-        stream->unconfirmed = false;
+        stream->end_unsure = true;
+        stream->join_unconfirmed = false;
         return;
     }
     if (stream->state != STREAM_UNKNOWN && session->hub->bus->shared && session->facts.clients &&
         position_compare(stream->at, start) < 0) {
         /* Pushes of the old epoch may still be on their way; the own announcement comes behind
          * them. */
-        stream->doubt = is_doubtful(stream) || told_of_more(stream);
-        stream->unconfirmed = false;
+        stream->end_unsure = is_doubtful(stream) || lacks_announced(stream);
+        stream->join_unconfirmed = false;
         set_state(stream, STREAM_SETTLING);
         stream->missing_to = start;
         look_after(stream, SETTLE_MS);
         return;
     }
-    forget_held(stream); /* nobody is here to get it */
-    stream->doubt = false;
-    stream->unconfirmed = false;
+    stream_held_clear(&stream->held); /* nobody is here to get it */
+    stream->end_unsure = false;
+    stream->join_unconfirmed = false;
     stream->at = start;
     set_state(stream, STREAM_FOLLOWING);
     session_mark_dirty(session);
@@ -560,22 +470,18 @@ void stream_rewind(struct session *session)
     metric_drop(DROP_FENCED, session->batch.len);
     set_state(stream, STREAM_FOLLOWING);
     stream->at = (struct position){first.epoch, first.offset - 1};
-    stream->doubt = true;
+    stream->end_unsure = true;
     timer_stop(&session->hub->timers, &stream->timer);
     pubs_clear(&session->batch);
-    forget_held(stream);
+    stream_held_clear(&stream->held);
 }
 
 void stream_check(const struct session *session)
 {
     const struct stream *stream = session->stream;
-    size_t bytes = 0;
-    for (size_t i = 0; i < stream->held.len; i++)
-        bytes += pubs_cost(stream->held.items[i]);
-    assert(bytes == stream->held_bytes);
-    assert(stream->held.len <= 1 || bytes <= HELD_BYTES);
+    stream_held_check(&stream->held);
     assert((stream->state == STREAM_FETCHING) == (stream->tag != 0));
-    assert(!stream->held.len || is_recovering(stream));
+    assert(!stream->held.pubs.len || is_recovering(stream));
     assert(stream->state != STREAM_SETTLING || timer_armed(&stream->timer));
     assert(stream->state != STREAM_UNKNOWN || !session->batch.len);
 }

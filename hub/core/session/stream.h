@@ -11,6 +11,7 @@
 #define VINHUB_CORE_SESSION_STREAM_H
 
 #include "core/session/state.h"
+#include "core/session/stream_step.h"
 
 enum stream_state {
     STREAM_UNKNOWN,   /* no position yet; until JOINED, a push, or this node owns the session */
@@ -28,7 +29,7 @@ void stream_free(struct session *session);
  * may have been missed. */
 void stream_subscribed(struct session *session);
 /* The push channel may not be heard any more. */
-void stream_deaf(struct session *session);
+void stream_unsubscribed(struct session *session);
 bool stream_is_subscribed(const struct session *session);
 /* {0,0}: not known. */
 struct position stream_at(const struct session *session);
@@ -54,7 +55,7 @@ void stream_joined(struct session *session, struct position at, uint64_t on_the_
 /* Something that was never published has been taken for a publication: what is missing is told of
  * at the end of the epoch. */
 void stream_disproved(struct session *session);
-/* The owner may take this node for none that watches, until JOINED. */
+/* The owner may not know that this node watches, until JOINED. */
 void stream_unconfirmed(struct session *session);
 /* This node begins an epoch as the owner: local clients go on from its offset 1, after what they
  * may have missed before. */
@@ -67,19 +68,6 @@ bool stream_on_history(struct session *session, uint64_t tag, enum status status
                        struct position oldest, struct publication *const *publications, size_t len,
                        bool more);
 
-/* What a reader of the stream does with it: a session's recovery, a client that catches up. */
-struct stream_sink {
-    void (*publication)(void *ctx, struct publication *publication);
-    void (*gap)(void *ctx, uint64_t epoch, uint64_t from, uint64_t to);
-    void *ctx;
-};
-/* Goes on from *at to the publication: gaps in between are told, doubles skipped. oldest: first
- * position that the history keeps. */
-void stream_step(struct position *at, struct position oldest, struct publication *publication,
-                 const struct stream_sink *sink);
-/* Nothing more is to be had up to `to`: the rest is a gap. */
-void stream_close(struct position *at, struct position oldest, struct position to,
-                  const struct stream_sink *sink);
 /* Before it goes on into that epoch: of one before whose end is known (stream_ended) what is
  * missing is told, even where the history would not show it. */
 void stream_leave_ended(const struct session *session, struct position *at, struct position oldest,

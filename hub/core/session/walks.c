@@ -1,5 +1,6 @@
 #include "core/session/walks.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -144,6 +145,22 @@ void walks_on_disconnected(struct hub *hub)
 void walks_on_reload(struct hub *hub)
 {
     walk_start(hub, WALK_SERVICES);
+}
+
+void walks_check(const struct hub *hub)
+{
+    const struct sessions *sessions = hub->sessions;
+    const struct session *session;
+    uint64_t len = 0, owned = 0;
+    for (session = sessions->by_id; session; session = session->hh.next) {
+        assert(session->hub == hub && session->state != SESSION_ENDED);
+        session_check(session);
+        owned += session_is_owned(session);
+        len++;
+    }
+    assert(len == hub->counts.sessions && owned == hub->counts.owned);
+    for (size_t i = 0; i < WALKS; i++)
+        assert(!sessions->walk_next[i] || timer_armed(&sessions->walks->of[i].timer));
 }
 
 /* --- the lease --- */

@@ -22,6 +22,8 @@ void walks_on_connected(struct hub *hub);
 void walks_on_disconnected(struct hub *hub);
 /* A new configuration is in force: clients of a removed service are closed with 1001. */
 void walks_on_reload(struct hub *hub);
+/* Asserts what must hold of all sessions. */
+void walks_check(const struct hub *hub);
 
 extern const struct lease_events walks_lease_events;
 extern const struct drain_events walks_drain_events;
