@@ -57,7 +57,8 @@ const struct conf_row conf_rows[] = {
      .allowed = "redis://[user:pass@]host:port/db, redis-sentinel://host:port,.../master/db, "
                 "redis-cluster://host:port,... "
                 "or the same with rediss for TLS, or empty",
-     .meaning = "The Redis that nodes share. Empty: one node, bus in memory."},
+     .meaning = "The Redis that nodes share: version 6.2 or later, 7 or later for a Cluster. "
+                "Empty: one node, bus in memory."},
     {"redis.prefix", CONF_TEXT, 0, AT(redis.prefix), .standard = "vinhub", .check = conf_is_name,
      .allowed = NAME_FORM, .min = 1, .meaning = "First part of every key and channel."},
     {"redis.tls_ca", CONF_TEXT, 0, AT(redis.tls_ca), .standard = "",
@@ -199,13 +200,14 @@ const struct conf_row conf_service_rows[] = {
     {"replay", CONF_COUNT, 0, SERVICE_AT(replay), .standard = "0", .max = 100000,
      .meaning = "How many past publications a raw client gets on connect."},
     {"presence", CONF_BOOL, 0, SERVICE_AT(presence), .standard = "false",
-     .meaning = "Clients of vinhub.v1 are told who watches the session, on all nodes."},
+     .meaning =
+         "Whether clients of vinhub.v1 see who watches the session, on all nodes (PRESENCE)."},
     {"to_upstream.queue", CONF_SIZE, 0, SERVICE_AT(to_upstream.queue_bytes), .standard = "256KiB",
      .max = GIB,
      .meaning = "Client messages that wait while the upstream is not connected, for each session "
                 "and node."},
     {"to_upstream.wait", CONF_DURATION, 0, SERVICE_AT(to_upstream.wait_ms), .standard = "30s",
-     .max = DAY, .meaning = "How long they wait."},
+     .max = DAY, .meaning = "How long client messages wait while the upstream is not connected."},
     {"slow_client.queue", CONF_SIZE, 0, SERVICE_AT(slow_client.queue_bytes), .standard = "1MiB",
      .max = GIB,
      .meaning =

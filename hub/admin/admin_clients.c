@@ -75,7 +75,7 @@ const char *admin_clients_query(const char *text, struct evkeyvalq *query,
     TAILQ_INIT(query);
     /* What follows a NUL would be passed over, and more clients fit than are meant. */
     if (strstr(text, "%00") || evhttp_parse_query_str(text, query) != 0)
-        return "the query is malformed";
+        return "expected a query as name=value&name=value";
     TAILQ_FOREACH(item, query, next)
     {
         if (!why)

@@ -1,10 +1,20 @@
 /*
  * The connections of the admin port: how many there may be and how long each may take.
  *
- * evhttp 2.1 has no limit of connections and only timeouts of inactivity, which a client that sends
- * a byte now and then never meets. So each connection's bufferevent is made and referenced here;
- * evhttp's release is seen by its callbacks being gone (bufferevent_free clears them). At the limit
- * newcomers wait in the kernel, and the connections that have been reading for longest give way.
+ * evhttp 2.1 has no limit of connections, and only timeouts of inactivity: a client that sends a
+ * byte now and then never meets them. So the bufferevent of each connection is made and referenced
+ * here. evhttp has released it when its callbacks are gone (bufferevent_free clears them). At the
+ * limit, new connections wait in the kernel, and the connections that have been reading for longest
+ * are closed.
+ *
+ *   accepted -> READING -> ANSWERING -> READING (keep-alive)
+ *                     `--> STREAMING (/api/events)
+ *
+ *   READING     a request has to be whole within 90 s
+ *   ANSWERING   the answer has to be taken within 60 s
+ *   STREAMING   until the client or the node ends it
+ *
+ * What is late is cut: evhttp then releases it, and the next sweep frees the bufferevent.
  */
 #ifndef VINHUB_ADMIN_ADMIN_CONNECTIONS_H
 #define VINHUB_ADMIN_ADMIN_CONNECTIONS_H

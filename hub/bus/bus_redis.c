@@ -279,7 +279,7 @@ enum status bus_redis_new(struct loop *loop, const struct conf *conf, const char
         return status;
     }
     if (!redis_url_is_loopback(&b->url) && (!b->url.tls && b->url.password[0] == '\0'))
-        log_warn("redis_unprotected", LOG_STR("advice", "a password or TLS"));
+        log_warn("redis_unprotected", LOG_STR("advice", "set a password or use TLS (rediss://)"));
     start_connections(b);
     *out = &b->bus;
     return STATUS_OK;

@@ -547,7 +547,7 @@ void redis_link_follow(struct redis_link *link, const struct redis_link *other)
                 memcmp(&link->addresses.addresses[link->address], &at.addresses[0], at.sizes[0]) ==
                     0;
     if (!same)
-        redis_link_cut(link, "the server to work with is at another address");
+        redis_link_cut(link, "the connection for commands goes to another address");
     link->pinned = true;
     link->addresses = at;
     link->address = 0;

@@ -2,6 +2,14 @@
  * One connection to a Redis server: kept up, with names resolved, TLS, AUTH and SELECT done before
  * its owner hears of it.
  *
+ *   STOPPED -> WAITING -> RESOLVING -> CONNECTING -> SECURING -> GREETING -> UP
+ *                 ^           |             |            |           |        |
+ *                 `-----------+-------------+------------+-----------+--------'
+ *
+ * The way back is a failure or redis_link_cut. Where the name has another address, that one is
+ * tried before: CONNECTING again instead of WAITING, which is the back-off. SECURING is left out
+ * without TLS. redis_link_stop leads to STOPPED from anywhere.
+ *
  * hiredis reads and writes for it: its context and reader, without its asynchronous layer, whose
  * callbacks free the context at times of their own choosing, keep an entry for each subscribed
  * channel and have no deadline. What is lost with a connection is the owner's to count: the link

@@ -7,6 +7,16 @@
  * and whatever connections they went through; others at once. Only ordered ones may lead to events
  * of the bus.
  *
+ * The life of an op in a pipeline (redis_pipeline.c):
+ *
+ *   redis_op_new
+ *     -> held     behind an earlier op of its queue that went over the other connection
+ *     -> flight   written, its reply is awaited
+ *     -> lost     answered NOSCRIPT: sent again once the scripts are loaded
+ *     -> unacknowledged   replied to, but WAIT has not confirmed the replicas (if replicated)
+ *     -> done     the outcome is known, or the connection was lost: STATUS_IO
+ *     -> answered and freed: at once, or by redis_order_answer if it is ordered
+ *
  * The chunks keep a long backlog cheap: a partly written one is never moved together with all that
  * stands behind it. A script that a server has lost is loaded again by the pipeline that got its
  * NOSCRIPT.

@@ -45,7 +45,8 @@ static void on_mark(struct redis_op *op)
 {
     struct redis_pipeline *pipeline = op->owner;
     if (op->status == STATUS_OK && strtoull(op->reply->str, NULL, 10) != op->tag)
-        redis_link_cut(pipeline->link, "replies are out of step: a mark is another one's");
+        redis_link_cut(pipeline->link,
+                       "replies out of order: expected the echo of the latest mark, got another");
 }
 
 static void push_mark(struct redis_pipeline *pipeline)
@@ -234,7 +235,7 @@ static void on_error(struct redis_pipeline *pipeline, struct redis_op *op, redis
 static void on_misfit(struct redis_pipeline *pipeline, struct redis_op *op, redisReply *reply)
 {
     char why[80];
-    snprintf(why, sizeof(why), "replies are out of step: %s was expected",
+    snprintf(why, sizeof(why), "replies out of order: expected %s",
              redis_reply_kind_name(op->kind));
     freeReplyObject(reply);
     redis_op_finish(op, STATUS_IO, NULL);
@@ -261,7 +262,7 @@ static void on_reply(void *ctx, struct redisReply *reply)
     struct redis_op *op = redis_op_list_take(&pipeline->flight);
     if (!op) {
         freeReplyObject(reply);
-        redis_link_cut(pipeline->link, "a reply to nothing");
+        redis_link_cut(pipeline->link, "unexpected reply: no command waits for one");
         return;
     }
     pipeline->unanswered_bytes -= op->request.len;
@@ -321,7 +322,7 @@ static void on_role(struct redis_op *op)
                                         ? op->reply->element[0]
                                         : NULL;
     if (role && role->type == REDIS_REPLY_STRING && strcmp(role->str, "slave") == 0)
-        redis_link_unfit(pipeline->link, "it is a replica");
+        redis_link_unfit(pipeline->link, "this server is a replica, expected the primary");
     else
         pipeline_advance_opening(pipeline);
 }
@@ -333,8 +334,8 @@ static void on_info_refused(struct redis_pipeline *pipeline, const char *error)
         return;
     }
     log_warn_cause("redis_info_refused", LOG_STR("error", error),
-                   LOG_STR("advice", "the right to INFO: without it neither a replica nor a "
-                                     "maxmemory-policy that evicts is seen at once"));
+                   LOG_STR("advice", "give this user the right to INFO: without it the hub can't "
+                                     "see that a server is a replica or evicts keys"));
     struct redis_op *op = redis_op_new(REPLY_LIST, on_role, pipeline);
     redis_request_begin(&op->request, 1);
     redis_request_text(&op->request, "ROLE");

@@ -36,7 +36,8 @@ static void on_probe_sent(struct redis_op *op)
         redis_fault_clear(trouble, &trouble->probe);
     if (!op->error)
         return;
-    snprintf(text, sizeof(text), "Redis: the message to the own inbox: %.240s", op->error);
+    snprintf(text, sizeof(text), "Redis: can't publish to this node's own inbox: %.240s",
+             op->error);
     redis_fault_set(trouble, &trouble->probe, text);
 }
 
@@ -83,8 +84,9 @@ static void on_timer(void *ctx)
         redis_pipeline_mark(p->replicated);
     if (is_probe_lost(p)) {
         redis_fault_set(p->setup->trouble, &p->probe_lost,
-                        "Redis: messages are sent, and the subscriptions hear nothing");
-        redis_link_cut(redis_subscriptions_link(p->subscriptions), "nothing is heard on it");
+                        "Redis: messages are published, but none arrives on the connection for "
+                        "subscriptions");
+        redis_link_cut(redis_subscriptions_link(p->subscriptions), "no message arrives on it");
     } else {
         send_probe(p);
     }
@@ -193,7 +195,8 @@ static void on_closed(void *ctx)
     p->open_ms = 0;
     p->closing = true;
     if (p->replicated)
-        redis_link_cut(redis_pipeline_link(p->replicated), "the commands' connection has ended");
+        redis_link_cut(redis_pipeline_link(p->replicated),
+                       "the connection for commands was closed");
     p->closing = false;
     if (was_open)
         p->events->on_closed(p->ctx, p);
@@ -210,7 +213,7 @@ static void on_replicated_closed(void *ctx)
 {
     struct redis_primary *p = ctx;
     if (!p->closing)
-        redis_link_cut(redis_pipeline_link(p->pipeline), "the connection for WAIT has ended");
+        redis_link_cut(redis_pipeline_link(p->pipeline), "the connection for WAIT was closed");
 }
 
 static void on_progress(void *ctx)
@@ -257,9 +260,9 @@ static const char *on_info(void *ctx, const char *info)
     info_value(info, "loading", loading, sizeof(loading));
     info_value(info, "maxmemory_policy", policy, sizeof(policy));
     if (strcmp(role, "slave") == 0)
-        return "it is a replica";
+        return "this server is a replica, expected the primary";
     if (strcmp(loading, "1") == 0)
-        return "LOADING: it reads its data";
+        return "LOADING: this server still reads its data";
     if (policy[0] != '\0' && strcmp(policy, "noeviction") != 0)
         log_warn_cause("redis_evicts", LOG_STR("maxmemory_policy", policy),
                        LOG_STR("advice", "noeviction"));
@@ -338,7 +341,7 @@ void redis_primary_place(struct redis_primary *p, const char *host, uint16_t por
         if (!links[i])
             continue;
         redis_link_target(links[i], host, port);
-        redis_link_cut(links[i], "the primary is another one");
+        redis_link_cut(links[i], "another server is the primary now");
         if (i > 0)
             redis_link_stop(links[i]);
     }

@@ -157,7 +157,7 @@ static void on_reply(void *ctx, struct redisReply *reply)
     struct redis_slot_map_refresh *a = ctx;
     if (!a->asked) {
         freeReplyObject(reply);
-        redis_link_cut(a->link, "a reply to nothing");
+        redis_link_cut(a->link, "unexpected reply: no command waits for one");
         return;
     }
     a->asked = false;
@@ -200,7 +200,7 @@ void redis_slot_map_refresh_free(struct redis_slot_map_refresh *a)
 
 void redis_slot_map_ask_another(struct redis_slot_map_refresh *a)
 {
-    redis_link_cut(a->link, "another one is asked");
+    redis_link_cut(a->link, "another server is asked instead");
 }
 
 void redis_slot_map_learn(struct redis_slot_map_refresh *a, const char *host, uint16_t port)

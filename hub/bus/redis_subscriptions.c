@@ -193,7 +193,7 @@ static void on_change(struct redis_subscriptions *s, struct redis_channel *chann
     if (!channel || !is_answer(s, channel, subscribed)) {
         /* Nobody asked for it: the slot has moved to another server of the cluster. */
         if (!s->sharded || subscribed) {
-            redis_link_cut(s->link, "a confirmation out of step");
+            redis_link_cut(s->link, "unexpected confirmation: no SUBSCRIBE waits for it");
             return;
         }
         if (!channel)
@@ -305,7 +305,7 @@ static void on_push(struct redis_subscriptions *s, const redisReply *reply)
     else if (is_kind(s, reply, "unsubscribe"))
         on_change(s, channel, false);
     else if (!is_kind(s, reply, "message") || !is_text(payload))
-        redis_link_cut(s->link, "no message, and no confirmation");
+        redis_link_cut(s->link, "unexpected reply, expected a message or a confirmation");
     else if (channel && channel->wanted)
         s->events->on_message(s->ctx, channel->name, (struct slice){payload->str, payload->len});
 }
@@ -320,7 +320,7 @@ static void on_reply(void *ctx, struct redisReply *reply)
              is_text(reply->element[0]) && is_text(reply->element[1]))
         on_push(s, reply);
     else
-        redis_link_cut(s->link, "no message, and no confirmation");
+        redis_link_cut(s->link, "unexpected reply, expected a message or a confirmation");
     freeReplyObject(reply);
 }
 

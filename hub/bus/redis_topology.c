@@ -114,7 +114,7 @@ static void doubt(struct redis_sentinel *s, size_t known)
     }
     if (said) {
         snprintf(text, sizeof(text),
-                 "Sentinel %.60s:%u alone names %.60s:%u: a second one of %zu must name it, too",
+                 "only Sentinel %.60s:%u names %.60s:%u as the primary, expected two of %zu",
                  redis_link_host(said->link), redis_link_port(said->link), said->host, said->port,
                  known);
         log_warn_cause("sentinels_disagree", LOG_STR("reason", text));
@@ -272,7 +272,7 @@ static void on_reply(void *ctx, struct redisReply *reply)
     struct topology_answer *a = ctx;
     char why[REDIS_WHY_BYTES] = "";
     if (!a->waiting || is_refusal(a, reply, why)) {
-        redis_link_cut(a->link, a->waiting ? why : "a reply to nothing");
+        redis_link_cut(a->link, a->waiting ? why : "unexpected reply: no command waits for one");
     } else {
         switch (a->next++) {
         case ASK_PRIMARY: take_primary(a, reply); break;

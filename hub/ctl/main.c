@@ -270,7 +270,7 @@ static enum ctl_exit run_drain(struct ctl_source *source, const struct command_l
     if (!node && line->redis)
         refuse_usage("drain over Redis: expected the id of a NODE", NULL);
     return source->ops->drain(source, node) == STATUS_OK
-               ? done(line, "draining", node ? node : "the node asked")
+               ? done(line, "draining", node ? node : "this node")
                : fail(source);
 }
 

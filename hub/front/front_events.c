@@ -158,12 +158,13 @@ static bool check_request(struct conn *conn, const struct http_head *head)
     bool is_old = http_text_is(head->start[2], "HTTP/1.0");
     size_t index = 0;
     if (!is_old && !http_text_is(head->start[2], "HTTP/1.1"))
-        refuse(conn, REFUSAL_BAD_HANDSHAKE, "HTTP/1.1 or HTTP/1.0 is needed");
+        refuse(conn, REFUSAL_BAD_HANDSHAKE, "expected HTTP/1.1 or HTTP/1.0");
     else if (handshake_announces_body(head))
-        refuse(conn, REFUSAL_BAD_HANDSHAKE, "a request for an event stream has no body");
+        refuse(conn, REFUSAL_BAD_HANDSHAKE,
+               "expected a request without a body for an event stream");
     else if (!http_head_one(head, "host", &host) &&
              !(is_old && !http_head_next(head, "host", &index, &host)))
-        refuse(conn, REFUSAL_BAD_HANDSHAKE, "one Host header is needed");
+        refuse(conn, REFUSAL_BAD_HANDSHAKE, "expected one Host header");
     else if (!handshake_origin_allowed(conn, head))
         refuse(conn, REFUSAL_ORIGIN, "this Origin is not allowed here");
     else

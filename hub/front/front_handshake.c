@@ -62,16 +62,16 @@ bool handshake_announces_body(const struct http_head *head)
     return false;
 }
 
-/* Both headers are of one hop: a proxy that was not told to passes neither on. */
+/* Both headers are of one hop: a proxy passes neither on unless it is configured to. */
 static const char *no_upgrade_reason(const struct http_head *head)
 {
     if (http_head_lists(head, "upgrade", "websocket"))
-        return "no Connection: Upgrade beside Upgrade: websocket; a proxy in front may have "
-               "dropped it";
+        return "expected Connection: Upgrade beside Upgrade: websocket; a proxy in front may "
+               "have dropped it";
     size_t index = 0;
     struct http_text key;
     if (http_head_next(head, "sec-websocket-key", &index, &key))
-        return "a WebSocket handshake without Upgrade: websocket; a proxy in front may have "
+        return "expected Upgrade: websocket in a WebSocket handshake; a proxy in front may have "
                "dropped it";
     return NOT_SERVED;
 }
@@ -85,11 +85,11 @@ static bool check_upgrade(struct conn *conn, struct handshake_request *request)
         return false;
     }
     if (!http_text_is(head->start[0], "GET")) {
-        refuse(conn, REFUSAL_METHOD, "only GET, HEAD and OPTIONS are served here");
+        refuse(conn, REFUSAL_METHOD, "expected GET, HEAD or OPTIONS");
         return false;
     }
     if (!http_text_is(head->start[2], "HTTP/1.1")) {
-        refuse(conn, REFUSAL_BAD_HANDSHAKE, "HTTP/1.1 is needed (nginx: proxy_http_version 1.1)");
+        refuse(conn, REFUSAL_BAD_HANDSHAKE, "expected HTTP/1.1 (nginx: proxy_http_version 1.1)");
         return false;
     }
     if (!http_head_lists(head, "upgrade", "websocket") ||
@@ -98,11 +98,11 @@ static bool check_upgrade(struct conn *conn, struct handshake_request *request)
         return false;
     }
     if (handshake_announces_body(head)) {
-        refuse(conn, REFUSAL_BAD_HANDSHAKE, "a WebSocket handshake has no body");
+        refuse(conn, REFUSAL_BAD_HANDSHAKE, "expected a WebSocket handshake without a body");
         return false;
     }
     if (!http_head_one(head, "sec-websocket-version", &version) || !http_text_is(version, "13")) {
-        refuse(conn, REFUSAL_NO_UPGRADE, "WebSocket version 13 is needed");
+        refuse(conn, REFUSAL_NO_UPGRADE, "expected Sec-WebSocket-Version: 13");
         return false;
     }
     if (!http_head_one(head, "sec-websocket-key", &request->key) || !key_is_valid(request->key)) {
@@ -111,7 +111,7 @@ static bool check_upgrade(struct conn *conn, struct handshake_request *request)
     }
     struct http_text host;
     if (!http_head_one(head, "host", &host)) {
-        refuse(conn, REFUSAL_BAD_HANDSHAKE, "one Host header is needed");
+        refuse(conn, REFUSAL_BAD_HANDSHAKE, "expected one Host header");
         return false;
     }
     return true;

@@ -1,10 +1,21 @@
 /*
  * Inside the front: the connection object and what its files do for each other.
  *
- * A connection goes handshake > open > closing, or handshake > refused, one setter for all
- * (conn_set_state). In each state it stands in one queue, whose members all wait equally long: a
- * queue is in the order of its deadlines by itself, and one timer looks after the heads of all of
- * them.
+ *   accepted -> HANDSHAKE -> OPEN -> CLOSING -> GONE, freed
+ *                   |          |                 ^
+ *                   |          `-- socket gone --|
+ *                   `-> REFUSED -----------------'
+ *
+ *   state      what happens                                     deadline (queue)
+ *   HANDSHAKE  PROXY header, TLS, the HTTP request              10 s: HANDSHAKE
+ *   REFUSED    the HTTP error is written, input is discarded    1 s: CLOSING
+ *   OPEN       frames both ways                                 the ping: QUIET, PINGED, ANSWERED
+ *   CLOSING    the close frame is written, input is discarded   1 s: CLOSING
+ *
+ * conn_set_state is the one setter. A connection stands in one queue. All members of a queue wait
+ * equally long, so a queue is sorted by deadline without any work, and one timer serves the heads
+ * of all queues. The object is freed when its socket is gone; if the core knows the client,
+ * door_gone comes first.
  */
 #ifndef VINHUB_FRONT_FRONT_PRIVATE_H
 #define VINHUB_FRONT_FRONT_PRIVATE_H

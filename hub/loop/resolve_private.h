@@ -1,9 +1,20 @@
 /*
  * Inside the resolver: who asks for a name (resolve.c), and how it is looked up (resolve_lookup.c).
  *
- * A name is idle, waits for its turn, or is looked up; whoever asks for it hangs on it. A lookup
- * goes through the full names it may stand for, both families of one at a time, and goes on without
- * those who asked: its answer is for the next. The last addresses stay with the name.
+ * A struct name is one host name, a struct resolve is one request for it:
+ *
+ *   resolve_start --- an IP address ----------------> answered by its timer, freed
+ *        |
+ *        `-> in name->asking --- name_answer -------> answered, freed
+ *                            |-- its timer ---------> answered with what is known, or with an error
+ *                            `-- resolve_cancel ----> freed without an answer
+ *
+ *   name:  IDLE -> WAITING (too many lookups) -> ASKING (both families of one full name) -> IDLE
+ *                                                  ^    |
+ *                                                  `----'  the next search domain
+ *
+ * A lookup goes on after its requests were cancelled: its answer serves the next request. The last
+ * addresses stay with the name.
  */
 #ifndef VINHUB_LOOP_RESOLVE_PRIVATE_H
 #define VINHUB_LOOP_RESOLVE_PRIVATE_H

@@ -146,8 +146,8 @@ static const char *first_bytes_wrong(const uint8_t *bytes, const struct ws_rules
     if (opcode > WS_BINARY)
         return "unknown opcode";
     if (first && continues)
-        return "message within a message";
-    return !first && !continues ? "continuation of nothing" : NULL;
+        return "new message before the last one ended";
+    return !first && !continues ? "continuation frame without a message" : NULL;
 }
 
 /* The length must come in its shortest form and below 2^63 (section 5.2). */

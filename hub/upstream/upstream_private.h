@@ -1,9 +1,15 @@
 /*
  * Inside the upstream layer: the connection object, and what its files do for each other.
  *
- * waiting > resolving > connecting > (securing >) asking > open > closing, ended from any of them;
- * one setter for all. The timer of a connection is its deadline: of the attempt, of the heartbeat,
- * of the close.
+ *   upstream_ops.open
+ *     -> WAITING -> RESOLVING -> CONNECTING -> SECURING -> ASKING -> OPEN -> CLOSING
+ *        queue of     DNS          TCP          TLS         HTTP              close frame
+ *        attempts     \___________ within reconnect.timeout ___/               1 s
+ *     -> ENDED from each of them: hub_upstream_closed is called, then freed at the end of the turn
+ *
+ * SECURING is left out for ws://. up_set_state is the one setter. Each object has one timer: the
+ * deadline of the attempt, of the heartbeat, or of the close. After upstream_ops.reset the core
+ * hears no more of the object.
  */
 #ifndef VINHUB_UPSTREAM_UPSTREAM_PRIVATE_H
 #define VINHUB_UPSTREAM_UPSTREAM_PRIVATE_H

@@ -126,7 +126,7 @@ static void beat(struct upstream *up)
     const struct service *service = up->service;
     uint64_t now_ms = up->all->now_ms;
     if (now_ms >= up->heard_at_ms + service->heartbeat.timeout_ms) {
-        up_end_plain(up, UPSTREAM_END_SILENT, "no sign of life");
+        up_end_plain(up, UPSTREAM_END_SILENT, "nothing received within heartbeat.timeout");
         return;
     }
     if (now_ms >= up->heartbeat_at_ms) {

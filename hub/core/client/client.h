@@ -1,15 +1,19 @@
 /*
  * A client: one connection of a browser as the core sees it. Embedded in the front's object.
  *
- * Owns the bounded queue of what leaves for its socket, the rate of its messages, and its end. What
- * it follows is in its subscriptions: the one that it came with is embedded, so that a client that
- * follows one session costs no more; others are further.h's. A client may have come without a
- * session: its own subscription is in none, and in the hub's lobby. It knows nothing of sockets: it
- * writes through client_ops, once a turn: what it is told waits in its queue, which hub_flush
- * writes out.
+ * It owns the bounded queue of output, the rate limit of its messages, and its end. Its
+ * subscriptions say which sessions it follows. The subscription of its own URL is embedded, so that
+ * a client of one session needs no second allocation; further.h has the others. A client may have
+ * no session of its own: then its own subscription is in the hub's lobby. A client knows nothing of
+ * sockets. It writes through client_ops, once a turn: output waits in its queue until hub_flush.
  *
- *   GONE -> OPEN -> CLOSING -> GONE
- *              `-------------^
+ *   state      entered by                          left by
+ *   GONE       before door_open, after door_gone   door_open: OPEN
+ *   OPEN       door_open                           client_close: CLOSING; door_gone: GONE
+ *   CLOSING    client_close: the close frame is    door_gone, about 1 s later at most: GONE
+ *              behind the queued output
+ *
+ * The front frees its object after door_gone. The core keeps no pointer to a client that is GONE.
  */
 #ifndef VINHUB_CORE_CLIENT_CLIENT_H
 #define VINHUB_CORE_CLIENT_CLIENT_H

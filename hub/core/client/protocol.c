@@ -186,7 +186,7 @@ static void on_refresh(struct client *client, const struct v1_request *request)
     if (!client_spend(client))
         return;
     const struct hub_setup *setup = &client->hub->setup;
-    const char *why = "this door has no tokens";
+    const char *why = "REFRESH does not apply: this connection has no token";
     enum refresh_verdict verdict = REFRESH_REFUSED;
     if (setup->client_ops->refresh)
         verdict = setup->client_ops->refresh(setup->client_ctx, client,

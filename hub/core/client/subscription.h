@@ -1,10 +1,16 @@
 /*
  * A subscription: one client in one session.
  *
- * Owns its position while that differs from the session's: until the client has been welcomed, and
- * while it is given what it has missed (a resume, or the last publications of a replay). What comes
- * live meanwhile is held here, so that a client's other subscriptions go on. Once it is LIVE it has
- * what the session has, and costs its place in the session's list alone.
+ * It owns a position only while that differs from the session's: until the client has its WELCOME,
+ * and while the client gets what it has missed (a resume, or the last publications of a replay).
+ * Live publications are held here meanwhile, so that the client's other subscriptions go on. Once
+ * it is LIVE, its position is that of the session, and it costs no more than its place in the list.
+ *
+ *   WAITING    the session has no position yet; a second at most
+ *   WELCOMED   that second is over: the client has its WELCOME, the session still has no position
+ *   REPLAYING  the history is read before the WELCOME, which names the position where it begins
+ *   READING    the client has its WELCOME; the history is read for what it missed
+ *   LIVE       gets what the session gets
  *
  *   NONE -> WAITING -> WELCOMED -> READING -> LIVE -> NONE
  *     |         |`---------------------^^        ^
