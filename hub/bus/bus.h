@@ -39,8 +39,8 @@
 
 struct bus;
 
-/* Epochs are Unix times in ms, and exact as numbers of JSON (RFC 8259 section 6): above it somebody
- * lies. Events bring none that is higher. */
+/* Epochs are Unix times in ms, and exact as JSON numbers (RFC 8259 section 6). A higher number is
+ * forged or corrupt; no event brings one. */
 #define BUS_EPOCH_MAX (UINT64_C(1) << 52)
 
 /* All the credit there is for publications that are not answered: at a round trip of 20 ms,
@@ -51,7 +51,7 @@ struct bus;
 
 /* How publications are published; the values are added. */
 enum bus_publish {
-    BUS_QUIETLY = 0,  /* kept, not announced: the ring, after a loss of data */
+    BUS_QUIETLY = 0,  /* added to the history, not announced: the ring, after the store lost data */
     BUS_ANNOUNCE = 1, /* on the push channel */
     /* From here on the caller writes what it publishes late: the record says so in `late`. Whoever
      * claims the session as a dead owner's, or its own of before, puts a note at the end of that
@@ -80,7 +80,7 @@ struct bus_claim {
     uint64_t dead_epoch;
     uint64_t seen_epoch; /* highest the caller has seen for this session; 0: none */
     bool holds; /* the caller holds the session: a vanished record is granted to it even by a store
-                   that is young */
+                   that has just started */
     const char *upstream; /* redacted URL for the record */
 };
 
@@ -122,13 +122,14 @@ typedef void bus_rows_fn(void *ctx, enum status status, const struct bus_row *ro
 struct bus_events {
     /* The command connection is there (again). Comes once at the start for every implementation. */
     void (*on_connected)(void *ctx);
-    /* It is gone. Answers with STATUS_IO for what was under way come right before. */
+    /* The command connection is lost. Calls under way are answered with STATUS_IO right before. */
     void (*on_disconnected)(void *ctx);
     /* present: the own entry was there before this renewal. nodes: all entries after it, this
      * node's too. */
     void (*on_renewed)(void *ctx, uint64_t tag, enum status status, bool present,
                        const struct bus_node *nodes, size_t len);
-    /* The push channel of the session is heard from now on; comes after each (re)subscription. */
+    /* Messages of the session's push channel arrive from now on; comes after each
+     * (re)subscription. */
     void (*on_subscribed)(void *ctx, const char *session);
     /* The store gives no right to the push channel of the session: the channel can't be subscribed
      * to (not_subscribed), or what was asked for could not be announced there. Comes again while
@@ -162,7 +163,8 @@ struct bus_events {
     void (*on_history)(void *ctx, const char *session, uint64_t tag, enum status status,
                        struct position oldest, struct publication *const *publications, size_t len,
                        bool more);
-    /* STATUS_OK: somebody was listening. STATUS_NOT_FOUND: nobody was. Only for tag != 0. */
+    /* STATUS_OK: the node received it. STATUS_NOT_FOUND: no node was subscribed. Only for tag !=
+     * 0. */
     void (*on_sent)(void *ctx, uint64_t tag, enum status status);
     /* STATUS_OK, or STATUS_IO. May be NULL where nothing is revoked. */
     void (*on_revoked)(void *ctx, uint64_t tag, enum status status);

@@ -10,7 +10,7 @@
 #include "common/node_messages.h"
 
 #define FORGET_LEASES 10
-/* Answers that cause questions that cause answers: the rest waits for the next turn. */
+/* How many rounds of answers and new calls run in one turn; the rest waits for the next turn. */
 #define FLUSH_ROUNDS_MAX 1000
 
 struct memory_bus {
@@ -23,7 +23,7 @@ struct memory_bus {
     struct memory_queue queue;
     uint64_t subscriptions;  /* made so far */
     size_t unanswered_bytes; /* of publications, as credit counts them */
-    bool out_of_credit;      /* credit was asked for, and there was none */
+    bool out_of_credit;      /* a caller found no credit: on_credit is due */
     bool delivering;
     struct memory_bus *next; /* in the store */
 };

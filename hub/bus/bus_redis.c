@@ -92,7 +92,7 @@ static void on_open(void *ctx)
 static void on_closed(void *ctx)
 {
     struct bus_redis *b = ctx;
-    bus_redis_flush_batches(b); /* they are answered before it says so, too */
+    bus_redis_flush_batches(b); /* calls under way are answered before on_disconnected here, too */
     redis_order_answer(&b->order);
     b->bus.events->on_disconnected(b->bus.events_ctx);
 }
@@ -105,7 +105,7 @@ static void on_progress(void *ctx)
         b->bus.events->on_credit(b->bus.events_ctx);
 }
 
-/* A turn that would not have come by itself: its end flushes. */
+/* Requests a turn, whose end flushes. */
 static void on_wake(void *ctx)
 {
     (void)ctx;

@@ -9,7 +9,8 @@
 #include "common/node_messages.h"
 #include "common/text.h"
 
-/* Redis cuts off a subscriber with 32 MiB before it, by default, so no message may come near. */
+/* By default Redis disconnects a subscriber for which 32 MiB wait, so every message is far
+ * smaller. */
 #define PUBLICATION_BYTES_MAX ((size_t)16 * 1024 * 1024)
 /* Payloads of one push, but for a single one that is larger. */
 #define MESSAGE_BYTES  ((size_t)8 * 1024 * 1024)
@@ -176,8 +177,8 @@ void bus_redis_publish(struct bus *bus, const char *session, uint64_t tag, uint6
             publish_part(b, &push, parts, publications + at, count);
             at += count;
         } else {
-            /* Nobody could be sent it: members find the gap at the next one, and that the history
-             * does not have it. */
+            /* It is too large to be sent to members: they find the gap with the next publication,
+             * and that the history does not have it. */
             metric_drop(DROP_TOO_LARGE, 1);
             note_status(parts, STATUS_NO_MEMORY);
             at++;

@@ -283,7 +283,7 @@ void bus_redis_flush_touched(struct bus_redis *b)
     trim_index(b, &index);
 }
 
-/* Nobody takes a session by a reply that names no epoch, or somebody else. */
+/* A reply without an epoch, or with another owner, grants nothing. */
 static enum status claimed_status(const struct redis_op *op, const char *owner, uint64_t epoch)
 {
     const struct bus_redis *b = op->owner;

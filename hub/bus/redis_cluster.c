@@ -165,7 +165,8 @@ static bool starts_with(const char *text, const char *start)
     return strncmp(text, start, strlen(start)) == 0;
 }
 
-/* A slot that is on its way: its source sends on what it does not have any more. */
+/* A slot that migrates: its source redirects (ASK) commands on keys that it does not have any
+ * more. */
 static bool follow_ask(struct redis_cluster *c, struct cluster_server *source, struct redis_op *op,
                        const char *error)
 {
@@ -191,7 +192,7 @@ static bool on_redirect(void *ctx, struct redis_op *op, const char *error)
     struct redis_cluster *c = server->cluster;
     bool moved = starts_with(error, "MOVED "), torn = starts_with(error, "TRYAGAIN"),
          ask = starts_with(error, "ASK ");
-    /* It may be cut off from the others, and so may be the one that was asked for the map. */
+    /* The server may be cut off from the others, and so may the server that gave the map. */
     if (starts_with(error, "CLUSTERDOWN"))
         redis_slot_map_ask_another(c->refresh);
     if ((!moved && !torn && !ask) || c->freeing || op->tries >= BOUNCES_MAX)

@@ -92,7 +92,7 @@ static void link_want(struct redis_link *link, enum loop_ready ready, bool wante
     if (!*watch)
         abort();
     if (ready ==
-        LOOP_READABLE) /* pushes of other nodes, and the lease, wait for no storm of clients */
+        LOOP_READABLE) /* pushes of other nodes and the lease must not wait behind many clients */
         loop_watch_set_urgent(*watch);
 }
 
@@ -130,7 +130,7 @@ static uint64_t backoff_ms(struct redis_link *link)
     return limit_ms / 2 + rng_below(&link->rng, limit_ms / 2 + 1);
 }
 
-/* What was wrong with the address that is tried, behind what was with those before. */
+/* Appends the error of the current address to those of the addresses before it. */
 static void note_tried(struct redis_link *link, const char *why)
 {
     char reason[REDIS_WHY_BYTES];
@@ -155,7 +155,7 @@ static void link_fail(struct redis_link *link, const char *why)
 {
     bool was_up = link->state == REDIS_LINK_UP;
     char reason[REDIS_WHY_BYTES];
-    note_tried(link, why); /* it may live in the context that goes now */
+    note_tried(link, why); /* why may point into the context that is freed now */
     snprintf(reason, sizeof(reason), "%s", link->tried);
     link->tried[0] = '\0';
     set_fault(link, reason);
@@ -275,7 +275,7 @@ static bool link_feed(struct redis_link *link)
     struct redis_chunk *chunk;
     while (fed < WRITE_BYTES && (chunk = redis_output_take(&link->output)) != NULL) {
         if (redisAppendFormattedCommand(link->context, chunk->bytes, chunk->len) != REDIS_OK)
-            abort(); /* out of memory for what was in memory a moment ago */
+            abort(); /* out of memory */
         fed += chunk->len;
         free(chunk);
     }

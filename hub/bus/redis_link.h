@@ -71,9 +71,9 @@ void redis_link_cut(struct redis_link *link, const char *why);
 /* The server is not one to work with: its next address is tried at once, or after the last one all
  * of them after the back-off. on_down comes before this returns. Only while up. */
 void redis_link_unfit(struct redis_link *link, const char *why);
-/* What was wrong last; "" where nothing was. */
+/* The last error; "" if there was none. */
 const char *redis_link_why(const struct redis_link *link);
-/* The server is one to work with: it is no cause of trouble any more. */
+/* The server can be used: clears its error. */
 void redis_link_fit(struct redis_link *link);
 /* From now on it goes to the address at which the other one is, whatever the name has besides. */
 void redis_link_follow(struct redis_link *link, const struct redis_link *other);

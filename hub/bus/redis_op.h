@@ -110,8 +110,8 @@ struct redis_op {
     struct redis_request request;
     enum status status;
     struct redisReply *reply;
-    char *error; /* the server's words, where it refused it; NULL: it did not */
-    char *key;   /* of one that is held: where it is sent */
+    char *error; /* the server's error text; NULL: no error */
+    char *key;   /* of a held op: the key that says where it is sent */
     /* What the answer needs. */
     char *session;
     uint64_t tag;

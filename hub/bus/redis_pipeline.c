@@ -24,15 +24,16 @@ struct redis_pipeline {
     bool closing;         /* ops are being finished because the connection is gone */
     bool ticking;         /* the deadline's timer is armed */
     uint64_t progress_ms; /* the latest reply, or when there was first something to reply to */
-    struct redis_op_list flight;         /* sent, in order */
-    struct redis_op_list lost;           /* refused for a lost script, in order */
-    struct redis_op_list held;           /* came after the first of those */
-    struct redis_op_list unacknowledged; /* written, but not known to be with the replicas */
-    bool reloading;                      /* lost is to be sent again once flight is empty */
-    bool overtaken; /* an op got through after one that was lost: order can't be kept */
+    struct redis_op_list flight; /* sent, in order */
+    struct redis_op_list lost;   /* refused for a lost script, in order */
+    struct redis_op_list held;   /* came after the first of those */
+    struct redis_op_list
+        unacknowledged; /* replied to, but WAIT has not confirmed the replicas yet */
+    bool reloading;     /* lost is to be sent again once flight is empty */
+    bool overtaken;     /* an op got through after one that was lost: order can't be kept */
     bool wants_wait;
-    bool overflowed;    /* an op was refused because too much waits: all others are, until nothing
-                           does */
+    bool overflowed;    /* an op was refused because too much waits: all others are refused until
+                           nothing waits */
     bool out_of_credit; /* credit was asked for, and there was none */
     size_t unanswered_bytes;
     uint64_t marks; /* so far */
@@ -40,7 +41,7 @@ struct redis_pipeline {
 
 static void pipeline_push(struct redis_pipeline *pipeline, struct redis_op *op);
 
-/* A reply too many or too few that was of the right kind shows here. */
+/* The mark has a number: this finds a missing or extra reply that had the right kind. */
 static void on_mark(struct redis_op *op)
 {
     struct redis_pipeline *pipeline = op->owner;
@@ -95,7 +96,7 @@ static void on_deadline(void *ctx)
     pipeline->ticking = pipeline->flight.first != NULL;
     if (!pipeline->ticking)
         return;
-    /* A server with much to do is late, but answers: a new connection would only give it more. */
+    /* A busy server answers late. A new connection would only add to its load. */
     uint64_t waited_ms = clock_boot_ms() - pipeline->progress_ms;
     uint32_t limit_ms = pipeline->options.link.deadline_ms;
     if (waited_ms < limit_ms)
@@ -142,7 +143,7 @@ static void pipeline_resend(struct redis_pipeline *pipeline)
 
 /* --- replies --- */
 
-/* why: where they are not proven; or NULL */
+/* why: the reason, if the replicas did not confirm them; or NULL */
 static void finish_unacknowledged(struct redis_pipeline *pipeline, bool proven, const char *why)
 {
     struct redis_op *op;
@@ -231,7 +232,7 @@ static void on_error(struct redis_pipeline *pipeline, struct redis_op *op, redis
     freeReplyObject(reply);
 }
 
-/* The replies are out of step with the requests. */
+/* A reply does not fit its command, so the order of replies is lost: ends the connection. */
 static void on_misfit(struct redis_pipeline *pipeline, struct redis_op *op, redisReply *reply)
 {
     char why[80];

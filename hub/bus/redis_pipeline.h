@@ -21,8 +21,8 @@ struct redis_pipeline;
 
 struct redis_pipeline_options {
     struct redis_link_options link;
-    uint32_t replicas; /* that must have what a replicated op wrote; 0: none */
-    uint32_t wait_ms;  /* how long they are waited for */
+    uint32_t replicas; /* how many replicas must have what a replicated op wrote; 0: none */
+    uint32_t wait_ms;  /* how long WAIT waits for them */
 };
 
 struct redis_pipeline_events {

@@ -5,7 +5,7 @@
 
 #define CHAINS_MIN 64u
 
-/* The chain of a hash among len: by so many of its bits that there may be one. */
+/* The index of the chain that a hash belongs to, where there are len chains (linear hashing). */
 static size_t place_of(uint64_t hash, size_t len)
 {
     size_t mask = CHAINS_MIN * 2 - 1;
@@ -25,7 +25,7 @@ static void put(struct chains *chains, struct chain_link *link)
     *head = link;
 }
 
-/* One chain more: it gets what belongs to it of the one that had both. */
+/* Adds one chain, and moves to it what belongs there: all of that is in one other chain. */
 static void grow(struct chains *chains)
 {
     if (chains->len == chains->cap) {

@@ -25,7 +25,8 @@ struct node_rows {
     struct client_row rows[]; /* their texts follow */
 };
 
-/* One that was asked for here: waits for this node's sweep and for the other nodes. */
+/* A query that an operator made on this node: it waits for this node's sweep and for the other
+ * nodes. */
 struct clients_query {
     struct hub *hub;
     struct client_match match;
@@ -54,7 +55,7 @@ static char *put_text(char **at, const char *text, size_t len)
     return put;
 }
 
-/* Makes room for len rows with so many bytes of texts. */
+/* Allocates room for len rows, and for the given number of bytes of their texts. */
 static struct node_rows *rows_new(struct slice node, size_t len, size_t texts, char **text_at)
 {
     size_t rows = len * sizeof(struct client_row);
@@ -126,7 +127,7 @@ static struct client_row row_of(const struct client_entry *entry, const char *no
     };
 }
 
-/* What another node says; at most as many as were asked for. */
+/* Takes the rows of another node's answer, at most as many as were asked for. */
 static struct node_rows *keep_answer(struct slice node, const struct client_rows_message *said,
                                      size_t limit)
 {
@@ -197,8 +198,8 @@ static void on_swept_for_other(void *ctx, const struct sweep_result *result)
     free(remote);
 }
 
-/* The filters of a message, copied into texts. False: there is one that this version does not know,
- * so that its clients would be more than are meant; or none. */
+/* Copies the filters of a message into texts. False: there is no filter, or one that this version
+ * does not know: without it, more clients would match than the operator meant. */
 static bool read_filters(const struct message_items *items, char texts[][CLIENT_FILTER_MAX + 1],
                          struct client_filter *out)
 {
@@ -220,7 +221,7 @@ static bool read_filters(const struct message_items *items, char texts[][CLIENT_
     return !client_filter_wrong(out);
 }
 
-/* The nodes before the one where a page begins have been listed. */
+/* Whether the node comes before the one where the page begins: earlier pages have listed it. */
 static bool is_before(const char *id, struct slice from)
 {
     size_t len = strlen(id), common = len < from.len ? len : from.len;
@@ -343,7 +344,7 @@ static void on_answer(void *ctx, struct slice node, const struct envelope *answe
     }
 }
 
-/* A node whose clients are not meant is not missed. */
+/* A node that the filter excludes is not reported as missing. */
 static bool is_missed(const struct clients_query *query, const char *node)
 {
     const char *only = query->match.filter.values[CLIENT_FILTER_NODE];

@@ -11,7 +11,7 @@
 #include "core/pubs.h"
 #include "core/tail.h"
 
-/* All of a batch in one form, in one piece. */
+/* A whole batch, encoded in one form, in one piece of memory. */
 struct fanout_piece {
     unsigned form;
     const uint8_t *bytes; /* NULL: out of memory */
@@ -19,7 +19,7 @@ struct fanout_piece {
     struct wire *joined; /* owns bytes where there is more than one publication */
 };
 
-/* Those that this batch has been asked for; mostly one or two. */
+/* The forms that this batch was needed in so far; mostly one or two. */
 struct pieces {
     size_t len;
     struct fanout_piece items[FORM_KEYS_MAX];
@@ -86,8 +86,8 @@ static void hold_all(struct subscription *subscription, const struct pubs *batch
         subscription_hold(subscription, batch->items[i]);
 }
 
-/* One write for all that is new: at once where that is all that the client is told in this turn,
- * else at its end. */
+/* All that is new goes into one write: at once if the client gets nothing else in this turn,
+ * otherwise at the end of the turn. */
 static void deliver(struct session *session, struct subscription *subscription,
                     const struct pubs *batch, struct pieces *pieces)
 {
@@ -122,7 +122,7 @@ static void deliver(struct session *session, struct subscription *subscription,
     metric_add(METRIC_BYTES_OUT, piece->len);
 }
 
-/* What stands in the place of publications that must not be sent any more. The caller frees them.
+/* The gap notes that replace publications which must not be sent any more. The caller frees them.
  */
 static struct pubs notes_of(const struct pubs *batch)
 {

@@ -9,9 +9,9 @@
 
 #include "core/session/state.h"
 
-/* Writes what the session has for its clients now. */
+/* Writes the session's batch to its clients. */
 void fanout_deliver(struct session *session);
-/* Counts what clients of the session were given. */
+/* Counts what clients of the session got, for the metrics. */
 void fanout_count(struct session *session, uint64_t n);
 
 #endif

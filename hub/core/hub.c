@@ -146,7 +146,7 @@ static void on_push(struct hub *hub, struct session *session, const struct envel
     }
 }
 
-/* Messages that are none of a session's part on this node. */
+/* Messages that concern no session of this node. */
 static bool on_node_message(struct hub *hub, struct session *session,
                             const struct envelope *envelope)
 {
@@ -274,7 +274,7 @@ void hub_start(struct hub *hub)
     lease_start(hub);
 }
 
-/* So long timers run in one turn; what else is due follows in the next ones. */
+/* How long timers may run in one turn. The other timers that are due run in the next turns. */
 #define TIMERS_US 10000
 
 struct timer_portion {
@@ -300,8 +300,8 @@ void hub_enter(struct hub *hub, uint64_t now_ms)
     timers_run_portion(&hub->timers, hub->now_ms, has_time, &portion);
 }
 
-/* What other nodes wait for leaves before the clients here are written to: its way is the longer
- * one, and the time of all those writes would be added to it. */
+/* Output for other nodes leaves before the output for clients of this node: it has the longer
+ * way, and would otherwise wait for all those writes. */
 static void flush_far(struct hub *hub)
 {
     bool any = false;

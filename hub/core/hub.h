@@ -38,7 +38,8 @@ void hub_start(struct hub *hub);
 void hub_enter(struct hub *hub, uint64_t now_ms);
 /* Writes what this turn produced: to clients, to the bus. At the end of each turn. */
 void hub_flush(struct hub *hub);
-/* When hub_enter is wanted next at the latest, ms of the same clock; UINT64_MAX: never. */
+/* The latest time at which hub_enter has to be called next, in ms of the same clock; UINT64_MAX:
+ * no need. */
 uint64_t hub_next_deadline(const struct hub *hub);
 /* A new configuration: services, limits. Sessions keep the service they were opened with; clients
  * of a removed one are closed with 1001. */
@@ -64,7 +65,7 @@ void hub_upstream_opened(struct session *session, struct upstream *upstream);
  * reference. */
 void hub_upstream_message(struct session *session, struct upstream *upstream,
                           struct publication *publication);
-/* The same of one that could not be kept, for want of memory; it has been counted. */
+/* A message was lost because memory ran out; the caller has counted it. */
 void hub_upstream_dropped(struct session *session, struct upstream *upstream);
 void hub_upstream_writable(struct session *session, struct upstream *upstream);
 void hub_upstream_closed(struct session *session, struct upstream *upstream,

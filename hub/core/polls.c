@@ -79,7 +79,8 @@ static void on_timer(struct timer *timer, uint64_t now_ms)
     end(CONTAINER_OF(timer, struct poll, timer));
 }
 
-/* Ends in a turn of its own: who asked has not finished asking, or is telling others. */
+/* The end is reported in a later turn: the caller may still be asking, or be in the middle of a
+ * walk. */
 static void end_where_all_are_over(struct poll *poll)
 {
     if (!poll->waiting)
@@ -115,7 +116,7 @@ static void ask(struct poll *poll, const char *const *nodes, size_t len)
     end_where_all_are_over(poll);
 }
 
-/* A node whose description has expired is dead, or not there yet. */
+/* A node without a record is dead, or has not registered yet. */
 static size_t listed(const struct bus_row *rows, size_t len, const char **nodes)
 {
     size_t n = 0;
@@ -125,7 +126,7 @@ static size_t listed(const struct bus_row *rows, size_t len, const char **nodes)
     return n;
 }
 
-/* Whoever waits for the list is served by this one: it is no older than a moment. */
+/* This list serves everybody who waits for one: it is a moment old at most. */
 static void on_nodes(void *ctx, enum status status, const struct bus_row *rows, size_t len,
                      const char *next)
 {

@@ -42,7 +42,7 @@ enum close_code {
 /* Values travel in STATUS envelopes. */
 enum upstream_status { UPSTREAM_DOWN, UPSTREAM_CONNECTING, UPSTREAM_CONNECTED };
 
-/* How an upstream connection (or the try of one) ended. */
+/* How an upstream connection, or an attempt to open one, ended. */
 enum upstream_end_kind {
     UPSTREAM_END_NO_TCP,  /* name not resolved, refused, no route, or the time for TCP ran out */
     UPSTREAM_END_TLS,     /* certificate or TLS handshake */
@@ -51,7 +51,7 @@ enum upstream_end_kind {
     UPSTREAM_END_TIMEOUT, /* connected, but no handshake answer in time */
     UPSTREAM_END_SILENT,  /* heartbeat timeout */
     UPSTREAM_END_CLOSED,  /* closed by the backend: close_code, or 0 without a close frame */
-    UPSTREAM_END_ASKED,   /* after upstream close() of ours */
+    UPSTREAM_END_ASKED,   /* closed after upstream_ops.close */
     UPSTREAM_END_INVALID, /* it sent what the protocol forbids, or a message too large */
 };
 
@@ -80,7 +80,7 @@ struct upstream_ops {
     void (*reset)(void *ctx, struct upstream *upstream);
 };
 
-/* What becomes of a token that a client brings in place of the one it came with. */
+/* The result of a REFRESH: a new token for an open client. */
 enum refresh_verdict {
     REFRESH_TAKEN,
     REFRESH_REFUSED,     /* the old one goes on */

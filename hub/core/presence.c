@@ -15,23 +15,24 @@
 #include "core/session/roster.h"
 #include "core/session/state.h"
 
-#define EVERY_MS 1000u /* each of the three is told at most that often, and again after that */
-/* Members join a new owner at once, and tell it who is there */
+/* Owner, members and clients get a message at most that often, and again after that time. */
+#define EVERY_MS 1000u
+/* members join a new owner at once, and send it their rosters */
 #define JOINED_MS 250u
 
-/* A user and his clients on this node. */
+/* A user, and how many clients of that user are on this node. */
 struct watcher {
     uint32_t clients;
     UT_hash_handle hh;
     char user[];
 };
 
-/* What a member told this node, the owner. */
+/* The roster that a member has sent to this node, the owner. */
 struct member_report {
     char node[CONF_NAME_MAX + 1];
     uint64_t life, number;
     uint64_t seen;   /* the sum that it has */
-    bool wants_word; /* it does not know yet that its roster is here */
+    bool wants_word; /* the member does not know yet that its roster has arrived */
     struct presence_list *list;
     struct member_report *prev, *next;
 };
@@ -39,20 +40,21 @@ struct member_report {
 struct presence {
     struct session *session;
     struct watcher *watchers; /* uthash */
-    bool changed;             /* they have, since they were told or added up */
+    bool changed;             /* the watchers have changed since the last ROSTER or sum */
     /* As a member */
-    uint64_t number, number_epoch, number_joined; /* of the roster that was told last, to whom */
-    uint64_t heard_number;                        /* that the owner has */
-    bool owes_word;                               /* it does not know that its sum is here */
+    /* Of the last ROSTER: its number, and the owner that it went to */
+    uint64_t number, number_epoch, number_joined;
+    uint64_t heard_number; /* that the owner has */
+    bool owes_word;        /* the owner does not know yet that its sum has arrived */
     /* As the owner */
     struct member_report *reports;
-    uint64_t members;     /* a sum over those there were when it was last added up */
+    uint64_t members;     /* a hash of the members at the last sum */
     uint64_t owner_since; /* when this epoch was first seen here as the owner's */
     uint64_t owner_epoch;
-    /* The sum, as clients are told it */
+    /* The sum that clients get */
     struct presence_list *sum;
     uint64_t sum_number, sum_epoch;
-    bool due; /* clients have to be told: it has changed, or one was welcomed */
+    bool due; /* a PRESENCE to clients is due: the sum has changed, or a client was welcomed */
     uint64_t owner_sent_ms, members_sent_ms, clients_sent_ms; /* 0: never */
     struct timer timer;
 };
@@ -116,7 +118,7 @@ static bool is_member(const struct presence *presence)
            session->hub->bus_connected;
 }
 
-/* The owner of now does not have the roster of now. */
+/* The current owner does not have the current roster of this node. */
 static bool owes_roster(const struct presence *presence)
 {
     const struct session *session = presence->session;

@@ -25,21 +25,21 @@ struct watcher;
 #define PRESENCE_TOLD \
     1000u /* users of one node that the owner is told; of more it knows the number */
 
-/* A client follows the session. user: of its URL, or NULL. Returns what it is counted under, for
- * presence_left; NULL where nobody is told. */
+/* Counts a client that follows the session. user: of its URL, or NULL. Returns a handle for
+ * presence_left; NULL if the service has no presence. */
 struct watcher *presence_came(struct session *session, const char *user);
-/* The same of one that is counted. */
+/* Counts one more client of a user that is counted already. */
 struct watcher *presence_find(const struct session *session, const char *user);
-/* It does no longer; watcher may be NULL. */
+/* The client does not follow the session any more; watcher may be NULL. */
 void presence_left(struct session *session, struct watcher *watcher);
-/* It was welcomed: it is told who is there. */
+/* The client has its WELCOME: it gets a PRESENCE. */
 void presence_welcomed(struct session *session);
 /* The owner, the epoch or its members have changed. */
 void presence_moved(struct session *session);
 
 void presence_on_roster(struct session *session, const struct envelope *envelope);
 void presence_on_presence(struct session *session, const struct envelope *envelope);
-/* How many clients of that user its clients were told last; for tests. */
+/* How many clients of that user were in the last PRESENCE to clients; for tests. */
 uint64_t presence_shown(const struct session *session, const char *user);
 void presence_fini(struct session *session);
 void presence_free_all(struct hub *hub);

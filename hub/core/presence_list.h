@@ -11,8 +11,8 @@
 #include "common/node_messages.h"
 #include "common/v1.h"
 
-/* Bytes: who has a longer name is counted and not named, so that nobody makes a list large for all
- * who are told it. */
+/* In bytes. A user with a longer name is counted, but not named: one user must not make the list
+ * large for all clients that get it. */
 #define PRESENCE_NAME_MAX 256u
 
 /* One allocation. */

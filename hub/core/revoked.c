@@ -13,7 +13,7 @@
 #include "core/node/peers.h"
 #include "core/polls.h"
 
-#define LOOK_EVERY_MS  500   /* at the store: the promise is a second */
+#define LOOK_EVERY_MS  500   /* how often the store is read; the contract promises a second */
 #define SWEEP_EVERY_MS 60000 /* where no other node is */
 #define PORTION        2000u /* revocations that are read or looked at in a turn */
 #define CLOSES_A_TURN  1000u /* some microseconds each */
@@ -23,7 +23,7 @@
 
 struct revocation {
     uint64_t until_s, issued_before_s; /* as in the store */
-    uint64_t seen; /* number of the pass in which it was last found in the store, or learned */
+    uint64_t seen; /* the pass in which it was last found in the store, or was added */
     bool closing;  /* is in the row of those whose clients are being closed */
     struct revocation *prev, *next; /* of all, the next to be looked at first */
     struct revocation *closing_prev, *closing_next;
@@ -31,7 +31,8 @@ struct revocation {
     char name[];
 };
 
-/* One that was asked for here. Waits for the store and for the other nodes. */
+/* A revocation that an operator made on this node. It waits for the store and for the other
+ * nodes. */
 struct revoke_request {
     struct hub *hub;
     struct revocation *revocation; /* lives for days */
@@ -175,8 +176,9 @@ static struct revocation *add(struct hub *hub, struct slice name)
     return revocation;
 }
 
-/* Takes what somebody says is revoked. clients receives how many are closed for it. NULL: it is no
- * revocation, matters no more, or there is no room for it. */
+/* Adds a revocation that came from an operator, a node or the store. *clients gets the number of
+ * clients that are closed for it. NULL: it is not a revocation, it has expired, or there is no
+ * room. */
 static struct revocation *learn(struct hub *hub, const struct revoke_message *said,
                                 uint64_t *clients)
 {
@@ -196,7 +198,7 @@ static struct revocation *learn(struct hub *hub, const struct revoke_message *sa
         revocation->until_s = until_s;
     if (is_of_subject(revocation) && said->issued_before_s > revocation->issued_before_s)
         revocation->issued_before_s = said->issued_before_s;
-    /* What says less than is known here may have to be written again. */
+    /* If the store says less than this node knows, the entry has to be written again. */
     if (until_s == revocation->until_s && said->issued_before_s == revocation->issued_before_s)
         revocation->seen = revocations->pass;
     if (more)
@@ -254,7 +256,7 @@ static void on_portion(void *ctx, enum status status, const struct bus_row *rows
         revocations->passed = revocations->pass;
         revocations->whole = false;
     }
-    revocations->pass++; /* what was found in one that broke off may be gone by now */
+    revocations->pass++; /* what an unfinished pass has found may be gone by now */
 }
 
 static void read_portion(struct hub *hub)
@@ -389,7 +391,7 @@ static void on_over(void *ctx, const char *const *missing, size_t len)
 
 static const struct poll_events poll_events = {.on_answer = on_answer, .on_over = on_over};
 
-/* The store keeps whole seconds: rather one more than one less. */
+/* The store has whole seconds: rounds up. */
 static uint64_t whole_s(double s)
 {
     uint64_t whole = (uint64_t)s;

@@ -32,14 +32,14 @@ struct hub_tail *hub_tail_open(struct hub *hub, const char *session_id, struct p
                                hub_tail_fn *fn, void *ctx);
 void hub_tail_close(struct hub_tail *tail);
 
-/* What the clients of the session get in this turn. */
+/* The observers get what the clients of the session get in this turn. */
 void tail_batch(struct session *session, const struct pubs *batch);
 /* A message of a push channel whose session is not on this node. */
 void tail_on_push(struct hub *hub, const struct envelope *envelope);
 /* The answer to a reading of history; false where it was not asked for here. */
 bool tail_on_history(struct hub *hub, uint64_t tag, struct publication *const *publications,
                      size_t len);
-/* A session ends here: its push channel is left, where no observer wants it. */
+/* A session ends on this node: unsubscribes from its push channel, unless an observer needs it. */
 void tail_session_ended(struct session *session);
 
 #endif

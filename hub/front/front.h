@@ -30,7 +30,8 @@ extern const struct client_ops front_client_ops;
  */
 MUST_USE enum status front_new(struct loop *loop, struct conf *conf, struct front **out, char *why,
                                size_t why_len);
-/* The hub is made after the front, whose ops it needs. Before front_listen. */
+/* Sets the hub, which is made after the front because it needs the front's ops. Call it before
+ * front_listen. */
 void front_attach(struct front *front, struct hub *hub);
 
 /*
@@ -39,7 +40,7 @@ void front_attach(struct front *front, struct hub *hub);
  */
 MUST_USE enum status front_listen(struct front *front, const char *address, char *why,
                                   size_t why_len);
-/* What is really bound, as the kernel tells it: "0.0.0.0:8080". "" before front_listen. */
+/* The bound address as the kernel reports it: "0.0.0.0:8080". "" before front_listen. */
 const char *front_address(const struct front *front);
 
 /* Applies origins, limits, trusted proxies, auth, keys and certificates of a new configuration. On

@@ -167,8 +167,8 @@ struct in6_addr admit_client(const struct admit *admit, const struct in6_addr *p
     if (!admit_trusted(admit, peer))
         return client;
 
-    /* From the left: what a trusted address follows is what that one vouches for, so the last that
-     * is not trusted counts. Where all are, the request began at the first. */
+    /* Reads from the left. Each trusted proxy vouches for the address before its own, so the
+     * rightmost untrusted address counts. If all are trusted, the leftmost one counts. */
     size_t index = 0;
     bool first = true;
     struct http_text value, item;
@@ -177,7 +177,7 @@ struct in6_addr admit_client(const struct admit *admit, const struct in6_addr *p
             struct in6_addr address;
             bool read = parse_forwarded(item, &address);
             if (!read)
-                client = *peer; /* what stands left of it is nobody's word */
+                client = *peer; /* nobody vouches for what stands to the left of it */
             else if (first || !admit_trusted(admit, &address))
                 client = address;
             first = !read;
@@ -186,7 +186,7 @@ struct in6_addr admit_client(const struct admit *admit, const struct in6_addr *p
     return client;
 }
 
-/* Of IPv6 the /64 counts, which is what one household or server has. */
+/* For IPv6 the /64 prefix counts: one household or server has a whole /64. */
 static struct in6_addr counted(const struct in6_addr *address)
 {
     struct in6_addr key = *address;
@@ -197,7 +197,7 @@ static struct in6_addr counted(const struct in6_addr *address)
 
 bool admit_take_ip(struct front *front, struct conn *conn, const struct in6_addr *address)
 {
-    /* Counted without a limit as well: one may come with the next reload. */
+    /* Counts even if there is no limit: a reload may set one. */
     uint32_t max = front->conf->clients.max_per_ip;
     struct in6_addr key = counted(address);
     struct ip_entry *entry;
@@ -273,7 +273,7 @@ static unsigned port_of(const struct origin *origin)
     return origin->port != 0 ? origin->port : default_port(origin->scheme);
 }
 
-/* A rule with a scheme is that very origin: without a port the scheme's own. */
+/* A rule with a scheme matches exactly that origin; without a port, that of the scheme. */
 static bool origin_fits(const struct origin *origin, const struct origin *rule)
 {
     bool has_scheme = rule->scheme.len > 0;
@@ -301,7 +301,8 @@ static bool is_origin(struct http_text text)
     return strstr(copy, "://") && !strchr(copy, '*') && conf_is_origin_rule(copy);
 }
 
-/* What stands in the list as it came counts, whatever it is; what is an origin also by the rules.
+/* An Origin that is in the list byte for byte is allowed, whatever it is. A well-formed origin is
+ * also compared with the rules.
  */
 bool admit_origin(const struct admit *admit, const struct http_text *text)
 {

@@ -193,8 +193,9 @@ static uint64_t end_of(const json_t *claims, double now_s)
 {
     double left_s = json_number_value(json_object_get(claims, "exp")) - now_s;
     if (left_s <= 0)
-        left_s += LEEWAY_S; /* taken for the leeway's sake, it lasts as long as that */
-    if (left_s <= 0)        /* over, and as far back as a number can say */
+        left_s += LEEWAY_S; /* accepted within the leeway only, so it is valid until the end of the
+                               leeway */
+    if (left_s <= 0)        /* expired, and too far back for the number */
         return clock_boot_ms();
     if (left_s >= 1e9) /* thirty years are for ever */
         return UINT64_MAX;

@@ -102,8 +102,8 @@ static void update_reading(struct conn *conn)
     socket_pause(&conn->socket, conn->paused || conn->held);
 }
 
-/* What a connection is told while its own bytes are read leaves together at the end of that: PONGs
- * and the answers to heartbeats, so that a flood of them costs few writes. */
+/* Output that input causes directly (PONGs, answers to heartbeats) is gathered until that input
+ * is read, so that a flood of them costs few writes. */
 static void gather_flush(struct conn *conn)
 {
     struct gather *gather = &conn->front->gather;
@@ -166,8 +166,7 @@ void conn_start_closing(struct conn *conn, unsigned code, const char *reason)
     conn_keep_why(conn, reason);
     conn_set_state(conn, CONN_CLOSING);
     conn_enqueue(conn, QUEUE_CLOSING);
-    /* The core wants nothing of what waits any more, and the answer to the close frame must be
-     * seen. */
+    /* The core does not want the held input any more, and the peer's close frame has to be read. */
     share_forget(conn);
     free(conn->held);
     conn->held = NULL;
@@ -176,8 +175,8 @@ void conn_start_closing(struct conn *conn, unsigned code, const char *reason)
     update_reading(conn);
 }
 
-/* Our close frame was the last that this connection is sent. What still comes is thrown away until
- * the peer ends the connection, for a second at most (QUEUE_CLOSING). */
+/* Our close frame was the last output. Input is discarded until the peer ends the connection, for
+ * a second at most (QUEUE_CLOSING). */
 static void end_sending(struct conn *conn)
 {
     conn->ignoring_input = true;
@@ -287,7 +286,7 @@ static void on_item(struct conn *conn, const struct ws_item *item)
     }
 }
 
-/* What is held is read on in a later turn, with on_writable. */
+/* Held input is read in a later turn, from on_writable. */
 static void ask_for_turn(struct conn *conn)
 {
     if (!conn->held || conn->paused)
@@ -298,7 +297,7 @@ static void ask_for_turn(struct conn *conn)
         share_wait(conn);
 }
 
-/* What is left when its turn is over is held. */
+/* Input that is left when the budget for the turn is used up is held. */
 static bool read_frames(struct conn *conn, uint8_t *bytes, size_t len)
 {
     size_t message_max = conn->front->conf->clients.max_message_bytes;
@@ -352,14 +351,15 @@ static bool on_bytes(void *owner, uint8_t *bytes, size_t len)
     case CONN_HANDSHAKE: return handshake_read(conn, bytes, len);
     case CONN_OPEN: return conn_frames(conn, bytes, len);
     case CONN_CLOSING: count_discarded(conn, len); return conn_frames(conn, bytes, len);
-    case CONN_REFUSED: /* what still comes is thrown away, so that the answer is not lost in a reset
+    case CONN_REFUSED: /* input is discarded, so that the answer is not lost in a reset
                         */
     case CONN_GONE: break;
     }
     return true;
 }
 
-/* What was held back when the core paused it, or its turn was over. */
+/* Feeds the input that was held back when the core paused the connection or its budget for the
+ * turn was used up. */
 static bool feed_held(struct conn *conn)
 {
     uint8_t *bytes = conn->held;
@@ -382,7 +382,8 @@ static bool feed_held(struct conn *conn)
 static bool on_writable(void *owner)
 {
     struct conn *conn = owner;
-    /* The peer took what waited: a sign of life. A wake-up of our own is none. */
+    /* The peer has taken buffered output, so it is alive. A wake-up of our own says nothing about
+     * the peer. */
     if (conn->socket.drained)
         conn->heard_ms = conn->front->now_ms;
     slow_caught_up(conn);

@@ -23,7 +23,7 @@
 #include "front/front_private.h"
 #include "front/front_refuse.h"
 
-/* Where a node drains, others are there. */
+/* While this node drains, another node can serve the stream at once. */
 #define RETRY_MS 1000
 /* Browsers' origins are shorter: a host has at most 253 bytes. What is longer gets no answer that a
  * page may read. */
@@ -264,7 +264,7 @@ static void serve_target(struct conn *conn, const struct http_head *head, struct
         return;
     enum grant_verdict verdict = conn_check_token(front, head, target, &grant, &why);
     if (verdict != GRANT_GIVEN) {
-        admit_release_ip(conn); /* the connection waits a moment for its end */
+        admit_release_ip(conn); /* the connection stays a moment for its close */
         refuse(conn, verdict == GRANT_REFUSED ? REFUSAL_UNAUTHORIZED : REFUSAL_NOT_COVERED, why);
         return;
     }
@@ -335,7 +335,7 @@ void events_ping(struct conn *conn)
         socket_write(&conn->socket, comment, sizeof(comment) - 1);
 }
 
-/* When to come back, ms; 0: that is the client's affair. */
+/* The time after which to reconnect, ms; 0: the client decides. */
 static unsigned long retry_after(unsigned code, const char *reason)
 {
     const char *at = reason && code == CLOSE_TRY_LATER ? strstr(reason, "retry=") : NULL;

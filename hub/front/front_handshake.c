@@ -19,14 +19,14 @@
 #define NOT_SERVED \
     "this port serves WebSocket, and event streams to requests with Accept: text/event-stream"
 
-/* What a request asks for, while it is looked at. */
+/* A request while it is checked, and what it asks for. */
 struct handshake_request {
     struct http_head head;
     struct http_text key;
     struct http_text protocol; /* the answer; empty for none */
     enum protocol kind;
     struct deflate_terms deflate;
-    const char *forbidden; /* why the token is refused; NULL where it is not */
+    const char *forbidden; /* why the token is refused; NULL: it is not */
     struct grant grant;    /* of the token; empty where there is none, or it is refused */
 };
 
@@ -45,7 +45,8 @@ static bool key_is_valid(struct http_text key)
     return true;
 }
 
-/* What follows the head would be a body to a proxy in front, and frames to us. */
+/* A proxy in front would take what follows the head for a body, and we for frames (request
+ * smuggling). */
 bool handshake_announces_body(const struct http_head *head)
 {
     struct http_text value;

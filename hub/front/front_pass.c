@@ -178,7 +178,7 @@ static enum refresh_verdict check(struct pass *pass, const char *token, const ch
         token_take(&pass->token, &pass->conn->client, &facts);
         set_end(pass, grant.ends_ms);
     }
-    if (verdict == GRANT_GIVEN) { /* that of its subscriptions, too */
+    if (verdict == GRANT_GIVEN) { /* this covers its subscriptions, too */
         grant_fini(&pass->grant);
         pass->grant = grant;
     } else {

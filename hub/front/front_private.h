@@ -68,10 +68,10 @@ struct handshake {
     char *bytes;             /* of a head that came in several pieces */
     size_t len, cap;
     size_t proxy_left; /* bytes of the PROXY header that are still to be skipped */
-    bool proxy_header; /* is still to come, or not all of it is here */
-    bool tls_due;      /* the TLS hello is still to come */
+    bool proxy_header; /* is not here yet, or not complete */
+    bool tls_due;      /* the TLS ClientHello is not here yet */
     bool heard;        /* something came */
-    bool noted;        /* a refusal was counted, or it was a health check */
+    bool noted;        /* a refusal was counted, or the request was a health check */
     bool no_content;   /* HEAD: its answers have none */
     char *fields;      /* more header lines of its answer; NULL: none */
 };
@@ -79,28 +79,30 @@ struct handshake {
 struct conn {
     struct client client; /* the core's; first, so that the one is the other */
     /* What each write looks at. */
-    uint32_t written;      /* bytes of frames, so far; this and the next three are front_slow.c's */
-    uint32_t checked;      /* the same when it was last looked at */
-    uint32_t behind_ms;    /* since when so much waits in the kernel */
+    uint32_t written;      /* bytes of frames written so far; this and the next three belong to
+                              front_slow.c */
+    uint32_t checked;      /* the value of written at the last check */
+    uint32_t behind_ms;    /* since when too much output waits in the kernel */
     uint32_t behind_taken; /* bytes that the peer had taken then */
     uint8_t state;         /* enum conn_state */
     uint8_t queue;         /* enum queue_name */
-    bool behind;           /* the two above hold */
-    bool slow;             /* the kernel keeps little for it */
+    bool behind;           /* behind_ms and behind_taken are valid */
+    bool slow;             /* the kernel buffers little output for it */
     bool gone_due;         /* the core knows it: door_gone is owed */
     bool paused;           /* by the core */
     bool ignoring_input;   /* its input can't be parsed any more */
     bool deflate;          /* permessage-deflate was agreed */
     bool events;           /* it is an event stream: front_events.c; else a WebSocket */
-    bool share_waits;      /* is in the front's row; this and the next three are front_share.c's */
-    int32_t share_bytes;   /* of what may be opened for it; below 0: what was too much */
+    bool share_waits; /* waits in the front's list; this and the next three belong to front_share.c
+                       */
+    int32_t share_bytes; /* its credit for inflating and decoding; below 0: a debt */
     struct conn *share_prev, *share_next;
     struct socket socket;
     struct front *front;
     struct conn *prev, *next;
     struct handshake *handshake;
     struct ws_reader reader;
-    struct ip_entry *ip; /* what it is counted under; NULL: it was not let in yet */
+    struct ip_entry *ip; /* the counter of its address; NULL: not admitted yet */
     struct pass *pass;   /* NULL: without a token */
     uint8_t *held;       /* read, but not taken: the core paused it in the middle */
     uint32_t held_len;
@@ -111,7 +113,7 @@ struct conn {
     char *why;           /* why we closed it; NULL: we did not, or there is no memory */
 };
 
-/* What was agreed by subprotocol. */
+/* The protocol that the subprotocol selects. */
 enum protocol { PROTOCOL_RAW, PROTOCOL_JSON, PROTOCOL_MSGPACK, PROTOCOLS };
 
 /* One of the door's forms: a protocol, plain or deflated for clients with that window. */
@@ -180,7 +182,7 @@ void conn_enqueue(struct conn *conn, enum queue_name queue);
 /* Sends a close frame and waits for its end. reason: NULL where it is the peer's close frame that
  * is answered. */
 void conn_start_closing(struct conn *conn, unsigned code, const char *reason);
-/* For the line that tells of its end. */
+/* Keeps the reason for the log line of its end. */
 void conn_keep_why(struct conn *conn, const char *why);
 /* Tells the core of the end, once. */
 void conn_report_gone(struct conn *conn, unsigned code, const char *reason);
@@ -200,9 +202,9 @@ void handshake_serve(struct conn *conn, const char *bytes, size_t len);
  * whole URI. */
 struct http_text handshake_path(struct http_text target);
 bool handshake_announces_body(const struct http_head *head);
-/* Its Origin is allowed; without the field it is. */
+/* Whether its Origin is allowed. A request without an Origin is. */
 bool handshake_origin_allowed(const struct conn *conn, const struct http_head *head);
-/* This node takes it: counted under its address then. False: it has been refused. */
+/* Admits it, and counts it under its address. False: it has been refused. */
 bool handshake_take_place(struct conn *conn);
 void handshake_opened(struct conn *conn, const struct target *target);
 
@@ -213,11 +215,11 @@ void events_register(struct front *front);
 /* Answers a request for an event stream, or the OPTIONS before one. False: it is another request.
  */
 bool events_serve(struct conn *conn, const struct http_head *head);
-/* Bytes of its peer, which are thrown away. A flood ends it. */
+/* Discards input from the peer. A flood ends the connection. */
 void events_input(struct conn *conn, size_t len);
 /* A comment, so that proxies and the kernel see whether the peer is there. */
 void events_ping(struct conn *conn);
-/* The last that it is told: why it ends, and when to come back where that is to be soon. */
+/* Writes the end of a stream: the reason, and the time to reconnect if that is soon. */
 void events_end(struct conn *conn, unsigned code, const char *reason);
 
 /* --- front_request.c: what comes before --- */
@@ -358,7 +360,8 @@ unsigned front_form(const struct front *front, enum protocol protocol, unsigned 
 bool share_is_left(const struct conn *conn);
 /* A message of so many bytes was opened. */
 void share_spend(struct conn *conn, size_t len);
-/* Puts it into the row of those who wait. When it may go on its socket is woken. */
+/* Adds it to the list of connections that wait for credit. Its socket is woken when it may go on.
+ */
 void share_wait(struct conn *conn);
 void share_forget(struct conn *conn);
 /* Of the timer: a round. */
@@ -388,7 +391,7 @@ void slow_caught_up(struct conn *conn);
 
 /* --- front_sweep.c --- */
 
-/* Makes sure that the heads of the queues are looked after. */
+/* Arms the timer for the heads of the queues. */
 void sweep_arm(struct front *front);
 void sweep_run(void *front);
 /* After a change of the times of PINGs: each open connection gets the next one after the new

@@ -38,8 +38,8 @@ static const struct refusal_row rows[REFUSALS] = {
     [REFUSAL_PER_IP] = {503, "Service Unavailable", REFUSE_PER_IP, "Retry-After: 5\r\n"},
 };
 
-/* A close at once could reset the connection before the answer was read: so the peer is waited for,
- * a moment. */
+/* Closing at once could reset the connection before the peer has read the answer, so the
+ * connection stays a moment. */
 void answer_and_end(struct conn *conn, const char *answer, size_t len)
 {
     socket_write(&conn->socket, answer, len);
@@ -80,7 +80,7 @@ void refuse_unanswered(struct conn *conn, enum refuse_reason reason, const char 
     conn->handshake->noted = true;
 }
 
-/* Balancers check by a connection that they end at once: no line for each. */
+/* Load balancers check with connections that they end at once: these are not logged. */
 void refuse_aborted(struct conn *conn)
 {
     const struct handshake *handshake = conn->handshake;

@@ -14,7 +14,7 @@
 #include "front/front_private.h"
 #include "front/front_refuse.h"
 
-/* A token in a URL fits; what is larger is refused before it is kept. */
+/* Large enough for a token in the URL. A larger head is refused before it is stored. */
 #define REQUEST_LINE_MAX 8192U
 /* By so many bytes it shows whether a request may be HTTP. */
 #define FIRST_BYTES          8U
@@ -52,7 +52,8 @@ static bool keep(struct handshake *handshake, const uint8_t *bytes, size_t len)
     return true;
 }
 
-/* What a peer says counts where it is trusted, or where nobody is named. */
+/* The PROXY header of a peer counts if the peer is trusted, or if listen.trusted_proxies is
+ * empty. */
 static void take_source(struct conn *conn, const struct proxy_source *source)
 {
     const struct admit *admit = conn->front->admit;
@@ -131,7 +132,7 @@ static size_t empty_line(const char *bytes, size_t len)
     return len > 1 && bytes[0] == '\r' && bytes[1] == '\n' ? 2 : 0;
 }
 
-/* What is no HTTP by its first bytes is not waited for. False: drop the connection. */
+/* If the first bytes can't be HTTP, the request is refused at once. False: drop the connection. */
 static bool check_first_bytes(struct conn *conn, const char *bytes, size_t len, size_t empty)
 {
     static const char proxy_1[] = "PROXY ", proxy_2[] = {'\r', '\n', '\r', '\n', '\0'};
@@ -155,8 +156,8 @@ static bool check_first_bytes(struct conn *conn, const char *bytes, size_t len, 
     return true;
 }
 
-/* What shows in a head that has no end yet: that none will come. NULL: nothing does. from: how much
- * was looked through before. */
+/* Why an unfinished head can be refused already. NULL: it can't. from: how many bytes were
+ * checked before. */
 static const char *refused_early(const char *head, size_t len, size_t from)
 {
     for (const char *at = head + from; (at = memchr(at, '\n', (size_t)(head + len - at))); at++) {

@@ -16,7 +16,8 @@
 /* How many are woken in one turn: the credit of each may be small. */
 #define SHARE_WAKE_MAX 64U
 
-/* What a raw client sends undeflated costs no more than its bytes. */
+/* A message that needs no inflating or decoding costs no more than its bytes, so it needs no
+ * credit. */
 static bool is_cheap(const struct conn *conn)
 {
     return !conn->deflate && !conn->client.follows;
@@ -55,7 +56,7 @@ void share_forget(struct conn *conn)
     conn->front->sharing_len--;
 }
 
-/* After how many rounds it is out of debt. */
+/* The number of rounds until it has credit again. */
 static int32_t rounds_owed(const struct conn *conn)
 {
     return conn->share_bytes > 0 ? 1 : -conn->share_bytes / SHARE_BYTES + 1;

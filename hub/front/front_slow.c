@@ -17,9 +17,10 @@
 
 /* How long a client must be behind to count as slow: on a good line a burst is over by then. */
 #define BEHIND_MS 1000U
-/* How often a client that is behind is examined again. */
+/* How often a client that is behind is checked again. */
 #define BEHIND_BYTES 4096U
-/* What a slow one may have unsent. The kernel wakes us when half of it is gone. */
+/* How much unsent output the kernel keeps for a slow client. It reports the socket writable when
+ * half of that is sent. */
 #define UNSENT_BYTES 16384
 
 /* 0: what the kernel does by default. */

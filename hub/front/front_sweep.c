@@ -28,12 +28,12 @@ static bool is_due(const struct front *front, const struct conn *conn)
 static void ping(struct conn *conn)
 {
     static const uint8_t frame[] = {0x89, 0x00};
-    if (conn->events) { /* no PONG will come: the kernel finds peers that are gone */
+    if (conn->events) { /* no PONG is expected: the kernel notices peers that are gone */
         events_ping(conn);
         conn_enqueue(conn, QUEUE_QUIET);
         return;
     }
-    /* While bytes wait in the kernel, their being taken is the sign of life. */
+    /* While output waits in the kernel, the peer is alive if it takes some of it. */
     if (!socket_blocked(&conn->socket))
         socket_write(&conn->socket, frame, sizeof(frame));
     conn_enqueue(conn, QUEUE_PINGED);

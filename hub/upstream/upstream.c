@@ -151,8 +151,8 @@ void up_end(struct upstream *up, const struct upstream_end *end)
     if (up->state == UP_ENDED)
         return;
     struct session *session = up->session;
-    /* This address accepts connections but does not answer as it should: the next attempt begins
-     * with another one. */
+    /* This address accepts connections but does not answer the handshake: the next attempt begins
+     * with another address. */
     if ((up->state == UP_SECURING || up->state == UP_ASKING) && end->kind != UPSTREAM_END_ASKED)
         up->all->turn++;
     /* After silence the kernel need not deliver what it still holds: reset the connection. */
@@ -190,7 +190,7 @@ static struct upstream *op_open(void *ctx, struct session *session, struct servi
     if (!up->url)
         abort();
     list_add(&all->waiting, up);
-    loop_timer_start(all->pump, 0); /* nothing is told before this has returned */
+    loop_timer_start(all->pump, 0); /* no event comes before this has returned */
     return up;
 }
 
@@ -244,7 +244,7 @@ enum status upstreams_new(struct loop *loop, struct upstreams **out)
     return STATUS_OK;
 }
 
-/* Connections keep what they have of it. */
+/* Open connections keep the TLS context that they have. */
 void upstreams_reload(struct upstreams *all)
 {
     while (all->trusts) {

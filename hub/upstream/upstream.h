@@ -21,7 +21,7 @@ struct upstreams;
 extern const struct upstream_ops upstream_socket_ops;
 
 MUST_USE enum status upstreams_new(struct loop *loop, struct upstreams **out);
-/* Cuts what is still open; nothing is told. After hub_free, which resets its upstreams. */
+/* Resets what is still open, without events. After hub_free, which resets its upstreams. */
 void upstreams_free(struct upstreams *upstreams);
 /* Files of authorities are read again: connections made from now on trust what they hold then. */
 void upstreams_reload(struct upstreams *upstreams);

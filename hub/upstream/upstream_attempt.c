@@ -249,7 +249,7 @@ static void on_connect(void *ctx)
     connect_next(up);
 }
 
-/* The time that is left is shared equally among the addresses that are left. */
+/* The remaining time is divided equally among the remaining addresses. */
 static void extend_deadline(struct upstream *up)
 {
     struct upstream_attempt *attempt = up->attempt;

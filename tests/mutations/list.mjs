@@ -254,7 +254,7 @@ export const mutations = [
     {
         name: 'forgetting what a member told that is gone',
         file: 'hub/core/presence.c',
-        from: '        if (!member || member->watch.life != told->life)\n            forget_told(presence, told);',
+        from: '        if (!member || member->watch.life != report->life)\n            forget_report(presence, report);',
         to: '        (void)member;',
     },
     {

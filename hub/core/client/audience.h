@@ -1,5 +1,5 @@
 /*
- * Those who follow a session, as the session knows them: what it tells its subscriptions.
+ * The subscriptions of a session, as the session sees them: what it sends to all of them.
  */
 #ifndef VINHUB_CORE_CLIENT_AUDIENCE_H
 #define VINHUB_CORE_CLIENT_AUDIENCE_H

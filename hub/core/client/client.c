@@ -13,7 +13,8 @@
 #include "core/session/session.h"
 #include "core/session/state.h"
 
-#define OWN_QUEUE_BYTES (1u << 20) /* of a client that follows nothing: a service's default */
+#define OWN_QUEUE_BYTES (1u << 20) /* for a client without subscriptions: the default of services \
+                                    */
 
 static const char *const state_names[CLIENT_STATES] = {"gone", "open", "closing"};
 
@@ -34,7 +35,7 @@ void client_set_state(struct client *client, enum client_state state)
 
 /* --- rate --- */
 
-/* What the bucket holds at most, in thousandths; more than four million messages count as that. */
+/* The size of the token bucket, in thousandths of a message; at most four million messages. */
 static uint32_t burst_milli(const struct conf *conf)
 {
     uint32_t burst = conf->clients.rate_burst ? conf->clients.rate_burst
@@ -98,8 +99,8 @@ static void forget_due(struct client *client)
     client->due_at = 0;
 }
 
-/* What a client may leave waiting: as the service says of which something comes, whatever else
- * waits. */
+/* The bound of a client's queue: that of the service whose message is added, whatever else is
+ * queued. */
 static struct queue_rules rules_for(const struct client *client, const struct subscription *of)
 {
     const struct session *session = of ? of->session : client->own.session;
@@ -326,7 +327,7 @@ void client_close(struct client *client, unsigned code, const char *reason)
     struct hub *hub = client->hub;
     if (!client_takes(client))
         return;
-    if (client->queue) /* its publications may be revoked; what it was answered leaves */
+    if (client->queue) /* its publications may have been revoked; answers to it still leave */
         metric_drop(DROP_CLIENT_GONE, queue_keep_own(client->queue));
     write_out(client);
     client_set_state(client, CLIENT_CLOSING);

@@ -47,19 +47,21 @@ struct client {
     struct subscription own; /* of the session that it came with, maybe none; first */
     struct queue *queue;     /* NULL: nothing waits */
     uint64_t sent;           /* messages, for the closing log line */
-    uint32_t due_at;     /* its place, from 1 on, among those that hub_flush writes to; 0: none */
-    uint8_t form;        /* id of how it is spoken to; core/forms.h */
-    uint8_t state;       /* enum client_state: client_set_state */
-    bool follows;        /* of its form: it is told positions, and what became of its messages */
-    bool blocked;        /* write said STATUS_AGAIN; door_writable is awaited */
-    uint32_t rate_at_ms; /* low 32 bits of the time of the last refill */
+    uint32_t due_at; /* its index, from 1 on, in the list of clients that hub_flush writes to; 0:
+                        not listed */
+    uint8_t form;    /* id of the form of its messages; core/forms.h */
+    uint8_t state;   /* enum client_state: client_set_state */
+    bool follows;    /* its form has positions and acknowledgements */
+    bool blocked;    /* write said STATUS_AGAIN; door_writable is awaited */
+    uint32_t rate_at_ms;        /* low 32 bits of the time of the last refill */
     uint32_t rate_tokens_milli; /* token bucket, thousandths of a message */
     struct further *further;    /* subscriptions beside the own; NULL: it has none */
-    struct rate *overdue;       /* of those with a rate, what waits until it reads on; rate.c */
+    struct rate *overdue; /* publications of subscriptions with a rate that wait until the client
+                             reads again; rate.c */
     struct hub *hub;
-    struct client_id *id;          /* of one that follows positions, as WELCOME says; else NULL */
+    struct client_id *id;          /* the id in its WELCOME; NULL if its form has no positions */
     struct in6_addr address;       /* IPv4 mapped */
-    struct directory_entry *entry; /* its user and vin, and where it is found by them */
+    struct directory_entry *entry; /* its user and vin, and its place in the directory */
     uint64_t received;             /* messages, for the closing log line */
     uint64_t opened_ms;
 };
@@ -75,24 +77,25 @@ bool client_spend(struct client *client);
 /* Sends a frame that is this client's alone, at the end of the turn and in order with the rest.
  * Takes over the reference; NULL closes the client (out of memory). */
 void client_send(struct client *client, struct wire *wire);
-/* Sends a publication of one of its subscriptions, in the same way; at the bound the policy of the
- * service decides. */
+/* Sends a publication of one of its subscriptions, in the same way. If the queue is full, the
+ * slow_client policy of the service applies. */
 void client_enqueue(struct subscription *subscription, struct publication *publication);
-/* The same of what it has missed, without a policy: it is bounded by the history. */
+/* Sends publications that it has missed. No policy applies: their number is bounded by the
+ * history. */
 void client_enqueue_missed(struct subscription *subscription, const struct pubs *missed);
-/* hub_flush writes to it, if it takes anything. */
+/* Lists it for hub_flush, unless its socket is blocked. */
 void client_mark_due(struct client *client);
-/* Writes what the socket takes now. */
+/* Writes as much of the queue as the socket takes now. */
 void client_drain(struct client *client);
-/* The socket takes something again. */
+/* The socket is writable again. */
 void client_unblock(struct client *client);
 
-/* A session wants it not to be read from for now, or no longer. */
+/* A session stops reading from it, or resumes: its outbox is full, or has room again. */
 void client_pause(struct subscription *subscription, bool paused);
-/* The same for what it asks for itself, which is worked off in portions. */
+/* The same for its own SUBSCRIBE and UNSUBSCRIBE requests, which are done in portions. */
 void client_pause_asking(struct client *client, bool paused);
-/* Closes it with a code of contract section 7; counted and logged. What it has been told leaves
- * before, as far as the socket takes it. No effect on one that is closing. */
+/* Closes it with a code of contract section 7; counts and logs that. The queued output goes
+ * first, as far as the socket takes it. No effect if it is closing already. */
 void client_close(struct client *client, unsigned code, const char *reason);
 /* A line for the audit log, where it is on: a message of this client goes upstream, or into the
  * queue for it. */
@@ -126,7 +129,7 @@ const char *client_session(const struct client *client);
 /* How many sessions it follows beside its own. */
 size_t client_subscriptions(const struct client *client);
 size_t client_queue_bytes(const struct client *client);
-/* Half of what it may leave waiting is free: it is told what can as well be told later. */
+/* Half of its queue is free: then it gets answers that could also come later. */
 bool client_has_room(const struct client *client);
 /* Asserts what must hold of it and its queue. */
 void client_check(const struct client *client);

@@ -17,7 +17,7 @@
 #define TAKE_ID_TRIES 5
 #define ITEMS_MAX     1000u /* ids in one message */
 
-/* A client came with an id, and the owner has not said so yet. */
+/* A client came with an id that it had before, and the owner has not confirmed that yet. */
 struct id_claim {
     struct id_claim *prev, *next;
     uint64_t number; /* of hub->numbers; 0: to be told */
@@ -41,7 +41,8 @@ static size_t list_of(const struct hub *hub, const char *id)
     return (size_t)hash & (hub->client_ids->lists_len - 1);
 }
 
-/* The client with that id, but for one, that follows the session (NULL: came without one). */
+/* Finds another client than `but` with that id that follows the session (NULL: one without a
+ * session of its own). */
 static struct client_id *find(const struct hub *hub, const struct session *session, const char *id,
                               const struct client *but)
 {
@@ -94,8 +95,8 @@ static void take_out(struct hub *hub, struct client_id *id)
     id->client = NULL;
 }
 
-/* The older connection: what waits of it and no owner has yet does not go any more, since the later
- * one goes on from what went. */
+/* Closes the older connection. Its messages that no owner has yet are dropped: the later
+ * connection goes on after what was sent upstream. */
 static void supersede(struct client_id *id)
 {
     struct client *client = id->client;

@@ -26,8 +26,8 @@ struct subscription;
 /* A protocol client's id and its place among all of this node. */
 struct client_id {
     struct client_id *next;
-    struct client *client; /* NULL: another connection has the id now */
-    bool resumed;          /* it was brought: another one may have it */
+    struct client *client; /* NULL: a later connection has taken the id over */
+    bool resumed;          /* the client brought it: an older connection may still have it */
     char text[V1_CLIENT_MAX + 1];
 };
 

@@ -46,7 +46,8 @@ uint64_t due_next_ms(const struct due_ring *ring)
     return slot == UINT64_MAX ? UINT64_MAX : slot * DUE_SLOT_MS;
 }
 
-/* Where nobody has looked for longer than the ring is, a slot also has some for a later round. */
+/* If the ring was not visited for longer than one round, a slot may also hold entries of a later
+ * round. */
 struct due *due_first(struct due_ring *ring, uint64_t now_ms)
 {
     uint64_t slot;

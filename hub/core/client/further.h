@@ -16,24 +16,25 @@ struct watcher;
 struct further {
     struct subscription **items;
     uint32_t len, cap;
-    uint32_t paused;   /* of them, those whose session wants the client not to be read from */
-    bool asking;       /* what it asked for is being worked off: it is not read from */
+    uint32_t paused;   /* how many of their sessions stop reading from the client */
+    bool asking;       /* its request is done in portions; the client is not read from meanwhile */
     uint32_t reading;  /* histories that are read for its subscriptions */
     size_t held_bytes; /* that its subscriptions hold while they catch up */
-    struct subscribing *subscribing; /* what it asked for and was not answered yet; NULL: nothing */
+    struct subscribing *subscribing; /* its requests that are not answered yet; NULL: none */
     struct further *next;            /* of those that leave */
 };
 
 /* Gives the client one without subscriptions, where it has none. False: no memory. */
 bool further_start(struct client *client);
-/* The client's subscription of that session, its own among them; NULL: it follows it not. */
+/* The client's subscription of that session, its own included; NULL: it does not follow the
+ * session. */
 struct subscription *further_find(const struct client *client, const struct session *session);
 /* The first whose session's address is at least that one; NULL: there is none. */
 struct subscription *further_from(const struct client *client, uintptr_t session);
 /* Makes a subscription of a session that it does not follow yet; it is in its place here, and else
  * nowhere. vin: of its URL, or NULL. NULL: no memory. */
 struct subscription *further_add(struct client *client, struct session *session, const char *vin);
-/* What it is counted under among those who watch. */
+/* Its handle of presence.h. */
 void further_set_watcher(struct subscription *subscription, struct watcher *watcher);
 struct watcher *further_watcher(const struct subscription *subscription);
 /* The vin of its URL, NULL: that has none. */
@@ -41,8 +42,8 @@ const char *further_vin(const struct subscription *subscription);
 /* Takes it out, before it leaves its session; the caller frees it after that. */
 void further_take_out(struct subscription *subscription);
 
-/* The client is gone: what it followed is left one after the other. leave: takes one out of its
- * session, without a word to the client. */
+/* The client is gone: its subscriptions leave their sessions in portions. leave: takes one out of
+ * its session and writes nothing to the client. */
 void further_leave_all(struct client *client, void (*leave)(struct subscription *subscription));
 /* All that are still to leave, at once, and what is kept for it; for hub_free. */
 void further_free_all(struct hub *hub, void (*leave)(struct subscription *subscription));

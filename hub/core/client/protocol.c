@@ -141,7 +141,7 @@ static void send_pong(struct client *client)
     client_send(client, form->pong(ctx_of(client), &head));
 }
 
-/* The one that a SEND names; NULL: the client follows it not. */
+/* The subscription that a SEND names; NULL: the client does not follow that session. */
 static struct subscription *named_by(struct client *client, const char *name)
 {
     if (!name)
@@ -180,7 +180,7 @@ static void send_ack(struct client *client, uint64_t id)
     client_send(client, form->ack(ctx_of(client), &head, id));
 }
 
-/* A signature is checked for it, so it counts as a message. */
+/* Checking the signature costs time, so a REFRESH counts as a message of the client's rate. */
 static void on_refresh(struct client *client, const struct v1_request *request)
 {
     if (!client_spend(client))

@@ -11,7 +11,7 @@
 
 struct subscribe_answer;
 
-/* What a client brings of an earlier connection. */
+/* What a client brings from an earlier connection. */
 struct brought {
     bool has_place; /* in the stream: at */
     struct position at;
@@ -31,7 +31,7 @@ void protocol_message(struct client *client, enum opcode opcode, const void *pay
 struct wire *protocol_make_error(const struct client *client, const struct v1_error *error);
 struct wire *protocol_make_closed(const struct client *client, const uint64_t *id,
                                   const char *session, unsigned code, const char *reason);
-/* The session is followed no longer. id: of the request that is answered; NULL: none. */
+/* Sends CLOSED. id: of the request that is answered; NULL: none. */
 void protocol_closed(struct subscription *subscription, const uint64_t *id, unsigned code,
                      const char *reason);
 /* A request names a session that the client does not follow. */
@@ -40,9 +40,9 @@ void protocol_not_subscribed(struct client *client, uint64_t id);
 void protocol_ack(struct subscription *subscription, uint64_t send_id);
 /* That SEND never does. */
 void protocol_expired(struct subscription *subscription, uint64_t send_id);
-/* The session's status has changed: who has been welcomed is told. */
+/* The session's status has changed: sends STATUS to every client that has its WELCOME. */
 void protocol_status(struct session *session);
-/* Who watches it: who has been welcomed is told, in forms that have a word for it. */
+/* Sends PRESENCE to every client that has its WELCOME and a form with presence. */
 void protocol_presence(struct session *session, const struct v1_watcher *users, size_t len,
                        uint64_t more);
 

@@ -9,7 +9,7 @@
 
 #define CAP_MIN   8
 #define CAP_SPARE 64  /* entries that a spare queue may keep */
-#define SPARES    256 /* as many clients are told something in one turn without an allocation */
+#define SPARES    256 /* how many clients can be written to in one turn without an allocation */
 
 static struct queue_item *item_at(struct queue *queue, size_t i)
 {
@@ -135,7 +135,7 @@ void queue_pop(struct queue *queue, size_t n)
     }
 }
 
-/* Takes item k out; what stands before it moves up. */
+/* Removes item k; the items before it move up. */
 static void remove_at(struct queue *queue, size_t k)
 {
     struct queue_item item = *item_at(queue, k);
@@ -169,7 +169,7 @@ static struct publication *note_before(struct queue *queue, size_t k)
     return adjoins && note->refs == 1 && !note->encoding.form ? note : NULL;
 }
 
-/* Puts a note in the place of item k, or lets the note before it speak for it. */
+/* Replaces item k by a gap note, or extends the note before it. */
 static void note_instead(struct queue *queue, size_t k)
 {
     struct queue_item *item = item_at(queue, k);
@@ -186,15 +186,15 @@ static void note_instead(struct queue *queue, size_t k)
     count(queue, item, true);
 }
 
-/* Who follows positions relies on its own frames: nothing else tells it its position, and what
- * became of what it sent. */
+/* A client with positions needs its own frames: only they tell its position and what became of
+ * its messages. */
 static bool may_be_dropped(const struct queue_item *item, bool notes)
 {
     return !notes || (item->subscription && !is_note(item));
 }
 
-/* Drops the oldest item that may be, of that subscription alone where it is given. Returns false
- * if no item may be dropped. */
+/* Drops the oldest item that may be dropped; if a subscription is given, the oldest of that one.
+ * Returns false if there is none. */
 static bool drop_oldest(struct queue *queue, const struct subscription *of, bool notes)
 {
     size_t k = 0;

@@ -31,7 +31,7 @@ struct queue {
     size_t head, len, cap;    /* cap is a power of two */
     size_t bytes;             /* what it costs: see queue_cost */
     size_t own_bytes;         /* of these, for the client's own frames */
-    bool conflated;           /* it may have items of subscriptions with a rate (rate.h) */
+    bool conflated;           /* it may hold items of subscriptions with a rate (rate.h) */
     struct queue *spare_next; /* while it is unused, in the row of spare ones */
 };
 
@@ -39,10 +39,10 @@ struct queue {
 struct queue_rules {
     enum slow_policy policy;
     size_t bytes;
-    bool notes; /* what is dropped leaves a gap note, and the client's own frames stay */
+    bool notes; /* a drop leaves a gap note, and the client's own frames are never dropped */
 };
 
-/* Unused queues, so that a client that is told something each turn costs no allocation. */
+/* Unused queues, kept so that writing to a client each turn needs no allocation. */
 struct queue_spares {
     struct queue *first;
     size_t len;
@@ -73,7 +73,8 @@ static inline const struct queue_item *queue_at(const struct queue *queue, size_
 void queue_pop(struct queue *queue, size_t n);
 /* Forgets what waits of a subscription that ends. Returns how many publications. */
 size_t queue_forget(struct queue *queue, const struct subscription *subscription);
-/* Offers what waits of subscriptions, in order: what is taken leaves the queue. */
+/* Offers the publications in the queue to a function, in order; what the function takes leaves
+ * the queue. */
 void queue_take_back(struct queue *queue,
                      bool (*take)(struct subscription *, struct publication *));
 /* Forgets all publications: only the client's own frames are left. Returns how many. */

@@ -14,16 +14,16 @@
 #include "core/pubs.h"
 #include "core/session/state.h"
 
-/* Given on in one turn; what else is due follows in the next ones. */
+/* How many are delivered in one turn; the others that are due follow in the next turns. */
 #define GIVEN_A_TURN 4096
 /* Gap notes with nothing between them: of more than that those of an epoch become one. */
 #define NOTES_MAX 32
 
 enum rate_state {
     RATE_OFF,     /* the subscription is not live yet */
-    RATE_IDLE,    /* nothing waits: in its session's list, for the next push */
-    RATE_DUE,     /* in the ring; until its time, 10 s at most */
-    RATE_OVERDUE, /* in its client's list; until that reads on, or is given up as silent */
+    RATE_IDLE,    /* nothing waits; it is in its session's list until the next push */
+    RATE_DUE,     /* in the ring until its time comes, 10 s at most */
+    RATE_OVERDUE, /* in its client's list until the client reads again or is closed */
     RATE_STATES
 };
 
@@ -43,7 +43,7 @@ struct rate {
     uint64_t free_at_ms;  /* from then on the next may go */
     uint32_t every_ms;    /* at least between two */
     uint8_t state;        /* enum rate_state: set_state */
-    bool counted;         /* what waits was given on before, and came back */
+    bool counted;         /* what waits was queued before, and came back from the client's queue */
     struct pubs waiting;  /* notes, in order, and one publication that came back or was missed */
 };
 
@@ -138,7 +138,7 @@ static void set_state(struct rate *rate, enum rate_state state)
     join_list(rate);
 }
 
-/* Nobody waits for the newest. */
+/* No subscription waits for the newest publication any more. */
 static void forget_newest(struct session *session)
 {
     if (session->rates.pending || !session->rates.newest)
@@ -157,7 +157,7 @@ static void remove_at(struct pubs *pubs, size_t k)
         pubs->items[i] = pubs->items[i + 1];
 }
 
-/* Of several publications the last counts. */
+/* Of several publications only the last is kept. */
 static void replace_older(struct pubs *waiting)
 {
     bool later = false;
@@ -208,7 +208,8 @@ static bool newest_is_for(const struct rate *rate)
     return newest && position_compare(rate->seen, newest->at) < 0;
 }
 
-/* Between what it has seen and the newest: those it never gets. */
+/* Counts the publications between what the client has seen and the newest one: it never gets
+ * those. */
 static void count_skipped(const struct rate *rate, struct position newest)
 {
     if (newest.epoch == rate->seen.epoch)
@@ -217,7 +218,7 @@ static void count_skipped(const struct rate *rate, struct position newest)
         metric_add(METRIC_CONFLATED, newest.offset - 1);
 }
 
-/* The session's newest joins what waits. */
+/* The session's newest publication joins what waits. */
 static void take_newest(struct rate *rate)
 {
     if (!newest_is_for(rate))
@@ -227,7 +228,7 @@ static void take_newest(struct rate *rate)
     insert(rate, newest);
 }
 
-/* A note before which nothing waits goes at once. */
+/* A gap note goes out at once if nothing waits before it. */
 static void add(struct rate *rate, struct publication *publication)
 {
     if (is_gap_note(publication) && !rate->waiting.len) {
@@ -240,7 +241,7 @@ static void add(struct rate *rate, struct publication *publication)
 
 /* --- giving it on --- */
 
-/* A client whose queue is full is written to, to see whether it takes more. */
+/* Writes to a client whose queue is full, to see whether its socket takes more. */
 static bool has_room(struct client *client, const struct rate *rate)
 {
     size_t most = rate->subscription->session->service->slow_client.queue_bytes, cost = 0;
@@ -253,8 +254,8 @@ static bool has_room(struct client *client, const struct rate *rate)
     return !client->blocked;
 }
 
-/* The time of the next counts from when this one was due, or it would be later each time; but not
- * where this one is late. */
+/* The next due time counts from when this one was due, so that the times do not drift; if this
+ * one is late, it counts from now. */
 static uint64_t time_of(const struct rate *rate, uint64_t now_ms)
 {
     bool on_time = rate->state == RATE_DUE && now_ms - rate->due.at_ms <= DUE_SLOT_MS;

@@ -13,11 +13,11 @@
 #define WORKED_A_TURN   250 /* urls and sessions, of all clients; some 20 us each */
 #define WORKED_IN_ROW   50  /* of one client, before the next is looked at */
 #define ANSWERED_A_TURN 1000
-#define ANSWERS_BYTES   (1u << 20) /* of one client's answers that wait for their turn */
+#define ANSWERS_BYTES   (1u << 20) /* bound of the answers of one client that wait for their turn */
 #define LOOK_MS         50         /* after which one that has no room is looked at again */
 #define STALLED_MS      10000      /* a client that takes no answer for so long is closed */
 
-/* What a client asked for with one message. */
+/* One SUBSCRIBE, UNSUBSCRIBE or REFRESH of a client, done in portions. */
 struct subscribe_job {
     struct subscribe_job *prev, *next;
     enum v1_request_type type; /* V1_REFRESH: its subscriptions are compared with its token */
@@ -145,7 +145,7 @@ static void send_answer(struct subscribe_answer *answer)
     answer_free(answer);
 }
 
-/* Gives those whose turn it is. */
+/* Sends the answers whose turn it is. */
 static void release(struct subscribing *one)
 {
     while (one->answers && !one->answers->subscription && has_room(one))
@@ -169,7 +169,7 @@ bool subscribing_is_next(const struct subscribe_answer *answer)
     return false;
 }
 
-/* An answer has gone: others may be given, and what waited for it may go on. */
+/* An answer was sent: the next ones may follow, and a job that waited for room goes on. */
 static void settle(struct subscribing *one)
 {
     release(one);
@@ -244,7 +244,7 @@ static const struct subscribe_refusal *parse(struct client *client, struct v1_te
     return status == STATUS_NOT_FOUND ? &unknown : status == STATUS_NO_MEMORY ? &full : &malformed;
 }
 
-/* What the client has and may have; NULL: it gets one more. */
+/* Checks the limits of subscriptions; NULL: the client may have one more. */
 static const struct subscribe_refusal *admit(struct client *client, const struct target *target,
                                              const char **why)
 {
@@ -350,7 +350,7 @@ static bool step_token(struct subscribing *one, struct subscribe_job *job)
     return true;
 }
 
-/* One of what a job asks for. False: it is over. */
+/* Does one step of a job. False: the job is done. */
 static bool step(struct subscribing *one, struct subscribe_job *job)
 {
     struct v1_text text;
@@ -372,7 +372,7 @@ static void job_free(struct subscribing *one, struct subscribe_job *job)
     free(job);
 }
 
-/* What is asked about sessions waits for the answers about those that were asked for before. */
+/* UNSUBSCRIBE and REFRESH wait until the SUBSCRIBEs before them are answered. */
 static bool may_go_on(const struct subscribing *one)
 {
     if (one->jobs->type != V1_SUBSCRIBE && one->answers)

@@ -14,8 +14,8 @@
 #include "common/v1.h"
 #include "core/client/client.h"
 
-/* What is to be answered: a WELCOME of a subscription that waits for its session's position, or
- * what is ready to be sent. */
+/* An answer that is due: the WELCOME of a subscription that waits for its session's position, or
+ * frames that are ready. */
 struct subscribe_answer {
     struct subscribe_answer *prev, *next;
     struct subscribing *of;
@@ -31,16 +31,16 @@ struct subscribe_answer {
 void subscribing_ask(struct client *client, struct v1_request *request);
 /* The client has a new token: of its further sessions those stay that this covers. */
 void subscribing_check_token(struct client *client);
-/* Before sessions are flushed: a portion of what was asked for. */
+/* Does a portion of the jobs; called in each turn before sessions are flushed. */
 void subscribing_run(struct hub *hub);
 
-/* All before it have been given, and the client has room for it. */
+/* All answers before it were sent, and the client's queue has room for it. */
 bool subscribing_is_next(const struct subscribe_answer *answer);
-/* It has been given: frees it. */
+/* The answer was sent: frees it. */
 void subscribing_answered(struct subscribe_answer *answer);
 /* Its subscription ends before it was welcomed: WELCOME and CLOSED are the answer then. */
 void subscribing_ended(struct subscribe_answer *answer, unsigned code, const char *reason);
-/* Its subscription is gone, and nobody is told. */
+/* Its subscription is gone: frees it without an answer. */
 void subscribing_forget(struct subscribe_answer *answer);
 
 /* The client is gone. */

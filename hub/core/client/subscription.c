@@ -17,7 +17,7 @@
 #include "core/session/stream.h"
 
 #define POSITION_WAIT_MS 1000 /* contract section 6: not known within 1 s */
-/* A token ahead of this node's position waits so long for it to catch up */
+/* how long a token that is ahead of this node's position waits until the node has caught up */
 #define TOKEN_AHEAD_MS    2000
 #define TOKEN_AHEAD_TIMES 10 /* and that often where the client was already welcomed there */
 #define READ_AGAIN_MS     500
@@ -52,8 +52,9 @@ static const unsigned next_states[SUBSCRIPTION_STATES] = {
 /* What is known of a subscription that is not LIVE yet. */
 struct catch_up {
     struct subscription *subscription;
-    struct position at; /* where it stands: its token's, or of the last that was read */
-    uint32_t replay;    /* how many past publications it wants; 0: those after at */
+    struct position
+        at;          /* its position: that of its token, or of the last publication that was read */
+    uint32_t replay; /* how many past publications it wants; 0: those after at */
     bool has_token;
     bool overdue;  /* the time to wait for a position has passed: looked at when the turn ends */
     bool held_cut; /* the oldest of held were forgotten while the history was read */
@@ -385,7 +386,7 @@ static bool token_known(const struct session *session, struct position token)
            position_compare(token, stream_at(session)) <= 0;
 }
 
-/* What comes after it in the row of answers may be its turn now. */
+/* It may now be the turn of the answers behind it. */
 static void welcome(struct subscription *subscription, struct position at, bool resumed)
 {
     struct subscribe_answer *answer = subscription->catch_up->answer;
@@ -501,7 +502,7 @@ static bool still_behind(const struct session *session, struct catch_up *catch_u
                                          ++catch_up->waits < TOKEN_AHEAD_TIMES);
 }
 
-/* Its time to wait has passed. */
+/* The time to wait for a position is over. */
 static void look_overdue(struct subscription *subscription)
 {
     struct catch_up *catch_up = subscription->catch_up;
@@ -586,7 +587,7 @@ void subscription_open(struct subscription *subscription, const struct target *t
 
 void subscription_expect(struct subscription *subscription, struct subscribe_answer *answer)
 {
-    /* It may be taken back from one that reads what is kept, before its WELCOME */
+    /* An answer is set before the first step; NULL may take it back later, too. */
     assert(!answer || subscription->state == SUBSCRIPTION_WAITING);
     subscription->catch_up->answer = answer;
 }
@@ -642,7 +643,7 @@ void subscription_check(const struct subscription *subscription)
         return;
     assert(catch_up->subscription == subscription);
     assert(catch_up->held.len || !catch_up->held_bytes);
-    /* Something brings it on: the timer, an answer, or the end of the turn */
+    /* It has to be waiting for something: the timer, an answer, or the end of the turn */
     assert(catch_up->tag || catch_up->overdue || catch_up->replayed ||
            timer_armed(&catch_up->timer) || !client_takes(subscription->client));
 }

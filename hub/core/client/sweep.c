@@ -54,7 +54,7 @@ static void name_protocol(const struct client *client, char *out, size_t size)
     snprintf(out, size, "%.*s", (int)strcspn(name, ","), name);
 }
 
-/* Who was not told an id of his own has one by his place and the time he came. */
+/* A client that has no id of its own is named by its slot and the time it came. */
 static void name_client(const struct client *client, char *out, size_t size)
 {
     if (client->id)
@@ -97,7 +97,7 @@ static void keep_row(struct sweep *sweep, const struct client *client)
     };
 }
 
-/* The rows do not move any more. */
+/* Sets the pointers into the texts; the rows are not moved after this. */
 static struct client_row *point_rows(const struct sweep *sweep)
 {
     struct client_row *rows = calloc(sweep->len + 1, sizeof(*rows));

@@ -18,7 +18,7 @@ struct client;
 struct hub;
 struct slice;
 
-/* What of a token's claims matters here. */
+/* The claims of a token that revocations look at. */
 struct token_facts {
     const char *jti, *sub; /* NULL: it has none, or no text */
     bool has_iat;
@@ -39,8 +39,8 @@ struct tokens {
     bool has_key;
 };
 
-/* The client has this token from now on, in place of one that it had there before. token starts
- * zeroed, lives as long as the client and is forgotten before it goes. */
+/* From now on the client has this token; an earlier one is replaced. token starts zeroed, lives
+ * as long as the client, and has to be removed with token_forget before the client is freed. */
 void token_take(struct client_token *token, struct client *client, const struct token_facts *facts);
 void token_forget(struct client_token *token);
 
@@ -50,7 +50,7 @@ struct token_choice {
     const char *name;
     double issued_before_s; /* of a subject; a token without iat is always meant */
 };
-/* How many clients are open with such a token. */
+/* How many open clients have such a token. */
 uint64_t tokens_count(struct hub *hub, const struct token_choice *choice);
 /* Closes at most `most` of them with 4001; returns how many. */
 uint64_t tokens_close(struct hub *hub, const struct token_choice *choice, uint64_t most);
