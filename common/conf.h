@@ -34,7 +34,7 @@ struct conf_pair { /* an item of a map: a header, a canned reply */
     char *value;
 };
 
-/* Of what files held when they were read, so that a reload can tell a change from none. */
+/* A digest of a file's content when it was read, so that a reload notices a change. */
 struct conf_digest {
     unsigned char sha256[32]; /* zeros: no file is named */
 };
@@ -66,7 +66,7 @@ struct service {
         uint32_t every_ms; /* how late it may be written; 0: with each push */
     } history;
     uint32_t replay;
-    bool presence; /* clients of vinhub.v1 are told who watches */
+    bool presence; /* clients of vinhub.v1 get PRESENCE */
     struct {
         size_t queue_bytes;
         uint32_t wait_ms;
@@ -125,7 +125,7 @@ struct conf {
         enum auth_mode mode;
         char *algorithm;                                 /* HS256 HS384 HS512 RS256 ES256 EdDSA */
         char *secret_file, *public_key_file, *keys_file; /* one of them */
-        struct key_set *keys; /* what tokens are verified with; NULL where mode is none */
+        struct key_set *keys; /* the keys that verify tokens; NULL if mode is none */
         char *secret;     /* of HS algorithms: VINHUB_JWT_SECRET, or what secret_file holds; never
                              printed */
         char *public_key; /* of the others: what public_key_file holds, PEM; NULL where it is not

@@ -17,7 +17,7 @@
 #include "common/text.h"
 #include "common/url.h"
 
-/* Whether the service has that row from somewhere; a wrong value has been told of already. */
+/* Whether some source has set that row of the service; a wrong value has been reported already. */
 static bool was_given(const struct conf_loader *loader, size_t index, const char *key)
 {
     const struct conf_row *row = conf_row_find(conf_service_rows, key);
@@ -120,8 +120,8 @@ static char *basic_authorization(const char *credentials, size_t len)
     return text;
 }
 
-/* User and password leave the URL, which is printed and told to other nodes, and become a header,
- * which is not. */
+/* Moves user and password from the URL into a header: the URL is printed and sent to other nodes,
+ * headers are not. */
 static void take_credentials(struct conf_loader *loader, size_t index)
 {
     struct service *service = loader->conf->services[index];
@@ -140,7 +140,7 @@ static void take_credentials(struct conf_loader *loader, size_t index)
     }
     char *value = basic_authorization(credentials, len);
     enum status status = conf_value_add_pair(headers, service, "Authorization", value);
-    (void)status; /* where it does not fit: refused with what else is wrong */
+    (void)status; /* not checked here if it does not fit: it is refused with the other mistakes */
     explicit_bzero(value, strlen(value));
     free(value);
     char *at = service->upstream + (credentials - service->upstream);

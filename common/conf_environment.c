@@ -89,7 +89,7 @@ static void read_list(const struct variable *v)
     free(copy);
 }
 
-/* The parser's own words would quote the text, which may hold a password. */
+/* The parser's error text would quote the value, which may hold a password. */
 static const char *json_flaw(const json_error_t *error)
 {
     if (json_error_code(error) == json_error_duplicate_key)
@@ -201,7 +201,7 @@ static void refuse_service(const struct variable *v)
     free(text);
 }
 
-/* What of the path goes on behind the service's name, or NULL. */
+/* The part of the path behind the service's name, or NULL. */
 static const char *behind_service(const struct conf *conf, size_t index, const char *path)
 {
     char variable[CONF_NAME_MAX + 1];
@@ -318,7 +318,8 @@ static void read_variables(struct conf_loader *loader)
     free(variables);
 }
 
-/* Docker Compose hands on short variables that are not set as empty ones: they say nothing. */
+/* Docker Compose passes short variables that are not set as empty ones, so an empty one counts as
+ * not set. */
 static const char *short_variable(const char *name)
 {
     const char *value = getenv(name);

@@ -49,7 +49,7 @@ static void insert_finding(struct conf_findings *findings, size_t at, char *line
     findings->lines[at] = line;
 }
 
-/* Takes text over. What was got may hold anything; a finding is one line. */
+/* Takes text over. The value may hold any bytes, so they are escaped: a finding is one line. */
 static void add_finding(struct conf_loader *loader, size_t at, struct conf_where where,
                         const char *key, const char *kind, char *text)
 {
@@ -158,7 +158,7 @@ void conf_refuse_value(struct conf_loader *loader, struct conf_where where,
 {
     char *allowed = allowed_words(row);
     const char *flaw = row->kind == CONF_TEXT ? conf_flaw(row->check, got) : NULL;
-    /* Where the password of an upstream ends is not known: the URL is not of the form. */
+    /* The URL is malformed, so the end of its password is not known: all of it is hidden. */
     bool hide = (row->flags & CONF_SECRET && row->kind == CONF_TEXT) ||
                 (row->check == conf_is_upstream && strchr(got, '@'));
     char *shown = conf_hide_credentials(got);

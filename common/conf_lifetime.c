@@ -1,5 +1,5 @@
 /*
- * Who holds a configuration or one of its services, and the look-up by name.
+ * Reference counts of a configuration and its services, and the look-up by name.
  */
 #include <assert.h>
 #include <stdlib.h>

@@ -62,7 +62,7 @@ static const char *key_elsewhere(const struct conf_row *rows, const char *name)
     return found;
 }
 
-/* What the person may have meant: a key with another letter, one in another place, or the relay's.
+/* Suggests a key: one that differs in a few letters, one in another place, or the relay's.
  */
 static void print_guess(const struct conf_row *rows, const char *prefix, const char *name,
                         const char *nearest, FILE *out)

@@ -15,8 +15,8 @@
 #include "common/redis_url.h"
 #include "common/text.h"
 
-/* A configuration is small and comes from the operator: if there is no memory for it, the program
- * can't go on. */
+/* A configuration is small and comes from the operator, so running out of memory for it ends the
+ * program. */
 static void *must(void *allocated)
 {
     if (!allocated)
@@ -340,8 +340,8 @@ void conf_print_quoted(const char *text, FILE *out)
     fputc('"', out);
 }
 
-/* Of URLs it is of use to see the rest: of Redis' only the password is secret, of an upstream's the
- * values of the query. */
+/* Prints URLs with their secret parts hidden: the password of redis.url, the query values of an
+ * upstream. */
 static void print_text(const struct conf_row *row, const char *text, bool reveal, FILE *out)
 {
     if (!reveal && row->check == conf_is_upstream) {

@@ -302,8 +302,7 @@ static size_t problem_line(const yaml_parser_t *parser)
     return line;
 }
 
-/* What the person who wrote the file may have meant, for the problems of libyaml that are met most;
- * "" for all others. */
+/* Advice for the problems of libyaml that are most common; "" for all others. */
 static const char *problem_hint(const yaml_parser_t *parser)
 {
     static const struct {

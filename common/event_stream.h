@@ -18,8 +18,8 @@ struct wire *event_position(struct position at);
 /* A publication: `message` with a text in data lines, where each LF, CRLF or CR of it begins a new
  * one; `binary` with base64. Its id is its position. */
 struct wire *event_publication(const struct publication *publication);
-/* As the payloads of STATUS and GAP of vinhub.v1; reason may be NULL. They have no id: the client
- * stands where it stood. */
+/* The payloads are those of STATUS and GAP of vinhub.v1; reason may be NULL. These events have no
+ * id, so the client's position stays. */
 struct wire *event_status(const char *upstream, const char *reason);
 struct wire *event_gap(uint64_t epoch, uint64_t from, uint64_t to);
 

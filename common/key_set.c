@@ -160,7 +160,7 @@ static void read_key(struct set_reader *reader, size_t index, const json_t *jwk)
     reader->set->len++;
 }
 
-/* Also of keys that are passed over: such a file is not what its author means. */
+/* This counts keys that are passed over, too: such a file is surely a mistake. */
 static bool has_kid_twice(const json_t *list, char *why)
 {
     for (size_t i = 0; i < json_array_size(list); i++) {
@@ -211,7 +211,7 @@ enum status key_set_parse(const char *text, size_t len, key_set_note *note, void
     json_error_t error = {0};
     json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
     if (!root) {
-        /* jansson's own words would quote the text. */
+        /* jansson's error text would quote the content. */
         snprintf(why, KEY_SET_WHY_BYTES,
                  "expected a JWK Set in JSON, got text that is not JSON at line %d, column %d",
                  error.line, error.column);

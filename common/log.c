@@ -51,7 +51,7 @@ struct cause {
     uint64_t key; /* 0: free */
     const char *event;
     uint64_t written_ms;
-    uint64_t repeated; /* since it was told */
+    uint64_t repeated; /* since the line was written */
 };
 
 static struct cause causes[CAUSES_MAX];

@@ -154,7 +154,7 @@ static void start_http(struct admin *admin, int fd)
     admin->http = evhttp_new(loop_base(admin->setup.loop));
     if (!admin->http)
         abort();
-    /* All that evhttp knows: those not allowed get our 405 with Allow. */
+    /* All methods that evhttp knows: a method that is not allowed gets our 405 with Allow. */
     evhttp_set_allowed_methods(admin->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD |
                                                 EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
                                                 EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE |
@@ -172,7 +172,7 @@ static void start_http(struct admin *admin, int fd)
                                                evhttp_bound_socket_get_listener(admin->socket));
 }
 
-/* So that each has its row in the metrics before its first client comes. */
+/* Registers each service, so that it has its row in the metrics before its first client. */
 static void name_services(const struct conf *conf)
 {
     for (size_t i = 0; i < conf->services_len; i++)

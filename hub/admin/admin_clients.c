@@ -73,7 +73,7 @@ const char *admin_clients_query(const char *text, struct evkeyvalq *query,
     const char *why = NULL;
     *out = (struct admin_clients_query){.limit = 0};
     TAILQ_INIT(query);
-    /* What follows a NUL would be passed over, and more clients fit than are meant. */
+    /* Text behind a NUL would be ignored, and more clients would match than the operator meant. */
     if (strstr(text, "%00") || evhttp_parse_query_str(text, query) != 0)
         return "expected a query as name=value&name=value";
     TAILQ_FOREACH(item, query, next)
@@ -109,7 +109,7 @@ static void audit_filter(struct evhttp_request *req, const char *action,
 static void ask_page(struct admin *admin, struct evhttp_request *req,
                      const struct admin_clients_query *asked)
 {
-    /* The console asks again and again: looking is written down where all is. */
+    /* The console lists clients again and again, so that leaves a line only with log.audit. */
     if (admin->conf->log.audit)
         audit_filter(req, "clients", &asked->filter);
     struct admin_call *call = admin_call_new(admin, req, sizeof(*call));

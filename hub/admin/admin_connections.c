@@ -20,9 +20,8 @@ enum {
     ANSWERING_MAX_MS = 60000, /* the answer has to be taken by then */
     SWEEP_MS = 1000,
     FULL_SWEEP_MS = 50,
-    FULL_GRACE_MS =
-        500,        /* a full port gives a connection this long before it may have to give way */
-    FULL_CUTS = 16, /* as many at once */
+    FULL_GRACE_MS = 500,     /* at the limit, a connection may be closed after this time */
+    FULL_CUTS = 16,          /* as many at once */
     INPUT_MAX = 9 << 20,     /* above evhttp's largest body, which it gathers in the bufferevent */
     STREAM_INPUT_MAX = 4096, /* nothing is expected from the client of a stream */
 };
@@ -88,7 +87,8 @@ static int by_patience(const void *a, const void *b)
     return x->since_ms < y->since_ms ? -1 : x->since_ms > y->since_ms;
 }
 
-/* Newcomers wait in the kernel meanwhile. */
+/* Closes the connections that have been reading for longest. New connections wait in the kernel
+ * meanwhile. */
 static void make_room(struct admin_connections *connections, uint64_t now_ms)
 {
     qsort(connections->list, connections->len, sizeof(connections->list[0]), by_patience);

@@ -86,7 +86,7 @@ static unsigned scope_of(const uint8_t bytes[16])
     return SCOPE_GLOBAL;
 }
 
-/* False: there is no way to it. */
+/* False: there is no route to it. */
 static bool find_source(const union resolve_address *to, union resolve_address *from)
 {
     union resolve_address with_port = *to;
@@ -115,7 +115,8 @@ static struct candidate rate(const union resolve_address *to, size_t at, source_
     to_bytes(&from, from_16);
     c.same_scope = scope_of(from_16) == c.scope;
     c.same_label = policy_of(from_16)->label == policy_of(to_16)->label;
-    /* Of IPv4 the name server's order counts: prefixes say nothing of the way there. */
+    /* IPv4 addresses stay in the name server's order: a common prefix says nothing about the
+     * route. */
     if (to->any.sa_family == AF_INET6)
         c.shared_bits = shared_bits(to_16, from_16, 64);
     return c;

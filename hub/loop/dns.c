@@ -57,14 +57,15 @@ struct dns {
     char *order;
     char servers[96];
     struct dns_file_stamp stamps[FILES];
-    enum dns_channel_kind kind; /* for the next question; changed where no answer came */
+    enum dns_channel_kind kind; /* the kind of channel for the next question; changed after a
+                                   question without an answer */
 };
 
 struct dns_question {
     struct dns *dns;
     dns_fn *fn; /* NULL: forgotten */
     void *ctx;
-    struct dns_question *next; /* in the list of those answered */
+    struct dns_question *next; /* in the list of answered questions */
     int family;
     enum dns_channel_kind kind;
     bool asked_again;
@@ -280,7 +281,7 @@ static bool open_channel(struct dns *dns, enum dns_channel_kind kind)
     };
     int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_EDNSPSZ |
                ARES_OPT_SOCK_STATE_CB;
-    if (kind != WITH_EDNS) /* of that one we learn the system's order */
+    if (kind != WITH_EDNS) /* the channel from which we learn the system's order of sources */
         mask |= ARES_OPT_LOOKUPS;
 #ifdef ARES_OPT_QUERY_CACHE
     options.qcache_max_ttl = 0;
@@ -307,7 +308,8 @@ static void close_channels(struct dns *dns)
 static bool open_channels(struct dns *dns)
 {
     for (size_t i = 0; i < FILES; i++)
-        dns->stamps[i] = stamp_of(files[i]); /* before they are read: a change meanwhile shows */
+        dns->stamps[i] = stamp_of(
+            files[i]); /* taken before the files are read, so that a change meanwhile is noticed */
     for (enum dns_channel_kind kind = 0; kind < CHANNELS; kind++) {
         if (!open_channel(dns, kind))
             return false;
@@ -349,7 +351,7 @@ void dns_free(struct dns *dns)
 {
     if (!dns)
         return;
-    close_channels(dns); /* each question under way is answered by that */
+    close_channels(dns); /* this answers each question that is under way */
     drop_answered(dns);
     loop_timer_free(dns->timer);
     forget_settings(dns);
@@ -447,7 +449,8 @@ static void on_answer(void *ctx, int result, int timeouts, struct ares_addrinfo 
         send_question(question);
         return;
     }
-    /* Some networks drop EDNS, some servers are slow: the next question goes the other way. */
+    /* Some networks drop EDNS, some servers are slow: the next question uses the other kind of
+     * channel. */
     if (result == ARES_ETIMEOUT && question->kind == dns->kind)
         dns->kind = dns->kind == WITH_EDNS ? WITHOUT_EDNS : WITH_EDNS;
     answer->outcome = outcome_of(result, &answer->found);
@@ -467,7 +470,7 @@ static void send_question(struct dns_question *question)
                      on_answer, question);
 }
 
-/* Outside of c-ares: what is called may ask again, or have the files read again. */
+/* Delivered outside of c-ares: the callback may ask again, or have the files read again. */
 static void deliver(struct dns *dns)
 {
     while (dns->answered) {

@@ -16,7 +16,8 @@
 
 #define HOOKS_MAX   8
 #define SIGNALS_MAX 8
-/* lws and the end hooks may wake each other; past this many rounds the next turn goes on. */
+/* lws and the end hooks may wake each other. After this many rounds the rest waits for the next
+ * turn. */
 #define ROUNDS_MAX 4
 /* After so long the rest of what one epoll_wait brought waits for the next turn: thousands of
  * connections that end at once must not hold up what the end of the turn writes (contract section
@@ -42,7 +43,7 @@ struct signal_watch {
 };
 
 struct lag {
-    uint64_t second; /* the second that current_ms is of */
+    uint64_t second; /* the second that current_ms belongs to */
     uint64_t current_ms, before_ms;
 };
 
@@ -60,7 +61,7 @@ struct loop {
     uint64_t turn_us;     /* when the turn began */
     uint64_t cpu_us;      /* processor time at the end of the last turn */
     const void *entering; /* the timer or watch whose callback comes after the start hooks */
-    int urgent;           /* the set of what is served first (urgent.h) */
+    int urgent;           /* the set of sockets that are served first (urgent.h) */
     bool in_turn;
     bool left_behind; /* the last turn ended before all was served */
     bool stopping;
@@ -95,7 +96,7 @@ static struct event_base *base_new(void)
     return base;
 }
 
-/* What libevent has to say becomes a line like all others. */
+/* Messages of libevent go to our log. */
 static void on_event_log(int severity, const char *text)
 {
     if (severity >= EVENT_LOG_WARN)
@@ -275,7 +276,7 @@ static void end_turn(struct loop *loop)
         lws_adapter_wake(loop->lws);
 }
 
-/* One system call a turn: what else had the processor meanwhile does not count. */
+/* Costs one system call a turn. Time in which other processes ran does not count. */
 static void measure_turn(struct loop *loop)
 {
     uint64_t now_us = clock_cpu_us();

@@ -62,8 +62,8 @@ void loop_timer_stop(struct loop_timer *timer);
 /* fn runs in the loop, never in signal context. */
 MUST_USE enum status loop_on_signal(struct loop *loop, int signal_number, loop_fn *fn, void *ctx);
 
-/* Runs what is due of somebody's timers for as long as a turn may take, or a little longer; the
- * rest stays due (common/timer.h). */
+/* Runs due timers of the set for as long as a turn may take, or a little longer; the others stay
+ * due (common/timer.h). */
 struct timers;
 void loop_run_timers(struct timers *timers);
 

@@ -21,7 +21,7 @@ struct lws_adapter *loop_lws_adapter(struct loop *loop);
 /* The set of sockets that are served first (urgent.h). */
 int loop_urgent(const struct loop *loop);
 
-/* The one of the process, made when the first name is asked for (resolve.c); loop_free frees it. */
+/* The resolver of the process, made with the first query (resolve.c); loop_free frees it. */
 struct resolver *loop_resolver(struct loop *loop);
 void loop_set_resolver(struct loop *loop, struct resolver *resolver);
 void resolver_free(struct resolver *resolver);
@@ -29,7 +29,7 @@ void resolver_free(struct resolver *resolver);
 /* Runs lws's due timers, serves what it holds in buffers, and arms the one timer for what is next.
  */
 void lws_adapter_end_turn(struct lws_adapter *adapter);
-/* From now on what fd brings is urgent. */
+/* From now on input of fd is urgent (urgent.h). */
 void lws_adapter_set_urgent(struct lws_adapter *adapter, int fd);
 /* Makes the loop come back at once. */
 void lws_adapter_wake(struct lws_adapter *adapter);

@@ -128,7 +128,7 @@ static void on_urgent(void *ctx)
     serve(watch_adapter(watch), event_get_fd(&watch->read), LWS_POLLIN);
 }
 
-/* Only while it is read: else it would be found ready again and again. */
+/* Only while it is read: otherwise epoll would report it again and again. */
 static void set_urgent(struct lws_watch *watch)
 {
     int set = loop_urgent(watch_adapter(watch)->loop), fd = event_get_fd(&watch->read);

@@ -12,16 +12,16 @@
 #include "loop/loop.h"
 #include "loop/loop_private.h"
 
-/* For so long an answer serves all further queries: when a backend with thousands of sessions comes
- * back, a few questions a second are asked. */
+/* How long one answer serves further queries: when a backend with thousands of sessions comes
+ * back, the name servers get a few questions a second. */
 #define FRESH_MS 250
-/* For so long a name server is waited for if addresses are known. */
+/* How long to wait for a name server if addresses are known. */
 #define KNOWN_WAIT_MS 250
-/* What was found stays usable (RFC 8767 section 5 advises one to three days). */
+/* How long found addresses stay usable (RFC 8767 section 5 advises one to three days). */
 #define KNOWN_MS ((uint64_t)24 * 3600 * 1000)
-/* Each query is answered by then; the lookup goes on, for later queries. */
+/* Each query is answered within this time; the lookup goes on, for later queries. */
 #define PATIENCE_MS 4500
-#define NAMES_MAX   1024 /* names without a query that are kept */
+#define NAMES_MAX   1024 /* how many names without a query are kept */
 #define WARN_MS     60000
 
 static void trim_names(struct resolver *resolver);
@@ -123,7 +123,7 @@ static void free_name(struct name *name)
     free(name);
 }
 
-/* Those that were asked for longest ago go first. */
+/* Forgets the names that were queried longest ago first. */
 static void trim_names(struct resolver *resolver)
 {
     struct name *name, *next;

@@ -43,7 +43,8 @@ static unsigned dots_in(const char *text)
     return dots;
 }
 
-/* As getaddrinfo does (resolv.conf(5), ndots). False: there is none of that number. */
+/* The full name of that number, in the order of getaddrinfo (resolv.conf(5), ndots). False: there
+ * are fewer. */
 static bool candidate_at(const struct name *name, size_t at, char out[NAME_BYTES], bool *too_long)
 {
     const struct dns_settings *settings = dns_settings(name->resolver->dns);
@@ -69,7 +70,7 @@ static void start_soon(struct resolver *resolver)
         timer_start(&resolver->timers, &resolver->start, clock_boot_ms(), on_start_due);
 }
 
-/* The name waits for one of the places, for the first time or once more. */
+/* Lists the name as waiting for a lookup, for the first time or again. */
 void lookup_queue(struct name *name)
 {
     name->state = NAME_WAITING;
@@ -109,7 +110,7 @@ static void found(struct name *name, union resolve_address *addresses, size_t le
     end_lookup(name, NULL);
 }
 
-/* Both families of one full name. */
+/* Asks for both families of one full name. */
 static void found_by_servers(struct name *name)
 {
     union resolve_address addresses[2 * RESOLVE_MAX];
@@ -205,7 +206,7 @@ static void look_up(struct name *name)
         not_there(name, "not in the hosts file, and nsswitch.conf allows no name server");
 }
 
-/* The other family does not answer: take the answer of this one. */
+/* The other family has not answered in time: goes on with the answer of this one. */
 static void on_family_due(struct timer *timer, uint64_t now_ms)
 {
     (void)now_ms;
@@ -232,7 +233,7 @@ static void on_dns(void *ctx, const struct dns_answer *answer)
     struct name *name = question->name;
     question->asked = NULL;
     if (name->state != NAME_ASKING)
-        return; /* too late for its lookup, which went without it */
+        return; /* too late: the lookup went on without it */
     question->answered = true;
     question->answer = *answer;
     struct question *v4 = &name->families[V4], *v6 = &name->families[V6];
@@ -253,7 +254,7 @@ static void on_dns(void *ctx, const struct dns_answer *answer)
 
 /* --- changed files --- */
 
-/* Lookups under way are begun again, with the servers that there are now. */
+/* Lookups under way begin again with the current servers. */
 static void reread(struct resolver *resolver)
 {
     struct name *name, *next;

@@ -40,7 +40,8 @@ struct name {
     struct resolved known;
     uint64_t known_at_ms;    /* when it was found; 0: nothing is known */
     uint64_t answered_at_ms; /* the latest lookup; 0: none yet */
-    uint64_t warned_at_ms;   /* that what is known is used without an answer; 0: never */
+    uint64_t warned_at_ms;   /* when a warning said that known addresses are used without an answer;
+                                0: never */
     char why[416];           /* "": the latest lookup has found something */
     size_t candidate;        /* the full name that is asked for */
     struct question {
@@ -67,7 +68,7 @@ struct resolve {
 struct resolver {
     struct loop *loop;
     struct dns *dns;
-    struct name *names;   /* by text; the one that was asked for last is the last */
+    struct name *names;   /* by text, in the order of the latest query */
     struct name *waiting; /* for one of the places */
     size_t lookups;
     struct timers timers;
@@ -78,14 +79,14 @@ struct resolver {
 
 /* --- resolve.c --- */
 
-/* Makes sure that timers run in time; after a call from elsewhere than the timer. */
+/* Arms the loop's timer for the next deadline; to be called after a change outside of the timer. */
 void resolver_arm(struct resolver *resolver);
-/* A lookup has ended: all who ask now get what is known, or the name's reason. */
+/* A lookup has ended: answers all queries of the name, with what is known or with the error. */
 void name_answer(struct name *name);
 
 /* --- resolve_lookup.c --- */
 
-/* Puts an idle name into the row of those that are looked up; name_answer follows, not at once. */
+/* Queues the lookup of an idle name. name_answer follows, in a later turn. */
 void lookup_queue(struct name *name);
 /* "text.domain", or text alone where domain is NULL, without a dot at its end. False: it is empty
  * or too long for a name. */

@@ -52,7 +52,7 @@ static void write_socket(struct socket *socket, const uint8_t *bytes, size_t len
         keep_rest(socket, bytes + (n > 0 ? n : 0), len - (size_t)(n > 0 ? n : 0));
 }
 
-/* What TLS has to say to the peer. */
+/* Writes the records that TLS has for the peer. */
 static void write_records(struct socket *socket)
 {
     const uint8_t *bytes;
@@ -116,7 +116,7 @@ void socket_set_urgent(struct socket *socket)
         lws_adapter_set_urgent(loop_lws_adapter(socket->loop), socket->fd);
 }
 
-/* An end in order is said within TLS, too, or the peer can't tell it from bytes that were lost. */
+/* A clean end needs close_notify, or the peer can't distinguish it from a truncated stream. */
 static void end_records(struct socket *socket)
 {
     if (!socket->wsi || !socket->tls)
@@ -139,8 +139,7 @@ void socket_kill(struct socket *socket, bool reset)
 {
     if (!socket->wsi || socket->killed)
         return;
-    /* What the peer has not taken by now it will not take: a reset frees the kernel's memory at
-     * once. */
+    /* The peer has not taken the output by now: a reset frees the kernel's memory at once. */
     int unsent = 0;
     if (reset || socket_blocked(socket) ||
         (ioctl(socket_fd(socket), SIOCOUTQ, &unsent) == 0 && unsent > 0))
@@ -265,7 +264,7 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
         return 0;
     loop_enter(socket->loop, socket->handler->name);
     if (!lws_get_opaque_user_data(wsi))
-        return 0; /* what the start of the turn brought has detached it */
+        return 0; /* a start hook of this turn has detached it */
 
     /* The rest of lws's reasons does not concern a raw connection. */
     if (reason == LWS_CALLBACK_RAW_ADOPT)

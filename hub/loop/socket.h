@@ -24,8 +24,8 @@ struct tls;
  * into this module. */
 struct socket_handler {
     const char *name; /* of its callbacks, as in loop.h */
-    /* Bytes came, to be used up and changed at will. False: drop the connection (what was written
-     * goes out first). */
+    /* Input, all of which has to be consumed; it may be changed. False: drop the connection
+     * (written output goes out first). */
     bool (*on_bytes)(void *owner, uint8_t *bytes, size_t len);
     /* All that was written is out, after socket_write left some, or after socket_wake. False: drop.
      */
@@ -80,8 +80,8 @@ void socket_shut(struct socket *socket);
 /* Drops the connection at the end of the turn: with a reset where the peer did not take what was
  * sent, or where asked for. on_gone follows. */
 void socket_kill(struct socket *socket, bool reset);
-/* Forgets the owner: nothing is told any more. reset: the peer gets a reset, else what was written
- * may still go out. The socket may be freed. */
+/* Forgets the owner: no callback comes any more. reset: the peer gets a reset; otherwise written
+ * output may still go out. The owner may free the socket. */
 void socket_detach(struct socket *socket, bool reset);
 int socket_fd(const struct socket *socket);
 /* Makes the socket urgent (loop.h): what comes on it is served before what clients send. Call it

@@ -10,9 +10,9 @@
 struct tls {
     SSL *ssl;
     BIO *in, *out;          /* of the SSL object */
-    bool in_lean, out_lean; /* what the handshake needed was given back */
+    bool in_lean, out_lean; /* memory of the handshake was freed */
     bool ended;
-    bool failed; /* not in order: nothing more is said to the peer */
+    bool failed; /* the TLS connection has failed: nothing more is sent to the peer */
     char *why;   /* NULL: nothing has gone wrong, or memory ran out */
 };
 

@@ -35,7 +35,7 @@ static const char *text_or_none(const char *text)
 
 /* --- files --- */
 
-/* Without it OpenSSL asks the terminal. */
+/* Refuses to ask for a pass phrase: without this callback OpenSSL asks at the terminal. */
 static int refuse_to_ask(char *out, int size, int writing, void *asked)
 {
     (void)out, (void)size, (void)writing;
@@ -106,7 +106,7 @@ static bool load_authorities(SSL_CTX *ssl, const char *path, char *why, size_t w
                  path);
         return false;
     }
-    /* Who names an intermediate, or the server's own certificate, trusts just that. */
+    /* An intermediate or the server's own certificate in the file is a trust anchor, too. */
     X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ssl), X509_V_FLAG_PARTIAL_CHAIN);
     return true;
 }
@@ -177,7 +177,7 @@ static SSL_CTX *read_client(const struct tls_context *context, char *why, size_t
     return NULL;
 }
 
-/* What shows that a file is another one: Kubernetes swaps a link to the folder of all of them. */
+/* Whether a file has been replaced: Kubernetes swaps a symbolic link to the folder of all files. */
 static void note_changes(const struct tls_context *context, struct tls_file_stamp stamps[FILES])
 {
     memset(stamps, 0, FILES * sizeof(*stamps)); /* compared as bytes */

@@ -21,7 +21,8 @@ struct turn {
     uint64_t callbacks; /* begun in this turn */
 };
 
-/* What ran before has ended. name (NULL: nothing runs now) outlives the turn. */
+/* The callback before has ended, and the named one begins. name (NULL: none runs now) outlives
+ * the turn. */
 void turn_run(struct turn *turn, const char *name, uint64_t now_us);
 /* The turn is over and took cpu_us of processor time; the next one begins. */
 void turn_end(struct turn *turn, uint64_t cpu_us);

@@ -6,7 +6,7 @@
 
 #include "common/clock.h"
 
-/* Half a turn: the other half is for what was left behind (loop.c). */
+/* Half a turn. The other half is for work that earlier turns left (loop.c). */
 #define SERVE_US 5000
 
 int urgent_open(void)

@@ -125,8 +125,8 @@ static bool is_control(uint8_t opcode)
     return (opcode & 0x08) != 0;
 }
 
-/* What the first two bytes forbid can be said before the rest of a header is there. Returns NULL
- * where all is well. */
+/* Checks what the first two bytes of a header show, before the rest of it is here. Returns NULL
+ * if they are allowed. */
 static const char *first_bytes_wrong(const uint8_t *bytes, const struct ws_rules *rules,
                                      bool continues)
 {
@@ -212,7 +212,7 @@ static void message_reset(struct ws_partial *partial)
     partial->utf8 = 0;
 }
 
-/* Frees what the caller has seen, and the whole where nothing is pending. */
+/* Frees the message that the caller has seen, and all of the state if nothing is pending. */
 static void settle(struct ws_reader *reader)
 {
     struct ws_partial *partial = reader->partial;
@@ -342,7 +342,7 @@ static bool too_large(const struct ws_reader *reader, const struct ws_rules *rul
     return exceeds(max, partial ? partial->message_len : 0, head->len);
 }
 
-/* The same for a frame of which a part was read before. */
+/* The same for a frame that was read in part before. */
 static bool rest_too_large(const struct ws_partial *partial, const struct ws_rules *rules)
 {
     if (is_control(partial->head.opcode))
@@ -394,7 +394,7 @@ static bool frame_end(struct ws_partial *partial, struct ws_item *item)
                         partial->message, partial->message_len);
 }
 
-/* Takes what there is of the frame. True: item is set. */
+/* Takes the available part of the frame. True: item is set. */
 static bool frame_read(struct ws_partial *partial, uint8_t **bytes, size_t *len,
                        struct ws_item *item)
 {
