@@ -333,7 +333,7 @@ static void add_up(struct presence *presence)
     presence->changed = false;
     DL_FOREACH (presence->reports, report)
         len++;
-    const struct presence_list **lists = calloc(len, sizeof(*lists));
+    const struct presence_list **lists = calloc(len, sizeof(struct presence_list *));
     struct presence_list *own = own_list(presence, PRESENCE_TOLD);
     if (!lists)
         abort();
@@ -479,6 +479,7 @@ void presence_fini(struct session *session)
     session->presence = NULL;
     timer_stop(&session->hub->timers, &presence->timer);
     HASH_ITER (hh, presence->watchers, watcher, next) {
+        /* The analyzer does not follow uthash. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
         HASH_DEL(presence->watchers, watcher);
         free(watcher);
     }
