@@ -5,6 +5,7 @@ import { count, kib, percent, times, us } from './format.mjs'
 import { trackedRoom } from './network.mjs'
 import { cpu, interleave, median, middle, ratio, withLoad } from './measure.mjs'
 import { dashboards, subscriptionMemory } from './fleet.mjs'
+import { operators } from './operators.mjs'
 import { floor, floorAcross, hub, nchan, otherBuild, relay, wsFanout } from './servers.mjs'
 
 const PEERS = { 'nginx, nchan': { start: nchan }, 'ws, one upstream a vin': { start: wsFanout }, 'today\'s relay': { start: relay } }
@@ -233,5 +234,5 @@ async function commands(bench) {
 
 export const shapes = {
   fanout, 'full-speed': fullSpeed, sessions, bursts, 'cross-node': crossNode, redis: redisCommands, 'redis-cost': redisCost, latency, storm, compression,
-  dashboards, 'subscription-memory': subscriptionMemory, slow: slowClients, heartbeats, commands, memory, 'growth-clients': growthClients, 'growth-sessions': growthSessions, takeover,
+  dashboards, 'subscription-memory': subscriptionMemory, operators, slow: slowClients, heartbeats, commands, memory, 'growth-clients': growthClients, 'growth-sessions': growthSessions, takeover,
 }
