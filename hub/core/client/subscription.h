@@ -48,15 +48,19 @@ enum subscription_state {
     SUBSCRIPTION_STATES
 };
 
+/* What a delivery looks at comes first. */
 struct subscription {
-    struct subscription *next, *prev; /* in the session's list */
+    struct subscription *next; /* in the session's list */
     struct client *client;
     struct session *session;
-    struct catch_up *catch_up; /* NULL: it is LIVE, or NONE */
-    struct rate *rate;         /* NULL: it gets all; rate.h */
     uint8_t state;             /* enum subscription_state: one setter, in subscription.c */
     bool paused;               /* the session wants its client not to be read from */
     uint16_t request;          /* handle of its URL in the session's link */
+    int32_t ahead;             /* how far from here another of the list stood, in units of 8 bytes,
+                                  to ask memory for it: it may be gone; fanout.c */
+    struct subscription *prev; /* in the session's list */
+    struct catch_up *catch_up; /* NULL: it is LIVE, or NONE */
+    struct rate *rate;         /* NULL: it gets all; rate.h */
 };
 
 /*
