@@ -180,7 +180,7 @@ static void send_rows(const struct remote_sweep *remote, const struct sweep_resu
     const struct client_rows_message message = {
         remote->number, result->more, result->next, {items, 2 * result->len}};
     struct envelope answer = client_rows_encode(&message);
-    node_tell(remote->hub, slice_of(remote->node), &answer);
+    node_send(remote->hub, slice_of(remote->node), &answer);
     free(places);
     free(items);
 }
@@ -191,7 +191,7 @@ static void on_swept_for_other(void *ctx, const struct sweep_result *result)
     if (remote->closes) {
         const struct counted_message message = {remote->number, result->closed};
         struct envelope answer = counted_encode(&message);
-        node_tell(remote->hub, slice_of(remote->node), &answer);
+        node_send(remote->hub, slice_of(remote->node), &answer);
     } else {
         send_rows(remote, result);
     }

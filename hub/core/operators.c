@@ -141,7 +141,7 @@ void operators_on_publish(struct hub *hub, struct session *session, const struct
     }
     struct envelope answer = published_encode(&message);
     answer.session = envelope->session;
-    node_tell(hub, envelope->node, &answer);
+    node_send(hub, envelope->node, &answer);
 }
 
 void operators_on_published(struct hub *hub, const struct envelope *envelope)

@@ -234,7 +234,7 @@ static void send_to_owner(struct presence *presence)
     };
     struct envelope roster = roster_encode(&message);
     roster.session = slice_of(session->id);
-    node_tell(session->hub, slice_of(ownership_owner(session)), &roster);
+    node_send(session->hub, slice_of(ownership_owner(session)), &roster);
     free(items);
     free(list);
 }
@@ -364,7 +364,7 @@ static void send_to_member(const struct presence *presence, struct member_report
     struct envelope envelope = presence_encode(&message);
     envelope.session = slice_of(session->id);
     report->wants_word = false;
-    node_tell(session->hub, slice_of(report->node), &envelope);
+    node_send(session->hub, slice_of(report->node), &envelope);
 }
 
 static void act_as_owner(struct presence *presence, uint64_t now_ms)

@@ -323,7 +323,7 @@ void revoked_on_revoke(struct hub *hub, const struct envelope *envelope)
     if (!said.number || !revocation)
         return; /* who asked names this node among those that did not answer */
     struct envelope counted = counted_encode(&answer);
-    node_tell(hub, envelope->node, &counted);
+    node_send(hub, envelope->node, &counted);
 }
 
 /* --- what is asked for here --- */

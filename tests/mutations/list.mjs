@@ -82,8 +82,8 @@ export const mutations = [
             to: '    backlog_append_all(session);',
         }, {
             file: 'hub/core/session/ownership.c',
-            from: '(own->unproven || own->asserted_link != session->hub->links || own->step == OWNERSHIP_ASSERTING)',
-            to: '(own->unproven || own->step == OWNERSHIP_ASSERTING)',
+            from: '(own->record == RECORD_UNSURE || own->asserted_link != session->hub->links || own->step == OWNERSHIP_ASSERTING)',
+            to: '(own->record == RECORD_UNSURE || own->step == OWNERSHIP_ASSERTING)',
         }],
     },
     {
@@ -124,7 +124,7 @@ export const mutations = [
     {
         name: 'the number of COMMANDS, by which late ones are known',
         file: 'hub/core/session/messages_owner.c',
-        from: 'if (told.number && told.number < member->number)\n        return;',
+        from: 'if (message.number && message.number < member->number)\n        return;',
         to: '',
     },
     {
@@ -154,13 +154,13 @@ export const mutations = [
     {
         name: 'the repeated HELLO',
         file: 'hub/core/node/lease.c',
-        from: '    if (hub->now_ms < lease->hello_until_ms)\n        say_hello',
-        to: '    if (first)\n        say_hello',
+        from: '    if (hub->now_ms < lease->hello_until_ms)\n        send_hello',
+        to: '    if (first)\n        send_hello',
     },
     {
         name: 'the roll call',
         file: 'hub/core/session/roster.c',
-        from: '        if (member->watch.since_ms)\n            tell_status(session, member);\n        else',
+        from: '        if (member->watch.since_ms)\n            send_status(session, member);\n        else',
         to: '        if (!member->watch.since_ms)',
     },
     {
@@ -182,14 +182,14 @@ export const mutations = [
         to: '',
         also: [{
             file: 'hub/core/session/messages_owner.c',
-            from: 'tell_end_before(session, node);',
+            from: 'send_end_before(session, node);',
             to: '',
         }],
     },
     {
         name: 'the memory of SENDs past a release',
         file: 'hub/core/session/course_owner.c',
-        from: 'session_tell_sends(session); /* before anybody can be granted it */',
+        from: 'session_broadcast_sends(session); /* before anybody can be granted it */',
         to: '',
     },
     {
@@ -213,8 +213,8 @@ export const mutations = [
     {
         name: 'the history that is written before a release',
         file: 'hub/core/session/course_owner.c',
-        from: '    backlog_finish(session);\n    session_tell_sends(session);',
-        to: '    session_tell_sends(session);',
+        from: '    backlog_finish(session);\n    session_broadcast_sends(session);',
+        to: '    session_broadcast_sends(session);',
     },
     {
         name: 'the note where a dead owner wrote late',
@@ -260,8 +260,8 @@ export const mutations = [
     {
         name: 'the way to the owner in the ttl of a SEND',
         file: 'hub/core/session/messages_owner.c',
-        from: 'on_the_way_ms(member, &told), &told.commands',
-        to: '0 * on_the_way_ms(member, &told), &told.commands',
+        from: 'on_the_way_ms(member, &message), &message.commands',
+        to: '0 * on_the_way_ms(member, &message), &message.commands',
     },
     {
         name: 'a ttl that goes on while the owner has the SEND',

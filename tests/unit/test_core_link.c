@@ -234,10 +234,10 @@ static void a_backend_out_of_reach_is_reported_after_three_waits(void **state)
 static void what_is_the_same_is_not_reported_again(void **state)
 {
     (void)state;
-    link_tell(session, UPSTREAM_DOWN, "one");
-    link_tell(session, UPSTREAM_DOWN, "one");
+    link_set_status(session, UPSTREAM_DOWN, "one");
+    link_set_status(session, UPSTREAM_DOWN, "one");
     assert_int_equal(reports, 1);
-    link_tell(session, UPSTREAM_DOWN, "other");
+    link_set_status(session, UPSTREAM_DOWN, "other");
     assert_int_equal(reports, 2);
     assert_string_equal(link_reason(session), "other");
 }

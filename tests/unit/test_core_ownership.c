@@ -123,14 +123,14 @@ static void after_a_reconnect_the_record_is_unproven_until_it_is_asserted(void *
 {
     (void)state;
     own();
-    assert_false(ownership_is_unproven(session));
+    assert_false(ownership_is_unsure(session));
     rig.hub.links++;
-    assert_true(ownership_is_unproven(session));
+    assert_true(ownership_is_unsure(session));
     ownership_assert(session, "ws://backend/");
-    assert_true(ownership_is_unproven(session));
+    assert_true(ownership_is_unsure(session));
     assert_int_equal(ownership_answered(session, rig.tag), OWNERSHIP_ASSERTING);
-    ownership_proven(session);
-    assert_false(ownership_is_unproven(session));
+    ownership_asserted(session);
+    assert_false(ownership_is_unsure(session));
 }
 
 static void a_doubt_is_proven_after_a_second_and_again(void **state)
@@ -138,11 +138,11 @@ static void a_doubt_is_proven_after_a_second_and_again(void **state)
     (void)state;
     own();
     proves = false;
-    ownership_doubt(session);
-    assert_true(ownership_is_unproven(session));
+    ownership_lost_answer(session);
+    assert_true(ownership_is_unsure(session));
     rig_pass(&rig, 3000);
     assert_int_equal(proofs, 3);
-    ownership_proven(session);
+    ownership_asserted(session);
     rig_pass(&rig, 3000);
     assert_int_equal(proofs, 3);
 }
@@ -156,7 +156,7 @@ static void after_a_release_was_sent_nothing_is_asserted(void **state)
     ownership_release(session);
     assert_false(ownership_must_assert(session));
     assert_int_equal(ownership_answered(session, rig.tag), OWNERSHIP_RELEASING);
-    assert_true(ownership_release_was_sent(session));
+    assert_true(ownership_is_released(session));
 }
 
 static void a_dead_owner_is_told_and_named(void **state)
@@ -203,12 +203,12 @@ static void take_is_told_until_it_is_answered(void **state)
     const struct send_entry send = {.client = slice_of("client"), .send_id = 3};
     const struct envelope_item item = send_item(&send);
     size_t before = rig.told_len;
-    handover_part(session, 9, "ws://backend/", &item, 1);
+    handover_send_take(session, 9, "ws://backend/", &item, 1);
     rig_pass(&rig, 1600);
     assert_int_equal(rig.told_len - before, 1 + 3 + 0);
-    assert_true(handover_is_parting(&rig.hub));
+    assert_true(handover_has_pending_take(&rig.hub));
     handover_on_taken(&rig.hub, slice_of(session->id), 9);
-    assert_false(handover_is_parting(&rig.hub));
+    assert_false(handover_has_pending_take(&rig.hub));
     handover_forget(session);
 }
 

@@ -165,7 +165,7 @@ static void send_to_members(struct session *session, struct slice node, struct m
         const struct id_taken_message message = {session->epoch, node, ids};
         struct envelope taken = id_taken_encode(&message);
         taken.session = slice_of(session->id);
-        node_tell(session->hub, member_node(member), &taken);
+        node_send(session->hub, member_node(member), &taken);
     }
 }
 
@@ -195,7 +195,7 @@ static bool send_some(struct session *session)
     const struct take_id_message message = {session->epoch, {items, len}};
     struct envelope take = take_id_encode(&message);
     take.session = slice_of(session->id);
-    node_tell(hub, slice_of(ownership_owner(session)), &take);
+    node_send(hub, slice_of(ownership_owner(session)), &take);
     course_join_soon(session); /* its answer says whether this one was lost */
     return true;
 }

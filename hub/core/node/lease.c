@@ -258,14 +258,14 @@ void lease_enforce(struct hub *hub, uint64_t now_ms)
 }
 
 /* To itself, too: see lease_on_hello. */
-static void say_hello(struct hub *hub, const struct bus_node *nodes, size_t len)
+static void send_hello(struct hub *hub, const struct bus_node *nodes, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
         const struct hello_message message = {hub->setup.seed};
         struct envelope hello = hello_encode(&message);
         size_t id_len = strlen(nodes[i].id);
         if (id_len && id_len <= CONF_NAME_MAX)
-            node_tell(hub, slice_of(nodes[i].id), &hello);
+            node_send(hub, slice_of(nodes[i].id), &hello);
     }
 }
 
@@ -338,7 +338,7 @@ void lease_on_renewed(struct hub *hub, uint64_t tag, enum status status, bool pr
         peers_restart(hub);
     lease->read_ms = hub->now_ms;
     if (hub->now_ms < lease->hello_until_ms)
-        say_hello(hub, nodes, len);
+        send_hello(hub, nodes, len);
     if (!present && !first)
         lease->events->emptied(hub);
     if (node_has_lease(hub))

@@ -60,7 +60,7 @@ uint64_t node_unix_of(struct hub *hub, uint64_t moment_ms)
     return hub->unix_apart_ms + moment_ms;
 }
 
-void node_tell(struct hub *hub, struct slice to, struct envelope *envelope)
+void node_send(struct hub *hub, struct slice to, struct envelope *envelope)
 {
     char id[CONF_NAME_MAX + 1];
     assert(to.len && to.len <= CONF_NAME_MAX);

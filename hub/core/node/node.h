@@ -102,7 +102,7 @@ uint64_t node_unix_of(struct hub *hub, uint64_t moment_ms);
 /* Asserts what must hold. */
 void node_check(const struct hub *hub);
 /* Tells a node; sender and life are filled in. */
-void node_tell(struct hub *hub, struct slice to, struct envelope *envelope);
+void node_send(struct hub *hub, struct slice to, struct envelope *envelope);
 bool node_is_self(const struct hub *hub, struct slice name);
 static inline bool slice_equals(struct slice a, struct slice b)
 {

@@ -10,7 +10,7 @@
 #include "common/log.h"
 #include "common/text.h"
 
-#define TOLD_A_TURN 250 /* watches that learn in one turn that their node is dead */
+#define NOTIFIED_A_TURN 250 /* watches that learn in one turn that their node is dead */
 
 struct peers {
     struct hub *hub;
@@ -117,7 +117,7 @@ static void is_dead(struct peer *peer, uint64_t sent_ms)
 }
 
 /* Returns how many of the budget are left. */
-static size_t tell_dead(struct peer *peer, size_t budget)
+static size_t notify_dead(struct peer *peer, size_t budget)
 {
     while (peer->next_dead && budget) {
         struct watch *watch = peer->next_dead;
@@ -142,20 +142,20 @@ static void trim(struct peers *peers)
     }
 }
 
-static void tell_all_dead(struct peers *peers);
+static void notify_all_dead(struct peers *peers);
 
 static void on_more(struct timer *timer, uint64_t now_ms)
 {
     (void)now_ms;
-    tell_all_dead(CONTAINER_OF(timer, struct peers, more));
+    notify_all_dead(CONTAINER_OF(timer, struct peers, more));
 }
 
-static void tell_all_dead(struct peers *peers)
+static void notify_all_dead(struct peers *peers)
 {
-    size_t budget = TOLD_A_TURN;
+    size_t budget = NOTIFIED_A_TURN;
     struct peer *peer;
     for (peer = peers->by_id; peer; peer = peer->hh.next)
-        budget = tell_dead(peer, budget);
+        budget = notify_dead(peer, budget);
     if (!budget)
         timer_start(&peers->hub->timers, &peers->more, peers->hub->now_ms, on_more);
     trim(peers);
@@ -181,7 +181,7 @@ void peers_read(struct hub *hub, uint64_t sent_ms, const struct bus_node *nodes,
         if (sent_ms >= peer_deadline(hub, peer))
             is_dead(peer, sent_ms);
     }
-    tell_all_dead(hub->peers);
+    notify_all_dead(hub->peers);
 }
 
 /*
@@ -252,12 +252,12 @@ size_t peers_alive(const struct hub *hub, const char **ids, size_t most)
     return len;
 }
 
-void peers_tell_all(struct hub *hub, struct envelope *envelope)
+void peers_broadcast(struct hub *hub, struct envelope *envelope)
 {
     const struct peer *peer;
     for (peer = hub->peers->by_id; peer; peer = peer->hh.next)
         if (peer->score && !peer->dead)
-            node_tell(hub, slice_of(peer->id), envelope);
+            node_send(hub, slice_of(peer->id), envelope);
 }
 
 static bool watches(const struct peer *peer, const struct watch *watch)

@@ -82,7 +82,7 @@ uint64_t peers_next_deadline(const struct hub *hub);
  */
 size_t peers_alive(const struct hub *hub, const char **ids, size_t most);
 /* Tells all that are listed and not dead. */
-void peers_tell_all(struct hub *hub, struct envelope *envelope);
+void peers_broadcast(struct hub *hub, struct envelope *envelope);
 /* Asserts what must hold. */
 void peers_check(const struct hub *hub);
 

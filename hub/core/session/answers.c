@@ -119,11 +119,11 @@ void answers_on_asserted(struct session *session, uint64_t tag, enum status stat
     if (session->state != SESSION_OWNER)
         return;
     if (status == STATUS_OK) {
-        ownership_proven(session);
+        ownership_asserted(session);
         session_flush(session);
         backlog_resume(session, LOST_WRITES_MS, roster_len(session) != 0);
     } else if (status == STATUS_IO) {
-        ownership_doubt(session);
+        ownership_lost_answer(session);
     } else if (status == STATUS_REFUSED) {
         struct slice named = slice_of(owner);
         metric_add(METRIC_SPLIT_OWNERS, 1);
@@ -147,7 +147,7 @@ void answers_on_published(struct session *session, uint64_t tag, enum status sta
 {
     enum status doubt = tag ? backlog_on_published(session, tag, status) : STATUS_OK;
     if (doubt == STATUS_IO)
-        ownership_doubt(session); /* sent again once the record is asserted */
+        ownership_lost_answer(session); /* sent again once the record is asserted */
     else if (doubt == STATUS_REFUSED)
         on_refusal(session); /* it waits: the assertion says whether it goes out again */
 }
@@ -170,7 +170,7 @@ static void part(struct session *session, uint64_t epoch)
             .sent = outbox_member_sent(session, member),
         });
     n += outbox_sends(session, UINT64_MAX, items + n, sends);
-    handover_part(session, epoch, link_url(session), items, n);
+    handover_send_take(session, epoch, link_url(session), items, n);
     free(items);
 }
 

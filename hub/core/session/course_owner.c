@@ -54,7 +54,7 @@ void course_outbid(struct session *session, uint64_t seen_epoch)
      * and placed in the epoch that it ends with. So nothing is published in an epoch that is over.
      */
     session_write_history(session, false);
-    if (!ownership_is_settled(session) || ownership_is_unproven(session) ||
+    if (!ownership_is_settled(session) || ownership_is_unsure(session) ||
         !backlog_is_live(session) || seen_epoch <= session->epoch)
         return;
     session_flush(session);
@@ -114,7 +114,7 @@ void course_fence(struct session *session, const struct owner_news *news)
     stream_rewind(session);
     course_drop_owner_part(session);
     session_set_state(session, SESSION_FENCED);
-    link_tell(session, UPSTREAM_DOWN, "node is cut off from Redis");
+    link_set_status(session, UPSTREAM_DOWN, "node is cut off from Redis");
     session_event(session, COURSE_UNWANTED);
 }
 
@@ -125,7 +125,7 @@ static void give_up(struct session *session, const char *why)
     course_drop_owner_part(session);
     session_set_state(session, SESSION_FENCED);
     ownership_refuse_grant(session->hub, session->id, epoch);
-    link_tell(session, UPSTREAM_DOWN, why);
+    link_set_status(session, UPSTREAM_DOWN, why);
     course_claim(session); /* waits for the channel, or ends it */
 }
 
@@ -140,7 +140,7 @@ void course_refused(struct session *session, const char *why, bool deaf)
     if (deaf && session_is_owned(session))
         give_up(session, why);
     else if (deaf || session->state == SESSION_CLAIMING)
-        link_tell(session, UPSTREAM_DOWN, why);
+        link_set_status(session, UPSTREAM_DOWN, why);
 }
 
 /* --- releasing it --- */
@@ -157,7 +157,7 @@ void course_send_release(struct session *session, const struct owner_news *news)
         return;
     }
     backlog_finish(session);
-    session_tell_sends(session); /* before anybody can be granted it */
+    session_broadcast_sends(session); /* before anybody can be granted it */
     ownership_release(session);
 }
 
@@ -190,7 +190,7 @@ void course_stop_lingering(struct session *session, const struct owner_news *new
 void course_own_again(struct session *session, const struct owner_news *news)
 {
     (void)news;
-    if (ownership_release_was_sent(session))
+    if (ownership_is_released(session))
         return;
     session_set_state(session, SESSION_OWNER);
     link_start(session); /* or, once it is closed to the end, by that */

@@ -28,7 +28,7 @@ struct handover {
 };
 
 /* A TAKE on its way: outlives the session, which may have no clients here any more. */
-struct parting {
+struct pending_take {
     struct hub *hub;
     char *session, *url;
     char to[CONF_NAME_MAX + 1];
@@ -37,7 +37,7 @@ struct parting {
     struct envelope_item *items; /* names are owned */
     size_t items_len;
     struct timer timer;
-    struct parting *prev, *next;
+    struct pending_take *prev, *next;
 };
 
 void handover_new(struct session *session, const struct handover_events *events)
@@ -112,7 +112,7 @@ void handover_offer(struct session *session, struct slice to, const char *url)
     const struct offer_message message = {session->epoch, slice_of(url)};
     struct envelope envelope = offer_encode(&message);
     envelope.session = slice_of(session->id);
-    node_tell(hub, to, &envelope);
+    node_send(hub, to, &envelope);
 }
 
 bool handover_accepted(struct session *session, struct slice node,
@@ -154,48 +154,48 @@ void handover_forget(struct session *session)
     set_step(session->handover, HANDOVER_NONE);
 }
 
-/* --- the parting: TAKE, repeated --- */
+/* --- TAKE, repeated --- */
 
-static void parting_free(struct parting *parting)
+static void pending_take_free(struct pending_take *take)
 {
-    struct hub *hub = parting->hub;
-    DL_DELETE(hub->sessions->partings, parting);
-    timer_stop(&hub->timers, &parting->timer);
-    for (size_t i = 0; i < parting->items_len; i++)
-        free((void *)(uintptr_t)parting->items[i].name.at);
-    free(parting->items);
-    free(parting->session);
-    free(parting->url);
-    free(parting);
+    struct hub *hub = take->hub;
+    DL_DELETE(hub->sessions->pending_takes, take);
+    timer_stop(&hub->timers, &take->timer);
+    for (size_t i = 0; i < take->items_len; i++)
+        free((void *)(uintptr_t)take->items[i].name.at);
+    free(take->items);
+    free(take->session);
+    free(take->url);
+    free(take);
 }
 
 void handover_free_all(struct hub *hub)
 {
-    while (hub->sessions && hub->sessions->partings)
-        parting_free(hub->sessions->partings);
+    while (hub->sessions && hub->sessions->pending_takes)
+        pending_take_free(hub->sessions->pending_takes);
 }
 
-static void on_parting_timer(struct timer *timer, uint64_t now_ms);
+static void on_take_timer(struct timer *timer, uint64_t now_ms);
 
-static void send_take(struct parting *parting)
+static void send_take(struct pending_take *take)
 {
-    struct hub *hub = parting->hub;
+    struct hub *hub = take->hub;
     const struct take_message message = {
-        parting->epoch, slice_of(parting->url), {parting->items, parting->items_len}};
-    struct envelope take = take_encode(&message);
-    take.session = slice_of(parting->session);
-    node_tell(hub, slice_of(parting->to), &take);
-    timer_start(&hub->timers, &parting->timer, hub->now_ms + TAKE_AGAIN_MS, on_parting_timer);
+        take->epoch, slice_of(take->url), {take->items, take->items_len}};
+    struct envelope envelope = take_encode(&message);
+    envelope.session = slice_of(take->session);
+    node_send(hub, slice_of(take->to), &envelope);
+    timer_start(&hub->timers, &take->timer, hub->now_ms + TAKE_AGAIN_MS, on_take_timer);
 }
 
-static void on_parting_timer(struct timer *timer, uint64_t now_ms)
+static void on_take_timer(struct timer *timer, uint64_t now_ms)
 {
-    struct parting *parting = CONTAINER_OF(timer, struct parting, timer);
+    struct pending_take *take = CONTAINER_OF(timer, struct pending_take, timer);
     (void)now_ms;
-    if (++parting->tries >= TAKE_TRIES)
-        parting_free(parting);
+    if (++take->tries >= TAKE_TRIES)
+        pending_take_free(take);
     else
-        send_take(parting);
+        send_take(take);
 }
 
 static char *copy(struct slice text)
@@ -206,40 +206,40 @@ static char *copy(struct slice text)
     return at;
 }
 
-void handover_part(struct session *session, uint64_t epoch, const char *url,
-                   const struct envelope_item *items, size_t len)
+void handover_send_take(struct session *session, uint64_t epoch, const char *url,
+                        const struct envelope_item *items, size_t len)
 {
     struct hub *hub = session->hub;
-    struct parting *parting = calloc(1, sizeof(*parting));
+    struct pending_take *take = calloc(1, sizeof(*take));
     struct envelope_item *own = calloc(len ? len : 1, sizeof(*own));
-    if (!parting || !own)
+    if (!take || !own)
         abort();
     for (size_t i = 0; i < len; i++) {
         own[i] = items[i];
         own[i].name.at = copy(items[i].name);
     }
-    *parting = (struct parting){.hub = hub,
-                                .session = copy(slice_of(session->id)),
-                                .url = copy(slice_of(url)),
-                                .epoch = epoch,
-                                .items = own,
-                                .items_len = len};
-    memcpy(parting->to, session->handover->to, sizeof(parting->to));
-    DL_APPEND(hub->sessions->partings, parting);
-    send_take(parting);
+    *take = (struct pending_take){.hub = hub,
+                                  .session = copy(slice_of(session->id)),
+                                  .url = copy(slice_of(url)),
+                                  .epoch = epoch,
+                                  .items = own,
+                                  .items_len = len};
+    memcpy(take->to, session->handover->to, sizeof(take->to));
+    DL_APPEND(hub->sessions->pending_takes, take);
+    send_take(take);
 }
 
 void handover_on_taken(struct hub *hub, struct slice session, uint64_t epoch)
 {
-    struct parting *parting, *next;
-    DL_FOREACH_SAFE (hub->sessions->partings, parting, next)
-        if (parting->epoch <= epoch && slice_equals(slice_of(parting->session), session))
-            parting_free(parting);
+    struct pending_take *take, *next;
+    DL_FOREACH_SAFE (hub->sessions->pending_takes, take, next)
+        if (take->epoch <= epoch && slice_equals(slice_of(take->session), session))
+            pending_take_free(take);
 }
 
-bool handover_is_parting(const struct hub *hub)
+bool handover_has_pending_take(const struct hub *hub)
 {
-    return hub->sessions->partings != NULL;
+    return hub->sessions->pending_takes != NULL;
 }
 
 /* --- the successor --- */

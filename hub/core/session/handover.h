@@ -46,10 +46,10 @@ const char *handover_to(const struct session *session);
 bool handover_expects(const struct session *session, struct slice owner);
 void handover_forget(struct session *session);
 /* Tells the successor, until it answers. The names in items are copied. */
-void handover_part(struct session *session, uint64_t epoch, const char *url,
-                   const struct envelope_item *items, size_t len);
+void handover_send_take(struct session *session, uint64_t epoch, const char *url,
+                        const struct envelope_item *items, size_t len);
 void handover_on_taken(struct hub *hub, struct slice session, uint64_t epoch);
-bool handover_is_parting(const struct hub *hub);
+bool handover_has_pending_take(const struct hub *hub);
 void handover_free_all(struct hub *hub);
 
 /* successor's side */

@@ -10,7 +10,7 @@
 /* A session that was released, and the SENDs of its clients. */
 struct kept_session {
     char *session;  /* without an end: the map knows its length */
-    uint64_t at_ms; /* when it was told, own clock */
+    uint64_t at_ms; /* when it was heard of, own clock */
     size_t len;
     UT_hash_handle hh;
     struct kept_send {
@@ -79,12 +79,12 @@ static bool is_send(const struct envelope_item *item, struct kept_send *out)
     return true;
 }
 
-void kept_sends_keep(struct hub *hub, struct slice id, struct message_items told)
+void kept_sends_keep(struct hub *hub, struct slice id, struct message_items sends)
 {
     struct kept_session *before = find(hub, id);
     if (before)
         forget(hub, before); /* who released it last knew what this says */
-    size_t len = told.len < TOLD_SENDS ? told.len : TOLD_SENDS;
+    size_t len = sends.len < SENDS_A_SESSION ? sends.len : SENDS_A_SESSION;
     struct kept_session *kept = calloc(1, sizeof(*kept) + len * sizeof(kept->sends[0]));
     char *session = malloc(id.len);
     if (!kept || !session)
@@ -92,7 +92,7 @@ void kept_sends_keep(struct hub *hub, struct slice id, struct message_items told
     kept->session = memcpy(session, id.at, id.len);
     kept->at_ms = hub->now_ms;
     for (size_t i = 0; i < len; i++)
-        kept->len += is_send(&told.at[i], &kept->sends[kept->len]);
+        kept->len += is_send(&sends.at[i], &kept->sends[kept->len]);
     if (!kept->len) {
         free(session);
         free(kept);

@@ -2,8 +2,9 @@
  * Which SENDs went upstream in sessions that nobody has any more: a client that comes back within
  * five minutes must not send one twice (contract section 6), whichever node it comes to.
  *
- * Who releases a session tells all nodes; who opens it next begins with what it was told. Bounded
- * in time and number. A message that is lost costs that one node its memory, nobody else.
+ * The node that releases a session sends them to all nodes; the one that owns it next takes them
+ * over. Bounded in time and number. A message that is lost costs that one node its memory, nobody
+ * else.
  */
 #ifndef VINHUB_CORE_SESSION_KEPT_SENDS_H
 #define VINHUB_CORE_SESSION_KEPT_SENDS_H
@@ -11,12 +12,12 @@
 #include "common/node_messages.h"
 #include "core/node/node.h"
 
-#define TOLD_SENDS 1000 /* of one session: those of last use */
+#define SENDS_A_SESSION 1000 /* of one session: those of last use */
 
 void kept_sends_new(struct hub *hub);
 void kept_sends_free(struct hub *hub);
 /* A session was released, here or elsewhere: items of kind SEND and EXPIRED, as SENDS has them. */
-void kept_sends_keep(struct hub *hub, struct slice id, struct message_items told);
+void kept_sends_keep(struct hub *hub, struct slice id, struct message_items sends);
 /* This node owns the session from now on: note is called for each that is kept, which is then
  * forgotten here. */
 void kept_sends_take(struct hub *hub, struct slice session,

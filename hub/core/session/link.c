@@ -41,14 +41,14 @@ const char *upstream_status_name(enum upstream_status status)
     return status <= UPSTREAM_CONNECTED ? names[status] : "down";
 }
 
-void link_tell(struct session *session, enum upstream_status status, const char *reason)
+void link_set_status(struct session *session, enum upstream_status status, const char *reason)
 {
     struct link *link = session->link;
     bool changed = link->status != status || strcmp(link->reason, reason) != 0;
     link->status = status;
     if (changed)
         snprintf(link->reason, sizeof(link->reason), "%s", reason);
-    link->events->told(session, changed);
+    link->events->status(session, changed);
 }
 
 static void set_state(struct link *link, enum link_state state)
@@ -132,7 +132,7 @@ void link_start(struct session *session)
     choose_url(session, service);
     set_state(session->link, LINK_CONNECTING);
     if (!session->link->backoff_ms)
-        link_tell(session, UPSTREAM_CONNECTING, "");
+        link_set_status(session, UPSTREAM_CONNECTING, "");
     session->link->upstream = hub->setup.upstream_ops->open(hub->setup.upstream_ctx, session,
                                                             service, session->link->url);
     assert(session->link->upstream);
@@ -183,7 +183,7 @@ void link_on_opened(struct session *session, struct upstream *upstream)
     session->link->opened_ms = session->hub->now_ms;
     session->link->no_tcp_since_ms = 0;
     log_info("upstream_open", LOG_STR("session", session->id), LOG_U64("epoch", session->epoch));
-    link_tell(session, UPSTREAM_CONNECTED, "");
+    link_set_status(session, UPSTREAM_CONNECTED, "");
     session->link->events->opened(session);
 }
 
@@ -262,7 +262,7 @@ static void retry(struct session *session, const struct upstream_end *end)
     note_no_tcp(session, end);
     session->link->events->down(session);
     wait_and_try(session, wait_ms);
-    link_tell(session, UPSTREAM_DOWN, end->reason);
+    link_set_status(session, UPSTREAM_DOWN, end->reason);
     if (session->link->no_tcp_since_ms && session->hub->now_ms - session->link->no_tcp_since_ms >=
                                               3ull * session->service->reconnect.max_ms)
         session->link->events->unreachable(session);

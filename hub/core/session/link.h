@@ -27,7 +27,7 @@ enum link_state {
 struct link_events {
     /* Status or reason has changed: who follows the session is to hear it. changed false: the same
      * again, for the record alone. */
-    void (*told)(struct session *session, bool changed);
+    void (*status)(struct session *session, bool changed);
     void (*opened)(struct session *session);
     /* It takes nothing any more. */
     void (*down)(struct session *session);
@@ -56,7 +56,7 @@ void link_client_came(struct session *session);
 MUST_USE enum status link_send(struct session *session, enum opcode opcode, const void *payload,
                                size_t len);
 /* Notes the status, as the owner's or as told by it. */
-void link_tell(struct session *session, enum upstream_status status, const char *reason);
+void link_set_status(struct session *session, enum upstream_status status, const char *reason);
 
 enum link_state link_state(const struct session *session);
 bool link_is_retrying(const struct session *session);

@@ -61,7 +61,7 @@ void membership_send_join(struct session *session, const struct membership_join 
     };
     struct envelope envelope = join_encode(&message);
     envelope.session = slice_of(session->id);
-    node_tell(hub, join->owner, &envelope);
+    node_send(hub, join->owner, &envelope);
 }
 
 void membership_send_leave(struct session *session, struct slice owner)
@@ -71,7 +71,7 @@ void membership_send_leave(struct session *session, struct slice owner)
     struct envelope leave = leave_encode(&message);
     leave.session = slice_of(session->id);
     if (owner.len)
-        node_tell(hub, owner, &leave);
+        node_send(hub, owner, &leave);
 }
 
 void membership_send_stray(struct hub *hub, const struct envelope *envelope)
@@ -79,7 +79,7 @@ void membership_send_stray(struct hub *hub, const struct envelope *envelope)
     const struct leave_message message = {++hub->numbers, envelope->epoch};
     struct envelope leave = leave_encode(&message);
     leave.session = envelope->session;
-    node_tell(hub, envelope->node, &leave);
+    node_send(hub, envelope->node, &leave);
 }
 
 bool membership_is_answer(const struct session *session, uint64_t number)

@@ -23,7 +23,7 @@ void messages_on_offer(struct hub *hub, struct session *session, const struct en
     const struct answer_message message = {accept, offer.epoch};
     struct envelope answer = answer_encode(&message);
     answer.session = envelope->session;
-    node_tell(hub, envelope->node, &answer);
+    node_send(hub, envelope->node, &answer);
 }
 
 void messages_on_offer_answer(struct session *session, const struct envelope *envelope)
@@ -94,7 +94,7 @@ static void answer_taken(struct hub *hub, const struct envelope *envelope)
     const struct taken_message message = {take_decode(envelope).epoch};
     struct envelope taken = taken_encode(&message);
     taken.session = envelope->session;
-    node_tell(hub, envelope->node, &taken);
+    node_send(hub, envelope->node, &taken);
 }
 
 static void give_back(struct hub *hub, const struct envelope *envelope)

@@ -17,25 +17,25 @@ bool messages_is_of_owner(const struct session *session, const struct envelope *
 }
 
 /* What the owner says of the upstream. */
-static void adopt_status(struct session *session, uint64_t told, struct slice why)
+static void adopt_status(struct session *session, uint64_t number, struct slice why)
 {
     char reason[96];
     membership_heard(session);
     snprintf(reason, sizeof(reason), "%.*s",
              (int)(why.len < sizeof(reason) ? why.len : sizeof(reason) - 1), why.at ? why.at : "");
-    enum upstream_status status = told <= UPSTREAM_CONNECTED ? (enum upstream_status)told
-                                                             : UPSTREAM_DOWN;
-    link_tell(session, status, reason);
+    enum upstream_status status = number <= UPSTREAM_CONNECTED ? (enum upstream_status)number
+                                                               : UPSTREAM_DOWN;
+    link_set_status(session, status, reason);
     if (status == UPSTREAM_CONNECTED)
         outbox_owner_ready(session);
 }
 
 void messages_on_status(struct session *session, const struct envelope *envelope)
 {
-    const struct status_message told = status_decode(envelope);
-    if (messages_is_of_owner(session, envelope) && told.epoch == session->epoch &&
+    const struct status_message message = status_decode(envelope);
+    if (messages_is_of_owner(session, envelope) && message.epoch == session->epoch &&
         session_is_member(session))
-        adopt_status(session, told.status, told.reason);
+        adopt_status(session, message.status, message.reason);
 }
 
 /* A take-over goes on with the URL that the owner has used, if it is one of this session. */

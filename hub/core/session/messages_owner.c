@@ -13,12 +13,12 @@
 #include "core/session/session.h"
 #include "core/session/session_record.h"
 
-static void tell_not_owner(struct hub *hub, const struct envelope *asked, uint64_t seen_epoch)
+static void send_not_owner(struct hub *hub, const struct envelope *asked, uint64_t seen_epoch)
 {
     const struct not_owner_message message = {seen_epoch};
     struct envelope no = not_owner_encode(&message);
     no.session = asked->session;
-    node_tell(hub, asked->node, &no);
+    node_send(hub, asked->node, &no);
 }
 
 bool messages_id_of(struct slice session, char id[SESSION_ID_MAX])
@@ -50,7 +50,7 @@ static void disown(struct hub *hub, const struct envelope *envelope)
     uint64_t named_at = join.named_epoch ? join.named_epoch : join.seen_epoch;
     if (named_at)
         ownership_refuse_grant(hub, id, named_at);
-    tell_not_owner(hub, envelope, join.seen_epoch);
+    send_not_owner(hub, envelope, join.seen_epoch);
 }
 
 static bool is_on_its_way(const struct session *session)
@@ -61,14 +61,14 @@ static bool is_on_its_way(const struct session *session)
 }
 
 /* Before JOINED, by the same way: the member goes on into this epoch when it has that. */
-static void tell_end_before(struct session *session, struct slice node)
+static void send_end_before(struct session *session, struct slice node)
 {
     const struct ended_message message = {backlog_announced_end(session)};
     if (!message.last.epoch)
         return;
     struct envelope ended = ended_encode(&message);
     ended.session = slice_of(session->id);
-    node_tell(session->hub, node, &ended);
+    node_send(session->hub, node, &ended);
 }
 
 static void note_answer(struct member *member, uint64_t number)
@@ -83,13 +83,13 @@ static void note_answer(struct member *member, uint64_t number)
  * For how long COMMANDS were on their way at most, the way of JOINED included: clocks of two nodes
  * have nothing in common but how fast they go. 0: that cannot be told.
  */
-static uint64_t on_the_way_ms(const struct member *member, const struct commands_message *told)
+static uint64_t on_the_way_ms(const struct member *member, const struct commands_message *commands)
 {
     const struct session *session = member->session;
-    for (size_t i = 0; told->joined_number && i < 2; i++) {
+    for (size_t i = 0; commands->joined_number && i < 2; i++) {
         uint64_t since_ms = session->hub->now_ms - member->answered[i].at_ms;
-        if (member->answered[i].number == told->joined_number)
-            return since_ms > told->joined_ago_ms ? since_ms - told->joined_ago_ms : 0;
+        if (member->answered[i].number == commands->joined_number)
+            return since_ms > commands->joined_ago_ms ? since_ms - commands->joined_ago_ms : 0;
     }
     return 0;
 }
@@ -99,7 +99,7 @@ static void answer_joined(struct session *session, struct slice node, uint64_t n
     struct member *member = roster_find(session, node);
     if (member)
         note_answer(member, number);
-    tell_end_before(session, node);
+    send_end_before(session, node);
     const char *text = attempt_current(link_attempt(session));
     const struct request_entry request = {slice_of(text),
                                           text && attempt_is_attended(link_attempt(session))};
@@ -115,7 +115,7 @@ static void answer_joined(struct session *session, struct slice node, uint64_t n
     };
     struct envelope joined = joined_encode(&message);
     joined.session = slice_of(session->id);
-    node_tell(session->hub, node, &joined);
+    node_send(session->hub, node, &joined);
 }
 
 /* Returns whether the member has a URL that it did not have. */
@@ -186,28 +186,29 @@ void messages_on_leave(struct hub *hub, struct session *session, const struct en
     const struct left_message message = {leave.number};
     struct envelope left = left_encode(&message);
     left.session = envelope->session;
-    node_tell(hub, envelope->node, &left);
+    node_send(hub, envelope->node, &left);
 }
 
 void messages_on_commands(struct hub *hub, struct session *session, const struct envelope *envelope)
 {
-    const struct commands_message told = commands_decode(envelope);
-    bool owner = session && session->state == SESSION_OWNER && told.epoch == session->epoch;
+    const struct commands_message message = commands_decode(envelope);
+    bool owner = session && session->state == SESSION_OWNER && message.epoch == session->epoch;
     struct member *member = owner ? roster_find(session, envelope->node) : NULL;
     if (!member || member->watch.life != envelope->life) {
         if (!session || !session_is_owned(session)) /* else its JOIN comes, or a new owner */
-            tell_not_owner(hub, envelope, told.epoch);
+            send_not_owner(hub, envelope, message.epoch);
         return;
     }
-    /* Told before this membership began: what went upstream of the one before is not known here. */
-    if (told.joined_number && told.joined_number < member->since) {
+    /* Sent before this membership began: what went upstream of the one before is not known here. */
+    if (message.joined_number && message.joined_number < member->since) {
         answer_joined(session, envelope->node, member->since);
         return;
     }
     /* What comes late, over a connection that is none any more, may have been handed back since. */
-    if (told.number && told.number < member->number)
+    if (message.number && message.number < member->number)
         return;
-    if (told.number)
-        member->number = told.number;
-    outbox_take(session, member, member->number, on_the_way_ms(member, &told), &told.commands);
+    if (message.number)
+        member->number = message.number;
+    outbox_take(session, member, member->number, on_the_way_ms(member, &message),
+                &message.commands);
 }

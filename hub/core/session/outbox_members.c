@@ -163,7 +163,7 @@ void outbox_members_hand_back(struct outbox_members *members, struct outbox_memb
     struct envelope envelope = handback_encode(&message);
     envelope.session = slice_of(session->id);
     member->taken = from - 1;
-    node_tell(session->hub, slice_of(member->node), &envelope);
+    node_send(session->hub, slice_of(member->node), &envelope);
 }
 
 void outbox_members_hand_back_all(struct outbox_members *members)
@@ -187,7 +187,7 @@ static void send_confirm(const struct outbox_members *members, const struct outb
     current.epoch = session->epoch;
     struct envelope confirm = confirm_encode(&current);
     confirm.session = slice_of(session->id);
-    node_tell(session->hub, slice_of(member->node), &confirm);
+    node_send(session->hub, slice_of(member->node), &confirm);
 }
 
 void outbox_members_send_repeat(const struct outbox_members *members,

@@ -11,6 +11,17 @@ static const char *const step_names[OWNERSHIP_STEPS] = {
     "settled", "claiming", "outbidding", "asserting", "releasing", "transferring",
 };
 
+/* What is known of the record in the store. */
+enum ownership_record {
+    RECORD_NOT_OURS, /* this node does not own the session */
+    RECORD_OURS,     /* over the connection of the bus at which it was asserted, or claimed */
+    RECORD_UNSURE,   /* an answer was lost, though the bus is connected; until it is asserted */
+    RECORD_RELEASED, /* the release was sent: whatever its answer, the epoch is over */
+    RECORD_STATES
+};
+
+static const char *const record_names[RECORD_STATES] = {"not_ours", "ours", "unsure", "released"};
+
 struct ownership {
     struct session *session;
     const struct ownership_events *events;
@@ -19,10 +30,9 @@ struct ownership {
     struct watch owner;
     uint64_t named_at;
     bool owner_died; /* at named_at: the claim names it */
-    bool release_sent;
-    bool unproven;          /* an answer was none, though the bus is connected */
+    enum ownership_record record;
     uint64_t asserted_link; /* the connection of the bus over which it was asserted, or claimed */
-    struct timer prove;     /* armed while unproven */
+    struct timer prove;     /* UNSURE: when it is asserted again */
 };
 
 void ownership_new(struct session *session, const struct ownership_events *events)
@@ -129,6 +139,24 @@ static void set_step(struct ownership *own, enum ownership_step step)
     log_debug("ownership", LOG_STR("session", own->session->id), LOG_STR("step", step_names[step]));
 }
 
+static void set_record(struct ownership *own, enum ownership_record record)
+{
+    static const bool legal[RECORD_STATES][RECORD_STATES] = {
+        /* to:                not_ours ours unsure released */
+        [RECORD_NOT_OURS] = {true, true, false, false},
+        [RECORD_OURS] = {true, true, true, true},
+        [RECORD_UNSURE] = {true, true, true, true},
+        [RECORD_RELEASED] = {true, false, false, true},
+    };
+    assert(legal[own->record][record]);
+    if (own->record == record)
+        return;
+    own->record = record;
+    timer_stop(&own->session->hub->timers, &own->prove);
+    log_debug("ownership", LOG_STR("session", own->session->id),
+              LOG_STR("record", record_names[record]));
+}
+
 bool ownership_is_settled(const struct session *session)
 {
     return session->ownership->step == OWNERSHIP_SETTLED;
@@ -197,7 +225,7 @@ void ownership_release(struct session *session)
 {
     struct ownership *own = session->ownership;
     struct bus *bus = session->hub->bus;
-    own->release_sent = true;
+    set_record(own, RECORD_RELEASED);
     set_step(own, OWNERSHIP_RELEASING);
     bus->ops->release(bus, session->id, own->tag, session->epoch, record_kept_ms(session));
 }
@@ -221,7 +249,7 @@ void ownership_taken(struct session *session)
 {
     struct ownership *own = session->ownership;
     set_step(own, OWNERSHIP_SETTLED);
-    own->release_sent = false;
+    set_record(own, RECORD_OURS);
     own->asserted_link = session->hub->links;
     ownership_set_nobody(session);
 }
@@ -229,29 +257,27 @@ void ownership_taken(struct session *session)
 void ownership_dropped(struct session *session)
 {
     set_step(session->ownership, OWNERSHIP_SETTLED);
-    session->ownership->unproven = false;
-    timer_stop(&session->hub->timers, &session->ownership->prove);
+    set_record(session->ownership, RECORD_NOT_OURS);
 }
 
 /* Nobody else may be granted it yet: its upstream may be open, if only to be closed. */
 bool ownership_must_assert(const struct session *session)
 {
-    return session_is_owned(session) && !session->ownership->release_sent &&
+    return session_is_owned(session) && session->ownership->record != RECORD_RELEASED &&
            session->ownership->step != OWNERSHIP_TRANSFERRING;
 }
 
-bool ownership_is_unproven(const struct session *session)
+bool ownership_is_unsure(const struct session *session)
 {
     const struct ownership *own = session->ownership;
     return session->state == SESSION_OWNER &&
-           (own->unproven || own->asserted_link != session->hub->links ||
+           (own->record == RECORD_UNSURE || own->asserted_link != session->hub->links ||
             own->step == OWNERSHIP_ASSERTING);
 }
 
-void ownership_proven(struct session *session)
+void ownership_asserted(struct session *session)
 {
-    session->ownership->unproven = false;
-    timer_stop(&session->hub->timers, &session->ownership->prove);
+    set_record(session->ownership, RECORD_OURS);
 }
 
 static void on_prove(struct timer *timer, uint64_t now_ms)
@@ -263,18 +289,18 @@ static void on_prove(struct timer *timer, uint64_t now_ms)
 
 /* A part of the store may be away while the bus is connected, and come back without a word: a
  * Cluster whose primary died. */
-void ownership_doubt(struct session *session)
+void ownership_lost_answer(struct session *session)
 {
     struct ownership *own = session->ownership;
     if (session->state != SESSION_OWNER)
         return;
-    own->unproven = true;
+    set_record(own, RECORD_UNSURE);
     timer_start(&session->hub->timers, &own->prove, session->hub->now_ms + ASK_AGAIN_MS, on_prove);
 }
 
-bool ownership_release_was_sent(const struct session *session)
+bool ownership_is_released(const struct session *session)
 {
-    return session->ownership->release_sent;
+    return session->ownership->record == RECORD_RELEASED;
 }
 
 void ownership_check(const struct session *session)
@@ -287,5 +313,6 @@ void ownership_check(const struct session *session)
     assert(own->step != OWNERSHIP_OUTBIDDING || owned);
     assert(own->step != OWNERSHIP_RELEASING || session->state == SESSION_RELEASING);
     assert(own->step != OWNERSHIP_TRANSFERRING || session->state == SESSION_MOVING);
-    assert(!own->unproven || owned);
+    assert(own->record == RECORD_NOT_OURS || owned);
+    assert((own->record == RECORD_UNSURE) >= timer_armed(&own->prove));
 }

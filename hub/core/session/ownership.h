@@ -78,13 +78,13 @@ void ownership_dropped(struct session *session);
 /* The record is, or has to be, this node's: nobody else may be granted the session yet. */
 bool ownership_must_assert(const struct session *session);
 /* An owner's record is not certain: nothing is published before it is asserted. */
-bool ownership_is_unproven(const struct session *session);
+bool ownership_is_unsure(const struct session *session);
 /* The assertion was granted. */
-void ownership_proven(struct session *session);
+void ownership_asserted(struct session *session);
 /* An operation of an owner has STATUS_IO for an answer: the record is asserted after a while, if
  * not after a reconnect before that. */
-void ownership_doubt(struct session *session);
-bool ownership_release_was_sent(const struct session *session);
+void ownership_lost_answer(struct session *session);
+bool ownership_is_released(const struct session *session);
 /* Asserts what must hold. */
 void ownership_check(const struct session *session);
 

@@ -77,14 +77,14 @@ static void on_unreachable(struct session *session)
     session_event(session, COURSE_UNREACHABLE);
 }
 
-static void on_link_told(struct session *session, bool changed)
+static void on_link_status(struct session *session, bool changed)
 {
     record_session_soon(session);
     if (!changed)
         return;
     session->hub->sessions->audience->status(session);
     if (session->state == SESSION_OWNER)
-        roster_tell_status(session);
+        roster_send_status(session);
 }
 
 static void on_link_closed(struct session *session)
@@ -93,7 +93,7 @@ static void on_link_closed(struct session *session)
 }
 
 static const struct link_events link_events = {
-    .told = on_link_told,
+    .status = on_link_status,
     .opened = outbox_pump,
     .down = outbox_link_down,
     .closed = on_link_closed,
@@ -119,7 +119,7 @@ static void send_commands(struct session *session, struct commands_message *mess
     message->joined_ago_ms = membership_joined_ago_ms(session);
     struct envelope commands = commands_encode(message);
     commands.session = slice_of(session->id);
-    node_tell(session->hub, slice_of(ownership_owner(session)), &commands);
+    node_send(session->hub, slice_of(ownership_owner(session)), &commands);
 }
 
 static void on_outbox_emptied(struct session *session)
@@ -129,7 +129,7 @@ static void on_outbox_emptied(struct session *session)
 
 static void room_again(struct session *session)
 {
-    roster_tell_status(session);
+    roster_send_status(session);
 }
 
 static void on_refused(struct session *session, struct subscription *from)

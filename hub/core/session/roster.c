@@ -43,20 +43,20 @@ struct member *roster_find(struct session *session, struct slice node)
     return NULL;
 }
 
-static void tell_status(const struct session *session, const struct member *member)
+static void send_status(const struct session *session, const struct member *member)
 {
     struct status_message message = {.epoch = session->epoch};
     session->roster->events->fill_status(session, &message);
     struct envelope status = status_encode(&message);
     status.session = slice_of(session->id);
-    node_tell(session->hub, member_node(member), &status);
+    node_send(session->hub, member_node(member), &status);
 }
 
-void roster_tell_status(const struct session *session)
+void roster_send_status(const struct session *session)
 {
     const struct member *member;
     DL_FOREACH (session->roster->members, member)
-        tell_status(session, member);
+        send_status(session, member);
 }
 
 static void call_after(struct roster *roster, uint64_t after_ms);
@@ -71,7 +71,7 @@ static void on_call(struct timer *timer, uint64_t now_ms)
     (void)now_ms;
     DL_FOREACH_SAFE (roster->members, member, next) {
         if (member->watch.since_ms)
-            tell_status(session, member);
+            send_status(session, member);
         else
             roster_remove(member);
     }
@@ -159,7 +159,7 @@ void roster_clear(struct session *session, bool tell)
         struct envelope no = not_owner_encode(&message);
         no.session = slice_of(session->id);
         if (tell)
-            node_tell(session->hub, member_node(member), &no);
+            node_send(session->hub, member_node(member), &no);
         member_free(member);
     }
 }

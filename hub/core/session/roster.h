@@ -59,7 +59,7 @@ static inline struct slice member_node(const struct member *member)
 }
 
 /* Tells every member the status. */
-void roster_tell_status(const struct session *session);
+void roster_send_status(const struct session *session);
 /* The members that the last owner named have two leases to come. */
 void roster_expect(struct session *session);
 /* After how long the roll is called again. */

@@ -199,7 +199,7 @@ void session_place(struct session *session, struct publication *publication)
 
 static bool may_publish(const struct session *session)
 {
-    return session->hub->bus_connected && !ownership_is_unproven(session);
+    return session->hub->bus_connected && !ownership_is_unsure(session);
 }
 
 void session_flush(struct session *session)
@@ -232,18 +232,18 @@ bool session_ring_covers(const struct session *session, struct position after)
            ring_holds(session, after);
 }
 
-void session_tell_sends(struct session *session)
+void session_broadcast_sends(struct session *session)
 {
     struct hub *hub = session->hub;
-    struct envelope_item items[TOLD_SENDS];
-    size_t len = outbox_sends(session, SEND_MEMORY_MS, items, TOLD_SENDS);
+    struct envelope_item items[SENDS_A_SESSION];
+    size_t len = outbox_sends(session, SEND_MEMORY_MS, items, SENDS_A_SESSION);
     if (!len)
         return;
     const struct sends_message message = {{items, len}};
     struct envelope sends = sends_encode(&message);
     sends.session = slice_of(session->id);
     kept_sends_keep(hub, sends.session, message.sends);
-    peers_tell_all(hub, &sends);
+    peers_broadcast(hub, &sends);
 }
 
 void session_check(const struct session *session)

@@ -180,9 +180,9 @@ struct sessions {
     /* Highest number of a command in a session that is gone: a later one goes on from there */
     uint64_t commands;
     struct walks *walks;
-    struct session *walk_next[WALKS]; /* where each walk goes on; NULL: it is over */
-    struct parting *partings;         /* handover.c */
-    struct backlogs *backlogs;        /* backlog.c */
+    struct session *walk_next[WALKS];   /* where each walk goes on; NULL: it is over */
+    struct pending_take *pending_takes; /* handover.c */
+    struct backlogs *backlogs;          /* backlog.c */
 };
 
 /* The one setter; asserts that the step is legal. Stops the step timer. */

@@ -215,7 +215,7 @@ static bool is_handing_over(const struct hub *hub)
         if (session->state == SESSION_MOVING ||
             (session->state == SESSION_OWNER && roster_len(session)))
             return true;
-    return handover_is_parting(hub);
+    return handover_has_pending_take(hub);
 }
 
 static uint64_t close_clients(struct hub *hub, uint64_t n)
@@ -237,7 +237,7 @@ static void release_rest(struct hub *hub)
 {
     struct session *session, *next;
     size_t released = 0;
-    if (handover_is_parting(hub))
+    if (handover_has_pending_take(hub))
         return;
     HASH_ITER (hh, hub->sessions->by_id, session, next) {
         if (released == RELEASED_A_TURN)
@@ -249,7 +249,7 @@ static void release_rest(struct hub *hub)
 
 static bool is_settled(const struct hub *hub)
 {
-    return !hub->sessions->by_id && !handover_is_parting(hub);
+    return !hub->sessions->by_id && !handover_has_pending_take(hub);
 }
 
 const struct drain_events walks_drain_events = {
