@@ -3,6 +3,11 @@
  * counts, and whether it may act. Each room keeps its own state behind its pointer here.
  *
  * Owns the node's state machine. Decides nothing: the lease says until when the node may act.
+ *
+ *   STARTING -> UP -> DRAINING -> STOPPED
+ *               ^|      ^
+ *               |v      |
+ *             FENCED ---'
  */
 #ifndef VINHUB_CORE_NODE_NODE_H
 #define VINHUB_CORE_NODE_NODE_H

@@ -5,6 +5,14 @@
  * session by its events, or by what a call returns, and session/course.c says what follows. Here
  * are the states themselves, their one checked setter, their timer, and the row of the sessions
  * that are flushed at the end of the turn.
+ *
+ *   SUBSCRIBING -> CLAIMING -> OWNER -> RELEASING -> ENDED            nobody wants it any more
+ *                              OWNER -> MOVING -> JOINING             it was handed over
+ *                              OWNER -> FENCED -> CLAIMING            the lease ran out and is back
+ *                  CLAIMING -> JOINING -> MEMBER -> LEAVING -> ENDED  another node owns it
+ *                                         MEMBER -> CLAIMING          the owner has died
+ *
+ * All legal steps stand in state.c. An ENDED session is freed at the end of the turn.
  */
 #ifndef VINHUB_CORE_SESSION_STATE_H
 #define VINHUB_CORE_SESSION_STATE_H
