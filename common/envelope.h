@@ -121,7 +121,9 @@ enum item_kind {
        beside its own; after: its slot */
     ITEM_CLIENT_MORE = 8,
     ITEM_CLIENT_ID = 5, /* name: client id; number: of the telling, which comes back */
-    ITEM_EXPIRED = 6,   /* name: client id; id: of a SEND that never goes upstream */
+    /* Name: client id; id: of a SEND that never goes upstream; number: of the last of several in a
+       row, 0: it is one; opcode: 1 where that is so of some of them only */
+    ITEM_EXPIRED = 6,
 };
 
 struct slice {

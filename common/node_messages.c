@@ -525,13 +525,19 @@ bool send_entry_of(const struct envelope_item *item, struct send_entry *out)
 
 struct envelope_item expired_item(const struct expired_entry *entry)
 {
-    return (struct envelope_item){
-        .kind = ITEM_EXPIRED, .name = entry->client, .id = entry->send_id};
+    return (struct envelope_item){.kind = ITEM_EXPIRED,
+                                  .name = entry->client,
+                                  .id = entry->send_id,
+                                  .number = entry->upto > entry->send_id ? entry->upto : 0,
+                                  .opcode = entry->some};
 }
 
 bool expired_entry_of(const struct envelope_item *item, struct expired_entry *out)
 {
-    *out = (struct expired_entry){.client = item->name, .send_id = item->id};
+    *out = (struct expired_entry){.client = item->name,
+                                  .send_id = item->id,
+                                  .upto = item->number > item->id ? item->number : item->id,
+                                  .some = item->opcode != 0};
     return item->kind == ITEM_EXPIRED && item->name.len && item->name.len <= 32;
 }
 

@@ -340,10 +340,12 @@ struct send_entry {
 struct envelope_item send_item(const struct send_entry *entry);
 bool send_entry_of(const struct envelope_item *item, struct send_entry *out);
 
-/* A SEND that did not go upstream within its time, and never does. */
+/* A SEND that did not go upstream within its time, and never does; or several in a row. */
 struct expired_entry {
     struct slice client;
     uint64_t send_id;
+    uint64_t upto; /* the last of them; 0: it is one */
+    bool some;     /* not all of them: which is not known */
 };
 struct envelope_item expired_item(const struct expired_entry *entry);
 bool expired_entry_of(const struct envelope_item *item, struct expired_entry *out);

@@ -482,7 +482,7 @@ static void what_an_owner_may_have_is_the_owners_to_say(void **state)
     assert_int_equal(told_ttl_ms, 400);
     rig_pass(&rig, 600);
     assert_int_equal(expired, 0);
-    const struct expired_entry over = {slice_of("abc"), 7};
+    const struct expired_entry over = {.client = slice_of("abc"), .send_id = 7};
     const struct envelope_item item = expired_item(&over);
     confirm(0, 0, &item, 1);
     assert_int_equal(expired, 1);
@@ -549,12 +549,19 @@ static void a_members_send_expires_at_the_owner(void **state)
     assert_int_equal(rig.told[2].number, 2);
     assert_int_equal(rig.told[2].len, 0);
     /* A member says so of one that never came here */
-    const struct expired_entry over = {slice_of("abc"), 9};
+    const struct expired_entry over = {.client = slice_of("abc"), .send_id = 9};
     items[0] = expired_item(&over);
     outbox_take(session, &member, 3, 0, &(struct message_items){items, 1});
     assert_true(say_within(1, 9, 0));
     assert_int_equal(expired, 1);
     outbox_member_gone(session, &member);
+}
+
+static void note_expired(const char *client, uint64_t from, uint64_t upto)
+{
+    const struct envelope_item item = expired_item(
+        &(struct expired_entry){.client = slice_of(client), .send_id = from, .upto = upto});
+    outbox_note(session, &item);
 }
 
 static void a_successor_learns_what_expired(void **state)
@@ -565,8 +572,8 @@ static void a_successor_learns_what_expired(void **state)
     struct send_entry went;
     way = OUTBOX_UPSTREAM;
     assert_true(say_within(1, 3, 0));
-    outbox_note_expired(session, "abc", 2);
-    outbox_note_expired(session, "other", 4);
+    note_expired("abc", 2, 2);
+    note_expired("other", 4, 4);
     assert_int_equal(outbox_sends_len(session), 4);
     size_t n = outbox_sends(session, UINT64_MAX, items, 8);
     assert_int_equal(n, 3); /* the other one has none that went */
@@ -576,7 +583,38 @@ static void a_successor_learns_what_expired(void **state)
     assert_int_equal(outbox_sends(session, UINT64_MAX, items, 2), 1);
 }
 
-/* More than are remembered one by one */
+/* Whoever learns it: what expired is not acknowledged since a later one went. */
+static void the_whole_of_a_client_is_handed_on_or_nothing(void **state)
+{
+    (void)state;
+    struct envelope_item items[2 * EXPIRED_MAX];
+    way = OUTBOX_UPSTREAM;
+    for (uint64_t id = 2; id <= 4 * EXPIRED_MAX; id += 2)
+        note_expired("abc", id, id);
+    assert_true(say_within(1, 4 * EXPIRED_MAX + 1, 0)); /* a later one goes */
+    note_expired("other", 7, 9);
+    size_t len = outbox_sends_len(session), n = outbox_sends(session, UINT64_MAX, items, len - 1);
+    assert_int_equal(n, 1); /* that of the other client, in one row */
+    struct expired_entry over;
+    assert_true(expired_entry_of(&items[0], &over) && over.send_id == 7 && over.upto == 9);
+    n = outbox_sends(session, UINT64_MAX, items, len);
+    struct outbox *before = session->outbox, *successor; /* whose names the items point to */
+    outbox_new(session, &events);
+    successor = session->outbox;
+    for (size_t i = 0; i < n; i++)
+        outbox_note(session, &items[i]);
+    session->outbox = before;
+    outbox_free(session);
+    session->outbox = successor;
+    sent = expired = 0;
+    assert_int_equal(outbox_sends_len(session), len);
+    for (uint64_t id = 2; id <= 4 * EXPIRED_MAX; id += 2)
+        assert_true(say_within(1, id, 0));
+    assert_int_equal(sent, 0);
+    assert_int_equal(expired, 2 * EXPIRED_MAX);
+}
+
+/* More rows than are remembered one by one */
 #define MANY (EXPIRED_MAX + 6)
 
 static void who_has_no_time_goes_though_many_around_it_expired(void **state)
@@ -681,7 +719,7 @@ static void a_member_acknowledges_none_of_many_that_expired(void **state)
         assert_true(say_within(1, id, 500));
     outbox_flush(session);
     for (size_t i = 0; i < MANY; i++) { /* but for the first; the highest id first */
-        const struct expired_entry over = {slice_of("abc"), MANY + 1 - i};
+        const struct expired_entry over = {.client = slice_of("abc"), .send_id = MANY + 1 - i};
         items[i] = expired_item(&over);
     }
     confirm(0, 0, items, MANY);
@@ -710,7 +748,7 @@ static void a_send_is_not_acknowledged_by_what_follows_a_lost_confirm(void **sta
     confirm(2, 3, NULL, 0);
     outbox_flush(session);
     assert_int_equal(told_len, 5); /* once a second */
-    const struct expired_entry over = {slice_of("abc"), 7};
+    const struct expired_entry over = {.client = slice_of("abc"), .send_id = 7};
     const struct envelope_item item = expired_item(&over);
     confirm(1, 3, &item, 1);
     assert_int_equal(expired, 1);
@@ -829,6 +867,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(with_a_lost_owner_its_time_counts_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_members_send_expires_at_the_owner, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_successor_learns_what_expired, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_whole_of_a_client_is_handed_on_or_nothing, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(who_has_no_time_goes_though_many_around_it_expired, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(one_of_many_that_expires_last_is_not_acknowledged, set_up,

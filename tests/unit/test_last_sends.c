@@ -30,6 +30,11 @@ static int tear_down(void **state)
     return 0;
 }
 
+static void expire(uint64_t id, bool reported)
+{
+    last_sends_expire(&sends, now_ms, "one", (struct expired_row){id, id, reported});
+}
+
 static void an_id_that_went_upstream_covers_those_before_it(void **state)
 {
     (void)state;
@@ -70,56 +75,99 @@ static void of_too_many_clients_the_longest_silent_are_forgotten(void **state)
     assert_in_range(last_sends_len(&sends), SENDS, SENDS + 2);
 }
 
-static void many_that_expired_are_bounded_and_none_is_acknowledged(void **state)
+static void ids_one_after_the_other_are_one_row(void **state)
 {
     (void)state;
-    for (uint64_t id = 1; id <= 3 * EXPIRED_MAX; id++)
-        last_sends_expire(&sends, now_ms, "one", id, id % 2);
-    assert_int_equal(sends.expired, EXPIRED_MAX);
-    assert_int_equal(sends.unreported, EXPIRED_MAX / 2);
-    for (uint64_t id = 1; id <= 3 * EXPIRED_MAX; id++)
-        assert_true(last_sends_may_have_expired(&sends, "one", id));
-    assert_false(last_sends_may_have_expired(&sends, "one", 3 * EXPIRED_MAX + 1));
-    assert_false(last_sends_may_have_expired(&sends, "two", 1));
-    last_sends_report_again(&sends);
-    assert_int_equal(sends.unreported, EXPIRED_MAX);
-    now_ms += SEND_MEMORY_MS;
-    last_sends_note(&sends, now_ms, "two", 1);
-    assert_false(last_sends_may_have_expired(&sends, "one", 1));
-    assert_int_equal(sends.expired, 0);
-    assert_int_equal(sends.unreported, 0);
+    for (uint64_t id = 1; id <= 1000; id++)
+        expire(id % 2 ? 501 - (id + 1) / 2 : 500 + id / 2, id > 990);
+    assert_int_equal(sends.expired, 1);
+    assert_int_equal(sends.unreported, 1); /* all of a row, or it is reported once more */
+    for (uint64_t id = 1; id <= 1000; id++)
+        assert_true(last_sends_expired(&sends, "one", id));
+    assert_false(last_sends_may_have_expired(&sends, "one", 1001));
+    expire(1003, true);
+    assert_int_equal(sends.expired, 2);
+    last_sends_expire(&sends, now_ms, "one", (struct expired_row){900, 1002, true});
+    assert_int_equal(sends.expired, 1);
+    last_sends_note(&sends, now_ms, "one", 2000);
+    assert_true(last_sends_expired(&sends, "one", 1002));
+    assert_false(last_sends_may_have_expired(&sends, "one", 1004));
 }
 
-static void ids_below_those_that_expired_have_not(void **state)
+static void a_row_takes_in_what_it_overlaps_and_touches(void **state)
 {
     (void)state;
-    last_sends_note(&sends, now_ms, "one", 9);
-    for (uint64_t id = 11; id < 11 + EXPIRED_MAX + 2; id++) /* 11 and 12 are not listed any more */
-        last_sends_expire(&sends, now_ms, "one", id, true);
-    for (uint64_t id = 0; id <= 10; id++)
-        assert_false(last_sends_may_have_expired(&sends, "one", id));
-    assert_false(last_sends_expired(&sends, "one", 11));
-    assert_true(last_sends_may_have_expired(&sends, "one", 11));
-    assert_true(last_sends_may_have_expired(&sends, "one", 12));
-    assert_true(last_sends_expired(&sends, "one", 13));
-    last_sends_note(&sends, now_ms, "one", 500);
-    assert_true(last_sends_expired(&sends, "one", 13));
+    for (uint64_t id = 10; id <= 50; id += 10)
+        expire(id, true);
+    assert_int_equal(sends.expired, 5);
+    last_sends_expire(&sends, now_ms, "one", (struct expired_row){21, 39, true});
+    assert_int_equal(sends.expired, 3); /* 10, 20 to 40, 50 */
+    for (uint64_t id = 1; id <= 60; id++)
+        assert_int_equal(last_sends_expired(&sends, "one", id),
+                         id == 10 || (id >= 20 && id <= 40) || id == 50);
+    expire(1, true);
+    last_sends_expire(&sends, now_ms, "one", (struct expired_row){1, UINT64_MAX, true});
+    assert_int_equal(sends.expired, 1);
+    assert_true(last_sends_expired(&sends, "one", UINT64_MAX));
+}
+
+/* Every other one: none stands next to another. */
+static void many_rows_are_bounded_and_none_is_acknowledged(void **state)
+{
+    (void)state;
+    for (uint64_t id = 2; id <= 6 * EXPIRED_MAX; id += 2)
+        expire(id, id % 4);
+    assert_int_equal(sends.expired, EXPIRED_MAX + 1); /* and those that are not listed any more */
+    assert_int_equal(sends.unreported, EXPIRED_MAX / 2 + 1);
+    for (uint64_t id = 2; id <= 6 * EXPIRED_MAX; id += 2)
+        assert_true(last_sends_may_have_expired(&sends, "one", id));
+    assert_false(last_sends_may_have_expired(&sends, "one", 1));
+    assert_false(last_sends_may_have_expired(&sends, "one", 6 * EXPIRED_MAX + 2));
+    assert_false(last_sends_may_have_expired(&sends, "two", 2));
+    assert_false(last_sends_expired(&sends, "one", 2));
+    assert_true(last_sends_expired(&sends, "one", 6 * EXPIRED_MAX));
+    last_sends_report_again(&sends);
+    assert_int_equal(sends.unreported, EXPIRED_MAX + 1);
+    assert_int_equal(last_sends_len(&sends), EXPIRED_MAX + 2);
+    now_ms += SEND_MEMORY_MS;
+    last_sends_note(&sends, now_ms, "two", 1);
+    assert_false(last_sends_may_have_expired(&sends, "one", 2));
+    assert_int_equal(sends.expired, 0);
+    assert_int_equal(sends.unreported, 0);
 }
 
 static void one_below_the_unlisted_that_expires_later_is_listed(void **state)
 {
     (void)state;
-    for (uint64_t id = 11; id < 11 + EXPIRED_MAX + 2; id++)
-        last_sends_expire(&sends, now_ms, "one", id, true);
-    last_sends_expire(&sends, now_ms, "one", 10, true); /* takes the place of 13 */
+    for (uint64_t n = 0; n < EXPIRED_MAX + 2; n++) /* 20 and 22 are not listed any more */
+        expire(20 + 2 * n, true);
+    assert_false(last_sends_expired(&sends, "one", 22));
+    assert_true(last_sends_expired(&sends, "one", 24));
+    expire(10, true); /* takes the place of 24 */
     assert_true(last_sends_expired(&sends, "one", 10));
-    last_sends_expire(&sends, now_ms, "one", 500, true); /* takes that of 10 */
-    for (uint64_t id = 10; id <= 13; id++) {
+    expire(5000, true); /* takes that of 10 */
+    for (uint64_t id = 10; id <= 24; id += 2) {
         assert_false(last_sends_expired(&sends, "one", id));
         assert_true(last_sends_may_have_expired(&sends, "one", id));
     }
     assert_false(last_sends_may_have_expired(&sends, "one", 9));
-    assert_int_equal(sends.expired, EXPIRED_MAX);
+    assert_false(last_sends_may_have_expired(&sends, "one", 25));
+    assert_int_equal(sends.expired, EXPIRED_MAX + 1);
+}
+
+/* What another node says of its own unlisted ones. */
+static void some_of_a_row_may_have_expired(void **state)
+{
+    (void)state;
+    last_sends_note(&sends, now_ms, "one", 100);
+    last_sends_doubt(&sends, now_ms, "one", (struct expired_row){5, 9, true});
+    last_sends_doubt(&sends, now_ms, "one", (struct expired_row){20, 30, false});
+    assert_int_equal(sends.expired, 1);
+    assert_int_equal(sends.unreported, 1);
+    for (uint64_t id = 1; id <= 40; id++) {
+        assert_false(last_sends_expired(&sends, "one", id));
+        assert_int_equal(last_sends_may_have_expired(&sends, "one", id), id >= 5 && id <= 30);
+    }
 }
 
 int main(void)
@@ -127,8 +175,10 @@ int main(void)
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         CASE(an_id_that_went_upstream_covers_those_before_it),
-        CASE(many_that_expired_are_bounded_and_none_is_acknowledged),
-        CASE(ids_below_those_that_expired_have_not),
+        CASE(ids_one_after_the_other_are_one_row),
+        CASE(a_row_takes_in_what_it_overlaps_and_touches),
+        CASE(many_rows_are_bounded_and_none_is_acknowledged),
+        CASE(some_of_a_row_may_have_expired),
         CASE(one_below_the_unlisted_that_expires_later_is_listed),
         CASE(an_id_is_remembered_for_five_minutes),
         CASE(of_too_many_clients_the_longest_silent_are_forgotten),

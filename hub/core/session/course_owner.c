@@ -20,11 +20,6 @@ static void learn_epoch(struct session *session, uint64_t epoch)
         session->epoch = epoch;
 }
 
-static void note_kept(void *ctx, const char *client, uint64_t id, bool expired)
-{
-    (expired ? outbox_note_expired : outbox_note_send)(ctx, client, id);
-}
-
 void course_take(struct session *session, uint64_t epoch)
 {
     struct hub *hub = session->hub;
@@ -38,7 +33,7 @@ void course_take(struct session *session, uint64_t epoch)
     stream_owner_epoch(session);
     backlog_publish_until(session, hub->now_ms + 2 * (uint64_t)hub->conf->node.lease_ms);
     outbox_owner_changed(session);
-    kept_sends_take(hub, slice_of(session->id), note_kept, session);
+    kept_sends_take(hub, slice_of(session->id), outbox_note, session);
     link_start(session);
     session_event(session, COURSE_UNWANTED);
     session_event(session, COURSE_MAY_MOVE);

@@ -15,8 +15,8 @@ struct kept_session {
     UT_hash_handle hh;
     struct kept_send {
         char client[33];
-        uint64_t id;
-        bool expired;
+        bool expired, some; /* as in struct expired_entry; else the last that went upstream */
+        uint64_t id, upto;
     } sends[];
 };
 
@@ -65,18 +65,22 @@ static bool is_send(const struct envelope_item *item, struct kept_send *out)
 {
     struct send_entry send;
     struct expired_entry expired;
-    *out = (struct kept_send){0};
-    if (send_entry_of(item, &send) && send.client.len && send.client.len <= 32) {
-        memcpy(out->client, send.client.at, send.client.len);
-        out->id = send.send_id;
-        return true;
-    }
-    if (!expired_entry_of(item, &expired))
+    *out = (struct kept_send){.expired = expired_entry_of(item, &expired)};
+    if (!item->name.len || item->name.len > 32 || (!out->expired && !send_entry_of(item, &send)))
         return false;
-    memcpy(out->client, expired.client.at, expired.client.len);
-    out->id = expired.send_id;
-    out->expired = true;
+    memcpy(out->client, item->name.at, item->name.len);
+    out->id = out->expired ? expired.send_id : send.send_id;
+    out->upto = out->expired ? expired.upto : 0;
+    out->some = out->expired && expired.some;
     return true;
+}
+
+static struct envelope_item item_of(const struct kept_send *send)
+{
+    const struct slice client = slice_of(send->client);
+    return send->expired
+               ? expired_item(&(struct expired_entry){client, send->id, send->upto, send->some})
+               : send_item(&(struct send_entry){.client = client, .send_id = send->id});
 }
 
 void kept_sends_keep(struct hub *hub, struct slice id, struct message_items sends)
@@ -106,15 +110,17 @@ void kept_sends_keep(struct hub *hub, struct slice id, struct message_items send
         timer_start(&hub->timers, &hub->kept_sends->timer, hub->now_ms + SEND_MEMORY_MS, on_timer);
 }
 
-void kept_sends_take(struct hub *hub, struct slice session,
-                     void (*note)(void *ctx, const char *client, uint64_t id, bool expired),
-                     void *ctx)
+void kept_sends_take(struct hub *hub, struct slice id,
+                     void (*note)(struct session *session, const struct envelope_item *item),
+                     struct session *session)
 {
-    struct kept_session *kept = find(hub, session);
+    struct kept_session *kept = find(hub, id);
     if (!kept)
         return;
-    for (size_t i = 0; i < kept->len; i++)
-        note(ctx, kept->sends[i].client, kept->sends[i].id, kept->sends[i].expired);
+    for (size_t i = 0; i < kept->len; i++) {
+        const struct envelope_item item = item_of(&kept->sends[i]);
+        note(session, &item);
+    }
     forget(hub, kept);
 }
 

@@ -18,10 +18,10 @@ void kept_sends_new(struct hub *hub);
 void kept_sends_free(struct hub *hub);
 /* A session was released, here or elsewhere: items of kind SEND and EXPIRED, as SENDS has them. */
 void kept_sends_keep(struct hub *hub, struct slice id, struct message_items sends);
-/* This node owns the session from now on: note is called for each that is kept, which is then
+/* This node owns the session from now on: note is called for each item that is kept, which is then
  * forgotten here. */
-void kept_sends_take(struct hub *hub, struct slice session,
-                     void (*note)(void *ctx, const char *client, uint64_t id, bool expired),
-                     void *ctx);
+void kept_sends_take(struct hub *hub, struct slice id,
+                     void (*note)(struct session *session, const struct envelope_item *item),
+                     struct session *session);
 
 #endif

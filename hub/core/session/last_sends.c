@@ -18,12 +18,22 @@ bool last_sends_covers(const struct last_sends *sends, const char *client, uint6
     return send && id <= send->id;
 }
 
+/* change: 1, or -1 */
+static void count(struct last_sends *sends, const struct expired_row *row, int change)
+{
+    if (!row->upto)
+        return;
+    sends->expired += (size_t)change;
+    if (!row->reported)
+        sends->unreported += (size_t)change;
+}
+
 static void forget(struct last_sends *sends, struct last_send *send)
 {
     HASH_DEL(sends->by_client, send);
-    sends->expired -= send->expired_len;
+    count(sends, &send->unlisted, -1);
     for (size_t i = 0; i < send->expired_len; i++)
-        sends->unreported -= !send->expired[i].reported;
+        count(sends, &send->expired[i], -1);
     free(send->expired);
     free(send);
 }
@@ -64,74 +74,116 @@ void last_sends_note(struct last_sends *sends, uint64_t now_ms, const char *clie
 
 /* --- those that expired --- */
 
-/* Where the id stands, or would stand. */
+/* The first row that ends at the id or behind it. */
 static size_t place_of(const struct last_send *send, uint64_t id)
 {
     size_t k = 0;
-    while (k < send->expired_len && send->expired[k].id < id)
+    while (k < send->expired_len && send->expired[k].upto < id)
         k++;
     return k;
+}
+
+static bool holds(const struct expired_row *row, uint64_t id)
+{
+    return row->upto && row->from <= id && id <= row->upto;
 }
 
 bool last_sends_expired(const struct last_sends *sends, const char *client, uint64_t id)
 {
     const struct last_send *send = sends->expired ? find(sends, client) : NULL;
-    if (!send)
-        return false;
-    size_t k = place_of(send, id);
-    return k < send->expired_len && send->expired[k].id == id;
+    size_t k = send ? place_of(send, id) : 0;
+    return send && k < send->expired_len && holds(&send->expired[k], id);
 }
 
 bool last_sends_may_have_expired(const struct last_sends *sends, const char *client, uint64_t id)
 {
     const struct last_send *send = sends->expired ? find(sends, client) : NULL;
-    bool unlisted = send && send->expired_from <= id && id <= send->expired_upto;
-    return unlisted || last_sends_expired(sends, client, id);
+    return send && (holds(&send->unlisted, id) || last_sends_expired(sends, client, id));
+}
+
+/* The row becomes one that holds both. */
+static void join(struct expired_row *row, const struct expired_row *other)
+{
+    row->from = other->from < row->from ? other->from : row->from;
+    row->upto = other->upto > row->upto ? other->upto : row->upto;
+    row->reported = row->reported && other->reported;
+}
+
+static void unlist(struct last_sends *sends, struct last_send *send, struct expired_row row)
+{
+    count(sends, &send->unlisted, -1);
+    if (send->unlisted.upto)
+        join(&send->unlisted, &row);
+    else
+        send->unlisted = row;
+    count(sends, &send->unlisted, 1);
+}
+
+static void remove_at(struct last_sends *sends, struct last_send *send, size_t k)
+{
+    count(sends, &send->expired[k], -1);
+    send->expired_len--;
+    memmove(&send->expired[k], &send->expired[k + 1],
+            (send->expired_len - k) * sizeof(*send->expired));
+}
+
+/* Takes in what it overlaps, and what it begins or ends next to. */
+static void absorb(struct last_sends *sends, struct last_send *send, struct expired_row *row)
+{
+    size_t k = place_of(send, row->from ? row->from - 1 : 0);
+    while (k < send->expired_len && send->expired[k].from - 1 <= row->upto) {
+        join(row, &send->expired[k]);
+        remove_at(sends, send, k);
+    }
 }
 
 static void make_room(struct last_sends *sends, struct last_send *send)
 {
     if (send->expired_len == EXPIRED_MAX) {
-        uint64_t id = send->expired[0].id;
-        if (!send->expired_upto || id < send->expired_from)
-            send->expired_from = id;
-        send->expired_upto = id > send->expired_upto ? id : send->expired_upto;
-        sends->unreported -= !send->expired[0].reported;
-        sends->expired--;
-        send->expired_len--;
-        memmove(&send->expired[0], &send->expired[1],
-                send->expired_len * sizeof(struct expired_send));
+        unlist(sends, send, send->expired[0]);
+        remove_at(sends, send, 0);
     }
     if (send->expired_len < send->expired_cap)
         return;
     send->expired_cap = send->expired_cap ? send->expired_cap * 2 : 2;
-    send->expired = realloc(send->expired, send->expired_cap * sizeof(struct expired_send));
+    send->expired = realloc(send->expired, send->expired_cap * sizeof(*send->expired));
     if (!send->expired)
-        abort(); /* at most a kilobyte */
+        abort(); /* at most two kilobytes */
 }
 
-void last_sends_expire(struct last_sends *sends, uint64_t now_ms, const char *client, uint64_t id,
-                       bool reported)
+void last_sends_expire(struct last_sends *sends, uint64_t now_ms, const char *client,
+                       struct expired_row row)
 {
-    if (last_sends_expired(sends, client, id))
-        return;
-    struct last_send *send = use(sends, now_ms, client);
+    struct last_send *send = find(sends, client);
+    size_t at = send ? place_of(send, row.from) : 0;
+    if (send && at < send->expired_len && holds(&send->expired[at], row.from) &&
+        holds(&send->expired[at], row.upto))
+        return; /* it is known */
+    send = use(sends, now_ms, client);
+    absorb(sends, send, &row);
     make_room(sends, send);
-    size_t k = place_of(send, id);
+    size_t k = place_of(send, row.from);
     memmove(&send->expired[k + 1], &send->expired[k],
-            (send->expired_len - k) * sizeof(struct expired_send));
-    send->expired[k] = (struct expired_send){id, reported};
+            (send->expired_len - k) * sizeof(*send->expired));
+    send->expired[k] = row;
     send->expired_len++;
-    sends->expired++;
-    sends->unreported += !reported;
+    count(sends, &row, 1);
+}
+
+void last_sends_doubt(struct last_sends *sends, uint64_t now_ms, const char *client,
+                      struct expired_row row)
+{
+    unlist(sends, use(sends, now_ms, client), row);
 }
 
 void last_sends_report_again(struct last_sends *sends)
 {
     for (struct last_send *send = sends->expired ? sends->by_client : NULL; send;
-         send = send->hh.next)
+         send = send->hh.next) {
+        send->unlisted.reported = false;
         for (size_t i = 0; i < send->expired_len; i++)
             send->expired[i].reported = false;
+    }
     sends->unreported = sends->expired;
 }
 

@@ -15,29 +15,30 @@
 
 /* How long a last SEND id is remembered (contract section 6) */
 #define SEND_MEMORY_MS (5 * 60 * 1000u)
-/* SENDs of one client that expired and are listed. Of more the lowest are not listed any more: then
- * the ids from the lowest to the highest of those cannot be told apart. */
+/* Rows of ids, one after the other, of SENDs of one client that expired and are listed. Of more the
+ * lowest are not listed any more: then the ids from the lowest to the highest of those cannot be
+ * told apart. */
 #define EXPIRED_MAX 64u
 
-struct expired_send {
-    uint64_t id;
-    bool reported; /* the owner knows, where that is another node */
+struct expired_row {
+    uint64_t from, upto; /* upto 0: none */
+    bool reported;       /* the owner knows, where that is another node */
 };
 
 struct last_send {
     char client[33];
-    uint64_t id;    /* of the last that went; 0: none */
-    uint64_t at_ms; /* when this node learned of it: clocks of others do not count */
-    uint64_t expired_from, expired_upto; /* between them are those not listed any more; 0: none */
+    uint64_t id;                 /* of the last that went; 0: none */
+    uint64_t at_ms;              /* when this node learned of it: clocks of others do not count */
+    struct expired_row unlisted; /* among these are those not listed any more */
     uint32_t expired_len, expired_cap;
-    struct expired_send *expired; /* in the order of their ids */
+    struct expired_row *expired; /* in the order of their ids; no two that could be one */
     UT_hash_handle hh;
 };
 
 /* Zeroed, it is empty. */
 struct last_sends {
     struct last_send *by_client; /* in the order of last use */
-    size_t expired;              /* of all clients */
+    size_t expired;              /* rows of all clients, those of unlisted ones among them */
     size_t unreported;           /* of those */
 };
 
@@ -51,11 +52,15 @@ bool last_sends_expired(const struct last_sends *sends, const char *client, uint
 /* It is listed, or may be one that is not listed any more. This is to be asked of one that comes
  * again: nothing may be acknowledged that did not go. */
 bool last_sends_may_have_expired(const struct last_sends *sends, const char *client, uint64_t id);
-/* Its time was over before it went; reported: the owner knows. */
-void last_sends_expire(struct last_sends *sends, uint64_t now_ms, const char *client, uint64_t id,
-                       bool reported);
+/* Their time was over before they went. The row is of one at least. */
+void last_sends_expire(struct last_sends *sends, uint64_t now_ms, const char *client,
+                       struct expired_row row);
+/* The same of some of them; which is not known. */
+void last_sends_doubt(struct last_sends *sends, uint64_t now_ms, const char *client,
+                      struct expired_row row);
 /* There is another owner, which may know of none: all are to be reported. */
 void last_sends_report_again(struct last_sends *sends);
+/* Clients and rows. */
 size_t last_sends_len(const struct last_sends *sends);
 void last_sends_fini(struct last_sends *sends);
 

@@ -1,7 +1,5 @@
 #include "core/session/messages_private.h"
 
-#include <string.h>
-
 #include "core/node/peers.h"
 #include "core/session/course_member.h"
 #include "core/session/course_owner.h"
@@ -48,25 +46,6 @@ static void learn_member(struct session *session, const struct member_entry *kno
         outbox_member_confirmed(session, member, known->sent);
 }
 
-static void learn_send(struct session *session, const struct send_entry *send)
-{
-    char client[33] = {0};
-    if (!send->client.len || send->client.len > 32)
-        return;
-    memcpy(client, send->client.at, send->client.len);
-    outbox_note_send(session, client, send->send_id);
-}
-
-static void learn_expired(struct session *session, const struct envelope_item *item)
-{
-    struct expired_entry expired;
-    char client[33] = {0};
-    if (!expired_entry_of(item, &expired))
-        return;
-    memcpy(client, expired.client.at, expired.client.len);
-    outbox_note_expired(session, client, expired.send_id);
-}
-
 /*
  * What the old owner knew: members with their last commands, last SEND ids. Own commands up to the
  * mark went upstream. Of a hand-over that is not the last one, who was a member then does not
@@ -76,13 +55,8 @@ static void learn(struct session *session, const struct take_message *take)
 {
     bool current = take->epoch == session->epoch;
     struct member_entry member;
-    struct send_entry send;
-    for (size_t i = 0; i < take->items.len; i++) {
-        if (send_entry_of(&take->items.at[i], &send))
-            learn_send(session, &send);
-        else
-            learn_expired(session, &take->items.at[i]);
-    }
+    for (size_t i = 0; i < take->items.len; i++)
+        outbox_note(session, &take->items.at[i]);
     /* What expired is known by now: it is not taken for what went */
     for (size_t i = 0; i < take->items.len; i++)
         if (member_entry_of(&take->items.at[i], &member))
@@ -138,16 +112,11 @@ void messages_on_take(struct hub *hub, struct session *session, const struct env
 
 /* --- what is remembered of released sessions --- */
 
-static void note_kept(void *ctx, const char *client, uint64_t id, bool expired)
-{
-    (expired ? outbox_note_expired : outbox_note_send)(ctx, client, id);
-}
-
 void messages_on_sends(struct hub *hub, struct session *session, const struct envelope *envelope)
 {
     if (!envelope->session.len || envelope->session.len >= SESSION_ID_MAX)
         return;
     kept_sends_keep(hub, envelope->session, sends_decode(envelope).sends);
     if (session && session_is_owned(session)) /* it was faster than this message */
-        kept_sends_take(hub, envelope->session, note_kept, session);
+        kept_sends_take(hub, envelope->session, outbox_note, session);
 }

@@ -500,19 +500,14 @@ bool outbox_settled(const struct session *session, const char *client, uint64_t 
     return outbox_expiry_settles(&session->outbox->expiry, client, id);
 }
 
-void outbox_note_send(struct session *session, const char *client, uint64_t id)
+void outbox_note(struct session *session, const struct envelope_item *item)
 {
-    outbox_expiry_note_sent(&session->outbox->expiry, client, id);
+    outbox_expiry_note_item(&session->outbox->expiry, item);
 }
 
 size_t outbox_sends_len(const struct session *session)
 {
     return last_sends_len(&session->outbox->expiry.sends);
-}
-
-void outbox_note_expired(struct session *session, const char *client, uint64_t id)
-{
-    outbox_expiry_note(&session->outbox->expiry, client, id, true);
 }
 
 size_t outbox_sends(const struct session *session, uint64_t younger_ms, struct envelope_item *items,

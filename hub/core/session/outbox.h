@@ -115,13 +115,12 @@ void outbox_on_handback(struct session *session, uint64_t from, uint64_t seen_nu
 
 /* That SEND, or one after it, went upstream; or it never does. */
 bool outbox_settled(const struct session *session, const char *client, uint64_t id);
-void outbox_note_send(struct session *session, const char *client, uint64_t id);
-/* That SEND never goes upstream, as another node says. */
-void outbox_note_expired(struct session *session, const char *client, uint64_t id);
+/* What became of SENDs, as another node says: send_item, expired_item; others are passed over. */
+void outbox_note(struct session *session, const struct envelope_item *item);
 size_t outbox_sends_len(const struct session *session);
-/* The last SENDs of clients, and those that expired; those of last use last; younger_ms old at
- * most. time_ms is Unix time. Names live as long as nothing is noted. Returns how many, at most
- * max. */
+/* The last SENDs of clients, and before each those that expired; those of last use last; younger_ms
+ * old at most. time_ms is Unix time. Names live as long as nothing is noted. Returns how many, at
+ * most max: of a client it is all or nothing. */
 size_t outbox_sends(const struct session *session, uint64_t younger_ms, struct envelope_item *items,
                     size_t max);
 /* Asserts what must hold. */

@@ -48,7 +48,8 @@ static void note_over(struct outbox_expiry *expiry, const struct outbox_item *it
 {
     metric_drop(DROP_EXPIRED, 1);
     if (!went_before(expiry, item))
-        outbox_expiry_note(expiry, outbox_item_sender(item), item->send_id, reported);
+        last_sends_expire(&expiry->sends, expiry->session->hub->now_ms, outbox_item_sender(item),
+                          (struct expired_row){item->send_id, item->send_id, reported});
 }
 
 void outbox_expiry_run(struct outbox_expiry *expiry, outbox_expired_fn *over,
@@ -140,20 +141,21 @@ void outbox_expiry_note_sent(struct outbox_expiry *expiry, const char *client, u
     last_sends_note(&expiry->sends, expiry->session->hub->now_ms, client, id);
 }
 
-void outbox_expiry_note(struct outbox_expiry *expiry, const char *client, uint64_t id,
-                        bool reported)
-{
-    last_sends_expire(&expiry->sends, expiry->session->hub->now_ms, client, id, reported);
-}
-
 void outbox_expiry_note_item(struct outbox_expiry *expiry, const struct envelope_item *item)
 {
+    struct send_entry send;
     struct expired_entry expired;
     char client[33] = {0};
-    if (!expired_entry_of(item, &expired))
+    if (!item->name.len || item->name.len > 32)
         return;
-    memcpy(client, expired.client.at, expired.client.len);
-    outbox_expiry_note(expiry, client, expired.send_id, true);
+    memcpy(client, item->name.at, item->name.len);
+    if (send_entry_of(item, &send))
+        outbox_expiry_note_sent(expiry, client, send.send_id);
+    if (!expired_entry_of(item, &expired) || !expired.send_id)
+        return;
+    const struct expired_row row = {expired.send_id, expired.upto, true};
+    (expired.some ? last_sends_doubt
+                  : last_sends_expire)(&expiry->sends, expiry->session->hub->now_ms, client, row);
 }
 
 /* --- the owner's word --- */
@@ -193,7 +195,8 @@ void outbox_expiry_confirmed(struct outbox_expiry *expiry, const struct message_
     struct outbox_item *item = n ? expiry->queue->first : NULL, *next;
     for (; item; item = next) {
         next = item->next;
-        const struct expired_entry key = {slice_of(outbox_item_sender(item)), item->send_id};
+        const struct expired_entry key = {.client = slice_of(outbox_item_sender(item)),
+                                          .send_id = item->send_id};
         if (outbox_item_is_own(item) && item->send_id &&
             bsearch(&key, entries, n, sizeof(key), compare_expired))
             over(ctx, item);
@@ -213,18 +216,26 @@ void outbox_expiry_report_again(struct outbox_expiry *expiry)
     last_sends_report_again(&expiry->sends);
 }
 
+static struct envelope_item row_item(const struct last_send *send, const struct expired_row *row)
+{
+    return expired_item(&(struct expired_entry){.client = slice_of(send->client),
+                                                .send_id = row->from,
+                                                .upto = row->upto,
+                                                .some = row == &send->unlisted});
+}
+
 size_t outbox_expiry_report(struct outbox_expiry *expiry, struct envelope_item *items, size_t max)
 {
     size_t n = 0;
     struct last_send *send = expiry->sends.unreported ? expiry->sends.by_client : NULL;
     for (; send && n < max; send = send->hh.next) {
-        for (size_t i = 0; i < send->expired_len && n < max; i++) {
-            if (send->expired[i].reported)
+        for (size_t i = 0; i <= send->expired_len && n < max; i++) {
+            struct expired_row *row = i ? &send->expired[i - 1] : &send->unlisted;
+            if (!row->upto || row->reported)
                 continue;
-            send->expired[i].reported = true;
+            row->reported = true;
             expiry->sends.unreported--;
-            items[n++] = expired_item(
-                &(struct expired_entry){slice_of(send->client), send->expired[i].id});
+            items[n++] = row_item(send, row);
         }
     }
     return n;
@@ -239,17 +250,19 @@ size_t outbox_expiry_list(const struct outbox_expiry *expiry, uint64_t younger_m
     const struct last_send *send = expiry->sends.by_client;
     for (; send; send = send->hh.next) {
         uint64_t age_ms = hub->now_ms - send->at_ms;
-        const struct slice client = slice_of(send->client);
-        for (size_t i = 0; i <= send->expired_len; i++) {
-            if (skip)
-                skip--;
-            else if (age_ms >= younger_ms)
-                break;
-            else if (i < send->expired_len)
-                items[n++] = expired_item(&(struct expired_entry){client, send->expired[i].id});
-            else if (send->id)
-                items[n++] = send_item(&(struct send_entry){client, send->id, unix_ms - age_ms});
+        size_t rows = send->expired_len + (send->unlisted.upto != 0);
+        /* All of a client or nothing: who knows of its last id alone acknowledges what expired */
+        if (skip || age_ms >= younger_ms) {
+            skip -= skip < rows + 1 ? skip : rows + 1;
+            continue;
         }
+        if (send->unlisted.upto)
+            items[n++] = row_item(send, &send->unlisted);
+        for (size_t i = 0; i < send->expired_len; i++)
+            items[n++] = row_item(send, &send->expired[i]);
+        if (send->id)
+            items[n++] = send_item(
+                &(struct send_entry){slice_of(send->client), send->id, unix_ms - age_ms});
     }
     return n;
 }

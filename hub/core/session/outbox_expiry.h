@@ -60,10 +60,7 @@ enum outbox_verdict outbox_expiry_verdict(struct outbox_expiry *expiry,
                                           const struct outbox_item *item);
 /* That SEND went upstream. client: at most 32 bytes. */
 void outbox_expiry_note_sent(struct outbox_expiry *expiry, const char *client, uint64_t id);
-/* It never goes upstream; reported: the owner knows. */
-void outbox_expiry_note(struct outbox_expiry *expiry, const char *client, uint64_t id,
-                        bool reported);
-/* The same, of an envelope's item; those of another kind are passed over. */
+/* What became of SENDs, as another node says: send_item, expired_item; others are passed over. */
 void outbox_expiry_note_item(struct outbox_expiry *expiry, const struct envelope_item *item);
 /* The owner's word on those that expired: notes them, and calls over for each own message among
  * them. */

@@ -216,7 +216,7 @@ void outbox_members_repeat(const struct outbox_members *members, const struct ou
     repeat->upto = entry->number;
     if (expired)
         repeat->expired[repeat->n++] = expired_item(
-            &(struct expired_entry){entry->sender, entry->send_id});
+            &(struct expired_entry){.client = entry->sender, .send_id = entry->send_id});
     if (repeat->n == CONFIRM_ITEMS)
         outbox_members_send_repeat(members, member, repeat);
 }
@@ -247,7 +247,8 @@ static void report_all(struct outbox_members *members, struct outbox_member *mem
             n = 0;
         }
         upto = note->upto;
-        items[n++] = expired_item(&(struct expired_entry){slice_of(note->client), note->id});
+        items[n++] = expired_item(
+            &(struct expired_entry){.client = slice_of(note->client), .send_id = note->id});
     }
     report(members, member, member->sent, items, n);
     forget_notes(members, member);
