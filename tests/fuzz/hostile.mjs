@@ -1,5 +1,5 @@
-// What hostile peers send, each from a seed: handshakes, frames of both sides, requests to the admin port,
-// and bytes that were right before some of them were changed. The same seed sends the same.
+// What hostile peers send, each from a seed: handshakes, requests for event streams, frames of both sides, requests to the admin
+// port, and bytes that were right before some of them were changed. The same seed sends the same.
 import { deflateRawSync } from 'node:zlib'
 import { createHash } from 'node:crypto'
 import { handshakeText } from '../lib/net.mjs'
@@ -53,8 +53,7 @@ const EXTRAS = [
 ]
 
 /** The bytes of a handshake, which may be right: {bytes, offersDeflate}. */
-export function handshakeOf(dice, path) {
-  let extra = ''
+export function handshakeOf(dice, path, extra = '') {
   while (dice.chance(40)) extra += dice.pick(EXTRAS)
   let target = path
   if (dice.chance(10)) target += dice.pick(['&resume=1.2', '&resume=99999999999999999999.1', '&replay=5', '&vin=x', '%zz', '#', '&&&=&', ';', '/..'])
@@ -62,10 +61,36 @@ export function handshakeOf(dice, path) {
   return dice.chance(30) ? spoil(dice, Buffer.from(text, 'latin1')) : Buffer.from(text, 'latin1')
 }
 
+// --- event streams ---------------------------------------------------------------------------
+
+const ACCEPTS = ['text/event-stream', 'text/event-stream;q=0.5, */*', '*/*', 'TEXT/EVENT-STREAM', 'text/event-stream;q=0', ',,,', 'text/event-stream; q="1', 'x'.repeat(300)]
+const POSITIONS = ['1.2', '0.0', '99999999999999999999.1', '1700000000000.5', '.', '1.2.abc', '-1.-1', '\xff', '']
+const ORIGINS = ['https://a.example', 'null', 'file://', 'https://a.example, https://b.example', `https://${'a'.repeat(300)}`, '']
+
+/** A request for an event stream, or the OPTIONS before one, which may be right. */
+export function streamOf(dice, path) {
+  const fields = []
+  const may = (name, values) => { while (dice.chance(60)) fields.push(`${name}: ${dice.pick(values)}\r\n`) }
+  may('Accept', ACCEPTS)
+  may('Last-Event-ID', POSITIONS)
+  may('Origin', ORIGINS)
+  may('X-Forwarded-For', ['1.2.3.4', '::1'])
+  const target = path + dice.pick(['', '', '&rate=2', '&rate=0', '&replay=5', '&resume=1.2', '&token=a.b.c', '#', '%zz'])
+  const text = `${dice.pick(['GET', 'GET', 'GET', 'OPTIONS', 'HEAD', 'POST'])} ${target} HTTP/1.${dice.pick([1, 1, 0, 2])}\r\nHost: 127.0.0.1\r\n` +
+    `${dice.chance(70) ? 'Accept: text/event-stream\r\n' : ''}${fields.join('')}\r\n`
+  return dice.chance(30) ? spoil(dice, Buffer.from(text, 'latin1')) : Buffer.from(text, 'latin1')
+}
+
 // --- frames ----------------------------------------------------------------------------------
 
 const TEXTS = ['ping', 'heartbeat', '{"type":"PING"}', '{"type":"SEND","id":1,"payload":"x"}',
-  '{"type":"SEND","id":2,"payload":"eA==","encoding":"base64"}', '{"type":"SEND","id":', 'hello', '', 'ä中😀']
+  '{"type":"SEND","id":2,"payload":"eA==","encoding":"base64"}', '{"type":"SEND","id":', 'hello', '', 'ä中😀',
+  '{"type":"SUBSCRIBE","id":3,"urls":["/admin/HOSTILE1?remoteWs","/admin/HOSTILE2?remoteWs&rate=2","/admin/HOSTILE3?badWs&replay=3"]}',
+  '{"type":"SUBSCRIBE","id":4,"urls":["/admin/HOSTILE4?remoteWs&resume=1.1","/admin/HOSTILE5?none","x","/admin?subscribe"]}',
+  JSON.stringify({ type: 'SUBSCRIBE', id: 5, urls: Array.from({ length: 200 }, (_, n) => `/admin/HOSTILE${n % 20}?remoteWs`) }),
+  '{"type":"UNSUBSCRIBE","id":6,"sessions":["remoteWs:HOSTILE1","remoteWs:HOSTILE2","remoteWs:NONE"]}',
+  '{"type":"SEND","id":7,"session":"remoteWs:HOSTILE1","payload":"x","ttl":20}', '{"type":"SEND","id":8,"payload":"x","ttl":1}',
+  '{"type":"REFRESH","id":9,"token":"eyJhbGciOiJIUzI1NiJ9.e30.AAAA"}', '{"type":"REFRESH","id":10,"token":""}']
 const CODES = [1000, 1001, 1002, 1005, 1006, 1007, 1011, 1015, 2999, 3000, 4999, 5000, 0, 65535]
 
 function payloadOf(dice) {
@@ -152,6 +177,10 @@ const ADMIN = [
   ['HEAD', '/metrics'], ['OPTIONS', '*'], ['DELETE', '/api/nodes'],
   ['POST', '/api/publish', '{"session":"remoteWs:HOSTILE1","data":"x"}'], ['POST', '/api/publish', '{"session":"remoteWs:HOSTILE2","data_base64":"eA=="}'],
   ['POST', '/api/publish', '{"session":5,"data":[]}'], ['POST', '/api/publish', '[[[[[[[[[[[[[[[['],
+  ['GET', '/api/clients'], ['GET', '/api/clients?limit=1&user=admin'], ['GET', '/api/clients?vin=HOSTILE1&service=remoteWs&session=remoteWs%3AHOSTILE1&limit=1000'],
+  ['GET', '/api/clients?address=127.0.0.1&node=a&after=x'], ['GET', '/api/clients?user=a%00b'], ['GET', `/api/clients?user=${'x'.repeat(2000)}`], ['GET', '/api/clients?user=a&user=b'],
+  ['POST', '/api/clients/close', '{"vin":"HOSTILE1","reason":"hostile"}'], ['POST', '/api/clients/close', '{}'], ['POST', '/api/clients/close', '{"vin":"HOSTILE2","usr":5}'],
+  ['POST', '/api/revoke', '{"jti":"a token"}'], ['POST', '/api/revoke', '{"sub":"nobody","before":1700000000}'], ['POST', '/api/revoke', '{"sub":"x","jti":"y"}'],
   ['POST', '/api/sessions/remoteWs:HOSTILE3/close', '{}'], ['GET', '/api/drain'], ['POST', '/api/drain?', '{"node":5}'],
 ]
 

@@ -21,7 +21,7 @@ import { service, startHub } from '../lib/hub.mjs'
 import { freePort } from '../lib/ports.mjs'
 import { RedisServer } from '../lib/redis.mjs'
 import { each, until } from '../lib/until.mjs'
-import { adminOf, answerOf, Dice, framesOf, handshakeOf, spoil } from './hostile.mjs'
+import { adminOf, answerOf, Dice, framesOf, handshakeOf, spoil, streamOf } from './hostile.mjs'
 
 const SECONDS = Number(process.env.FUZZ_SECONDS ?? 30)
 const SEED = Number(process.env.FUZZ_SEED ?? Math.floor(Math.random() * 2 ** 30))
@@ -72,7 +72,12 @@ function peer(number, hub) {
   if (kind === 2) return attack(dice.pick([hub.port, hub.adminPort]), dice, [dice.bytes(dice.below(3000))])
   const name = dice.chance(50) ? 'remoteWs' : 'badWs'
   const vin = dice.chance(20) ? 'GOOD1' : `HOSTILE${dice.below(name === 'badWs' ? 1000 : 20)}`
-  return attack(hub.port, dice, [handshakeOf(dice, `/admin/${vin}?${name}`), framesOf(dice, true)])
+  const path = `/admin/${vin}?${name}`
+  if (kind === 3) return attack(hub.port, dice, [streamOf(dice, path), dice.chance(10) ? dice.bytes(dice.below(3000)) : Buffer.alloc(0)])
+  // What a client of vinhub.v1 may ask for is asked by every other one.
+  const speaks = kind > 6
+  const extra = speaks ? `Sec-WebSocket-Protocol: ${dice.pick(['vinhub.v1', 'vinhub.v1.msgpack'])}\r\n` : ''
+  return attack(hub.port, dice, [handshakeOf(dice, speaks && dice.chance(50) ? '/admin?subscribe' : path, extra), framesOf(dice, true)])
 }
 
 // --- the hostile backend ---------------------------------------------------------------------
