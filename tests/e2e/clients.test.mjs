@@ -166,6 +166,17 @@ test('closing needs a filter, and understands all that it is told', async (t) =>
   assert.equal((await browser.ended()).reason.length, 123)
 })
 
+test('a filter that is not UTF-8 is 400 on each node of a cluster, in each encoding of it', async (t) => {
+  const { hubs: [a, b] } = await start(t, { nodes: 2 })
+  for (const hub of [a, b]) {
+    for (const query of ['user=%ff', 'vin=V1&user=%C3', 'session=remoteWs:%ED%A0%80', 'node=a%80', 'user=%FF%FE&limit=1']) {
+      assert.equal((await hub.admin(`/api/clients?${query}`)).status, 400, query)
+    }
+    assert.equal((await hub.admin('/api/clients?user=%C3%A4')).status, 200)
+    assert.equal((await hub.admin('/readyz')).status, 200)
+  }
+})
+
 test('a node that does not answer is named, and nothing waits for it', async (t) => {
   const { hubs: [a, b, c] } = await start(t, { nodes: 3 })
   await open(t, a, '/u1/V1?remoteWs')

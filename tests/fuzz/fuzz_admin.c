@@ -12,6 +12,7 @@
 
 #include "admin/admin_private.h"
 #include "common/clock.h"
+#include "common/node_messages.h"
 #include "fuzz.h"
 
 static const char *const filters[] = {"user", "vin", "service", "session", "node", "address"};
@@ -83,6 +84,27 @@ static void check_query(char *text, const struct admin_clients_query *asked)
     assert(n == count(&asked->filter) && others <= 2);
 }
 
+/* Other nodes can read the question. */
+static void check_question(const struct client_filter *filter, const char *reason)
+{
+    struct envelope_item asked[CLIENT_FILTERS], *items = NULL;
+    struct envelope question, read;
+    size_t n = 0, len;
+    uint8_t *bytes;
+    for (size_t i = 0; i < CLIENT_FILTERS; i++)
+        if (filter->values[i])
+            asked[n++] = filter_item(
+                &(struct filter_entry){slice_of(filters[i]), slice_of(filter->values[i])});
+    const struct clients_message message = {.reason = slice_of(reason), .filters = {asked, n}};
+    question = clients_encode(&message);
+    enum status status = envelope_encode(&question, &bytes, &len);
+    assert(status == STATUS_OK);
+    status = envelope_decode(bytes, len, &read, &items);
+    assert(status == STATUS_OK && read.items_len == n);
+    free(items);
+    free(bytes);
+}
+
 static void query(struct fuzz_input *input)
 {
     char *text = fuzz_text(fuzz_rest(input));
@@ -97,6 +119,7 @@ static void query(struct fuzz_input *input)
         struct client_match match;
         client_match_init(&match, &asked.filter);
         assert(count(&match.filter) == count(&asked.filter));
+        check_question(&asked.filter, "");
         client_match_fini(&match);
     } else {
         assert(*why);
@@ -141,6 +164,7 @@ static void close_body(struct fuzz_input *input)
             assert(taken || !strcmp(name, "reason"));
         }
         assert(n && n == count(&filter) && *reason && strlen(reason) <= CLIENTS_REASON_MAX);
+        check_question(&filter, reason);
     }
     json_decref(body);
 }

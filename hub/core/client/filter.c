@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/address.h"
+#include "common/text.h"
 #include "core/client/client.h"
 #include "core/client/further.h"
 #include "core/node/node.h"
@@ -33,6 +34,9 @@ const char *client_filter_wrong(const struct client_filter *filter)
         const char *value = filter->values[key];
         if (value && (!*value || strlen(value) > CLIENT_FILTER_MAX))
             return "a filter must be a text of 1 to 1024 bytes";
+        /* Nothing of a client is anything else, and no other node would understand it */
+        if (value && !text_is_utf8(value, strlen(value)))
+            return "a filter must be UTF-8";
     }
     const char *text = filter->values[CLIENT_FILTER_ADDRESS];
     if (text && !address_parse(text, &address))
