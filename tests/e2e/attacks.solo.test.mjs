@@ -208,8 +208,8 @@ const LOBBY = '/evil?subscribe'
 
 measured({ name: 'SUBSCRIBE and UNSUBSCRIBE at full speed, 10 clients', bound: RATE, kind: 'requests', count: 10, memory: 24, path: LOBBY,
   texts: [subscribe(1, ['/evil/VIN9?remoteWs']), unsubscribe(2, ['remoteWs:VIN9'])], happened: (_, hub) => rated(hub) })
-measured({ name: 'SUBSCRIBE to 10,000 urls a second that are refused, 10 clients', bound: `${RATE}; ${refused('unknown_service')}`, kind: 'requests', count: 10, memory: 24, path: LOBBY,
-  texts: [subscribe(1, Array.from({ length: 100 }, (_, n) => `/evil/V${n}?none`))], happened: async (_, hub) => await rated(hub) && over('vinhub_refused_total', 'unknown_service', 10_000)(hub) })
+measured({ name: 'SUBSCRIBE to 10,000 urls a second that are refused, 10 clients', bound: `worked off in turns, not read meanwhile; ${refused('unknown_service')}`, kind: 'requests', count: 10, memory: 24, path: LOBBY,
+  texts: [subscribe(1, Array.from({ length: 100 }, (_, n) => `/evil/V${n}?none`))], happened: (_, hub) => over('vinhub_refused_total', 'unknown_service', 10_000)(hub) })
 measured({ name: 'SUBSCRIBE to urls of 8 KiB, a thousand in 8 messages, again and again, 5 clients', bound: `\`clients.max_message\` each; worked off in turns, not read meanwhile; ${refused('unknown_service')}`, kind: 'large-request', count: 5,
   memory: 48, path: LOBBY,
   happened: (_, hub) => over('vinhub_refused_total', 'unknown_service', 5000)(hub) })
