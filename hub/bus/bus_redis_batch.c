@@ -1,7 +1,7 @@
 /*
- * The publications of a turn, of many sessions, in one call; in a cluster one for each slot. While
- * CALLS_AT_ONCE of them are under way at one server what comes waits for an answer, or for anything
- * else that is asked: the more the server has to do, the more goes into one call.
+ * The publications of a turn, of many sessions, in one call; in a cluster one for each slot. Where
+ * much is published (call_pace.h), or calls are under way, what comes waits for an answer, for a
+ * moment, or for anything else that is asked: the more there is to do, the more goes into one call.
  *
  * Each session's part is an op of its own, with its own place among the answers on its session. It
  * is never sent itself: a call carries it and answers it. Where a right to the keys of one is
@@ -14,11 +14,11 @@
 
 #include "bus/bus_redis_private.h"
 #include "bus/redis_slot_map.h"
+#include "common/clock.h"
 #include "common/hash.h"
 #include "common/log.h"
 
 /* Of one call: it holds the server up for a millisecond or two. */
-#define CALLS_AT_ONCE 2
 #define CALL_SESSIONS 256
 #define CALL_KEPT     512
 #define CALL_BYTES    ((size_t)512 * 1024)
@@ -135,7 +135,7 @@ static struct redis_op *call_of(struct bus_redis *b, const struct redis_batch *b
     for (size_t i = 0; i < batch->len; i++) {
         const struct redis_op *part = batch->parts[i];
         redis_request_text(&op->request, redis_key_session(b, "session", part->session).text);
-        const char *kept = part->part.kept > 0 ? "history" : "session";
+        const char *kept = part->part.history ? "history" : "session";
         redis_request_text(&op->request, redis_key_session(b, kept, part->session).text);
     }
     redis_request_text(&op->request, b->node);
@@ -191,6 +191,7 @@ void bus_redis_gather_held(struct bus_redis *b, struct redis_op *op)
 {
     struct redis_batch *batch = batch_of(b, op->session);
     bool apart = find_apart(b, op->session) != NULL;
+    b->gathered = true;
     if (apart || !has_room(batch, op))
         send_call(b, batch);
     batch->parts[batch->len++] = op;
@@ -210,8 +211,19 @@ void bus_redis_gather(struct bus_redis *b, struct redis_op *op, const char *sess
 
 void bus_redis_end_turn(struct bus_redis *b)
 {
-    if (b->url.shape == REDIS_CLUSTER || b->calls < CALLS_AT_ONCE)
+    if (b->batches == NULL)
+        return;
+    if (b->url.shape == REDIS_CLUSTER) { /* most sessions have a slot, so a call, of their own */
         bus_redis_flush_batches(b);
+        return;
+    }
+    uint64_t now_us = clock_boot_us();
+    call_pace_turn(&b->pace, now_us, b->gathered);
+    b->gathered = false;
+    if (call_pace_may_call(&b->pace, now_us, b->calls))
+        bus_redis_flush_batches(b);
+    else if (b->calls == 0) /* else the turn of an answer looks again */
+        loop_timer_start(b->wake, 1);
 }
 
 void bus_redis_flush_batches(struct bus_redis *b)

@@ -78,25 +78,20 @@ struct push {
     unsigned how; /* of enum bus_publish */
 };
 
-static void add_kept(struct redis_request *kept, const struct publication *p, size_t end)
+static void add_entry(struct redis_request *request, const struct publication *p)
 {
     char id[48];
     int len = snprintf(id, sizeof(id), "%" PRIu64 "-%" PRIu64, p->at.epoch, p->at.offset);
-    redis_request_add(kept, (struct slice){id, (size_t)len});
-    redis_request_number(kept, p->opcode);
-    redis_request_number(kept, p->time_ms);
-    redis_request_number(kept, end - p->len + 1); /* Lua counts from 1, the last one included */
-    redis_request_number(kept, end);
+    redis_request_add(request, (struct slice){id, (size_t)len});
+    redis_request_number(request, p->time_ms);
 }
 
-/* Adds the message; to kept, what the script needs besides it to keep each publication: payloads
- * travel once. */
-static void add_message(struct bus_redis *b, struct redis_op *op, const struct push *push,
-                        struct publication *const *publications, size_t len,
-                        struct redis_request *kept)
+/* Adds the message, cut before and behind each payload that is kept: payloads travel once. */
+static void add_message(struct bus_redis *b, struct redis_request *request, const struct push *push,
+                        struct publication *const *publications, size_t len, size_t kept_len)
 {
     struct envelope_item *items = redis_claim_memory(len, sizeof(*items));
-    size_t *ends = redis_claim_memory(len, sizeof(*ends));
+    size_t *ends = redis_claim_memory(len, sizeof(*ends)), at = 0;
     for (size_t i = 0; i < len; i++)
         items[i] = publication_as_item(publications[i]);
     const struct push_message message = {push->epoch, {items, len}};
@@ -108,12 +103,54 @@ static void add_message(struct bus_redis *b, struct redis_op *op, const struct p
     size_t bytes_len;
     if (envelope_encode_placed(&envelope, &bytes, &bytes_len, ends) != STATUS_OK)
         abort(); /* at most a few MiB */
-    redis_request_add(&op->request, (struct slice){(const char *)bytes, bytes_len});
-    for (size_t i = 0; i < len && push->history_size > 0; i++)
-        add_kept(kept, publications[i], ends[i]);
+    for (size_t i = 0; i < kept_len; i++) {
+        size_t begin = ends[i] - publications[i]->len;
+        redis_request_add(request, (struct slice){(const char *)bytes + at, begin - at});
+        redis_request_add(request, (struct slice){(const char *)bytes + begin, ends[i] - begin});
+        at = ends[i];
+    }
+    redis_request_add(request, (struct slice){(const char *)bytes + at, bytes_len - at});
     free(bytes);
     free(ends);
     free(items);
+}
+
+/* The same where it is announced to nobody: the payloads alone. */
+static void add_payloads(struct redis_request *request, struct publication *const *publications,
+                         size_t kept_len)
+{
+    for (size_t i = 0; i < kept_len; i++) {
+        redis_request_text(request, "");
+        redis_request_add(
+            request, (struct slice){(const char *)publications[i]->payload, publications[i]->len});
+    }
+    redis_request_text(request, "");
+}
+
+/* The opcode of each, by one digit; nothing where all are texts. */
+static void write_opcodes(char *out, struct publication *const *publications, size_t len)
+{
+    bool binary = false;
+    for (size_t i = 0; i < len; i++) {
+        out[i] = (char)('0' + publications[i]->opcode);
+        binary = binary || publications[i]->opcode != OPCODE_TEXT;
+    }
+    out[binary ? len : 0] = '\0';
+}
+
+/* What is not the usual way for the script: announced, all of it text, nothing else changed. */
+static void add_options(struct redis_request *request, const struct push *push, bool announce,
+                        struct publication *const *publications, size_t kept_len)
+{
+    char opcodes[MESSAGE_ITEMS + 1], size[24] = "", ttl[24] = "", options[MESSAGE_ITEMS + 64];
+    const char *late = push->how & BUS_LATE ? "1" : push->how & BUS_PROMPT ? "0" : "";
+    write_opcodes(opcodes, publications, kept_len);
+    if (push->history_size > 0 && !(push->how & BUS_UNTRIMMED))
+        snprintf(size, sizeof(size), "%" PRIu32, push->history_size);
+    if (push->history_size > 0 && push->ttl_ms > 0)
+        snprintf(ttl, sizeof(ttl), "%" PRIu64, push->ttl_ms);
+    snprintf(options, sizeof(options), "%d,%s,%s,%s,%s", announce, late, size, ttl, opcodes);
+    redis_request_text(request, strcmp(options, "1,,,,") == 0 ? "" : options);
 }
 
 /* Its part of a call: the arguments of one session. */
@@ -124,23 +161,17 @@ static void publish_part(struct bus_redis *b, const struct push *push, struct pu
     size_t kept_len = push->history_size > 0 ? len : 0;
     bool announce = (push->how & BUS_ANNOUNCE) && len > 0;
     struct redis_op *op = redis_op_new(REPLY_NUMBER, on_published, b);
-    struct redis_request kept = {0};
     redis_request_number(&op->request, push->epoch);
     redis_request_text(&op->request, channel.text);
-    if (announce || kept_len > 0)
-        add_message(b, op, push, publications, len, &kept);
-    else
-        redis_request_text(&op->request, "");
-    redis_request_number(&op->request, push->history_size);
-    redis_request_number(&op->request, push->ttl_ms);
-    redis_request_text(&op->request, announce ? "1" : "0");
-    redis_request_text(&op->request, push->how & BUS_LATE     ? "1"
-                                     : push->how & BUS_PROMPT ? "0"
-                                                              : "");
+    add_options(&op->request, push, announce, publications, kept_len);
     redis_request_number(&op->request, kept_len);
-    redis_request_append(&op->request, &kept);
-    redis_request_fini(&kept);
-    op->part = (struct redis_part){8 + 5 * kept_len, kept_len};
+    if (announce)
+        add_message(b, &op->request, push, publications, len, kept_len);
+    else
+        add_payloads(&op->request, publications, kept_len);
+    for (size_t i = 0; i < kept_len; i++)
+        add_entry(&op->request, publications[i]);
+    op->part = (struct redis_part){5 + 4 * kept_len, kept_len, push->history_size > 0};
     op->announces = announce;
     op->ctx = parts;
     op->ctx_free = free_parts;

@@ -18,7 +18,9 @@
 #include <stdint.h>
 
 #include "bus/bus.h"
+#include "bus/call_pace.h"
 #include "bus/redis_op.h"
+
 #include "bus/redis_pipeline.h"
 #include "bus/redis_topology.h"
 #include "common/conf.h"
@@ -52,8 +54,10 @@ struct bus_redis {
     struct redis_topology *topology;
     struct redis_order order;
     struct redis_batch *batches; /* of this turn, by slot */
-    size_t calls;                /* of them under way */
-    struct redis_apart *apart;   /* sessions that go by themselves */
+    unsigned calls;              /* of them under way */
+    struct call_pace pace;
+    bool gathered;             /* publications, in this turn */
+    struct redis_apart *apart; /* sessions that go by themselves */
     struct known_node *known_nodes;
     struct redis_request touched; /* pairs of time and session for the index of sessions */
     size_t touched_len;

@@ -100,6 +100,24 @@ export const scriptMutations = [
         to: 'true',
     },
     {
+        name: 'the trimming without a publication, in publish',
+        script: 'publish',
+        from: "pcall('XTRIM', history, 'MAXLEN', size)",
+        to: '',
+    },
+    {
+        name: 'the trimming with one, in publish',
+        script: 'publish',
+        from: "pcall('XADD', history, 'MAXLEN', size, arg[entry],",
+        to: "pcall('XADD', history, arg[entry],",
+    },
+    {
+        name: 'the opcode of each publication, in publish',
+        script: 'publish',
+        from: "if opcodes ~= '' then",
+        to: 'if false then',
+    },
+    {
         name: 'who sees a push last, in history',
         script: 'history',
         from: "'(' .. after",

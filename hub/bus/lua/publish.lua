@@ -1,14 +1,15 @@
 -- Keeps publications of sessions and announces them, each while its own owner and epoch match; no session disturbs another. What is kept
 -- already was announced when it was: a call that comes again, or late over an old connection, is not announced twice.
---   KEYS  of each session session:{ID} and history:{ID}; where nothing is to be kept session:{ID} twice
---   ARGV  node, publishing command, then of each session: epoch, push channel, message ('' for none), history size, its time to live in ms (0: as
---         it was),--         1 where the message is to be announced, 1 where the history is written late from here on, 0 where it is not, '' where that is
---         as it was, the number of publications to be kept, and of each of these: id, opcode, time, and at which byte of the message its
---         payload begins and ends
+--   KEYS  of each session session:{ID} and history:{ID}; where its history is not touched session:{ID} twice
+--   ARGV  node, publishing command, then of each session: epoch, push channel, options ('': the usual ones), the number of publications to
+--         be kept, the message, cut before and behind the payload of each of them, and of each of them id and time
+-- Each argument and each command costs: so a payload is an argument of its own and the message is put together here, and what seldom
+-- differs is in the options: 1 where the message is announced, 1 where the history is written late from here on, 0 where it is not, the size
+-- it is trimmed to, its time to live in ms, a digit for the opcode of each publication. An empty one means: as it was; all are text.
 -- Answers of each session 1, 0 where it is another's, -1 where it was announced but, for lack of memory, not kept, or an error that
 -- concerns it alone.
 local node, word, arg = ARGV[1], ARGV[2], ARGV
-local call, pcall = redis.call, redis.pcall
+local call, pcall, concat = redis.call, redis.pcall, table.concat
 local answers, at = {}, 3
 
 -- What an error says that concerns one session: a right that is missing, by each version's words, a key of another type. Others are the
@@ -23,17 +24,25 @@ local function is_its_own(message)
     return false
 end
 
+local function options_of(text)
+    if text == '' then
+        return '1', '', '', '', ''
+    end
+    return string.match(text, '^(%d),(%d?),(%d*),(%d*),(%d*)$')
+end
+
 -- Returns 1 or -1 as it was kept, whether there was something new, and an error.
-local function keep(history, message, size, first, n)
-    local news = false
+local function keep(history, size, opcodes, payload, entry, n)
+    local news, opcode = false, '1'
     for k = 1, n do
-        local i = first + 5 * (k - 1)
-        local payload = string.sub(message, arg[i + 3], arg[i + 4])
+        if opcodes ~= '' then
+            opcode = string.sub(opcodes, k, k)
+        end
         local added
-        if k < n then
-            added = pcall('XADD', history, arg[i], 'o', arg[i + 1], 't', arg[i + 2], 'd', payload)
+        if k < n or size == '' then
+            added = pcall('XADD', history, arg[entry], 'o', opcode, 't', arg[entry + 1], 'd', arg[payload])
         else
-            added = pcall('XADD', history, 'MAXLEN', size, arg[i], 'o', arg[i + 1], 't', arg[i + 2], 'd', payload)
+            added = pcall('XADD', history, 'MAXLEN', size, arg[entry], 'o', opcode, 't', arg[entry + 1], 'd', arg[payload])
         end
         local failed = type(added) == 'table' and added.err
         if not failed then
@@ -44,12 +53,13 @@ local function keep(history, message, size, first, n)
             return 0, news, added
         end
         -- One that is there already, from a call whose answer was lost, is done.
+        payload, entry = payload + 2, entry + 2
     end
     return 1, news
 end
 
-local function publish(session, history)
-    local epoch, message, n = arg[at], arg[at + 2], tonumber(arg[at + 7])
+local function publish(session, history, n)
+    local epoch, first = arg[at], at + 4
     local record = pcall('HMGET', session, 'owner', 'epoch')
     if record.err then
         return record
@@ -57,25 +67,28 @@ local function publish(session, history)
     if record[1] ~= node or record[2] ~= epoch then
         return 0
     end
+    local announced, late, size, ttl, opcodes = options_of(arg[at + 2])
     -- Which epoch it is that may end with something missing. Taking it out is allowed over maxmemory, and makes the next write allowed.
-    if arg[at + 6] ~= '' then
+    if late ~= '' then
         call('HDEL', session, 'late')
-        if arg[at + 6] == '1' then
+        if late == '1' then
             call('HSET', session, 'late', epoch)
         end
     end
     local kept, news, failed = 1, n == 0, nil
     if n > 0 then
-        kept, news, failed = keep(history, message, arg[at + 3], at + 8, n)
+        kept, news, failed = keep(history, size, opcodes, first + 1, first + 2 * n + 1, n)
         if failed then
             return failed
         end
-        if arg[at + 4] ~= '0' then
-            call('PEXPIRE', history, arg[at + 4])
-        end
+    elseif size ~= '' then
+        pcall('XTRIM', history, 'MAXLEN', size) -- without the right to it, it waits for the next publication
     end
-    if arg[at + 5] == '1' and (news or kept < 0) then
-        local heard = pcall(word, arg[at + 1], message)
+    if ttl ~= '' then
+        call('PEXPIRE', history, ttl)
+    end
+    if announced == '1' and (news or kept < 0) then
+        local heard = pcall(word, arg[at + 1], concat(arg, '', first, first + 2 * n))
         if type(heard) == 'table' and heard.err then
             return heard
         end
@@ -84,11 +97,12 @@ local function publish(session, history)
 end
 
 for i = 1, #KEYS, 2 do
-    local answer = publish(KEYS[i], KEYS[i + 1])
+    local n = tonumber(arg[at + 3])
+    local answer = publish(KEYS[i], KEYS[i + 1], n)
     if type(answer) == 'table' and not is_its_own(answer.err) then
         return answer
     end
     answers[#answers + 1] = answer
-    at = at + 8 + 5 * tonumber(arg[at + 7])
+    at = at + 5 + 4 * n
 end
 return answers
