@@ -92,7 +92,7 @@ static void several_publications_travel_in_one_message(struct contract_rig *rig)
 
 static void a_history_may_be_longer_until_it_is_trimmed(struct contract_rig *rig)
 {
-    struct peer *a = rig_peer(rig, "a");
+    struct rig_peer *a = rig_peer(rig, "a");
     uint64_t epoch = peer_claim(a, SESSION);
     for (uint64_t offset = 1; offset <= 10; offset++)
         assert_int_equal(
