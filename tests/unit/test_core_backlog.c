@@ -126,6 +126,7 @@ static void what_is_older_than_a_fail_over_may_lose_is_not_appended(void **state
     place_many(5, 10, true);
     size_t calls = answer_from(0);
     rig_pass(&rig, LOST_WRITES_MS + 1);
+    calls = answer_from(calls); /* the history was trimmed meanwhile */
     backlog_resume(session, LOST_WRITES_MS, false);
     assert_int_equal(rig.published_len, calls);
     backlog_append_all(session);
