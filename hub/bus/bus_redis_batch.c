@@ -211,7 +211,7 @@ void bus_redis_gather(struct bus_redis *b, struct redis_op *op, const char *sess
 
 void bus_redis_end_turn(struct bus_redis *b)
 {
-    if (b->batches == NULL)
+    if (!b->batches)
         return;
     if (b->url.shape == REDIS_CLUSTER) { /* most sessions have a slot, so a call, of their own */
         bus_redis_flush_batches(b);
