@@ -10,7 +10,8 @@
 #include "core/session/ownership.h"
 #include "core/session/session.h"
 
-#define ANSWER_MS 5000 /* contract section 10: 504 after 5 s */
+#define ANSWER_MS     5000 /* contract section 10: 504 after 5 s */
+#define CLOSED_A_TURN 500 /* clients of a session that is closed */
 
 /* A publication asked for here, for a session that another node owns. */
 struct publish_request {
@@ -22,6 +23,15 @@ struct publish_request {
     void *ctx;
     struct timer timer;
     UT_hash_handle hh;
+};
+
+/* A session that an operator closes: its clients a portion a turn. */
+struct closing {
+    struct hub *hub;
+    struct timer timer;
+    uint64_t left;
+    struct closing *prev, *next;
+    char session[];
 };
 
 static void finish(struct publish_request *request, unsigned http_status, struct position at)
@@ -170,11 +180,48 @@ void hub_close_session(struct hub *hub, const char *session_id)
     hub->bus->ops->broadcast(hub->bus, session_id, &envelope);
 }
 
+static void forget_closing(struct closing *closing)
+{
+    DL_DELETE(closing->hub->closings, closing);
+    timer_stop(&closing->hub->timers, &closing->timer);
+    free(closing);
+}
+
+static void on_closing(struct timer *timer, uint64_t now_ms);
+
+/* The next portion. The session may be gone meanwhile, with all that was left. */
+static void close_on(struct closing *closing)
+{
+    struct hub *hub = closing->hub;
+    struct session *session = session_find(hub, closing->session, strlen(closing->session));
+    uint64_t n = closing->left < CLOSED_A_TURN ? closing->left : CLOSED_A_TURN;
+    uint64_t ended = session ? hub->sessions->audience->end_some(session, n, CLOSE_BY_OPERATOR,
+                                                                 "closed by an operator")
+                             : 0;
+    closing->left -= ended;
+    if (ended < n || !closing->left)
+        forget_closing(closing);
+    else
+        timer_start(&hub->timers, &closing->timer, hub->now_ms, on_closing);
+}
+
+static void on_closing(struct timer *timer, uint64_t now_ms)
+{
+    (void)now_ms;
+    close_on(CONTAINER_OF(timer, struct closing, timer));
+}
+
 void operators_on_close(struct session *session)
 {
-    struct subscription *subscription, *next;
-    DL_FOREACH_SAFE (session->subscriptions, subscription, next)
-        subscription_end(subscription, CLOSE_BY_OPERATOR, "closed by an operator");
+    size_t len = strlen(session->id);
+    struct closing *closing = calloc(1, sizeof(*closing) + len + 1);
+    if (!closing)
+        abort();
+    closing->hub = session->hub;
+    closing->left = session->facts.clients; /* who comes later stays */
+    memcpy(closing->session, session->id, len);
+    DL_APPEND(session->hub->closings, closing);
+    close_on(closing);
 }
 
 void hub_ask_drain(struct hub *hub, const char *node_id)
@@ -190,4 +237,6 @@ void operators_free_all(struct hub *hub)
     struct publish_request *request, *next;
     HASH_ITER (hh, hub->requests, request, next)
         finish(request, 503, (struct position){0, 0});
+    while (hub->closings)
+        forget_closing(hub->closings);
 }

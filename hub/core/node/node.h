@@ -67,6 +67,7 @@ struct hub {
     struct sessions *sessions;
     struct kept_sends *kept_sends;
     struct publish_request *requests; /* operators */
+    struct closing *closings;         /* operators */
     struct hub_tail *tails;
     struct poll *polls;
     struct revocations *revocations;

@@ -109,7 +109,6 @@ void course_fence(struct session *session, const struct owner_news *news)
     stream_rewind(session);
     course_drop_owner_part(session);
     session_set_state(session, SESSION_FENCED);
-    link_set_status(session, UPSTREAM_DOWN, "node is cut off from Redis");
     session_event(session, COURSE_UNWANTED);
 }
 

@@ -20,6 +20,7 @@ struct outbox {
     const struct outbox_events *events;
     uint64_t last_number;
     struct timer timer;
+    size_t sent;      /* in this turn */
     bool emptied_due; /* the last message is gone, and no client is left to end the session */
     struct outbox_queue queue;
     struct outbox_upstream upstream;
@@ -267,11 +268,14 @@ static bool send_first(struct outbox *out)
 static void pump_upstream(struct outbox *out)
 {
     struct session *session = out->session;
-    size_t sent = 0;
-    while (out->queue.first && is_writable(out) && sent < SENT_A_TURN &&
+    size_t before = out->sent;
+    while (out->queue.first && is_writable(out) && out->sent < SENT_A_TURN &&
            node_may_write(session->hub) && send_first(out))
-        sent++;
-    if (sent == SENT_A_TURN && out->queue.first)
+        out->sent++;
+    bool sent = out->sent > before;
+    if (sent)
+        session_mark_dirty(session); /* the next turn has its own portion */
+    if (out->sent == SENT_A_TURN && out->queue.first)
         look_within(out, 0);
     outbox_upstream_maybe_resume(&out->upstream);
     if (sent && !out->queue.first && !session->facts.clients) {
@@ -491,6 +495,7 @@ void outbox_flush(struct session *session)
     while (outbox_forward_is_due(&out->forward) && out->events->way(session) == OUTBOX_OWNER)
         forward(out, true);
     outbox_members_flush(&out->members);
+    out->sent = 0;
 }
 
 /* --- last SENDs --- */

@@ -9,6 +9,7 @@
 #include "core/session/course.h"
 #include "core/session/course_owner.h"
 #include "core/session/handover.h"
+#include "core/session/link.h"
 #include "core/session/roster.h"
 #include "core/session/session.h"
 #include "core/session/session_record.h"
@@ -57,12 +58,18 @@ static void visit_drain(struct session *session)
     session_event(session, COURSE_UNWANTED);
 }
 
+static void visit_fenced(struct session *session)
+{
+    if (session->state == SESSION_FENCED)
+        link_set_status(session, UPSTREAM_DOWN, "node is cut off from Redis");
+}
+
 typedef void visit_fn(struct session *session);
 
 static visit_fn *const visits[WALKS] = {
     [WALK_CONNECTED] = visit_connected, [WALK_LEASE_BACK] = visit_lease_back,
     [WALK_EMPTIED] = course_emptied,    [WALK_SERVICES] = visit_service,
-    [WALK_DRAIN] = visit_drain,
+    [WALK_FENCED] = visit_fenced,       [WALK_DRAIN] = visit_drain,
 };
 
 static void on_walk(struct timer *timer, uint64_t now_ms);
@@ -181,6 +188,7 @@ static void on_lapsed(struct hub *hub)
 static void on_fenced(struct hub *hub)
 {
     all_at_once(hub, COURSE_FENCED);
+    walk_start(hub, WALK_FENCED);
 }
 
 static void on_back(struct hub *hub)
