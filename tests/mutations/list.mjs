@@ -170,6 +170,30 @@ export const mutations = [
         to: '((void)lacks_end, !is_doubtful(stream))',
     },
     {
+        name: 'the portions in which an operator closes a session',
+        file: 'hub/core/operators.c',
+        from: '#define CLOSED_A_TURN 500',
+        to: '#define CLOSED_A_TURN 1000000',
+    },
+    {
+        name: 'the portion that goes upstream in a turn',
+        file: 'hub/core/session/outbox.c',
+        from: 'is_writable(out) && out->sent < SENT_A_TURN &&',
+        to: 'is_writable(out) &&',
+    },
+    {
+        name: 'the portions of a walk over all sessions',
+        file: 'hub/core/session/walks.c',
+        from: '#define WALKED_A_TURN   500',
+        to: '#define WALKED_A_TURN   1000000',
+    },
+    {
+        name: 'the word to clients of a fenced node',
+        file: 'hub/core/session/walks.c',
+        from: '    if (session->state == SESSION_FENCED)\n        link_tell',
+        to: '    if (false)\n        link_tell',
+    },
+    {
         name: 'the reading after the deadline',
         file: 'hub/core/node/peers.c',
         from: 'if (sent_ms >= peer_deadline(hub, peer))',

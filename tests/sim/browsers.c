@@ -24,7 +24,7 @@ static bool follows(struct sim_client *client, int session)
 
 void note_deserted(struct world *world, int session)
 {
-    if (!world->granted_len[session])
+    if (session >= SESSIONS || !world->granted_len[session])
         return;
     size_t last = world->granted_len[session] - 1;
     for (int i = 0; i < CLIENTS; i++)
@@ -92,7 +92,7 @@ static enum status client_write(void *ctx, struct client *base, const uint8_t *f
     (void)ctx;
     if (client->busy)
         return STATUS_AGAIN;
-    node_works(client->node, 10);
+    node_works(client->node, 1);
     client_reads(client, frames, len);
     client->late = false;
     if (!client->world->quiet && !client->world->calm && chance(client->world, 10)) {
@@ -111,6 +111,7 @@ static void client_closing(void *ctx, struct client *base, unsigned code, const 
     (void)reason;
     client->closing = true;
     client->closed_with = code;
+    node_works(client->node, CLOSE_TENTHS);
     client_later(client, on_gone, between(client->world, 100, 50000), code);
 }
 
@@ -154,7 +155,7 @@ static void on_start_turn(void *ctx)
     char user[ROSTER_NAME];
     roster_user(client, user);
     if (world->own_urls)
-        snprintf(user, sizeof(user), "c%d", (int)(client - world->clients));
+        snprintf(user, sizeof(user), "c%d", client_index(client));
     char more[64] = "";
     if (client->rate)
         snprintf(more, sizeof(more), "&rate=%u", client->rate);
@@ -195,18 +196,22 @@ static void on_start(void *ctx)
     node_event(event->client->node, event->client->life, on_start_turn, event);
 }
 
-void client_start(struct world *world, int index, int node)
+static void client_comes(struct sim_client *client, int node)
 {
-    struct sim_client *client = &world->clients[index];
-    client->world = world;
-    client->node = &world->nodes[node];
+    client->node = &client->world->nodes[node];
     client->life = client->node->life;
     client->connection++;
     if (client->protocol && client->at.epoch && client->at.offset < UINT64_MAX / 2) {
         client->has_token = true;
         client->token = client->at;
     }
-    client_later(client, on_start, between(world, 100, 3000), 0);
+    client_later(client, on_start, between(client->world, 100, 3000), 0);
+}
+
+void client_start(struct world *world, int index, int node)
+{
+    world->clients[index].world = world;
+    client_comes(&world->clients[index], node);
 }
 
 void client_takes_id(struct sim_client *client, const struct sim_client *from)
@@ -227,9 +232,8 @@ static void on_say_turn(void *ctx)
     struct sim_client *client = event->client;
     char text[96];
     if (current(event) && !client->closing && !client->protocol) {
-        int len = snprintf(text, sizeof(text), "say %d.%u.%u %" PRIu64,
-                           (int)(client - client->world->clients), client->connection, client->life,
-                           ++client->said);
+        int len = snprintf(text, sizeof(text), "say %d.%u.%u %" PRIu64, client_index(client),
+                           client->connection, client->life, ++client->said);
         door_message(&client->client, OPCODE_TEXT, text, (size_t)len);
     }
     free(event);
@@ -283,11 +287,10 @@ static void on_send_turn(void *ctx)
     if (send->ttl_ms)
         snprintf(ttl, sizeof(ttl), ",\"ttl\":%u", send->ttl_ms);
     if (current(&send->event) && !client->closing) {
-        int len = snprintf(text, sizeof(text),
-                           "{\"type\":\"SEND\",\"id\":%" PRIu64
-                           "%s,\"payload\":\"say %d.%u.%u %" PRIu64 "\"}",
-                           send->id, ttl, (int)(client - client->world->clients),
-                           client->connection, client->life, send->id);
+        int len = snprintf(
+            text, sizeof(text),
+            "{\"type\":\"SEND\",\"id\":%" PRIu64 "%s,\"payload\":\"say %d.%u.%u %" PRIu64 "\"}",
+            send->id, ttl, client_index(client), client->connection, client->life, send->id);
         door_message(&client->client, OPCODE_TEXT, text, (size_t)len);
     }
     free(send);
@@ -312,4 +315,65 @@ void clients_of_node_die(struct sim_node *node)
     for (int i = 0; i < CLIENTS; i++)
         if (node->world->clients[i].node == node)
             node->world->clients[i].open = false;
+    for (size_t i = 0; i < node->world->crowd_len; i++)
+        if (node->world->crowd[i].node == node)
+            node->world->crowd[i].open = false;
+}
+
+/* Crowds. */
+
+#define CROWD_INDEX 100000
+
+int client_index(const struct sim_client *client)
+{
+    const struct world *world = client->world;
+    bool in_crowd = world->crowd && client >= world->crowd &&
+                    client < world->crowd + world->crowd_len;
+    return in_crowd ? CROWD_INDEX + (int)(client - world->crowd) : (int)(client - world->clients);
+}
+
+struct sim_client *client_at(struct world *world, unsigned index)
+{
+    return index < CROWD_INDEX ? &world->clients[index % CLIENTS]
+                               : &world->crowd[(index - CROWD_INDEX) % world->crowd_len];
+}
+
+void crowd_comes(struct world *world, size_t n, int node, int session, int sessions)
+{
+    world->crowd = calloc(n, sizeof(*world->crowd));
+    if (!world->crowd)
+        abort();
+    world->crowd_len = n;
+    if (world->sessions < session + sessions)
+        world->sessions = session + sessions;
+    for (size_t i = 0; i < n; i++) {
+        struct sim_client *client = &world->crowd[i];
+        *client = (struct sim_client){.world = world,
+                                      .session = session + (int)(i % (size_t)sessions),
+                                      .protocol = i % 3 != 0};
+        client_comes(client, node);
+    }
+}
+
+size_t crowd_open(const struct world *world)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < world->crowd_len; i++)
+        n += world->crowd[i].open;
+    return n;
+}
+
+size_t crowd_closed_with(const struct world *world, unsigned code)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < world->crowd_len; i++)
+        n += world->crowd[i].closed_with == code;
+    return n;
+}
+
+void crowd_free(struct world *world)
+{
+    free(world->crowd);
+    world->crowd = NULL;
+    world->crowd_len = 0;
 }

@@ -40,8 +40,7 @@ static void check_rate(struct sim_client *client)
     client->got_us = world->now_us;
     if (before_us && world->now_us - before_us < least_us)
         world_fail(world, "client %d on %s: %u a second, but %" PRIu64 " us after the last",
-                   (int)(client - world->clients), client->node->id, client->rate,
-                   world->now_us - before_us);
+                   client_index(client), client->node->id, client->rate, world->now_us - before_us);
 }
 
 /* With a rate offsets jump; a gap is still ahead of what it has. */
@@ -64,8 +63,8 @@ static size_t grant_of(const struct world *world, int session, uint64_t epoch)
 /* A client of the owner itself has got it. */
 static void note_delivered(struct world *world, const struct sim_client *client, struct position at)
 {
-    size_t i = grant_of(world, client->session, at.epoch);
-    if (i == world->granted_len[client->session])
+    size_t i = client->session < SESSIONS ? grant_of(world, client->session, at.epoch) : 0;
+    if (client->session >= SESSIONS || i == world->granted_len[client->session])
         return;
     if (!strcmp(world->granted[client->session][i].owner, client->node->id) &&
         world->granted[client->session][i].delivered < at.offset)
@@ -79,6 +78,8 @@ static uint64_t told_end(const struct sim_client *client, uint64_t epoch, uint64
 {
     const struct world *world = client->world;
     int session = client->session;
+    if (session >= SESSIONS)
+        return 0;
     size_t i = grant_of(world, session, epoch);
     if (i + 2 != world->granted_len[session] || world->granted[session][i + 1].epoch != next ||
         world->granted[session][i].life != world->granted[session][i + 1].life ||
@@ -94,7 +95,7 @@ static void check_order(struct sim_client *client, struct position at)
 {
     struct world *world = client->world;
     struct position last = client->at;
-    int index = (int)(client - world->clients);
+    int index = client_index(client);
     if (position_compare(at, last) <= 0) {
         world_fail(world, "client %d on %s got %" PRIu64 ".%" PRIu64 " after %" PRIu64 ".%" PRIu64,
                    index, client->node->id, at.epoch, at.offset, last.epoch, last.offset);
@@ -127,7 +128,7 @@ static void check_order(struct sim_client *client, struct position at)
 static void read_message(struct sim_client *client, const char *text)
 {
     struct world *world = client->world;
-    world_say(world, "client %d on %s: %s", (int)(client - world->clients), client->node->id, text);
+    world_say(world, "client %d on %s: %s", client_index(client), client->node->id, text);
     if (strstr(text, "\"type\":\"WELCOME\"")) {
         client->welcomed = true;
         client->welcomed_us = world->now_us;
@@ -154,6 +155,8 @@ static void read_message(struct sim_client *client, const char *text)
         if (marker)
             snprintf(client->last_marker, sizeof(client->last_marker), "%.*s",
                      (int)strcspn(marker, " \""), marker);
+    } else if (strstr(text, "\"type\":\"STATUS\"")) {
+        client->down = strstr(text, "\"upstream\":\"down\"");
     } else if (strstr(text, "\"type\":\"ACK\"")) {
         client->acked = field(text, "\"id\":");
     } else if (strstr(text, "\"code\":\"expired\"")) {
@@ -167,8 +170,7 @@ static void read_message(struct sim_client *client, const char *text)
             world_fail(world,
                        "client %d: GAP %" PRIu64 " %" PRIu64 "..%" PRIu64 " after %" PRIu64
                        ".%" PRIu64,
-                       (int)(client - world->clients), epoch, from, to, client->at.epoch,
-                       client->at.offset);
+                       client_index(client), epoch, from, to, client->at.epoch, client->at.offset);
         /* to 0: the end of that epoch, wherever it was */
         client->at = (struct position){epoch, to ? to : UINT64_MAX / 2};
     }

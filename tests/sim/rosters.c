@@ -17,7 +17,9 @@
 /* The node's clock is up to 5 ms in a second too fast, and a turn's time is in whole milliseconds
  */
 #define INEXACT_US 12000u
-#define TRUE_US    3000000u /* a lease and 2 s: within so much of a change rosters are true again */
+/* A script may have longer turns */
+#define TURN_US 20000u
+#define TRUE_US 3000000u /* a lease and 2 s: within so much of a change rosters are true again */
 
 /* --- who watches --- */
 
@@ -27,9 +29,8 @@ void roster_user(const struct sim_client *client, char name[ROSTER_NAME])
 {
     if (!client->world->has_presence)
         snprintf(name, ROSTER_NAME, "u");
-    else if (client->protocol && !client->one_way)
-        snprintf(name, ROSTER_NAME, "p%d.%u", (int)(client - client->world->clients),
-                 client->connection);
+    else if (client->protocol && !client->one_way && client_index(client) < CLIENTS)
+        snprintf(name, ROSTER_NAME, "p%d.%u", client_index(client), client->connection);
     else
         snprintf(name, ROSTER_NAME, SHARED_USER);
 }
@@ -52,11 +53,14 @@ static int compare_names(const void *a, const void *b)
 /* As the payload of PRESENCE says it. */
 static void true_roster(struct world *world, int session, char roster[ROSTER_MAX])
 {
-    char names[CLIENTS][ROSTER_NAME];
+    char(*names)[ROSTER_NAME] = calloc(CLIENTS + world->crowd_len, ROSTER_NAME);
     size_t n = 0, len = (size_t)snprintf(roster, ROSTER_MAX, "{\"users\":[");
     for (int i = 0; i < CLIENTS; i++)
         if (watches(&world->clients[i], session))
             roster_user(&world->clients[i], names[n++]);
+    for (size_t i = 0; i < world->crowd_len; i++)
+        if (watches(&world->crowd[i], session))
+            roster_user(&world->crowd[i], names[n++]);
     qsort(names, n, sizeof(names[0]), compare_names);
     for (size_t i = 0, k; i < n; i = k) {
         for (k = i; k < n && !strcmp(names[k], names[i]);)
@@ -66,6 +70,7 @@ static void true_roster(struct world *world, int session, char roster[ROSTER_MAX
                                 k - i);
     }
     snprintf(roster + len, ROSTER_MAX - len, "],\"more\":0}");
+    free(names);
 }
 
 /* --- what nodes are told --- */
@@ -80,6 +85,8 @@ static uint64_t hash_of(const char *text)
 
 void roster_heard(struct sim_node *node, int session, const struct envelope *envelope)
 {
+    if (session >= SESSIONS)
+        return;
     const struct presence_message said = presence_decode(envelope);
     char roster[ROSTER_MAX];
     size_t len = (size_t)snprintf(roster, sizeof(roster), "{\"users\":[");
@@ -104,6 +111,8 @@ static uint64_t epoch_of(const struct sim_node *node, int session, const char *r
 {
     const struct world *world = node->world;
     uint64_t epoch = 0, hash = hash_of(roster);
+    if (session >= SESSIONS)
+        return 0;
     for (size_t i = 0; i < ROSTERS && i < node->rosters_len[session]; i++)
         if (node->rosters[session][i].hash == hash && node->rosters[session][i].epoch > epoch)
             epoch = node->rosters[session][i].epoch;
@@ -122,9 +131,10 @@ static void check_pace(const struct sim_client *client, const struct sim_client 
     struct world *world = client->world;
     if (!part->roster_us || client->late)
         return; /* nobody knows when the last was sent, or this one */
-    if (world->now_us - part->roster_us < SECOND_US - INEXACT_US)
+    uint64_t inexact_us = INEXACT_US + (world->calm ? TURN_US : 0);
+    if (world->now_us - part->roster_us < SECOND_US - inexact_us)
         world_fail(world, "client %d on %s: a roster of %s %" PRIu64 " us after the last",
-                   (int)(client - world->clients), client->node->id, session_name(part->session),
+                   client_index(client), client->node->id, session_name(part->session),
                    world->now_us - part->roster_us);
 }
 
@@ -134,11 +144,11 @@ void roster_read(struct sim_client *client, struct sim_client *part, const char 
     const char *payload = strstr(text, "{\"users\":");
     size_t len = payload ? strlen(payload) : 0;
     if (!world->has_presence || !part->welcomed || !len || len > ROSTER_MAX) {
-        world_fail(world, "client %d was told %s", (int)(client - world->clients), text);
+        world_fail(world, "client %d was told %s", client_index(client), text);
         return;
     }
     check_pace(client, part);
-    world_say(world, "client %d on %s: %s", (int)(client - world->clients), client->node->id, text);
+    world_say(world, "client %d on %s: %s", client_index(client), client->node->id, text);
     memcpy(part->roster, payload, len - 1);
     part->roster[len - 1] = '\0';
     part->roster_us = client->late ? 0 : world->now_us;
@@ -146,8 +156,8 @@ void roster_read(struct sim_client *client, struct sim_client *part, const char 
     if (epoch < part->roster_epoch && epoch && !world->rolls_back && !world->loses_data)
         world_fail(world,
                    "client %d on %s: a roster of %s at epoch %" PRIu64 " after one at %" PRIu64,
-                   (int)(client - world->clients), client->node->id, session_name(part->session),
-                   epoch, part->roster_epoch);
+                   client_index(client), client->node->id, session_name(part->session), epoch,
+                   part->roster_epoch);
     if (epoch > part->roster_epoch)
         part->roster_epoch = epoch;
 }
@@ -185,8 +195,7 @@ void rosters_check(struct world *world, uint64_t within_us, const char *when)
     while ((client = who_is_wrong(world, &session, roster)) && !world->failure) {
         if (world->now_us - since_us >= within_us)
             world_fail(world, "client %d on %s: %s the roster of %s is %s, and it was told %s",
-                       (int)(client - world->clients), client->node->id, when,
-                       session_name(session), roster,
+                       client_index(client), client->node->id, when, session_name(session), roster,
                        (client->page ? page_part(client, session) : client)->roster);
         world_pass(world, STEP_US);
     }

@@ -21,9 +21,11 @@
 
 #define NODES    3
 #define SESSIONS 3
-#define CLIENTS  12
-#define PAGES    3 /* of the clients, those with several sessions */
-#define EPOCHS   4096
+#define SESSIONS_MAX \
+    1000 /* those of crowds behind them, each `svc:vN`; of them less is looked after */
+#define CLIENTS 12
+#define PAGES   3 /* of the clients, those with several sessions */
+#define EPOCHS  4096
 
 #define ROSTER_NAME 16
 #define ROSTER_MAX  768
@@ -99,12 +101,12 @@ struct record {
 struct store {
     bool up;
     uint64_t started_us;
-    struct record records[SESSIONS];
+    struct record records[SESSIONS_MAX];
     struct {
         char id[CONF_NAME_MAX + 1];
         uint64_t score;
     } nodes[NODES];
-    bool subscribed[NODES][SESSIONS];
+    bool subscribed[NODES][SESSIONS_MAX];
     bool inbox[NODES];
 };
 
@@ -121,11 +123,11 @@ struct sim_bus {
     uint64_t to_store_us;   /* latest delivery: links keep order */
     uint64_t from_store_us; /* no answer comes before */
     /* Of the answers on each session, and of others, at their own pace */
-    uint64_t answered_us[SESSIONS + 1];
+    uint64_t answered_us[SESSIONS_MAX + 1];
     bool sub_up, deaf;
     unsigned sub_generation;
     uint64_t sub_us;
-    bool wants[SESSIONS]; /* subscriptions the node asked for */
+    bool wants[SESSIONS_MAX]; /* subscriptions the node asked for */
     uint64_t heard_ms;
 };
 
@@ -214,6 +216,7 @@ struct sim_client {
     unsigned replay;       /* it asks for so many, where it has no position to resume at */
     struct position begun; /* WELCOME's */
     unsigned got;          /* MESSAGEs on this connection */
+    bool down;             /* the last STATUS says so */
     unsigned closed_with;  /* the code, where the hub has closed it */
     /* Messages of this connection: sent; the last number that the backend got; how many it got */
     uint64_t said, heard, arrived;
@@ -248,9 +251,12 @@ struct world {
     struct store store;
     struct sim_node nodes[NODES];
     struct sim_client clients[CLIENTS + PAGES * SESSIONS]; /* behind them what pages follow */
+    struct sim_client *crowd; /* further clients, in scripts of volume */
+    size_t crowd_len;
+    int sessions; /* SESSIONS and those of the crowd */
     struct conf *conf;
     struct upstream *upstreams;
-    bool backend_up[SESSIONS];
+    bool backend_up[SESSIONS_MAX];
     /* what the store accepted, for "no silent loss": highest offset published in each epoch, per
      * session */
     struct truth truth[SESSIONS][EPOCHS];
@@ -337,6 +343,7 @@ bool chance(struct world *world, unsigned percent);
 /* Answers on each session come at their own pace, as of a Redis Cluster or with replicas; else all
  * in one order, as of one server. */
 extern bool sim_own_pace;
+/* Of a session id; with SESSIONS_MAX sessions there are no others. */
 int session_index(const char *id);
 const char *session_name(int index);
 
@@ -348,11 +355,13 @@ void node_resume(struct sim_node *node);
 void node_drain(struct sim_node *node);
 uint64_t node_now_ms(const struct sim_node *node);
 /*
- * The node has done so much in this turn: 1 for each call of the store, write to a client and
- * message that goes upstream; a tenth for each publication in a call. However much waits or comes
- * at once, the turn has a bound (contract section 9).
+ * The node has done so much in this turn: 1 for each call of the store, message that goes upstream,
+ * and upstream that is opened or closed; half of that for a client that is closed; a tenth for each
+ * publication in a call, write to a client, and upstream that is reset. However much waits, comes
+ * or goes at once, the turn has a bound: it stands for 50 ms (contract section 9).
  */
 #define WORK_TENTHS_A_TURN 9000
+#define CLOSE_TENTHS       5
 void node_works(struct sim_node *node, unsigned tenths);
 /* Runs fn as an event of the node's loop, or piles it up while it is paused; void where the life is
  * over. */
@@ -412,7 +421,9 @@ void backend_push(struct world *world, int session, const char *marker);
 void backend_stop(struct world *world, int session);
 void upstreams_of_node_die(struct sim_node *node);
 void upstreams_free(struct world *world);
+/* Held open by live, unpaused nodes; and of each session but those of crowds. */
 int upstreams_held(const struct world *world, int session);
+void upstreams_count(const struct world *world, int held[SESSIONS]);
 
 /* browsers.c */
 /* Where no client follows the session at its owner any more, that is noted. */
@@ -423,6 +434,16 @@ void client_leave(struct sim_client *client, unsigned code);
 void client_says(struct sim_client *client);
 /* A protocol client sends that SEND, maybe once more. ttl_ms 0: none. */
 void client_sends(struct sim_client *client, uint64_t id, unsigned ttl_ms);
+/* Further clients in a script, in turn at sessions from `session` on; each third is raw, others
+ * follow. */
+void crowd_comes(struct world *world, size_t n, int node, int session, int sessions);
+/* How many of the crowd are open, and closed by the hub with that code. */
+size_t crowd_open(const struct world *world);
+size_t crowd_closed_with(const struct world *world, unsigned code);
+void crowd_free(struct world *world);
+/* By which messages name it. */
+int client_index(const struct sim_client *client);
+struct sim_client *client_at(struct world *world, unsigned index);
 /* It will come with the client id of that one; NULL: with one that nobody has been given. */
 void client_takes_id(struct sim_client *client, const struct sim_client *from);
 void clients_of_node_die(struct sim_node *node);

@@ -15,6 +15,8 @@
 
 static void note_grant(struct world *world, int session, const char *owner, uint64_t epoch)
 {
+    if (session >= SESSIONS)
+        return;
     for (size_t i = 0; i < world->granted_len[session]; i++)
         if (world->granted[session][i].epoch == epoch && !world->loses_data && !world->rolls_back)
             world_fail(world, "%s: epoch %llu granted twice, to %s and %s", session_name(session),
@@ -49,6 +51,8 @@ uint64_t store_ms(const struct world *world)
 
 struct truth *truth_of(struct world *world, int session, uint64_t epoch)
 {
+    if (session >= SESSIONS)
+        return NULL;
     size_t n = world->truth_len[session];
     for (size_t i = n; i-- > 0;)
         if (world->truth[session][i].epoch == epoch)
@@ -252,7 +256,7 @@ void store_apply(struct world *world, struct sim_request *request)
 
 void store_clear(struct store *store)
 {
-    for (int i = 0; i < SESSIONS; i++) {
+    for (int i = 0; i < SESSIONS_MAX; i++) {
         memory_history_clear(&store->records[i].history);
         store->records[i].own = (struct memory_record){0};
     }

@@ -123,7 +123,7 @@ static uint64_t *answered_us(struct sim_bus *bus, const struct sim_request *requ
 {
     if (!sim_own_pace)
         return &bus->from_store_us;
-    return &bus->answered_us[request->session[0] ? session_index(request->session) : SESSIONS];
+    return &bus->answered_us[request->session[0] ? session_index(request->session) : SESSIONS_MAX];
 }
 
 /* The way of a request: to the store, applied, and back. A flag on each leg says whether its link

@@ -119,7 +119,7 @@ static void sub_connect(struct sim_node *node)
     bus->sub_generation++;
     node->world->store.inbox[node->index] = true;
     memset(node->world->store.subscribed[node->index], 0, sizeof(node->world->store.subscribed[0]));
-    for (int i = 0; i < SESSIONS; i++)
+    for (int i = 0; i < node->world->sessions; i++)
         if (bus->wants[i])
             subscribe_send(bus, i);
 }

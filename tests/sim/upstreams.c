@@ -92,6 +92,7 @@ static struct upstream *upstream_open(void *ctx, struct session *session, struct
 {
     struct sim_node *node = ctx;
     struct world *world = node->world;
+    node_works(node, 10);
     struct upstream *upstream = calloc(1, sizeof(*upstream));
     (void)service;
     const char *vin = strrchr(url, '/');
@@ -134,7 +135,7 @@ static enum status upstream_send(void *ctx, struct upstream *upstream, enum opco
     }
     world->commands++;
     world_say(world, "backend gets %s from %s", text, node->id);
-    struct sim_client *from = &world->clients[client % CLIENTS];
+    struct sim_client *from = client_at(world, client);
     if (from->connection == connection) {
         if (number <= from->heard)
             world_fail(world, "client %u: message %" PRIu64 " reached the backend after %" PRIu64,
@@ -148,9 +149,9 @@ static enum status upstream_send(void *ctx, struct upstream *upstream, enum opco
 static void upstream_close(void *ctx, struct upstream *upstream, unsigned code, const char *reason)
 {
     struct world *world = upstream->world;
-    (void)ctx;
     (void)code;
     (void)reason;
+    node_works(ctx, 10);
     upstream->state = SIM_CLOSING;
     for (uint64_t i = between(world, 0, 2); i > 0; i--) {
         /* What was on its way before the backend saw the close */
@@ -164,7 +165,7 @@ static void upstream_close(void *ctx, struct upstream *upstream, unsigned code, 
 
 static void upstream_reset(void *ctx, struct upstream *upstream)
 {
-    (void)ctx;
+    node_works(ctx, 1);
     upstream->state = SIM_OVER;
 }
 
@@ -208,14 +209,25 @@ void upstreams_free(struct world *world)
     }
 }
 
-/* Held open by live, unpaused nodes. */
+static bool is_held(const struct upstream *upstream)
+{
+    return (upstream->state == SIM_OPEN || upstream->state == SIM_CLOSING) &&
+           upstream->node->alive && upstream->life == upstream->node->life &&
+           !upstream->node->paused;
+}
+
 int upstreams_held(const struct world *world, int session)
 {
     int held = 0;
     for (const struct upstream *upstream = world->upstreams; upstream; upstream = upstream->next)
-        held += upstream->backend == session &&
-                (upstream->state == SIM_OPEN || upstream->state == SIM_CLOSING) &&
-                upstream->node->alive && upstream->life == upstream->node->life &&
-                !upstream->node->paused;
+        held += upstream->backend == session && is_held(upstream);
     return held;
+}
+
+void upstreams_count(const struct world *world, int held[SESSIONS])
+{
+    memset(held, 0, SESSIONS * sizeof(*held));
+    for (const struct upstream *upstream = world->upstreams; upstream; upstream = upstream->next)
+        if (upstream->state != SIM_OVER && upstream->backend < SESSIONS && is_held(upstream))
+            held[upstream->backend]++;
 }
