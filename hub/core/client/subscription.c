@@ -11,6 +11,7 @@
 #include "core/client/protocol.h"
 #include "core/client/rate.h"
 #include "core/client/subscribing.h"
+#include "core/presence.h"
 #include "core/pubs.h"
 #include "core/session/backlog.h"
 #include "core/session/session.h"
@@ -460,6 +461,8 @@ static void begin(struct subscription *subscription)
                                                     : (struct position){0, 0};
     if (!welcomed && subscription->client->follows)
         welcome(subscription, at, resumed);
+    if (welcomed)
+        presence_welcomed(session); /* who is there may have been told without it */
     if (!client_takes(subscription->client))
         return;
     DL_DELETE(session->newcomers.waiting, catch_up);

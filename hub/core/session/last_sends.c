@@ -66,12 +66,6 @@ static struct last_send *use(struct last_sends *sends, uint64_t now_ms, const ch
     return send;
 }
 
-void last_sends_note(struct last_sends *sends, uint64_t now_ms, const char *client, uint64_t id)
-{
-    struct last_send *send = use(sends, now_ms, client);
-    send->id = id > send->id ? id : send->id;
-}
-
 /* --- those that expired --- */
 
 /* The first row that ends at the id or behind it. */
@@ -151,6 +145,40 @@ static void make_room(struct last_sends *sends, struct last_send *send)
         abort(); /* at most two kilobytes */
 }
 
+static void insert(struct last_sends *sends, struct last_send *send, const struct expired_row *row)
+{
+    make_room(sends, send);
+    size_t k = place_of(send, row->from);
+    memmove(&send->expired[k + 1], &send->expired[k],
+            (send->expired_len - k) * sizeof(*send->expired));
+    send->expired[k] = *row;
+    send->expired_len++;
+    count(sends, row, 1);
+}
+
+/* That very one went, though the node that said otherwise could not know it. */
+static void take_out(struct last_sends *sends, struct last_send *send, uint64_t id)
+{
+    size_t k = place_of(send, id);
+    if (k == send->expired_len || !holds(&send->expired[k], id))
+        return;
+    struct expired_row before = send->expired[k], after = before;
+    before.upto = id - 1;
+    after.from = id + 1;
+    remove_at(sends, send, k);
+    if (before.from < id)
+        insert(sends, send, &before);
+    if (after.upto > id)
+        insert(sends, send, &after);
+}
+
+void last_sends_note(struct last_sends *sends, uint64_t now_ms, const char *client, uint64_t id)
+{
+    struct last_send *send = use(sends, now_ms, client);
+    take_out(sends, send, id);
+    send->id = id > send->id ? id : send->id;
+}
+
 void last_sends_expire(struct last_sends *sends, uint64_t now_ms, const char *client,
                        struct expired_row row)
 {
@@ -161,13 +189,8 @@ void last_sends_expire(struct last_sends *sends, uint64_t now_ms, const char *cl
         return; /* it is known */
     send = use(sends, now_ms, client);
     absorb(sends, send, &row);
-    make_room(sends, send);
-    size_t k = place_of(send, row.from);
-    memmove(&send->expired[k + 1], &send->expired[k],
-            (send->expired_len - k) * sizeof(*send->expired));
-    send->expired[k] = row;
-    send->expired_len++;
-    count(sends, &row, 1);
+    insert(sends, send, &row);
+    take_out(sends, send, send->id);
 }
 
 void last_sends_doubt(struct last_sends *sends, uint64_t now_ms, const char *client,

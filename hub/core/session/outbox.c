@@ -316,6 +316,7 @@ static void on_timer(struct timer *timer, uint64_t now_ms)
     struct outbox *out = CONTAINER_OF(timer, struct outbox, timer);
     struct session *session = out->session;
     (void)now_ms;
+    out->sent = 0;
     if (session->state == SESSION_MEMBER)
         outbox_forward_look(&out->forward);
     outbox_pump(session);
