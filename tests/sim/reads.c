@@ -85,7 +85,8 @@ static uint64_t told_end(const struct sim_client *client, uint64_t epoch, uint64
         world->granted[session][i].life != world->granted[session][i + 1].life ||
         strcmp(world->granted[session][i].owner, world->granted[session][i + 1].owner) != 0)
         return 0;
-    return !client->resumed && !client->rate && !world->granted[session][i].deserted &&
+    return !client->resumed && !client->replay && !client->rate &&
+                   !world->granted[session][i].deserted &&
                    client->welcomed_us < world->granted[session][i + 1].at_us
                ? world->granted[session][i].delivered
                : 0;

@@ -217,7 +217,7 @@ static int a_node_with_clients(struct world *world)
 void rosters_end(struct world *world)
 {
     world->frozen = true;
-    rosters_check(world, 0, "after all is mended");
+    rosters_check(world, TRUE_US, "after all is mended");
     for (int i = 0; i < CLIENTS; i += 5) {
         if (!world->clients[i].page)
             client_leave(&world->clients[i], 1001);

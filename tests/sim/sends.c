@@ -63,13 +63,14 @@ static bool say_again(struct sim_client *page, int session)
     return first;
 }
 
-/* Its answer is known: the same comes again. */
+/* Its answer is known: the same comes again. That of one that was said on several connections may
+ * not be: a node that was cut off may know better than the owner that it expired on the first. */
 static void say_once_more(struct sim_client *page)
 {
     struct sim_send *send = &page->sends[between(page->world, 0, SENDS - 1)];
     const struct sim_client *part = page_part(page, send->session);
-    if (send->id && !send->asked && is_answered(send) && send->connection == page->connection &&
-        part->open && !part->leaving)
+    if (send->id && !send->lost && !send->asked && is_answered(send) &&
+        send->connection == page->connection && part->open && !part->leaving)
         say(page, send);
 }
 
@@ -91,8 +92,8 @@ void page_sends(struct sim_client *page)
     struct world *world = page->world;
     int session = (int)between(world, 0, SESSIONS - 1);
     const struct sim_client *part = page_part(page, session);
-    if (!part->open || part->leaving || !part->welcomed)
-        return;
+    if (!part->open || part->leaving || !part->welcomed || !page->welcomed)
+        return; /* it may not have its id yet */
     if (say_again(page, session))
         return;
     if (world->quiet)
@@ -114,8 +115,10 @@ void page_says_all_again(struct sim_client *page)
 void sends_lost(struct sim_client *page, int session)
 {
     for (size_t i = 0; i < SENDS; i++)
-        if (session < 0 || page->sends[i].session == session)
+        if (session < 0 || page->sends[i].session == session) {
+            page->sends[i].lost = page->sends[i].lost || page->sends[i].asked;
             page->sends[i].asked = false;
+        }
 }
 
 /* --- it goes upstream --- */

@@ -185,6 +185,7 @@ struct sim_send {
     uint32_t ttl_ms;     /* 0: none */
     uint64_t said_us;    /* last */
     bool asked;          /* on this connection, and not answered yet */
+    bool lost;           /* with a connection, before it was answered */
     bool acked, expired; /* how it was answered, on that connection */
     unsigned connection;
     const struct upstream *went; /* the last upstream that took it; NULL: none */
