@@ -200,7 +200,9 @@ static void schedule(struct presence *presence)
         at_ms = earlier(at_ms, now_ms, presence->owner_sent_ms);
     if (presence->due && presence->sum)
         at_ms = earlier(at_ms, now_ms, presence->clients_sent_ms);
-    timer_start(&hub->timers, &presence->timer, at_ms, on_timer);
+    /* What comes every second must not put off what is due in less */
+    if (!timer_armed(&presence->timer) || presence->timer.at_ms > at_ms)
+        timer_start(&hub->timers, &presence->timer, at_ms, on_timer);
 }
 
 static bool may(uint64_t now_ms, uint64_t last_ms)
