@@ -190,8 +190,8 @@ export const mutations = [
     {
         name: 'the word to clients of a fenced node',
         file: 'hub/core/session/walks.c',
-        from: '    if (session->state == SESSION_FENCED)\n        link_tell',
-        to: '    if (false)\n        link_tell',
+        from: '    if (session->state == SESSION_FENCED)\n        link_set_status',
+        to: '    if (false)\n        link_set_status',
     },
     {
         name: 'the reading after the deadline',
