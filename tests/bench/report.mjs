@@ -17,12 +17,12 @@ export const table = ({ title, columns, rows }) => `${title}\n\n${markdown(colum
 
 const amount = (value, unit) => (Number.isFinite(value) ? `${value.toFixed(Math.abs(value) < 10 ? 2 : Math.abs(value) < 100 ? 1 : 0)}${unit ? ` ${unit}` : ''}` : 'not measured')
 
-/** Every figure against its goal. */
+/** Every figure against its goal, which none has reached whose run had faults. */
 export function figureTable(record) {
-  const figures = Object.values(record.shapes).flatMap((shape) => shape.figures)
-  return markdown(['figure', 'measured', 'goal', 'reached', 'best peer'], figures.map(({ figure, value, goal, unit, peer }) =>
+  const figures = Object.values(record.shapes).flatMap(({ figures, faults }) => figures.map((figure) => ({ ...figure, faults: faults.length })))
+  return markdown(['figure', 'measured', 'goal', 'reached', 'best peer'], figures.map(({ figure, value, goal, unit, peer, faults }) =>
     [figure, amount(value, unit), goal === undefined ? '' : `<= ${goal}${unit ? ` ${unit}` : ''}`,
-      goal === undefined || !Number.isFinite(value) ? '' : value <= goal ? 'yes' : 'no',
+      goal === undefined || !Number.isFinite(value) ? '' : faults ? `no: ${faults} faults` : value <= goal ? 'yes' : 'no',
       Number.isFinite(peer) ? amount(peer, unit) : '']))
 }
 
