@@ -58,9 +58,6 @@ enum bus_publish {
      * epoch into the history: something may be missing there (publication_lost_end). */
     BUS_LATE = 2,
     BUS_PROMPT = 4, /* from here on it does not */
-    /* The history may stay longer than its size for now: to trim it exactly costs the store as much
-     * as to append to it. The caller has it trimmed soon. */
-    BUS_UNTRIMMED = 8,
 };
 
 /* A node as the store knows it. */
@@ -202,10 +199,9 @@ struct bus_ops {
     void (*record_session)(struct bus *bus, const char *session, uint64_t epoch,
                            const struct bus_session_record *record);
 
-    /* All of one epoch, offsets consecutive. history_size 0: not kept; else the history is trimmed
-     * to it, also where len is 0. ttl_ms: how long the history lives from now on; 0: as before.
-     * how: of enum bus_publish. An entry that is already kept counts as done. The publications are
-     * referenced by the bus as long as it needs them. */
+    /* All of one epoch, offsets consecutive. history_size 0: not kept. ttl_ms: how long the history
+     * lives from now on; 0: as before. how: of enum bus_publish. An entry that is already kept
+     * counts as done. The publications are referenced by the bus as long as it needs them. */
     void (*publish)(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch,
                     struct publication *const *publications, size_t len, uint32_t history_size,
                     uint64_t ttl_ms, unsigned how);

@@ -363,7 +363,7 @@ static void memory_publish(struct bus *bus, const char *id, uint64_t tag, uint64
                                                          epoch, publications, len, history_size,
                                                          how, &news)
                                  : STATUS_REFUSED;
-    if (status == STATUS_OK && history_size > 0) {
+    if (status == STATUS_OK && history_size > 0 && len > 0) {
         if (ttl_ms > 0)
             session->history.until_ms = now_ms + ttl_ms;
         memory_session_settle(session);

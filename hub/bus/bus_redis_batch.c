@@ -135,7 +135,7 @@ static struct redis_op *call_of(struct bus_redis *b, const struct redis_batch *b
     for (size_t i = 0; i < batch->len; i++) {
         const struct redis_op *part = batch->parts[i];
         redis_request_text(&op->request, redis_key_session(b, "session", part->session).text);
-        const char *kept = part->part.history ? "history" : "session";
+        const char *kept = part->part.kept > 0 ? "history" : "session";
         redis_request_text(&op->request, redis_key_session(b, kept, part->session).text);
     }
     redis_request_text(&op->request, b->node);

@@ -145,7 +145,7 @@ static void add_options(struct redis_request *request, const struct push *push, 
     char opcodes[MESSAGE_ITEMS + 1], size[24] = "", ttl[24] = "", options[MESSAGE_ITEMS + 64];
     const char *late = push->how & BUS_LATE ? "1" : push->how & BUS_PROMPT ? "0" : "";
     write_opcodes(opcodes, publications, kept_len);
-    if (push->history_size > 0 && !(push->how & BUS_UNTRIMMED))
+    if (push->history_size > 0)
         snprintf(size, sizeof(size), "%" PRIu32, push->history_size);
     if (push->history_size > 0 && push->ttl_ms > 0)
         snprintf(ttl, sizeof(ttl), "%" PRIu64, push->ttl_ms);
@@ -171,7 +171,7 @@ static void publish_part(struct bus_redis *b, const struct push *push, struct pu
         add_payloads(&op->request, publications, kept_len);
     for (size_t i = 0; i < kept_len; i++)
         add_entry(&op->request, publications[i]);
-    op->part = (struct redis_part){5 + 4 * kept_len, kept_len, push->history_size > 0};
+    op->part = (struct redis_part){5 + 4 * kept_len, kept_len};
     op->announces = announce;
     op->ctx = parts;
     op->ctx_free = free_parts;

@@ -88,7 +88,6 @@ typedef void redis_answer_fn(struct redis_op *op);
 struct redis_part {
     size_t arguments; /* 0: it is sent by itself */
     size_t kept;      /* publications that the call appends for it */
-    bool history;     /* the call touches its history: appends, or trims */
 };
 
 struct redis_op {

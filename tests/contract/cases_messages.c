@@ -90,29 +90,6 @@ static void several_publications_travel_in_one_message(struct contract_rig *rig)
     }
 }
 
-static void a_history_may_be_longer_until_it_is_trimmed(struct contract_rig *rig)
-{
-    struct rig_peer *a = rig_peer(rig, "a");
-    uint64_t epoch = peer_claim(a, SESSION);
-    for (uint64_t offset = 1; offset <= 10; offset++)
-        assert_int_equal(
-            peer_publish(a, SESSION, epoch, offset, "p", 3, BUS_ANNOUNCE | BUS_UNTRIMMED),
-            STATUS_OK);
-    const struct seen *seen = history(a, 1, (struct position){0, 0}, 20);
-    assert_int_equal(seen->len, 10);
-    a->bus->ops->publish(a->bus, SESSION, 2, epoch, NULL, 0, 3, 0, BUS_QUIETLY);
-    assert_int_equal(rig_wait(a, SEEN_PUBLISHED, 2)->status, STATUS_OK);
-    seen = history(a, 3, (struct position){0, 0}, 20);
-    assert_int_equal(seen->len, 3);
-    assert_true(seen->items[0].number == 8);
-    a->bus->ops->publish(a->bus, SESSION, 4, epoch + 1, NULL, 0, 1, 0, BUS_QUIETLY);
-    assert_int_equal(rig_wait(a, SEEN_PUBLISHED, 4)->status, STATUS_REFUSED);
-    assert_int_equal(peer_publish(a, SESSION, epoch, 11, "p", 3, BUS_QUIETLY), STATUS_OK);
-    seen = history(a, 5, (struct position){0, 0}, 20);
-    assert_int_equal(seen->len, 3);
-    assert_true(seen->items[0].number == 9);
-}
-
 static size_t publish_bytes(struct rig_peer *peer, uint64_t tag, uint64_t epoch, size_t len)
 {
     static char bytes[1 << 20];
@@ -498,7 +475,6 @@ static void inbox_messages_keep_their_order_and_need_no_answer(struct contract_r
 const struct contract_case cases_messages[] = {
     CASE(what_is_published_reaches_all_subscribers_in_order),
     CASE(several_publications_travel_in_one_message),
-    CASE(a_history_may_be_longer_until_it_is_trimmed),
     CASE(publications_take_credit_and_answers_bring_it_back),
     CASE(publish_takes_more_than_the_credit),
     CASE(who_does_not_own_the_session_does_not_publish),

@@ -241,15 +241,9 @@ export const mutations = [
         to: '    session_broadcast_sends(session);',
     },
     {
-        name: 'the trimming of a history that has got an eighth longer',
-        file: 'hub/core/session/trims.c',
-        from: 'seldom || trim->untrimmed > size / TRIM_PART',
-        to: 'seldom',
-    },
-    {
         name: 'the note where a dead owner wrote late',
         file: 'hub/bus/bus_memory_record.c',
-        from: '    append(history, note);\n',
+        from: '    append(history, note, UINT32_MAX);\n',
         to: '',
     },
     {

@@ -100,12 +100,6 @@ export const scriptMutations = [
         to: 'true',
     },
     {
-        name: 'the trimming without a publication, in publish',
-        script: 'publish',
-        from: "pcall('XTRIM', history, 'MAXLEN', size)",
-        to: '',
-    },
-    {
         name: 'the trimming with one, in publish',
         script: 'publish',
         from: "pcall('XADD', history, 'MAXLEN', size, arg[entry],",

@@ -10,7 +10,6 @@
 
 #include <utlist.h>
 
-#include "core/session/trims.h"
 #include "store.h"
 
 static void note_grant(struct world *world, int session, const char *owner, uint64_t epoch)
@@ -172,11 +171,6 @@ static void apply_publish(struct world *world, struct sim_request *request)
     if (strcmp(record->own.owner, request->node->id) != 0 || record->own.epoch != request->epoch)
         world_fail(world, "%s: the store took a publication of %s at %llu", request->session,
                    request->node->id, (unsigned long long)request->epoch);
-    uint32_t size = request->history_size;
-    /* A fail-over may have lost the last trimming, and left the notes of lost ends */
-    if (size && record->history.len > size + 2 * (size / TRIM_PART) + 2)
-        world_fail(world, "%s: a history of %u keeps %zu", request->session, size,
-                   record->history.len);
     if (request->how & (BUS_LATE | BUS_PROMPT))
         world_say(world, "%s of %s is written %s", request->session, request->node->id,
                   record->own.late ? "late" : "with each push");

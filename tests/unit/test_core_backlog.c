@@ -10,7 +10,6 @@
 
 #include "common/metrics.h"
 #include "core/session/backlog.h"
-#include "core/session/trims.h"
 #include "core_rig.h"
 
 #define MIB (1024u * 1024)
@@ -54,12 +53,6 @@ static void place_many(size_t n, size_t len, bool may_publish)
         backlog_flush(session, may_publish, true);
     }
     backlog_check(session);
-}
-
-/* Whether a call trims the history besides is for the tests at the end. */
-static unsigned how(size_t i)
-{
-    return rig.published[i].how & ~(unsigned)BUS_UNTRIMMED;
 }
 
 static size_t announced(void)
@@ -114,9 +107,9 @@ static void what_was_answered_is_only_appended_again(void **state)
     place_many(2, 10, false);
     backlog_resume(session, LOST_WRITES_MS, false);
     assert_int_equal(rig.published_len, calls + 2);
-    assert_int_equal(how(calls), BUS_QUIETLY);
+    assert_int_equal(rig.published[calls].how, BUS_QUIETLY);
     assert_int_equal(rig.published[calls].len, 5);
-    assert_int_equal(how(calls + 1), BUS_ANNOUNCE);
+    assert_int_equal(rig.published[calls + 1].how, BUS_ANNOUNCE);
     assert_int_equal(rig.published[calls + 1].len, 2);
 }
 
@@ -126,7 +119,6 @@ static void what_is_older_than_a_fail_over_may_lose_is_not_appended(void **state
     place_many(5, 10, true);
     size_t calls = answer_from(0);
     rig_pass(&rig, LOST_WRITES_MS + 1);
-    calls = answer_from(calls); /* the history was trimmed meanwhile */
     backlog_resume(session, LOST_WRITES_MS, false);
     assert_int_equal(rig.published_len, calls);
     backlog_append_all(session);
@@ -297,7 +289,7 @@ static size_t begin_late(void)
 {
     rig.service.history.every_ms = 250;
     place_alone(1);
-    assert_int_equal(how(0), BUS_ANNOUNCE | BUS_LATE);
+    assert_int_equal(rig.published[0].how, BUS_ANNOUNCE | BUS_LATE);
     return answer_from(0);
 }
 
@@ -316,7 +308,7 @@ static void what_nobody_else_waits_for_is_written_late_in_one_call(void **state)
     backlog_flush(session, true, false);
     assert_int_equal(rig.published_len, calls + 1);
     assert_int_equal(rig.published[calls].len, 10);
-    assert_int_equal(how(calls), BUS_ANNOUNCE);
+    assert_int_equal(rig.published[calls].how, BUS_ANNOUNCE);
     answer_from(calls);
     assert_int_equal(backlog_on_the_way(session), 0);
 }
@@ -327,7 +319,7 @@ static void nothing_is_late_before_the_store_knows_it(void **state)
     rig.service.history.every_ms = 250;
     place_alone(3);
     assert_int_equal(rig.published_len, 3);
-    assert_int_equal(how(1), BUS_ANNOUNCE);
+    assert_int_equal(rig.published[1].how, BUS_ANNOUNCE);
     answer_from(0);
     place_alone(1);
     assert_int_equal(rig.published_len, 3);
@@ -342,12 +334,12 @@ static void what_is_late_goes_out_for_who_comes(void **state)
     backlog_hurry(session, true);
     assert_int_equal(rig.published_len, calls + 1);
     assert_int_equal(rig.published[calls].len, 3);
-    assert_int_equal(how(calls), BUS_ANNOUNCE | BUS_PROMPT);
+    assert_int_equal(rig.published[calls].how, BUS_ANNOUNCE | BUS_PROMPT);
     place_many(1, 10, true);
-    assert_int_equal(how(calls + 1), BUS_ANNOUNCE);
+    assert_int_equal(rig.published[calls + 1].how, BUS_ANNOUNCE);
     answer_from(calls);
     place_alone(1); /* they have left: the store is told again */
-    assert_int_equal(how(calls + 2), BUS_ANNOUNCE | BUS_LATE);
+    assert_int_equal(rig.published[calls + 2].how, BUS_ANNOUNCE | BUS_LATE);
 }
 
 static void who_comes_while_nothing_waits_is_told_of_all_the_same(void **state)
@@ -357,7 +349,7 @@ static void who_comes_while_nothing_waits_is_told_of_all_the_same(void **state)
     backlog_hurry(session, true);
     assert_int_equal(rig.published_len, calls + 1);
     assert_int_equal(rig.published[calls].len, 0);
-    assert_int_equal(how(calls), BUS_PROMPT);
+    assert_int_equal(rig.published[calls].how, BUS_PROMPT);
 }
 
 static void who_reads_the_history_finds_what_was_late(void **state)
@@ -367,7 +359,7 @@ static void who_reads_the_history_finds_what_was_late(void **state)
     place_alone(3);
     backlog_hurry(session, false);
     assert_int_equal(rig.published_len, calls + 1);
-    assert_int_equal(how(calls), BUS_ANNOUNCE);
+    assert_int_equal(rig.published[calls].how, BUS_ANNOUNCE);
     place_alone(1); /* it is late as before */
     assert_int_equal(rig.published_len, calls + 1);
     backlog_finish(session);
@@ -384,7 +376,7 @@ static void what_is_late_waits_for_a_bus_that_is_away(void **state)
     backlog_resume(session, 0, false);
     assert_int_equal(rig.published[rig.published_len - 1].len, 3);
     /* Whether the store still knows is not known */
-    assert_int_equal(how(rig.published_len - 1), BUS_ANNOUNCE | BUS_LATE);
+    assert_int_equal(rig.published[rig.published_len - 1].how, BUS_ANNOUNCE | BUS_LATE);
 }
 
 static void what_an_owner_loses_is_counted(void **state)
@@ -398,82 +390,6 @@ static void what_an_owner_loses_is_counted(void **state)
     publication_unref(publication);
     backlog_drop(session);
     assert_int_equal(metric_drops(DROP_STALE_EPOCH) - before, 5);
-}
-
-/* How many calls trim, of those from i on. */
-static size_t trimming_from(size_t i)
-{
-    size_t n = 0;
-    for (; i < rig.published_len; i++)
-        n += !(rig.published[i].how & BUS_UNTRIMMED);
-    return n;
-}
-
-static void a_history_is_trimmed_for_an_eighth_of_it_together(void **state)
-{
-    (void)state;
-    place_many(1, 20, true);
-    assert_int_equal(trimming_from(0), 1); /* nobody knows how long it was */
-    place_many(12, 20, true);
-    assert_int_equal(trimming_from(1), 0);
-    place_many(1, 20, true);
-    assert_int_equal(trimming_from(1), 1);
-    place_many(26, 20, true);
-    assert_int_equal(trimming_from(1), 3);
-}
-
-static void a_small_history_is_always_trimmed(void **state)
-{
-    (void)state;
-    rig.service.history.size = 7;
-    place_many(20, 20, true);
-    assert_int_equal(trimming_from(0), 20);
-}
-
-static void who_stops_has_the_history_trimmed_a_moment_later(void **state)
-{
-    (void)state;
-    place_many(3, 20, true);
-    answer_from(0);
-    rig_pass(&rig, TRIM_QUIET_MS - 1);
-    assert_int_equal(rig.published_len, 3);
-    rig_pass(&rig, 1);
-    assert_int_equal(rig.published_len, 4);
-    assert_int_equal(rig.published[3].how, BUS_QUIETLY);
-    assert_int_equal(rig.published[3].len, 0);
-    answer_from(3);
-    rig_pass(&rig, 10 * TRIM_QUIET_MS);
-    assert_int_equal(rig.published_len, 4);
-    place_many(1, 20, true); /* seldom: with it */
-    assert_int_equal(trimming_from(4), 1);
-    answer_from(4);
-    rig_pass(&rig, 10 * TRIM_QUIET_MS);
-    assert_int_equal(rig.published_len, 5);
-}
-
-static void one_a_second_is_not_trimmed_each_time(void **state)
-{
-    (void)state;
-    for (int i = 0; i < 13; i++) {
-        place_many(1, 20, true);
-        answer_from(rig.published_len - 1);
-        rig_pass(&rig, 1000);
-    }
-    assert_int_equal(rig.published_len, 13);
-    assert_int_equal(trimming_from(1), 0);
-}
-
-static void what_can_not_be_trimmed_now_is_with_the_next_one(void **state)
-{
-    (void)state;
-    place_many(2, 20, true);
-    answer_from(0);
-    rig.lease = false;
-    rig_pass(&rig, 2 * TRIM_QUIET_MS);
-    assert_int_equal(rig.published_len, 2);
-    rig.lease = true;
-    place_many(1, 20, true);
-    assert_int_equal(trimming_from(2), 1);
 }
 
 int main(void)
@@ -513,14 +429,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_late_waits_for_a_bus_that_is_away, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(what_an_owner_loses_is_counted, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_history_is_trimmed_for_an_eighth_of_it_together, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(a_small_history_is_always_trimmed, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(who_stops_has_the_history_trimmed_a_moment_later, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(one_a_second_is_not_trimmed_each_time, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(what_can_not_be_trimmed_now_is_with_the_next_one, set_up,
-                                        tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,7 +20,6 @@ static struct core_rig rig;
 static struct session *session;
 static struct backlog_store store;
 static struct backlog_publish calls;
-static struct trims trims;
 static size_t in_flight;
 
 static int set_up(void **state)
@@ -30,16 +29,13 @@ static int set_up(void **state)
     session = &rig.session;
     in_flight = 0;
     backlog_store_init(&store, &rig.hub);
-    trims_init(&trims, &rig.hub.timers, backlog_publish_trim);
-    backlog_publish_init(&calls, session, &trims);
+    backlog_publish_init(&calls, session);
     return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    backlog_publish_end(&calls);
-    trims_fini(&trims);
     backlog_store_fini(&store);
     assert_int_equal(in_flight, 0);
     rig_fini(&rig);
@@ -227,7 +223,7 @@ static unsigned announce(uint64_t offset, bool late)
     struct publication *publication = placed(offset, 10);
     backlog_publish_announce(&calls, &publication, 1, late);
     publication_unref(publication);
-    return rig.published[rig.published_len - 1].how & ~(unsigned)BUS_UNTRIMMED;
+    return rig.published[rig.published_len - 1].how;
 }
 
 static void writing_late_begins_when_the_store_has_said_that_it_knows(void **state)

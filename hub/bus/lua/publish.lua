@@ -39,7 +39,7 @@ local function keep(history, size, opcodes, payload, entry, n)
             opcode = string.sub(opcodes, k, k)
         end
         local added
-        if k < n or size == '' then
+        if k < n then
             added = pcall('XADD', history, arg[entry], 'o', opcode, 't', arg[entry + 1], 'd', arg[payload])
         else
             added = pcall('XADD', history, 'MAXLEN', size, arg[entry], 'o', opcode, 't', arg[entry + 1], 'd', arg[payload])
@@ -81,11 +81,9 @@ local function publish(session, history, n)
         if failed then
             return failed
         end
-    elseif size ~= '' then
-        pcall('XTRIM', history, 'MAXLEN', size) -- without the right to it, it waits for the next publication
-    end
-    if ttl ~= '' then
-        call('PEXPIRE', history, ttl)
+        if ttl ~= '' then
+            call('PEXPIRE', history, ttl)
+        end
     end
     if announced == '1' and (news or kept < 0) then
         local heard = pcall(word, arg[at + 1], concat(arg, '', first, first + 2 * n))

@@ -36,7 +36,6 @@ struct backlog {
 struct backlogs {
     struct backlog_store store;
     struct backlog_row row;
-    struct trims trims;
 };
 
 static enum backlog_written write_portion(struct backlog_place *place, size_t *bytes);
@@ -48,7 +47,6 @@ void backlogs_new(struct hub *hub)
         abort();
     backlog_store_init(&backlogs->store, hub);
     backlog_row_init(&backlogs->row, hub, write_portion);
-    trims_init(&backlogs->trims, &hub->timers, backlog_publish_trim);
     hub->sessions->backlogs = backlogs;
 }
 
@@ -57,7 +55,6 @@ void backlogs_free(struct hub *hub)
     struct backlogs *backlogs = hub->sessions->backlogs;
     backlog_row_fini(&backlogs->row);
     backlog_store_fini(&backlogs->store);
-    trims_fini(&backlogs->trims);
     free(backlogs);
     hub->sessions->backlogs = NULL;
 }
@@ -76,7 +73,7 @@ void backlog_new(struct session *session)
     struct backlogs *all = all_of(backlog);
     backlog->ring.credit.in_flight = &all->row.in_flight;
     backlog_items_init(&backlog->items, &all->store, &all->row.in_flight);
-    backlog_publish_init(&backlog->publish, session, &all->trims);
+    backlog_publish_init(&backlog->publish, session);
     session->backlog = backlog;
 }
 
@@ -474,7 +471,6 @@ void backlog_free(struct session *session)
 {
     struct backlog *backlog = session->backlog;
     backlog_items_fini(&backlog->items);
-    backlog_publish_end(&backlog->publish);
     return_credit(backlog);
     set_state(backlog, BACKLOG_LIVE);
     pubs_fini(&backlog->to_bus);

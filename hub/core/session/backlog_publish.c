@@ -11,10 +11,9 @@
 
 static const char *const mark_names[MARKS] = {"none", "unsure", "asked", "set"};
 
-void backlog_publish_init(struct backlog_publish *publish, struct session *session,
-                          struct trims *trims)
+void backlog_publish_init(struct backlog_publish *publish, struct session *session)
 {
-    *publish = (struct backlog_publish){.session = session, .trims = trims};
+    *publish = (struct backlog_publish){.session = session};
 }
 
 static void set_mark(struct backlog_publish *publish, enum backlog_mark mark)
@@ -37,19 +36,16 @@ void backlog_publish_begin_epoch(struct backlog_publish *publish)
 {
     set_mark(publish, MARK_NONE);
     publish->lives_from_ms = 0;
-    trim_stop(publish->trims, &publish->trim);
 }
 
 void backlog_publish_end(struct backlog_publish *publish)
 {
     set_mark(publish, MARK_NONE);
-    trim_stop(publish->trims, &publish->trim);
 }
 
 void backlog_publish_doubt(struct backlog_publish *publish)
 {
     publish->lives_from_ms = 0;
-    trim_doubt(&publish->trim);
     set_mark(publish, publish->session->service->history.every_ms ? MARK_UNSURE : MARK_NONE);
 }
 
@@ -135,11 +131,8 @@ static void publish_run(struct backlog_publish *publish, struct publication *con
 {
     const struct session *session = publish->session;
     struct bus *bus = session->hub->bus;
-    uint32_t size = session->service->history.size;
-    if (size)
-        how |= trim_append(publish->trims, &publish->trim, session->hub->now_ms, n, size);
-    bus->ops->publish(bus, session->id, tag, items[0]->at.epoch, items, n, size,
-                      time_to_live_ms(publish), how);
+    bus->ops->publish(bus, session->id, tag, items[0]->at.epoch, items, n,
+                      session->service->history.size, time_to_live_ms(publish), how);
     metric_add(METRIC_BUS_PUBLISHED, n);
 }
 
@@ -170,16 +163,6 @@ void backlog_publish_prompt(struct backlog_publish *publish)
         return;
     set_mark(publish, MARK_NONE);
     bus->ops->publish(bus, session->id, 0, session->epoch, NULL, 0, 0, 0, BUS_PROMPT);
-}
-
-void backlog_publish_trim(struct trim *trim)
-{
-    struct backlog_publish *publish = CONTAINER_OF(trim, struct backlog_publish, trim);
-    const struct session *session = publish->session;
-    struct hub *hub = session->hub;
-    if (session_is_owned(session) && hub->bus_connected && node_may_write(hub))
-        hub->bus->ops->publish(hub->bus, session->id, 0, session->epoch, NULL, 0,
-                               session->service->history.size, 0, BUS_QUIETLY);
 }
 
 void backlog_publish_answered(struct backlog_publish *publish, uint64_t tag)

@@ -12,7 +12,6 @@
 #define VINHUB_CORE_SESSION_BACKLOG_PUBLISH_H
 
 #include "core/session/state.h"
-#include "core/session/trims.h"
 
 #define PUBLISH_COUNT 500        /* publications in one call of the script */
 #define PUBLISH_BYTES (1u << 20) /* payload in one call, but for a single larger one */
@@ -31,13 +30,9 @@ struct backlog_publish {
     uint64_t mark_tag;
     uint64_t until_ms;      /* to the bus in any case until then */
     uint64_t lives_from_ms; /* when the history's time to live was set; 0: not in this epoch */
-    struct trims *trims;    /* of the node */
-    struct trim trim;
 };
 
-/* trims: of the node, with backlog_publish_trim; outlives this. */
-void backlog_publish_init(struct backlog_publish *publish, struct session *session,
-                          struct trims *trims);
+void backlog_publish_init(struct backlog_publish *publish, struct session *session);
 void backlog_publish_begin_epoch(struct backlog_publish *publish);
 /* This node owns the session no more. */
 void backlog_publish_end(struct backlog_publish *publish);
@@ -61,8 +56,6 @@ void backlog_publish_append(struct backlog_publish *publish, struct publication 
                             size_t len);
 /* Nothing is written late from here on: the store is told so, where it has been told otherwise. */
 void backlog_publish_prompt(struct backlog_publish *publish);
-/* The history is to be trimmed; it was a moment ago that something was appended. */
-void backlog_publish_trim(struct trim *trim);
 /* An answer with that tag has come. */
 void backlog_publish_answered(struct backlog_publish *publish, uint64_t tag);
 /* The tag is that of what was announced, up to this offset; 0: it was only appended. */
