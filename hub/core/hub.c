@@ -229,6 +229,7 @@ struct hub *hub_new(const struct hub_setup *setup)
     hub->bus = setup->bus;
     rng_seed(&hub->rng, setup->seed);
     rng_seed(&hub->spread, ~setup->seed);
+    hub->numbers = node_first_number(hub);
     timers_init(&hub->timers);
     hub->now_ms = setup->now_ms(setup->clock_ctx);
     hub->started_unix_ms = setup->unix_ms(setup->clock_ctx);

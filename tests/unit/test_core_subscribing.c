@@ -17,6 +17,7 @@
 #include "common/metrics.h"
 #include "core/client/further.h"
 #include "core/node/node.h"
+#include "core/session/state.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -305,6 +306,19 @@ static void a_session_closed_before_its_welcome_is_answered_in_its_turn(void **s
         browser_leave(&browser);
         rig_turns(1200); /* linger */
     }
+}
+
+/* A CONFIRM for an earlier life under this id, which comes late, confirms nothing of this one. */
+static void numbers_begin_above_those_of_an_earlier_life(void **state)
+{
+    (void)state;
+    struct hub *hub = client_rig.hub;
+    assert_int_equal(hub->numbers, node_first_number(hub));
+    assert_int_equal(hub->sessions->commands, node_first_number(hub));
+    uint64_t first = node_first_number(hub);
+    hub->setup.life++;
+    assert_true(node_first_number(hub) - first > 50000);
+    hub->setup.life--;
 }
 
 static void a_drain_closes_connections_not_subscriptions(void **state)
@@ -829,6 +843,7 @@ int main(void)
         CASE(a_token_in_a_url_goes_nowhere),
         CASE(an_operator_closes_a_session_and_not_its_connection),
         CASE(a_session_closed_before_its_welcome_is_answered_in_its_turn),
+        CASE(numbers_begin_above_those_of_an_earlier_life),
         CASE(a_drain_closes_connections_not_subscriptions),
         CASE(much_is_worked_off_in_portions),
         CASE(all_clients_have_their_turn),

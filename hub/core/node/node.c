@@ -52,6 +52,11 @@ uint64_t node_unix_ms(const struct hub *hub)
     return hub->setup.unix_ms(hub->setup.clock_ctx);
 }
 
+uint64_t node_first_number(const struct hub *hub)
+{
+    return hub->setup.life << 16; /* a life begins in a millisecond of its own */
+}
+
 uint64_t node_unix_of(struct hub *hub, uint64_t moment_ms)
 {
     uint64_t apart_ms = node_unix_ms(hub) - hub->now_ms;

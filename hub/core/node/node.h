@@ -101,6 +101,9 @@ bool node_has_lease(const struct hub *hub);
  * make. No effects: that the lease has run out is acted upon at the seams of a turn (hub.h). */
 bool node_may_write(const struct hub *hub);
 uint64_t node_unix_ms(const struct hub *hub);
+/* Numbers of what this node sends are above it, and so above those of any earlier life under its
+ * id: an answer to one of those, which comes late, fits nothing that this life has sent. */
+uint64_t node_first_number(const struct hub *hub);
 /* What the calendar said at a moment of now_ms: each time the same, unless the clock was set by
  * more than a second since. */
 uint64_t node_unix_of(struct hub *hub, uint64_t moment_ms);

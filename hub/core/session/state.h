@@ -186,7 +186,8 @@ struct sessions {
     struct session *by_id;
     struct session *dirty; /* those that are flushed at the end of the turn */
     struct session *dead;  /* freed then */
-    /* Highest number of a command in a session that is gone: a later one goes on from there */
+    /* Highest number of a command in a session that is gone: a later one goes on from there. The
+     * first is node_first_number(). */
     uint64_t commands;
     struct walks *walks;
     struct session *walk_next[WALKS];   /* where each walk goes on; NULL: it is over */

@@ -116,7 +116,8 @@ void walks_new(struct hub *hub, const struct audience_events *audience,
         abort();
     for (size_t i = 0; i < WALKS; i++)
         walks->of[i] = (struct walk){.hub = hub, .kind = (enum walk_kind)i};
-    *sessions = (struct sessions){.audience = audience,
+    *sessions = (struct sessions){.commands = node_first_number(hub),
+                                  .audience = audience,
                                   .on_event = course,
                                   .on_state = record_session_soon,
                                   .on_ended = on_ended,
