@@ -38,6 +38,7 @@ test('a row says who a client is, where, and what went to and fro', async (t) =>
   const { backend, hubs: [a, b] } = await start(t)
   const before = Date.now()
   const raw = await open(t, a, '/admin/VIN1?remoteWs')
+  await backend.one('/base/admin/VIN1', 15_000) // of the first one, before another node may open it
   const v1 = await open(t, b, '/%C3%BC%20x/VIN1?remoteWs', { protocols: ['vinhub.v1'] })
   const nobody = await open(t, b, '/ws?remoteWs&vin=VIN2', { protocols: ['vinhub.v1.msgpack'] })
   raw.send('ping')
