@@ -171,7 +171,7 @@ static void a_sentinel_that_is_stale_and_asked_first_is_not_believed(void **stat
     /* Two, of which each names another: neither counts. */
     snprintf(url, sizeof(url), "redis-sentinel://127.0.0.1:%u,127.0.0.1:1/cars", stale[0].port);
     a = rig_peer_unconnected(&r.rig, "a");
-    assert_says(a, "a second one of 2 must name it");
+    assert_says(a, "expected two of 2");
     assert_null(rig_find(a, SEEN_CONNECTED, 0));
     rig_clear(&r.rig);
 
