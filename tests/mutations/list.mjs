@@ -302,7 +302,7 @@ export const mutations = [
     {
         name: 'the memory of SENDs that expired',
         file: 'hub/core/session/last_sends.c',
-        from: 'return k < send->expired_len && send->expired[k].id == id;',
+        from: 'return send && k < send->expired_len && holds(&send->expired[k], id);',
         to: 'return (void)k, false;',
     },
     {
