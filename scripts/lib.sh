@@ -219,6 +219,7 @@ redis: {url: "redis://127.0.0.1:$redis_port"}
 services:
   - name: remoteWs
     upstream: "${UPSTREAM:-ws://127.0.0.1:$backend_port/carmonitor/remotews{path\}}"
+    presence: true
 default_service: remoteWs
 EOF
 }

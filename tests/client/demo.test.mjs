@@ -1,4 +1,4 @@
-// The demo's board of a fleet, in Chromium with a real hub.
+// The demo's pages in Chromium with a real hub: the board of a fleet, and one vehicle.
 import assert from 'node:assert/strict'
 import { Backend } from '../lib/backend.mjs'
 import { service, startHub } from '../lib/hub.mjs'
@@ -40,4 +40,25 @@ test('the board has its vehicles on one socket, a picked one in full, and measur
   await until(async () => (await row('#many'))[0] === COUNT, SOON_MS, 'a socket for each to be measured')
   assert.ok((await row('#many'))[1] > messages, 'more messages than at one a second')
   await until(async () => await hub.metric('vinhub_clients') === 1, SOON_MS, 'those to be closed')
+})
+
+test('the page of one vehicle shows a lamp, and who else watches', { timeout: 120_000 }, async (t) => {
+  const backend = await Backend.start(t)
+  const hub = await startHub(t, { id: 'a', settings: { services: [service(backend, { presence: true })] } })
+  const open = async (user) => {
+    const page = await openDemo(t, 'index.html', hub, '?protocol=vinhub.v1')
+    await page.fill('#user', user)
+    await page.click('#watch button')
+    return page
+  }
+  const shows = (page, lamp, watchers) => until(() => page.evaluate(([is, names]) => !document.querySelector('#presence').hidden
+    && document.querySelector('#lamp').dataset.is === is && document.querySelector('#watchers').textContent === names, [lamp, watchers]),
+  SOON_MS, `the lamp ${lamp} for ${watchers}`)
+  const first = await open('chen')
+  await shows(first, 'alone', 'chen')
+  const second = await open('li')
+  await shows(first, 'others', 'chen, li')
+  await shows(second, 'others', 'chen, li')
+  await second.close()
+  await shows(first, 'alone', 'chen')
 })
