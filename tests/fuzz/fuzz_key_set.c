@@ -33,15 +33,26 @@ static bool lists(const json_t *list, const char *word)
 
 /* --- what is said --- */
 
+/* A kid is shown on purpose, also where it is what a member of another key is. */
+static bool is_in_a_kid(const json_t *list, const char *member)
+{
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *kid = json_object_get(json_array_get(list, i), "kid");
+        if (json_is_string(kid) && strstr(json_string_value(kid), member))
+            return true;
+    }
+    return false;
+}
+
 static void assert_hides_keys(const json_t *list, const char *said)
 {
     static const char *const members[] = {"k", "d", "n", "x", "y", "e", "p", "q"};
     for (size_t i = 0; i < json_array_size(list); i++) {
         for (size_t j = 0; j < sizeof(members) / sizeof(*members); j++) {
-            const json_t *jwk = json_array_get(list, i), *kid = json_object_get(jwk, "kid");
+            const json_t *jwk = json_array_get(list, i);
             const char *member = json_string_value(json_object_get(jwk, members[j]));
-            bool named_so = json_is_string(kid) && member && strstr(json_string_value(kid), member);
-            assert(!member || strlen(member) < SHOWS_BYTES || named_so || !strstr(said, member));
+            assert(!member || strlen(member) < SHOWS_BYTES || !strstr(said, member) ||
+                   is_in_a_kid(list, member));
         }
     }
 }
