@@ -67,15 +67,15 @@ bool drain_is_late(const struct hub *hub)
            hub->now_ms - drain->closing_ms >= hub->conf->node.drain_ms;
 }
 
-/* Closes as many as are due by now of those that were there when the closing began: the first at
- * once, and the last a step before the end, so that a node with few clients does not wait for it.
- */
+/* Closes as many as are due by now of those that were there when the closing began: each in the
+ * middle of its share of the time, so that a node with few clients does not wait for the end. */
 static void close_due(struct drain *drain)
 {
     uint64_t drain_ms = drain->hub->conf->node.drain_ms,
              passed_ms = drain->hub->now_ms - drain->closing_ms;
-    uint64_t due = drain_ms && passed_ms < drain_ms ? drain->clients * passed_ms / drain_ms + 1
-                                                    : UINT64_MAX;
+    uint64_t due = drain_ms && passed_ms < drain_ms
+                       ? (2 * drain->clients * passed_ms / drain_ms + 1) / 2
+                       : UINT64_MAX;
     if (due > drain->closed)
         drain->closed += drain->events->close_clients(drain->hub, due - drain->closed);
 }
