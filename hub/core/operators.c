@@ -11,7 +11,7 @@
 #include "core/session/session.h"
 
 #define ANSWER_MS     5000 /* contract section 10: 504 after 5 s */
-#define CLOSED_A_TURN 500 /* clients of a session that is closed */
+#define CLOSED_A_TURN 500  /* clients of a session that is closed */
 
 /* A publication asked for here, for a session that another node owns. */
 struct publish_request {
@@ -218,7 +218,7 @@ void operators_on_close(struct session *session)
     if (!closing)
         abort();
     closing->hub = session->hub;
-    closing->left = session->facts.clients; /* who comes later stays */
+    closing->left = session->facts.clients; /* clients that come later stay */
     memcpy(closing->session, session->id, len);
     DL_APPEND(session->hub->closings, closing);
     close_on(closing);

@@ -292,7 +292,7 @@ static bool ask_sentinels(struct ctl_redis *redis, struct redis_host *out)
     return false;
 }
 
-/* The connection to that host, made where there is none yet. */
+/* Returns the connection to that host, and opens it at the first call. */
 static redisContext *context_of(struct ctl_redis *redis, const struct redis_host *host)
 {
     struct server *server = NULL;

@@ -125,7 +125,7 @@ static enum status live_nodes(struct ctl_source *source, json_t **out)
     return status;
 }
 
-/* One question to all: asked, answered, and who is missing put into the answer. */
+/* Asks all nodes, waits for their answers, and names in out the nodes that sent none. */
 static enum status ask_all(struct ctl_source *source, struct envelope *envelope, answer_fn *fn,
                            void *ctx, json_t *out)
 {
@@ -270,7 +270,7 @@ static void on_counted(void *ctx, const char *node, const struct envelope *answe
     *closed += (json_int_t)counted_decode(answer).closed;
 }
 
-/* Takes what was closed, and who is missing. */
+/* Adds up how many clients the nodes closed, and names the nodes that sent no answer. */
 static enum status ask_to_close(struct ctl_source *source, struct envelope *envelope, json_t **out)
 {
     json_int_t closed = 0;

@@ -194,7 +194,7 @@ static bool may_be_dropped(const struct queue_item *item, bool notes)
 }
 
 /* Drops the oldest item that may be dropped; if a subscription is given, the oldest of that one.
- * Returns false if there is none. */
+ * Returns false if no item may be dropped. */
 static bool drop_oldest(struct queue *queue, const struct subscription *of, bool notes)
 {
     size_t k = 0;

@@ -462,7 +462,7 @@ static void begin(struct subscription *subscription)
     if (!welcomed && subscription->client->follows)
         welcome(subscription, at, resumed);
     if (welcomed)
-        presence_welcomed(session); /* who is there may have been told without it */
+        presence_welcomed(session); /* the last PRESENCE may have left before its WELCOME */
     if (!client_takes(subscription->client))
         return;
     DL_DELETE(session->newcomers.waiting, catch_up);

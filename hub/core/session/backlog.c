@@ -137,7 +137,7 @@ static void hold(struct backlog *backlog)
     set_state(backlog, BACKLOG_HELD);
 }
 
-/* The first that the store has not confirmed; NULL: there is none. */
+/* Returns the first publication that the store has not confirmed, or NULL. */
 static const struct publication *first_unconfirmed(const struct backlog *backlog)
 {
     if (backlog->items.first)
