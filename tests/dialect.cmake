@@ -1,6 +1,7 @@
 # One name for one thing, and one dialect of C, over all sources: what clang-tidy has no check for.
 #   - A struct, enum or union of one name is defined in one file only.
 #   - A .c or .h file has a name that no other has (but main.c).
+#   - struct session has at most as many fields as below: what belongs to a part stands there.
 #   - Pointers are tested as in `if (!p)`, sizeof has parentheses, a single constant is a #define.
 # Prints TAP: cmake -D ROOT=checkout -P dialect.cmake
 
@@ -17,6 +18,9 @@ set(forms
   "(&&|\\|\\|) [A-Za-z0-9_.>-]+ != NULL" "p"
   " != NULL (&&|\\|\\||\\?)" "p"
   "\n *enum { [A-Z0-9_]+ = [^,}]+ }[;]" "a #define: enum is for constants that belong together")
+
+# What holds the core together is the first to grow: a field more, and who changes one must know all.
+set(session_fields 20)
 
 set(failures 0)
 macro(say ok name text)
@@ -55,6 +59,23 @@ function(find_tags text out)
   set(${out} "${tags}" PARENT_SCOPE)
 endfunction()
 
+# How many fields the struct of that name has, those of structs within it not counted; 0: it is not in
+# the text.
+function(count_fields text name out)
+  set(${out} 0 PARENT_SCOPE)
+  if(NOT "\n${text}" MATCHES "\nstruct ${name} {\n(.*)")
+    return()
+  endif()
+  string(REGEX REPLACE "/\\*([^*]|\\*[^/])*\\*/" "" body "${CMAKE_MATCH_1}")
+  string(REGEX REPLACE "\n};.*" "" body "\n${body}")
+  string(REGEX REPLACE "\\([^()]*\\)" "" body "${body}")
+  string(REPLACE ";" "|" body "${body}")
+  string(REGEX MATCHALL "\n    [^ \n][^\n]*[|]" lines "${body}")
+  string(REGEX MATCHALL "[|,]" fields "${lines}")
+  list(LENGTH fields count)
+  set(${out} ${count} PARENT_SCOPE)
+endfunction()
+
 # What this finds, tried first: a check that finds nothing would be taken for a clean tree.
 set(missed "")
 foreach(bad " x = sizeof *p;" "if (p == NULL)" "if (NULL != p)" "while (a->b != NULL)" "if (a && b.c != NULL)"
@@ -73,6 +94,11 @@ endforeach()
 find_tags("struct one {\n    enum two { A };\n    struct three three;\n};\nunion four {" tags)
 if(NOT "${tags}" STREQUAL "one;two;four")
   list(APPEND missed "definitions: ${tags}")
+endif()
+count_fields("struct other {\n    int no;\n};\nstruct s {\n    int a; /* one; not two */\n    void (*f)(int x, int y);\n    struct {
+        int in, out;\n    } b;\n    int c, d;\n};\nstruct t {\n    int e;\n};" s fields)
+if(NOT fields EQUAL 5)
+  list(APPEND missed "struct s has 5 fields, counted ${fields}")
 endif()
 string(COMPARE EQUAL "${missed}" "" fine)
 list(JOIN missed "\n# " text)
@@ -106,6 +132,12 @@ foreach(file IN LISTS files)
   endif()
   set("name_${name}" "${shown}")
 endforeach()
+file(READ "${ROOT}/hub/core/session/state.h" text)
+count_fields("${text}" session fields)
+set(fields_fine FALSE)
+if(fields GREATER 0 AND fields LESS_EQUAL session_fields)
+  set(fields_fine TRUE)
+endif()
 list(LENGTH files count)
 foreach(list_name forms_found tags_found names_found)
   list(JOIN ${list_name} "\n# " ${list_name}_text)
@@ -114,6 +146,7 @@ endforeach()
 say(${forms_found_none} "one dialect of C in ${count} files" "${forms_found_text}")
 say(${tags_found_none} "a struct, enum or union of one name is defined in one file" "${tags_found_text}")
 say(${names_found_none} "a file has a name of its own" "${names_found_text}")
+say(${fields_fine} "struct session has at most ${session_fields} fields" "found ${fields}: move what belongs to a part to its file")
 if(count LESS 100)
   message(FATAL_ERROR "expected hundreds of sources under ${ROOT}, got ${count}: is ROOT the checkout?")
 endif()

@@ -9,6 +9,7 @@
 #include "core/client/queue.h"
 #include "core/client/rate.h"
 #include "core/pubs.h"
+#include "core/session/stream.h"
 #include "core/tail.h"
 
 /* A whole batch, encoded in one form, in one piece of memory. */
@@ -250,10 +251,10 @@ void fanout_count(struct session *session, uint64_t n)
 void fanout_deliver(struct session *session)
 {
     struct hub *hub = session->hub;
-    struct pubs batch = session->batch;
+    struct pubs *next_turn = stream_batch(session), batch = *next_turn;
     if (!batch.len)
         return;
-    session->batch = (struct pubs){0};
+    *next_turn = (struct pubs){0};
     struct pieces pieces;
     pieces.len = 0;
     bool owned = session_is_owned(session);
@@ -281,8 +282,8 @@ void fanout_deliver(struct session *session)
     observe(session, &batch);
     pieces_free(&pieces);
     pubs_clear(&batch);
-    if (session->batch.cap)
+    if (next_turn->cap)
         pubs_fini(&batch);
     else
-        session->batch = batch; /* its small array serves the next turn */
+        *next_turn = batch; /* its small array serves the next turn */
 }

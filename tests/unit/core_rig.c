@@ -178,7 +178,6 @@ void rig_init(struct core_rig *rig, enum session_state state)
 
 void rig_fini(struct core_rig *rig)
 {
-    pubs_fini(&rig->session.batch);
     timer_stop(&rig->hub.timers, &rig->session.step.timer);
     timers_fini(&rig->hub.timers);
     free(rig->hub.conf);

@@ -75,8 +75,7 @@ static int set_up(void **state)
     peers_new(&rig.hub);
     ownership_new(session, &ownership_events);
     handover_new(session, &handover_events);
-    membership_new(session);
-    roster_new(session, &roster_events);
+    membership_new(session, &roster_events);
     return 0;
 }
 
@@ -87,7 +86,6 @@ static int tear_down(void **state)
     handover_check(session);
     roster_check(session);
     roster_clear(session, false);
-    roster_free(session);
     membership_free(session);
     handover_free(session);
     ownership_free(session);

@@ -44,8 +44,8 @@ static void push(uint64_t epoch, uint64_t offset, size_t len)
 static size_t gaps(void)
 {
     size_t n = 0;
-    for (size_t i = 0; i < session->batch.len; i++)
-        n += is_gap_note(session->batch.items[i]);
+    for (size_t i = 0; i < stream_batch(session)->len; i++)
+        n += is_gap_note(stream_batch(session)->items[i]);
     return n;
 }
 
@@ -56,7 +56,7 @@ static void what_comes_next_is_taken_and_doubles_are_not(void **state)
     push(7, 5, 1);
     push(7, 5, 1);
     push(7, 4, 1);
-    assert_int_equal(session->batch.len, 2);
+    assert_int_equal(stream_batch(session)->len, 2);
     assert_int_equal(stream_at(session).offset, 5);
 }
 
@@ -68,7 +68,7 @@ static void a_hole_is_read_and_what_comes_meanwhile_is_held(void **state)
     push(7, 5, 1);
     assert_int_equal(rig.histories, 1);
     assert_true(stream_is_recovering(session));
-    assert_int_equal(session->batch.len, 1);
+    assert_int_equal(stream_batch(session)->len, 1);
     struct publication *missing[2] = {rig_publication(1), rig_publication(1)};
     for (uint64_t i = 0; i < 2; i++)
         missing[i]->at = (struct position){7, 2 + i};
@@ -76,7 +76,7 @@ static void a_hole_is_read_and_what_comes_meanwhile_is_held(void **state)
         stream_on_history(session, rig.tag, STATUS_OK, (struct position){7, 1}, missing, 2, false));
     publication_unref(missing[0]);
     publication_unref(missing[1]);
-    assert_int_equal(session->batch.len, 5);
+    assert_int_equal(stream_batch(session)->len, 5);
     assert_int_equal(gaps(), 0);
     assert_int_equal(stream_at(session).offset, 5);
 }
@@ -88,7 +88,7 @@ static void what_the_history_has_not_is_a_gap(void **state)
     push(7, 4, 1);
     assert_true(
         stream_on_history(session, rig.tag, STATUS_OK, (struct position){0, 0}, NULL, 0, false));
-    assert_int_equal(session->batch.len, 3);
+    assert_int_equal(stream_batch(session)->len, 3);
     assert_int_equal(gaps(), 1);
 }
 
@@ -108,7 +108,7 @@ static void what_the_history_shows_ahead_makes_no_gap(void **state)
     for (uint64_t i = 2; i <= 900; i++)
         push(7, i, 1);
     assert_int_equal(gaps(), 0);
-    assert_int_equal(session->batch.len, 900);
+    assert_int_equal(stream_batch(session)->len, 900);
 }
 
 static void an_answer_that_is_not_awaited_is_none(void **state)
@@ -168,8 +168,8 @@ static void the_next_epoch_waits_for_its_announcement(void **state)
 static void assert_gap(uint64_t epoch, uint64_t from, uint64_t to)
 {
     assert_int_equal(gaps(), 1);
-    for (size_t i = 0; i < session->batch.len; i++) {
-        const struct publication *note = session->batch.items[i];
+    for (size_t i = 0; i < stream_batch(session)->len; i++) {
+        const struct publication *note = stream_batch(session)->items[i];
         if (!is_gap_note(note))
             continue;
         assert_int_equal(note->at.epoch, epoch);
@@ -209,11 +209,11 @@ static void the_same_owner_again_is_waited_for(void **state)
     push(7, 1, 1);
     stream_epoch_begins(session, 8, true);
     push(8, 1, 1);
-    assert_int_equal(session->batch.len, 1);
+    assert_int_equal(stream_batch(session)->len, 1);
     stream_ended(session, (struct position){7, 3});
     stream_joined(session, (struct position){8, 1}, 0);
     assert_gap(7, 2, 3);
-    assert_int_equal(session->batch.len, 3);
+    assert_int_equal(stream_batch(session)->len, 3);
     assert_int_equal(stream_at(session).epoch, 8);
     assert_int_equal(stream_at(session).offset, 1);
     assert_false(stream_is_recovering(session));
@@ -225,7 +225,7 @@ static void another_owner_is_not_waited_for(void **state)
     push(7, 1, 1);
     stream_epoch_begins(session, 8, false);
     push(8, 1, 1);
-    assert_int_equal(session->batch.len, 2);
+    assert_int_equal(stream_batch(session)->len, 2);
 }
 
 /* Nor for ever, where the owner does not answer: the history says what it has. */
@@ -240,7 +240,7 @@ static void the_wait_for_the_owners_word_ends(void **state)
     assert_true(
         stream_on_history(session, rig.tag, STATUS_OK, (struct position){7, 1}, NULL, 0, false));
     assert_int_equal(gaps(), 0);
-    assert_int_equal(session->batch.len, 2);
+    assert_int_equal(stream_batch(session)->len, 2);
 }
 
 /* Neither the announcement nor what came before it was heard. */
@@ -287,7 +287,7 @@ static void an_end_that_was_told_during_a_reading_is_kept(void **state)
         stream_on_history(session, rig.tag, STATUS_OK, (struct position){6, 1}, &first, 1, false));
     publication_unref(first);
     assert_gap(7, 2, 3);
-    assert_int_equal(session->batch.len, 4);
+    assert_int_equal(stream_batch(session)->len, 4);
     assert_int_equal(stream_at(session).epoch, 8);
     assert_int_equal(stream_at(session).offset, 1);
 }
@@ -324,7 +324,7 @@ static void what_must_not_reach_clients_is_taken_back(void **state)
     push(7, 1, 1);
     push(7, 2, 1);
     stream_rewind(session);
-    assert_int_equal(session->batch.len, 0);
+    assert_int_equal(stream_batch(session)->len, 0);
     assert_int_equal(stream_at(session).offset, 0);
 }
 

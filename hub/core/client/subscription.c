@@ -145,7 +145,7 @@ static struct position live_after(const struct subscription *subscription)
 {
     const struct session *session = subscription->session;
     const struct pubs *next = subscription->catch_up->held.len ? &subscription->catch_up->held
-                                                               : &session->batch;
+                                                               : stream_batch(session);
     if (!next->len)
         return stream_at(session);
     struct position first = next->items[0]->at;
@@ -521,7 +521,7 @@ static void look_overdue(struct subscription *subscription)
 void subscription_session_moved(struct session *session)
 {
     struct catch_up *catch_up, *next;
-    if (session->batch.len)
+    if (stream_batch(session)->len)
         return;
     DL_FOREACH_SAFE (session->newcomers.waiting, catch_up, next) {
         struct subscription *subscription = catch_up->subscription;

@@ -3,56 +3,49 @@
 #include <assert.h>
 #include <stdlib.h>
 
-struct membership {
-    uint64_t begin_number;    /* lowest number of a JOIN (or LEAVE) whose answer counts */
-    uint64_t joined_number;   /* of the JOIN that was answered last; 0: none */
-    uint64_t joined_ms;       /* when that answer came */
-    uint64_t asked_number;    /* of the JOIN that was sent last */
-    struct position asked_at; /* where this node took the stream to be then */
-    uint64_t heard_ms;        /* when the owner last said something, as a member */
-    uint64_t refused_ms;      /* when the named owner last said that it is not */
-    bool join_wanted;
-};
+#include "core/session/membership_sides.h"
 
-void membership_new(struct session *session)
+void membership_new(struct session *session, const struct roster_events *events)
 {
     session->membership = calloc(1, sizeof(*session->membership));
     if (!session->membership)
         abort();
+    roster_init(session, events);
 }
 
 void membership_free(struct session *session)
 {
+    roster_fini(session);
     free(session->membership);
     session->membership = NULL;
 }
 
 void membership_begin(struct session *session)
 {
-    session->membership->begin_number = session->hub->numbers + 1;
+    session->membership->joining.begin_number = session->hub->numbers + 1;
 }
 
 void membership_want_join(struct session *session)
 {
-    session->membership->join_wanted = true;
+    session->membership->joining.join_wanted = true;
 }
 
 bool membership_wants_join(const struct session *session)
 {
-    return session->membership->join_wanted;
+    return session->membership->joining.join_wanted;
 }
 
 void membership_send_join(struct session *session, const struct membership_join *join)
 {
-    struct membership *membership = session->membership;
+    struct joining *joining = &session->membership->joining;
     struct hub *hub = session->hub;
-    membership->join_wanted = false;
-    membership->asked_number = ++hub->numbers;
-    membership->asked_at = join->stands;
+    joining->join_wanted = false;
+    joining->asked_number = ++hub->numbers;
+    joining->asked_at = join->stands;
     if (!join->owner.len)
         return;
     const struct join_message message = {
-        .number = membership->asked_number,
+        .number = joining->asked_number,
         .clients = session->facts.clients,
         .seen_epoch = session->epoch,
         .named_epoch = join->named_at,
@@ -84,54 +77,54 @@ void membership_send_stray(struct hub *hub, const struct envelope *envelope)
 
 bool membership_is_answer(const struct session *session, uint64_t number)
 {
-    return number >= session->membership->begin_number;
+    return number >= session->membership->joining.begin_number;
 }
 
 void membership_joined(struct session *session, uint64_t number)
 {
-    session->membership->joined_number = number;
-    session->membership->joined_ms = session->hub->now_ms;
+    session->membership->joining.joined_number = number;
+    session->membership->joining.joined_ms = session->hub->now_ms;
 }
 
 uint64_t membership_joined_number(const struct session *session)
 {
-    return session->membership->joined_number;
+    return session->membership->joining.joined_number;
 }
 
 uint64_t membership_joined_ago_ms(const struct session *session)
 {
-    return session->hub->now_ms - session->membership->joined_ms;
+    return session->hub->now_ms - session->membership->joining.joined_ms;
 }
 
 bool membership_disproves(const struct session *session, uint64_t number, struct position stands)
 {
-    const struct membership *membership = session->membership;
-    return number == membership->asked_number && membership->asked_at.epoch == stands.epoch &&
-           membership->asked_at.offset > stands.offset;
+    const struct joining *joining = &session->membership->joining;
+    return number == joining->asked_number && joining->asked_at.epoch == stands.epoch &&
+           joining->asked_at.offset > stands.offset;
 }
 
 void membership_heard(struct session *session)
 {
-    session->membership->heard_ms = session->hub->now_ms;
+    session->membership->joining.heard_ms = session->hub->now_ms;
 }
 
 bool membership_is_forgotten(const struct session *session, uint64_t roll_call_ms)
 {
-    return session->hub->now_ms - session->membership->heard_ms >= 3 * roll_call_ms;
+    return session->hub->now_ms - session->membership->joining.heard_ms >= 3 * roll_call_ms;
 }
 
 bool membership_refused(struct session *session)
 {
-    struct membership *membership = session->membership;
-    bool again = session->hub->now_ms - membership->refused_ms < ASK_AGAIN_MS;
-    membership->refused_ms = session->hub->now_ms;
+    struct joining *joining = &session->membership->joining;
+    bool again = session->hub->now_ms - joining->refused_ms < ASK_AGAIN_MS;
+    joining->refused_ms = session->hub->now_ms;
     return again;
 }
 
 void membership_check(const struct session *session)
 {
-    const struct membership *membership = session->membership;
-    assert(membership->asked_number <= session->hub->numbers);
-    assert(membership->begin_number <= session->hub->numbers + 1);
-    assert(membership->heard_ms <= session->hub->now_ms);
+    const struct joining *joining = &session->membership->joining;
+    assert(joining->asked_number <= session->hub->numbers);
+    assert(joining->begin_number <= session->hub->numbers + 1);
+    assert(joining->heard_ms <= session->hub->now_ms);
 }

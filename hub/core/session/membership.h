@@ -3,13 +3,13 @@
  * (design section 4, Join).
  *
  * The member asks again until it is answered; numbers that grow keep late messages from undoing
- * newer ones. Owns these numbers, and when the owner was heard.
+ * newer ones. Owns these numbers, and when the owner was heard; the owner's side is roster.h.
  */
 #ifndef VINHUB_CORE_SESSION_MEMBERSHIP_H
 #define VINHUB_CORE_SESSION_MEMBERSHIP_H
 
 #include "common/node_messages.h"
-#include "core/session/state.h"
+#include "core/session/roster.h"
 
 /* What JOIN says beside its number. */
 struct membership_join {
@@ -20,7 +20,7 @@ struct membership_join {
     struct message_items requests; /* URLs of the clients here */
 };
 
-void membership_new(struct session *session);
+void membership_new(struct session *session, const struct roster_events *events);
 void membership_free(struct session *session);
 
 /* JOIN or LEAVE begins anew: answers to what was asked before do not count. */

@@ -176,8 +176,7 @@ bool parts_new(struct session *session, const struct target *target)
         return false;
     ownership_new(session, &ownership_events);
     handover_new(session, &handover_events);
-    membership_new(session);
-    roster_new(session, &roster_events);
+    membership_new(session, &roster_events);
     stream_new(session);
     backlog_new(session);
     outbox_new(session, &outbox_events);
@@ -187,7 +186,6 @@ bool parts_new(struct session *session, const struct target *target)
 void parts_free(struct session *session)
 {
     roster_clear(session, false);
-    roster_free(session);
     outbox_free(session);
     backlog_free(session);
     stream_free(session);

@@ -3,30 +3,23 @@
 #include <assert.h>
 #include <stdlib.h>
 
-struct roster {
-    struct session *session;
-    const struct roster_events *events;
-    struct member *members;
-    uint32_t len;
-    struct timer call; /* armed while there are members */
-};
+#include "core/session/membership_sides.h"
 
-void roster_new(struct session *session, const struct roster_events *events)
+static struct roster *roster_of(const struct session *session)
 {
-    struct roster *roster = calloc(1, sizeof(*roster));
-    if (!roster)
-        abort();
-    roster->session = session;
-    roster->events = events;
-    session->roster = roster;
+    return &session->membership->roster;
 }
 
-void roster_free(struct session *session)
+void roster_init(struct session *session, const struct roster_events *events)
 {
-    assert(!session->roster->members);
-    timer_stop(&session->hub->timers, &session->roster->call);
-    free(session->roster);
-    session->roster = NULL;
+    roster_of(session)->session = session;
+    roster_of(session)->events = events;
+}
+
+void roster_fini(struct session *session)
+{
+    assert(!roster_of(session)->members);
+    timer_stop(&session->hub->timers, &roster_of(session)->call);
 }
 
 uint64_t roll_call_ms(const struct hub *hub)
@@ -37,7 +30,7 @@ uint64_t roll_call_ms(const struct hub *hub)
 struct member *roster_find(struct session *session, struct slice node)
 {
     struct member *member;
-    DL_FOREACH (session->roster->members, member)
+    DL_FOREACH (roster_of(session)->members, member)
         if (slice_equals(member_node(member), node))
             return member;
     return NULL;
@@ -46,7 +39,7 @@ struct member *roster_find(struct session *session, struct slice node)
 static void send_status(const struct session *session, const struct member *member)
 {
     struct status_message message = {.epoch = session->epoch};
-    session->roster->events->fill_status(session, &message);
+    roster_of(session)->events->fill_status(session, &message);
     struct envelope status = status_encode(&message);
     status.session = slice_of(session->id);
     node_send(session->hub, member_node(member), &status);
@@ -55,7 +48,7 @@ static void send_status(const struct session *session, const struct member *memb
 void roster_send_status(const struct session *session)
 {
     const struct member *member;
-    DL_FOREACH (session->roster->members, member)
+    DL_FOREACH (roster_of(session)->members, member)
         send_status(session, member);
 }
 
@@ -87,8 +80,8 @@ static void call_after(struct roster *roster, uint64_t after_ms)
 
 void roster_expect(struct session *session)
 {
-    if (session->roster->members)
-        call_after(session->roster, 2 * (uint64_t)session->hub->conf->node.lease_ms);
+    if (roster_of(session)->members)
+        call_after(roster_of(session), 2 * (uint64_t)session->hub->conf->node.lease_ms);
 }
 
 static void on_gone(struct watch *watch)
@@ -99,7 +92,7 @@ static void on_gone(struct watch *watch)
 static struct member *member_new(struct session *session, struct slice node, uint64_t life)
 {
     static const struct watch_events events = {.dead = on_gone, .reborn = on_gone};
-    struct roster *roster = session->roster;
+    struct roster *roster = roster_of(session);
     struct member *member = calloc(1, sizeof(*member));
     if (!member)
         abort();
@@ -127,14 +120,14 @@ struct member *roster_add(struct session *session, struct slice node, uint64_t l
         member = member_new(session, node, life);
     }
     member->since = since;
-    session->roster->events->came(session, member);
+    roster_of(session)->events->came(session, member);
     return member;
 }
 
 static void member_free(struct member *member)
 {
     struct session *session = member->session;
-    struct roster *roster = session->roster;
+    struct roster *roster = roster_of(session);
     roster->events->leaves(session, member);
     DL_DELETE(roster->members, member);
     peer_unwatch(&member->watch);
@@ -148,13 +141,13 @@ void roster_remove(struct member *member)
 {
     struct session *session = member->session;
     member_free(member);
-    session->roster->events->left(session);
+    roster_of(session)->events->left(session);
 }
 
 void roster_clear(struct session *session, bool tell)
 {
-    while (session->roster->members) {
-        struct member *member = session->roster->members;
+    while (roster_of(session)->members) {
+        struct member *member = roster_of(session)->members;
         const struct not_owner_message message = {session->epoch};
         struct envelope no = not_owner_encode(&message);
         no.session = slice_of(session->id);
@@ -166,19 +159,19 @@ void roster_clear(struct session *session, bool tell)
 
 uint32_t roster_len(const struct session *session)
 {
-    return session->roster->len;
+    return roster_of(session)->len;
 }
 
 struct member *roster_first(const struct session *session)
 {
-    return session->roster->members;
+    return roster_of(session)->members;
 }
 
 uint64_t roster_clients(const struct session *session)
 {
     uint64_t clients = 0;
     const struct member *member;
-    DL_FOREACH (session->roster->members, member)
+    DL_FOREACH (roster_of(session)->members, member)
         clients += member->count;
     return clients;
 }
@@ -187,14 +180,14 @@ uint16_t roster_requests(const struct session *session)
 {
     uint16_t mask = 0;
     const struct member *member;
-    DL_FOREACH (session->roster->members, member)
+    DL_FOREACH (roster_of(session)->members, member)
         mask |= member->requests;
     return mask;
 }
 
 void roster_check(const struct session *session)
 {
-    const struct roster *roster = session->roster;
+    const struct roster *roster = roster_of(session);
     const struct member *member;
     uint32_t len = 0;
     DL_FOREACH (roster->members, member) {

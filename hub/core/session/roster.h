@@ -1,7 +1,8 @@
 /*
  * The owner's roster: the nodes that have clients of the session (design section 4, Join).
  *
- * Owns the members, and the roll call that ends a membership which only one side believes in.
+ * Owns the members, and the roll call that ends a membership which only one side believes in. It is
+ * made and freed with the member's side: membership_new.
  */
 #ifndef VINHUB_CORE_SESSION_ROSTER_H
 #define VINHUB_CORE_SESSION_ROSTER_H
@@ -37,9 +38,6 @@ struct roster_events {
     /* Fills in what the session's STATUS says. */
     void (*fill_status)(const struct session *session, struct status_message *status);
 };
-
-void roster_new(struct session *session, const struct roster_events *events);
-void roster_free(struct session *session);
 
 struct member *roster_find(struct session *session, struct slice node);
 /* That of another life under the name gives way. since: number of the JOIN; 0: a TAKE names it */

@@ -35,7 +35,6 @@ static void session_free(struct session *session)
     timer_stop(&hub->timers, &session->step.timer);
     timer_stop(&hub->timers, &session->facts.record);
     parts_free(session);
-    pubs_fini(&session->batch);
     service_unref(session->service);
     free(session->id);
     free(session);
@@ -205,7 +204,7 @@ static bool may_publish(const struct session *session)
 void session_flush(struct session *session)
 {
     const struct audience_events *audience = session->hub->sessions->audience;
-    if (session->batch.len)
+    if (stream_batch(session)->len)
         audience->deliver(session);
     backlog_flush(session, may_publish(session), roster_len(session) != 0);
     if (session->newcomers.waiting)

@@ -26,7 +26,6 @@
 
 #include "common/url.h"
 #include "core/node/node.h"
-#include "core/pubs.h"
 
 struct subscription;
 
@@ -90,14 +89,12 @@ struct session {
     struct subscription *subscriptions; /* rates.first and those behind it have a rate */
     struct session_newcomers newcomers;
     struct session_rates rates;
-    struct pubs batch; /* of this turn, for the subscriptions */
     struct session_facts facts;
     struct session_step step;
     struct session_turn turn;
     struct ownership *ownership;
     struct handover *handover;
-    struct membership *membership;
-    struct roster *roster;
+    struct membership *membership; /* membership.h and roster.h: one of its two sides each */
     struct stream *stream;
     struct backlog *backlog;
     struct link *link;

@@ -23,6 +23,7 @@ struct stream {
     struct session *session;
     enum stream_state state;
     struct position at; /* last publication accepted for the local clients */
+    struct pubs batch;  /* of this turn, for them */
     bool subscribed;
     bool end_unsure; /* the end of an epoch may have been missed */
     /* The owner may not know of this node, and write late: what it has not written when it dies is
@@ -50,8 +51,14 @@ void stream_free(struct session *session)
 {
     timer_stop(&session->hub->timers, &session->stream->timer);
     pubs_fini(&session->stream->held.pubs);
+    pubs_fini(&session->stream->batch);
     free(session->stream);
     session->stream = NULL;
+}
+
+struct pubs *stream_batch(const struct session *session)
+{
+    return &session->stream->batch;
 }
 
 static void set_state(struct stream *stream, enum stream_state state)
@@ -464,15 +471,15 @@ void stream_owner_epoch(struct session *session)
 void stream_rewind(struct session *session)
 {
     struct stream *stream = session->stream;
-    if (!session->batch.len)
+    if (!stream->batch.len)
         return;
-    struct position first = session->batch.items[0]->at;
-    metric_drop(DROP_FENCED, session->batch.len);
+    struct position first = stream->batch.items[0]->at;
+    metric_drop(DROP_FENCED, stream->batch.len);
     set_state(stream, STREAM_FOLLOWING);
     stream->at = (struct position){first.epoch, first.offset - 1};
     stream->end_unsure = true;
     timer_stop(&session->hub->timers, &stream->timer);
-    pubs_clear(&session->batch);
+    pubs_clear(&stream->batch);
     stream_held_clear(&stream->held);
 }
 
@@ -483,5 +490,5 @@ void stream_check(const struct session *session)
     assert((stream->state == STREAM_FETCHING) == (stream->tag != 0));
     assert(!stream->held.pubs.len || is_recovering(stream));
     assert(stream->state != STREAM_SETTLING || timer_armed(&stream->timer));
-    assert(stream->state != STREAM_UNKNOWN || !session->batch.len);
+    assert(stream->state != STREAM_UNKNOWN || !stream->batch.len);
 }

@@ -5,11 +5,12 @@
  *   UNKNOWN -> FOLLOWING <-> SETTLING <-> FETCHING
  *
  * Both sides use it: a member takes pushes in, an owner its own publications. What is accepted goes
- * to session->batch in order; what can't be had becomes a gap note there.
+ * to the batch of this turn in order; what can't be had becomes a gap note there.
  */
 #ifndef VINHUB_CORE_SESSION_STREAM_H
 #define VINHUB_CORE_SESSION_STREAM_H
 
+#include "core/pubs.h"
 #include "core/session/state.h"
 #include "core/session/stream_step.h"
 
@@ -31,6 +32,8 @@ void stream_subscribed(struct session *session);
 /* The push channel may not be heard any more. */
 void stream_unsubscribed(struct session *session);
 bool stream_is_subscribed(const struct session *session);
+/* What was accepted this turn, for the local clients: who delivers it takes it out. */
+struct pubs *stream_batch(const struct session *session);
 /* {0,0}: not known. */
 struct position stream_at(const struct session *session);
 bool stream_is_known(const struct session *session);

@@ -1,10 +1,11 @@
 #include "core/session/stream_accept.h"
 
 #include "common/metrics.h"
+#include "core/session/stream.h"
 
 void stream_accept(struct session *session, struct publication *publication)
 {
-    pubs_add(&session->batch, publication);
+    pubs_add(stream_batch(session), publication);
     session->facts.messages_in++;
     session_mark_dirty(session);
 }
@@ -12,7 +13,7 @@ void stream_accept(struct session *session, struct publication *publication)
 void stream_accept_gap(struct session *session, uint64_t epoch, uint64_t from, uint64_t to)
 {
     struct publication *note = gap_note_new(epoch, from, to);
-    pubs_add(&session->batch, note);
+    pubs_add(stream_batch(session), note);
     publication_unref(note);
     session_mark_dirty(session);
 }
