@@ -64,7 +64,7 @@ static const struct metric_row metric_rows[METRIC_COUNT] = {
             "Publications that a newer one replaced for a client that asked for a rate."),
     COUNTER(METRIC_HISTORY_REFUSED, "history_refused", "Publications Redis had no memory to keep."),
     COUNTER(METRIC_LOG_SUPPRESSED, "log_suppressed",
-            "Log lines held back because their cause was told within the last minute."),
+            "Log lines held back because their cause was logged within the last minute."),
     COUNTER(METRIC_LOG_LINES_DROPPED, "log_lines_dropped",
             "Log lines lost because standard error did not take them."),
 };
