@@ -339,6 +339,7 @@ void hub_flush(struct hub *hub)
     }
     flush_clients(hub);
     session_reap(hub);
+    walks_turn_over(hub);
     hub->bus->ops->flush(hub->bus);
 }
 
@@ -357,6 +358,11 @@ void hub_upstream_message(struct session *session, struct upstream *upstream,
     metric_service_add(session->facts.metrics, SERVICE_MESSAGES_IN, 1);
     metric_add(METRIC_BYTES_IN, publication->len);
     link_on_message(session, upstream);
+    if (lease_is_fencing(session->hub)) {
+        metric_drop(DROP_FENCED, 1); /* as if the upstream were reset already */
+        publication_unref(publication);
+        return;
+    }
     session_place(session, publication);
 }
 
@@ -366,7 +372,8 @@ void hub_upstream_dropped(struct session *session, struct upstream *upstream)
     metric_add(METRIC_MESSAGES_IN, 1);
     metric_service_add(session->facts.metrics, SERVICE_MESSAGES_IN, 1);
     link_on_message(session, upstream);
-    session_lose_one(session);
+    if (!lease_is_fencing(session->hub))
+        session_lose_one(session);
 }
 
 void hub_upstream_writable(struct session *session, struct upstream *upstream)

@@ -357,9 +357,9 @@ void node_drain(struct sim_node *node);
 uint64_t node_now_ms(const struct sim_node *node);
 /*
  * The node has done so much in this turn: 1 for each call of the store, message that goes upstream,
- * and upstream that is opened or closed; half of that for a client that is closed; a tenth for each
- * publication in a call, write to a client, and upstream that is reset. However much waits, comes
- * or goes at once, the turn has a bound: it stands for 50 ms (contract section 9).
+ * and upstream that is opened, closed or reset; half of that for a client that is closed; a tenth
+ * for each publication in a call and write to a client. However much waits, comes or goes at once,
+ * the turn has a bound: it stands for 50 ms (contract section 9).
  */
 #define WORK_TENTHS_A_TURN 9000
 #define CLOSE_TENTHS       5

@@ -165,7 +165,9 @@ static void upstream_close(void *ctx, struct upstream *upstream, unsigned code, 
 
 static void upstream_reset(void *ctx, struct upstream *upstream)
 {
-    node_works(ctx, 1);
+    struct sim_node *node = ctx;
+    if (node->alive) /* else it is freed, for it was killed */
+        node_works(node, 10);
     upstream->state = SIM_OVER;
 }
 

@@ -17,7 +17,7 @@
 
 static struct core_rig rig;
 static struct hub *hub;
-static size_t lapsed, fenced, back, emptied;
+static size_t lapsed, fenced, hurried, back, emptied;
 
 static void on_lapsed(struct hub *of)
 {
@@ -29,6 +29,12 @@ static void on_fenced(struct hub *of)
 {
     (void)of;
     fenced++;
+}
+
+static void on_hurry(struct hub *of)
+{
+    hurried++;
+    lease_fence_is_over(of);
 }
 
 static void on_back(struct hub *of)
@@ -43,7 +49,8 @@ static void on_emptied(struct hub *of)
     emptied++;
 }
 
-static const struct lease_events lease_events = {on_lapsed, on_fenced, on_back, on_emptied};
+static const struct lease_events lease_events = {on_lapsed, on_fenced, on_hurry, on_back,
+                                                 on_emptied};
 
 static size_t begun, released;
 static uint64_t clients;
@@ -90,7 +97,7 @@ static int set_up(void **state)
     (void)state;
     rig_init(&rig, SESSION_OWNER);
     hub = &rig.hub;
-    lapsed = fenced = back = emptied = begun = released = 0;
+    lapsed = fenced = hurried = back = emptied = begun = released = 0;
     clients = 0;
     handing_over = false;
     settled = true;
@@ -182,6 +189,7 @@ static void what_ran_out_fences_once_and_comes_back(void **state)
     lease_enforce(hub, hub->now_ms);
     assert_int_equal(lapsed, 1);
     assert_int_equal(fenced, 1);
+    assert_int_equal(hurried, 1);
     assert_int_equal(hub->state, NODE_FENCED);
     assert_int_equal(hub->lease_runs, runs + 1);
     check();
@@ -191,6 +199,56 @@ static void what_ran_out_fences_once_and_comes_back(void **state)
     renewed(true);
     assert_int_equal(back, 2);
     assert_int_equal(hub->state, NODE_UP);
+}
+
+/* From the margin on, before the lease is over. */
+static void begin_to_fence(void)
+{
+    start();
+    hub->counts.owned = hub->counts.sessions = 1000;
+    rig_pass(&rig, LEASE_MS - LEASE_MS / 8);
+    lease_enforce(hub, hub->now_ms);
+    assert_int_equal(fenced, 1);
+    assert_int_equal(hurried, 0);
+    assert_true(lease_is_fencing(hub));
+    assert_false(node_has_lease(hub));
+    check();
+}
+
+static void a_fence_in_time_goes_in_portions_and_hurries_before_the_lease_is_over(void **state)
+{
+    (void)state;
+    begin_to_fence();
+    rig_pass(&rig, LEASE_MS / 8 - 80);
+    lease_enforce(hub, hub->now_ms);
+    assert_int_equal(hurried, 0);
+    rig_pass(&rig, 10); /* 50 ms for a turn, 25 for the sessions */
+    lease_enforce(hub, hub->now_ms);
+    assert_int_equal(hurried, 1);
+    assert_false(lease_is_fencing(hub));
+    lease_enforce(hub, hub->now_ms);
+    assert_int_equal(hurried, 1);
+    assert_int_equal(fenced, 1);
+    check();
+    hub->counts.owned = hub->counts.sessions = 0;
+}
+
+static void a_renewal_counts_when_the_fence_is_over(void **state)
+{
+    (void)state;
+    begin_to_fence();
+    renewed(true);
+    assert_false(node_has_lease(hub));
+    assert_int_equal(back, 1);
+    rig_pass(&rig, LEASE_MS / 8); /* the lease is longer by now: no haste */
+    lease_enforce(hub, hub->now_ms);
+    assert_int_equal(hurried, 0);
+    lease_fence_is_over(hub);
+    assert_true(node_has_lease(hub));
+    assert_int_equal(back, 2);
+    assert_int_equal(hub->state, NODE_UP);
+    check();
+    hub->counts.owned = hub->counts.sessions = 0;
 }
 
 static void where_it_serves_on_it_lapses_and_is_not_fenced(void **state)
@@ -298,6 +356,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(it_is_renewed_every_half_second_one_at_a_time, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(what_ran_out_fences_once_and_comes_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            a_fence_in_time_goes_in_portions_and_hurries_before_the_lease_is_over, set_up,
+            tear_down),
+        cmocka_unit_test_setup_teardown(a_renewal_counts_when_the_fence_is_over, set_up, tear_down),
         cmocka_unit_test_setup_teardown(where_it_serves_on_it_lapses_and_is_not_fenced, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(an_inbox_that_is_not_heard_makes_no_lease_longer, set_up,

@@ -15,6 +15,10 @@
 #define FENCE_MARGIN_MS  100 /* at least; lease/8 where that is more */
 /* Who hears nothing for so long has lost its sessions, and with them their members */
 #define HELLO_LEASES 2
+/* Sessions whose upstreams are reset within a millisecond at least, where it is done in one go, and
+ * how long the turn before may have taken: so much of the lease is left for that */
+#define FENCED_A_MS  40
+#define LATE_TURN_MS 50
 /* A starting node asks again this soon while its inbox has not been heard */
 #define FIRST_HEARING_MS 20
 
@@ -23,11 +27,13 @@ enum lease_step {
     LEASE_LOOKING,     /* until the own id is seen free; it may be another process' */
     LEASE_REGISTERING, /* until a first renewal is answered and the inbox was heard */
     LEASE_HELD,        /* each renewal makes it longer; until it runs out */
+    LEASE_FENCING,     /* upstreams are being reset; until all are, before the lease is over */
     LEASE_LAPSED,      /* it ran out, and that has been acted upon; until a renewal is answered */
     LEASE_STEPS
 };
 
-static const char *const step_names[LEASE_STEPS] = {"looking", "registering", "held", "lapsed"};
+static const char *const step_names[LEASE_STEPS] = {"looking", "registering", "held", "fencing",
+                                                    "lapsed"};
 
 struct lease {
     struct hub *hub;
@@ -66,7 +72,8 @@ static void set_step(struct lease *lease, enum lease_step step)
     static const bool legal[LEASE_STEPS][LEASE_STEPS] = {
         [LEASE_LOOKING] = {[LEASE_REGISTERING] = true},
         [LEASE_REGISTERING] = {[LEASE_HELD] = true},
-        [LEASE_HELD] = {[LEASE_LAPSED] = true},
+        [LEASE_HELD] = {[LEASE_FENCING] = true, [LEASE_LAPSED] = true},
+        [LEASE_FENCING] = {[LEASE_LAPSED] = true},
         [LEASE_LAPSED] = {[LEASE_HELD] = true},
     };
     if (lease->step == step)
@@ -93,7 +100,8 @@ static uint64_t fence_at_ms(const struct hub *hub)
 static void set_until(struct hub *hub, uint64_t until_ms)
 {
     hub->lease->until_ms = until_ms;
-    hub->act_until_ms = fence_at_ms(hub);
+    if (hub->lease->step != LEASE_FENCING)
+        hub->act_until_ms = fence_at_ms(hub);
 }
 
 static void on_timer(struct timer *timer, uint64_t now_ms);
@@ -238,23 +246,43 @@ void lease_why_not(const struct hub *hub, char *out, size_t size)
     }
 }
 
+static void begin_to_fence(struct hub *hub)
+{
+    metric_add(METRIC_FENCES, 1);
+    log_warn("fenced", LOG_U64("sessions", hub->counts.owned), LOG_STR("reason", awaited(hub)));
+    if (hub->state == NODE_UP)
+        node_set_state(hub, NODE_FENCED);
+    hub->lease->events->fence(hub);
+}
+
+/* Nobody else may open an upstream before the lease is over, nor may one be open here after that. A
+ * process that was paused may find that it is over already. */
+static bool must_hurry(const struct hub *hub)
+{
+    uint64_t needed_ms = LATE_TURN_MS + hub->counts.owned / FENCED_A_MS;
+    return hub->lease->until_ms <= hub->now_ms + needed_ms;
+}
+
 void lease_enforce(struct hub *hub, uint64_t now_ms)
 {
     struct lease *lease = hub->lease;
     if (now_ms > hub->now_ms)
         hub->now_ms = now_ms;
-    if (lease->step != LEASE_HELD || node_has_lease(hub))
-        return;
-    set_step(lease, LEASE_LAPSED);
-    hub->lease_runs++;
-    lease->events->lapsed(hub);
-    if (hub->conf->redis.on_loss != ON_LOSS_FENCE || hub->state == NODE_STOPPED)
-        return;
-    metric_add(METRIC_FENCES, 1);
-    log_warn("fenced", LOG_U64("sessions", hub->counts.owned), LOG_STR("reason", awaited(hub)));
-    if (hub->state == NODE_UP)
-        node_set_state(hub, NODE_FENCED);
-    lease->events->fenced(hub);
+    if (lease->step == LEASE_HELD && !node_has_lease(hub)) {
+        bool fences = hub->conf->redis.on_loss == ON_LOSS_FENCE && hub->state != NODE_STOPPED;
+        set_step(lease, fences ? LEASE_FENCING : LEASE_LAPSED);
+        hub->lease_runs++;
+        lease->events->lapsed(hub);
+        if (fences)
+            begin_to_fence(hub);
+    }
+    if (lease->step == LEASE_FENCING && must_hurry(hub))
+        lease->events->fence_rest(hub);
+}
+
+bool lease_is_fencing(const struct hub *hub)
+{
+    return hub->lease->step == LEASE_FENCING;
 }
 
 /* To itself, too: see lease_on_hello. */
@@ -319,6 +347,14 @@ static void begin_to_act(struct hub *hub, bool first)
         lease->events->back(hub);
 }
 
+void lease_fence_is_over(struct hub *hub)
+{
+    set_step(hub->lease, LEASE_LAPSED);
+    set_until(hub, hub->lease->until_ms);
+    if (node_has_lease(hub)) /* a renewal was answered meanwhile */
+        begin_to_act(hub, false);
+}
+
 void lease_on_renewed(struct hub *hub, uint64_t tag, enum status status, bool present,
                       const struct bus_node *nodes, size_t len)
 {
@@ -352,11 +388,12 @@ void lease_on_renewed(struct hub *hub, uint64_t tag, enum status status, bool pr
 void lease_check(const struct hub *hub)
 {
     const struct lease *lease = hub->lease;
-    bool had = lease->step == LEASE_HELD || lease->step == LEASE_LAPSED;
+    bool had = lease->step >= LEASE_HELD;
     assert(had == (lease->until_ms != 0));
     assert(hub->act_until_ms <= lease->until_ms);
     assert(!lease->tag || lease->step != LEASE_LOOKING);
     assert(!lease->listing || lease->step == LEASE_LOOKING || hub->state != NODE_STARTING);
     assert((hub->state == NODE_STARTING) <= !node_has_lease(hub));
-    assert(hub->state != NODE_FENCED || lease->step == LEASE_LAPSED);
+    assert(hub->state != NODE_FENCED || lease->step >= LEASE_FENCING);
+    assert(lease->step != LEASE_FENCING || !node_has_lease(hub));
 }

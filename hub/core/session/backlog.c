@@ -325,6 +325,7 @@ void backlog_flush(struct session *session, bool may_publish, bool others)
         hold(backlog);
     if (news->len && !node_may_write(session->hub)) {
         metric_drop(DROP_FENCED, news->len);
+        backlog_end_lost(&backlog->end, news->items[news->len - 1]->at);
         pubs_clear(news);
         return;
     }

@@ -189,11 +189,19 @@ void course_end(struct session *session, const struct owner_news *news)
     session_end(session);
 }
 
+/* When the lease is back: a drain without one does not wait where no clients are left. */
+static bool has_end_to_announce(const struct session *session)
+{
+    const struct hub *hub = session->hub;
+    return session->state == SESSION_FENCED && backlog_unannounced_end(session).epoch &&
+           (hub->state != NODE_DRAINING || hub->counts.clients);
+}
+
 void course_end_if_unwanted(struct session *session, const struct owner_news *news)
 {
-    if (session->state == SESSION_FENCED && backlog_unannounced_end(session).epoch)
-        return; /* it has something to tell when the lease is back */
     (void)news;
+    if (has_end_to_announce(session))
+        return;
     if (!session_is_wanted(session))
         session_end(session);
 }

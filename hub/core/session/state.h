@@ -169,7 +169,8 @@ enum walk_kind {
     WALK_LEASE_BACK, /* there is a lease (again) */
     WALK_EMPTIED,    /* the store has lost data */
     WALK_SERVICES,   /* a service may have been removed */
-    WALK_FENCED,     /* the lease has run out: clients are told */
+    WALK_FENCE,      /* the lease runs out: upstreams are reset */
+    WALK_FENCED,     /* they are: clients are told */
     WALK_DRAIN,      /* the node takes no clients any more */
     WALKS
 };

@@ -22,6 +22,7 @@ struct walk {
     struct hub *hub;
     enum walk_kind kind;
     struct timer timer; /* armed while it goes on */
+    size_t visited;     /* sessions, in this turn */
 };
 
 struct walks {
@@ -58,6 +59,11 @@ static void visit_drain(struct session *session)
     session_event(session, COURSE_UNWANTED);
 }
 
+static void visit_fence(struct session *session)
+{
+    session_event(session, COURSE_FENCED);
+}
+
 static void visit_fenced(struct session *session)
 {
     if (session->state == SESSION_FENCED)
@@ -69,15 +75,23 @@ typedef void visit_fn(struct session *session);
 static visit_fn *const visits[WALKS] = {
     [WALK_CONNECTED] = visit_connected, [WALK_LEASE_BACK] = visit_lease_back,
     [WALK_EMPTIED] = course_emptied,    [WALK_SERVICES] = visit_service,
-    [WALK_FENCED] = visit_fenced,       [WALK_DRAIN] = visit_drain,
+    [WALK_FENCE] = visit_fence,         [WALK_FENCED] = visit_fenced,
+    [WALK_DRAIN] = visit_drain,
 };
 
 static void on_walk(struct timer *timer, uint64_t now_ms);
 
+static void end_fence(struct hub *hub);
+
+static void go_on_next_turn(struct walk *walk)
+{
+    timer_start(&walk->hub->timers, &walk->timer, walk->hub->now_ms, on_walk);
+}
+
 static void walk_on(struct walk *walk)
 {
     struct session **next = &walk->hub->sessions->walk_next[walk->kind];
-    for (size_t i = 0; *next && i < WALKED_A_TURN; i++) {
+    for (; *next && walk->visited < WALKED_A_TURN; walk->visited++) {
         struct session *session = *next;
         *next = session->hh.next;
         visits[walk->kind](session);
@@ -85,7 +99,9 @@ static void walk_on(struct walk *walk)
             break;
     }
     if (*next)
-        timer_start(&walk->hub->timers, &walk->timer, walk->hub->now_ms, on_walk);
+        go_on_next_turn(walk);
+    else if (walk->kind == WALK_FENCE)
+        end_fence(walk->hub);
 }
 
 static void on_walk(struct timer *timer, uint64_t now_ms)
@@ -138,6 +154,12 @@ void walks_free(struct hub *hub)
     hub->sessions = NULL;
 }
 
+void walks_turn_over(struct hub *hub)
+{
+    for (size_t i = 0; i < WALKS; i++)
+        hub->sessions->walks->of[i].visited = 0;
+}
+
 void walks_on_connected(struct hub *hub)
 {
     walk_start(hub, WALK_CONNECTED);
@@ -185,11 +207,30 @@ static void on_lapsed(struct hub *hub)
     all_at_once(hub, COURSE_LAPSED);
 }
 
-/* Somebody else may open the upstreams from now on. */
-static void on_fenced(struct hub *hub)
+/* Somebody else may open the upstreams when the lease is over. Those that have something to write
+ * at the end of this turn come first: it must not go out. */
+static void on_fence(struct hub *hub)
 {
+    struct session *session, *next;
+    for (session = hub->sessions->dirty; session; session = next) {
+        next = session->turn.dirty_next;
+        session_event(session, COURSE_FENCED);
+    }
+    hub->sessions->walk_next[WALK_FENCE] = hub->sessions->by_id;
+    go_on_next_turn(&hub->sessions->walks->of[WALK_FENCE]);
+}
+
+static void on_fence_rest(struct hub *hub)
+{
+    walk_stop(hub, WALK_FENCE);
     all_at_once(hub, COURSE_FENCED);
+    end_fence(hub);
+}
+
+static void end_fence(struct hub *hub)
+{
     walk_start(hub, WALK_FENCED);
+    lease_fence_is_over(hub);
 }
 
 static void on_back(struct hub *hub)
@@ -205,7 +246,8 @@ static void on_emptied(struct hub *hub)
 
 const struct lease_events walks_lease_events = {
     .lapsed = on_lapsed,
-    .fenced = on_fenced,
+    .fence = on_fence,
+    .fence_rest = on_fence_rest,
     .back = on_back,
     .emptied = on_emptied,
 };

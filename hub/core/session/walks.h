@@ -3,7 +3,8 @@
  *
  * Where many may be concerned they are walked in portions, a budget a turn, so that no turn waits
  * for ten thousand; a session that is not reached yet knows that by itself (its record is
- * unproven). Only the end of the lease is acted upon at once, for all.
+ * unproven; the node may not write). Only where the lease is over, or nearly, all upstreams are
+ * reset at once.
  */
 #ifndef VINHUB_CORE_SESSION_WALKS_H
 #define VINHUB_CORE_SESSION_WALKS_H
@@ -18,6 +19,8 @@ void walks_new(struct hub *hub, const struct audience_events *audience,
 /* Frees them all, without a word to anybody. */
 void walks_free(struct hub *hub);
 
+/* Each walk has its next portion in the next turn. */
+void walks_turn_over(struct hub *hub);
 void walks_on_connected(struct hub *hub);
 void walks_on_disconnected(struct hub *hub);
 /* A new configuration is in force: clients of a removed service are closed with 1001. */
