@@ -101,13 +101,13 @@ void key_set_unref(struct key_set *set)
 
 /* --- a JWK Set --- */
 
-/* What a set is read with. */
+/* The state of reading one set. */
 struct set_reader {
     struct key_set *set;
     key_set_note *note;
     void *ctx;
     char *why;             /* of KEY_SET_WHY_BYTES */
-    const char *first_why; /* why the first key that was passed over was */
+    const char *first_why; /* why the first of them was passed over */
 };
 
 /* "key 2 (kid "abc")": a kid that can't be shown is left out. */
@@ -160,7 +160,7 @@ static void read_key(struct set_reader *reader, size_t index, const json_t *jwk)
     reader->set->len++;
 }
 
-/* This counts keys that are passed over, too: such a file is surely a mistake. */
+/* Keys that are passed over count, too: a kid that is there twice is a mistake in any case. */
 static bool has_kid_twice(const json_t *list, char *why)
 {
     for (size_t i = 0; i < json_array_size(list); i++) {
@@ -228,7 +228,7 @@ enum status key_set_parse(const char *text, size_t len, key_set_note *note, void
     return status;
 }
 
-/* The whole of an open file, up to one byte more than is allowed. -1, and errno. */
+/* Reads an open file, at most one byte more than is allowed. Returns the length; -1 sets errno. */
 static ssize_t read_all(int fd, char *out)
 {
     size_t len = 0;
@@ -262,7 +262,7 @@ static enum status read_open(int fd, char *text, key_set_note *note, void *ctx,
     }
     enum status status = key_set_parse(text, (size_t)len, note, ctx, out, why);
     if (status == STATUS_OK)
-        fill_stamp(&file, &(*out)->stamp); /* of before it was read: a later change shows */
+        fill_stamp(&file, &(*out)->stamp); /* from before the read: a later change shows */
     OPENSSL_cleanse(text, (size_t)len);
     return status;
 }
@@ -270,7 +270,7 @@ static enum status read_open(int fd, char *text, key_set_note *note, void *ctx,
 enum status key_set_read(const char *path, key_set_note *note, void *ctx, struct key_set **out,
                          char why[KEY_SET_WHY_BYTES])
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not hold us up */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* opening a pipe must not block */
     if (fd < 0) {
         snprintf(why, KEY_SET_WHY_BYTES, "expected a readable file: %s", strerror(errno));
         return STATUS_IO;

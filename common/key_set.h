@@ -2,8 +2,8 @@
  * The keys that tokens are verified with: one secret, one public key, or a JWK Set (RFC 7517).
  *
  * Each key is for exactly one algorithm, which is decided when the key is read and never by a
- * token. A set does not change once it is made; who follows a file makes another one. Nothing of a
- * key but its place and its kid is ever in a message.
+ * token. A set does not change once it is made; when its file changes, a new set is made. Messages
+ * name a key by its place and its kid and show nothing else of it.
  */
 #ifndef VINHUB_COMMON_KEY_SET_H
 #define VINHUB_COMMON_KEY_SET_H
@@ -15,7 +15,7 @@
 
 #include "common/status.h"
 
-#define KEY_SET_KEYS_MAX   64U        /* of a JWK Set, those that are passed over included */
+#define KEY_SET_KEYS_MAX   64U        /* in a JWK Set, those that are passed over included */
 #define KEY_SET_FILE_BYTES (1U << 20) /* of its file */
 #define KEY_SET_WHY_BYTES  320        /* enough for each of the texts below */
 
@@ -49,8 +49,8 @@ MUST_USE enum status key_set_read(const char *path, key_set_note *note, void *ct
                                   struct key_set **out, char why[KEY_SET_WHY_BYTES]);
 /* A set of one key, which every kid names. algorithm: HS256, HS384 or HS512. */
 struct key_set *key_set_of_secret(const char *algorithm, const char *secret);
-/* The same of a public key; algorithm: RS256, ES256 or EdDSA, which the key must be fit for. NULL:
- * there is none in the text. */
+/* The same of a public key; algorithm: RS256, ES256 or EdDSA; the caller checks that the key is
+ * of that kind. NULL: the text holds no public key. */
 struct key_set *key_set_of_pem(const char *algorithm, const char *pem);
 
 struct key_set *key_set_ref(struct key_set *set);

@@ -16,7 +16,7 @@ enum {
     P256_BYTES = 32, /* of a coordinate (RFC 7518 section 6.2.1.2) */
     ED25519_BYTES = 32,
     RSA_BITS_MIN = 2048, /* RFC 7518 section 3.3 */
-    RSA_BITS_MAX = 8192, /* a check costs a fifth of a millisecond then */
+    RSA_BITS_MAX = 8192, /* checking a signature takes 0.2 ms at this size */
     RSA_EXPONENT_BYTES = 8,
 };
 
@@ -45,7 +45,7 @@ static enum jwk_verdict foreign(struct jwk_words *words, const char *why)
     return JWK_FOREIGN;
 }
 
-/* False: the member is not there, or no base64url. octets_fini frees. */
+/* Returns false if the member is missing or is not base64url. octets_fini frees. */
 static bool read_octets(const json_t *jwk, const char *name, struct octets *out)
 {
     const json_t *value = json_object_get(jwk, name);
@@ -92,7 +92,7 @@ static EVP_PKEY *make_rsa(const struct octets *n, const struct octets *e)
     return key;
 }
 
-/* Both are odd, and 1 as exponent would make every text its own signature. */
+/* Both numbers are odd in an RSA key. With the exponent 1 every text would be its own signature. */
 static bool is_rsa(const struct octets *n, const struct octets *e)
 {
     return n->len <= RSA_BITS_MAX / 8 + 1 && e->len <= RSA_EXPONENT_BYTES &&
@@ -130,7 +130,7 @@ static EVP_PKEY *make_p256(const struct octets *x, const struct octets *y)
         OSSL_PARAM_construct_octet_string(OSSL_PKEY_PARAM_PUB_KEY, point, sizeof(point)),
         OSSL_PARAM_construct_end(),
     };
-    return make_public_key("EC", params); /* a point that is not on the curve is none */
+    return make_public_key("EC", params); /* refuses a point that is not on the curve */
 }
 
 static enum jwk_verdict read_p256(const json_t *jwk, struct token_key *out, struct jwk_words *words)
@@ -196,7 +196,7 @@ static bool is_private(const json_t *jwk, const struct key_kind *kind)
     return strcmp(kind->kty, "oct") != 0 && json_object_get(jwk, "d");
 }
 
-/* Who may sign with the private half may verify with the public one. */
+/* A private key that may sign is taken, too: its public half verifies. */
 static bool ops_allow(const json_t *ops, bool private)
 {
     size_t index;

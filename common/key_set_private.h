@@ -1,5 +1,5 @@
 /*
- * Between the parts of key_set: a key, and how one is read from a JWK. For key_set*.c alone.
+ * A key, and how one is read from a JWK. For key_set*.c alone.
  */
 #ifndef VINHUB_COMMON_KEY_SET_PRIVATE_H
 #define VINHUB_COMMON_KEY_SET_PRIVATE_H
@@ -13,20 +13,20 @@ struct token_key {
     char *kid;             /* NULL: it has none */
     const char *algorithm; /* static */
     EVP_PKEY *public_key;  /* NULL for HS algorithms */
-    unsigned char *secret; /* of these */
+    unsigned char *secret; /* of HS algorithms */
     size_t secret_len;
 };
 
 enum jwk_verdict {
     JWK_TAKEN,
-    JWK_FOREIGN, /* for something else than verifying tokens, or with what we don't speak */
+    JWK_FOREIGN, /* not for verifying tokens, or of an algorithm that is not supported */
     JWK_FLAWED,  /* the JWK contradicts itself or is incomplete */
 };
 
-/* What is to be said of a key: static texts, NULL where there is nothing. */
+/* What a message says about a key: static texts, or NULL. */
 struct jwk_words {
-    const char *why;     /* it is not taken */
-    const char *warning; /* it is */
+    const char *why;     /* why the key is not taken */
+    const char *warning; /* about a key that is taken */
 };
 
 /* Reads one key. JWK_TAKEN: *out is filled but for kid, token_key_fini frees; else it is untouched.

@@ -44,7 +44,7 @@ static bool digest_fits(EVP_PKEY *key, const EVP_MD *hash, struct signed_message
     return fits;
 }
 
-/* r and s side by side become what OpenSSL reads: a sequence in DER. Its length, 0: no memory. */
+/* Converts r and s into the DER sequence that OpenSSL reads. Returns its length; 0: no memory. */
 static size_t es256_to_der(struct signature raw, unsigned char **out)
 {
     ECDSA_SIG *pair = ECDSA_SIG_new();
@@ -81,6 +81,6 @@ bool token_key_verifies(const struct token_key *key, const void *text, size_t le
         return hmac_fits(key, message, given);
     if (strcmp(key->algorithm, "ES256") == 0)
         return es256_fits(key->public_key, message, given);
-    bool hashes_itself = strcmp(key->algorithm, "EdDSA") == 0; /* RFC 8032: no hash beside it */
+    bool hashes_itself = strcmp(key->algorithm, "EdDSA") == 0; /* RFC 8032: EdDSA hashes the text */
     return digest_fits(key->public_key, hashes_itself ? NULL : EVP_sha256(), message, given);
 }

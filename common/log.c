@@ -12,9 +12,9 @@
 #include "common/rng.h"
 #include "common/text.h"
 
-#define LINE_MAX_BYTES  8192                 /* a line that would be longer loses its last fields */
-#define WAITING_BYTES   ((size_t)256 * 1024) /* a burst that standard error takes a moment for */
-#define FINISH_MS       200                  /* that a slow reader gets at the end */
+#define LINE_MAX_BYTES  8192                 /* fields that do not fit are left out */
+#define WAITING_BYTES   ((size_t)256 * 1024) /* for a burst while standard error is slow */
+#define FINISH_MS       200                  /* how long log_finish waits for a slow reader */
 #define VALUE_MAX_BYTES 1024 /* of one field, before escaping; a peer may have chosen the text */
 #define CAUSES_MAX      1024 /* that are remembered, of all events */
 #define CAUSES_OF_EVENT 128
@@ -60,10 +60,10 @@ static void mix(uint64_t *key, const char *text)
 {
     for (const char *c = text; *c != '\0'; c++)
         *key = (*key ^ (uint8_t)*c) * UINT64_C(1099511628211);
-    *key *= UINT64_C(1099511628211); /* two texts differ from their concatenation */
+    *key *= UINT64_C(1099511628211); /* "a", "b" and "ab" get different keys */
 }
 
-/* FNV-1a over a start that a peer, who may choose a text, does not know. */
+/* FNV-1a with a random start: a peer may choose a text, but cannot make keys collide. */
 static uint64_t cause_key(const char *event, const struct log_field *fields)
 {
     static uint64_t start;
@@ -93,9 +93,8 @@ static struct cause *find_cause(uint64_t key)
 }
 
 /*
- * The entry of that cause; a new one takes the place of one that is over. An event that has named
- * too many causes within a minute, as one whose text a peer chooses may, has one more entry for all
- * that follow.
+ * The entry of that cause; a new one replaces an entry that is over. A peer may choose texts: when
+ * an event has had CAUSES_OF_EVENT causes within a minute, one entry serves all its further causes.
  */
 static struct cause *cause_of(const char *event, uint64_t key, uint64_t now_ms)
 {
@@ -171,8 +170,8 @@ static size_t utf8_char(const char *text, size_t len)
     return 0;
 }
 
-/* Bytes that are no UTF-8 become U+FFFD: a JSON line must be UTF-8, and a terminal gets nothing to
- * act upon. */
+/* Bytes that are no UTF-8 become U+FFFD: a JSON line must be UTF-8, and a terminal must not
+ * get control sequences. */
 static void put_escaped(struct line *line, const char *text, size_t len)
 {
     for (size_t i = 0; i < len;) {
@@ -290,7 +289,8 @@ static void put_head(struct line *line, enum log_level level, const char *event)
 
 /* ---- lines that wait for standard error ---- */
 
-/* What it did not take yet, from start on; whole lines, but for the first one's beginning. */
+/* What it has not taken yet, from start on: whole lines, of which the first may be partly written.
+ */
 static struct {
     size_t start, len;
     uint64_t dropped; /* lines, since the last one that was kept */
@@ -308,7 +308,7 @@ static bool waiting_add(const struct line *line)
     return true;
 }
 
-/* True: none waits any more. */
+/* Returns true when nothing waits any more. */
 static bool waiting_flush(void)
 {
     while (waiting.len > 0) {
@@ -321,7 +321,7 @@ static bool waiting_flush(void)
     return waiting.len == 0;
 }
 
-/* A line goes right to standard error where nothing waits before it. */
+/* Writes the line at once if no other waits. */
 static bool line_emit(const struct line *line)
 {
     if (!waiting_flush())
@@ -349,7 +349,7 @@ static void line_end(struct line *line)
     line->bytes[line->len++] = '\n';
 }
 
-/* Says how many lines are missing here, once there is room again. False: there is no room yet. */
+/* Once there is room again, writes how many lines are missing here. False: there is no room yet. */
 static bool write_dropped(void)
 {
     if (waiting.dropped == 0)

@@ -1,14 +1,14 @@
 /*
  * One line an event, to stderr, as text or JSON (contract section 12).
  *
- * An event is a short name and named fields; tokens and payloads are never among them. A line never
- * waits for standard error: what that does not take is kept, up to 256 KiB, and written by a later
- * call; what does not fit is dropped, counted (METRIC_LOG_LINES_DROPPED) and told of by a line
+ * An event is a short name and named fields; tokens and payloads are never among them. Writing
+ * never blocks: what standard error does not take is kept, up to 256 KiB, and written by a later
+ * call. What does not fit is dropped, counted (METRIC_LOG_LINES_DROPPED) and reported by a line
  * log_lines_dropped.
  *
- * A cause that stays is told once, and then each minute with repeated=N, how many lines were held
- * back since (METRIC_LOG_SUPPRESSED). Which lines are of one cause: those of one event whose
- * LOG_STR fields are equal.
+ * A cause that stays is logged once, and then once a minute with repeated=N, the number of lines
+ * held back since (METRIC_LOG_SUPPRESSED). Lines of one event have the same cause if their LOG_STR
+ * fields are equal.
  */
 #ifndef VINHUB_COMMON_LOG_H
 #define VINHUB_COMMON_LOG_H
@@ -38,7 +38,7 @@ struct log_field {
 
 #define LOG_STR(field, text) \
     ((struct log_field){.name = (field), .kind = LOG_FIELD_STR, .value.str = (text)})
-/* A text that may differ where the cause is the same: the address of who was refused. */
+/* A text that may differ while the cause is the same, such as the address of a refused client. */
 #define LOG_DETAIL(field, text) \
     ((struct log_field){.name = (field), .kind = LOG_FIELD_DETAIL, .value.str = (text)})
 #define LOG_U64(field, number) \
@@ -51,14 +51,14 @@ void log_configure(enum log_level level, enum log_format format, const char *nod
 bool log_enabled(enum log_level level);
 /*
  * Writes one line, or keeps it for later; never blocks. fields ends with LOG_END. event is a
- * snake_case word that outlives the process: "client_closed". Values may hold any bytes: controls
- * and what is no UTF-8 are escaped, a value is cut at 1 KiB. Fields that no longer fit into 8 KiB
+ * static text in snake_case: "client_closed". Values may hold any bytes: controls and bytes that
+ * are not UTF-8 are escaped, a value is cut at 1 KiB. Fields that no longer fit into 8 KiB
  * are left out.
  */
 void log_write(enum log_level level, const char *event, const struct log_field *fields);
 /* The same for a line that would come again and again while its cause stays. */
 void log_write_cause(enum log_level level, const char *event, const struct log_field *fields);
-/* Writes what standard error takes now of the lines that wait. True: none waits any more. */
+/* Writes as much of the waiting lines as standard error takes now. True: none waits any more. */
 bool log_flush(void);
 /* The same at the end of the process: waits a little for a slow reader, at most 200 ms. */
 void log_finish(void);

@@ -9,13 +9,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The file that standard error was when it was looked at last, and how it is written. */
+/* The file that standard error was at the last write, and how it is written. */
 static struct {
     bool known;
     dev_t dev;
     ino_t ino;
     mode_t kind;
-    int own; /* a description of this process alone that does not block; -1: none could be made */
+    int own; /* opened by this process alone, does not block; -1: it could not be opened */
 } output = {.own = -1};
 
 static void look_at(const struct stat *file)
@@ -32,9 +32,9 @@ static void look_at(const struct stat *file)
 }
 
 /*
- * A pipe or a terminal that can't be opened anew, for it is another user's or nobody reads it. poll
- * says that a pipe has room for a page at least: that much does not block. Where it is shared with
- * others who fill that page in between, it may; there is no call without that gap.
+ * For a pipe or a terminal that can't be opened anew, because it belongs to another user or nobody
+ * reads it. When poll reports a pipe writable, a page fits into it, so a write of a page does not
+ * block, unless another process fills the pipe in between. No call closes that gap.
  */
 static ssize_t write_where_it_fits(const char *bytes, size_t len)
 {

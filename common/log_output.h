@@ -1,8 +1,8 @@
 /*
- * Standard error, written without ever waiting for who reads it.
+ * Writes to standard error without ever waiting for its reader.
  *
  * Its open file description may be shared with other processes, so its flags are not changed: a
- * pipe or a terminal is opened anew for this process alone, a socket is asked with each send.
+ * pipe or a terminal is opened anew for this process alone, a socket gets MSG_DONTWAIT.
  * Standard error may become another file while the process runs.
  */
 #ifndef VINHUB_COMMON_LOG_OUTPUT_H
@@ -13,7 +13,7 @@
 
 /* Returns how many of the bytes standard error took; 0 or less if it takes none now. */
 ssize_t log_output_write(const char *bytes, size_t len);
-/* Waits until standard error takes some, or the time is over. */
+/* Waits until standard error takes bytes, or the time is over. */
 void log_output_await(int at_most_ms);
 
 #endif

@@ -166,7 +166,7 @@ static uint64_t drops[DROP_REASONS];
 static uint64_t refusals[REFUSE_REASONS];
 static struct histogram_counts histograms[HISTOGRAM_COUNT];
 
-/* Slot 0 is that of all services beyond the others. */
+/* Slot 0 is shared by all services that have no slot of their own. */
 struct service_counts {
     char name[65]; /* of a service: at most 64 bytes (contract section 1) */
     int64_t values[SERVICE_METRICS];
@@ -310,8 +310,7 @@ static void print_histogram(FILE *out, const struct histogram_row *row,
 
 static double start_s;
 
-/* Before main, so that uptime counts from the process's start however late the first print comes.
- */
+/* Runs before main: the start time is the process's, not that of the first print. */
 __attribute__((constructor)) static void note_start(void)
 {
     start_s = (double)clock_unix_ms() / 1000;

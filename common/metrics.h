@@ -58,7 +58,7 @@ enum drop_reason {
     DROP_CLIENT_GONE,    /* push: queued for a client that left */
     DROP_SLOW_CLIENT,    /* push: by the slow-client policy */
     DROP_GAP,            /* push: lost between nodes and not in the history */
-    DROP_STALE_EPOCH,    /* push: of an owner that is no longer */
+    DROP_STALE_EPOCH,    /* push: from a node that no longer owns the session */
     DROP_DUPLICATE,      /* push or client message: seen before */
     DROP_FENCED,         /* push: received after the lease ran out */
     DROP_BUS_UNREADABLE, /* bus message that cannot be read */
@@ -84,16 +84,16 @@ enum refuse_reason {
     REFUSE_NOT_HTTP,   /* by its first bytes */
     REFUSE_TIMEOUT,    /* no whole request within the deadline */
     REFUSE_ABORTED,    /* the peer left in mid-handshake */
-    REFUSE_SUBSCRIBED, /* SUBSCRIBE: it is already */
-    REFUSE_NOT_SUBSCRIBED, /* SEND or UNSUBSCRIBE: it is not */
+    REFUSE_SUBSCRIBED, /* SUBSCRIBE of a session that is subscribed */
+    REFUSE_NOT_SUBSCRIBED, /* SEND or UNSUBSCRIBE of one that is not */
     REFUSE_REASONS
 };
 
 enum histogram {
-    HISTOGRAM_PUSH_LATENCY,   /* seconds from upstream frame in to the flush that wrote it */
+    HISTOGRAM_PUSH_LATENCY,   /* us from upstream frame in to the flush that wrote it */
     HISTOGRAM_FANOUT,         /* clients a publication went to on this node */
     HISTOGRAM_CLIENT_QUEUE,   /* bytes in a client's queue, each time something has to wait in it */
-    HISTOGRAM_UPSTREAM_QUEUE, /* the same for what waits for an upstream */
+    HISTOGRAM_UPSTREAM_QUEUE, /* the same for a session's client messages */
     HISTOGRAM_TURN,           /* processor time of a turn, us */
     HISTOGRAM_COUNT
 };
@@ -121,8 +121,8 @@ const char *metric_drop_name(enum drop_reason reason); /* the label: "slow_clien
 void metric_refuse(enum refuse_reason reason);
 uint64_t metric_refusals(enum refuse_reason reason);
 void metric_observe(enum histogram histogram, uint64_t value_us_or_count);
-/* The slot of a service, which lives as long as the process: what counts goes on where a service is
- * removed and comes back. The slot of "other" where all are taken. */
+/* The slot of a service, which lives as long as the process: a service that is removed and comes
+ * back counts on in the same slot. If all are taken, the slot of "other". */
 unsigned metric_service(const char *name);
 /* n may be below 0 for a gauge. */
 void metric_service_add(unsigned slot, enum service_metric metric, int64_t n);

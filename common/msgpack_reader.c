@@ -1,6 +1,6 @@
 #include "common/msgpack_reader.h"
 
-/* The first byte of each type that is told apart (the msgpack specification, "formats"). */
+/* The first byte of each type that is distinguished here (the msgpack specification, "formats"). */
 enum format {
     FIXMAP = 0x80,
     FIXARRAY = 0x90,

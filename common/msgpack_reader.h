@@ -41,9 +41,9 @@ static inline size_t msgpack_left(const struct msgpack_cursor *c)
 }
 
 /* Takes a scalar, or the head of an array or a map, whose elements stand behind the cursor then.
- * False: the input ends within it, or this is no msgpack; the cursor is of no use any more. */
+ * False: the input ends within it or is not msgpack; the cursor can't be used after that. */
 bool msgpack_take(struct msgpack_cursor *c, struct msgpack_value *out);
-/* The same with all that is in it, without recursion; false also where it nests too deep. */
+/* The same for a value and everything in it, without recursion. False also if it nests too deep. */
 bool msgpack_take_whole(struct msgpack_cursor *c, struct msgpack_value *out);
 
 #endif

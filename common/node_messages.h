@@ -28,12 +28,12 @@ struct message_items {
 
 /* --- inbox of the owner, from a member --- */
 
-/* Wants to be a member, or still to be one. */
+/* Asks to become a member, or to stay one. */
 struct join_message {
     uint64_t number;               /* grows with each JOIN, LEAVE and COMMANDS of the node */
     uint64_t clients;              /* that the member has */
     uint64_t seen_epoch;           /* the highest it has seen */
-    uint64_t named_epoch;          /* at which the record names the addressee */
+    uint64_t named_epoch;          /* of the record that names the receiver as owner */
     uint64_t confirmed;            /* its last command that was confirmed */
     struct message_items requests; /* URLs of its clients: request_item, not attended */
 };
@@ -60,7 +60,7 @@ struct commands_message commands_decode(const struct envelope *envelope);
 
 /* --- inbox of a member, from the owner --- */
 
-/* What of the upstream is told to clients. */
+/* The state of the upstream, for clients. */
 struct status_message {
     uint64_t epoch;
     uint64_t status; /* enum upstream_status, or one that a newer version knows */
@@ -81,8 +81,8 @@ struct joined_message {
 struct envelope joined_encode(const struct joined_message *message);
 struct joined_message joined_decode(const struct envelope *envelope);
 
-/* How far the owner got in an epoch whose end the store never took. Before JOINED of the next
- * epoch; also to the push channel. */
+/* The last position of an epoch whose end was never written to the store. Sent before JOINED of
+ * the next epoch, and to the push channel. */
 struct ended_message {
     struct position last;
 };
@@ -105,8 +105,8 @@ struct not_owner_message not_owner_decode(const struct envelope *envelope);
 struct confirm_message {
     uint64_t epoch;
     uint64_t upto; /* commands up to it went upstream, but for those that expired */
-    /* Of those after it, up to upto, all that expired are named here: what was said of the ones
-       before it may have been lost. 0: they were named by this message or before it */
+    /* This message names every command after from, up to upto, that expired. An earlier CONFIRM
+       that named those before it may be lost. 0: the first CONFIRM, or an older node's */
     uint64_t from;
     struct message_items expired; /* expired_item */
 };
@@ -116,8 +116,7 @@ struct confirm_message confirm_decode(const struct envelope *envelope);
 struct handback_message {
     uint64_t epoch;
     uint64_t from;        /* commands from it on were not sent, and are the member's again */
-    uint64_t seen_number; /* of the last COMMANDS or JOIN; older ones are not taken any more; 0: not
-                             said */
+    uint64_t seen_number; /* of the last COMMANDS or JOIN; older ones are ignored; 0: unknown */
 };
 struct envelope handback_encode(const struct handback_message *message);
 struct handback_message handback_decode(const struct envelope *envelope);
@@ -132,7 +131,7 @@ struct take_id_message {
 struct envelope take_id_encode(const struct take_id_message *message);
 struct take_id_message take_id_decode(const struct envelope *envelope);
 
-/* The owner's word on that, to all members. */
+/* The owner's answer, to all members. */
 struct id_taken_message {
     uint64_t epoch;
     struct slice by; /* the node where those clients are */
@@ -177,9 +176,9 @@ struct taken_message taken_decode(const struct envelope *envelope);
 /* To the owner: who watches on the member's node. */
 struct roster_message {
     uint64_t epoch;
-    uint64_t number;               /* grows with each other roster of the node */
+    uint64_t number;               /* grows whenever the node's roster changes */
     uint64_t seen;                 /* number of the sum that it has; 0: none of this epoch */
-    bool wants_word;               /* it does not know yet that this one has come */
+    bool wants_word;               /* the sender does not know yet that this roster has arrived */
     uint64_t more;                 /* users that are not named */
     struct message_items watchers; /* watcher_item, by name */
 };
@@ -189,7 +188,7 @@ struct roster_message roster_decode(const struct envelope *envelope);
 /* To a member: who watches on all nodes. */
 struct presence_message {
     uint64_t epoch;
-    uint64_t number; /* grows with each other sum of the owner */
+    uint64_t number; /* grows whenever the owner's sum changes */
     uint64_t heard;  /* number of the member's roster that has come */
     uint64_t more;
     struct message_items watchers;
@@ -199,7 +198,7 @@ struct presence_message presence_decode(const struct envelope *envelope);
 
 /* --- inboxes of all --- */
 
-/* What clients sent last, from who releases the session. */
+/* What clients sent last, from the owner that releases the session. */
 struct sends_message {
     struct message_items sends; /* send_item, expired_item */
 };
@@ -213,7 +212,7 @@ struct hello_message {
 struct envelope hello_encode(const struct hello_message *message);
 struct hello_message hello_decode(const struct envelope *envelope);
 
-/* To the own inbox: whether it is heard. */
+/* To the node's own inbox, to see whether it is heard. */
 struct probe_message {
     uint64_t sent_ms; /* monotonic */
 };
@@ -246,7 +245,7 @@ struct envelope drain_encode(void);
 struct revoke_message {
     uint64_t number;          /* of the request; 0: no answer is expected */
     struct slice name;        /* "jti:…" or "sub:…" */
-    uint64_t until_s;         /* Unix time: it matters no more from then on */
+    uint64_t until_s;         /* Unix time from which on the entry is not needed */
     uint64_t issued_before_s; /* of a subject */
 };
 struct envelope revoke_encode(const struct revoke_message *message);
@@ -274,7 +273,7 @@ struct clients_message clients_decode(const struct envelope *envelope);
 
 struct client_rows_message {
     uint64_t number; /* of the request */
-    bool more;       /* than these, from next_slot on */
+    bool more;       /* further rows follow, from next_slot on */
     uint64_t next_slot;
     struct message_items rows; /* client_items: two each */
 };
@@ -318,7 +317,7 @@ struct command_entry {
     struct slice sender; /* client id of a SEND, or "" */
     enum opcode opcode;
     struct slice payload;
-    uint64_t ttl_ms; /* within which a SEND must go upstream, or never; 0: none */
+    uint64_t ttl_ms; /* a SEND must go upstream within it, or never; 0: no bound */
 };
 struct envelope_item command_item(const struct command_entry *entry);
 bool command_entry_of(const struct envelope_item *item, struct command_entry *out);
@@ -340,12 +339,12 @@ struct send_entry {
 struct envelope_item send_item(const struct send_entry *entry);
 bool send_entry_of(const struct envelope_item *item, struct send_entry *out);
 
-/* A SEND that did not go upstream within its time, and never does; or several in a row. */
+/* One SEND, or several in a row, that did not go upstream within their ttl and never will. */
 struct expired_entry {
     struct slice client;
     uint64_t send_id;
     uint64_t upto; /* the last of them; 0: it is one */
-    bool some;     /* not all of them: which is not known */
+    bool some;     /* only some of them expired; which ones is not known */
 };
 struct envelope_item expired_item(const struct expired_entry *entry);
 bool expired_entry_of(const struct envelope_item *item, struct expired_entry *out);
@@ -380,7 +379,7 @@ bool client_entry_of(const struct envelope_item items[2], struct client_entry *o
 
 struct request_entry {
     struct slice text; /* path and query of a client's URL */
-    bool attended;     /* in JOINED: a client with it is there */
+    bool attended;     /* in JOINED: a client with this URL is connected */
 };
 struct envelope_item request_item(const struct request_entry *entry);
 bool request_entry_of(const struct envelope_item *item, struct request_entry *out);

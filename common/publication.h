@@ -4,8 +4,7 @@
  * One allocation holds the object and the payload, with room before that for the head that a front
  * door puts in front of it: its plainest form is there without a copy. Other forms are made at most
  * once each, when the first client needs them; they live as long as the publication. A form is a
- * number here: what it means, and how it is made, is its door's affair. Reference counted, one
- * thread.
+ * number here; its door knows what it means and how to make it. Reference counted, one thread.
  */
 #ifndef VINHUB_COMMON_PUBLICATION_H
 #define VINHUB_COMMON_PUBLICATION_H
@@ -26,7 +25,7 @@ struct position {
     uint64_t offset;
 };
 
-/* The offset behind all of an epoch; exact as a number of JSON. */
+/* An offset after all offsets of an epoch; exact as a JSON number. */
 #define OFFSET_END ((UINT64_C(1) << 53) - 1)
 
 static inline int position_compare(struct position a, struct position b)

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* What a 64-bit integer surely holds. */
+/* A number of so many digits always fits into 64 bits. */
 #define DIGITS_MAX 18
 
 static bool is_word(const char *field)

@@ -42,7 +42,8 @@ struct redis_url {
 
 /* STATUS_INVALID where the URL is not of a form above or a part does not fit. */
 MUST_USE enum status redis_url_parse(const char *url, struct redis_url *out);
-/* Why a text is not of such a form, in words that hold nothing of it; NULL where it is. */
+/* What is wrong with a text that is no such URL, without quoting it: it may hold a password. NULL:
+ * nothing is. */
 const char *redis_url_flaw(const char *text);
 /* The URL with its password as "***". Caller frees. */
 char *redis_url_redact(const char *url);

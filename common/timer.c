@@ -77,7 +77,7 @@ static void grow(struct timers *timers)
     size_t cap = timers->cap == 0 ? FIRST_CAPACITY : timers->cap * 2;
     struct timer **heap = realloc(timers->heap, cap * sizeof(struct timer *));
     if (!heap)
-        abort(); /* eight bytes a timer: nothing a peer sizes, and no timer can be done without */
+        abort(); /* eight bytes a timer, not sized by a peer; the hub can't run without a timer */
     timers->heap = heap;
     timers->cap = cap;
 }

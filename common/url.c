@@ -237,7 +237,7 @@ static enum status take_rate(struct url_request *request, const struct query_ite
     return STATUS_OK;
 }
 
-/* What is wrong with a token does not refuse the handshake, which a page could not read. */
+/* A bad token does not refuse the handshake: a page could not read the reason. */
 static enum status take_token(struct url_request *request, const struct query_item *item)
 {
     struct target *target = &request->target;
@@ -264,7 +264,7 @@ static enum status take_resume(struct url_request *request, const struct query_i
     return request->target.resume ? STATUS_OK : STATUS_NO_MEMORY;
 }
 
-/* True: the item names the service, the first that does. */
+/* Returns true if the item names the service; the first such item counts. */
 static bool take_service(struct url_request *request, const struct query_item *item)
 {
     if (item->value.len > 0 || request->target.service)
@@ -276,7 +276,7 @@ static bool take_service(struct url_request *request, const struct query_item *i
     return true;
 }
 
-/* Another node's word has been looked at where it came in: conf is NULL then. */
+/* conf is NULL in url_reread, whose text has none of the hub's own parameters. */
 static bool take_subscribe(struct url_request *request, const struct query_item *item)
 {
     bool is = request->conf && item->value.len == 0 && strcmp(item->name, CONF_SUBSCRIBE) == 0;

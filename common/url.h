@@ -83,8 +83,8 @@ void target_fini(struct target *target);
 /*
  * Reads path and query of a target again ("/admin/VIN?k=v": path and query one after the other),
  * for that service as it is now; the hub's own parameters are not in it any more, and none is taken
- * out. It may be another node's word: who does not trust it compares session_id. As url_parse:
- * STATUS_INVALID or STATUS_NO_MEMORY, and *out untouched; target_fini frees.
+ * out. The text may come from another node: a caller that does not trust it compares session_id. As
+ * url_parse: STATUS_INVALID or STATUS_NO_MEMORY, and *out untouched; target_fini frees.
  */
 MUST_USE enum status url_reread(struct service *service, const char *text, size_t len,
                                 struct target *out);

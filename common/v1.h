@@ -2,7 +2,7 @@
  * The subprotocols vinhub.v1 (JSON text) and vinhub.v1.msgpack: messages to and from protocol
  * clients, contract section 6.
  *
- * Pure encoding and decoding, without a frame: that is put before it by who sends it. Each encoder
+ * Pure encoding and decoding, without a frame: the sender puts that before it. Each encoder
  * makes one message in one allocation; NULL means out of memory. Strings given to an encoder are
  * valid UTF-8. session is the id that stands beside type where a client has several; NULL: it does
  * not. The keys stand in the order of the contract, and every message has a payload: that of PONG
@@ -42,7 +42,7 @@ struct v1_welcome {
     struct position at;
     bool resumed;
     const char *upstream; /* connected, connecting, down */
-    /* Of a further session: what was asked for, in which SUBSCRIBE; url.at NULL: of the own */
+    /* Of a further session: its URL and the id of the SUBSCRIBE. url.at NULL: the own session */
     struct v1_text url;
     uint64_t id;
 };
@@ -124,15 +124,14 @@ struct v1_mistake {
  * Reads a client's message that came with opcode. Fields without a meaning are ignored; a field
  * that is there twice, nesting over 16, a list of more than V1_TEXTS_MAX texts and, in JSON, more
  * than 256 values beside those of such a list are mistakes, so that reading costs memory in
- * proportion to the size alone. ids are 1 to 2^53 in JSON, where a
- * browser's numbers are exact, and 1 to 2^64-1 in msgpack. STATUS_INVALID: *mistake is filled.
- * STATUS_NO_MEMORY: nothing is.
+ * proportion to the size alone. ids are 1 to 2^53 in JSON, where a browser's numbers are exact, and
+ * 1 to 2^64-1 in msgpack. STATUS_INVALID: *mistake is filled. STATUS_NO_MEMORY: nothing is filled.
  */
 MUST_USE enum status v1_decode(enum v1_encoding encoding, enum opcode opcode, const void *data,
                                size_t len, struct v1_request *out, struct v1_mistake *mistake);
 
 /* A resume token: EPOCH.OFFSET or EPOCH.OFFSET.CLIENT. client gets the rest, a name, or "".
- * STATUS_INVALID where unreadable. 0.0, what a WELCOME says that knows no position, is readable. */
+ * STATUS_INVALID where unreadable. 0.0, from a WELCOME without a known position, is readable. */
 #define V1_CLIENT_MAX 32
 MUST_USE enum status v1_resume(const char *token, struct position *at,
                                char client[V1_CLIENT_MAX + 1]);

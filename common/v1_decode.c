@@ -113,7 +113,7 @@ static const char *json_mistake(const json_error_t *error)
     return "a message is a JSON object";
 }
 
-/* Values point into *root, which the caller releases. As v1_msgpack_read otherwise. */
+/* As v1_msgpack_read, but values point into *root, which the caller releases. */
 static const char *json_read(const void *data, size_t len,
                              struct v1_value fields[V1_REQUEST_FIELDS], json_t **root)
 {
@@ -226,7 +226,7 @@ static enum status read_send(enum v1_encoding encoding,
     return status;
 }
 
-/* What of it is wrong is the token's fault: the ERROR has the code of one that is refused. */
+/* A missing token gets the same code as a refused one: unauthorized. */
 static enum status read_refresh(enum v1_encoding encoding,
                                 const struct v1_value fields[V1_REQUEST_FIELDS],
                                 struct v1_request *out, struct v1_mistake *mistake)
@@ -296,7 +296,7 @@ static bool json_texts(const struct v1_value *list, v1_take_text *take, void *ct
     return true;
 }
 
-/* A SUBSCRIBE or an UNSUBSCRIBE; what is wrong with its list has that code. */
+/* A SUBSCRIBE or an UNSUBSCRIBE; wrong is the mistake of a bad list. */
 static enum status read_list(enum v1_encoding encoding, enum v1_request_type type,
                              const struct v1_value *list, const struct v1_mistake *wrong,
                              struct v1_request *out, struct v1_mistake *mistake)

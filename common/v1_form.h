@@ -1,6 +1,6 @@
 /*
- * Between the parts of v1: a message as a list of named values, and the two forms it is written in
- * and read from. For v1*.c, and event_stream.c, whose JSON is the same.
+ * What the parts of v1 share: a message as a list of named values, and the two forms it is written
+ * in and read from. For v1*.c, and event_stream.c, whose JSON is the same.
  *
  * Each writer runs twice over the same values: first to measure, then into an allocation of exactly
  * that size.
@@ -55,7 +55,7 @@ static inline void v1_put(struct v1_out *out, const void *bytes, size_t len)
 void v1_json_write(struct v1_out *out, const struct v1_value *values, size_t len);
 void v1_msgpack_write(struct v1_out *out, const struct v1_value *values, size_t len);
 
-/* What of a request has a meaning; a field that is not there is V1_ABSENT. */
+/* The fields of a request that have a meaning. A missing one is V1_ABSENT. */
 enum v1_request_field {
     V1_FIELD_TYPE,
     V1_FIELD_ID,

@@ -53,7 +53,7 @@ static uint8_t *escape_byte(uint8_t byte, uint8_t *out)
 {
     static const char hex[] = "0123456789abcdef";
     uint8_t escape = escapes[byte];
-    /* Overwritten at once where there is no escape: never behind what the byte takes anyway. */
+    /* Without an escape the byte overwrites the backslash: no byte is written beyond its own. */
     *out = '\\';
     out += escape != 0;
     *out++ = escape != 0 ? escape : byte;

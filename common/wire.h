@@ -24,8 +24,8 @@ struct wire *wire_ref(struct wire *wire);
 void wire_unref(struct wire *wire);
 /* Makes it len bytes longer at the front and returns where those stand. len is at most the room. */
 uint8_t *wire_prepend(struct wire *wire, size_t len);
-/* It has turned out shorter than it was made: gives the rest back. Returns where it is now. Only
- * while nobody else has it. */
+/* Cuts a wire that turned out shorter than planned, and gives the rest back. Returns where it is
+ * now. Only while nobody else has it. */
 struct wire *wire_shrink(struct wire *wire, size_t len);
 
 #endif
