@@ -107,7 +107,7 @@ static void publications_take_credit_and_answers_bring_it_back(struct contract_r
     uint64_t epoch = peer_claim(a, SESSION), tag = 0, answered = 0;
     for (size_t i = 0; i < sizeof(lens) / sizeof(*lens); i++) {
         rig_settle(a);
-        /* A bus may have a question of its own under way. */
+        /* A bus may have a call of its own under way. */
         assert_in_range(bus_credit(a->bus, SESSION), BUS_CREDIT_BYTES - 1024, BUS_CREDIT_BYTES);
         size_t published = 0, before = BUS_CREDIT_BYTES + 1, credit;
         while ((credit = bus_credit(a->bus, SESSION)) > 0) {
@@ -122,7 +122,7 @@ static void publications_take_credit_and_answers_bring_it_back(struct contract_r
         while (answered < tag)
             assert_int_equal(rig_wait(a, SEEN_PUBLISHED, ++answered)->status, STATUS_OK);
         rig_settle(a);
-        assert_null(rig_find(a, SEEN_CREDIT, 0)); /* nobody waits for it any more */
+        assert_null(rig_find(a, SEEN_CREDIT, 0)); /* no call waits for credit any more */
         rig_forget_events(a);
     }
 }
@@ -156,7 +156,7 @@ static void who_does_not_own_the_session_does_not_publish(struct contract_rig *r
     assert_null(rig_find(b, SEEN_PUSH, 0));
 }
 
-/* More than go into one call; that of one of them is another's. */
+/* More than fit into one call; one of the sessions belongs to another node. */
 static void many_sessions_publish_in_one_turn(struct contract_rig *rig)
 {
 #define SESSIONS 600
@@ -269,7 +269,7 @@ static void a_publication_that_is_kept_already_counts_as_done(struct contract_ri
     assert_string_equal(seen->items[1].id, "p2");
 }
 
-/* A call that comes again, or late over an old connection: members have had it. */
+/* A call that is repeated, or comes late over an old connection: members have the publication. */
 static void what_is_kept_already_is_not_announced_again(struct contract_rig *rig)
 {
     struct rig_peer *a = rig_peer(rig, "a"), *b = rig_peer(rig, "b");
@@ -331,7 +331,7 @@ static void the_end_that_a_dead_owner_wrote_late_is_noted(struct contract_rig *r
     assert_true(seen->items[0].number == 2);
     assert_true(seen->items[1].number == OFFSET_END && seen->items[1].opcode == 0);
     assert_true(seen->items[2].number == 1);
-    /* Who owns it now writes with each push: its end is whole */
+    /* The present owner writes with each push: the end of its epoch is whole */
     epoch = take_from_dead(a, 3, "b", next);
     assert_int_equal(history(a, 4, (struct position){next, 0}, 10)->len, 1);
 }

@@ -189,7 +189,7 @@ static void the_inbox_is_heard_again_and_again(struct contract_rig *rig)
     assert_null(rig_find(a, SEEN_INBOX, ENVELOPE_PROBE));
 }
 
-/* Tags of one session, of renewals and of what one node is told have the same tens. */
+/* Tags of one session, of renewals, and of messages to one node share their tens digit. */
 static void answers_come_in_the_order_of_the_calls_on_each_session(struct contract_rig *rig)
 {
     struct rig_peer *a = rig_peer(rig, "a");
@@ -231,8 +231,7 @@ static void revoke(struct rig_peer *peer, const char *name, uint64_t until_s, ui
     assert_int_equal(rig_wait(peer, SEEN_REVOKED, tag)->status, STATUS_OK);
 }
 
-/* All that is revoked, by as many portions as it takes: what a name has, "" where it is not there.
- */
+/* Reads all revoked tokens, in portions. Returns the value of a name, "" if it is missing. */
 static const char *revoked(struct rig_peer *peer, const char *name)
 {
     static char value[64];

@@ -24,7 +24,7 @@ static void assert_refused(const struct seen *seen, const char *owner, uint64_t 
     assert_true(seen->epoch == epoch);
 }
 
-/* from: the epoch it was handed over from, 0 by a claim */
+/* from: the epoch that was handed over, 0 for a claim */
 static void assert_grant(struct rig_peer *peer, const char *owner, uint64_t epoch, uint64_t from)
 {
     const struct seen *seen = rig_wait(peer, SEEN_PUSH, 0);

@@ -9,8 +9,8 @@
 
 #include "rig.h"
 
-/* Runs them all; the number that failed. before and after get the rig: they make and free what the
- * kind keeps in rig->store. */
+/* Runs all cases and returns how many failed. before and after get the rig: they make and free
+ * rig->store. */
 int cases_run(const char *name, struct contract_rig *rig, int (*before)(void **state),
               int (*after)(void **state));
 

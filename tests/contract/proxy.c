@@ -22,7 +22,7 @@
 enum swap { SWAP_NOTHING, SWAP_FOR_SUBSCRIBER, SWAP_FOR_OTHER };
 
 struct proxy_shared {
-    atomic_uint deafened; /* subscribers up to this number are deaf */
+    atomic_uint deafened; /* subscribers up to this number get nothing */
     atomic_uint subscribers;
     atomic_uint crawl_bytes;
     atomic_uint swap; /* enum swap; what stands below is set before */
@@ -31,7 +31,7 @@ struct proxy_shared {
 
 struct proxy_pair {
     int client, server;  /* -1: free */
-    unsigned subscriber; /* its number, 0: it is none */
+    unsigned subscriber; /* its number, 0: not a subscriber */
 };
 
 static int open_socket(uint16_t *port, bool to_connect)
@@ -56,7 +56,7 @@ static void close_pair(struct proxy_pair *pair)
     *pair = (struct proxy_pair){-1, -1, 0};
 }
 
-/* Puts another text in the place of what came from the server. */
+/* Replaces what came from the server by another text. */
 static ssize_t swap(struct proxy_shared *shared, const struct proxy_pair *pair, char *bytes,
                     ssize_t len)
 {
@@ -69,7 +69,7 @@ static ssize_t swap(struct proxy_shared *shared, const struct proxy_pair *pair, 
     return len;
 }
 
-/* Passes on what one side said. */
+/* Passes on what one side sent. */
 static void pass(struct proxy_shared *shared, struct proxy_pair *pair, bool from_client)
 {
     char bytes[65536];

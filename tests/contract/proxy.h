@@ -1,7 +1,7 @@
 /*
- * A TCP proxy in front of a server, in a process of its own, that can go deaf: connections stay
- * open and nothing comes back on those over which channels were subscribed. Or it crawls, or it
- * answers something itself.
+ * A TCP proxy in front of a server, in a process of its own. It can be made to pass nothing back to
+ * subscribers while their connections stay open, to pass answers on slowly, or to replace an
+ * answer.
  */
 #ifndef VINHUB_TESTS_CONTRACT_PROXY_H
 #define VINHUB_TESTS_CONTRACT_PROXY_H
@@ -20,12 +20,12 @@ struct proxy {
 
 void proxy_start(struct proxy *proxy, uint16_t to_port);
 void proxy_stop(struct proxy *proxy);
-/* Subscribers accepted so far go deaf; later ones hear. */
+/* Passes nothing back to the subscribers accepted so far; later ones are served. */
 void proxy_deafen(struct proxy *proxy);
-/* Of answers this many bytes are passed on at a time, with 50 ms in between; 0: all at once. */
+/* Passes on this many bytes of answers every 50 ms; 0: all at once. */
 void proxy_crawl(struct proxy *proxy, unsigned bytes);
-/* What comes next from the server to a subscriber, or to one that is none, is this text instead, or
- * with a NULL nothing at all. */
+/* Replaces the next answer to a subscriber (or to another connection) by this text, or with NULL by
+ * nothing. */
 void proxy_swap(struct proxy *proxy, bool subscriber, const char *text);
 /* Whether that has happened. */
 bool proxy_swapped(const struct proxy *proxy);

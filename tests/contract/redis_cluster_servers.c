@@ -11,7 +11,7 @@
 
 #include "common/clock.h"
 
-#define WAIT_MS 120000 /* for what hangs; the servers agree sooner or later */
+#define WAIT_MS 120000 /* only against a hang; the servers agree in the end */
 #define SLOTS   16384
 
 static const char *ask(const struct cluster_process *server, const char *format, ...)

@@ -31,7 +31,7 @@ size_t cluster_servers_of_slot(unsigned slot);
 /* The steps of moving a slot, as redis-cli does them. */
 void cluster_servers_begin_move(struct cluster_servers *cluster, unsigned slot, size_t from,
                                 size_t to);
-/* One key of it; false where there is none left. */
+/* Moves one key of the slot; false when none is left. */
 bool cluster_servers_move_key(struct cluster_servers *cluster, unsigned slot, size_t from,
                               size_t to);
 void cluster_servers_end_move(struct cluster_servers *cluster, unsigned slot, size_t from,

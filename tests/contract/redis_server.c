@@ -30,7 +30,7 @@ enum {
     PORT_BLOCKS = (PORT_LAST + 1 - PORT_FIRST) / PORT_BLOCK
 };
 
-/* A socket that listens there, or -1. */
+/* A socket that listens on that port, or -1. */
 static int listen_on(unsigned port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET,
@@ -45,12 +45,12 @@ static int listen_on(unsigned port)
     return -1;
 }
 
-/* The first port of a block that nobody has; whoever listens there has it. */
+/* The first port of a free block. Listening on that port claims the block. */
 static unsigned claim_block(void)
 {
     for (unsigned tried = 0; tried < PORT_BLOCKS; tried++) {
         unsigned first = PORT_FIRST + ((unsigned)getpid() + tried) % PORT_BLOCKS * PORT_BLOCK;
-        if (listen_on(first) >= 0) /* until the process ends */
+        if (listen_on(first) >= 0) /* the claim lasts until the process ends */
             return first;
     }
     fail_msg("no block of ports from %d to %d is free", PORT_FIRST, PORT_LAST);
@@ -74,14 +74,14 @@ uint16_t redis_server_free_port(void)
     return 0;
 }
 
-/* Another server that speaks the same: a Valkey, an older Redis. */
+/* The server program: Redis, or another one such as Valkey or an older Redis. */
 static const char *program(void)
 {
     const char *named = getenv("VINHUB_REDIS_SERVER");
     return named && named[0] != '\0' ? named : "redis-server";
 }
 
-/* A subscriber that gets few turns on a busy machine is not to be dropped for what waits for it. */
+/* On a busy machine a subscriber reads late and must not be dropped for its output buffer. */
 static size_t server_arguments(const struct redis_server *server, const char *port,
                                const char **out)
 {

@@ -1,5 +1,5 @@
 /*
- * A real redis-server of a test's own: no persistence, own folder, a port nobody had.
+ * A real redis-server of a test's own: no persistence, its own folder, a free port.
  */
 #ifndef VINHUB_TESTS_CONTRACT_REDIS_SERVER_H
 #define VINHUB_TESTS_CONTRACT_REDIS_SERVER_H
@@ -12,13 +12,13 @@ struct redis_server {
     pid_t pid; /* 0: not running */
     char folder[64];
     const char *extra[16]; /* further arguments, up to a NULL */
-    const char *sentinel;  /* NULL; or the configuration of a Sentinel, which this is then */
+    const char *sentinel;  /* the configuration of a Sentinel, which runs instead; or NULL */
 };
 
-/* On loopback; another one each time, of a block that this process alone takes ports from. */
+/* A free port on loopback, another one each time, from a block of this process alone. */
 uint16_t redis_server_free_port(void);
-/* Starts it, empty, and returns when it answers. A port of 0 is chosen. Fails the test where it
- * does not come up. */
+/* Starts it, empty, and returns when it answers. Port 0: a free one is chosen. Fails the test if
+ * the server does not come up. */
 void redis_server_start(struct redis_server *server);
 /* SIGKILL. */
 void redis_server_kill(struct redis_server *server);
@@ -27,7 +27,7 @@ void redis_server_discard(struct redis_server *server);
 /* One command, words by spaces, on a connection of its own; the answer as text (an array as lines),
  * valid until the next call. */
 const char *redis_server_ask(const struct redis_server *server, const char *command);
-/* Up to the second uptime_in_seconds is at least that. */
+/* Waits until uptime_in_seconds is at least that. */
 void redis_server_await_age(const struct redis_server *server, unsigned seconds);
 
 #endif

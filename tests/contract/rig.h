@@ -15,7 +15,7 @@
 #include "bus/bus.h"
 
 #define RIG_PEERS   4
-#define RIG_WAIT_MS 120000 /* for what hangs, no bound on what is slow: a machine may be busy */
+#define RIG_WAIT_MS 120000 /* only against a hang: a busy machine may be slow */
 
 enum seen_kind {
     SEEN_CONNECTED,
@@ -79,7 +79,7 @@ struct rig_peer {
 struct rig_kind {
     const char *name;
     struct bus *(*open)(struct contract_rig *rig, const char *id,
-                        unsigned life); /* a bus whose events come from rig_wait on */
+                        unsigned life); /* opens a bus; its events come within rig_wait */
     void (*turn)(struct contract_rig *rig,
                  uint64_t at_most_ms); /* one turn, or until something came */
     bool shared;
@@ -87,31 +87,31 @@ struct rig_kind {
 
 struct contract_rig {
     const struct rig_kind *kind;
-    void *store; /* of the kind */
+    void *store; /* belongs to the kind of bus */
     struct rig_peer *peers[RIG_PEERS];
     unsigned lives;
 };
 
-/* The peer is connected and hears its inbox when it comes back. */
+/* Returns when the peer is connected and its inbox works. */
 struct rig_peer *rig_peer(struct contract_rig *rig, const char *id);
 /* The same without waiting. */
 struct rig_peer *rig_peer_unconnected(struct contract_rig *rig, const char *id);
-/* Until the peer hears its inbox. */
+/* Waits until the peer's inbox works. */
 void rig_hear(struct rig_peer *peer);
 void rig_remove(struct contract_rig *rig, struct rig_peer *peer);
 void rig_clear(struct contract_rig *rig);
 
 /* The next event of that kind; tag 0: with any tag. Fails the test after RIG_WAIT_MS. */
 const struct seen *rig_wait(struct rig_peer *peer, enum seen_kind kind, uint64_t tag);
-/* One that is there already, or NULL. */
+/* An event that has come already, or NULL. */
 const struct seen *rig_find(struct rig_peer *peer, enum seen_kind kind, uint64_t tag);
-/* Turns until done says so; fails the test after RIG_WAIT_MS. */
+/* Runs turns until done returns true; fails the test after RIG_WAIT_MS. */
 void rig_until(struct contract_rig *rig, bool (*done)(void *ctx), void *ctx);
-/* After it, all that the peer's bus had been asked for is answered, and what was on its way to the
- * peer's inbox is there. */
+/* Waits until all calls of the peer's bus are answered, and all messages to its inbox have arrived.
+ */
 void rig_settle(struct rig_peer *peer);
 void rig_forget_events(struct rig_peer *peer);
-/* How long this process was ready to run and got no processor: what no bound on a time counts. */
+/* How long this process waited for a processor; bounds on times leave this out. */
 uint64_t rig_held_up_ms(void);
 
 const char *seen_field(const struct seen_item *item,

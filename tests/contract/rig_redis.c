@@ -67,7 +67,7 @@ void redis_rig_start_elsewhere(struct redis_rig *r, uint32_t lease_ms)
 {
     r->rig.kind = &redis_kind;
     log_configure(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT,
-                  "contract"); /* what is broken on purpose is no news */
+                  "contract"); /* faults made on purpose are not logged */
     r->conf = (struct conf){.refs = 1};
     r->conf.node.lease_ms = lease_ms;
     r->conf.redis.url = r->url;

@@ -21,10 +21,10 @@ extern const struct rig_kind redis_kind;
 
 /* Starts the server and the loop; lease of the peers in ms. */
 void redis_rig_start(struct redis_rig *r, uint32_t lease_ms);
-/* The same without a server: url is to be set. */
+/* The same without a server: the test sets the URL. */
 void redis_rig_start_elsewhere(struct redis_rig *r, uint32_t lease_ms);
 void redis_rig_stop(struct redis_rig *r);
-/* Turns for that long: for what must not happen within a time. */
+/* Runs turns for that long, to check that something does not happen. */
 void redis_rig_pass(struct redis_rig *r, uint64_t ms);
 
 #endif

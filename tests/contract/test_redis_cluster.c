@@ -115,8 +115,8 @@ static void assert_all_published(struct pushed_stream *stream)
     assert_int_equal(rig_wait(stream->peer, SEEN_HISTORY, 9999)->len, stream->offset);
 }
 
-/* All arrived in order; what came while the subscription moved may be missing, and the
- * subscription's coming back was told. */
+/* All arrived in order. Messages sent while the subscription moved may be missing; its return was
+ * reported. */
 static void assert_heard_in_order(struct rig_peer *peer, uint64_t last)
 {
     uint64_t offset = 0;
@@ -141,7 +141,7 @@ static void a_slot_moves_while_its_session_publishes(void **state)
     cluster_servers_begin_move(&cluster, slot, 1, 2);
     for (unsigned i = 0; i < 10; i++)
         publish_some(&stream, 10);
-    /* Between the two keys the server refuses what needs both. */
+    /* After the first key has moved, the server refuses calls that need both. */
     while (cluster_servers_move_key(&cluster, slot, 1, 2)) {
         for (unsigned i = 0; i < 10; i++)
             publish_some(&stream, 10);
@@ -169,9 +169,9 @@ static bool assertion_holds(void *ctx)
     return rig_wait(p->peer, SEEN_ASSERTED, p->tag)->status == STATUS_OK;
 }
 
-/* While the cluster votes, a publish elsewhere may be answered with "not known", too; and where a
- * busy machine lets it vote about that primary as well, its replica may not have got the record:
- * the owner asserts it, as it would. */
+/* While the cluster votes, a publish on another primary may be answered with "not known", too. On a
+ * busy machine that primary may be voted out as well, and its replica may lack the record: then the
+ * owner asserts it, as the core would. */
 static bool publication_holds(void *ctx)
 {
     struct promoted *p = ctx;
@@ -187,8 +187,8 @@ struct listened {
     struct rig_peer *listener;
 };
 
-/* A subscription may move more than once until the cluster is of one mind; what is published
- * meanwhile may be missing (bus.h). */
+/* A subscription may move more than once until all servers agree; messages published meanwhile may
+ * be missing (bus.h). */
 static bool next_is_heard(void *ctx)
 {
     struct listened *listened = ctx;
@@ -243,7 +243,7 @@ static void the_primary_with_the_nodes_dies(void **state)
     fail_over(home_primary(), true);
 }
 
-/* --- a server that stands still --- */
+/* --- a server that hangs --- */
 
 static size_t primary_of_key(const char *kind, const char *id)
 {
@@ -280,7 +280,7 @@ static void publish_one(struct rig_peer *peer, const char *session, uint64_t epo
     publication_unref(publication);
 }
 
-/* Once it has stood still for long enough its replica takes its sessions, and it is another map. */
+/* When it has hung for long enough, its replica takes over, and the map changes. */
 struct standstill {
     struct rig_peer *peer;
     const char *other;
@@ -327,7 +327,7 @@ static void a_primary_that_stands_still_holds_up_its_own_sessions_only(void **st
     assert_answered_before(a, SEEN_HISTORY, 4, stalled);
     assert_answered_before(a, SEEN_RENEWED, 5, stalled);
     assert_answered_before(a, SEEN_TOLD, 6, stalled);
-    assert_int_equal(rig_wait(a, SEEN_PUBLISHED, 1)->status, STATUS_IO); /* its own are in order */
+    assert_int_equal(rig_wait(a, SEEN_PUBLISHED, 1)->status, STATUS_IO); /* answered in order */
     assert_int_equal(stalled->status, STATUS_IO);
 
     struct standstill standstill = {a, other, {a, session, 100, epoch}, other_epoch, 10, 1000};

@@ -1,4 +1,4 @@
-/* How the bus finds its server and proves who it is: names, addresses, databases, users, TLS. */
+/* How the bus finds its server and authenticates: names, addresses, databases, users, TLS. */
 #include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -46,7 +46,7 @@ static void works(struct rig_peer *peer)
     rig_settle(peer);
 }
 
-/* A try that does not succeed would have done so many times over. */
+/* Waits for several attempts, none of which may succeed. */
 static void assert_never_connects(void)
 {
     struct rig_peer *a = rig_peer_unconnected(&r.rig, "a");
@@ -60,7 +60,7 @@ static void assert_never_connects(void)
 static void a_name_is_resolved_and_its_addresses_are_tried_in_turn(void **state)
 {
     (void)state;
-    set_url("redis://localhost:%u"); /* ::1 is one of them on most machines, where nobody listens */
+    set_url("redis://localhost:%u"); /* ::1 may be one of its addresses, where nobody listens */
     works(rig_peer(&r.rig, "a"));
 }
 
@@ -80,7 +80,7 @@ static void the_database_of_the_url_is_used(void **state)
     assert_null(strstr(redis_server_ask(&r.server, "INFO keyspace"), "db0:"));
 }
 
-/* Databases separate keys, channels they do not: nodes of one id, and sessions of one id, in each.
+/* Redis' databases separate keys but not channels. The same node and session ids in both databases.
  */
 static void two_clusters_in_two_databases_do_not_hear_each_other(void **state)
 {
@@ -112,7 +112,7 @@ static void two_clusters_in_two_databases_do_not_hear_each_other(void **state)
 
     rig_wait(one, SEEN_INBOX, ENVELOPE_HELLO);
     for (size_t i = 0; i < 3;
-         i++) /* the claim, the transfer, the assertion over another's record */
+         i++) /* a claim, a transfer, an assertion over another node's record */
         assert_int_equal(
             rig_wait(other, SEEN_PUSH, i == 1 ? ENVELOPE_PUSH : ENVELOPE_GRANT)->status, 0);
     rig_wait(other, SEEN_PUSH, ENVELOPE_GRANT);
@@ -188,11 +188,11 @@ static void a_server_that_becomes_a_replica_is_left(void **state)
     rig_wait(a, SEEN_DISCONNECTED, 0);
 }
 
-/* --- what is no Redis --- */
+/* --- servers that are not Redis --- */
 
 #define CALLERS_MAX 64
 
-/* Accepts, says its text to each caller, and never anything else. */
+/* Accepts connections and sends its text to each, then nothing. */
 struct stranger {
     int listener;
     struct loop_watch *watch;
@@ -275,7 +275,7 @@ static void run(const char *format, const char *folder)
     assert_int_equal(system(command), 0);
 }
 
-/* Self-signed for one address: its own authority. */
+/* A self-signed certificate for one address. */
 static void make_certificates(struct certificate *c)
 {
     snprintf(c->folder, sizeof(c->folder), "/tmp/vinhub-tls-XXXXXX");
@@ -322,7 +322,7 @@ static void tls_wants_the_authority_and_the_host(void **state)
     r.conf.node.lease_ms = 10000; /* megabytes may take a while on a busy machine */
     struct rig_peer *a = rig_peer(&r.rig, "a");
     works(a);
-    /* More than a TLS record, a socket buffer and a chunk hold, both ways. */
+    /* More than a TLS record, a socket buffer or a chunk holds, in both directions. */
     static char large[4 << 20];
     memset(large, 'y', sizeof(large) - 1);
     const uint64_t epoch = 7;

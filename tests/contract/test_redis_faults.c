@@ -1,5 +1,4 @@
-/* What the bus does when Redis restarts, hangs, forgets or refuses. Each case has a server of its
- * own. */
+/* The bus when Redis restarts, hangs, loses data or refuses. Each case has its own server. */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -39,7 +38,7 @@ static const char *ask(const char *command)
     return redis_server_ask(&r.server, command);
 }
 
-/* A missing record is granted from here on. */
+/* Waits until the server is old enough to grant missing records. */
 static void grow_up(void)
 {
     redis_server_await_age(&r.server, LEASE_MS / 1000 + 1);
@@ -112,7 +111,7 @@ static void a_young_server_grants_a_missing_record_to_its_holder_only(void **sta
     assert_int_equal(seen->status, STATUS_REFUSED);
     assert_string_equal(seen->text, "b");
 
-    /* A record that is there, though released, needs no age. */
+    /* A record that exists, even if released, is granted at any age. */
     b->bus->ops->release(b->bus, SESSION, 4, epoch, 60000);
     rig_wait(b, SEEN_RELEASED, 4);
     peer_claim(a, SESSION);
@@ -295,7 +294,8 @@ static void a_key_of_another_type_harms_its_session_only(void **state)
     assert_null(rig_find(a, SEEN_DISCONNECTED, 0));
 }
 
-/* Written by hand, or by a liar: the session works again with an epoch that others can follow. */
+/* Such a record was written by hand or by an attacker. The session works again, with an epoch that
+ * can grow. */
 static void an_epoch_that_no_node_can_have_written_counts_for_nothing(void **state)
 {
     (void)state;
@@ -379,8 +379,8 @@ static uint64_t assert_owned(struct rig_peer *peer)
     return epoch;
 }
 
-/* Redis hangs for a while, and more waits for it than there is room for: what was taken is written,
- * over the same connection; what was not is the owner's to publish again, from a new beginning. */
+/* Redis hangs for a while, and the buffer fills: calls that were accepted are sent over the same
+ * connection; the owner publishes the refused ones again later. */
 static void what_waits_for_an_answer_is_bounded_and_not_in_vain(void **state)
 {
     (void)state;
@@ -413,7 +413,7 @@ static void what_waits_for_an_answer_is_bounded_and_not_in_vain(void **state)
     assert_int_equal(metric_get(METRIC_BUS_RECONNECTS), reconnects);
 }
 
-/* Redis does not come back in time: the connection is ended as ever. */
+/* Redis hangs past the deadline: the connection is ended, as without a full buffer. */
 static void too_much_for_a_server_that_hangs_is_answered(void **state)
 {
     (void)state;
@@ -469,7 +469,7 @@ static void without_the_replicas_asked_for_nothing_counts(void **state)
     redis_server_discard(&replica);
 }
 
-/* Whether the answer to that came before the one to the other. */
+/* Whether the first answer came before the second. */
 static bool came_before(const struct rig_peer *peer, enum seen_kind kind, uint64_t tag,
                         const struct seen *other)
 {
@@ -479,8 +479,8 @@ static bool came_before(const struct rig_peer *peer, enum seen_kind kind, uint64
     return seen != other;
 }
 
-/* Only renewals and claims wait for replicas; what waits for them is what comes after a claim of
- * the same session. */
+/* Only renewals and claims wait for replicas. Later calls on the claimed session wait for the
+ * claim. */
 static void a_replica_that_stands_still_does_not_hold_up_pushes(void **state)
 {
     (void)state;
@@ -518,12 +518,12 @@ static void a_replica_that_stands_still_does_not_hold_up_pushes(void **state)
     redis_server_discard(&replica);
 }
 
-/* What came before a claim reaches the store before it, over the other connection, and what comes
- * after it after it. */
+/* Claims use another connection. Calls before a claim still reach the store before it, and later
+ * calls after it. */
 static void claims_keep_their_place_among_calls_on_their_session(void **state)
 {
     (void)state;
-    /* Each of the many claims has a quarter of the lease for the replica to confirm it. */
+    /* A replica has a quarter of the lease to confirm each of the claims. */
     r.conf.node.lease_ms = 4 * LEASE_MS;
     redis_server_await_age(&r.server, 4 * LEASE_MS / 1000 + 1);
     r.conf.redis.replicas = 1;

@@ -1,4 +1,4 @@
-/* The bus over a primary that Sentinels name: found, lost, and found again at its successor. */
+/* A primary that Sentinels name: the bus finds it, loses it, and finds its successor. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -48,7 +48,7 @@ static int set_up(void **state)
         await(&sentinels[i], "SENTINEL MASTER cars", "num-other-sentinels\n2");
         await(&sentinels[i], "SENTINEL MASTER cars", "num-slaves\n1");
     }
-    /* Nobody listens on port 1: the next one is asked. */
+    /* Nobody listens on port 1: the next Sentinel is asked. */
     snprintf(url, sizeof(url),
              "redis-sentinel://127.0.0.1:1,127.0.0.1:%u,127.0.0.1:%u,127.0.0.1:%u/cars/0",
              sentinels[0].port, sentinels[1].port, sentinels[2].port);
@@ -119,7 +119,7 @@ static void a_sentinel_that_dies_is_followed_by_another(void **state)
     rig_wait(a, SEEN_CONNECTED, 0);
 }
 
-/* --- one that is not like the others --- */
+/* --- a Sentinel that disagrees with the others --- */
 
 static const char *trouble(const struct rig_peer *peer)
 {
@@ -144,7 +144,7 @@ static void assert_says(const struct rig_peer *peer, const char *words)
     rig_until(&r.rig, says, &wanted);
 }
 
-/* Knows another primary of that name, alone. */
+/* A Sentinel that knows no other and names another primary. */
 static void start_stale(struct redis_server *stale, char *conf, size_t size)
 {
     snprintf(conf, size, "sentinel monitor cars 127.0.0.1 %u 2\n", stale[1].port);
@@ -157,7 +157,7 @@ static void a_sentinel_that_is_stale_and_asked_first_is_not_believed(void **stat
     (void)state;
     static char conf[128];
     struct redis_server stale[2] = {{0}};
-    redis_server_start(&stale[1]); /* the former primary, which takes itself for one */
+    redis_server_start(&stale[1]); /* the former primary, which still acts as one */
     start_stale(stale, conf, sizeof(conf));
     snprintf(url, sizeof(url), "redis-sentinel://127.0.0.1:%u,127.0.0.1:%u,127.0.0.1:%u/cars",
              stale[0].port, sentinels[0].port, sentinels[1].port);
@@ -168,14 +168,14 @@ static void a_sentinel_that_is_stale_and_asked_first_is_not_believed(void **stat
     assert_string_equal(redis_server_ask(&stale[1], "DBSIZE"), "0");
     rig_clear(&r.rig);
 
-    /* Two, of which each names another: neither counts. */
+    /* Two Sentinels name different primaries: neither counts. */
     snprintf(url, sizeof(url), "redis-sentinel://127.0.0.1:%u,127.0.0.1:1/cars", stale[0].port);
     a = rig_peer_unconnected(&r.rig, "a");
     assert_says(a, "expected two of 2");
     assert_null(rig_find(a, SEEN_CONNECTED, 0));
     rig_clear(&r.rig);
 
-    /* A single one that knows of no other. */
+    /* A single Sentinel that knows no other. */
     snprintf(url, sizeof(url), "redis-sentinel://127.0.0.1:%u/cars", stale[0].port);
     a = rig_peer(&r.rig, "a");
     assert_string_equal(trouble(a), "");
@@ -216,11 +216,11 @@ static void sentinels_that_ask_for_a_password_get_those_of_the_url(void **state)
              sentinels[0].port, sentinels[1].port);
     rig_hear(rig_peer(&r.rig, "a"));
     rig_clear(&r.rig);
-    for (size_t i = 0; i < SENTINELS; i++) /* nobody may come in without a password */
+    for (size_t i = 0; i < SENTINELS; i++) /* every server requires a password */
         redis_server_ask(&sentinels[i], "ACL SETUSER default resetpass >other");
     rig_hear(rig_peer(&r.rig, "a"));
     rig_clear(&r.rig);
-    r.conf.redis.sentinel_password = (char *)"other"; /* their own, of the default user */
+    r.conf.redis.sentinel_password = (char *)"other"; /* the Sentinels' own, for the default user */
     snprintf(url, sizeof(url), "redis-sentinel://car:se%%3Acret@127.0.0.1:%u,127.0.0.1:%u/cars",
              sentinels[0].port, sentinels[1].port);
     rig_hear(rig_peer(&r.rig, "a"));

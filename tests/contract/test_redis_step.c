@@ -1,7 +1,7 @@
 /*
- * Replies that do not belong to the requests, as no server gives them but a broken proxy may: the
- * connection ends at once and another takes its place, however busy it is. A real Redis behind a
- * proxy that swaps one answer.
+ * Replies that do not belong to the requests. No server sends them, but a broken proxy may. The
+ * connection ends at once, however busy it is, and another replaces it. Here a proxy in front of a
+ * real Redis replaces one answer.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -49,7 +49,7 @@ static bool is_swapped(void *ctx)
     return proxy_swapped(&proxy);
 }
 
-/* Each turn has something to answer, so that no time without an answer passes. */
+/* Each turn makes a call, so that answers keep coming. */
 static bool is_cut_though_busy(void *ctx)
 {
     static const struct envelope envelope = {.type = ENVELOPE_HELLO, .life = 7};
@@ -81,7 +81,7 @@ static void a_reply_too_many_is_noticed_though_others_come(void **state)
     works_again();
 }
 
-/* Before its time is up, and with the outcome not known. */
+/* It ends before the deadline, and the outcome of the call is unknown. */
 static void a_reply_of_another_kind_ends_the_connection_at_once(void **state)
 {
     (void)state;
@@ -97,7 +97,7 @@ static void a_reply_of_another_kind_ends_the_connection_at_once(void **state)
     }
 }
 
-/* A claim that may have been granted is not known to be; a refusal holds, for what it is worth. */
+/* A claim answered with such an epoch has an unknown outcome; a refusal is accepted. */
 static void an_epoch_too_high_to_be_one_is_not_taken(void **state)
 {
     (void)state;
@@ -120,7 +120,7 @@ static void an_epoch_too_high_to_be_one_is_not_taken(void **state)
     assert_null(rig_find(a, SEEN_DISCONNECTED, 0));
 }
 
-/* The other channel goes on all the while. */
+/* Messages keep coming on the other channel. */
 static bool is_subscribed_though_busy(void *ctx)
 {
     static const struct envelope envelope = {.type = ENVELOPE_STATUS, .session = {SESSION, 3}};
@@ -149,7 +149,7 @@ static void a_confirmation_of_something_else_is_noticed_though_messages_come(voi
     }
 }
 
-/* It would be waited for, or the connection be taken for deaf, until that time has come. */
+/* If it counted, the bus would wait until that time, or take the connection for broken. */
 static void a_probe_from_the_future_does_not_count(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* What Redis refuses: the cause is named in its own words, costs no more than it must, and goes
- * when it goes. */
+/* When Redis refuses: the cause is reported in Redis' words, affects as little as possible, and is
+ * withdrawn when it ends. */
 #include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -148,7 +148,7 @@ static void publish_on(struct rig_peer *peer, const char *session, uint64_t epoc
     publication_unref(publication);
 }
 
-/* In one turn: one call. The answer on the second of them comes as wanted. */
+/* Three publications in one call. Waits for the second one's answer with this status. */
 static void publish_on_three(struct rig_peer *peer, const uint64_t epochs[3], uint64_t offset,
                              enum status good, enum status bad)
 {
@@ -174,7 +174,7 @@ static void a_right_that_is_missing_in_a_call_costs_that_session_only(void **sta
     as_hub(HUB);
     publish_on_three(a, epochs, 2, STATUS_OK, STATUS_IO);
     assert_string_equal(rig_wait(a, SEEN_REFUSED, 0)->session, "bad:1");
-    /* Redis refuses a call as a whole for the keys of one: they go apart from then on */
+    /* Redis refuses the whole call for one session's keys: sessions get calls of their own then */
     as_hub("ACL SETUSER hub on >pw resetkeys ~test:nodes ~test:node:* ~test:sessions "
            "~test:*:{good:* &test:* +@all");
     publish_on_three(a, epochs, 3, STATUS_IO, STATUS_IO);
@@ -230,7 +230,7 @@ static void the_rights_of_the_manual_are_enough(void **state)
     assert_string_equal(trouble(a), "");
 }
 
-/* --- what a server says of itself --- */
+/* --- what a server reports about itself --- */
 
 static void a_write_that_is_refused_is_named_until_it_is_not(void **state)
 {
@@ -286,7 +286,7 @@ static void a_server_that_is_full_is_named(void **state)
     assert_says(b, "");
 }
 
-/* --- a server of the test's own, that says one thing --- */
+/* --- a fake server that sends one text --- */
 
 struct speaker {
     int listener;

@@ -127,7 +127,7 @@ static const struct form v1_form = {.name = "boxed v1",
                                     .pong = pong,
                                     .presence = presence,
                                     .request = request};
-/* As event streams have it: one way, and no word for presence. */
+/* Like event streams: one way, and without presence. */
 static const struct form one_way_form = {.name = "boxed v1, one way",
                                          .follows = true,
                                          .publication = message,

@@ -1,6 +1,6 @@
 /*
- * A front door of tests: each message is put in a box of five bytes, its kind and its length, then
- * what it says, as it is (raw) or by vinhub.v1. What a WebSocket frame is the core does not know.
+ * A front door for tests. Each message is a box: a kind and a length in five bytes, then the
+ * payload as it is (raw) or in vinhub.v1. The core does not know what a WebSocket frame is.
  */
 #ifndef VINHUB_TESTS_DOOR_BOX_H
 #define VINHUB_TESTS_DOOR_BOX_H
@@ -13,7 +13,7 @@
 
 struct hub;
 
-/* Ids of its forms: those of the first door that a hub is told of. */
+/* Ids of its forms, if it is the first door that a hub gets. */
 enum box_form { BOX_RAW = 1, BOX_JSON, BOX_MSGPACK, BOX_ONE_WAY };
 
 void box_register(struct hub *hub);

@@ -1,4 +1,4 @@
-/* Browsers of the simulated cluster: how they come, speak and go. */
+/* Browsers of the simulated cluster: how they connect, send and leave. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,7 +125,7 @@ static void client_paused(void *ctx, struct client *base, bool paused)
 const struct client_ops sim_client_ops = {
     .write = client_write, .close = client_closing, .pause = client_paused};
 
-/* For its SENDs a page comes with its id, though it had no position yet. */
+/* A page with SENDs brings its client id even without a position. */
 static bool brings_token(const struct sim_client *client)
 {
     bool has_id = client->world->has_sends && client->page && client->id[0];

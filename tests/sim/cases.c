@@ -1,7 +1,7 @@
 /*
  * What the files of written histories share, and seeds whose histories once broke a promise. A
- * written history is a way in which the protocol has been broken, or would be without one of its
- * safeguards, and too rare to be met by chance.
+ * written history is one in which the protocol failed, or would fail without one of its safeguards,
+ * and which is too rare to come up by chance.
  */
 #include <stdio.h>
 #include <string.h>
@@ -85,7 +85,7 @@ void all_up(struct world *world)
             world_pass(world, STEP_US);
 }
 
-/* n0 owns session 0 with a client of its own; the one of n1 is raw, so that it may speak. */
+/* n0 owns session 0 and has a client; the client of n1 is raw, so that it may send. */
 void n0_owns_n1_speaks(struct world *world)
 {
     all_up(world);
@@ -128,7 +128,7 @@ void n0_owns_n1_watches(struct world *world)
     until(world, n0_owns, "n0 owns the session");
     client_start(world, 6, 1);
     until(world, watchers_welcome, "n1 is a member");
-    world_pass(world, 3 * LEASE_US); /* what a new owner publishes in any case is over */
+    world_pass(world, 3 * LEASE_US); /* nothing is left of what a new owner always publishes */
 }
 
 bool n1_owns(const struct world *world)

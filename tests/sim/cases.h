@@ -7,11 +7,11 @@
 #include "sim.h"
 
 #define MS       1000u
-#define STEP_US  MS       /* how finely conditions are looked at */
-#define SOON_US  5000000u /* all that must happen happens within this */
-#define LEASE_US 1000000u /* of main.c */
+#define STEP_US  MS       /* how often conditions are checked */
+#define SOON_US  5000000u /* everything expected happens within this time */
+#define LEASE_US 1000000u /* node.lease of main.c */
 #define FENCE_US \
-    890000u /* after a renewal was sent: over the margin, before anybody else's judgement */
+    890000u /* after a renewal was sent: past the margin, before another node finds it dead */
 
 typedef bool condition_fn(const struct world *world);
 
@@ -25,20 +25,20 @@ bool n0_owns(const struct world *world);
 bool n1_owns(const struct world *world);
 bool n2_owns(const struct world *world);
 bool one_upstream_ever(const struct world *world);
-/* All that raw clients said reached the backend. */
+/* Every message of raw clients reached the backend. */
 bool all_heard(const struct world *world);
 bool watchers_welcome(const struct world *world);
 bool watchers_up_to_date(const struct world *world);
 void everybody_gets_a_push(struct world *world);
-/* n0 owns the session with a client of its own; that of n1 is raw, so that it may speak. */
+/* n0 owns the session and has a client; the client of n1 is raw, so that it may send. */
 void n0_owns_n1_speaks(struct world *world);
 void n1_says(struct world *world);
-void nothing_was_lost(struct world *world); /* of what it said */
-/* The same, and that of n1 follows. */
+void nothing_was_lost(struct world *world); /* of the messages of n1's client */
+/* The same, but the client of n1 follows the stream. */
 void n0_owns_n1_watches(struct world *world);
-/* What a script waited for has come by. */
+/* The script's spy has seen its request. */
 bool spy_is_gone(const struct world *world);
-/* Its subscriptions are cut, and it gets no new ones. */
+/* Cuts the node's subscriptions and allows no new ones. */
 void unhear(struct sim_node *node);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * Histories written down step by step: SENDs that come again, clients that read nothing, URLs that
- * are refused, client ids that come twice, and somebody who lies.
+ * Written histories: SENDs that come again, clients that read nothing, URLs that are refused,
+ * client ids that come twice, and false messages in the channels.
  */
 #include <stdio.h>
 #include <string.h>
@@ -20,7 +20,7 @@ static void send_and_wait(struct world *world, int client)
     expect(world, world->clients[client].acked == 1, "a SEND is acknowledged");
 }
 
-/* The successor's clock on the wall is behind: what it learned is none the newer. */
+/* The successor's wall clock is behind: that makes what it learned no newer. */
 static void a_send_comes_again_after_a_hand_over(struct world *world)
 {
     all_up(world);
@@ -48,7 +48,7 @@ static bool n0_holds_nothing(const struct world *world)
     return !upstreams_held(world, 0) && world->store.records[0].own.owner[0] == '\0';
 }
 
-/* client 6 comes back at that node, when nobody had the session for some time. */
+/* Client 6 comes back at that node after the session had no clients for some time. */
 static void a_send_comes_again_at(struct world *world, int node)
 {
     all_up(world);
@@ -82,7 +82,7 @@ static void a_send_comes_again_elsewhere_after_a_release(struct world *world)
     a_send_comes_again_at(world, 1);
 }
 
-/* A client that takes nothing, and pushes that weigh nothing. */
+/* A client that reads nothing, and pushes without content. */
 
 static uint64_t pushes_dropped(void)
 {
@@ -104,7 +104,7 @@ static void pushes_without_content_fill_a_queue(struct world *world)
     expect(world, pushes_dropped() - before == 11, "each of its pushes is counted, and once");
 }
 
-/* Somebody else writes to the store. */
+/* An attacker writes to the store. */
 
 static struct slice any_name(struct world *world)
 {
@@ -189,7 +189,7 @@ static bool asked_for_9(const struct world *world)
     return world->asked_last == 9 && upstreams_held(world, 0) == 1;
 }
 
-/* The one that opened the session is refused; another node's client has a good URL. */
+/* The URL of the first client is refused; a client of another node has a good one. */
 static void a_refused_url_gives_way(struct world *world)
 {
     world->own_urls = world->refuses[0] = true;
@@ -201,7 +201,7 @@ static void a_refused_url_gives_way(struct world *world)
     everybody_gets_a_push(world);
 }
 
-/* Long after the refusals began, when the back-off is at its longest. */
+/* The back-off has grown to its maximum. */
 static void a_client_that_comes_ends_the_wait(struct world *world)
 {
     world->own_urls = world->refuses[0] = world->refuses[6] = true;
@@ -211,7 +211,7 @@ static void a_client_that_comes_ends_the_wait(struct world *world)
     world_pass(world, 100 * 1000 * MS);
     unsigned asked = world->asked;
     expect(world, asked > 3 && asked < 40, "it is tried again, more and more seldom");
-    world->refuses[6] = false; /* the same URL as before, and the backend is mended */
+    world->refuses[6] = false; /* the same URL as before, but the backend accepts it now */
     client_start(world, 9, 2);
     uint64_t since_us = world->now_us;
     until(world, asked_for_9, "the new client's URL is tried, and opens");
@@ -237,7 +237,7 @@ static void who_has_left_is_not_asked_for(struct world *world)
     expect(world, world->asked == 2, "at once");
 }
 
-/* As in contract section 5: used again by take-overs. */
+/* A take-over uses the URL that worked (contract section 5). */
 static void a_take_over_uses_the_url_again(struct world *world)
 {
     world->own_urls = true;
@@ -307,7 +307,7 @@ static void a_client_id_of_the_owner_comes_again(struct world *world)
     a_client_id_comes_again_at(world, 0, 2);
 }
 
-/* Both come within a moment: whichever is the later one stays, and not none. */
+/* Both come at nearly the same time: the later one stays, and not neither. */
 static void a_client_id_comes_twice_at_once(struct world *world)
 {
     all_up(world);

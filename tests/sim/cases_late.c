@@ -1,6 +1,6 @@
 /*
- * Histories written down step by step: what an owner that nobody else watches has not written into
- * the history yet, and who needs it all the same.
+ * Written histories: an owner that alone watches a session writes its history late, and others need
+ * what is not written yet.
  */
 #include <stdio.h>
 #include <string.h>
@@ -10,8 +10,8 @@
 
 #define LATE_US (250 * MS) /* history.every */
 
-/* n0 owns session 0 alone, and has said that it writes late; client 6 has what was pushed up to
- * here, and has left. */
+/* n0 alone has session 0, and the store knows that it writes late. Client 6 has all pushes so far
+ * and has left. */
 static void n0_writes_late(struct world *world)
 {
     all_up(world);
@@ -119,13 +119,13 @@ static void the_session_is_released_in_between(struct world *world)
 {
     n0_writes_late(world);
     client_leave(&world->clients[0], 1001);
-    world_pass(world, 450 * MS); /* of a linger of 500 */
+    world_pass(world, 450 * MS); /* less than the linger of 500 */
     push_unwritten(world, 5);
     until(world, is_released, "n0 releases the session");
     client_6_misses_nothing(world);
 }
 
-/* A replica takes over that has not got all, and n0 is connected to it at once. */
+/* A fail-over to a replica that lacks the last writes; n0 connects to it at once. */
 static void lose_all_but_the_first(struct world *world)
 {
     struct memory_history *history = &world->store.records[0].history;
@@ -170,7 +170,7 @@ static bool session_1_is_claimed_anew(const struct world *world)
     return upstreams_held(world, 1) == 1 && !strcmp(world->store.records[1].own.owner, "n0");
 }
 
-/* What n0 writes for three sessions in one call. */
+/* n0 writes for three sessions in one call. */
 static void one_session_of_a_call_is_refused(struct world *world)
 {
     all_up(world);
@@ -182,7 +182,7 @@ static void one_session_of_a_call_is_refused(struct world *world)
     client_start(world, 8, 1);
     until(world, watchers_welcome, "n1 is a member of them");
     snprintf(world->store.records[1].own.owner, sizeof(world->store.records[1].own.owner), "n2");
-    world->turn_us = 20 * MS; /* the pushes come in one turn, the one that is refused amid them */
+    world->turn_us = 20 * MS; /* the pushes come in one turn, the refused one in the middle */
     for (int i = 0; i < SESSIONS; i++) {
         backend_push(world, i, "marker-1");
         world_pass(world, 3 * MS);

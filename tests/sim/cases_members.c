@@ -1,6 +1,6 @@
 /*
- * Histories written down step by step: members of a session, what they tell and miss, and nodes
- * that start again.
+ * Written histories: members of a session, messages that they send and miss, and nodes that start
+ * again.
  */
 #include <stdio.h>
 #include <string.h>
@@ -27,7 +27,7 @@ static void a_message_to_the_owner_is_lost(struct world *world)
     nothing_was_lost(world);
 }
 
-/* What was handed back, and comes again from an old connection. */
+/* A command is handed back, and arrives once more from an old connection. */
 
 static void a_command_arrives_late(struct world *world)
 {
@@ -38,7 +38,7 @@ static void a_command_arrives_late(struct world *world)
     link_stall(&world->nodes[1], 600 * MS);
     n1_says(world);
     link_blink(&world->nodes[1]);
-    world_pass(world, 300 * MS); /* told again over the new connection, and handed back */
+    world_pass(world, 300 * MS); /* sent again over the new connection, and handed back */
     world->backend_up[0] = true;
     unhear(&world->nodes[1]); /* no confirmation reaches it */
     node_pause(&world->nodes[1]);
@@ -114,7 +114,7 @@ static void the_first_hello_is_lost(struct world *world)
     nobody_keeps_a_thing(world);
 }
 
-/* It goes to nobody. n0 hears all else, and so keeps its lease and its sessions. */
+/* Drops n1's messages to n0. All else reaches n0, so it keeps its lease and sessions. */
 static void lose_what_n1_tells_n0(struct world *world, struct sim_request *request)
 {
     (void)world;
@@ -133,7 +133,7 @@ static void every_hello_is_lost(struct world *world)
     nobody_keeps_a_thing(world);
 }
 
-/* What the life before still had on its way: TCP delivers it when the new one is at home. */
+/* TCP delivers a message of the former life when the new one is already running. */
 static void a_message_of_the_life_before_arrives(struct world *world)
 {
     n0_owns_n1_watches(world);
@@ -151,7 +151,7 @@ static void a_message_of_the_life_before_arrives(struct world *world)
     everybody_gets_a_push(world);
 }
 
-/* The end of an epoch that is told while a member reads the history. */
+/* ENDED arrives while a member reads the history. */
 
 static uint64_t read_us; /* when the reading is answered */
 
@@ -170,7 +170,7 @@ static void until_n0_renews_again(struct world *world, struct sim_request *reque
         world->spy = NULL;
 }
 
-/* So that n1 has read before it can ask the next owner. */
+/* When n0 claims again, delays n1's link: n1 has read the history before it can ask n0. */
 static void hold_up_n1(struct world *world, struct sim_request *request)
 {
     if (request->kind != REQUEST_CLAIM || request->node->index != 0)
@@ -181,7 +181,7 @@ static void hold_up_n1(struct world *world, struct sim_request *request)
 
 static void n1_reads_the_history(struct world *world)
 {
-    world->conf->services[0]->history.every_ms = 0; /* else who has no answer to JOIN doubts */
+    world->conf->services[0]->history.every_ms = 0; /* a late history is doubted without JOINED */
     n0_owns_n1_watches(world);
     unhear(&world->nodes[1]);
     backend_push(world, 0, "push");
@@ -191,7 +191,7 @@ static void n1_reads_the_history(struct world *world)
     until(world, spy_is_gone, "n1 reads what it has missed");
 }
 
-/* What n0 publishes now reaches its own client alone; then it is fenced, and claims anew. */
+/* The next publication of n0 reaches only its own client; then n0 is fenced, and claims again. */
 static void n0_claims_anew(struct world *world)
 {
     world->spy = until_n0_renews_again;

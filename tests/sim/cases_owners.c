@@ -1,13 +1,12 @@
 /*
- * Histories written down step by step: who owns a session, and what it does when it may not any
- * more.
+ * Written histories: which node owns a session, and what a node does when it no longer does.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "cases.h"
 
-/* The epoch in the claim. */
+/* The epoch within a claim. */
 
 static void hold_up_the_claim(struct world *world, struct sim_request *request)
 {
@@ -29,13 +28,13 @@ static void a_claim_names_an_epoch_that_is_over(struct world *world)
     until(world, spy_is_gone, "n1 finds n0 dead and claims");
     node_resume(&world->nodes[0]);
     until(world, n0_owns, "n0 has claimed anew");
-    sub_cut(&world->nodes[0], true); /* it would hear that it is none any more */
+    sub_cut(&world->nodes[0], true); /* otherwise it would learn that it is no owner any more */
     world_pass(world, LEASE_US);
     expect(world, n0_owns(world), "n0 keeps what it has claimed anew");
     everybody_gets_a_push(world);
 }
 
-/* What was told to an owner that somebody else followed, unnoticed. */
+/* A message reaches a former owner that does not know its successor. */
 
 static void let_n1_hear_the_transfer(struct world *world, struct sim_request *request)
 {
@@ -61,7 +60,7 @@ static void a_member_misses_an_owner(struct world *world)
     until(world, spy_is_gone, "n0 renews its lease");
     uint64_t renewed_us = world->now_us;
     world_pass(world, 10 * MS);
-    link_stall(&world->nodes[0], 10 * LEASE_US); /* its confirmation goes nowhere */
+    link_stall(&world->nodes[0], 10 * LEASE_US); /* its confirmation does not arrive */
     n1_says(world);
     until(world, all_heard, "the message goes upstream");
     world_pass(world, renewed_us + FENCE_US - world->now_us);
@@ -97,13 +96,13 @@ static void a_backend_closes_slowly(struct world *world)
     world->spy = hold_up_the_answer;
     client_leave(&world->clients[0], 1001);
     world_pass(world, 600 * MS);     /* linger is over */
-    sub_cut(&world->nodes[0], true); /* it would hear of the next owner */
+    sub_cut(&world->nodes[0], true); /* otherwise it would learn of the next owner */
     client_start(world, 6, 1);
     world_pass(world, 3 * LEASE_US);
     everybody_gets_a_push(world);
 }
 
-/* A member that leaves while it is handed over. */
+/* A member leaves during a hand-over. */
 
 static void leave_with_the_transfer(struct world *world, struct sim_request *request)
 {
@@ -127,7 +126,7 @@ static void a_member_leaves_in_between(struct world *world)
     expect(world, !world_keeps(world), "nothing is kept for who is gone");
 }
 
-/* A reading that was asked for before the owner renewed and is answered after its deadline. */
+/* A reading of the leases begins before the owner renews, and is answered after its deadline. */
 
 static uint64_t answer_us; /* when n1's next reading is answered */
 
@@ -210,14 +209,14 @@ static void a_node_waits_for_its_next_claim(struct world *world)
     world->store.started_us = world->now_us;
     client_start(world, 0, 0);
     world_pass(world, 120 * MS);
-    client_start(world, 6, 1); /* claims as often, each time so much later */
+    client_start(world, 6, 1); /* claims as often, each time a little later */
     until(world, n0_owns, "n0 owns the session");
     world_pass(world, 60 * MS);
     expect(world, watchers_welcome(world), "n1 is a member before its next claim");
     everybody_gets_a_push(world);
 }
 
-/* Data deleted by hand. */
+/* The data in Redis are deleted by hand. */
 
 static void the_data_are_deleted(struct world *world)
 {

@@ -1,5 +1,5 @@
 /*
- * Histories written down step by step: who is told who watches, and when the owner changes.
+ * Written histories: which clients learn who watches, also when the owner changes.
  */
 #include <stdio.h>
 #include <string.h>
@@ -8,7 +8,7 @@
 
 #define TRUE_US 3000000u /* a lease and 2 s */
 
-/* n0 owns the session; its members n1 and n2 have a client each, and all have been told so. */
+/* n0 owns the session; n1 and n2 are members with a client each; every client has the roster. */
 static void three_watch(struct world *world)
 {
     world_presence(world, true);
@@ -38,7 +38,7 @@ static bool another_owns(const struct world *world)
     return has_owner(world, 1) || has_owner(world, 2);
 }
 
-/* It is on its way when the owner is fenced, and arrives when there is another. */
+/* A roster is on its way when the owner is fenced, and arrives when there is another owner. */
 static void a_roster_arrives_late(struct world *world)
 {
     three_watch(world);

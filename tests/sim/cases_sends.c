@@ -1,6 +1,6 @@
 /*
- * Histories written down step by step: SENDs whose ttl is over before they can go, and what a
- * client gets first that asks for a replay.
+ * Written histories: SENDs whose ttl is over before they can go, and what a client with a replay
+ * gets first.
  */
 #include <stdio.h>
 #include <string.h>
@@ -31,7 +31,7 @@ static bool six_is_told(const struct world *world)
     return world->clients[6].expired == 2;
 }
 
-/* SEND 2 was said and did not go: that is told, once, and again where it comes again. */
+/* SEND 2 does not go: the client is told once, and again after each repeat. */
 static void it_never_goes(struct world *world)
 {
     until(world, six_is_told, "client 6 is told that its SEND expired");
@@ -90,7 +90,7 @@ static void the_owner_is_killed_after_it_went(struct world *world)
     expect(world, world->commands == 1, "nor does it go again");
 }
 
-/* Client 6 comes to n1, to which n0 has handed the session over. */
+/* Client 6 connects to n1, to which n0 has handed the session over. */
 static void it_expires_before_a_hand_over(struct world *world)
 {
     n0_owns_6_sends_at(world, 0);
@@ -123,7 +123,7 @@ static void push(struct world *world, unsigned n)
     }
 }
 
-/* n0 owns the session, and writes each push at once: what is pushed is kept. */
+/* n0 owns the session and writes each push at once, so that the history has all. */
 static void n0_keeps(struct world *world, unsigned n)
 {
     world->conf->services[0]->history.every_ms = 0;
@@ -133,7 +133,7 @@ static void n0_keeps(struct world *world, unsigned n)
     world_pass(world, 10 * MS);
 }
 
-/* Client 6 comes to that node for the last n. */
+/* Client 6 connects to that node and asks for the last n. */
 static void six_asks_for(struct world *world, unsigned n, int node)
 {
     world->clients[6].replay = n;
@@ -185,7 +185,7 @@ static void they_are_of_two_epochs(struct world *world)
     expect(world, client->got == 4, "two of each epoch come");
 }
 
-/* Pushes come all the while: after the last ones that are kept the others, each once. */
+/* Pushes keep coming: the client gets the kept ones first, then the others, each once. */
 static void they_come_before_live_ones(struct world *world)
 {
     const struct sim_client *client = &world->clients[6];

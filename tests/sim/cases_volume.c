@@ -1,6 +1,6 @@
 /*
- * Histories written down step by step: much waits, comes or goes at once, and each turn does a
- * portion of it (sim.h, node_works).
+ * Written histories: many clients, commands or sessions wait, come or go at once, and each turn
+ * does a portion of the work (sim.h, node_works).
  */
 #include <stdio.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 #define CROWD         2500u
 #define MANY_SESSIONS 990
 
-/* --- what waits --- */
+/* --- many commands wait --- */
 
 static bool n0_is_connected(const struct world *world)
 {
@@ -130,7 +130,7 @@ static void an_operator_closes_a_session(struct world *world)
     expect(world, world->clients[0].open && world->clients[6].open, "and stays");
 }
 
-/* They have waited for as long at once, but for what is spread. */
+/* Their waits end at the same time, except for the jitter. */
 static void a_crowd_has_waited_too_long(struct world *world)
 {
     uint32_t *wait_ms = &world->conf->services[0]->to_upstream.wait_ms, kept = *wait_ms;

@@ -1,4 +1,4 @@
-/* What happens by chance: faults, and the life of the browsers. */
+/* Random events: faults, and what browsers do. */
 #include <stdlib.h>
 
 #include "sim.h"
@@ -145,8 +145,8 @@ static void on_return(void *ctx)
     free(later);
 }
 
-/* A page reloads while its node's link breaks: what the old connection carried of the leave may
- * come after the new join. */
+/* A page reloads while its node's link breaks: the LEAVE on the old connection may arrive after the
+ * new JOIN. */
 static void reload_over_a_broken_link(struct world *world, int index)
 {
     struct sim_client *client = &world->clients[index];
@@ -158,7 +158,7 @@ static void reload_over_a_broken_link(struct world *world, int index)
           later_new(world, index, (unsigned)node->index));
 }
 
-/* In the end it follows all. */
+/* At the end it follows all sessions. */
 static void live_of_page(struct sim_client *page)
 {
     struct world *world = page->world;
@@ -168,7 +168,7 @@ static void live_of_page(struct sim_client *page)
         page_acts(page, !world->faults || chance(world, 70) ? PAGE_SUBSCRIBES : PAGE_LEAVES);
 }
 
-/* The life of the browsers: they come, speak, go, and come back elsewhere. */
+/* Browsers connect, send, leave, and come back at other nodes. */
 static void browsers_live(struct world *world)
 {
     int index = (int)between(world, 0, CLIENTS - 1);

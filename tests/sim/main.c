@@ -65,8 +65,8 @@ static bool read_options(int argc, char **argv, struct sim_options *options)
     return true;
 }
 
-/* The history of a seed that once failed: histories were written with each push, and all answers
- * came in one order. */
+/* Replays a kept seed with the settings of its time: histories written with each push, and all
+ * answers in one order. */
 static void run_as_then(struct world *world, const struct sim_case *one, bool verbose)
 {
     bool own_pace = sim_own_pace;
@@ -75,7 +75,7 @@ static void run_as_then(struct world *world, const struct sim_case *one, bool ve
     sim_own_pace = own_pace;
 }
 
-/* The number that failed. */
+/* Returns the number that failed. */
 static uint64_t run_cases(struct world *world, const struct sim_options *options,
                           const struct sim_cases *cases)
 {

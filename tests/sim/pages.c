@@ -1,7 +1,7 @@
 /*
- * Pages: browsers that follow several sessions on one connection. What a page has of a session
- * beside its own is kept as a client of its own, behind the world's, so that what must hold for a
- * client is checked for each of its sessions.
+ * Pages: browsers that follow several sessions on one connection. Each further session of a page is
+ * kept as a client of its own, behind the world's clients, so that every check of a client also
+ * covers it.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,8 +19,8 @@ struct sim_client *page_part(struct sim_client *client, int session)
 
 void pages_begin(struct world *world)
 {
-    static const int pages[PAGES] = {0, 4,
-                                     8}; /* of three sessions; the last two without their own */
+    /* Of three sessions; the last two have no session of their own. */
+    static const int pages[PAGES] = {0, 4, 8};
     for (int p = 0; p < PAGES; p++) {
         struct sim_client *client = &world->clients[pages[p]];
         client->page = p + 1;
@@ -56,7 +56,7 @@ static void say(struct sim_client *client, const char *text)
     door_message(&client->client, OPCODE_TEXT, text, strlen(text));
 }
 
-/* Each session that it does not follow, where it left off. */
+/* Subscribes to each session that it does not follow, from its last position. */
 void page_subscribe(struct sim_client *client)
 {
     char text[512], resume[64], user[ROSTER_NAME];
@@ -102,7 +102,7 @@ static int session_after(const char *text, const char *before)
     return at ? at[strlen(before)] - '0' : -1;
 }
 
-/* The same of the URL in it. */
+/* The number of the session in the text's URL. */
 static int session_of_url(const char *text)
 {
     const char *url = strstr(text, "\"url\":\"/");

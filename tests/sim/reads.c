@@ -1,4 +1,4 @@
-/* What browsers of the simulated cluster are told, and what must hold for it. */
+/* The messages that browsers of the simulated cluster get, and the checks on them. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -14,8 +14,8 @@ static uint64_t field(const char *text, const char *name)
     return at ? strtoull(at + strlen(name), NULL, 10) : 0;
 }
 
-/* The highest offset of that epoch that the store had taken, or, where its owner ended while it
- * wrote late, that anybody got; 0 where none. */
+/* The highest offset of that epoch that the store took, or that any client got if the owner ended
+ * while it wrote late; 0: none. */
 static uint64_t known_end(struct world *world, int session, uint64_t epoch)
 {
     const struct truth *truth = truth_of(world, session, epoch);
@@ -31,8 +31,8 @@ static void note_seen(struct world *world, int session, struct position at)
         truth->seen = at.offset;
 }
 
-/* The node's clock is up to 5 ms in a second too fast, a turn's time is in whole milliseconds, and
- * one that leaves up to 5 ms late counts as on time (rate.c): so much shorter it may be. */
+/* The interval may be shorter by the sum of these: the node's clock is up to 5 ms in a second too
+ * fast, a turn's time is in whole milliseconds, and up to 5 ms late counts as on time (rate.c). */
 static void check_rate(struct sim_client *client)
 {
     struct world *world = client->world;
@@ -43,7 +43,7 @@ static void check_rate(struct sim_client *client)
                    client_index(client), client->node->id, client->rate, world->now_us - before_us);
 }
 
-/* With a rate offsets jump; a gap is still ahead of what it has. */
+/* With a rate offsets jump, but a gap still lies after the client's position. */
 static bool gap_follows(const struct sim_client *client, uint64_t epoch, uint64_t from)
 {
     struct position at = client->at;
@@ -60,7 +60,7 @@ static size_t grant_of(const struct world *world, int session, uint64_t epoch)
     return i;
 }
 
-/* A client of the owner itself has got it. */
+/* Notes what a client of the owner itself got. */
 static void note_delivered(struct world *world, const struct sim_client *client, struct position at)
 {
     size_t i = client->session < SESSIONS ? grant_of(world, client->session, at.epoch) : 0;
@@ -71,9 +71,9 @@ static void note_delivered(struct world *world, const struct sim_client *client,
         world->granted[client->session][i].delivered = at.offset;
 }
 
-/* How far the owner of that epoch got, where it lives and has begun the next epoch, too: it knows
- * that, whatever the store has taken. 0: not so, or the client came later or by a token, and read
- * the history, or a third epoch has begun meanwhile. */
+/* The last offset of that epoch, if its owner lives and began the next epoch too: then it knows its
+ * end, whatever the store took. 0: another owner, a third epoch has begun, or the client came later
+ * or read the history. */
 static uint64_t told_end(const struct sim_client *client, uint64_t epoch, uint64_t next)
 {
     const struct world *world = client->world;

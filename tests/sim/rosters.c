@@ -1,7 +1,6 @@
 /*
- * Presence: what pages are told of who watches. Once nothing breaks any more, the last roster that
- * each was told is true; it is told another at most once a second, and none of an older epoch after
- * one of a newer.
+ * Presence: the rosters that pages get. Once faults have ended, the last roster of each page is
+ * true. A page gets a roster at most once a second, and none of an older epoch after a newer one.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -23,8 +22,8 @@
 
 /* --- who watches --- */
 
-/* Raw clients have one name together, others one for each connection: a roster that is out of date
- * shows by its names. */
+/* All raw clients share one name; each other connection has its own, so that an outdated roster can
+ * be recognized by its names. */
 void roster_user(const struct sim_client *client, char name[ROSTER_NAME])
 {
     if (!client->world->has_presence)
@@ -50,7 +49,7 @@ static int compare_names(const void *a, const void *b)
     return strcmp(a, b);
 }
 
-/* As the payload of PRESENCE says it. */
+/* The true roster, in the form of PRESENCE's payload. */
 static void true_roster(struct world *world, int session, char roster[ROSTER_MAX])
 {
     char(*names)[ROSTER_NAME] = calloc(CLIENTS + world->crowd_len, ROSTER_NAME);
@@ -73,7 +72,7 @@ static void true_roster(struct world *world, int session, char roster[ROSTER_MAX
     free(names);
 }
 
-/* --- what nodes are told --- */
+/* --- rosters that nodes get --- */
 
 static uint64_t hash_of(const char *text)
 {
@@ -105,8 +104,8 @@ void roster_heard(struct sim_node *node, int session, const struct envelope *env
               session_name(session), roster);
 }
 
-/* The newest epoch that the roster may be of: one of which the node has heard it, or that of its
- * last grant, since it may have added it up itself. 0: none. */
+/* The newest epoch that the roster may belong to: that in which the node got it, or that of the
+ * node's last grant, since it may have made the sum itself. 0: none. */
 static uint64_t epoch_of(const struct sim_node *node, int session, const char *roster)
 {
     const struct world *world = node->world;
@@ -124,13 +123,13 @@ static uint64_t epoch_of(const struct sim_node *node, int session, const char *r
     return epoch;
 }
 
-/* --- what pages are told --- */
+/* --- rosters that pages get --- */
 
 static void check_pace(const struct sim_client *client, const struct sim_client *part)
 {
     struct world *world = client->world;
     if (!part->roster_us || client->late)
-        return; /* nobody knows when the last was sent, or this one */
+        return; /* it is not known when this one or the last was sent */
     uint64_t inexact_us = INEXACT_US + (world->calm ? TURN_US : 0);
     if (world->now_us - part->roster_us < SECOND_US - inexact_us)
         world_fail(world, "client %d on %s: a roster of %s %" PRIu64 " us after the last",
@@ -170,7 +169,7 @@ void roster_forget(struct sim_client *part)
 
 /* --- once nothing breaks --- */
 
-/* Of whoever is told rosters the first whose last one is not true; NULL: all are. */
+/* The first client whose last roster is not true; NULL: none. */
 static struct sim_client *who_is_wrong(struct world *world, int *session, char roster[ROSTER_MAX])
 {
     for (*session = 0; *session < SESSIONS; ++*session) {

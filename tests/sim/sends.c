@@ -1,6 +1,6 @@
 /*
- * SENDs of pages, some with a ttl: what has not gone upstream within it never does, each that was
- * said is answered once, and nothing is acknowledged that did not go.
+ * SENDs of pages, some with a ttl. A SEND that did not go upstream within its ttl never does, each
+ * SEND is answered once, and none is acknowledged that did not go.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -28,7 +28,7 @@ static bool is_answered(const struct sim_send *send)
     return send->acked || send->expired;
 }
 
-/* --- the page says it --- */
+/* --- the page sends it --- */
 
 static void say(struct sim_client *page, struct sim_send *send)
 {
@@ -48,7 +48,7 @@ static void say(struct sim_client *page, struct sim_send *send)
     door_message(&page->client, OPCODE_TEXT, text, (size_t)len);
 }
 
-/* Those that were lost with a connection come first, in their order. */
+/* Repeats the SENDs that were lost with a connection first, in their order. */
 static bool say_again(struct sim_client *page, int session)
 {
     struct sim_send *first = NULL;
@@ -63,8 +63,8 @@ static bool say_again(struct sim_client *page, int session)
     return first;
 }
 
-/* Its answer is known: the same comes again. That of one that was said on several connections may
- * not be: a node that was cut off may know better than the owner that it expired on the first. */
+/* Repeats an answered SEND, which gets the same answer. A SEND sent on several connections may not:
+ * a node that was cut off may know that it expired on the first, and the owner may not. */
 static void say_once_more(struct sim_client *page)
 {
     struct sim_send *send = &page->sends[between(page->world, 0, SENDS - 1)];
@@ -79,7 +79,7 @@ static void say_new(struct sim_client *page, int session)
     struct world *world = page->world;
     struct sim_send *send = &page->sends[page->sends_len % SENDS];
     if (send->id && send->asked)
-        return; /* it has not been answered yet: the page has enough on its way */
+        return; /* the last SENDs have no answer yet: enough are on their way */
     *send = (struct sim_send){
         .id = ++page->sends_len,
         .session = session,
@@ -110,7 +110,7 @@ void page_says_all_again(struct sim_client *page)
         while (page_part(page, i)->open && say_again(page, i)) {}
 }
 
-/* --- nobody waits for an answer any more --- */
+/* --- its answer can't come any more --- */
 
 void sends_lost(struct sim_client *page, int session)
 {
@@ -131,7 +131,7 @@ void send_arrives(struct world *world, const struct upstream *upstream, int page
             client = &world->clients[i];
     struct sim_send *send = client ? find(client, id) : NULL;
     if (!send)
-        return; /* so many have been said since */
+        return; /* too many SENDs have followed: its slot is used again */
     uint64_t ttl_us = send->ttl_ms * 1000ull, age_us = world->now_us - send->said_us;
     if (send->session != upstream->backend)
         world_fail(world, "SEND %" PRIu64 " of page %d went to backend %d", id, page,

@@ -19,20 +19,19 @@
 #include "common/timer.h"
 #include "core/hub.h"
 
-#define NODES    3
-#define SESSIONS 3
-#define SESSIONS_MAX \
-    1000 /* those of crowds behind them, each `svc:vN`; of them less is looked after */
-#define CLIENTS 12
-#define PAGES   3 /* of the clients, those with several sessions */
-#define EPOCHS  4096
+#define NODES        3
+#define SESSIONS     3
+#define SESSIONS_MAX 1000 /* with those of crowds, each `svc:vN`, which are checked less */
+#define CLIENTS      12
+#define PAGES        3 /* so many of the clients follow several sessions */
+#define EPOCHS       4096
 
 #define ROSTER_NAME 16
 #define ROSTER_MAX  768
 #define ROSTERS     16
-#define SENDS       24 /* of a page, that are looked after */
+#define SENDS       24 /* SENDs of a page that are checked */
 
-#define ROLL_CALL_US 25000000u /* 20 leases, and what follows from it */
+#define ROLL_CALL_US 25000000u /* 20 leases, and the time until its effects */
 
 struct world;
 struct sim_node;
@@ -65,7 +64,7 @@ struct sim_request {
     unsigned link; /* generation of the command link it went over */
     char session[128];
     uint64_t tag, epoch, score;
-    char other[CONF_NAME_MAX + 1]; /* dead owner, successor, addressee, `after` */
+    char other[CONF_NAME_MAX + 1]; /* dead owner, successor, receiver, `after` */
     uint64_t dead_epoch, seen_epoch;
     bool holds;
     unsigned how; /* of enum bus_publish */
@@ -117,12 +116,12 @@ struct sim_bus {
     struct sim_request **outgoing_end;
     struct sim_request *unanswered;
     struct sim_request **unanswered_end;
-    bool connected; /* command link, as the node believes */
-    bool link_up;   /* as it is */
+    bool connected; /* the command link, as the node believes */
+    bool link_up;   /* as it really is */
     unsigned generation;
     uint64_t to_store_us;   /* latest delivery: links keep order */
     uint64_t from_store_us; /* no answer comes before */
-    /* Of the answers on each session, and of others, at their own pace */
+    /* The last answer on each session, and of the others, if each has its own pace */
     uint64_t answered_us[SESSIONS_MAX + 1];
     bool sub_up, deaf;
     unsigned sub_generation;
@@ -152,15 +151,15 @@ struct sim_node {
     struct hub *hub;
     struct sim_bus *bus;
     int64_t clock_offset_us;
-    int64_t stops_us; /* for so long, when it next looks at the clock in the middle of a turn */
+    int64_t stops_us; /* how long it stops when it next reads the clock within a turn */
     int32_t drift_ppm;
     bool flush_due;
-    unsigned work; /* of this turn (node_works) */
+    unsigned work; /* done in this turn (node_works) */
     struct timer wake;
     struct waiting_event *pile, **pile_end; /* what came while it was paused */
     bool cut;                               /* from the store, both links */
     bool unheard;                           /* no new connection for subscriptions for now */
-    struct heard_roster rosters[SESSIONS][ROSTERS]; /* the last ones, in turn */
+    struct heard_roster rosters[SESSIONS][ROSTERS]; /* the last ones, as a ring */
     uint64_t rosters_len[SESSIONS];
 };
 
@@ -184,9 +183,9 @@ struct sim_send {
     int session;
     uint32_t ttl_ms;     /* 0: none */
     uint64_t said_us;    /* last */
-    bool asked;          /* on this connection, and not answered yet */
+    bool asked;          /* sent on this connection, no answer yet */
     bool lost;           /* with a connection, before it was answered */
-    bool acked, expired; /* how it was answered, on that connection */
+    bool acked, expired; /* its answer on that connection */
     unsigned connection;
     const struct upstream *went; /* the last upstream that took it; NULL: none */
 };
@@ -199,11 +198,11 @@ struct sim_client {
     bool open, protocol, closing;
     bool one_way;    /* an event stream */
     int page;        /* it follows several sessions: pages.c; 0: it does not */
-    bool alone;      /* a page that came without a session of its own */
-    bool asked;      /* what a page follows: it has asked for it on this connection, */
-    bool leaving;    /* and now to leave it */
+    bool alone;      /* a page without a session of its own */
+    bool asked;      /* a page's part: it has sent SUBSCRIBE on this connection */
+    bool leaving;    /* a page's part: it has sent UNSUBSCRIBE */
     unsigned rate;   /* it asks for so many MESSAGEs a second; 0: all */
-    uint64_t got_us; /* when it got the last, with a rate; 0: none yet */
+    uint64_t got_us; /* with a rate: when it got the last MESSAGE; 0: none yet */
     unsigned life, connection;
     bool busy; /* its socket takes nothing for now */
     bool welcomed, resumed;
@@ -212,33 +211,33 @@ struct sim_client {
     bool has_token;
     struct position token;
     char id[40];             /* as WELCOME says */
-    uint64_t acked, expired; /* the last SEND of which that was told; and how often the latter */
+    uint64_t acked, expired; /* the last SEND acknowledged; how many expired */
     unsigned expirations;
-    unsigned replay;       /* it asks for so many, where it has no position to resume at */
+    unsigned replay;       /* the replay it asks for without a position */
     struct position begun; /* WELCOME's */
     unsigned got;          /* MESSAGEs on this connection */
-    bool down;             /* the last STATUS says so */
-    unsigned closed_with;  /* the code, where the hub has closed it */
-    /* Messages of this connection: sent; the last number that the backend got; how many it got */
+    bool down;             /* the last STATUS was down */
+    unsigned closed_with;  /* the close code, if the hub closed it */
+    /* Of this connection: messages sent; the last number the backend got; how many it got */
     uint64_t said, heard, arrived;
     char last_marker[32];
-    struct sim_send sends[SENDS]; /* of a page, by their ids in turn */
+    struct sim_send sends[SENDS]; /* of a page, as a ring by their ids */
     uint64_t sends_len;
-    bool late; /* what it gets next may have waited for its socket */
-    /* Who watches, as it was told last, when, and the newest epoch of such a word */
+    bool late; /* its next messages may have waited for its socket */
+    /* The last roster it got, when, and the newest epoch of its rosters */
     char roster[ROSTER_MAX];
     uint64_t roster_us, roster_epoch;
 };
 
-/* What a broken connection still carried, per node: a beginning of it arrives, in order. */
+/* For each node, what a broken connection still carried: a first part of it arrives, in order. */
 struct late {
     unsigned life, generation;
     uint64_t at_us;
     bool lost;
 };
 
-/* Of an epoch: the highest offset that the store took, and that some client got; and whether its
- * owner ended while it wrote late. */
+/* For an epoch: the highest offset that the store took, the highest that a client got, and whether
+ * its owner ended while it wrote late. */
 struct truth {
     uint64_t epoch, offset, seen;
     bool torn;
@@ -251,10 +250,10 @@ struct world {
     struct timers events; /* virtual microseconds */
     struct store store;
     struct sim_node nodes[NODES];
-    struct sim_client clients[CLIENTS + PAGES * SESSIONS]; /* behind them what pages follow */
-    struct sim_client *crowd; /* further clients, in scripts of volume */
+    struct sim_client clients[CLIENTS + PAGES * SESSIONS]; /* then the further sessions of pages */
+    struct sim_client *crowd;                              /* further clients, for cases_volume.c */
     size_t crowd_len;
-    int sessions; /* SESSIONS and those of the crowd */
+    int sessions; /* SESSIONS, and those of the crowd */
     struct conf *conf;
     struct upstream *upstreams;
     bool backend_up[SESSIONS_MAX];
@@ -267,31 +266,31 @@ struct world {
         char owner[16];
         unsigned life; /* of the owner */
         uint64_t at_us;
-        bool deserted; /* the owner's last client has left it: it may have forgotten the session */
-        uint64_t delivered; /* the highest offset that it gave a client of its own */
+        bool deserted; /* the owner's last client has left: it may have forgotten the session */
+        uint64_t delivered; /* the highest offset that a client of the owner itself got */
     } granted[SESSIONS][EPOCHS];
     size_t granted_len[SESSIONS];
     bool faults;
     bool deserted;      /* all browsers have gone for good */
-    bool quiet;         /* browsers say nothing more: what they said must arrive */
-    bool hushed;        /* nor do backends */
-    bool frozen;        /* browsers stay as they are */
+    bool quiet;         /* browsers send nothing more; what they sent must arrive */
+    bool hushed;        /* backends push nothing more */
+    bool frozen;        /* browsers neither come nor leave */
     bool calm;          /* a script: nothing breaks by chance */
-    bool lied_to;       /* nothing is promised any more, but that no node crashes */
-    bool arrives_late;  /* in a calm world: what a broken connection still carried */
-    bool closes_slowly; /* backends, in a calm world */
+    bool lied_to;       /* false messages were sent: only that no node crashes is checked */
+    bool arrives_late;  /* in a calm world: messages of a broken connection still arrive */
+    bool closes_slowly; /* in a calm world: backends do */
     bool has_sends;     /* pages send */
     bool has_presence;  /* pages are told who watches */
     bool joins_calls;   /* a turn's publications leave in one call, as to one server */
-    /* In a script: each client comes with a URL of its own, "/cN/v0", and the backend answers those
-     * named here with 401. What it was asked for last, and how often at all */
+    /* In a script: each client has its own URL, "/cN/v0", and the backend answers those with
+     * refuses[N] with 401. asked_last: the N of the last request; asked: how many there were */
     bool own_urls;
     bool refuses[CLIENTS];
     int asked_last;
     unsigned asked;
-    uint64_t turn_us;     /* that a node waits for more before it flushes; 0: by chance */
-    uint64_t set_back_us; /* by which clocks are wrong when a node starts */
-    /* A script looks at each request before it goes out; it may hold up the link of its node. */
+    uint64_t turn_us;     /* how long a turn collects events before it flushes; 0: random */
+    uint64_t set_back_us; /* how far a node's clock is behind when it starts */
+    /* A script sees each request before it leaves, and may delay the link of its node. */
     void (*spy)(struct world *world, struct sim_request *request);
     struct record before[SESSIONS];
     bool rolls_back; /* this history has fail-overs that lose acknowledged writes */
@@ -299,7 +298,7 @@ struct world {
     bool loses_data; /* this history has restarts of the store without data */
     struct sim_request *requests;
     uint64_t steps, deliveries, gaps, takeovers, commands, expired;
-    unsigned most_work; /* of a turn, in tenths */
+    unsigned most_work; /* the most work of a turn, in tenths */
     bool verbose;
     const char *failure;
     char failure_text[512];
@@ -307,8 +306,7 @@ struct world {
     uint64_t highest_epoch[SESSIONS];
 };
 
-/* cases_*.c: histories that are written down, step by step; cases.c: seeds that once broke
- * something. */
+/* cases_*.c: written histories; cases.c: seeds that once failed. */
 struct sim_case {
     const char *name;
     void (*script)(struct world *world); /* NULL: the history of a seed */
@@ -323,16 +321,16 @@ extern const struct sim_cases owner_cases, member_cases, client_cases, late_case
     send_cases, volume_cases, seed_cases;
 
 /* world.c */
-/* late: histories are written late. */
+/* late: owners write histories late. */
 void world_run(struct world *world, uint64_t seed, bool late, bool verbose);
-/* Nothing breaks, and nobody comes, goes or speaks, but by the script. */
+/* Faults and browsers come from the script alone. */
 void world_script(struct world *world, void (*script)(struct world *world), uint32_t history,
                   uint64_t seed, bool verbose);
-/* Presence or not; with it two of the clients are event streams. */
+/* Turns presence on or off; with it two of the clients are event streams. */
 void world_presence(struct world *world, bool has);
-/* Some node has some session. */
+/* Whether any node has a session. */
 bool world_keeps(const struct world *world);
-/* faults.c: what happens by chance, from now on; ctx is the world. */
+/* faults.c: random events, from now on; ctx is the world. */
 void world_beats(void *ctx);
 /* Time passes; the checks run after every step. Ends early where one fails. */
 void world_pass(struct world *world, uint64_t for_us);
@@ -341,14 +339,14 @@ void world_say(struct world *world, const char *format, ...) PRINTF_LIKE(2, 3);
 void at_us(struct world *world, uint64_t when_us, event_fn *fn, void *ctx);
 uint64_t between(struct world *world, uint64_t low, uint64_t high);
 bool chance(struct world *world, unsigned percent);
-/* Answers on each session come at their own pace, as of a Redis Cluster or with replicas; else all
- * in one order, as of one server. */
+/* Answers on each session come at their own pace, as from a Redis Cluster or with replicas.
+ * Otherwise all come in one order, as from one server. */
 extern bool sim_own_pace;
-/* Of a session id; with SESSIONS_MAX sessions there are no others. */
+/* The number of a session, from its id. */
 int session_index(const char *id);
 const char *session_name(int index);
 
-/* node.c */
+/* sim_node.c */
 void node_start(struct world *world, int index);
 void node_crash(struct sim_node *node);
 void node_pause(struct sim_node *node);
@@ -356,62 +354,61 @@ void node_resume(struct sim_node *node);
 void node_drain(struct sim_node *node);
 uint64_t node_now_ms(const struct sim_node *node);
 /*
- * The node has done so much in this turn: 1 for each call of the store, message that goes upstream,
+ * Counts work of the node in this turn: 1 for each call of the store, message that goes upstream,
  * and upstream that is opened, closed or reset; half of that for a client that is closed; a tenth
- * for each publication in a call and write to a client. However much waits, comes or goes at once,
- * the turn has a bound: it stands for 50 ms (contract section 9).
+ * for each publication in a call and write to a client. A turn has a bound, however much waits,
+ * comes or goes at once; it stands for 50 ms (contract section 9).
  */
 #define WORK_TENTHS_A_TURN 9000
 #define CLOSE_TENTHS       5
 void node_works(struct sim_node *node, unsigned tenths);
-/* Runs fn as an event of the node's loop, or piles it up while it is paused; void where the life is
- * over. */
+/* Runs fn as an event of the node's loop, or keeps it while the node is paused. No effect if that
+ * life has ended. */
 void node_event(struct sim_node *node, unsigned life, event_fn *fn, void *ctx);
 
 /* store.c */
 void store_stop(struct world *world, bool lose_data);
 void store_start(struct world *world);
 void store_clear(struct store *store);
-void store_remember(struct world *world);  /* what a replica has */
+void store_remember(struct world *world);  /* the data of a replica */
 void store_roll_back(struct world *world); /* a fail-over to that replica */
 
-/* NULL: there are too many. */
+/* NULL: there are too many epochs. */
 struct truth *truth_of(struct world *world, int session, uint64_t epoch);
 
 /* store_channels.c */
-/* Somebody else who can write to the store says that to a node, and maybe to all who follow the
+/* An attacker who can write to the store sends this to a node, and maybe to all nodes of the
  * session. */
 void store_lie(struct world *world, int node, const struct envelope *envelope);
-/* A store that lies: a push of an epoch that is over. */
+/* A faulty store repeats a push of an epoch that is over. */
 void store_repeat_stale(struct world *world, int session);
 
 /* store_bus.c */
 struct sim_bus *sim_bus_new(struct sim_node *node);
 void sim_bus_free(struct sim_bus *bus);
-void requests_free(struct world *world); /* those still on their way when all is over */
+void requests_free(struct world *world); /* those on their way at the end of a history */
 
 /* store_links.c */
-void link_cut(struct sim_node *node);   /* both links break; noticed some time later */
-void link_blink(struct sim_node *node); /* the command link alone, noticed at once */
+void link_cut(struct sim_node *node);   /* both links break; the node notices some time later */
+void link_blink(struct sim_node *node); /* the command link breaks; the node notices at once */
 void link_heal(struct sim_node *node);
 void link_stall(struct sim_node *node, uint64_t for_us);
 void sub_cut(struct sim_node *node, bool deaf);
 
 /* pages.c */
-/* What the next history of a seed has: pages, presence, SENDs of pages. Of those that are kept as
- * cases none has any. */
+/* Whether the next seeded history has pages, presence, SENDs of pages. Kept seeds have none. */
 extern bool sim_pages, sim_presence, sim_sends;
 void pages_begin(struct world *world);
-/* The client that stands for a page's part in a session; the page itself where that is its own. */
+/* The client that stands for a session of a page; the page itself for its own session. */
 struct sim_client *page_part(struct sim_client *client, int session);
 void page_started(struct sim_client *client);
-/* In a turn of its node. */
+/* To be called in a turn of its node. */
 void page_subscribe(struct sim_client *client);
 void page_unsubscribe(struct sim_client *client);
-/* Whom of a page a message concerns; NULL: it has been looked at. */
+/* The part of a page that a message concerns; NULL: the message has been dealt with. */
 struct sim_client *page_reads(struct sim_client *client, const char *text);
 void page_check_marker(struct sim_client *client, const char *marker);
-/* It subscribes to all, leaves one of them, or sends. */
+/* The page subscribes to all, leaves one, or sends. */
 enum page_act { PAGE_LEAVES, PAGE_SUBSCRIBES, PAGE_SENDS, PAGE_SENDS_AGAIN };
 void page_acts(struct sim_client *client, enum page_act act);
 
@@ -422,18 +419,18 @@ void backend_push(struct world *world, int session, const char *marker);
 void backend_stop(struct world *world, int session);
 void upstreams_of_node_die(struct sim_node *node);
 void upstreams_free(struct world *world);
-/* Held open by live, unpaused nodes; and of each session but those of crowds. */
+/* How many upstreams live, unpaused nodes hold open for a session; and for each of SESSIONS. */
 int upstreams_held(const struct world *world, int session);
 void upstreams_count(const struct world *world, int held[SESSIONS]);
 
 /* browsers.c */
-/* Where no client follows the session at its owner any more, that is noted. */
+/* Notes if no client at the owner follows the session any more. */
 void note_deserted(struct world *world, int session);
 extern const struct client_ops sim_client_ops;
 void client_start(struct world *world, int index, int node);
 void client_leave(struct sim_client *client, unsigned code);
 void client_says(struct sim_client *client);
-/* A protocol client sends that SEND, maybe once more. ttl_ms 0: none. */
+/* A protocol client sends or repeats this SEND. ttl_ms 0: none. */
 void client_sends(struct sim_client *client, uint64_t id, unsigned ttl_ms);
 /* Further clients in a script, in turn at sessions from `session` on; each third is raw, others
  * follow. */
@@ -442,41 +439,41 @@ void crowd_comes(struct world *world, size_t n, int node, int session, int sessi
 size_t crowd_open(const struct world *world);
 size_t crowd_closed_with(const struct world *world, unsigned code);
 void crowd_free(struct world *world);
-/* By which messages name it. */
+/* The number by which messages name it. */
 int client_index(const struct sim_client *client);
 struct sim_client *client_at(struct world *world, unsigned index);
-/* It will come with the client id of that one; NULL: with one that nobody has been given. */
+/* It will connect with the client id of from; NULL: with an id that no client was given. */
 void client_takes_id(struct sim_client *client, const struct sim_client *from);
 void clients_of_node_die(struct sim_node *node);
 
-/* sends.c: SENDs of pages. In a turn of the page's node: one that was lost with a connection, one
- * more, or one that was answered. */
+/* sends.c: SENDs of pages. In a turn of its node the page repeats a SEND that was lost with a
+ * connection, sends a new one, or repeats an answered one. */
 void page_sends(struct sim_client *page);
-/* All that were lost with a connection. */
+/* Repeats all that were lost with a connection. */
 void page_says_all_again(struct sim_client *page);
-/* No answer comes any more: its connection, or that session (-1: all) is gone. */
+/* No more answers come: the connection or that session (-1: all) is gone. */
 void sends_lost(struct sim_client *page, int session);
 void send_arrives(struct world *world, const struct upstream *upstream, int page, uint64_t id);
 /* Returns whether the text is an answer to a SEND. */
 bool send_answered(struct sim_client *page, const char *text);
-/* All have been answered. */
+/* Checks that all have been answered. */
 void sends_check(struct world *world);
 
 /* rosters.c: who watches. */
 /* The user in the client's URL. */
 void roster_user(const struct sim_client *client, char name[ROSTER_NAME]);
-/* A node hears that of an owner. */
+/* A node gets a roster of an owner. */
 void roster_heard(struct sim_node *node, int session, const struct envelope *envelope);
-/* A client is told that of a session; part: what it has of it (page_part). */
+/* A client gets a roster; part: its part in that session (page_part). */
 void roster_read(struct sim_client *client, struct sim_client *part, const char *text);
 void roster_forget(struct sim_client *part);
-/* What everybody was told last is true, or becomes so within that time. */
+/* Checks that each client's last roster is true, or becomes true within that time. */
 void rosters_check(struct world *world, uint64_t within_us, const char *when);
 /* At the end of a history with presence: some leave, a node dies. */
 void rosters_end(struct world *world);
 
 /* reads.c */
-/* The client gets those boxes: what must hold for them is checked. */
+/* The client gets these boxes, which are checked. */
 void client_reads(struct sim_client *client, const uint8_t *bytes, size_t len);
 
 #endif

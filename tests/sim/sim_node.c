@@ -6,7 +6,7 @@
 #include "box.h"
 #include "sim.h"
 
-#define WALL_APART_MS 7000u /* by which the clocks on the walls of two nodes differ */
+#define WALL_APART_MS 7000u /* by which the wall clocks of two nodes differ */
 
 uint64_t node_now_ms(const struct sim_node *node)
 {
@@ -146,7 +146,7 @@ void node_start(struct world *world, int index)
     node->clock_offset_us = (int64_t)between(world, 1000000, 900000000);
     node->drift_ppm = (int32_t)between(world, 0, 10000) - 5000;
     if (world->has_sends)
-        node->drift_ppm /= 10; /* what is left of a ttl is told by the clocks of two nodes */
+        node->drift_ppm /= 10; /* the rest of a ttl is measured by the clocks of two nodes */
     snprintf(node->id, sizeof(node->id), "n%d", index);
     node->bus = sim_bus_new(node);
     struct hub_setup setup = {
@@ -175,7 +175,7 @@ void node_start(struct world *world, int index)
     world_say(world, "node %s starts, life %u", node->id, life);
 }
 
-/* Killed: the kernel closes its sockets; nothing of it is left but what the store has. */
+/* Kills the node: the kernel closes its sockets, and only its data in the store remain. */
 void node_crash(struct sim_node *node)
 {
     struct world *world = node->world;

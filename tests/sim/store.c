@@ -1,6 +1,6 @@
 /*
- * The simulated store, with what Redis really may do: scripts that run whole, restarts with and
- * without data, fail-overs that lose the latest writes. What it decides on a session is that of the
+ * The simulated store, which behaves as Redis may: scripts run as a whole, restarts with and
+ * without data, fail-overs that lose the latest writes. Its rules for a session are those of the
  * bus in memory (bus/bus_memory_record.h).
  */
 #include <assert.h>
@@ -70,7 +70,7 @@ static void note_truth(struct world *world, int session, struct position at)
         truth->offset = larger(truth->offset, at.offset);
 }
 
-/* Whoever owned it has ended without releasing it, and wrote late: something may be missing. */
+/* The last owner ended without a release and wrote late: publications may be missing. */
 static void note_torn(struct world *world, int session, uint64_t epoch)
 {
     struct truth *truth = truth_of(world, session, epoch);
@@ -167,7 +167,7 @@ static void apply_publish(struct world *world, struct sim_request *request)
         request->publications_len, request->history_size, request->how, &news);
     if (request->status != STATUS_OK)
         return;
-    /* What the rules above are to see to, seen once more */
+    /* The rules above ensure this; checked once more */
     if (strcmp(record->own.owner, request->node->id) != 0 || record->own.epoch != request->epoch)
         world_fail(world, "%s: the store took a publication of %s at %llu", request->session,
                    request->node->id, (unsigned long long)request->epoch);

@@ -1,6 +1,6 @@
 /*
- * What the parts of the simulated store share: its scripts (store.c), its channels, the bus that a
- * node has of it, and the links between.
+ * What the parts of the simulated store share: its scripts (store.c), its channels, the bus by
+ * which a node uses it, and the links between.
  */
 #ifndef VINHUB_TESTS_SIM_STORE_H
 #define VINHUB_TESTS_SIM_STORE_H
@@ -12,14 +12,14 @@
 
 struct store *store_of(const struct sim_node *node);
 uint64_t larger(uint64_t a, uint64_t b);
-/* How long something is under way. */
+/* A random delay. */
 uint64_t delay_us(struct world *world);
 
 /* --- store.c --- */
 
 /* The store's clock. */
 uint64_t store_ms(const struct world *world);
-/* Does what is asked, and writes the answer into the request. */
+/* Carries out the request and writes the answer into it. */
 void store_apply(struct world *world, struct sim_request *request);
 
 /* --- store_channels.c --- */
@@ -27,7 +27,7 @@ void store_apply(struct world *world, struct sim_request *request);
 void channel_deliver(struct sim_node *node, int session, const uint8_t *bytes, size_t len);
 /* The number of nodes that listen. */
 int channel_publish(struct world *world, int session, const struct envelope *envelope);
-/* False: nobody listens. */
+/* Returns false if no node listens. */
 bool inbox_publish(struct world *world, const char *id, const uint8_t *bytes, size_t len);
 
 /* --- store_bus.c --- */

@@ -117,8 +117,8 @@ struct sim_request *request_take_first(struct sim_bus *bus)
 
 bool sim_own_pace = true;
 
-/* Of the answers whose order is kept: all, as of one server; or those on one session, or on none.
- */
+/* The latest answer of those that must keep their order: all answers, as of one server; or those on
+ * the same session, or without a session. */
 static uint64_t *answered_us(struct sim_bus *bus, const struct sim_request *request)
 {
     if (!sim_own_pace)
@@ -134,8 +134,8 @@ struct leg {
     struct sim_node *node;
     unsigned life, generation;
     struct sim_request *request;
-    bool late;        /* its connection is gone, its answer will reach nobody */
-    struct leg *with; /* of the same call, behind it */
+    bool late;        /* its connection is gone; the answer can't arrive */
+    struct leg *with; /* the next one in the same call */
 };
 
 static void leg_free(struct leg *leg)
@@ -178,8 +178,8 @@ static void arrive(struct leg *leg)
 {
     struct world *world = leg->world;
     if (!same_link(leg) || !world->store.up || leg->node->cut) {
-        /* Mostly lost; now and then what an old connection carried is read by the store later, when
-         * a new one is in use already. */
+        /* Mostly lost. Now and then the store reads what an old connection carried when a new one
+         * is already in use. */
         struct late *late = &world->late[leg->node->index];
         bool lost = late->life == leg->life && late->generation == leg->generation && late->lost;
         bool arrives = world->calm ? world->arrives_late : leg->node->alive && chance(world, 60);
@@ -197,7 +197,7 @@ static void arrive(struct leg *leg)
             *late = (struct late){leg->life, leg->generation, late->at_us, true};
         else if (world->store.up &&
                  (leg->request->kind != REQUEST_PUBLISH || leg->request->history_size))
-            /* Without a history nothing tells a late double from news: not promised then */
+            /* Without a history a late double can't be recognized: that is not promised */
             store_apply(world, leg->request);
         leg_free(leg);
         return;
@@ -223,8 +223,8 @@ static void on_arrival(void *ctx)
     }
 }
 
-/* The publications of a turn leave in one call, where nothing else is asked for in between; those
- * of a cluster in one for each session, which have slots of their own. */
+/* The publications of a turn leave in one call if no other request comes between. In a Redis
+ * Cluster each session has its own slot and so its own call. */
 static bool joins_call(const struct leg *before, const struct sim_request *request)
 {
     return before && before->world->joins_calls && before->request->kind == REQUEST_PUBLISH &&
@@ -263,7 +263,7 @@ static void bus_flush(struct bus *base)
     bus->outgoing_end = &bus->outgoing;
 }
 
-/* What a node asks while it knows of no link is answered in its next turn. */
+/* Requests of a node without a link are answered in its next turn. */
 struct bounce {
     struct sim_node *node;
     struct sim_request *request;

@@ -1,5 +1,6 @@
 /*
- * The channels of the simulated store: pub/sub without memory, to whoever listens just then.
+ * The channels of the simulated store: pub/sub without memory, to the nodes that listen at the
+ * time.
  */
 #include <assert.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /*
- * The links of a node to the simulated store: how they break, are noticed to be broken, and mend.
+ * The links of a node to the simulated store: how they break, how nodes notice, how they recover.
  */
 #include <assert.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* Backends of the simulated cluster, and what must hold for what they see. */
+/* Backends of the simulated cluster, and the checks on what they see. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -154,7 +154,7 @@ static void upstream_close(void *ctx, struct upstream *upstream, unsigned code, 
     node_works(ctx, 10);
     upstream->state = SIM_CLOSING;
     for (uint64_t i = between(world, 0, 2); i > 0; i--) {
-        /* What was on its way before the backend saw the close */
+        /* A push that was on its way before the backend saw the close */
         char text[96];
         snprintf(text, sizeof(text), "late %" PRIu64, ++upstream->number);
         upstream_later(upstream, EVENT_MESSAGE, between(world, 50, 3000), text);

@@ -13,7 +13,7 @@
 #define LATE_MS   250u      /* history.every */
 /* Links break for up to 1.8 s, stall for up to 3 s; then a lease and its watch */
 #define ROLLED_BACK_US 8000000u
-#define SETTLE_US      20000000u /* within which all must be well again */
+#define SETTLE_US      20000000u /* everything must work again within it */
 
 struct world_event {
     struct timer timer;
@@ -111,14 +111,13 @@ static void check_upstreams(struct world *world)
         check_held(world, i, held[i]);
     if (world->sessions == SESSIONS)
         return;
-    /* Of those of a crowd one a step, in turn */
+    /* One session of the crowd at each step, in turn */
     unsigned crowd = (unsigned)(world->sessions - SESSIONS);
     int next = SESSIONS + (int)(world->steps % crowd);
     check_held(world, next, upstreams_held(world, next));
 }
 
-/* Each part of the core looks after what must hold of it; of nodes and clients one a step, in turn.
- */
+/* Each part of the core checks its invariants: one node and one client at each step, in turn. */
 static void check_parts(const struct world *world)
 {
     const struct sim_node *node = &world->nodes[world->steps % NODES];
@@ -230,8 +229,8 @@ static void check_last(struct world *world)
     }
 }
 
-/* When the last client of all has left, nobody keeps anything: at once, or after the next roll
- * call, where a LEAVE or a HELLO was lost. */
+/* When all clients have left, no node keeps a session: at once, or after the next roll call if a
+ * LEAVE or a HELLO was lost. */
 static void all_leave(struct world *world)
 {
     for (int i = 0; i < CLIENTS; i++)

@@ -1,4 +1,4 @@
-/* PEM texts for test_conf.c: made for the tests, of use nowhere else. */
+/* PEM texts for test_conf.c, made for the tests. */
 #ifndef VINHUB_TESTS_UNIT_CONF_PEM_H
 #define VINHUB_TESTS_UNIT_CONF_PEM_H
 

@@ -1,5 +1,5 @@
 /*
- * What tests of the configuration share: a folder for files, and loading with what is expected.
+ * What tests of the configuration share: a folder for files, and loading with an expected result.
  */
 #ifndef VINHUB_TESTS_CONF_RIG_H
 #define VINHUB_TESTS_CONF_RIG_H
@@ -15,7 +15,7 @@
 extern char folder[64];
 extern struct conf_findings findings; /* of the last load */
 
-/* Of the group: set-up and tear-down. Of each test: no VINHUB_ variable is set. */
+/* Set-up and tear-down of the group; before each test, VINHUB_ variables are removed. */
 int make_folder(void **state);
 int remove_folder(void **state);
 int clear_environment(void **state);
@@ -25,13 +25,13 @@ const char *write_file(const char *name, const char *text);
 
 /* conf_load with the text as its file (NULL: none). */
 enum status load(const char *text, const struct conf_overrides *overrides, struct conf **out);
-/* Loads what has no mistake. */
+/* Loads a configuration without a mistake. */
 struct conf *load_good(const char *text, const struct conf_overrides *overrides);
-/* Loads what is wrong in exactly that many ways. */
+/* Loads a configuration with exactly that many mistakes. */
 void load_bad(const char *text, const struct conf_overrides *overrides, size_t errors);
 bool has_finding(const char *wanted);
 void assert_finding(const char *wanted);
-/* The text is wrong in one way, which the findings name so. */
+/* The text has one mistake, whose message contains wanted. */
 void assert_mistake(const char *text, const char *wanted);
 
 #endif

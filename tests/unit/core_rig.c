@@ -5,7 +5,7 @@
 
 static struct core_rig *of(struct bus *bus)
 {
-    return (struct core_rig *)(void *)bus; /* the first of it */
+    return (struct core_rig *)(void *)bus; /* its first member */
 }
 
 static void on_publish(struct bus *bus, const char *session, uint64_t tag, uint64_t epoch,

@@ -1,6 +1,6 @@
 /*
- * A node without a program: what the parts of the core are tried on, one at a time. Its bus writes
- * down what it is asked, and answers nothing by itself.
+ * A node without a program, on which parts of the core are tested one at a time. Its bus records
+ * each call and answers nothing by itself.
  */
 #ifndef VINHUB_TESTS_CORE_RIG_H
 #define VINHUB_TESTS_CORE_RIG_H
@@ -10,7 +10,7 @@
 
 #define RIG_CALLS 4096
 
-/* What the bus was asked last, of its kind. */
+/* The last call of the bus of its kind. */
 struct rig_call {
     uint64_t tag, epoch;
     size_t len;    /* publications */
@@ -30,7 +30,7 @@ struct core_rig {
     struct rig_call published[RIG_CALLS], told[RIG_CALLS];
     size_t published_len, told_len;
     size_t claims, assertions, releases, transfers, histories, renewals, lists;
-    uint64_t heard_ms;      /* when the inbox was heard last */
+    uint64_t heard_ms;      /* when the inbox last worked */
     bus_rows_fn *list_done; /* of the last listing */
     void *list_ctx;
     uint64_t tag; /* of the last of these */
@@ -40,7 +40,7 @@ struct core_rig {
 /* A hub with a lease, connected, and a session of it in that state; the part under test is the
  * caller's. */
 void rig_init(struct core_rig *rig, enum session_state state);
-/* The parts must be gone. */
+/* The caller has freed the parts. */
 void rig_fini(struct core_rig *rig);
 /* Time passes, timers run: as many turns as it takes until nothing is due. */
 void rig_pass(struct core_rig *rig, uint64_t ms);

@@ -42,7 +42,7 @@
 /* A.5: without a signature */
 #define RFC7515_A5 "eyJhbGciOiJub25lIn0." RFC7515_CLAIMS "."
 
-/* RFC 8037 appendix A.1 to A.4; what is signed is a text that is no JSON. */
+/* RFC 8037 appendix A.1 to A.4; the signed text is not JSON. */
 #define RFC8037_D "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"
 #define RFC8037_X "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
 #define RFC8037_A4                                                                \
@@ -71,8 +71,7 @@
 #define KID(kid)             ",\"kid\":\"" kid "\""
 #define ALG(alg)             ",\"alg\":\"" alg "\""
 
-/* RFC 7517 appendices A.1, A.2 (of whose private keys the members beside d say nothing here), A.3
- */
+/* RFC 7517 appendices A.1, A.2 (of the private keys only d matters here), A.3 */
 #define RFC7517_A1                                                                \
     JWKS(JWK_P256(RFC7517_X, RFC7517_Y, ",\"use\":\"enc\"" KID("1")) "," JWK_RSA( \
         RFC7517_N, ALG("RS256") KID("2011-04-29")))

@@ -70,7 +70,7 @@ static void where_all_are_refused_each_has_its_turn(void **state)
     assert_string_equal(attempt_choose(&attempt), "/d");
     attempt_end(&attempt, ATTEMPT_REFUSED);
     assert_string_equal(attempt_choose(&attempt), "/a");
-    attempt_end(&attempt, ATTEMPT_TAKEN); /* mended: it stays with it */
+    attempt_end(&attempt, ATTEMPT_TAKEN); /* the backend works again: keep this URL */
     assert_string_equal(attempt_choose(&attempt), "/a");
 }
 
@@ -88,7 +88,7 @@ static void who_has_left_is_passed_over(void **state)
     assert_false(attempt_is_attended(&attempt));
     assert_string_equal(attempt_choose(&attempt), "/b");
     attempt_leave(&attempt, b);
-    assert_string_equal(attempt_choose(&attempt), "/b"); /* nobody is there: what there was */
+    assert_string_equal(attempt_choose(&attempt), "/b"); /* no client is left: the last URL */
 }
 
 static void clients_of_other_nodes_count(void **state)
@@ -115,7 +115,7 @@ static void what_the_last_owner_used_is_taken_once_more(void **state)
     attempt_adopt(&attempt, "/z", 2);
     assert_string_equal(attempt_choose(&attempt), "/z");
     attempt_end(&attempt, ATTEMPT_UNTRIED);
-    assert_string_equal(attempt_choose(&attempt), "/a"); /* nobody with the other is there */
+    assert_string_equal(attempt_choose(&attempt), "/a"); /* no client with the other URL is left */
 }
 
 static void fill(int from, int to, uint16_t handles[])
@@ -140,7 +140,7 @@ static void places_are_bounded_and_a_refused_one_gives_way(void **state)
     }
     fill(ATTEMPT_REQUESTS, ATTEMPT_REQUESTS + 1, handles);
     assert_int_not_equal(handles[ATTEMPT_REQUESTS], ATTEMPT_NONE);
-    attempt_leave(&attempt, handles[0]); /* of a place that another one has by now */
+    attempt_leave(&attempt, handles[0]); /* a handle whose place has a new client */
     for (int i = 1; i < ATTEMPT_REQUESTS; i++)
         attempt_leave(&attempt, handles[i]);
     assert_string_equal(attempt_choose(&attempt), "/16");

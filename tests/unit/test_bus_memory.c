@@ -1,5 +1,4 @@
-/* What the bus in memory does with time: the contract tests run it on a real clock, this on one
- * that is set. */
+/* The bus in memory and time: the contract tests run it on a real clock, these on a fake one. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,7 +24,7 @@ static uint64_t unix_ms(void)
     return UINT64_C(1700000000000) + time_ms;
 }
 
-/* What came last, of each kind. */
+/* The last event of each kind. */
 struct last {
     struct bus *bus;
     enum status status;
@@ -277,7 +276,7 @@ static void a_silent_node_is_forgotten_after_ten_leases(void **state)
     assert_int_equal(f->b.len, 1);
 }
 
-/* Two that answer each other without end leave the loop to others. */
+/* Two calls whose answers cause each other without end do not keep the loop busy. */
 static void a_flush_ends_though_each_answer_asks_again(void **state)
 {
     struct fixture *f = *state;

@@ -9,8 +9,8 @@
 
 #include "bus/call_pace.h"
 
-/* So many turns, each so long after the one before, whose calls are answered at once. Returns how
- * many calls left. */
+/* Runs n turns, apart_us from each other, whose calls are answered at once. Returns how many calls
+ * left. */
 static unsigned turns(struct call_pace *pace, uint64_t *now_us, unsigned n, uint64_t apart_us)
 {
     unsigned calls = 0;
@@ -48,7 +48,7 @@ static void many_turns_share_a_call(void **state)
     (void)state;
     struct call_pace pace = {0};
     uint64_t now_us = 5000000;
-    turns(&pace, &now_us, 400, 100); /* 40 ms: it has been seen */
+    turns(&pace, &now_us, 400, 100); /* 40 ms: the pace has been noticed */
     assert_int_equal(turns(&pace, &now_us, 1000, 100), 100);
 }
 

@@ -1,5 +1,4 @@
-/* The queue of a client: what it costs, what is dropped at its bound, and what is left in its
- * place. */
+/* The queue of a client: its cost, what is dropped at its bound, and the note left in its place. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -46,7 +45,7 @@ static void items_leave_in_the_order_in_which_they_came(void **state)
     (void)state;
     struct queue *queue = queue_take(&spares);
     for (uint64_t round = 0; round < 5; round++) {
-        for (uint64_t i = 1; i <= 21; i++) /* more than the ring begins with */
+        for (uint64_t i = 1; i <= 21; i++) /* more than the ring's first size */
             add(queue, &first, i, i);
         for (uint64_t i = 1; i <= 21; i++) {
             assert_offset(queue, 0, i);
@@ -99,7 +98,7 @@ static void one_note_speaks_for_all_that_were_dropped_in_a_row(void **state)
     queue_return(&spares, queue);
 }
 
-/* Of many sessions in one queue each has one note, not one for each that was dropped. */
+/* Each session in a queue has one note, not one for each dropped message. */
 static void a_note_speaks_across_what_others_have_in_between(void **state)
 {
     (void)state;
@@ -213,8 +212,8 @@ static void what_is_revoked_leaves_a_note_where_one_is_understood(void **state)
     }
 }
 
-/* The bytes of a note say where it ends: once they were made (for a write that the socket did not
- * take) it speaks for no more. */
+/* The bytes of a note name its end. Once they are made (for a write that the socket did not take),
+ * the note can't cover later messages. */
 static void a_note_in_bytes_speaks_for_no_more(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* The configuration: what is read, what is refused with which line and words, and what is told of
- * it. */
+/* The configuration: what is accepted, what is refused with which line and message, and what is
+ * printed. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,7 +18,7 @@
 #include "conf_pem.h"
 #include "conf_rig.h"
 
-/* ---- what is read ---- */
+/* ---- what is accepted ---- */
 
 static void one_service_on_the_command_line_is_a_configuration(void **state)
 {
@@ -170,7 +170,7 @@ static void later_sources_go_before_earlier_ones(void **state)
         "services: [{name: a, upstream: \"h:1/x\", linger: 9s}]\n";
     setenv("VINHUB_LISTEN", "2.2.2.2:2", 1);
     setenv("VINHUB_ADMIN", "127.0.0.1:2", 1);
-    setenv("VINHUB_NODE_ID", "", 1); /* as if it were not set */
+    setenv("VINHUB_NODE_ID", "", 1); /* counts as not set */
     setenv("VINHUB_REDIS_URL", "redis://127.0.0.1", 1);
     setenv("VINHUB_LOG_LEVEL", "warn", 1);
     setenv("VINHUB_ADMIN_TOKEN", "t", 1);
@@ -702,7 +702,7 @@ static void what_the_redis_url_has_no_use_for_is_a_warning(void **state)
     }
 }
 
-/* ---- what is told ---- */
+/* ---- what is printed ---- */
 
 static void what_is_printed_reads_back_to_the_same_but_for_secrets(void **state)
 {

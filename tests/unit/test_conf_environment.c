@@ -1,5 +1,4 @@
-/* Each key from the environment: its name, its value, what goes before what, and what is refused.
- */
+/* Each key from the environment: its name, its value, what overrides what, and what is refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -91,8 +90,7 @@ static void an_empty_variable_is_the_empty_value(void **state)
                    ": listen.proxy_protocol: expected true or false");
 }
 
-/* The table in hub/docs/configuration.md names a variable for each key; each of them is one that is
- * understood. */
+/* Each variable in the table of hub/docs/configuration.md is known. */
 static void each_key_has_its_variable(void **state)
 {
     (void)state;
@@ -126,7 +124,7 @@ static void later_sources_go_before_earlier_ones(void **state)
     conf = load_good("node: {id: file}\n" ONE_SERVICE, NULL);
     assert_string_equal(conf->node.id, "short");
     conf_unref(conf);
-    setenv("VINHUB_NODE_ID", "", 1); /* a short one that is empty says nothing */
+    setenv("VINHUB_NODE_ID", "", 1); /* an empty short variable is ignored */
     conf = load_good("node: {id: file}\n" ONE_SERVICE, NULL);
     assert_string_equal(conf->node.id, "long");
     conf_unref(conf);
@@ -165,7 +163,7 @@ static void a_service_is_known_by_its_name_in_capitals(void **state)
     conf_unref(conf);
     unsetenv("VINHUB__SERVICES__FAULT_WS_V2__REPLAY");
 
-    /* "__" in a name: which service it is, the rest decides. */
+    /* "__" in a service's name: the rest of the variable decides which service it is. */
     setenv("VINHUB__SERVICES__A__HISTORY__SIZE", "7", 1);
     setenv("VINHUB__SERVICES__A__HISTORY__LINGER", "7s", 1);
     conf = load_good("services: [{name: a, upstream: \"h:1/x\"}, {name: a.-history, upstream: "

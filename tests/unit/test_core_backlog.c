@@ -1,4 +1,4 @@
-/* What an owner keeps for other nodes: in order, within its bound, and written in portions. */
+/* Publications an owner keeps for other nodes: in order, within a bound, written in portions. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -63,7 +63,7 @@ static size_t announced(void)
     return n;
 }
 
-/* The store answers what was asked from call i on; returns the number of calls then. */
+/* The store answers the calls from i on; returns the number of calls then. */
 static size_t answer_from(size_t i)
 {
     for (; i < rig.published_len; i++)
@@ -91,7 +91,7 @@ static void what_is_held_goes_out_in_order_once_the_record_is_proven(void **stat
     place_many(4, 10, false);
     assert_int_equal(announced(), 3);
     backlog_resume(session, 0, false);
-    assert_int_equal(announced(), 3 + 7); /* nothing was answered: all of it again, in one piece */
+    assert_int_equal(announced(), 3 + 7); /* nothing was answered: all is sent again, in one call */
     assert_true(backlog_is_live(session));
     place_many(1, 10, true);
     assert_int_equal(announced(), 3 + 7 + 1);
@@ -180,7 +180,7 @@ static void a_node_keeps_64_mib_and_drops_the_oldest_counted(void **state)
     assert_true(dropped > 480 && dropped < 500);
     backlog_resume(session, 0, false);
     assert_int_equal(rig.published[0].epoch, 7);
-    assert_true(rig.published[0].tag / 2 > dropped); /* those that are left are the youngest */
+    assert_true(rig.published[0].tag / 2 > dropped); /* the newest ones are left */
 }
 
 static void messages_without_content_have_a_bound_too(void **state)
@@ -234,7 +234,7 @@ static void more_than_the_history_holds_waits_until_members_hear_again(void **st
     assert_int_equal(announced(), 12);
     assert_true(backlog_is_live(session));
     answer_from(0);
-    place_many(10, 10, false); /* as much as it holds: members read it there */
+    place_many(10, 10, false); /* as much as the history holds: members read it there */
     size_t calls = rig.published_len;
     backlog_resume(session, 0, true);
     assert_int_equal(rig.published_len, calls + 1);
@@ -252,7 +252,7 @@ static void what_still_waits_goes_out_before_the_epoch_ends(void **state)
     answer_from(0);
 }
 
-/* It was delivered to the clients here, and nobody else has got it. */
+/* Clients of this node got it, and no other node did. */
 static void how_far_a_lost_epoch_went_is_known(void **state)
 {
     (void)state;
@@ -284,7 +284,7 @@ static void place_alone(size_t n)
     backlog_check(session);
 }
 
-/* The store knows that what is placed is written late. Returns how many calls there were. */
+/* Makes the store know that the session is written late. Returns how many calls there were. */
 static size_t begin_late(void)
 {
     rig.service.history.every_ms = 250;
@@ -338,7 +338,7 @@ static void what_is_late_goes_out_for_who_comes(void **state)
     place_many(1, 10, true);
     assert_int_equal(rig.published[calls + 1].how, BUS_ANNOUNCE);
     answer_from(calls);
-    place_alone(1); /* they have left: the store is told again */
+    place_alone(1); /* members have left: the store must know again */
     assert_int_equal(rig.published[calls + 2].how, BUS_ANNOUNCE | BUS_LATE);
 }
 
@@ -375,7 +375,7 @@ static void what_is_late_waits_for_a_bus_that_is_away(void **state)
     assert_int_equal(rig.published_len, calls);
     backlog_resume(session, 0, false);
     assert_int_equal(rig.published[rig.published_len - 1].len, 3);
-    /* Whether the store still knows is not known */
+    /* The owner does not know whether the store still knows */
     assert_int_equal(rig.published[rig.published_len - 1].how, BUS_ANNOUNCE | BUS_LATE);
 }
 

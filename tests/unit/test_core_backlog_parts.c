@@ -121,7 +121,7 @@ static void the_cursor_moves_on_and_credit_comes_back_with_what_is_confirmed(voi
     assert_int_equal(in_flight, bytes / 2);
     backlog_items_drop_first(&items);
     assert_int_equal(in_flight, 0);
-    backlog_items_drop_first(&items); /* was not sent: the cursor goes with it */
+    backlog_items_drop_first(&items); /* it was not sent: the cursor moves on */
     assert_null(items.cursor);
     backlog_items_check(&items);
     backlog_items_fini(&items);
@@ -161,7 +161,7 @@ static void beyond_the_bound_of_the_node_the_oldest_is_dropped_whosever_it_is(vo
     assert_int_equal(backlog_items_discard(&one), 1);
     assert_true(store.bytes < 31 * MIB);
     backlog_items_check(&one);
-    rig_pass(&rig, 0); /* is freed */
+    rig_pass(&rig, 0); /* the row is freed */
     assert_null(store.discarded);
     backlog_items_fini(&one);
     backlog_items_fini(&other);
@@ -217,7 +217,7 @@ static void sessions_write_one_after_the_other_under_a_credit_and_a_budget(void 
     backlog_row_fini(&row);
 }
 
-/* Announces one; returns what the store was told of it. */
+/* Announces one; returns the flags of the call. */
 static unsigned announce(uint64_t offset, bool late)
 {
     struct publication *publication = placed(offset, 10);

@@ -1,5 +1,5 @@
 /*
- * The table of chains against a list that is searched from end to end, while it grows and empties.
+ * The table of chains, compared with a plain list while it grows and empties.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -56,7 +56,7 @@ static void what_is_in_is_found_and_nothing_else(void **state)
     struct chains chains = {0};
     assert_null(chains_find(&chains, 7));
     srand(4711);
-    for (size_t i = 0; i < THINGS; i++) /* some hashes many times, and some that differ late */
+    for (size_t i = 0; i < THINGS; i++) /* some hashes are equal, some differ only in high bits */
         things[i] = (struct thing){.hash = i % 3 == 0   ? 7
                                            : i % 3 == 1 ? (uint64_t)i << 40 | 7
                                                         : (uint64_t)rand() * 2654435761u};
@@ -79,7 +79,7 @@ static void what_is_in_is_found_and_nothing_else(void **state)
     chains_fini(&chains);
 }
 
-/* A long chain would be a short way to stop a node. */
+/* With long chains an attacker could stop a node. */
 static void chains_stay_short(void **state)
 {
     (void)state;

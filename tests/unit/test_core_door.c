@@ -1,7 +1,7 @@
 /*
- * Another front door, in this one file: it speaks in lines. With it: what the core promises every
- * door. Each form is made once for all, a client gets one write a turn from however many sessions,
- * and what it follows it follows apart.
+ * A small front door whose messages are lines, to test what the core promises every door: each form
+ * is made once for all clients, a client gets one write a turn however many sessions it follows,
+ * and each session has its own position.
  */
 #include <inttypes.h>
 #include <setjmp.h>
@@ -455,7 +455,7 @@ static void what_a_socket_does_not_take_leaves_together_later(void **state)
     }
     end.busy = false;
     turns(2);
-    assert_int_equal(end.writes, 0); /* nobody has said that it takes something again */
+    assert_int_equal(end.writes, 0); /* the door has not said that the socket takes bytes again */
     turn_begin();
     door_writable(&end.client);
     hub_flush(hub);
@@ -491,7 +491,7 @@ static void a_session_is_left_alone(void **state)
     turns(1);
 }
 
-/* Vehicle 1 has pushed m1 to m4; where a client stood that has had so many of them. */
+/* Vehicle 1 pushes m1 to m4. rest: the resume token of a client that has the first had of them. */
 static void push_four(struct door_end *watcher, unsigned had, char rest[64])
 {
     come(watcher, 1, "", first_form);
@@ -630,7 +630,7 @@ static void tokens_count_as_messages(void **state)
     settle();
     checks = 0;
     for (unsigned i = 0; i < 2 * conf->clients.rate_burst && client_takes(&end.client); i++) {
-        hub_enter(hub, now_ms); /* no time passes, in which more would be allowed */
+        hub_enter(hub, now_ms); /* no time passes, so no more are allowed */
         door_message(&end.client, OPCODE_TEXT, "token bad", 9);
         hub_flush(hub);
         forget_text(&end);

@@ -1,4 +1,4 @@
-/* The ring of deadlines beside a list that is searched from end to end. */
+/* The ring of deadlines, compared with a plain list. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -38,7 +38,7 @@ static void take_all_due(uint64_t now_ms)
     assert_true(earliest_ms() > now_ms);
 }
 
-/* Nobody looks for as long as `sleep_ms` now and then. */
+/* Now and then the ring is not looked at for sleep_ms. */
 static void run(uint64_t sleep_ms)
 {
     struct rng rng;

@@ -194,7 +194,7 @@ static void a_close_is_waited_for(void **state)
     assert_false(link_close(session)); /* nothing is open */
     open_it();
     assert_true(link_close(session));
-    assert_true(link_close(session)); /* under way */
+    assert_true(link_close(session)); /* an attempt is under way */
     assert_int_equal(closes, 1);
     assert_int_equal(closed, 0);
     end(UPSTREAM_END_ASKED);

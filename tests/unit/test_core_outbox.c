@@ -118,7 +118,7 @@ static const struct outbox_events events = {
     .resumed = on_resumed,
 };
 
-/* The owner's word: what went up to there, and which of those after from did not. */
+/* The owner's CONFIRM: commands up to upto went; those after from that expired are listed. */
 static void confirm(uint64_t from, uint64_t upto, const struct envelope_item *over, size_t n)
 {
     const struct confirm_message message = {.upto = upto, .from = from, .expired = {over, n}};
@@ -186,7 +186,7 @@ static void the_bound_counts_what_messages_cost(void **state)
     size_t n = 0;
     while (say(n % CLIENTS, "x"))
         n++;
-    /* 256 KiB: not a quarter of a million messages of one byte, and still a good number */
+    /* 256 KiB hold far fewer than 256 Ki one-byte messages, since each costs more than its byte */
     assert_true(n > 500 && n < 3000);
     assert_true(outbox_bytes(session) <= rig.service.to_upstream.queue_bytes);
     assert_int_equal(refused, 1);
@@ -258,7 +258,7 @@ static void messages_of_who_has_left_still_go(void **state)
     assert_int_equal(sent, 3);
 }
 
-/* A session without clients is there for what waits alone: it ends after that. */
+/* A session without clients stays only while messages wait, and ends after that. */
 static void the_last_message_of_who_has_left_ends_the_session(void **state)
 {
     (void)state;
@@ -273,7 +273,7 @@ static void the_last_message_of_who_has_left_ends_the_session(void **state)
     go_upstream();
     rig_pass(&rig, 1000);
     assert_int_equal(sent, 2);
-    assert_int_equal(emptied, 1); /* it ends when that one leaves */
+    assert_int_equal(emptied, 1); /* it ends when the last message leaves */
 }
 
 static uint64_t processor_us(void)
@@ -283,8 +283,8 @@ static uint64_t processor_us(void)
     return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
 }
 
-/* The cost of one leaving must not depend on what others have here: ten times as much of theirs may
- * not make it ten times as dear. */
+/* What a client's leaving costs must not depend on the messages of others: ten times as many must
+ * not cost ten times as much. */
 static uint64_t leave_all_us(size_t each)
 {
     rig.service.to_upstream.queue_bytes = 1u << 30;
@@ -303,7 +303,7 @@ static void a_mass_disconnect_does_not_walk_the_messages(void **state)
     leave_all_us(1000);
     uint64_t took_us = leave_all_us(1000);
     assert_true(took_us <
-                50000); /* 250 leavings over half a million messages: seconds, if walked */
+                50000); /* 250 clients leave half a million messages: a walk would take seconds */
 }
 
 static void what_goes_upstream_in_a_turn_has_a_bound(void **state)
@@ -430,13 +430,13 @@ static void what_did_not_go_within_its_time_never_does(void **state)
     assert_int_equal(emptied, 1);
     way = OUTBOX_UPSTREAM;
     outbox_pump(session);
-    assert_true(say_within(1, 1, 500)); /* its repeat as well, whatever time that has */
+    assert_true(say_within(1, 1, 500)); /* a repeat gets the same answer, whatever its ttl */
     assert_true(say_within(1, 1, 0));
     assert_int_equal(expired, 3);
     assert_int_equal(sent, 0);
     assert_true(say_within(1, 2, 1));
     assert_int_equal(sent, 1);
-    assert_true(say_within(1, 1, 0)); /* and though a later one went */
+    assert_true(say_within(1, 1, 0)); /* also after a later SEND went */
     assert_int_equal(expired, 4);
     assert_int_equal(acked, 1);
     assert_true(say_within(1, 2, 1));
@@ -458,7 +458,7 @@ static void those_around_one_that_expired_stay(void **state)
     assert_int_equal(acked, 2);
 }
 
-/* The time of a turn may have gone on before its timers ran. */
+/* The turn's clock may have advanced before its timers run. */
 static void a_time_that_ends_within_a_turn_counts(void **state)
 {
     (void)state;
@@ -505,7 +505,7 @@ static void with_a_lost_owner_its_time_counts_again(void **state)
     outbox_owner_lost(session);
     rig_pass(&rig, 1);
     assert_int_equal(expired, 1);
-    /* The next owner is told, so that a repeat that comes over another node is known */
+    /* The next owner learns it, so that it knows a repeat that comes over another node */
     way = OUTBOX_OWNER;
     outbox_owner_ready(session);
     outbox_flush(session);
@@ -548,7 +548,7 @@ static void a_members_send_expires_at_the_owner(void **state)
     outbox_flush(session);
     assert_int_equal(rig.told[2].number, 2);
     assert_int_equal(rig.told[2].len, 0);
-    /* A member says so of one that never came here */
+    /* A member reports an expired SEND that never came here */
     const struct expired_entry over = {.client = slice_of("abc"), .send_id = 9};
     items[0] = expired_item(&over);
     outbox_take(session, &member, 3, 0, &(struct message_items){items, 1});
@@ -576,14 +576,14 @@ static void a_successor_learns_what_expired(void **state)
     note_expired("other", 4, 4);
     assert_int_equal(outbox_sends_len(session), 4);
     size_t n = outbox_sends(session, UINT64_MAX, items, 8);
-    assert_int_equal(n, 3); /* the other one has none that went */
+    assert_int_equal(n, 3); /* no SEND of the other client went */
     assert_true(expired_entry_of(&items[0], &over) && over.send_id == 2);
     assert_true(send_entry_of(&items[1], &went) && went.send_id == 3);
     assert_true(expired_entry_of(&items[2], &over) && over.send_id == 4);
     assert_int_equal(outbox_sends(session, UINT64_MAX, items, 2), 1);
 }
 
-/* Whoever learns it: what expired is not acknowledged since a later one went. */
+/* An expired SEND is never acknowledged because a later one went, whichever node learns of it. */
 static void the_whole_of_a_client_is_handed_on_or_nothing(void **state)
 {
     (void)state;
@@ -591,14 +591,14 @@ static void the_whole_of_a_client_is_handed_on_or_nothing(void **state)
     way = OUTBOX_UPSTREAM;
     for (uint64_t id = 2; id <= 4 * EXPIRED_MAX; id += 2)
         note_expired("abc", id, id);
-    assert_true(say_within(1, 4 * EXPIRED_MAX + 1, 0)); /* a later one goes */
+    assert_true(say_within(1, 4 * EXPIRED_MAX + 1, 0)); /* a later SEND goes */
     note_expired("other", 7, 9);
     size_t len = outbox_sends_len(session), n = outbox_sends(session, UINT64_MAX, items, len - 1);
-    assert_int_equal(n, 1); /* that of the other client, in one row */
+    assert_int_equal(n, 1); /* the row of the other client */
     struct expired_entry over;
     assert_true(expired_entry_of(&items[0], &over) && over.send_id == 7 && over.upto == 9);
     n = outbox_sends(session, UINT64_MAX, items, len);
-    struct outbox *before = session->outbox, *successor; /* whose names the items point to */
+    struct outbox *before = session->outbox, *successor; /* before owns the items' names */
     outbox_new(session, &events);
     successor = session->outbox;
     for (size_t i = 0; i < n; i++)
@@ -625,13 +625,13 @@ static void who_has_no_time_goes_though_many_around_it_expired(void **state)
         assert_true(say_within(1, id, 1000));
     rig_pass(&rig, 1001);
     assert_int_equal(expired, MANY + 1);
-    assert_true(say_within(1, 1, 0)); /* comes again while it waits */
+    assert_true(say_within(1, 1, 0)); /* repeated while it waits */
     assert_true(say_within(1, 3, 0));
     assert_int_equal(expired, MANY + 1);
     go_upstream();
     assert_int_equal(sent, 2);
     assert_int_equal(expired + acked, MANY + 5);
-    assert_true(say_within(1, 1, 0)); /* and after it went */
+    assert_true(say_within(1, 1, 0)); /* and repeated after it went */
     assert_int_equal(sent, 2);
     assert_true(acked >= 3);
     size_t before = expired;
@@ -673,7 +673,7 @@ static void take_sends(int *member, uint64_t first, size_t n, uint64_t ttl_ms)
     free(items);
 }
 
-/* Each says of those after the one before it which expired. */
+/* Each CONFIRM lists the expired SENDs after the CONFIRM before it. */
 static void check_confirms(size_t at, size_t n, uint64_t upto)
 {
     size_t found = 0;
@@ -718,7 +718,7 @@ static void a_member_acknowledges_none_of_many_that_expired(void **state)
     for (uint64_t id = 1; id <= MANY + 1; id++)
         assert_true(say_within(1, id, 500));
     outbox_flush(session);
-    for (size_t i = 0; i < MANY; i++) { /* but for the first; the highest id first */
+    for (size_t i = 0; i < MANY; i++) { /* all but the first; the highest id first */
         const struct expired_entry over = {.client = slice_of("abc"), .send_id = MANY + 1 - i};
         items[i] = expired_item(&over);
     }
@@ -740,9 +740,9 @@ static void a_send_is_not_acknowledged_by_what_follows_a_lost_confirm(void **sta
     assert_true(say(0, "raw") && say_within(1, 7, 500) && say_within(1, 8, 0));
     outbox_flush(session);
     assert_int_equal(told_len, 3);
-    confirm(2, 3, NULL, 0); /* the one that said of 7 that it expired has not come */
+    confirm(2, 3, NULL, 0); /* the CONFIRM that named 7 was lost */
     assert_int_equal(acked, 0);
-    assert_int_equal(outbox_confirmed(session), 1); /* of a raw message nothing is said */
+    assert_int_equal(outbox_confirmed(session), 1); /* raw messages are not listed */
     outbox_flush(session);
     assert_int_equal(told_len, 5); /* it asks at once */
     confirm(2, 3, NULL, 0);
@@ -756,7 +756,7 @@ static void a_send_is_not_acknowledged_by_what_follows_a_lost_confirm(void **sta
     assert_true(outbox_is_empty(session));
 }
 
-/* What the owner says, and how a member with those messages understands it. */
+/* The owner's CONFIRM, and how a member with those messages reads it. */
 static void the_owner_repeats_which_of_many_expired(void **state)
 {
     (void)state;
@@ -787,7 +787,7 @@ static void the_owner_repeats_which_of_many_expired(void **state)
     assert_int_equal(rig.told[1].number, 3);
     assert_int_equal(rig.told[1].len, 1);
     assert_int_equal(sent, 2);
-    /* That one was lost, too: what is told again is answered for itself */
+    /* That CONFIRM was lost, too: a command that comes again gets its own answer */
     outbox_take(session, &member, 2, 0, &(struct message_items){items, 1});
     assert_int_equal(rig.told[2].offset, 0);
     assert_int_equal(rig.told[2].number, 1);

@@ -1,5 +1,5 @@
-/* The parts of the outbox, each alone: the queue with its cursor, what is forwarded to the owner,
- * what members gave, and the SENDs whose time is over. */
+/* The parts of the outbox, each alone: the queue with its cursor, messages forwarded to the owner,
+ * messages from members, and expired SENDs. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -160,7 +160,7 @@ static void what_is_handed_back_waits_for_the_owner_or_five_seconds(void **state
     rig_pass(&rig, 1);
     outbox_forward_look(&forward);
     assert_int_equal(next_commands(true), 2);
-    /* The word of an owner that has not seen the last COMMANDS says nothing of it */
+    /* A HANDBACK of an owner that has not seen the last COMMANDS does not apply to it */
     assert_false(outbox_forward_handed_back(&forward, first->number, number));
     assert_int_equal(second->state, OUTBOX_ITEM_FORWARDED);
 }
@@ -275,7 +275,7 @@ static void a_send_whose_time_is_over_never_goes_but_where_an_owner_has_it(void 
     rig_pass(&rig, 500);
     assert_int_equal(due, 1);
     outbox_expiry_run(&expiry, on_over, on_again, NULL);
-    assert_int_equal(over, 0); /* the first is the owner's to decide */
+    assert_int_equal(over, 0); /* the owner decides on the first */
     rig_pass(&rig, 500);
     outbox_expiry_run(&expiry, on_over, on_again, NULL);
     assert_int_equal(over, 1);

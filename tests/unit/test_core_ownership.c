@@ -1,5 +1,5 @@
-/* The one operation on a session's record that is under way, and whether the record is proven; the
- * hand-over's steps; what of a membership's answers counts; the owner's roster. */
+/* The one operation under way on a session's record, and whether the record is proven; the steps
+ * of a hand-over; which answers a membership accepts; the owner's roster. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-/* Other nodes: who is dead, and that many are told without harm to who walks them. */
+/* Other nodes: which are dead, and that peers may be removed while they are walked. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,7 +16,7 @@
 static struct core_rig rig;
 static struct watch watches[WATCHES];
 static size_t dead, reborn;
-static bool takes_next; /* who is told takes the next one off, too */
+static bool takes_next; /* the callback removes the next peer, too */
 
 static void on_dead(struct watch *watch)
 {

@@ -1,4 +1,4 @@
-/* Who watches a session: whose user counts, and whose word the owner takes. */
+/* Who watches a session: which user counts, and which rosters the owner accepts. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -52,7 +52,7 @@ static void say_roster(struct session *session, const char *node, uint64_t life,
     presence_on_roster(session, &envelope);
 }
 
-/* A node whose life and number are 0 has told nothing before all the same. */
+/* The first roster of a node counts even if its life and number are 0. */
 static void a_roster_of_life_0_counts(void **state)
 {
     (void)state;
@@ -68,7 +68,7 @@ static void a_roster_of_life_0_counts(void **state)
     assert_int_equal(presence_shown(session, "there"), 1);
     assert_int_equal(presence_shown(session, "here"), 1);
     rig_turn_begin();
-    say_roster(session, "n9", 0, "somebody"); /* of the same number: it is known */
+    say_roster(session, "n9", 0, "somebody"); /* of the same number: ignored */
     rig_turn_end();
     rig_turns(110);
     assert_int_equal(presence_shown(session, "there"), 1);

@@ -1,5 +1,6 @@
 /*
- * Lists of who watches: sums of several, in the order of the names, and what of a message counts.
+ * Lists of watchers: sums of several lists, in the order of the names, and which entries of a
+ * message count.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -62,7 +63,7 @@ static void a_message_is_read_as_it_was_written(void **state)
     free(read);
 }
 
-/* It is another node's word: what is doubled, out of order or no name at all is left out. */
+/* Entries from another node that are double, out of order or no name are left out. */
 static void what_is_out_of_order_does_not_count(void **state)
 {
     (void)state;
@@ -82,7 +83,7 @@ static void what_is_out_of_order_does_not_count(void **state)
     free(read);
 }
 
-/* It goes on to browsers: what they could not read, or what is there to be large, is left out. */
+/* The list goes to browsers: names that are not UTF-8 or too long are left out. */
 static void what_browsers_could_not_take_does_not_count(void **state)
 {
     (void)state;

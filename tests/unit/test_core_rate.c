@@ -1,6 +1,6 @@
 /*
- * The rate of subscriptions, on a clock of the test's own: how many come, when, and which; what a
- * client gets that does not read; and what is no loss.
+ * The rate of subscriptions, on a fake clock: how many messages come, when, and which; what a
+ * client gets that does not read; and what counts as a loss.
  */
 #include <inttypes.h>
 #include <setjmp.h>
@@ -24,7 +24,7 @@
 #include "core/session/session.h"
 #include "core/session/stream.h"
 
-/* --- a door that writes down what comes, one character a kind and the offset --- */
+/* --- a door that records messages: a character for the kind, and the offset --- */
 
 #define VEHICLES 8
 #define KEPT     4096
@@ -209,7 +209,7 @@ static void turn_begin(void)
     hub_enter(hub, now_ms);
 }
 
-/* Lets time pass, with a turn whenever the hub wants one. */
+/* Lets time pass, with a turn whenever the hub has one due. */
 static void wait_ms(uint64_t ms)
 {
     uint64_t end_ms = now_ms + ms;
@@ -449,7 +449,7 @@ static void what_is_due_for_a_client_leaves_together(void **state)
     for (unsigned i = 1; i < VEHICLES; i++)
         subscribe(&end, i, "&rate=1");
     settle();
-    /* Each begins at a time of its own, within 25 ms */
+    /* Each begins at its own time, within 25 ms */
     for (unsigned i = 0; i < VEHICLES; i++) {
         push_turn(i);
         wait_ms(3);
@@ -501,7 +501,7 @@ static void who_reads_on_gets_the_newest_whatever_the_policy(void **state)
     }
 }
 
-/* More than its queue may hold is due at once. */
+/* More messages are due at once than its queue may hold. */
 static void many_that_are_due_need_no_room_in_the_queue(void **state)
 {
     (void)state;
@@ -636,7 +636,7 @@ static void a_node_that_slept_goes_on(void **state)
         push_turn(0);
         push_turn(1);
     }
-    now_ms += 45000; /* longer than the ring of times */
+    now_ms += 45000; /* longer than the ring of deadlines covers */
     wait_ms(11000);
     end.len = 0;
     for (unsigned i = 0; i < 200; i++) {
@@ -648,7 +648,7 @@ static void a_node_that_slept_goes_on(void **state)
     leave(&end);
 }
 
-/* Of a hundred that wait for their time a push looks at none. */
+/* A push looks at none of a hundred subscriptions that wait for their time. */
 static void a_push_costs_nothing_for_those_that_wait(void **state)
 {
     (void)state;
@@ -697,7 +697,7 @@ static void rates_cost_nothing_where_there_is_none(void **state)
         hub_flush(hub);
         turns++;
     }
-    assert_true(turns < 100); /* the node's own: nothing looks after an idle subscription */
+    assert_true(turns < 100); /* turns of the node itself: an idle subscription needs none */
     leave(&end);
 }
 

@@ -1,4 +1,4 @@
-/* The order of a session's stream: what is next, double, missing, held. */
+/* The order of a session's stream: publications that are next, double, missing or held. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -92,8 +92,8 @@ static void what_the_history_has_not_is_a_gap(void **state)
     assert_int_equal(gaps(), 1);
 }
 
-/* The history is short: what it shows beyond what is missing comes on the channel, too, and what is
- * between comes before it. */
+/* The history is short. It shows newer publications than the missing ones; those also come on the
+ * channel, after the ones between. */
 static void what_the_history_shows_ahead_makes_no_gap(void **state)
 {
     (void)state;
@@ -145,7 +145,7 @@ static void what_is_held_has_a_bound_in_true_memory(void **state)
     stream_check(session);
     assert_true(
         stream_on_history(session, rig.tag, STATUS_OK, (struct position){0, 0}, NULL, 0, false));
-    /* What was held first was let go: it is missing, and asked for next */
+    /* The first held publications were let go: they are missing, and read next */
     assert_true(stream_is_recovering(session));
     assert_int_equal(rig.histories, 2);
 }
@@ -164,7 +164,7 @@ static void the_next_epoch_waits_for_its_announcement(void **state)
     assert_int_equal(stream_at(session).epoch, 8);
 }
 
-/* The only thing in the batch that was announced, and how far. */
+/* The batch announced exactly this gap. */
 static void assert_gap(uint64_t epoch, uint64_t from, uint64_t to)
 {
     assert_int_equal(gaps(), 1);
@@ -202,7 +202,7 @@ static void an_end_that_was_heard_is_no_gap(void **state)
     assert_int_equal(gaps(), 0);
 }
 
-/* The announcement is heard, the word about the end is not: it comes before JOINED. */
+/* The announcement arrives, ENDED does not: it comes again before JOINED. */
 static void the_same_owner_again_is_waited_for(void **state)
 {
     (void)state;
@@ -228,7 +228,7 @@ static void another_owner_is_not_waited_for(void **state)
     assert_int_equal(stream_batch(session)->len, 2);
 }
 
-/* Nor for ever, where the owner does not answer: the history says what it has. */
+/* If the owner does not answer, the wait ends: the history is read. */
 static void the_wait_for_the_owners_word_ends(void **state)
 {
     (void)state;
@@ -243,7 +243,7 @@ static void the_wait_for_the_owners_word_ends(void **state)
     assert_int_equal(stream_batch(session)->len, 2);
 }
 
-/* Neither the announcement nor what came before it was heard. */
+/* Neither the announcement nor the pushes before it arrived. */
 static void an_end_is_known_after_an_interruption(void **state)
 {
     (void)state;
@@ -264,8 +264,8 @@ static void an_end_is_known_after_an_interruption(void **state)
     assert_int_equal(stream_at(session).offset, 2);
 }
 
-/* The member is behind: the word comes while it reads the epoch before, and with it the
- * announcement of the next, whose first push is heard before JOINED. */
+/* The member is behind: ENDED and the announcement of the next epoch come while it reads the epoch
+ * before; the first push of the next epoch comes before JOINED. */
 static void an_end_that_was_told_during_a_reading_is_kept(void **state)
 {
     (void)state;
@@ -292,7 +292,7 @@ static void an_end_that_was_told_during_a_reading_is_kept(void **state)
     assert_int_equal(stream_at(session).offset, 1);
 }
 
-/* The owner that was fenced has said how far it got, and this node was faster with its claim. */
+/* The fenced owner has sent ENDED, and this node claimed the session first. */
 static void who_takes_over_knows_an_end_that_was_told(void **state)
 {
     (void)state;

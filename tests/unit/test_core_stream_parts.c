@@ -1,4 +1,5 @@
-/* A step through publications, by positions alone; and what is held while a part is missing. */
+/* A step through publications by their positions, and publications held while others are missing.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -81,7 +82,7 @@ static void into_the_next_epoch_without_a_gap_only_where_the_history_keeps_the_e
     assert_int_equal(gaps, 1);
     assert_int_equal(gap_epoch, 7);
     assert_int_equal(gap_from, 4);
-    assert_int_equal(gap_to, 0); /* how much nobody knows */
+    assert_int_equal(gap_to, 0); /* the end is not known */
     assert_int_equal(taken, 2);
 }
 

@@ -1,6 +1,6 @@
 /*
- * Subscriptions (contract section 6): what a client of vinhub.v1 asks for, what it is answered, in
- * which order, and what none of it may cost the others.
+ * Subscriptions (contract section 6): requests of vinhub.v1 clients, the answers and their order,
+ * and what they may cost other clients.
  */
 #include <inttypes.h>
 #include <setjmp.h>
@@ -40,7 +40,7 @@ static void subscribe_to(struct browser *browser, unsigned first, unsigned count
     free(list);
 }
 
-/* It was told these, in this order. */
+/* It got these texts, in this order. */
 static void assert_in_order(const struct browser *browser, const char *const *wanted, size_t len)
 {
     const char *at = browser->text;
@@ -153,7 +153,7 @@ static void what_is_unsubscribed_is_closed_and_no_more(void **state)
     browser_leave(&browser);
 }
 
-/* Asked for before its session is known: the answers come in the order of the requests. */
+/* UNSUBSCRIBE comes before the session is known: answers come in the order of the requests. */
 static void a_session_may_be_left_right_after_it_was_asked_for(void **state)
 {
     (void)state;
@@ -265,10 +265,10 @@ static void an_operator_closes_a_session_and_not_its_connection(void **state)
     browser_leave(&browser);
 }
 
-/* A place that no session has come to yet: a WELCOME waits a second for it. */
+/* A position that no session has reached yet: a WELCOME waits a second for it. */
 #define AHEAD "resume=1700009999999.1.abc"
 
-/* Alone, before another url of the row, behind one, and between two. */
+/* Alone, before another URL of the list, after one, and between two. */
 static void a_session_closed_before_its_welcome_is_answered_in_its_turn(void **state)
 {
     (void)state;
@@ -308,7 +308,7 @@ static void a_session_closed_before_its_welcome_is_answered_in_its_turn(void **s
     }
 }
 
-/* A CONFIRM for an earlier life under this id, which comes late, confirms nothing of this one. */
+/* A late CONFIRM for an earlier life of this id confirms nothing of this one. */
 static void numbers_begin_above_those_of_an_earlier_life(void **state)
 {
     (void)state;
@@ -407,7 +407,7 @@ static void all_clients_have_their_turn(void **state)
         browser_leave(&browsers[i]);
 }
 
-/* Refusals are echoes of what it sent: a client that does not read gets no more of them. */
+/* Refusals repeat what the client sent: a client that does not read gets no more of them. */
 static void answers_wait_for_a_client_that_reads(void **state)
 {
     (void)state;
@@ -446,7 +446,7 @@ static void answers_wait_for_a_client_that_reads(void **state)
     browser_leave(&browser);
 }
 
-/* The later connection with the id has come without a session as well, or to one that the older one
+/* The later connection with the id comes to ?subscribe as well, or to a session that the older one
  * follows. */
 static void a_client_id_holds_for_all_its_sessions(void **state)
 {
@@ -613,7 +613,7 @@ static void what_is_pushed_meanwhile_follows_once(void **state)
     browser_leave(&watcher);
 }
 
-/* Nobody has the session any more, and its backend is away when somebody comes. */
+/* The session was released, and its backend is away when a client comes. */
 static void what_a_former_epoch_left_is_replayed_without_a_backend(void **state)
 {
     (void)state;
@@ -658,11 +658,11 @@ static void each_url_of_a_subscribe_has_its_own_replay(void **state)
     browser_leave(&watcher);
 }
 
-/* --- replay over epochs whose owner died before it had written all --- */
+/* --- replay over epochs whose owner died before it wrote everything --- */
 
-#define EPOCH(n) (1700000000000u + (n)) /* before any of the node's own */
+#define EPOCH(n) (1700000000000u + (n)) /* lower than the node's own epochs */
 
-static uint64_t asked_tag; /* of the history; 0: nobody asked */
+static uint64_t asked_tag; /* of the last history call; 0: none */
 static struct position asked_after;
 
 static void history_asked(struct bus *bus, const char *session, uint64_t tag, struct position after,
@@ -673,7 +673,7 @@ static void history_asked(struct bus *bus, const char *session, uint64_t tag, st
     asked_after = after;
 }
 
-/* A note of a lost end, of epoch 1; a1 and a2 of epoch 2, a note; b1 of epoch 3, a note. */
+/* Epoch 1: a note of a lost end. Epoch 2: a1, a2, a note. Epoch 3: b1, a note. */
 static size_t torn_history(struct publication **kept)
 {
     static const struct {
@@ -690,7 +690,7 @@ static size_t torn_history(struct publication **kept)
     return LENGTH(rows);
 }
 
-/* Answers what was asked, so many at once. */
+/* Answers the history calls, at_once publications at a time. */
 static void answer_history(size_t at_once)
 {
     struct publication *kept[8];
@@ -708,7 +708,7 @@ static void answer_history(size_t at_once)
         publication_unref(kept[i]);
 }
 
-/* The place of the WELCOME, then what followed it: "2.0: a1 a2 gap 2.3-0 ". */
+/* The WELCOME's position, then the messages after it: "2.0: a1 a2 gap 2.3-0 ". */
 static void summarize(const struct browser *browser, char *got, size_t size)
 {
     uint64_t epoch, offset, to;
@@ -733,7 +733,7 @@ static void summarize(const struct browser *browser, char *got, size_t size)
     }
 }
 
-/* As by a resume from there; notes are not among the N, and none comes first. */
+/* As in a resume from there; notes do not count among the N, and none comes first. */
 static void a_loss_within_what_is_replayed_is_a_gap(void **state)
 {
     (void)state;
@@ -770,7 +770,7 @@ static void a_loss_within_what_is_replayed_is_a_gap(void **state)
     browser_leave(&watcher);
 }
 
-/* While what is kept is read, and while that waits for the url before it. */
+/* While the history is read, and while the replay waits for the URL before it. */
 static void a_client_may_go_before_its_replay_begins(void **state)
 {
     (void)state;

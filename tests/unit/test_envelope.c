@@ -19,7 +19,7 @@ static void assert_slice(struct slice slice, const char *text)
         assert_memory_equal(slice.at, text, slice.len);
 }
 
-/* Decodes what nothing is kept of; the copy lets the sanitizer see a read past the end. */
+/* Decodes a copy and drops the result; with the copy the sanitizer sees a read past the end. */
 static enum status try_decode(const uint8_t *data, size_t len, struct envelope *out)
 {
     struct envelope_item *items = NULL;

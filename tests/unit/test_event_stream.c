@@ -1,4 +1,4 @@
-/* Each event is read back by a reader of the WHATWG HTML standard, section 9.2.6, in few lines. */
+/* Each event is read back by a small reader after the WHATWG HTML standard, section 9.2.6. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -141,7 +141,7 @@ static void each_line_end_becomes_one(void **state)
     assert_text(":no comment", ":no comment");
 }
 
-/* What EventSource makes of it: line ends, whichever they were, are one. */
+/* The text as EventSource gives it: every line end becomes a newline. */
 static size_t normalized(const uint8_t *text, size_t len, uint8_t *out)
 {
     size_t n = 0;
@@ -191,7 +191,7 @@ static void bytes_are_base64(void **state)
     }
 }
 
-/* A text is read once for its measure and once for its lines, whatever ends them. */
+/* A text is read once to measure it and once for its lines, whatever its line ends. */
 static void a_text_of_line_ends_alone_costs_no_more(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* Who may come in: origins, addresses behind proxies, the PROXY header; and messages that come
- * deflated. */
+/* Which clients are admitted: origins, addresses behind proxies, the PROXY header; and deflated
+ * messages. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -124,7 +124,7 @@ static void believes_trusted_proxies_alone(void **state)
     admit_free(admit);
 }
 
-/* What apps and opened files send counts as it stands in the list. */
+/* Origins of apps and local files are compared literally. */
 static void allows_what_is_listed_literally(void **state)
 {
     (void)state;
@@ -210,7 +210,7 @@ static void reads_both_versions(void **state)
     SOURCE(V2 "\x21\x31\x00\x02\x00\x00", NULL);
 }
 
-/* They may be 64 KiB; their bytes are of no use here and need not be kept. */
+/* TLVs may be 64 KiB; they are skipped and not kept. */
 static void tells_how_much_to_skip_behind_the_addresses(void **state)
 {
     (void)state;

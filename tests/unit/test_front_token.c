@@ -1,4 +1,4 @@
-/* Tokens: the examples of the RFCs, and what must never get in. */
+/* Tokens: the examples of the RFCs, and tokens that must be refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -41,7 +41,7 @@ static const char *verdict(const struct key_set *keys, const char *token)
 #define RSA   JWK_RSA(RFC7515_A2_N, "")
 #define P256  JWK_P256(RFC7515_A3_X, RFC7515_A3_Y, "")
 #define EDDSA JWK_ED25519(RFC8037_X, "")
-/* What a good signature of a text that is no JSON comes to. */
+/* The verdict on a text that is signed correctly and is not JSON. */
 #define NO_CLAIMS "token invalid: not a signed JSON Web Token"
 #define UNFIT     "token invalid: the signature does not fit"
 #define OTHER_ALG "token invalid: its alg is not that of the key"
@@ -92,7 +92,7 @@ static void the_examples_of_the_rfcs(void **state)
     }
 }
 
-/* The last byte of a signature of Ed25519 changed: now it is the signature that does not fit. */
+/* With its last byte changed the Ed25519 signature no longer fits. */
 static void a_broken_signature_is_told_from_a_good_one(void **state)
 {
     (void)state;
@@ -159,7 +159,7 @@ static void the_header_names_key_and_algorithm(void **state)
         {"{\"alg\":\"HS256\",\"kid\":\"s\\u0000\"}", NO_CLAIMS},
         {"{\"alg\":\"HS256\",\"kid\":\"s\",\"crit\":[\"exp\"]}",
          "token invalid: crit is not supported"},
-        /* A key that the token brings along is none. */
+        /* A key inside the token is ignored. */
         {"{\"alg\":\"HS256\",\"jwk\":{\"kty\":\"oct\",\"k\":\"" SECRET_K "\"}}", NO_KID},
     };
     struct key_set *keys = set_of(JWKS(JWK_OCT(SECRET_K, ALG("HS256") KID("s")) "," JWK_P256(
@@ -172,7 +172,7 @@ static void the_header_names_key_and_algorithm(void **state)
     key_set_unref(keys);
 }
 
-/* A public key is known to all: in none of its forms it is a secret to sign with. */
+/* A public key is known to all, so in none of its forms may it serve as an HS secret. */
 static void a_public_key_is_no_secret(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* The hash of the program's tables: the paper's values, and no two processes alike. */
+/* The hash of the program's tables: the paper's values, and a key of its own for each process. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

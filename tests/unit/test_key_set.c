@@ -1,4 +1,4 @@
-/* Sets of keys: what of a JWK Set is taken, passed over, or a mistake; and files that change. */
+/* Sets of keys: which keys of a JWK Set are taken, passed over or a mistake; and changed files. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -43,7 +43,7 @@ static struct key_set *parse(const char *text)
     "AA"                                                                                           \
     "AAAAAAAQ"
 
-/* What is taken: the algorithm of its key, and what is said of it. */
+/* Keys that are taken: their algorithm, and the warning about them. */
 static void each_key_is_for_one_algorithm(void **state)
 {
     (void)state;
@@ -86,7 +86,7 @@ static void each_key_is_for_one_algorithm(void **state)
     }
 }
 
-/* Beside a good key they are passed over, alone they are a mistake. flawed: with a warning. */
+/* Beside a good key these are passed over (with a warning if flawed); alone they are a mistake. */
 static void other_keys_are_passed_over(void **state)
 {
     (void)state;
@@ -189,7 +189,7 @@ static void mistakes_of_a_set_are_named(void **state)
         if (!strstr(why, cases[i].wanted))
             fail_msg("%s: %s", cases[i].text, why);
     }
-    assert_null(parse(RFC7517_A3)); /* neither is for an algorithm of ours */
+    assert_null(parse(RFC7517_A3)); /* neither is for a supported algorithm */
     assert_non_null(strstr(why, "got 2 keys"));
 }
 

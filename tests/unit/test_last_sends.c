@@ -1,4 +1,4 @@
-/* The owner's memory of SENDs: how long it lasts, and that nobody else's clock counts. */
+/* The owner's memory of SENDs: how long it lasts, and that only its own clock counts. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -43,7 +43,7 @@ static void an_id_that_went_upstream_covers_those_before_it(void **state)
     assert_true(last_sends_covers(&sends, "one", 5));
     assert_false(last_sends_covers(&sends, "one", 6));
     assert_false(last_sends_covers(&sends, "two", 1));
-    last_sends_note(&sends, now_ms, "one", 3); /* what an owner before says, late */
+    last_sends_note(&sends, now_ms, "one", 3); /* a late report of the former owner */
     assert_true(last_sends_covers(&sends, "one", 5));
 }
 
@@ -81,7 +81,7 @@ static void ids_one_after_the_other_are_one_row(void **state)
     for (uint64_t id = 1; id <= 1000; id++)
         expire(id % 2 ? 501 - (id + 1) / 2 : 500 + id / 2, id > 990);
     assert_int_equal(sends.expired, 1);
-    assert_int_equal(sends.unreported, 1); /* all of a row, or it is reported once more */
+    assert_int_equal(sends.unreported, 1); /* a row is reported whole, or once more */
     for (uint64_t id = 1; id <= 1000; id++)
         assert_true(last_sends_expired(&sends, "one", id));
     assert_false(last_sends_may_have_expired(&sends, "one", 1001));
@@ -111,13 +111,13 @@ static void a_row_takes_in_what_it_overlaps_and_touches(void **state)
     assert_true(last_sends_expired(&sends, "one", UINT64_MAX));
 }
 
-/* Every other one: none stands next to another. */
+/* Every other id expires, so that no two are adjacent. */
 static void many_rows_are_bounded_and_none_is_acknowledged(void **state)
 {
     (void)state;
     for (uint64_t id = 2; id <= 6 * EXPIRED_MAX; id += 2)
         expire(id, id % 4);
-    assert_int_equal(sends.expired, EXPIRED_MAX + 1); /* and those that are not listed any more */
+    assert_int_equal(sends.expired, EXPIRED_MAX + 1); /* and the ids that are no longer listed */
     assert_int_equal(sends.unreported, EXPIRED_MAX / 2 + 1);
     for (uint64_t id = 2; id <= 6 * EXPIRED_MAX; id += 2)
         assert_true(last_sends_may_have_expired(&sends, "one", id));
@@ -139,7 +139,7 @@ static void many_rows_are_bounded_and_none_is_acknowledged(void **state)
 static void one_below_the_unlisted_that_expires_later_is_listed(void **state)
 {
     (void)state;
-    for (uint64_t n = 0; n < EXPIRED_MAX + 2; n++) /* 20 and 22 are not listed any more */
+    for (uint64_t n = 0; n < EXPIRED_MAX + 2; n++) /* 20 and 22 are no longer listed */
         expire(20 + 2 * n, true);
     assert_false(last_sends_expired(&sends, "one", 22));
     assert_true(last_sends_expired(&sends, "one", 24));
@@ -155,7 +155,7 @@ static void one_below_the_unlisted_that_expires_later_is_listed(void **state)
     assert_int_equal(sends.expired, EXPIRED_MAX + 1);
 }
 
-/* What another node says of its own unlisted ones. */
+/* Another node reports ids that it no longer lists one by one. */
 static void some_of_a_row_may_have_expired(void **state)
 {
     (void)state;

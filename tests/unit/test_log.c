@@ -1,4 +1,4 @@
-/* The lines of the log: form, escaping, bounds, causes that stay, and readers that do not read. */
+/* Log lines: form, escaping, bounds, causes that stay, and a reader that does not read. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -273,7 +273,7 @@ static void lines_that_tell_of_no_staying_cause_are_never_held_back(void **state
 
 /* --- a reader that does not read --- */
 
-#define LINES 4000 /* some 100 bytes each: more than a pipe and what is kept */
+#define LINES 4000 /* of some 100 bytes: more than a pipe and the log's buffer hold */
 
 struct log_reader {
     int fd; /* its end */
@@ -308,7 +308,7 @@ static const char *reader_drain(const struct log_reader *reader)
     return captured;
 }
 
-/* A line that blocked would never return: the alarm ends the test then. */
+/* If a write blocked, the alarm would end the test. */
 static void assert_lines_are_kept_dropped_and_told(int ends[2])
 {
     struct log_reader reader;

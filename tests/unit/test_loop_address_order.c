@@ -13,7 +13,7 @@
 
 #define ADDRESSES_MAX 4
 
-/* A destination, and from where it is reached; NULL: there is no way to it. */
+/* A destination, and the source address for it; NULL: it can't be reached. */
 struct way {
     const char *to, *from;
 };
@@ -95,7 +95,7 @@ static void source_and_destination_of_one_label_go_first(void **state)
     (void)state;
     ASSERT_ORDER({"2002:c633:6401::1", "2002:c633:6401::2"},
                  {"2001:db8:1::1", "2002:c633:6401::2"});
-    /* A machine whose only IPv6 address is a local one (fd00::/8) can't reach the world by it. */
+    /* With a local IPv6 address (fd00::/8) alone a machine can't reach the Internet by IPv6. */
     ASSERT_ORDER({"192.0.2.1", "192.0.2.9"}, {"2001:db8:1::1", "fd00::2"});
 }
 

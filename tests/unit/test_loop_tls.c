@@ -1,4 +1,4 @@
-/* TLS to the outside: whom a client accepts, and what is said where it does not. */
+/* TLS of outgoing connections: which servers are accepted, and the reason if one is not. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -23,7 +23,7 @@ static void run(const char *script)
         fail_msg("failed: %s", script);
 }
 
-/* root > middle > NAME, for what ALT says; strangers vouch for themselves. */
+/* Chains root > middle > NAME, each for the names in ALT; strangers are self-signed. */
 static int make_certificates(void **state)
 {
     (void)state;
@@ -40,7 +40,7 @@ static int make_certificates(void **state)
         "-extfile $1.ext -out $1.leaf; cat $1.leaf middle.pem > $1.pem; }; "
         "issue names 'DNS:a.test,DNS:*.b.test' '-days 9'; "
         "issue address 'IP:127.0.0.1,IP:::1' '-days 9'; issue other 'DNS:other.test' '-days 9'; "
-        /* OpenSSL 3.4 and later refuse an end before the start, and can set both */
+        /* OpenSSL 3.4 and later refuse an end before the start, but can set both */
         "over='-days -1'; if openssl x509 -help 2>&1 | grep -q not_after; then "
         "over='-not_before 20200101000000Z -not_after 20200102000000Z'; fi; "
         "issue old 'DNS:a.test' \"$over\"; "
@@ -110,7 +110,7 @@ static void part(struct tls_pair pair)
     tls_free(pair.server);
 }
 
-/* What the client says of that server; "" where it accepts it. */
+/* Why the client refuses that server; "" if it accepts it. */
 static const char *verdict(const struct tls_client *client, const char *server, const char *host)
 {
     static char text[TLS_WHY_BYTES];
@@ -288,7 +288,7 @@ static void changed_files_serve_the_next_connection(void **state)
     tls_context_free(trust);
 }
 
-/* As Kubernetes replaces a secret: the folder behind a link, with the times of the files kept. */
+/* As Kubernetes replaces a secret: the folder behind a link is swapped, file times stay equal. */
 static void a_folder_that_is_swapped_serves_the_next_connection(void **state)
 {
     (void)state;

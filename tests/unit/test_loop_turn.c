@@ -1,4 +1,4 @@
-/* A turn that is too long says what took longest; what could make it long is served in portions. */
+/* A turn that is too long logs what took longest; work that could be long is done in portions. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -52,7 +52,7 @@ static void test_a_slow_turn_names_what_took_longest(void **state)
     turn_run(&turn, "long", 11000);
     turn_run(&turn, "last", 56000);
     turn_run(&turn, NULL, 61000);
-    turn_run(&turn, "after a wait", 961000); /* the wait is nobody's */
+    turn_run(&turn, "after a wait", 961000); /* a wait counts for nothing */
     turn_run(&turn, NULL, 962000);
     turn_end(&turn, TURN_SLOW_US + 1000);
     const char *line = capture_stop();
@@ -66,7 +66,7 @@ static void test_a_turn_within_its_bound_says_nothing(void **state)
     struct turn turn = {0};
     capture_start();
     turn_run(&turn, "long", 1000);
-    turn_run(&turn, NULL, 101000); /* others had the processor */
+    turn_run(&turn, NULL, 101000); /* other processes had the processor */
     turn_end(&turn, TURN_SLOW_US);
     assert_string_equal(capture_stop(), "");
     assert_null(turn.longest);

@@ -1,4 +1,4 @@
-/* What is urgent goes before what earlier turns left behind, and starves nobody. */
+/* Urgent watches are served before those left over from earlier turns, and starve none. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,7 +12,7 @@
 #include "loop/loop.h"
 
 #define SLOW    40   /* watches that are ready at once */
-#define SLOW_US 4000 /* what serving one of them takes: three fill a turn */
+#define SLOW_US 4000 /* the time to serve one of them: three fill a turn */
 
 struct ready {
     struct loop *loop;
@@ -97,7 +97,7 @@ static void test_others_wait_for_all_that_came_before(void **state)
     assert_true(seen.urgent == 0 || seen.slow_when_urgent > 10);
 }
 
-/* It ends at all: all slow ones were served although the urgent one was ready throughout. */
+/* All slow ones were served although the urgent one stayed ready: otherwise this would not end. */
 static void test_urgent_without_end_starves_nobody(void **state)
 {
     (void)state;

@@ -1,5 +1,4 @@
-/* Frames in: what RFC 6455 demands of a reader, and that it makes no difference where the input is
- * cut. */
+/* The frame reader: the rules of RFC 6455, and that it does not matter where the input is cut. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -49,7 +48,7 @@ static void put(struct frame_bytes *out, unsigned first_byte, const void *payloa
 
 static const uint8_t mask[4] = {0x11, 0x22, 0x33, 0x44};
 
-/* The code that a server closes with after these bytes; 0: it wants more. */
+/* The close code after these bytes; 0: the reader needs more. */
 static unsigned verdict(const struct ws_rules *rules, const struct frame_bytes *input)
 {
     struct frame_bytes copy = *input;

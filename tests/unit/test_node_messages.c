@@ -1,7 +1,6 @@
 /*
- * Messages between nodes against the bytes that 0.1.0 (da88db6) made of the same: two versions of
- * the program may be in one cluster. What follows the known fields is a newer version's and
- * ignored.
+ * Messages between nodes, compared with the bytes of 0.1.0 (da88db6), since two versions may run in
+ * one cluster. Fields after the known ones are a newer version's and ignored.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -181,7 +180,7 @@ static void assert_text(struct slice slice, const char *text)
         assert_memory_equal(slice.at, text, slice.len);
 }
 
-/* Reads the golden bytes as the message, and lets the same bytes be made of it again. */
+/* Decodes the golden bytes, and encodes the result into the same bytes again. */
 #define READ(name, TYPE) \
     struct envelope envelope = read_golden(name##_bytes, sizeof(name##_bytes), ENVELOPE_##TYPE)
 #define SAME(name, message)                                                       \
@@ -405,7 +404,7 @@ static void items_that_0_1_0_does_not_know_travel_too(void **state)
     const struct envelope got = read_golden(bytes, len, ENVELOPE_JOIN);
     struct request_entry entry;
     struct command_entry command;
-    assert_false(command_entry_of(&got.items[0], &command)); /* an older node passes it over */
+    assert_false(command_entry_of(&got.items[0], &command)); /* an older node ignores it */
     assert_true(request_entry_of(&got.items[0], &entry));
     assert_text(entry.text, "/u/v1?svc&lang=de");
     assert_true(entry.attended);

@@ -1,4 +1,4 @@
-/* The one allocation that is payload and its plainest form at once, and the other forms that are
+/* A publication: the allocation that is both payload and its plainest form, and the other forms
  * kept with it. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -54,7 +54,7 @@ static void each_form_is_kept_once(void **state)
     for (unsigned form = 1; form <= 40; form++)
         assert_int_equal(publication_encoding(p, form)->len, form);
     assert_null(publication_encoding(p, 41));
-    assert_null(publication_encode(p, 41, NULL)); /* what could not be made is asked for again */
+    assert_null(publication_encode(p, 41, NULL)); /* a form that could not be made is tried again */
     assert_null(publication_encoding(p, 41));
     publication_unref(p);
 }
@@ -82,7 +82,7 @@ static void the_last_reference_frees_the_forms_that_nobody_else_holds(void **sta
     struct wire *json = wire_new(10);
     publication_encode(p, 2, json);
     publication_encode(p, 5, wire_new(0));
-    wire_ref(json); /* somebody else */
+    wire_ref(json); /* a second holder */
 
     assert_ptr_equal(publication_ref(p), p);
     publication_unref(p);

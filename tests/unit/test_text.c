@@ -241,7 +241,7 @@ static void percent_escapes_are_decoded_or_refused(void **state)
         assert_int_equal(text_percent_decode(bad[i], strlen(bad[i]), out, &len), STATUS_INVALID);
         assert_int_equal(len, 77);
     }
-    /* the length counts, not what stands behind it */
+    /* the length counts, not the bytes after it */
     assert_int_equal(text_percent_decode("%41", 2, out, &len), STATUS_INVALID);
 }
 

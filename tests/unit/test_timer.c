@@ -134,7 +134,7 @@ static bool has_time_for(void *ctx)
     return --*left > 0;
 }
 
-/* Also what is armed anew for the past by a callback of the portion waits behind what is left. */
+/* A timer that a callback arms for the past also waits behind the ones left over. */
 static void a_portion_ends_where_its_time_does_and_the_next_goes_on(void **state)
 {
     (void)state;

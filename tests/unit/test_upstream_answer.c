@@ -19,8 +19,7 @@
 #define CONTINUE "HTTP/1.1 100 Continue\r\n\r\n"
 #define HINTS    "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n"
 
-/* Takes the text in pieces of that size. *used: how much of all of it the head and what stood
- * before it took. */
+/* Reads the text in pieces of that size. *used: the bytes up to the end of the head. */
 static struct answer take(const char *text, size_t len, size_t piece, size_t *used)
 {
     struct answer_reader reader = {0};
@@ -60,7 +59,7 @@ static void interim_answers_are_passed_over_however_they_are_cut(void **state)
     assert_opens(CONTINUE HINTS "HTTP/1.0 102 Processing\r\n\r\nHTTP/1.1 199\r\n\r\n", "frames");
 }
 
-/* What gateways and frameworks were reported to send, and other clients stumbled over. */
+/* Answers that gateways and frameworks were reported to send, and other clients failed on. */
 static void a_101_with_odd_fields_opens(void **state)
 {
     (void)state;

@@ -1,5 +1,4 @@
-/* Contract section 4 in tables: what a request names, what the upstream gets, what is refused and
- * why. */
+/* Contract section 4 in tables: what a request names, the upstream URL, what is refused and why. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,7 +18,7 @@
 
 #define LEN(array) (sizeof(array) / sizeof((array)[0]))
 
-/* Services by hand: what is under test is pure text work. */
+/* Services made by hand: only text work is tested here. */
 #define TEXT(literal) ((char[]){literal}) /* the members are not const */
 static struct service plain = {.refs = 1,
                                .name = TEXT("remoteWs"),
@@ -494,9 +493,8 @@ static void a_request_has_at_most_8_kib(void **state)
     struct target target;
     const char *why;
     int len = snprintf(request, sizeof(request), "/a/V?remoteWs&x=");
-    memset(request + len, 'y',
-           sizeof(request) - 1 -
-               (size_t)len); /* the last byte stays 0: strict string checks read up to it */
+    /* The last byte stays 0: the sanitizer's string checks read up to it. */
+    memset(request + len, 'y', sizeof(request) - 1 - (size_t)len);
     assert_int_equal(url_parse(&conf, request, URL_REQUEST_MAX, &no_options, &target, &why),
                      STATUS_OK);
     target_fini(&target);
@@ -674,7 +672,7 @@ static void a_url_that_names_the_user_needs_a_key_that_does(void **state)
     }
 }
 
-/* Path and query alone say what the whole request said. */
+/* Path and query alone give the same target as the whole request. */
 static void check_reread(const struct target *target, const char *url)
 {
     struct target again;
@@ -702,8 +700,8 @@ static void what_is_no_request_is_not_read_again(void **state)
     assert_int_equal(url_reread(&plain, NULL, 0, &target), STATUS_INVALID);
 }
 
-/* What is accepted has a key in the id that is only of the allowed bytes, and an upstream URL
- * without controls. */
+/* An accepted URL has a session id of allowed bytes only, and an upstream URL without control
+ * bytes. */
 static void check_accepted(struct target *target)
 {
     const char *key = strchr(target->session_id, ':') + 1;

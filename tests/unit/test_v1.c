@@ -196,7 +196,7 @@ static void escapes_are_those_of_json(void **state)
                 "\xf0\x9f\x9a\x97\"}");
 }
 
-/* Any text of any length at any place of a word comes back from another program's JSON reader. */
+/* Any text of any length and alignment is read back by another JSON reader. */
 static void text_survives_json_at_every_length(void **state)
 {
     (void)state;
@@ -368,7 +368,7 @@ static void a_send_in_msgpack_is_read(void **state)
                               "encoding\xa6"
                               "base64"),
                 1, OPCODE_BINARY, LITERAL("\x00\xff\x10"));
-    /* a map16, a str32, and a further field with all that nests */
+    /* a map16, a str32, and a further field with nested values */
     assert_send(V1_MSGPACK,
                 LITERAL("\xde\x00\x04\xa5later\x92\x81\xa1k\xc0\xdc\x00\x02\xcb"
                         "12345678\xd4\x01x\xa4type\xa4SEND\xa2"
