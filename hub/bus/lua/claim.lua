@@ -1,19 +1,19 @@
 -- Claims a session.
 --   KEYS  session:{ID}, history:{ID}
---   ARGV  publishing command, push channel, session, node, owner named dead ('' for none), its epoch, epoch seen,
---         1 where the caller holds the session, lease in ms, upstream, time to live in ms, age of the caller's connection in ms
--- Answers {1 granted | 0 refused | -1 the store is too young to say, owner, epoch}.
+--   ARGV  publishing command, push channel, session, node, owner that is dead ('' for none), its epoch, highest epoch seen,
+--         1 if the caller holds the session, lease in ms, upstream, time to live in ms, age of the caller's connection in ms
+-- Answers {1 granted | 0 refused | -1 the store has started too recently, owner, epoch}.
 local record = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'late')
 local owner, epoch = record[1] or '', record[2]
--- An epoch that no node can have written: the record is as good as gone.
+-- An epoch that no node can have written: the record is treated as gone.
 if epoch and not (string.match(epoch, '^%d+$') and tonumber(epoch) <= 2 ^ 52) then
     owner, epoch = '', nil
 end
 if owner ~= '' and owner ~= ARGV[4] and not (owner == ARGV[5] and epoch == ARGV[6]) then
     return {0, owner, epoch}
 end
--- A store that has just come up may have lost the record of a session that is held. Where INFO is forbidden, a store is as
--- old as the connection to it: none outlives a restart.
+-- A store that has just started may have lost the record of a session that another node holds. If INFO is forbidden, the age
+-- of the caller's connection is used as the age of the store: a connection does not survive a restart.
 if not epoch and ARGV[8] ~= '1' then
     local info = redis.pcall('INFO', 'server')
     local uptime = type(info) == 'string' and string.match(info, 'uptime_in_seconds:(%d+)')
@@ -25,12 +25,12 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local granted = string.format('%.0f', math.max(tonumber(epoch or 0) + 1, tonumber(ARGV[7]) + 1, now))
--- Allowed over maxmemory as a first write, and makes the next one allowed.
+-- Over maxmemory Redis allows PEXPIRE as the first write of a script, and then allows the next ones too.
 redis.call('PEXPIRE', KEYS[1], ARGV[11])
 redis.call('HSET', KEYS[1], 'owner', ARGV[4], 'epoch', granted, 'state', 'connecting', 'reason', '', 'upstream', ARGV[10],
     'since', string.format('%.0f', now), 'clients', '0', 'members', '0', 'offset', '0')
 redis.call('PEXPIRE', KEYS[1], ARGV[11])
--- An owner that wrote its history late has ended without releasing the session: the end of its epoch may be missing.
+-- The last owner wrote its history late and did not release the session: the end of its epoch may be missing.
 if owner ~= '' and epoch == record[3] and ARGV[8] ~= '1' then
     redis.pcall('XADD', KEYS[2], 'NOMKSTREAM', epoch .. '-9007199254740991', 'e', '1')
 end

@@ -1,19 +1,25 @@
--- Keeps publications of sessions and announces them, each while its own owner and epoch match; no session disturbs another. What is kept
--- already was announced when it was: a call that comes again, or late over an old connection, is not announced twice.
---   KEYS  of each session session:{ID} and history:{ID}; where its history is not touched session:{ID} twice
---   ARGV  node, publishing command, then of each session: epoch, push channel, options ('': the usual ones), the number of publications to
---         be kept, the message, cut before and behind the payload of each of them, and of each of them id and time
--- Each argument and each command costs: so a payload is an argument of its own and the message is put together here, and what seldom
--- differs is in the options: 1 where the message is announced, 1 where the history is written late from here on, 0 where it is not, the size
--- it is trimmed to, its time to live in ms, a digit for the opcode of each publication. An empty one means: as it was; all are text.
--- Answers of each session 1, 0 where it is another's, -1 where it was announced but, for lack of memory, not kept, or an error that
--- concerns it alone.
+-- Keeps and announces the publications of several sessions, each only while its owner and epoch match. One session does not
+-- affect another. A publication that is kept already was announced before: if a call is repeated, or arrives late over an old
+-- connection, it is not announced again.
+--   KEYS  for each session session:{ID} and history:{ID}; session:{ID} twice if the history is not touched
+--   ARGV  node, publishing command, then for each session: epoch, push channel, options ('' for the usual ones), the number of
+--         publications to keep, the message in pieces (cut before and after each payload), and id and time of each publication
+--   Options, separated by commas; '' is 1,,,, and an empty one keeps the present setting:
+--         1 if the message is announced, 0 if not
+--         1 if the history is written late from now on, 0 if it is written at once from now on
+--         the size that the history is trimmed to
+--         the time to live of the history in ms
+--         the opcode of each publication, one digit each; empty: all are text
+-- Each argument and each command costs time. So each payload is one argument, the message is joined here, and values that seldom
+-- differ are one argument.
+-- Answers for each session: 1; 0 if another node owns it; -1 if it was announced but not kept for lack of memory; or an error that
+-- concerns this session alone.
 local node, word, arg = ARGV[1], ARGV[2], ARGV
 local call, pcall, concat = redis.call, redis.pcall, table.concat
 local answers, at = {}, 3
 
--- What an error says that concerns one session: a right that is missing, by each version's words, a key of another type. Others are the
--- server's.
+-- Errors that concern one session only: a missing right (the words depend on the version of Redis) and a key of another type.
+-- All other errors concern the whole server.
 local own = {'NOPERM', 'ACL failure in script', "The user executing the script can't", 'WRONGTYPE'}
 local function is_its_own(message)
     for _, words in ipairs(own) do
@@ -31,7 +37,7 @@ local function options_of(text)
     return string.match(text, '^(%d),(%d?),(%d*),(%d*),(%d*)$')
 end
 
--- Returns 1 or -1 as it was kept, whether there was something new, and an error.
+-- Returns 1 if all are kept or -1 if memory ran out, whether a publication was new, and an error or nil.
 local function keep(history, size, opcodes, payload, entry, n)
     local news, opcode = false, '1'
     for k = 1, n do
@@ -52,7 +58,7 @@ local function keep(history, size, opcodes, payload, entry, n)
         elseif not string.find(failed, 'equal or smaller', 1, true) then
             return 0, news, added
         end
-        -- One that is there already, from a call whose answer was lost, is done.
+        -- "equal or smaller": the entry is there already, from a call whose answer was lost. It counts as done.
         payload, entry = payload + 2, entry + 2
     end
     return 1, news
@@ -68,7 +74,7 @@ local function publish(session, history, n)
         return 0
     end
     local announced, late, size, ttl, opcodes = options_of(arg[at + 2])
-    -- Which epoch it is that may end with something missing. Taking it out is allowed over maxmemory, and makes the next write allowed.
+    -- late: the epoch whose end may be missing later. HDEL first: over maxmemory Redis allows it, and then the next writes too.
     if late ~= '' then
         call('HDEL', session, 'late')
         if late == '1' then

@@ -1,4 +1,5 @@
--- Writes what people see of a node, with its time to live.
+-- Writes the record of a node for operators, and sets its time to live. PEXPIRE comes first: over maxmemory Redis allows it as
+-- the first write of a script, and then allows the next ones too.
 --   KEYS  node:ID
 --   ARGV  lease in ms, then field, value, ...
 redis.call('PEXPIRE', KEYS[1], ARGV[1])

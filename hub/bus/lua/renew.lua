@@ -1,8 +1,8 @@
 -- Renews a node's lease and answers with all nodes.
 --   KEYS  nodes
---   ARGV  node, Unix ms of its clock, then pairs (id, score) of entries that the caller has seen untouched for ten leases
--- Answers {1 where the entry was there, {id, score, ...}}.
--- The first write is one that Redis allows while it is over maxmemory; after a write it allows the others of this script too.
+--   ARGV  node, its wall clock in Unix ms, then pairs (id, score): entries that have not changed for ten leases, to be removed
+-- Answers {1 if the entry was there | 0, {id, score, ...}}.
+-- Over maxmemory Redis allows ZREM as the first write of a script, and then allows the next ones too.
 redis.call('ZREM', KEYS[1], '')
 for i = 3, #ARGV, 2 do
     local score = redis.call('ZSCORE', KEYS[1], ARGV[i])
@@ -12,7 +12,7 @@ for i = 3, #ARGV, 2 do
 end
 local before = redis.call('ZSCORE', KEYS[1], ARGV[1])
 local score = tonumber(ARGV[2])
--- It only moves forward, also where the node's wall clock was set back.
+-- The score only grows, even if the node's wall clock was set back.
 if before and tonumber(before) >= score then
     score = tonumber(before) + 1
 end

@@ -1,6 +1,6 @@
--- Keeps a revocation, or removes one that matters no more.
+-- Keeps a revocation, or removes it if its time is over. Of the stored and the new times the later ones count.
 --   KEYS  revoked
---   ARGV  field, until when it matters in s, for a sub: issued before, in s ('' for a jti)
+--   ARGV  field, end of the revocation in Unix s, for a sub: tokens issued before this Unix time in s ('' for a jti)
 -- Answers 1.
 local ends, before = tonumber(ARGV[2]), tonumber(ARGV[3])
 local held = redis.call('HGET', KEYS[1], ARGV[1])
