@@ -12,7 +12,7 @@
 #include "common/metrics.h"
 
 #define UNANSWERED_BYTES_MAX ((size_t)64 * 1024 * 1024)
-#define TRIES_MAX            3 /* of an op whose script is not there, however often it is loaded */
+#define TRIES_MAX            3 /* how often an op is sent if the server keeps losing its script */
 
 struct redis_pipeline {
     struct redis_pipeline_options options;
@@ -23,25 +23,25 @@ struct redis_pipeline {
     bool open;
     bool closing;         /* ops are being finished because the connection is gone */
     bool ticking;         /* the deadline's timer is armed */
-    uint64_t progress_ms; /* the latest reply, or when there was first something to reply to */
+    uint64_t progress_ms; /* time of the latest reply, or of the first op after an empty flight */
     struct redis_op_list flight; /* sent, in order */
-    struct redis_op_list lost;   /* refused for a lost script, in order */
-    struct redis_op_list held;   /* came after the first of those */
+    struct redis_op_list lost;   /* answered NOSCRIPT, in order */
+    struct redis_op_list held;   /* taken while reloading: they wait behind the lost ones */
     struct redis_op_list
         unacknowledged; /* replied to, but WAIT has not confirmed the replicas yet */
-    bool reloading;     /* lost is to be sent again once flight is empty */
+    bool reloading;     /* the lost ops are sent again once flight is empty */
     bool overtaken;     /* an op got through after one that was lost: order can't be kept */
-    bool wants_wait;
-    bool overflowed;    /* an op was refused because too much waits: all others are refused until
-                           nothing waits */
-    bool out_of_credit; /* credit was asked for, and there was none */
+    bool wants_wait;    /* WAIT is sent at the next flush */
+    bool overflowed;    /* an op was refused because too many bytes wait: all later ones are refused
+                           until nothing waits */
+    bool out_of_credit; /* the last caller that asked for credit got none */
     size_t unanswered_bytes;
-    uint64_t marks; /* so far */
+    uint64_t marks; /* how many were sent; the number of the latest */
 };
 
 static void pipeline_push(struct redis_pipeline *pipeline, struct redis_op *op);
 
-/* The mark has a number: this finds a missing or extra reply that had the right kind. */
+/* Marks are numbered, so that a missing or extra reply is found even if all kinds match. */
 static void on_mark(struct redis_op *op)
 {
     struct redis_pipeline *pipeline = op->owner;
@@ -61,10 +61,11 @@ static void push_mark(struct redis_pipeline *pipeline)
 }
 
 /*
- * Redis writes to its clients in the opposite order to that in which they first had something to
- * get (clients_pending_write, a list with new ones at its head, up to Redis 8). With something
- * cheap ahead of it in the same write, a script's answer goes out after what the script published,
- * not before: the members, whose clients wait, are served before this node, for which nobody waits.
+ * In each round Redis (up to 8) writes to its clients in reverse: the client that got its first
+ * output last is written to first (clients_pending_write, a list with new entries at its head). A
+ * mark before a publishing script makes this connection the first with output. So the messages that
+ * the script publishes go out before the script's own answer: the members, whose clients wait, are
+ * served before this node, where nobody waits.
  */
 static void pipeline_push(struct redis_pipeline *pipeline, struct redis_op *op)
 {
@@ -117,9 +118,9 @@ static void push_scripts(struct redis_pipeline *pipeline, redis_answer_fn *answe
 }
 
 /*
- * Nothing is in flight any more: the lost ops go again, in their order, before those that came
- * meanwhile. Where one got through in between, for another node loaded the scripts at that moment,
- * sending the earlier ones now would turn their order round: their outcome is STATUS_IO then.
+ * No op is in flight any more: sends the lost ops again in their order, then the held ones. If an
+ * op got through after a lost one, because another node loaded the scripts in between, the lost
+ * ones can't be sent without changing the order: they are finished with STATUS_IO.
  */
 static void pipeline_resend(struct redis_pipeline *pipeline)
 {
@@ -143,7 +144,7 @@ static void pipeline_resend(struct redis_pipeline *pipeline)
 
 /* --- replies --- */
 
-/* why: the reason, if the replicas did not confirm them; or NULL */
+/* Finishes the ops that wait for WAIT. why: the reason if it is known and they are not proven. */
 static void finish_unacknowledged(struct redis_pipeline *pipeline, bool proven, const char *why)
 {
     struct redis_op *op;
@@ -190,22 +191,23 @@ static bool starts_with(const char *text, const char *start)
     return strncmp(text, start, strlen(start)) == 0;
 }
 
-/* Up to Redis 6.2 an error within a script stands behind a dash in the script's own. */
+/* Up to Redis 6.2 the error of a command in a script is part of the script's error, after a dash.
+ */
 static bool is_error(const char *error, const char *name)
 {
     const char *at = strstr(error, name);
     return at && (at == error || at[-1] == '-');
 }
 
-/* Errors after which this server is of no use for now. */
+/* Errors that mean that this server can't be used for now. */
 static bool ends_connection(const char *error)
 {
     return is_error(error, "READONLY ") || is_error(error, "LOADING ") ||
            is_error(error, "MASTERDOWN ") || is_error(error, "NOAUTH ");
 }
 
-/* The missing right to one session's channel is a cause of its own; all other errors are the
- * server's. */
+/* A missing right may concern one session only, so the session is part of the logged cause. All
+ * other errors concern the whole server. */
 static void on_refusal(struct redis_pipeline *pipeline, struct redis_op *op, const char *error)
 {
     char words[REDIS_WHY_BYTES];
@@ -244,8 +246,9 @@ static void on_misfit(struct redis_pipeline *pipeline, struct redis_op *op, redi
 }
 
 /*
- * All that was taken is written and answered, and nothing may follow that was refused before it:
- * as after a new connection, the owner begins anew. So each round gets on by what was taken.
+ * After an overflow, all ops that were taken are answered now. Later ones were refused, so the
+ * owner begins anew, as after a new connection: on_closed and on_open. Each such round makes
+ * progress by the ops that were taken.
  */
 static void pipeline_drained(struct redis_pipeline *pipeline)
 {
@@ -292,7 +295,7 @@ static void on_reply(void *ctx, struct redisReply *reply)
 
 /* --- opening and closing --- */
 
-/* After the last answer of what a new connection is asked. */
+/* Called after each answer to the first commands of a connection; opens after the last of them. */
 static void pipeline_advance_opening(struct redis_pipeline *pipeline)
 {
     if (pipeline->open || pipeline->flight.first || !redis_link_up(pipeline->link))
@@ -313,7 +316,8 @@ static void on_loaded(struct redis_op *op)
         pipeline_advance_opening(pipeline);
 }
 
-/* Only where INFO is forbidden. Where ROLE is, too, a replica shows by its READONLY. */
+/* Asked only if INFO is forbidden. If ROLE is forbidden too, a replica is found by its READONLY
+ * error. */
 static void on_role(struct redis_op *op)
 {
     struct redis_pipeline *pipeline = op->owner;
@@ -459,8 +463,8 @@ bool redis_pipeline_has_credit_again(struct redis_pipeline *pipeline)
     return true;
 }
 
-/* What was refused must not be overtaken by what comes later; but for what the lease hangs on,
- * which has no order to keep. */
+/* After a refused op no later one may get through, since that would change the order. Vital ops, on
+ * which the lease depends, have no order to keep. */
 void redis_pipeline_send(struct redis_pipeline *pipeline, struct redis_op *op)
 {
     bool fits = pipeline->unanswered_bytes + op->request.len <= UNANSWERED_BYTES_MAX;

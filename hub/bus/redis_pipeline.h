@@ -1,12 +1,14 @@
 /*
  * The command connection to one server: a pipeline of ops, answered first in, first out.
  *
- * Replies have a deadline, counted from the one before: a connection that owes some and gives none
- * for so long is ended, once. One whose replies do not belong to its requests is ended at once: by
- * a reply to nothing, one of another kind than its command has, or a mark that does not come back.
- * A pipeline is open when the server has the scripts. What it has lost of them it gets again, and
- * ops that it refused for it are sent again in their order. What was under way when a connection
- * ended is answered with STATUS_IO: nothing is ever sent a second time on another connection.
+ * Each reply has a deadline, counted from the reply before it. A connection on which replies are
+ * due and none comes within the deadline is closed. A connection whose replies do not match its
+ * requests is closed at once. Signs of this: a reply that no op waits for, a reply of the wrong
+ * kind, or a mark that does not come back.
+ *
+ * A pipeline is open when the server has the scripts. If the server loses a script, it gets all of
+ * them again, and the ops that it refused are sent again in their order. When a connection ends,
+ * the ops under way are answered with STATUS_IO: no op is sent again on another connection.
  */
 #ifndef VINHUB_BUS_REDIS_PIPELINE_H
 #define VINHUB_BUS_REDIS_PIPELINE_H
@@ -27,18 +29,18 @@ struct redis_pipeline_options {
 
 struct redis_pipeline_events {
     void (*on_open)(void *ctx);
-    /* Ops that were under way are finished already. Followed by on_open at once where too much had
-     * waited. */
+    /* The ops that were under way are finished already. After an overflow (see
+     * redis_pipeline_send) on_open follows at once. */
     void (*on_closed)(void *ctx);
-    /* Other ops are finished. */
+    /* Some ops have been finished. */
     void (*on_progress)(void *ctx);
-    /* INFO of a new connection, before on_open. NULL, or why this is not a server to work with: the
-     * pipeline tries its next address. */
+    /* The INFO text of a new connection, before on_open. Returns NULL, or the reason why this
+     * server can't be used: the pipeline then goes on with its next address. */
     const char *(*on_info)(void *ctx, const char *info);
-    /* An error reply that another server may answer; true: the op has been taken over. NULL where
-     * there is no other. */
+    /* An error reply; another server may be able to answer the op. Returns true if the receiver has
+     * taken the op over. May be NULL if there is only one server. */
     bool (*on_redirect)(void *ctx, struct redis_op *op, const char *error);
-    /* A try to connect failed, or the connection ended. */
+    /* An attempt to connect failed, or the connection ended. */
     void (*on_failed)(void *ctx);
 };
 
@@ -50,16 +52,16 @@ void redis_pipeline_free(struct redis_pipeline *pipeline);
 struct redis_link *redis_pipeline_link(struct redis_pipeline *pipeline);
 
 bool redis_pipeline_open(const struct redis_pipeline *pipeline);
-/* Takes the op. Where the pipeline is not open, or too much waits already, it is finished with
- * STATUS_IO; of those that are not vital so are the next ones, until all that was taken is
- * answered: on_closed and on_open say so. */
+/* Takes the op over. If the pipeline is not open, the op is finished with STATUS_IO. If too many
+ * bytes wait already (overflow), each op that is not vital is finished with STATUS_IO, until all
+ * ops that were taken are answered; then on_closed and on_open are called. */
 void redis_pipeline_send(struct redis_pipeline *pipeline, struct redis_op *op);
 /* How many bytes of requests should still be sent; 0: none for now. */
 size_t redis_pipeline_credit(struct redis_pipeline *pipeline);
-/* Once after that said 0, where there is some again. */
+/* True once after redis_pipeline_credit has returned 0, as soon as half of the credit is free. */
 bool redis_pipeline_has_credit_again(struct redis_pipeline *pipeline);
 void redis_pipeline_flush(struct redis_pipeline *pipeline);
-/* Asks for a reply that no other request can have: nothing is missing or too many before it. */
+/* Sends a mark: a numbered PING. Its reply shows that no reply before it is missing or extra. */
 void redis_pipeline_mark(struct redis_pipeline *pipeline);
 
 #endif

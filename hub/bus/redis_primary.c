@@ -15,19 +15,20 @@ struct redis_primary {
     struct redis_pipeline *pipeline;
     struct redis_pipeline *replicated; /* for what counts after WAIT, which blocks a connection;
                                           NULL: no replicas are asked for */
-    bool closing;                      /* both go down together */
+    bool closing;                      /* both pipelines are being closed */
     struct redis_subscriptions *subscriptions;
     char *probe; /* the channel, or NULL */
     struct loop_timer *timer;
     uint64_t open_ms;      /* since when the pipeline is open, 0: it is not */
     uint64_t listening_ms; /* since when the probe's channel is subscribed, 0: it is not */
     uint64_t heard_ms;
-    struct redis_fault probe_lost, inbox; /* nothing is heard; the probe's channel is refused */
+    struct redis_fault probe_lost, inbox; /* no probe comes back; the probe's channel is refused */
 };
 
 /* --- the probe --- */
 
-/* Of a cluster, it may be answered after its primary has gone. */
+/* In a cluster the answer may come after this primary was freed: the op's owner is the trouble
+ * struct, which lives longer. */
 static void on_probe_sent(struct redis_op *op)
 {
     struct redis_trouble *trouble = op->owner;
@@ -41,7 +42,7 @@ static void on_probe_sent(struct redis_op *op)
     redis_fault_set(trouble, &trouble->probe, text);
 }
 
-/* Sends one, where an echo can come. */
+/* Sends a probe if it can come back: the pipeline is open and the channel is subscribed. */
 static void send_probe(struct redis_primary *p)
 {
     if (p->open_ms == 0 || p->listening_ms == 0)
@@ -63,8 +64,8 @@ static void send_probe(struct redis_primary *p)
     redis_pipeline_send(p->pipeline, op);
 }
 
-/* Commands get through, the channel is subscribed as far as its connection knows, and for a lease
- * nothing came back. */
+/* True if commands get through, the channel is subscribed, and for a lease no probe has come
+ * back. */
 static bool is_probe_lost(const struct redis_primary *p)
 {
     if (p->open_ms == 0 || p->listening_ms == 0)
@@ -92,7 +93,7 @@ static void on_timer(void *ctx)
     }
 }
 
-/* True where the message was a probe, this node's or that of an earlier life. */
+/* Returns true if the message is a probe, of this life of the node or of an earlier one. */
 static bool take_probe(struct redis_primary *p, struct slice message)
 {
     struct envelope envelope;
@@ -102,7 +103,8 @@ static bool take_probe(struct redis_primary *p, struct slice message)
         return false;
     free(items);
     const struct probe_message probe = probe_decode(&envelope);
-    /* None was sent later than now: one that says so would be waited for, for as long. */
+    /* A time in the future is false. If it were taken, a lost probe would be noticed only after
+     * that time. */
     if (envelope.life == p->setup->life && probe.sent_ms > p->heard_ms &&
         probe.sent_ms <= clock_boot_ms())
         p->heard_ms = probe.sent_ms;
@@ -164,7 +166,7 @@ static void on_misplaced(void *ctx)
 
 /* --- events of the pipeline --- */
 
-/* Both are: it is one server to work with. */
+/* All pipelines are open: the primary can be used. */
 static void primary_open(struct redis_primary *p)
 {
     p->open_ms = clock_boot_ms();
@@ -176,7 +178,8 @@ static void on_open(void *ctx)
 {
     struct redis_primary *p = ctx;
     struct redis_link *link = redis_pipeline_link(p->pipeline);
-    /* A name may have a replica's address as well, which would take subscriptions. */
+    /* The host name may also have the address of a replica, which accepts subscriptions: the other
+     * connections use the same address as this one. */
     redis_link_follow(redis_subscriptions_link(p->subscriptions), link);
     redis_link_start(redis_subscriptions_link(p->subscriptions));
     if (p->replicated) {
@@ -187,7 +190,7 @@ static void on_open(void *ctx)
         primary_open(p);
 }
 
-/* What was under way on either is answered before this is told. */
+/* The ops of both pipelines are answered before the event is passed on. */
 static void on_closed(void *ctx)
 {
     struct redis_primary *p = ctx;
@@ -345,7 +348,7 @@ void redis_primary_place(struct redis_primary *p, const char *host, uint16_t por
         if (i > 0)
             redis_link_stop(links[i]);
     }
-    redis_link_start(links[0]); /* the others follow it once it is open */
+    redis_link_start(links[0]); /* the other links start once this one is open */
 }
 
 bool redis_primary_is_at(const struct redis_primary *p, const char *host, uint16_t port)

@@ -1,9 +1,10 @@
 /*
- * One Redis primary as the bus uses it: the pipeline of commands, that of those which
- * count after WAIT, the subscription connection, and
- * the probe that tells whether the latter still hears. A TCP-healthy subscription connection can be
- * deaf: a message to a channel of its own, sent over the pipeline each quarter of a lease, must
- * come back within a lease, or the connection is made again.
+ * One Redis primary as the bus uses it: the pipeline for commands, a second pipeline for commands
+ * that count only after WAIT, the subscription connection, and the probe of that connection.
+ *
+ * The probe: a subscription connection may receive nothing although TCP is healthy. Each quarter of
+ * a lease a message is published to a channel of this node over the pipeline. If no such message
+ * comes back within a lease, the subscription connection is closed and made again.
  */
 #ifndef VINHUB_BUS_REDIS_PRIMARY_H
 #define VINHUB_BUS_REDIS_PRIMARY_H
@@ -14,13 +15,13 @@
 #include "bus/redis_pipeline.h"
 #include "bus/redis_subscriptions.h"
 
-/* What comes from any of the servers, for the bus. */
+/* Events of all servers, for the bus. */
 struct redis_receiver {
-    /* Ops are finished. */
+    /* Some ops have been finished. */
     void (*on_progress)(void *ctx);
     void (*on_subscribed)(void *ctx, const char *channel);
     void (*on_message)(void *ctx, const char *channel, struct slice message);
-    /* The user has no right to the channel (now): it is asked for again, with a back-off. */
+    /* The user has no right to the channel now. The subscription is tried again with a back-off. */
     void (*on_refused)(void *ctx, const char *channel, const char *error);
 };
 
@@ -46,9 +47,9 @@ struct redis_primary_events {
     void (*on_closed)(void *ctx, struct redis_primary *primary);
     /* See redis_pipeline.h; may be NULL. */
     bool (*on_redirect)(void *ctx, struct redis_op *op, const char *error);
-    /* A try to connect the pipeline failed, or it closed. */
+    /* An attempt to connect the pipeline failed, or the pipeline closed. */
     void (*on_failed)(void *ctx, struct redis_primary *primary);
-    /* A channel is not this server's (any more). */
+    /* A channel does not belong to this server (any more). */
     void (*on_misplaced)(void *ctx);
 };
 
@@ -56,7 +57,7 @@ struct redis_primary *redis_primary_new(const struct redis_setup *setup,
                                         const struct redis_primary_events *events, void *ctx);
 void redis_primary_free(struct redis_primary *primary);
 
-/* Connects there. Connections to another place are cut. */
+/* Connects to this host and port; connections to another address are closed. */
 void redis_primary_place(struct redis_primary *primary, const char *host, uint16_t port);
 bool redis_primary_is_at(const struct redis_primary *primary, const char *host, uint16_t port);
 const char *redis_primary_host(const struct redis_primary *primary);
@@ -68,9 +69,9 @@ size_t redis_primary_credit(struct redis_primary *primary);
 bool redis_primary_has_credit_again(struct redis_primary *primary);
 void redis_primary_subscribe(struct redis_primary *primary, const char *channel);
 void redis_primary_unsubscribe(struct redis_primary *primary, const char *channel);
-/* Asks again for channels that were refused. */
+/* Subscribes again to channels that were refused. */
 void redis_primary_retry(struct redis_primary *primary);
-/* The channel of the probe, which is subscribed for it and whose other messages come as any; NULL:
+/* Sets the channel of the probe and subscribes to it; its other messages come by on_message. NULL:
  * no probe. */
 void redis_primary_probe(struct redis_primary *primary, const char *channel);
 /* Monotonic ms at which the latest probe that came back was sent; 0: none. */

@@ -36,7 +36,7 @@ static bool read_integer(const struct redisReply *reply, long long max, uint16_t
     return true;
 }
 
-/* [first, last, [host, port, ...] of the primary, those of replicas ...] */
+/* A range: [first, last, [host, port, ...] of the primary, then one list for each replica]. */
 static bool read_range(const struct redisReply *range, const char *fallback,
                        redis_slot_range_fn *fn, void *ctx)
 {
@@ -96,8 +96,8 @@ struct redis_slot_map_refresh {
     uint32_t deadline_ms;
     struct redis_host learned[LEARNED_MAX]; /* a ring of the latest */
     size_t learned_len, learned_next;
-    size_t candidate; /* of the URL's hosts, then of the learned ones */
-    bool asked;
+    size_t candidate; /* index of the server that is asked: hosts of the URL, then learned ones */
+    bool asked;       /* an answer is awaited */
 };
 
 static void aim(struct redis_slot_map_refresh *a)

@@ -1,7 +1,7 @@
 /*
- * Slots of a Redis Cluster: which one a key or channel has, which primary serves each by the words
- * of a server, and the refresh of that map: servers are asked for it one after the other until one
- * answers, then that one again and again.
+ * The slots of a Redis Cluster: the slot of a key or channel, the map of slots to primaries as a
+ * server reports it, and the refresh of this map. Servers are asked one after the other until one
+ * answers; that one is then asked each second.
  */
 #ifndef VINHUB_BUS_REDIS_SLOT_MAP_H
 #define VINHUB_BUS_REDIS_SLOT_MAP_H
@@ -20,32 +20,31 @@ struct redisReply;
  * specification, "hash tags"). */
 uint16_t redis_slot_of(const char *key);
 
-/* Calls fn for each range of a CLUSTER SLOTS reply; a host that the server does not know of itself
- * comes as fallback. False: the reply is of another form, and fn may have been called for a part of
- * it. */
+/* Calls fn for each range of a CLUSTER SLOTS reply. A server may not know its own host name:
+ * fallback is passed instead. Returns false if the reply has another form; fn may have been called
+ * for some ranges. */
 typedef void redis_slot_range_fn(void *ctx, uint16_t first, uint16_t last, const char *host,
                                  uint16_t port);
 bool redis_slots_read(const struct redisReply *reply, const char *fallback, redis_slot_range_fn *fn,
                       void *ctx);
 
-/* Reads "MOVED SLOT HOST:PORT" or "ASK SLOT HOST:PORT"; an empty host comes as "". */
+/* Reads "MOVED SLOT HOST:PORT" or "ASK SLOT HOST:PORT"; host may become "". */
 bool redis_redirect_read(const char *error, char *host, size_t size, uint16_t *port);
 
-struct redisReply;
 struct redis_slot_map_refresh;
 
-/* reply: of CLUSTER SLOTS, not an error; host: of the server that answered. Both live during the
- * call. */
+/* reply: to CLUSTER SLOTS, not an error; host: that of the server that answered. Both are valid
+ * during the call. */
 typedef void redis_slot_map_fn(void *ctx, const struct redisReply *reply, const char *host);
 
 struct redis_slot_map_refresh *redis_slot_map_refresh_new(const struct redis_link_options *link,
                                                           redis_slot_map_fn *on_slots, void *ctx);
 void redis_slot_map_refresh_free(struct redis_slot_map_refresh *refresh);
-/* Asks now, where the next asking is further away. */
+/* Asks for the map now instead of at the next interval. */
 void redis_slot_map_ask(struct redis_slot_map_refresh *refresh);
-/* What this one knows is of no use: asks the next. */
+/* The map of the present server can't be used: asks the next server. */
 void redis_slot_map_ask_another(struct redis_slot_map_refresh *refresh);
-/* A server to turn to where those of the URL are all gone; the latest few are kept. */
+/* Adds a server that is asked after the hosts of the URL; the latest few are kept. */
 void redis_slot_map_learn(struct redis_slot_map_refresh *refresh, const char *host, uint16_t port);
 
 #endif

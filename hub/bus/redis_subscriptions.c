@@ -9,19 +9,20 @@
 #include "common/log.h"
 
 #define BATCH_CHANNELS 1000
-#define RETRY_MIN_MS   1000 /* of channels without a right: somebody has to grant it */
+#define RETRY_MIN_MS   1000 /* for channels without a right: an operator has to grant it */
 #define RETRY_MAX_MS   30000
-/* Requests that are not answered: what a turn may send, a few milliseconds' work. */
+/* How many channels may wait for an answer. Also bounds the work of a turn to a few milliseconds.
+ */
 #define UNANSWERED_MAX ((size_t)5 * BATCH_CHANNELS)
 
 struct redis_channel {
     char *name;
     bool wanted;
-    bool live;           /* a subscription was sent on this connection, and no end of it */
+    bool live;           /* SUBSCRIBE was sent on this connection, and no UNSUBSCRIBE after it */
     bool dirty;          /* in the queue: SUBSCRIBE or UNSUBSCRIBE is to be sent */
-    bool refused;        /* until it is retried */
-    bool alone;          /* in a request of its own: a missing right refuses a request as a whole */
-    unsigned unanswered; /* requests on this connection */
+    bool refused;        /* by the server; until the next attempt */
+    bool alone;          /* goes in a request of its own: one missing right fails a whole request */
+    unsigned unanswered; /* requests on this connection without an answer */
     struct redis_channel *next_dirty;
     UT_hash_handle hh;
 };
@@ -29,7 +30,7 @@ struct redis_channel {
 struct subscription_request {
     struct redis_channel *channel; /* lives as long as it has unanswered requests */
     bool subscribe;
-    bool last; /* of its request: one error answers all of them */
+    bool last; /* the last channel of its request; one error answers the whole request */
 };
 
 struct redis_subscriptions {
@@ -44,13 +45,13 @@ struct redis_subscriptions {
     struct subscription_request
         unanswered[UNANSWERED_MAX]; /* a ring, in the order of the answers */
     size_t start, len;
-    uint64_t progress_ms; /* the latest answer or message, or the request after which there was
-                             something to answer */
+    uint64_t progress_ms; /* time of the latest answer or message, or of the first request after
+                             all others were answered */
     struct loop_timer *deadline;
     bool ticking;             /* the deadline's timer is armed */
-    struct loop_timer *retry; /* of refused channels */
-    uint64_t retry_ms;        /* what it was armed to last */
-    bool retrying;            /* it is armed */
+    struct loop_timer *retry; /* for refused channels */
+    uint64_t retry_ms;        /* the latest delay of the retry timer */
+    bool retrying;            /* the retry timer is armed */
 };
 
 static void channel_free(struct redis_subscriptions *s, struct redis_channel *channel)
@@ -108,7 +109,8 @@ static const char *word(const struct redis_subscriptions *s, bool subscribe)
     return subscribe ? "SUBSCRIBE" : "UNSUBSCRIBE";
 }
 
-/* One request for all of a kind; in a cluster one each, since a request must stay within a slot. */
+/* Sends one request for all channels to (un)subscribe. In a cluster each channel has its own
+ * request, since a request must stay within one slot. */
 static void send_batch(struct redis_subscriptions *s, struct redis_channel *const *batch,
                        size_t len, bool subscribe)
 {
@@ -133,8 +135,8 @@ static void send_batch(struct redis_subscriptions *s, struct redis_channel *cons
     redis_request_fini(&request);
 }
 
-/* Takes the next channels out of the queue whose state on the server must change, and sets live to
- * what it will be. */
+/* Takes the next channels whose state on the server must change out of the queue, and sets live to
+ * the new state. */
 static size_t take_batch(struct redis_subscriptions *s, struct redis_channel **batch)
 {
     size_t len = 0;
@@ -191,7 +193,7 @@ static bool is_answer(const struct redis_subscriptions *s, const struct redis_ch
 static void on_change(struct redis_subscriptions *s, struct redis_channel *channel, bool subscribed)
 {
     if (!channel || !is_answer(s, channel, subscribed)) {
-        /* Nobody asked for it: the slot has moved to another server of the cluster. */
+        /* In a cluster, an end that was not asked for: the slot has moved to another server. */
         if (!s->sharded || subscribed) {
             redis_link_cut(s->link, "unexpected confirmation: no SUBSCRIBE waits for it");
             return;
@@ -240,8 +242,8 @@ static void refuse(struct redis_subscriptions *s, struct redis_channel *channel,
     s->events->on_refused(s->ctx, channel->name, error);
 }
 
-/* A right that is missing. Of a request for many channels it is not said for which of them: each is
- * asked for alone. */
+/* A right is missing. The error does not say for which channel of the request, so each of them is
+ * asked for in a request of its own. */
 static void on_no_right(struct redis_subscriptions *s, const char *error)
 {
     bool whole_command = strstr(error, "to run the") != NULL, last = false;
@@ -288,7 +290,7 @@ static bool is_text(const redisReply *reply)
     return reply->type == REDIS_REPLY_STRING;
 }
 
-/* In a cluster they are called ssubscribe, sunsubscribe and smessage. */
+/* In a cluster the kinds are ssubscribe, sunsubscribe and smessage. */
 static bool is_kind(const struct redis_subscriptions *s, const redisReply *reply, const char *kind)
 {
     const char *name = reply->element[0]->str;

@@ -1,9 +1,9 @@
 /*
  * The subscription connection to one server.
  *
- * Keeps which channels are wanted, and makes it so on each new connection: in the order in which
- * they were added, in batches, so that 100,000 of them neither block the loop nor fill a buffer. A
- * channel is confirmed where the answer to its last request has come.
+ * Keeps the set of wanted channels and subscribes to them on each new connection: in the order in
+ * which they were added, and in batches, so that 100,000 channels neither block the loop nor fill a
+ * buffer. A channel is confirmed when the answer to its latest request has come.
  */
 #ifndef VINHUB_BUS_REDIS_SUBSCRIPTIONS_H
 #define VINHUB_BUS_REDIS_SUBSCRIPTIONS_H
@@ -18,18 +18,18 @@
 struct redis_subscriptions;
 
 struct redis_subscriptions_events {
-    /* The channel is heard from now on; comes after each (re)subscription. */
+    /* Messages of the channel arrive from now on; comes after each (re)subscription. */
     void (*on_subscribed)(void *ctx, const char *channel);
     void (*on_message)(void *ctx, const char *channel, struct slice message);
-    /* The user has no right to the channel; it is asked for again, with a back-off. */
+    /* The user has no right to the channel. The subscription is tried again with a back-off. */
     void (*on_refused)(void *ctx, const char *channel, const char *error);
-    /* The connection is gone: nothing is heard. */
+    /* The connection is gone: no message arrives. */
     void (*on_silence)(void *ctx);
-    /* The server of a cluster refused a channel, or dropped it: it is on another one. */
+    /* A server of a cluster refused or dropped a channel, which belongs to another server. */
     void (*on_misplaced)(void *ctx);
 };
 
-/* sharded: SSUBSCRIBE, of a cluster. */
+/* sharded: a cluster, so SSUBSCRIBE is used. */
 struct redis_subscriptions *redis_subscriptions_new(const struct redis_link_options *link,
                                                     bool sharded,
                                                     const struct redis_subscriptions_events *events,
@@ -39,9 +39,9 @@ struct redis_link *redis_subscriptions_link(struct redis_subscriptions *subscrip
 
 void redis_subscriptions_add(struct redis_subscriptions *subscriptions, const char *channel);
 void redis_subscriptions_remove(struct redis_subscriptions *subscriptions, const char *channel);
-/* Asks again for channels that were refused. */
+/* Subscribes again to channels that were refused. */
 void redis_subscriptions_retry(struct redis_subscriptions *subscriptions);
-/* Sends what the turn has changed. */
+/* Sends the requests for channels that were added or removed in this turn. */
 void redis_subscriptions_flush(struct redis_subscriptions *subscriptions);
 
 #endif

@@ -63,6 +63,6 @@ void redis_tls_end(struct ssl_st *ssl)
     if (!ssl || !SSL_is_init_finished(ssl))
         return;
     ERR_clear_error();
-    SSL_shutdown(ssl); /* once: the other side's answer is not waited for */
+    SSL_shutdown(ssl); /* called once: the other side's close_notify is not awaited */
     ERR_clear_error();
 }

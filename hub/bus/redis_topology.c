@@ -13,43 +13,44 @@
 /*
  * --- Sentinels ---
  *
- * Asks the Sentinels where the primary is, once a second and whenever something fails.
+ * Asks the Sentinels for the address of the primary, once a second and after each failure.
  *
- * One Sentinel's word needs a second one: it may be cut off from the others, or know nothing of the
- * latest fail-over. Those of the URL are asked and those that they name, all the time. Only where
- * no more than one is known or ever answered does one alone count.
+ * Two Sentinels must name the same primary: a single one may be cut off from the others, or may not
+ * know of the latest fail-over. The Sentinels of the URL are asked, and those that they name. The
+ * answer of one is enough only if it is the only known one; known are those of the URL, and others
+ * that have answered once.
  */
 
-/* The primary, each time the Sentinels agree on it. */
+/* Called with the primary each time the Sentinels agree. */
 typedef void sentinel_primary_fn(void *ctx, const char *host, uint16_t port);
 
 #define ASK_EVERY_MS 1000
 #define ASKED_MAX    (2 * REDIS_HOSTS_MAX) /* those of the URL and those that they name */
-#define TRIES_MAX                                                                   \
-    3 /* of one that is only named: it may be told by an address of another network \
-       */
+/* Failed attempts to connect, then a Sentinel that is not of the URL is given up: other Sentinels
+ * may know it by an address of another network. */
+#define TRIES_MAX 3
 
-/* What a Sentinel is asked in each round, answered in this order. */
+/* The questions of each round, answered in this order. */
 enum topology_question { ASK_PRIMARY, ASK_OTHERS, ASK_ID, QUESTIONS };
 
-/* One that is asked. */
+/* One Sentinel, and its latest answer. */
 struct topology_answer {
     struct redis_sentinel *all;
     struct redis_link *link;
     struct loop_timer *timer;    /* the next round, or the deadline of this one */
-    bool configured;             /* of the URL */
-    unsigned failures;           /* before it ever answered */
+    bool configured;             /* the URL names it */
+    unsigned failures;           /* failed attempts before its first answer */
     bool answered;               /* a whole round, at least once */
     bool waiting;                /* for the answers of a round */
-    enum topology_question next; /* that is to be answered */
-    char id[64];                 /* its own, or "host:port" of one that does not tell */
+    enum topology_question next; /* the question whose answer comes next */
+    char id[64];                 /* its own id, or "host:port" if it does not report one */
     char host[256];              /* the primary that it names; "": none, or it is not connected */
     uint16_t port;
 };
 
 struct redis_sentinel {
-    struct redis_link_options link; /* how each is connected to */
-    struct redis_url own;           /* their user and password, no database */
+    struct redis_link_options link; /* options of each link */
+    struct redis_url own;           /* user and password of the Sentinels, no database */
     const struct redis_url *url;
     sentinel_primary_fn *on_primary;
     void *ctx;
@@ -57,13 +58,13 @@ struct redis_sentinel {
     size_t len;
     char host[256]; /* the primary that was agreed upon; "": none yet */
     uint16_t port;
-    bool settled; /* it answers */
+    bool settled; /* that primary is connected */
     struct redis_fault fault;
 };
 
 /* --- what they say together --- */
 
-/* The first of those that are one Sentinel under several names speaks for it. */
+/* One Sentinel may be known under several addresses: only the first with its id counts. */
 static bool is_first_of_its_id(const struct redis_sentinel *s, const struct topology_answer *asked)
 {
     for (const struct topology_answer *a = s->asked; a < asked; a++) {
@@ -86,7 +87,7 @@ static size_t votes_for(const struct redis_sentinel *s, const char *host, uint16
     return votes;
 }
 
-/* How many there are; pending: one that is named was not tried yet. */
+/* How many Sentinels are known. pending: one of them has neither answered nor failed yet. */
 static size_t count_known(const struct redis_sentinel *s, bool *pending)
 {
     size_t known = 0;
@@ -123,7 +124,7 @@ static void doubt(struct redis_sentinel *s, size_t known)
         redis_fault_set(s->link.trouble, &s->fault, text);
 }
 
-/* Takes the primary that most name, the present one where it is one of those. */
+/* Takes the primary that most Sentinels name; on a tie the present one stays. */
 static void judge(struct redis_sentinel *s)
 {
     bool pending;
@@ -150,7 +151,7 @@ static void judge(struct redis_sentinel *s)
     s->on_primary(s->ctx, s->host, s->port);
 }
 
-/* --- one of them --- */
+/* --- one Sentinel --- */
 
 static void ask(struct topology_answer *a)
 {
@@ -244,7 +245,7 @@ static void take_primary(struct topology_answer *a, const struct redisReply *rep
 
 static void take_id(struct topology_answer *a, const struct redisReply *reply)
 {
-    /* Older ones do not tell it. */
+    /* Sentinels before 6.2 do not know MYID: the id stays "host:port". */
     if (reply->type == REDIS_REPLY_STRING && reply->str[0] != '\0')
         snprintf(a->id, sizeof(a->id), "%s", reply->str);
     a->waiting = false;
@@ -298,7 +299,7 @@ static void add(struct redis_sentinel *s, const char *host, uint16_t port, bool 
         return;
     struct topology_answer *a = &s->asked[s->len++];
     struct redis_link_options options = s->link;
-    options.trouble = NULL; /* what is wrong with one of them is not what is wrong with all */
+    options.trouble = NULL; /* trouble with one Sentinel is no reason why Redis can't be used */
     a->all = s;
     a->configured = configured;
     snprintf(a->id, sizeof(a->id), "%.55s:%u", host, port);
@@ -308,8 +309,8 @@ static void add(struct redis_sentinel *s, const char *host, uint16_t port, bool 
     redis_link_start(a->link);
 }
 
-/* link: loop, url, tls, deadline, trouble. own: user and password of the Sentinels themselves;
- * where it has none, one that asks for some gets those of the URL. Starts at once. */
+/* link has loop, url, tls, deadline and trouble. own: user and password of the Sentinels; if it has
+ * none, a Sentinel that requires a password gets those of the URL. Starts at once. */
 static struct redis_sentinel *sentinel_new(const struct redis_link_options *link,
                                            const struct redis_url *own,
                                            sentinel_primary_fn *on_primary, void *ctx)
@@ -340,7 +341,7 @@ static void sentinel_free(struct redis_sentinel *s)
     free(s);
 }
 
-/* Now, rather than within a second: the primary does not answer. */
+/* The primary does not answer: asks now instead of at the next interval. */
 static void sentinel_ask(struct redis_sentinel *s)
 {
     s->settled = false;
@@ -348,7 +349,7 @@ static void sentinel_ask(struct redis_sentinel *s)
         ask(&s->asked[i]);
 }
 
-/* The primary is there: what Sentinels say is no cause of trouble. */
+/* The primary is connected: trouble with Sentinels does not matter now. */
 static void sentinel_settle(struct redis_sentinel *s)
 {
     s->settled = true;
@@ -361,9 +362,9 @@ struct redis_topology {
     const struct redis_setup *setup;
     const struct redis_topology_events *events;
     void *ctx;
-    struct redis_cluster *cluster; /* NULL: there is one primary, which is */
-    struct redis_primary *primary;
-    struct redis_sentinel *sentinel; /* NULL: the primary is where the URL says */
+    struct redis_cluster *cluster;   /* NULL: there is one primary */
+    struct redis_primary *primary;   /* NULL: a cluster */
+    struct redis_sentinel *sentinel; /* NULL: the URL names the primary itself */
 };
 
 static void on_primary_open(void *ctx, struct redis_primary *primary)

@@ -50,8 +50,8 @@ static void cut_at(char *text, const char *what)
         *at = '\0';
 }
 
-/* "ERR Error running script (call to f_SHA): @user_script:5: @user_script: 5: -NOREPLICAS ...", up
- * to Redis 6.2 */
+/* The error within a script's error, which up to Redis 6.2 is "ERR Error running script (call to
+ * f_SHA): @user_script:5: @user_script: 5: -NOREPLICAS ...". */
 static const char *without_script(const char *error)
 {
     const char *at = strstr(error, "@user_script");
@@ -72,7 +72,7 @@ void redis_quote(const struct redis_url *url, const char *error, char *out)
 {
     char text[4 * REDIS_WHY_BYTES];
     snprintf(text, sizeof(text), "%s", without_script(error));
-    /* A server that does not know a command, AUTH among them, repeats its arguments. */
+    /* A server that does not know a command (AUTH, for example) repeats its arguments. */
     cut_at(text, ", with args beginning with:");
     cut_at(text, " script: ");
     hide(text, url->password);

@@ -1,9 +1,9 @@
 /*
- * Why Redis can't be used, in one line with the other side's own words: for /readyz, metrics and
+ * Why Redis can't be used: one line, with the server's own error text, for /readyz, metrics and
  * log.
  *
- * Each part of the bus that may fail has a fault, which it sets and clears; the one that was set
- * first is the cause. The struct belongs to the bus and outlives its parts.
+ * Each part of the bus that may fail has a fault, which it sets and clears. The fault that was set
+ * first is the cause. The bus owns struct redis_trouble, which lives longer than the parts.
  */
 #ifndef VINHUB_BUS_REDIS_TROUBLE_H
 #define VINHUB_BUS_REDIS_TROUBLE_H
@@ -26,18 +26,19 @@ struct redis_trouble {
     struct redis_fault probe;   /* the message to the own inbox was refused */
 };
 
-/* Starts zeroed. text is copied. trouble may be NULL: nothing is kept. */
+/* A fault starts zeroed. text is copied. trouble may be NULL: then the fault is not listed. */
 void redis_fault_set(struct redis_trouble *trouble, struct redis_fault *fault, const char *text);
 void redis_fault_clear(struct redis_trouble *trouble, struct redis_fault *fault);
-/* NULL: there is none. */
+/* The text of the cause; NULL: there is none. */
 const char *redis_trouble_why(const struct redis_trouble *trouble);
 
-/* Whether an error says that the user has not the right to a command, key or channel; of a script
- * as well, which Redis words otherwise. */
+/* Whether an error says that the user has no right to a command, key or channel. In a script Redis
+ * uses other words for it; they are known here, too. */
 bool redis_is_no_right(const char *error);
 
-/* An error of the server as it may be shown: one line, without the password and without arguments
- * that it repeats, without what Redis adds about the script. out has REDIS_WHY_BYTES. */
+/* Makes an error of the server fit to be shown: one line, without the password, without the command
+ * arguments that the server repeats, and without Redis' additions about the script. out has
+ * REDIS_WHY_BYTES. */
 void redis_quote(const struct redis_url *url, const char *error, char *out);
 
 #endif
