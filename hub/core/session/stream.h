@@ -1,11 +1,20 @@
 /*
- * The order of a session's stream on this node: what is next, what is double, what is missing, and
- * where missing parts come from.
+ * The position of this node in the publications of a session: which publication comes next, which
+ * ones came twice, which ones are missing, and where missing ones are read from.
  *
- *   UNKNOWN -> FOLLOWING <-> SETTLING <-> FETCHING
+ *   UNKNOWN    -> FOLLOWING   the first push or JOINED, or this node becomes the owner
+ *   FOLLOWING  -> SETTLING    an epoch ends, and its last publications may still be on their way
+ *              -> FETCHING    publications are missing: the history is read
+ *   SETTLING   -> FOLLOWING   the announcement or JOINED shows that nothing is missing
+ *              -> FETCHING    something is missing, or the wait is over
+ *   FETCHING   -> FOLLOWING   the history has no more; what is still missing becomes a gap note
  *
- * Both sides use it: a member takes pushes in, an owner its own publications. What is accepted goes
- * to the batch of this turn in order; what can't be had becomes a gap note there.
+ * Without a history FETCHING is left out: what is missing becomes a gap note at once. While the
+ * state is SETTLING or FETCHING, live publications are held.
+ *
+ * The stream is made and freed with its session (session/parts.c). A member passes pushes in, an
+ * owner its own publications. Accepted publications go to the batch of this turn in order, with a
+ * gap note for those that can't be had any more.
  */
 #ifndef VINHUB_CORE_SESSION_STREAM_H
 #define VINHUB_CORE_SESSION_STREAM_H
