@@ -21,7 +21,7 @@ static bool is_silent_on(const struct http_head *head, const char *name)
     return true;
 }
 
-/* NULL: it opens the WebSocket. */
+/* Returns what is wrong with a 101 answer; NULL: it opens the WebSocket. */
 static const char *upgrade_wrong(const struct http_head *head, const char *expected)
 {
     struct http_text accept;
@@ -42,7 +42,7 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-/* 0: not an answer by HTTP/1. */
+/* The HTTP status; 0: this is not an answer of HTTP/1. */
 static unsigned answer_status(const struct http_head *head)
 {
     struct http_text version = head->start[0], status = head->start[1];
@@ -92,7 +92,7 @@ static bool is_interim(const struct answer *answer)
            answer->http_status < 200;
 }
 
-/* The head that ends there is not the answer: what came behind it begins the next one. */
+/* Drops the interim answer that ends at end; the bytes after it belong to the next answer. */
 static void pass_over(struct answer_reader *reader, size_t end)
 {
     reader->len -= end;
@@ -101,7 +101,8 @@ static void pass_over(struct answer_reader *reader, size_t end)
     reader->interim++;
 }
 
-/* If the first bytes cannot be HTTP, more of them is not waited for. */
+/* Whether the first bytes can be HTTP; if not, the answer is refused before its head is complete.
+ */
 static bool may_be_http(const struct answer_reader *reader)
 {
     static const char start[] = "HTTP/1.";

@@ -1,7 +1,7 @@
 /*
- * The answer to a handshake with a backend: gathered until its head is complete, then judged, all
- * of it or nothing (RFC 6455 section 4.1). Interim answers before it (100 Continue, 103 Early
- * Hints; RFC 9110 section 15.2) are passed over.
+ * The answer of a backend to our handshake: its bytes are kept until the head is complete, then the
+ * whole head is checked (RFC 6455 section 4.1). Interim answers before it (100 Continue, 103 Early
+ * Hints; RFC 9110 section 15.2) are skipped.
  *
  * The hub offers neither extensions nor subprotocols, so an answer that names one is wrong.
  */
@@ -13,35 +13,36 @@
 
 #include "loop/http_head.h"
 
-/* A head that is larger is no answer to a handshake. */
+/* The largest head that is accepted. */
 #define ANSWER_MAX 32768U
-/* How many interim answers there may be; their bytes count for ANSWER_MAX, too. */
+/* How many interim answers are accepted; their bytes count towards ANSWER_MAX, too. */
 #define ANSWER_INTERIM_MAX 16U
 
-/* Zeroed but for accept. */
+/* Starts zeroed but for accept. */
 struct answer_reader {
-    char accept[WS_ACCEPT_SIZE]; /* what Sec-WebSocket-Accept must be */
-    char *head;                  /* so far */
+    char accept[WS_ACCEPT_SIZE]; /* the expected Sec-WebSocket-Accept */
+    char *head;                  /* the bytes of the head that have come so far */
     size_t len, cap;
     size_t passed;    /* bytes of interim answers */
     unsigned interim; /* how many there were */
 };
 
 enum answer_verdict {
-    ANSWER_MORE,    /* is to come */
-    ANSWER_OPENS,   /* the WebSocket */
-    ANSWER_REFUSES, /* with an HTTP status */
-    ANSWER_WRONG,
+    ANSWER_MORE,    /* the head is not complete yet */
+    ANSWER_OPENS,   /* the WebSocket is open */
+    ANSWER_REFUSES, /* the backend refuses with an HTTP status */
+    ANSWER_WRONG,   /* the answer breaks the rules of the handshake */
 };
 
 struct answer {
     enum answer_verdict verdict;
-    size_t used;          /* OPENS: how many of the bytes were the head's; frames follow */
+    size_t used;          /* OPENS: how many of the bytes belong to the head; frames follow */
     unsigned http_status; /* REFUSES */
     const char *why;      /* WRONG; static */
 };
 
-/* Takes the next bytes of the connection; none after a verdict. */
+/* Takes the next bytes of the connection. Not to be called again after another verdict than MORE.
+ */
 struct answer answer_take(struct answer_reader *reader, const uint8_t *bytes, size_t len);
 void answer_reader_fini(struct answer_reader *reader);
 

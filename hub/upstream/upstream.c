@@ -14,7 +14,7 @@ static const char *const state_names[] = {"waiting", "resolving", "connecting", 
                                           "asking",  "open",      "closing",    "ended"};
 
 #define BIT(state) (1U << (state))
-/* Where each state may lead; to the end from anywhere. */
+/* The states that may follow each state; UP_ENDED may follow any of them. */
 static const unsigned transitions[] = {
     [UP_WAITING] = BIT(UP_RESOLVING),
     [UP_RESOLVING] = BIT(UP_CONNECTING),
@@ -72,7 +72,7 @@ static void arm(struct upstreams *all)
 {
     uint64_t at_ms = timers_next(&all->timers);
     if (at_ms >= all->timer_at_ms)
-        return; /* the loop's timer comes early enough, and is set anew then */
+        return; /* the loop's timer fires early enough, and is armed again then */
     all->timer_at_ms = at_ms;
     loop_timer_start(all->timer, at_ms > all->now_ms ? at_ms - all->now_ms : 0);
 }
@@ -98,7 +98,7 @@ static void on_due(struct timer *timer, uint64_t now_ms)
 void up_deadline(struct upstream *up, uint64_t at_ms)
 {
     if (up->asked)
-        at_ms = up->all->now_ms; /* a close that was asked for keeps its deadline */
+        at_ms = up->all->now_ms; /* close was called during the attempt: the upstream ends now */
     timer_start(&up->all->timers, &up->timer, at_ms, on_due);
     arm(up->all);
 }
@@ -111,8 +111,8 @@ static void on_turn(void *ctx)
 
 /* --- the end --- */
 
-/* Releases everything but the memory itself, which a caller may still be using: that is freed at
- * the end of the turn. */
+/* Releases all but the memory of the object, which a caller may still use; reap frees it at the end
+ * of the turn. */
 static void retire(struct upstream *up, bool reset)
 {
     struct upstreams *all = up->all;
@@ -190,7 +190,7 @@ static struct upstream *op_open(void *ctx, struct session *session, struct servi
     if (!up->url)
         abort();
     list_add(&all->waiting, up);
-    loop_timer_start(all->pump, 0); /* no event comes before this has returned */
+    loop_timer_start(all->pump, 0); /* the attempt begins later: no event before open returns */
     return up;
 }
 
@@ -244,7 +244,6 @@ enum status upstreams_new(struct loop *loop, struct upstreams **out)
     return STATUS_OK;
 }
 
-/* Open connections keep the TLS context that they have. */
 void upstreams_reload(struct upstreams *all)
 {
     while (all->trusts) {

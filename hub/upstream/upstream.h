@@ -1,10 +1,10 @@
 /*
- * Backend sockets: connects to the backend of a session, speaks WebSocket as the client, keeps the
- * text heartbeat, and tells the core of messages and of the end.
+ * Backend sockets: connects to the backend of a session, speaks WebSocket as a client, keeps the
+ * text heartbeat, and reports messages and the end of the connection to the core.
  *
- * It decides nothing: when to connect, retry or close is the core's. lws carries the bytes (TCP,
- * TLS with verification, what could not be written yet); names are resolved by loop/resolve.h,
- * which never blocks.
+ * It decides nothing: the core says when to connect, retry or close. Names are resolved by
+ * loop/resolve.h, which never blocks; loop/socket.h carries the bytes once TCP is connected, with
+ * TLS of loop/tls.h.
  */
 #ifndef VINHUB_UPSTREAM_UPSTREAM_H
 #define VINHUB_UPSTREAM_UPSTREAM_H
@@ -17,15 +17,16 @@
 struct loop;
 struct upstreams;
 
-/* Of the hub's setup; its ctx is the struct upstreams. */
+/* For the hub's setup; the ctx of each op is the struct upstreams. */
 extern const struct upstream_ops upstream_socket_ops;
 
 MUST_USE enum status upstreams_new(struct loop *loop, struct upstreams **out);
-/* Resets what is still open, without events. After hub_free, which resets its upstreams. */
+/* Resets connections that are still open, without events. To be called after hub_free, which resets
+ * the upstreams of its sessions. */
 void upstreams_free(struct upstreams *upstreams);
-/* Files of authorities are read again: connections made from now on trust what they hold then. */
+/* CA files are read again for connections made from now on; open ones keep their TLS context. */
 void upstreams_reload(struct upstreams *upstreams);
-/* Objects alive: open, connecting, and waiting for one of the 256 places to connect. */
+/* How many upstreams there are: open, connecting, or waiting for one of the 256 attempts. */
 size_t upstreams_count(const struct upstreams *upstreams);
 
 #endif

@@ -1,5 +1,5 @@
-/* One attempt to connect: the name, TCP to each of its addresses in turn, TLS, the handshake; all
- * within reconnect.timeout. */
+/* One attempt to open an upstream: resolving the name, TCP to its addresses one after the other,
+ * TLS, and the handshake; all within reconnect.timeout. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -38,7 +38,7 @@ static bool on_bytes(void *owner, uint8_t *bytes, size_t len)
         up_attempt_answer(up, bytes, len);
     else
         talk_bytes(up, bytes, len);
-    return true; /* if it has ended, the socket is detached */
+    return true; /* also if the upstream has ended: then the socket is detached already */
 }
 
 static bool on_writable(void *owner)
@@ -121,20 +121,20 @@ static void make_key(char key[25], char accept[WS_ACCEPT_SIZE])
     ws_accept_key((struct http_text){key, 24}, accept);
 }
 
-/* The host as it stands in the URL; the port where it is not the scheme's own (RFC 9110
- * section 7.2). */
+/* The Host field: the host of the URL, and the port if it is not the default of the scheme (RFC
+ * 9110 section 7.2). */
 static void print_host(const struct url_parts *parts, char *out, size_t len)
 {
     bool v6 = strchr(parts->host, ':') != NULL;
     size_t host_len = strlen(parts->host);
     if (host_len > 1 && parts->host[host_len - 1] == '.')
-        host_len--; /* the dot is for the resolver only */
+        host_len--; /* the final dot is for the resolver only */
     int n = snprintf(out, len, v6 ? "[%.*s]" : "%.*s", (int)host_len, parts->host);
     if (parts->port != (parts->tls ? 443 : 80) && n > 0 && (size_t)n < len)
         snprintf(out + n, len - (size_t)n, ":%u", parts->port);
 }
 
-/* The path goes out byte for byte. */
+/* Sends the request of the handshake. The path is sent byte for byte as it is in the URL. */
 static void ask(struct upstream *up)
 {
     char key[25], host[300];
@@ -176,8 +176,9 @@ void up_attempt_secured(struct upstream *up, const char *why)
 /* --- TCP --- */
 
 /*
- * A connection whose other end has vanished without a word is given up within a minute, whatever
- * the heartbeat: by probes while nothing is on its way, else by what is not acknowledged.
+ * If the backend's host vanishes without closing the connection, TCP gives it up within a minute,
+ * with any heartbeat: by keep-alive probes while nothing is sent, or by data that is not
+ * acknowledged.
  */
 static void keep_alive(int fd)
 {

@@ -7,9 +7,9 @@
  *        attempts     \___________ within reconnect.timeout ___/               1 s
  *     -> ENDED from each of them: hub_upstream_closed is called, then freed at the end of the turn
  *
- * SECURING is left out for ws://. up_set_state is the one setter. Each object has one timer: the
- * deadline of the attempt, of the heartbeat, or of the close. After upstream_ops.reset the core
- * hears no more of the object.
+ * SECURING is left out for ws://. up_set_state is the only setter of the state. Each object has one
+ * timer: the deadline of the attempt, of the heartbeat, or of the close. After upstream_ops.reset
+ * the core gets no more events of the object.
  */
 #ifndef VINHUB_UPSTREAM_UPSTREAM_PRIVATE_H
 #define VINHUB_UPSTREAM_UPSTREAM_PRIVATE_H
@@ -32,7 +32,7 @@
 /* How many attempts of a node may be under way at once (contract section 5): a backend that comes
  * back is not flooded. */
 #define UPSTREAM_ATTEMPTS_MAX 256
-/* How long a close frame waits for its answer. */
+/* How long we wait for the answer to our close frame. */
 #define CLOSING_MS 1000U
 
 enum upstream_state {
@@ -50,8 +50,9 @@ enum upstream_state {
 struct upstream_attempt {
     struct resolve *query;
     struct resolved addresses;
-    size_t first, next; /* the address that is tried, and how many were tried before it */
-    int fd;             /* while TCP connects; -1 else */
+    size_t first; /* the index of the address that is tried first */
+    size_t next;  /* how many addresses have been tried, with the one that is connecting now */
+    int fd;       /* the socket while TCP connects; else -1 */
     struct loop_watch *watch;
     uint64_t address_at_ms; /* when the next address is tried */
     uint64_t give_up_at_ms;
@@ -65,19 +66,19 @@ struct upstream {
     struct service *service;
     char *url;
     struct url_parts parts;       /* path points into url */
-    struct upstream *prev, *next; /* in the list of those waiting, attempted, open or ended */
+    struct upstream *prev, *next; /* in one of the lists waiting, live or ended */
     struct socket socket;
     struct upstream_attempt *attempt;
     struct ws_reader reader;
     struct timer timer;
     uint64_t heard_at_ms;
     uint64_t heartbeat_at_ms;
-    const char
-        *fault;    /* the rule that the backend broke; static. All that it sends later is ignored */
-    uint8_t state; /* enum upstream_state */
+    /* The rule that the backend broke; static. NULL: none. Input after it is ignored. */
+    const char *fault;
+    uint8_t state;      /* enum upstream_state */
     bool open_reported; /* hub_upstream_opened was called */
-    bool want_writable; /* send said STATUS_AGAIN */
-    bool asked;         /* close came before it was open */
+    bool want_writable; /* send returned STATUS_AGAIN: hub_upstream_writable is due */
+    bool asked;         /* the core called close before the upstream was open */
 };
 
 struct upstream_list {
@@ -85,7 +86,7 @@ struct upstream_list {
     size_t len;
 };
 
-/* A CA file and the context made of it; kept for the process's life. */
+/* A CA file and the TLS context made of it; kept until upstreams_reload. */
 struct trust {
     struct trust *next;
     struct tls_context *context;
@@ -112,10 +113,11 @@ struct upstreams {
 /* --- upstream.c --- */
 
 void up_set_state(struct upstream *up, enum upstream_state state);
-/* Ends it and tells the core, with the reason; only from within a callback of the loop. */
+/* Ends the upstream and reports the end to the core. Only to be called in a callback of the loop,
+ * never within a call of the core. */
 void up_end(struct upstream *up, const struct upstream_end *end);
 void up_end_plain(struct upstream *up, enum upstream_end_kind kind, const char *reason);
-/* Arms the deadline. */
+/* Arms the timer of the upstream. */
 void up_deadline(struct upstream *up, uint64_t at_ms);
 void up_free_attempt(struct upstream *up);
 
@@ -125,9 +127,10 @@ void up_attempt_begin(struct upstream *up);
 void up_attempt_deadline(struct upstream *up);
 /* Takes bytes of the HTTP answer. */
 void up_attempt_answer(struct upstream *up, uint8_t *bytes, size_t len);
+/* The TLS handshake is done (why is NULL), or TLS has failed. */
 void up_attempt_secured(struct upstream *up, const char *why);
 void up_attempt_free(struct upstream_attempt *attempt);
-/* What kind of end it is when the connection is lost during an attempt. */
+/* The connection was lost during the attempt. */
 void up_attempt_lost(struct upstream *up);
 
 /* --- upstream_talk.c: frames, heartbeat, close --- */

@@ -14,7 +14,7 @@
 #include "loop/ws_head.h"
 #include "upstream/upstream_private.h"
 
-/* The size that the scratch buffer is cut back to after a large message. */
+/* A scratch buffer that is larger than this is freed after the message. */
 #define SCRATCH_KEEP 65536U
 
 /* Stands for a close frame without a code (RFC 6455 section 7.4.1). */
@@ -22,7 +22,7 @@
 
 /* --- the way out --- */
 
-/* Masks must not be guessed (RFC 6455 section 5.3); the kernel is asked for many at once. */
+/* A mask must be unpredictable (RFC 6455 section 5.3). The kernel is asked for many at a time. */
 static const uint8_t *next_mask(struct upstreams *all)
 {
     if (all->masks_left < 4) {
@@ -54,8 +54,8 @@ static void scratch_shrink(struct upstreams *all)
     all->scratch_cap = 0;
 }
 
-/* The caller's bytes are shared and stay as they are: masking is done on a copy. False: nothing was
- * written, for want of memory. */
+/* Masks a copy of the payload, since other sessions and clients share the caller's bytes. Returns
+ * false if memory ran out; then nothing was written. */
 static bool write_frame(struct upstream *up, unsigned opcode, const void *payload, size_t len)
 {
     struct upstreams *all = up->all;
@@ -82,7 +82,7 @@ enum status talk_send(struct upstream *up, unsigned opcode, const void *payload,
     }
     if (!write_frame(up, opcode, payload, len)) {
         up->want_writable = true;
-        socket_wake(&up->socket); /* it waits in its queue, and is tried again */
+        socket_wake(&up->socket); /* the message stays in the outbox and is sent again later */
         return STATUS_AGAIN;
     }
     return STATUS_OK;
@@ -94,7 +94,7 @@ static void write_close(struct upstream *up, unsigned code, const char *reason)
     (void)write_frame(up, WS_CLOSE, payload, ws_close_payload(payload, code, reason));
 }
 
-/* Before the upstream is open there is no WebSocket to close: the attempt just ends. */
+/* Before the upstream is open there is no WebSocket to close: the attempt ends. */
 void talk_close(struct upstream *up, unsigned code, const char *reason)
 {
     if (up->state == UP_CLOSING || up->state == UP_ENDED)
@@ -208,8 +208,9 @@ static void on_close_frame(struct upstream *up, const struct ws_item *item)
                    .kind = UPSTREAM_END_CLOSED, .close_code = item->code, .reason = reason});
 }
 
-/* Let the backend read why: closing a socket with unread bytes resets the connection, and the close
- * frame would be lost. What still comes is discarded until the backend closes, too. */
+/* The backend broke a rule. Sends a close frame and ends our direction, but goes on reading: a
+ * socket that is closed with unread bytes is reset, and the close frame would be lost. Later input
+ * is discarded until the backend closes, or for CLOSING_MS. */
 static void on_bad_input(struct upstream *up, const struct ws_item *item)
 {
     metric_drop(item->code == CLOSE_TOO_BIG ? DROP_TOO_LARGE : DROP_MALFORMED, 1);
@@ -224,7 +225,7 @@ static void on_bad_input(struct upstream *up, const struct ws_item *item)
     up_deadline(up, up->all->now_ms + CLOSING_MS);
 }
 
-/* Each call into the core may end the upstream. */
+/* Each call into the core may end the upstream, so the state is checked for each item. */
 void talk_bytes(struct upstream *up, uint8_t *bytes, size_t len)
 {
     struct ws_rules rules = {.masked = false,
