@@ -11,8 +11,8 @@
 #include "loop/loop_private.h"
 #include "loop/tls.h"
 
-/* lws hands the socket no more at once. Its default, 0, would cut each write into pieces of the
- * read buffer's size. */
+/* The most that lws writes at once. Its default, 0, would cut each write into pieces of the size of
+ * the read buffer. */
 #define WRITE_MAX 1048576
 
 /* --- the way out --- */
@@ -23,10 +23,10 @@ static void update_reading(struct socket *socket)
         lws_rx_flow_control(socket->wsi, !socket->stalled && !socket->paused);
 }
 
-/* lws keeps what the socket did not take, and tells when it is out. */
+/* Gives lws the output that the kernel did not take; lws writes it later. */
 static void keep_rest(struct socket *socket, const uint8_t *bytes, size_t len)
 {
-    /* Only read: the raw role neither frames nor masks. */
+    /* lws only reads the bytes: its raw role neither frames nor masks. */
     if (lws_write(socket->wsi, (unsigned char *)(uintptr_t)bytes, len, LWS_WRITE_RAW) < 0) {
         socket_kill(socket, true);
         return;
@@ -37,8 +37,8 @@ static void keep_rest(struct socket *socket, const uint8_t *bytes, size_t len)
     }
 }
 
-/* The socket takes it whole nearly always. lws is asked only where it does not: its object of a
- * thousand bytes need not come into the processor's cache for each of many thousand clients. */
+/* The kernel nearly always takes all bytes. Only the rest goes through lws: so its object of about
+ * a thousand bytes is not loaded into the processor's cache for each of many thousand clients. */
 static void write_socket(struct socket *socket, const uint8_t *bytes, size_t len)
 {
     if (!socket->wsi || socket->killed || len == 0)
@@ -116,7 +116,7 @@ void socket_set_urgent(struct socket *socket)
         lws_adapter_set_urgent(loop_lws_adapter(socket->loop), socket->fd);
 }
 
-/* A clean end needs close_notify, or the peer can't distinguish it from a truncated stream. */
+/* Without close_notify the peer can't distinguish a clean end from a truncated stream. */
 static void end_records(struct socket *socket)
 {
     if (!socket->wsi || !socket->tls)
@@ -167,8 +167,7 @@ void socket_detach(struct socket *socket, bool reset)
             set_reset(wsi, lws_get_socket_fd(wsi));
         else if (!socket->killed)
             end_records(socket);
-        /* Where the socket took nothing for so long that bytes are left, lws gives it five seconds
-         * more. */
+        /* If lws still keeps output, it waits up to five seconds more for the peer to take it. */
         lws_set_timeout(
             wsi, reset ? PENDING_TIMEOUT_KILLED_BY_PARENT : PENDING_TIMEOUT_HTTP_KEEPALIVE_IDLE,
             LWS_TO_KILL_ASYNC);
@@ -184,12 +183,13 @@ static void report_secured(struct socket *socket, const char *why)
         socket->handler->on_secured(socket->owner, why);
 }
 
-/* The handshake and the plain bytes out of records. The owner may detach the socket in any call. */
+/* Feeds bytes of the socket to TLS and passes the plain bytes to the owner, who may detach the
+ * socket in any callback. */
 static bool on_records(struct socket *socket, const uint8_t *bytes, size_t len)
 {
     bool was_ready = tls_ready(socket->tls);
     enum status status = tls_feed(socket->tls, bytes, len);
-    write_records(socket); /* an alert, too, that says why */
+    write_records(socket); /* also after a failure: an alert gives the peer the cause */
     if (status != STATUS_OK) {
         if (!was_ready)
             report_secured(socket, tls_why(socket->tls));
@@ -207,12 +207,12 @@ static bool on_records(struct socket *socket, const uint8_t *bytes, size_t len)
     if (!socket->tls)
         return true;
     write_records(socket);
-    /* TLS 1.3: a server that misses our certificate says so after the handshake. */
+    /* TLS 1.3: if a server requires a certificate of ours, it says so only after the handshake. */
     if (tls_why(socket->tls)[0] != '\0')
         report_secured(socket, tls_why(socket->tls));
     if (!socket->tls)
         return true;
-    /* An owner that has paused has not taken all that came before the end: socket_pause goes on. */
+    /* The peer has ended, but a paused owner may have input left: socket_pause closes later. */
     return socket->paused || !tls_ended(socket->tls);
 }
 
@@ -251,7 +251,7 @@ static void on_closed(struct socket *socket)
 {
     forget(socket);
     if (socket->opening)
-        return; /* socket_open says it */
+        return; /* socket_open returns the failure */
     socket->handler->on_gone(socket->owner);
 }
 

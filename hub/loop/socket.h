@@ -1,10 +1,21 @@
 /*
- * A connected socket in lws's hands: bytes in, bytes out, with TLS over it where asked for.
+ * A connected TCP socket that lws serves: bytes in, bytes out, with TLS over it if asked for.
  *
- * lws waits for the socket, reads it into its one buffer and keeps what the socket did not take at
- * once (its raw role). While it keeps something it does not read, and readable data would wake the
- * loop again and again: so reading stops then, and when all is out it goes first for one turn,
- * before the owner writes on.
+ * lws waits for events of the socket, reads into its one buffer, and keeps output that the kernel
+ * did not take (its raw role). lws does not read while it keeps output, and readable data would
+ * wake the loop again and again. So reading is paused then. When all output is written, the socket
+ * is read for one turn before on_writable is called.
+ *
+ *   socket_open -> [TLS handshake -> on_secured] -> on_bytes, on_writable ...
+ *     -> on_gone          closed by the peer, by an error, by socket_kill, or by a handler that
+ *                         returned false
+ *     -> socket_detach    the owner leaves: no callback any more, on_gone included
+ *
+ *   output:  written by the kernel at once, or  stalled (lws keeps the rest, reading is paused)
+ *     -> drained (all written; one turn of reading) -> on_writable
+ *
+ * The struct is part of its owner, who may free it after on_gone or socket_detach. lws frees its
+ * own object later and closes the descriptor then.
  */
 #ifndef VINHUB_LOOP_SOCKET_H
 #define VINHUB_LOOP_SOCKET_H
@@ -20,20 +31,20 @@ struct lws;
 struct socket;
 struct tls;
 
-/* The owner's side. Each is called with the loop entered, never from within a call of the owner
- * into this module. */
+/* The callbacks of the owner. Each is called with the loop entered. None is called during a call of
+ * the owner into this module, except by socket_secure. */
 struct socket_handler {
-    const char *name; /* of its callbacks, as in loop.h */
-    /* Input, all of which has to be consumed; it may be changed. False: drop the connection
-     * (written output goes out first). */
+    const char *name; /* of the callbacks, as in loop.h */
+    /* Input; the owner must consume all of it, and may change the bytes. Returns false to close the
+     * connection (output that was written goes out first). */
     bool (*on_bytes)(void *owner, uint8_t *bytes, size_t len);
-    /* All that was written is out, after socket_write left some, or after socket_wake. False: drop.
-     */
+    /* All output is written, after socket_write had left some; or socket_wake was called. Returns
+     * false to close the connection. */
     bool (*on_writable)(void *owner);
-    /* The socket is closed. Once; not after socket_detach. */
+    /* The socket is closed. Called once, and not after socket_detach. */
     void (*on_gone)(void *owner);
-    /* The TLS handshake is done, or TLS has failed, in the handshake or later (why is not NULL,
-     * on_gone follows). NULL where nobody wants to know. */
+    /* The TLS handshake is done (why is NULL), or TLS has failed, in the handshake or later (why is
+     * the cause, on_gone follows). May be NULL. */
     void (*on_secured)(void *owner, const char *why);
 };
 
@@ -45,46 +56,46 @@ struct socket {
     struct lws *wsi; /* NULL: closed, or not open yet */
     struct tls *tls; /* NULL: plain */
     int fd;
-    bool opening;
-    bool stalled;  /* lws keeps bytes */
-    bool drained;  /* within on_writable: the socket has taken what lws kept */
-    bool shut_due; /* our direction ends once lws has written what it keeps */
-    bool paused;   /* by the owner */
-    bool killed;
+    bool opening;  /* within socket_open */
+    bool stalled;  /* lws keeps output */
+    bool drained;  /* lws has written the output that it kept; false again after on_writable */
+    bool shut_due; /* our direction ends once lws has written the output that it keeps */
+    bool paused;   /* the owner has paused reading */
+    bool killed;   /* closed at the end of this turn */
 };
 
-/* Takes over a connected, non-blocking socket; closes it on failure. tls (may be NULL) is taken
- * over too, and a client's begins its handshake. */
+/* Takes over a connected, non-blocking descriptor, and closes it on failure. Takes tls over, too
+ * (it may be NULL); that of a client begins its handshake. */
 MUST_USE enum status socket_open(struct socket *socket, struct loop *loop, int fd, struct tls *tls,
                                  const struct socket_handler *handler, void *owner);
 /*
- * Goes on with TLS (a server's) on a plain socket, from within on_bytes: rest is what that has left
- * over. Takes tls over, which may be NULL where memory ran out. The result is for on_bytes to
- * return.
+ * Begins TLS as a server on a socket that was plain so far. To be called in on_bytes only; rest:
+ * the bytes that on_bytes has not used. May call on_secured and on_bytes before it returns. Takes
+ * tls over; NULL (out of memory) closes the connection. on_bytes must return the result.
  */
 bool socket_secure(struct socket *socket, struct tls *tls, const uint8_t *rest, size_t len);
-/* Writes; what the socket does not take is kept, without a bound: ask socket_blocked before. A
- * failure shows as on_gone. */
+/* Writes bytes. Output that the kernel does not take is kept, without a bound: the caller checks
+ * socket_blocked before. After a failure on_gone is called. */
 void socket_write(struct socket *socket, const void *bytes, size_t len);
 /* True while bytes wait for the socket: on_writable will come. */
 bool socket_blocked(const struct socket *socket);
 /* Asks for on_writable. */
 void socket_wake(struct socket *socket);
-/* Stops or goes on reading. */
+/* Pauses reading, or goes on with it. */
 void socket_pause(struct socket *socket, bool paused);
-/* Ends our direction after what was written: close_notify where there is TLS, then FIN. The peer
- * may go on sending and ends the connection itself; its bytes still come by on_bytes, since a
- * socket that is closed with bytes unread answers with a reset, and a reset can overtake what we
- * sent last (RFC 6455 section 7.1.1). */
+/* Ends our direction after the output that was written: close_notify with TLS, then FIN. The peer
+ * may go on sending until it ends the connection; its bytes still come by on_bytes. (A socket that
+ * is closed with unread bytes sends a reset, which may make the peer lose our last output: RFC 6455
+ * section 7.1.1.) */
 void socket_shut(struct socket *socket);
-/* Drops the connection at the end of the turn: with a reset where the peer did not take what was
- * sent, or where asked for. on_gone follows. */
+/* Closes the connection at the end of the turn: with a reset if reset is set or the peer has not
+ * taken all output. on_gone follows. */
 void socket_kill(struct socket *socket, bool reset);
-/* Forgets the owner: no callback comes any more. reset: the peer gets a reset; otherwise written
- * output may still go out. The owner may free the socket. */
+/* Takes the owner off the socket: no callback comes any more, and the owner may free the struct.
+ * reset: the peer gets a reset; otherwise output that was written may still go out. */
 void socket_detach(struct socket *socket, bool reset);
 int socket_fd(const struct socket *socket);
-/* Makes the socket urgent (loop.h): what comes on it is served before what clients send. Call it
+/* Makes the socket urgent (urgent.h): its input is served before that of clients. To be called
  * once, on an open socket. */
 void socket_set_urgent(struct socket *socket);
 
