@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A destination with what the rules compare. */
+/* A destination, and the values that the rules compare. */
 struct candidate {
     union resolve_address to;
     bool reachable;                          /* rule 1 */
@@ -46,7 +46,7 @@ static unsigned shared_bits(const uint8_t *a, const uint8_t *b, unsigned limit)
     return bits;
 }
 
-/* As 16 bytes: an IPv4 address in its mapped form. */
+/* The address as 16 bytes; an IPv4 address in its mapped form (::ffff:a.b.c.d). */
 static void to_bytes(const union resolve_address *address, uint8_t out[16])
 {
     if (address->any.sa_family == AF_INET6) {
@@ -90,7 +90,7 @@ static unsigned scope_of(const uint8_t bytes[16])
 static bool find_source(const union resolve_address *to, union resolve_address *from)
 {
     union resolve_address with_port = *to;
-    with_port.v4.sin_port = htons(9); /* at the same place in both families; port 0 is refused */
+    with_port.v4.sin_port = htons(9); /* v6 has the port at the same place; port 0 is refused */
     socklen_t size = to->any.sa_family == AF_INET ? sizeof(to->v4) : sizeof(to->v6);
     int fd = socket(to->any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)

@@ -1,8 +1,8 @@
 /*
  * The order in which the addresses of a name are tried: RFC 6724 section 6.
  *
- * Each destination is connected once as a datagram socket, which sends nothing: the kernel then
- * says whether there is a way to it, and from which address of this machine.
+ * A datagram socket is connected to each destination, which sends nothing. The kernel then reports
+ * whether there is a route, and which address of this machine would be the source.
  */
 #ifndef VINHUB_LOOP_ADDRESS_ORDER_H
 #define VINHUB_LOOP_ADDRESS_ORDER_H
@@ -12,12 +12,14 @@
 
 #include "loop/resolve.h"
 
-/* Sorts in place; what the rules hold for equal keeps its order. At most 2 * RESOLVE_MAX. */
+/* Sorts in place; addresses that the rules treat as equal keep their order. len is at most
+ * 2 * RESOLVE_MAX. */
 void address_order(union resolve_address *addresses, size_t len);
 
-/* Says from which address of this machine to is reached, or false where there is no way to it. */
+/* Sets *from to the source address that the route to *to uses. Returns false if there is no route.
+ */
 typedef bool source_fn(const union resolve_address *to, union resolve_address *from);
-/* The same by sources that are not the kernel's, for tests. */
+/* The same with another function in place of the kernel, for tests. */
 void address_order_by(union resolve_address *addresses, size_t len, source_fn *source);
 
 #endif

@@ -10,24 +10,24 @@
 #include "common/log.h"
 #include "loop/loop.h"
 
-/* The first server has a second before the next one is asked, then all have two, then four. A late
- * answer still counts, but over TCP, where c-ares asks once: the plain channel has the patience
- * that a slow server wants. The limits of resolv.conf are meant for programs that wait in the call.
- */
+/* Each server has a second to answer before the next one is asked; two seconds in the second round,
+ * four in the third. A late answer still counts, except over TCP, where c-ares asks once: for slow
+ * servers the channel without EDNS waits longer. The limits of resolv.conf are not used, since they
+ * are meant for programs that block. */
 #define ANSWER_MS       1000
 #define PLAIN_ANSWER_MS 3000
 #define ROUNDS          3
-/* What passes everywhere in one packet (DNS flag day 2020). */
+/* An answer of this size passes all networks in one packet (DNS flag day 2020). */
 #define EDNS_BYTES 1232
 #define NDOTS_MAX  15 /* resolv.conf(5) */
 
 enum dns_channel_kind { WITH_EDNS, WITHOUT_EDNS, HOSTS_FILE, CHANNELS };
 
-/* A socket of c-ares. */
+/* A socket of c-ares, and what c-ares waits for on it. */
 struct watched {
     struct watched *next;
     struct dns *dns;
-    struct loop_watch *readable, *writable; /* NULL: not waited for */
+    struct loop_watch *readable, *writable; /* NULL: c-ares does not wait for it */
     ares_channel channel;
     ares_socket_t fd;
 };
@@ -107,7 +107,7 @@ bool dns_changed(struct dns *dns)
 
 static void deliver(struct dns *dns);
 
-/* Arms the timer for c-ares's next deadline, or for what is to be delivered. */
+/* Arms the timer for the next deadline of c-ares, or for now if an answer is to be delivered. */
 static void arm(struct dns *dns)
 {
     uint64_t next_ms = dns->answered ? 0 : UINT64_MAX;
@@ -135,7 +135,7 @@ static void on_timer(void *ctx)
     deliver(dns);
 }
 
-/* c-ares may close the socket meanwhile, which frees what is watched. */
+/* c-ares may close the socket during the call, which frees *watched. */
 static void on_readable(void *ctx)
 {
     struct watched *watched = ctx;
@@ -168,7 +168,7 @@ static void watch(struct watched *watched, enum loop_ready ready, bool wanted)
         abort();
 }
 
-/* Neither direction is wanted right before c-ares closes the socket. */
+/* c-ares wants neither direction just before it closes the socket. */
 static void on_socket(void *ctx, ares_socket_t fd, int readable, int writable)
 {
     struct dns_channel *channel = ctx;
@@ -442,15 +442,15 @@ static void on_answer(void *ctx, int result, int timeouts, struct ares_addrinfo 
         take_addresses(&answer->found, list);
     if (list)
         ares_freeaddrinfo(list);
-    /* c-ares 1.18 learns from the first FORMERR that a server knows no EDNS, and takes that of the
-     * other family, asked for at the same time, for the answer. */
+    /* c-ares 1.18 asks again without EDNS after the first FORMERR of a server, but takes the second
+     * FORMERR, to the question for the other family, as the answer. So that one is asked again. */
     if (result == ARES_EFORMERR && !question->asked_again) {
         question->asked_again = true;
         send_question(question);
         return;
     }
-    /* Some networks drop EDNS, some servers are slow: the next question uses the other kind of
-     * channel. */
+    /* Some networks drop questions with EDNS, some servers are slow: the next question uses the
+     * other channel. */
     if (result == ARES_ETIMEOUT && question->kind == dns->kind)
         dns->kind = dns->kind == WITH_EDNS ? WITHOUT_EDNS : WITH_EDNS;
     answer->outcome = outcome_of(result, &answer->found);
@@ -527,8 +527,8 @@ static void on_hosts(void *ctx, int result, int timeouts, struct ares_addrinfo *
         ares_freeaddrinfo(list);
 }
 
-/* c-ares reads the file within the call. It knows localhost without it; what ends so is the same
- * (RFC 6761 section 6.3). */
+/* c-ares reads the file during the call. It knows localhost without the file. A name that ends in
+ * .localhost has the addresses of localhost (RFC 6761 section 6.3). */
 bool dns_hosts(struct dns *dns, const char *name, struct resolved *out)
 {
     struct hosts_answer answer = {.out = out};

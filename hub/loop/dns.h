@@ -1,10 +1,10 @@
 /*
- * Questions to name servers, one family of one full name each, and the system's settings for them,
- * by c-ares: resolv.conf, nsswitch.conf, LOCALDOMAIN and RES_OPTIONS, the hosts file. Several
- * servers, TCP after truncation and EDNS are its work.
+ * Questions to name servers by c-ares, each for one address family of one full name, and the
+ * system's settings: resolv.conf, nsswitch.conf, LOCALDOMAIN, RES_OPTIONS and the hosts file.
+ * c-ares deals with several servers, TCP after truncation, and EDNS.
  *
- * Of c-ares only that is used which 1.18 and 1.34 do alike. Its own search is not: it goes on to
- * the next domain by the answer that comes last of the two families. Nor is its cache.
+ * Only what c-ares 1.18 and 1.34 do in the same way is used. Its search is not used: it goes on to
+ * the next domain by whichever of both families is answered last. Its cache is not used either.
  */
 #ifndef VINHUB_LOOP_DNS_H
 #define VINHUB_LOOP_DNS_H
@@ -19,14 +19,14 @@ struct dns_question;
 enum dns_outcome {
     DNS_FOUND,
     DNS_NO_NAME,    /* NXDOMAIN */
-    DNS_NO_ADDRESS, /* of this family */
-    DNS_TROUBLE,    /* no answer, or none that says anything of the name */
+    DNS_NO_ADDRESS, /* the name has none of this family */
+    DNS_TROUBLE,    /* no answer, or an error of the server: nothing is known about the name */
 };
 
 struct dns_answer {
     enum dns_outcome outcome;
     struct resolved found; /* ports are 0 */
-    char why[288];         /* where nothing was found; one line */
+    char why[288];         /* the reason in one line, unless outcome is DNS_FOUND */
 };
 
 /* Called from the loop, never from within a call into this module. */
@@ -36,8 +36,8 @@ struct dns_settings {
     char **domains; /* without dots at the end */
     size_t domains_len;
     unsigned ndots;
-    const char *order;   /* 'f' the hosts file, 'b' the name servers */
-    const char *servers; /* for people: "10.0.0.2, 10.0.0.3" */
+    const char *order;   /* 'f': the hosts file is used; 'b': the name servers are used */
+    const char *servers; /* for messages: "10.0.0.2, 10.0.0.3" */
 };
 
 MUST_USE enum status dns_new(struct loop *loop, struct dns **out);
@@ -50,13 +50,15 @@ bool dns_changed(struct dns *dns);
 void dns_reread(struct dns *dns);
 const struct dns_settings *dns_settings(const struct dns *dns);
 
-/* The addresses of the hosts file, ports 0; none: false, and out is unchanged. */
+/* The addresses in the hosts file, with port 0. Returns false if there is none; out is unchanged.
+ */
 MUST_USE bool dns_hosts(struct dns *dns, const char *name, struct resolved *out);
 
 /* name is a full name without a dot at its end. NULL: out of memory. */
 struct dns_question *dns_ask(struct dns *dns, const char *name, int family, dns_fn *fn, void *ctx);
+/* The full name, with a dot at its end. */
 const char *dns_question_name(const struct dns_question *question);
-/* fn is not called any more. */
+/* Forgets the question: its fn is not called any more. */
 void dns_forget(struct dns_question *question);
 
 #endif

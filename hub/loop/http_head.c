@@ -71,7 +71,7 @@ static struct http_text next_line(struct http_text *rest)
     return line;
 }
 
-/* Two spaces part it; the third part may hold more of them, or be missing. */
+/* Splits the line at its first two spaces; the third part may contain spaces, or be missing. */
 static bool parse_start(struct http_text line, struct http_text out[3])
 {
     for (size_t i = 0; i < 2; i++) {

@@ -1,6 +1,5 @@
 /*
- * The head of an HTTP/1.1 message, request or response: finding its end, and taking it apart in
- * place.
+ * The head of an HTTP/1.1 request or response: finds its end, and parses it in place.
  *
  * Strict (RFC 9112): lines end in CRLF, no folded lines, no control bytes, no space before the
  * colon. Values keep their bytes.
@@ -27,25 +26,27 @@ struct http_head {
     size_t len;
 };
 
-/* Bytes up to and with the empty line; 0: it is not there yet. from: how many were looked through
- * before. */
+/* The length of the head with the empty line at its end; 0: the empty line has not come yet. from:
+ * how many bytes were searched before. */
 size_t http_head_end(const char *bytes, size_t len, size_t from);
-/* Takes apart len bytes that end in the empty line. STATUS_INVALID: malformed. STATUS_LIMIT: too
- * many fields. The texts point into bytes. */
+/* Parses len bytes that end in the empty line. STATUS_INVALID: malformed. STATUS_LIMIT: too many
+ * fields. The texts point into bytes. */
 MUST_USE enum status http_head_parse(const char *bytes, size_t len, struct http_head *out);
 
 bool http_text_is(struct http_text text, const char *word);      /* byte for byte */
-bool http_text_is_word(struct http_text text, const char *word); /* whatever the case (ASCII) */
+bool http_text_is_word(struct http_text text, const char *word); /* ASCII case is ignored */
 
-/* The next field of that name from *index on, which moves past it. False: no more. */
+/* The value of the next field of this name, from *index on; *index moves past it. False: no more.
+ */
 bool http_head_next(const struct http_head *head, const char *name, size_t *index,
                     struct http_text *value);
-/* The only value of a field. False where it is missing or there are several. */
+/* The value of a field that must be there once. False: the field is missing or there are several.
+ */
 bool http_head_one(const struct http_head *head, const char *name, struct http_text *value);
-/* True where a field of comma-separated words names word, whatever the case. */
+/* Whether a comma-separated list in fields of this name has word as an item; case is ignored. */
 bool http_head_lists(const struct http_head *head, const char *name, const char *word);
-/* The next item of a comma-separated list, without blanks around it and empty ones left out; *rest
- * moves on. False: no more. */
+/* The next item of a comma-separated list, without blanks around it; empty items are skipped and
+ * *rest moves on. False: no more. */
 bool http_list_next(struct http_text *rest, struct http_text *item);
 /* A token of RFC 9110 section 5.6.2. */
 bool http_text_is_token(struct http_text text);

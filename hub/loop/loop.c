@@ -19,14 +19,14 @@
 /* lws and the end hooks may wake each other. After this many rounds the rest waits for the next
  * turn. */
 #define ROUNDS_MAX 4
-/* After so long the rest of what one epoll_wait brought waits for the next turn: thousands of
- * connections that end at once must not hold up what the end of the turn writes (contract section
+/* After this time the remaining events of an epoll_wait wait for the next turn: thousands of
+ * connections that end at once must not delay the writes at the end of the turn (contract section
  * 9: no turn over 50 ms). */
 #define TURN_US 10000
-/* The same for the timers of one owner, of which thousands may be due at once. */
+/* The same for one set of timers, of which thousands may be due at once. */
 #define TIMERS_US 5000
-/* lws takes a descriptor limit above 10 million for a mistake and falls back to 2,560; its tables
- * and ours are indexed by descriptor. */
+/* lws treats a descriptor limit above 10 million as a mistake and falls back to 2,560. Its tables
+ * and ours are indexed by descriptor, so a lower limit also saves memory. */
 #define DESCRIPTORS_MAX 1048576U
 
 struct hook {
@@ -50,14 +50,14 @@ struct lag {
 struct loop {
     struct event_base *base;
     struct lws_adapter *lws;
-    struct lws_vhost *socket_vhost; /* of that, for sockets */
+    struct lws_vhost *socket_vhost; /* of the lws context, for sockets */
     struct resolver *resolver;
     struct hook starts[HOOKS_MAX], ends[HOOKS_MAX];
     size_t starts_len, ends_len;
     struct signal_watch signals[SIGNALS_MAX];
     size_t signals_len;
     struct lag lag;
-    struct turn turn;     /* what it has done so far */
+    struct turn turn;     /* what the present turn has done so far */
     uint64_t turn_us;     /* when the turn began */
     uint64_t cpu_us;      /* processor time at the end of the last turn */
     const void *entering; /* the timer or watch whose callback comes after the start hooks */
@@ -77,9 +77,9 @@ struct loop_timer {
 };
 
 /*
- * The changelist joins changes of one turn into one epoll_ctl. It asks that no descriptor is closed
- * under a dup of it, which holds here. Without cached time a timer counts from the moment it is
- * started, however long the callback before it took.
+ * The changelist joins the changes of one turn into one epoll_ctl for each descriptor. It requires
+ * that no watched descriptor has a duplicate when it is closed; there are none here. Without cached
+ * time a timer counts from the moment when it is started, also late in a long callback.
  */
 static struct event_base *base_new(void)
 {
@@ -206,7 +206,7 @@ void loop_at_turn_end(struct loop *loop, const char *name, loop_fn *fn, void *ct
     add_hook(loop->ends, &loop->ends_len, (struct hook){name, fn, ctx});
 }
 
-/* Returns the time. */
+/* Returns the time after the last hook. */
 static uint64_t run_hooks(struct loop *loop, const struct hook *hooks, size_t len, uint64_t now_us)
 {
     for (size_t i = 0; i < len; i++) {
@@ -236,7 +236,7 @@ void loop_enter(struct loop *loop, const char *name)
     turn_run(&loop->turn, name, now_us);
 }
 
-/* False: the start hooks have freed or stopped what the callback is for. */
+/* Returns false if a start hook has freed or stopped the timer or watch whose callback was due. */
 static bool enter_for(struct loop *loop, const char *name, const void *what)
 {
     loop->entering = what;
@@ -253,9 +253,9 @@ static void forget(struct loop *loop, const void *what)
 }
 
 /*
- * Runs the end hooks, then lets lws run its own due timers. Those may bring callbacks, which begin
- * a turn of their own: hence the rounds. Where they do not end, the loop is made to come back at
- * once.
+ * Runs the end hooks, then lets lws run its due timers. Their callbacks may begin a new turn, whose
+ * end hooks must run, too: so this is repeated. After ROUNDS_MAX the rest is left to the next pass
+ * of the loop, which comes at once.
  */
 static void end_turn(struct loop *loop)
 {
@@ -314,7 +314,7 @@ struct loop_watch {
     struct event *event;
     loop_fn *fn;
     void *ctx;
-    struct urgent_entry urgent; /* fn NULL: it is not in the set */
+    struct urgent_entry urgent; /* fn is NULL: the watch is not in the urgent set */
 };
 
 static void on_ready(evutil_socket_t fd, short what, void *arg)

@@ -10,8 +10,8 @@ struct lws_context;
 struct lws_vhost;
 struct resolver;
 
-/* The vhost of all sockets, made when the first is opened; NULL where lws refuses. Goes with the
- * context. */
+/* The vhost of all sockets, made when the first socket is opened; lws frees it with the context.
+ * NULL: lws refuses. */
 struct lws_vhost *loop_socket_vhost(struct loop *loop);
 struct lws_vhost *socket_vhost_new(struct lws_context *context);
 
@@ -26,12 +26,11 @@ struct resolver *loop_resolver(struct loop *loop);
 void loop_set_resolver(struct loop *loop, struct resolver *resolver);
 void resolver_free(struct resolver *resolver);
 
-/* Runs lws's due timers, serves what it holds in buffers, and arms the one timer for what is next.
- */
+/* Runs the due timers of lws, serves input that it has in buffers, and arms its timer. */
 void lws_adapter_end_turn(struct lws_adapter *adapter);
-/* From now on input of fd is urgent (urgent.h). */
+/* Makes the input of fd urgent (urgent.h). */
 void lws_adapter_set_urgent(struct lws_adapter *adapter, int fd);
-/* Makes the loop come back at once. */
+/* Makes the next turn begin at once. */
 void lws_adapter_wake(struct lws_adapter *adapter);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * lws on our libevent base, by its interface for foreign event loops (event_lib_custom).
  *
- * lws tells of each descriptor which readiness it wants, and is told of it through lws_service_fd.
- * Its timers need one timer of ours, armed once a turn.
+ * For each descriptor lws asks for events (on_interest), and gets them through lws_service_fd. All
+ * timers of lws depend on one timer of ours, which is armed once a turn.
  */
 #include <assert.h>
 #include <event2/event.h>
@@ -19,24 +19,24 @@
 #include "loop/loop_private.h"
 #include "loop/urgent.h"
 
-/* lws asks to be called again at the latest after this long, so that the timer needs no special
- * case. */
+/* lws is called at least this often, so that its timer is always armed. */
 #define IDLE_MS 60000
-/* The one read buffer: what a connection may bring at most before it is the next one's turn. It
- * holds more than a TLS record (16 KiB), so that none is left half read. */
+/* The size of the read buffer, which all connections share: how much one connection may read before
+ * the next one is served. It holds more than a TLS record (16 KiB), so that a record that has come
+ * whole is read at once. */
 #define READ_BYTES 32768
 
 /*
- * One for each descriptor of lws. Reading is wanted nearly always and its event is part of the
- * object; writing is wanted seldom (only while something is buffered), so that its event is made
- * for the time. Each has its own event since libevent could change one event's interest only by
+ * One for each descriptor of lws. Nearly every descriptor is read, so the read event is part of the
+ * object. Writing is awaited only while output is buffered, so the write event is made when it is
+ * needed. There are two events because libevent can change the interest of one event only by
  * removing and adding it.
  */
 struct lws_watch {
     struct event read;
-    struct event *write;
-    struct urgent_entry *urgent; /* NULL: as all others */
-    bool reading;
+    struct event *write;         /* NULL: writing is not awaited */
+    struct urgent_entry *urgent; /* NULL: not urgent */
+    bool reading;                /* the read event is added */
 };
 
 struct lws_adapter {
@@ -49,7 +49,7 @@ struct lws_adapter {
     int routes_fd;       /* of lws's netlink socket; -1: none */
 };
 
-/* What lws allots beside its own per-thread state. */
+/* Memory that lws allocates for us next to its own per-thread state. */
 struct per_thread {
     struct lws_adapter *adapter;
 };
@@ -67,8 +67,8 @@ static void serve(struct lws_adapter *adapter, evutil_socket_t fd, short ready)
     lws_service_fd(adapter->context, &pollfd);
 }
 
-/* libevent reports a hang-up or an error as readiness of all that is watched; lws finds it out by
- * the call. */
+/* libevent reports a hang-up or an error as readability and writability; lws finds the error by its
+ * own read or write. */
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
     (void)what;
@@ -87,9 +87,10 @@ static struct lws_watch *watch_find(struct lws_adapter *adapter, int fd)
 }
 
 /*
- * At each change of the machine's addresses or routes lws walks all connections and closes those to
- * which its own idea of the routing table (no policy routes, no IPv4 by way of an IPv6 socket, 255
- * routes) knows no way. The kernel knows better: that socket is never read.
+ * lws reads changes of the machine's addresses and routes from a netlink socket. After each change
+ * it closes all connections for which it finds no route in its own copy of the routing table. That
+ * copy lacks policy routes, IPv4 over IPv6 sockets, and routes after the first 255. So this socket
+ * is never read: the kernel ends connections without a route.
  */
 static bool is_netlink(int fd)
 {
@@ -128,7 +129,8 @@ static void on_urgent(void *ctx)
     serve(watch_adapter(watch), event_get_fd(&watch->read), LWS_POLLIN);
 }
 
-/* Only while it is read: otherwise epoll would report it again and again. */
+/* Adds the descriptor to the urgent set while it is read, and removes it while reading is paused:
+ * otherwise epoll would report it again and again. */
 static void set_urgent(struct lws_watch *watch)
 {
     int set = loop_urgent(watch_adapter(watch)->loop), fd = event_get_fd(&watch->read);
@@ -143,7 +145,7 @@ void lws_adapter_set_urgent(struct lws_adapter *adapter, int fd)
     struct lws_watch *watch = watch_find(adapter, fd);
     struct urgent_entry *entry = !watch || watch->urgent ? NULL : malloc(sizeof(*entry));
     if (!entry)
-        return; /* out of memory: it is served like all others */
+        return; /* out of memory: the descriptor is served like all others */
     *entry = (struct urgent_entry){on_urgent, watch};
     watch->urgent = entry;
     if (watch->reading)
@@ -213,7 +215,7 @@ static void on_interest(struct lws *wsi, unsigned int flags)
     int fd = lws_get_socket_fd(wsi);
     if (fd < 0)
         return;
-    /* Only the removal of a descriptor names both. */
+    /* lws stops both directions in one call only when it removes the descriptor. */
     if ((flags & LWS_EV_STOP) && (flags & LWS_EV_READ) && (flags & LWS_EV_WRITE)) {
         watch_drop(adapter, fd);
         return;
@@ -256,7 +258,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
-    (void)arg; /* what is due runs at the end of the turn */
+    (void)arg; /* the timer only begins a turn: lws_adapter_end_turn runs what is due */
 }
 
 static void arm(struct lws_adapter *adapter, int after_ms)
@@ -267,10 +269,10 @@ static void arm(struct lws_adapter *adapter, int after_ms)
 }
 
 /*
- * lws_service_adjust_timeout runs the timers that are due and says how long the next has time. 0
- * says that something waits in a buffer (of a client whose reading was resumed, or of TLS), or that
- * a timer is due within a millisecond: the forced service looks after both. loop_enter is left to
- * the protocols' callbacks here, so that a turn is opened only where there is one.
+ * lws_service_adjust_timeout runs the timers that are due and returns the time until the next one.
+ * 0 means that input waits in a buffer (of a connection whose reading was resumed), or that a timer
+ * is due within a millisecond; the forced service handles both. loop_enter is not called here but
+ * in the callbacks of the protocol, so that a new turn begins only if there is such a callback.
  */
 void lws_adapter_end_turn(struct lws_adapter *adapter)
 {
@@ -279,7 +281,7 @@ void lws_adapter_end_turn(struct lws_adapter *adapter)
         bool served = _lws_plat_service_forced_tsi(adapter->context, 0) > 0;
         wait_ms = lws_service_adjust_timeout(adapter->context, IDLE_MS, 0);
         if (wait_ms == 0 && !served)
-            wait_ms = 1; /* a timer, in less */
+            wait_ms = 1; /* a timer is due in less than a millisecond */
     }
     arm(adapter, wait_ms);
 }
@@ -310,7 +312,8 @@ static struct lws_adapter *adapter_new(struct loop *loop)
     adapter->loop = loop;
     adapter->routes_fd = -1;
     adapter->watches_len = (size_t)limit.rlim_cur;
-    /* calloc of this size is untouched pages: memory is spent for descriptors that were in use. */
+    /* Pages of a large calloc take memory only once they are written, so only for descriptors that
+     * have been in use. */
     adapter->watches = calloc(adapter->watches_len, sizeof(struct lws_watch *));
     adapter->timer = evtimer_new(loop_base(loop), on_timer, adapter);
     if (!adapter->watches || !adapter->timer) {
@@ -342,7 +345,7 @@ struct lws_context *loop_lws_create(struct loop *loop, struct lws_context_creati
     return context;
 }
 
-/* Of lws's levels ours shows errors as warnings and the rest, which is chatter, when debugging. */
+/* Errors of lws are logged as warnings, all other levels as debug. */
 static void on_log(int level, const char *line)
 {
     static const char *const event = "lws";
@@ -360,8 +363,8 @@ struct lws_context *loop_lws(struct loop *loop)
     if (adapter)
         return adapter->context;
 
-    /* A policy of zeros: no validity timers of lws, whose one sorted list grows with the
-     * connections. */
+    /* All zero: lws starts no validity timers. Each would be in one sorted list of all connections,
+     * which gets slow with many of them. */
     static const lws_retry_bo_t no_policy = {0};
     lws_set_log_level(log_enabled(LOG_LEVEL_DEBUG) ? LLL_ERR | LLL_WARN | LLL_NOTICE : LLL_ERR,
                       on_log);

@@ -1,4 +1,4 @@
-/* Queries for names, what is known of each name, and the resolver as a whole. */
+/* Queries for names, the known addresses of each name, and the resolver as a whole. */
 #include "loop/resolve_private.h"
 
 #include <netdb.h>
@@ -21,7 +21,7 @@
 #define KNOWN_MS ((uint64_t)24 * 3600 * 1000)
 /* Each query is answered within this time; the lookup goes on, for later queries. */
 #define PATIENCE_MS 4500
-#define NAMES_MAX   1024 /* how many names without a query are kept */
+#define NAMES_MAX   1024 /* above this many names, those that are idle are forgotten */
 #define WARN_MS     60000
 
 static void trim_names(struct resolver *resolver);
@@ -123,7 +123,7 @@ static void free_name(struct name *name)
     free(name);
 }
 
-/* Forgets the names that were queried longest ago first. */
+/* Forgets idle names while there are too many, those first that were queried longest ago. */
 static void trim_names(struct resolver *resolver)
 {
     struct name *name, *next;
@@ -198,7 +198,7 @@ void resolver_free(struct resolver *resolver)
 
 /* --- asking --- */
 
-/* An address in any notation that getaddrinfo takes, with a scope where it has one. */
+/* Takes host if it is an IP address in any notation that getaddrinfo accepts, a scope included. */
 static bool take_literal(const char *host, struct resolved *out)
 {
     char text[NAME_BYTES];
@@ -222,8 +222,8 @@ static void on_literal(struct timer *timer, uint64_t now_ms)
     finish(resolve, &literal, NULL);
 }
 
-/* Fires at the end of the wait for a known address if there is one, then at the end of the query's
- * time. */
+/* The query has waited long enough: KNOWN_WAIT_MS if an address is known, else PATIENCE_MS; or not
+ * at all if the last answer is fresh. */
 static void on_patience_due(struct timer *timer, uint64_t now_ms)
 {
     (void)now_ms;

@@ -1,17 +1,17 @@
 /*
- * Host names to addresses, as getaddrinfo would find them but without blocking: literals,
+ * Resolves host names to addresses as getaddrinfo does, but without blocking: IP addresses,
  * /etc/hosts, search domains, name servers (loop/dns.h). One resolver serves the whole process.
  *
- * Asked for again each time, but: who asks for a name that is being looked up waits for that
- * answer, and an answer serves for a quarter of a second, so that ten thousand sessions that
- * reconnect to one name are a few questions. Addresses that were found are kept for a day: where
- * the name servers do not answer within a quarter of a second, or can't say, they are used. A name
- * server that says that there is no such name, or no address, is believed: what was known is
- * forgotten, since the address may be another's by now.
+ * There is no cache by time to live. A query for a name that is being looked up waits for that
+ * lookup, and an answer also serves the queries of the next quarter of a second: ten thousand
+ * sessions that reconnect to one name make a few questions. Addresses that were found are kept for
+ * a day, and are used if the name servers do not answer within a quarter of a second or answer with
+ * an error. If a name server says that there is no such name or no address, the kept addresses are
+ * forgotten, since they may belong to another host by now.
  *
- * All addresses are those of one full name: search domains are gone through only while each answer
- * says that there is no such name or no address. A name server's trouble ends the search, or a
- * password would go to whoever has the name in a later domain.
+ * All addresses are those of one full name. The search goes on to the next domain only if the
+ * answer is that there is no such name or no address. An error of a name server ends the search:
+ * otherwise a password could be sent to a host that has the name in a later domain.
  */
 #ifndef VINHUB_LOOP_RESOLVE_H
 #define VINHUB_LOOP_RESOLVE_H
@@ -40,14 +40,15 @@ struct resolved {
     size_t len;
 };
 
-/* why is NULL on success, else one line: "could not resolve NAME: CAUSE". Both are valid during the
- * call. */
+/* On success why is NULL. On failure result is NULL, and why is one line: "could not resolve NAME:
+ * CAUSE". Both are valid during the call. */
 typedef void resolve_fn(void *ctx, const struct resolved *result, const char *why);
 
 /*
- * Asks for a name (a dot at its end: no search domains) or an address. fn is called once, from the
- * loop, never before this returns, unless cancelled; after five seconds at the latest. *out is
- * gone once fn is called. Every query must be done or cancelled before loop_free. STATUS_NO_MEMORY.
+ * Resolves a name (with a dot at its end: without search domains) or an IP address. Unless the
+ * query is cancelled, fn is called once, from the loop, never before this returns, and within five
+ * seconds. *out is freed before fn is called. Every query must be answered or cancelled before
+ * loop_free. Fails with STATUS_NO_MEMORY.
  */
 MUST_USE enum status resolve_start(struct loop *loop, const char *host, uint16_t port,
                                    resolve_fn *fn, void *ctx, struct resolve **out);

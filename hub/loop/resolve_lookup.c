@@ -1,4 +1,5 @@
-/* The lookup of a name: its full names one after the other, by the hosts file and name servers. */
+/* The lookup of a name: in the hosts file, then its full names one after the other at the name
+ * servers. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,15 +9,15 @@
 #include "loop/address_order.h"
 #include "loop/resolve_private.h"
 
-/* After one family was answered, for so long the other one is waited for (RFC 8305 section 3 has 50
- * ms for programs with a user). For IPv4 long enough that a lost question is asked again, since
- * many machines can't use IPv6, whatever name servers say. */
+/* How long we wait for the other family after one is answered (RFC 8305 section 3 suggests 50 ms
+ * for programs with a user). The wait for IPv4 is long enough that a lost question is asked again,
+ * since many machines can't use IPv6 even if the name has such an address. */
 #define V6_WAIT_MS 250
 #define V4_WAIT_MS 1500
-/* How often the files are looked at while a lookup is under way. */
+/* How often the files are checked for changes while a lookup is under way. */
 #define FILES_MS    1000
 #define LOOKUPS_MAX 64 /* at once, of two questions each */
-#define STARTS_MAX  16 /* a turn: each reads the hosts file */
+#define STARTS_MAX  16 /* lookups begun in one turn: each reads the hosts file */
 
 static void on_dns(void *ctx, const struct dns_answer *answer);
 static void on_start_due(struct timer *timer, uint64_t now_ms);
@@ -43,8 +44,8 @@ static unsigned dots_in(const char *text)
     return dots;
 }
 
-/* The full name of that number, in the order of getaddrinfo (resolv.conf(5), ndots). False: there
- * are fewer. */
+/* The full name with number at, in the order of getaddrinfo (resolv.conf(5), ndots). Returns false
+ * if there are fewer. */
 static bool candidate_at(const struct name *name, size_t at, char out[NAME_BYTES], bool *too_long)
 {
     const struct dns_settings *settings = dns_settings(name->resolver->dns);
@@ -110,7 +111,7 @@ static void found(struct name *name, union resolve_address *addresses, size_t le
     end_lookup(name, NULL);
 }
 
-/* Asks for both families of one full name. */
+/* Joins the addresses of both families, which the name servers have answered. */
 static void found_by_servers(struct name *name)
 {
     union resolve_address addresses[2 * RESOLVE_MAX];
@@ -127,7 +128,7 @@ static void found_by_servers(struct name *name)
 
 static bool found_in_hosts(struct name *name)
 {
-    char text[NAME_BYTES]; /* the file has names without the dot */
+    char text[NAME_BYTES]; /* names in the hosts file have no dot at the end */
     struct resolved resolved;
     if (!lookup_print_name(name->text, NULL, text) ||
         !dns_hosts(name->resolver->dns, text, &resolved))
@@ -147,7 +148,8 @@ static void not_there(struct name *name, const char *why)
     end_lookup(name, copy);
 }
 
-/* A question of an earlier lookup that is still unanswered is not asked again. */
+/* If an earlier lookup has asked the same question and the answer is still awaited, it is not asked
+ * again. */
 static bool ask_family(struct name *name, size_t family, const char *full_name)
 {
     struct question *question = &name->families[family];
@@ -163,7 +165,7 @@ static bool ask_family(struct name *name, size_t family, const char *full_name)
     return question->asked != NULL;
 }
 
-/* why: the reason that is given if there is no such candidate. */
+/* Asks for both families of the present full name. why: the reason to report if there is none. */
 static void ask_candidate(struct name *name, const char *why)
 {
     char full_name[NAME_BYTES];
@@ -190,7 +192,8 @@ static void next_candidate(struct name *name)
     ask_candidate(name, v4->answered ? v4->answer.why : name->families[V6].answer.why);
 }
 
-/* The hosts file comes first: it is read at once, and this machine's administrator wrote it. */
+/* The hosts file comes first, whatever the order in nsswitch.conf: reading it takes no time, and
+ * the administrator of this machine has written it. */
 static void look_up(struct name *name)
 {
     struct resolver *resolver = name->resolver;
@@ -219,8 +222,9 @@ static void on_family_due(struct timer *timer, uint64_t now_ms)
         next_candidate(name);
 }
 
-/* Whether one answer is enough, but for a short wait. "No such name" holds for both families; asked
- * for IPv6, servers that know only IPv4 say it wrongly (RFC 4074 section 4.2). */
+/* Whether the answer of one family is enough after a short wait. "No such name" holds for both
+ * families, but some servers that know only IPv4 give this answer wrongly when they are asked for
+ * IPv6 (RFC 4074 section 4.2). */
 static bool settles(const struct question *question, size_t family)
 {
     return question->answered && (question->answer.outcome == DNS_FOUND ||

@@ -10,15 +10,15 @@
 struct tls {
     SSL *ssl;
     BIO *in, *out;          /* of the SSL object */
-    bool in_lean, out_lean; /* memory of the handshake was freed */
+    bool in_lean, out_lean; /* the memory that the handshake needed was freed */
     bool ended;
     bool failed; /* the TLS connection has failed: nothing more is sent to the peer */
     char *why;   /* NULL: nothing has gone wrong, or memory ran out */
 };
 
-/* What a connection may keep of a buffer once it is empty; a memory BIO never shrinks by itself.
- * What the handshake has grown it to is given back in any case: an idle client is 2 KiB smaller by
- * that. */
+/* A memory BIO never shrinks by itself. An empty buffer that is larger than KEEP_BYTES is replaced
+ * by a new one; after the handshake one that is larger than LEAN_BYTES, once, which saves 2 KiB for
+ * each idle client. */
 #define KEEP_BYTES 4096
 #define LEAN_BYTES 256
 
@@ -33,7 +33,7 @@ static BIO *memory_new(void)
 {
     BIO *bio = BIO_new(BIO_s_mem());
     if (bio)
-        BIO_set_mem_eof_return(bio, -1); /* empty is not the end */
+        BIO_set_mem_eof_return(bio, -1); /* an empty buffer is not the end of the stream */
     return bio;
 }
 
@@ -118,11 +118,11 @@ enum status tls_feed(struct tls *tls, const uint8_t *bytes, size_t len)
     return STATUS_IO;
 }
 
-/* An incomplete record stays for later. */
+/* Shrinks the input buffer if it is empty; an incomplete record stays in it. */
 static void shrink_in(struct tls *tls)
 {
     BIO *fresh = is_swollen(tls->in, tls->in_lean ? KEEP_BYTES : LEAN_BYTES) ? memory_new() : NULL;
-    tls->in_lean = true; /* only asked once the handshake is done */
+    tls->in_lean = true; /* this function is called only after the handshake */
     if (!fresh)
         return;
     SSL_set0_rbio(tls->ssl, fresh);

@@ -1,5 +1,8 @@
 /*
- * TLS between a socket's bytes and an owner's, by OpenSSL over memory: no socket is known here.
+ * TLS as a filter between the bytes of a socket and those of its owner, by OpenSSL over memory
+ * buffers. It does not know the socket.
+ *
+ *   socket -> tls_feed -> tls_read -> owner       owner -> tls_write -> tls_pending -> socket
  */
 #ifndef VINHUB_LOOP_TLS_H
 #define VINHUB_LOOP_TLS_H
@@ -13,19 +16,20 @@
 
 struct tls;
 
-/* NULL: no memory. host: of a client, the name or address that the certificate must be for; NULL
- * for a server. A client's first record is pending at once. */
+/* host: for a client, the name or address that the certificate must be for; NULL for a server. The
+ * first record of a client is pending at once. Returns NULL if memory runs out, or if host can't be
+ * used as a name. */
 struct tls *tls_new(struct tls_context *context, const char *host);
 void tls_free(struct tls *tls);
 
-/* Takes bytes of the socket and goes on with the handshake. Not STATUS_OK: the connection has
- * failed, tls_why says how. */
+/* Takes bytes of the socket and goes on with the handshake. Not STATUS_OK: TLS has failed, tls_why
+ * has the cause. */
 MUST_USE enum status tls_feed(struct tls *tls, const uint8_t *bytes, size_t len);
 /* The handshake is done. */
 bool tls_ready(const struct tls *tls);
-/* Plain bytes that were fed; 0: no more for now. */
+/* Returns plain bytes of the input that was fed; 0: no more for now. */
 size_t tls_read(struct tls *tls, uint8_t *out, size_t cap);
-/* The peer has ended its direction, or failed. */
+/* The peer has ended its direction, or TLS has failed. */
 bool tls_ended(const struct tls *tls);
 /* Takes plain bytes; only once ready. */
 MUST_USE enum status tls_write(struct tls *tls, const void *bytes, size_t len);
@@ -35,7 +39,7 @@ void tls_shut(struct tls *tls);
 /* Bytes for the socket, to be written now; tls_sent drops them. */
 size_t tls_pending(struct tls *tls, const uint8_t **bytes);
 void tls_sent(struct tls *tls);
-/* What went wrong, one line; "" where nothing did. */
+/* Why TLS has failed, one line; "": it has not failed. */
 const char *tls_why(const struct tls *tls);
 
 #endif

@@ -25,7 +25,7 @@ struct tls_context {
         struct timespec changed_at;
         dev_t device;
         ino_t inode;
-    } stamps[FILES]; /* of what was read last */
+    } stamps[FILES]; /* of the files when they were read last */
 };
 
 static const char *text_or_none(const char *text)
@@ -153,7 +153,7 @@ enum status tls_context_server(const char *cert, const char *key, struct tls_con
     return STATUS_OK;
 }
 
-/* Reads the files. NULL: why says which one, and what is wrong with it. */
+/* Reads the files. NULL: why has the name of the file and what is wrong with it. */
 static SSL_CTX *read_client(const struct tls_context *context, char *why, size_t why_len)
 {
     ERR_clear_error();
@@ -177,7 +177,8 @@ static SSL_CTX *read_client(const struct tls_context *context, char *why, size_t
     return NULL;
 }
 
-/* Whether a file has been replaced: Kubernetes swaps a symbolic link to the folder of all files. */
+/* Takes stamps of the files. stat follows links, so a file is seen as changed when Kubernetes
+ * replaces the symbolic link to the folder. */
 static void note_changes(const struct tls_context *context, struct tls_file_stamp stamps[FILES])
 {
     memset(stamps, 0, FILES * sizeof(*stamps)); /* compared as bytes */
@@ -191,8 +192,8 @@ static void note_changes(const struct tls_context *context, struct tls_file_stam
     }
 }
 
-/* A pair that is replaced file by file does not fit for a moment: it is read again when the other
- * one has changed, too. */
+/* Reads changed files again. While only one file of a pair is replaced, the pair does not match: it
+ * is read again when the other file has changed, too. */
 static void freshen(struct tls_context *context)
 {
     struct tls_file_stamp stamps[FILES];
@@ -275,7 +276,7 @@ struct ssl_st *tls_context_ssl(struct tls_context *context, const char *host)
     snprintf(expected, sizeof(expected), "%s", context->name[0] != '\0' ? context->name : host);
     size_t len = strlen(expected);
     if (len > 1 && expected[len - 1] == '.')
-        expected[len - 1] = '\0'; /* it is for the resolver only */
+        expected[len - 1] = '\0'; /* the final dot is for the resolver only */
     if (ssl && expect_host(ssl, expected))
         return ssl;
     SSL_free(ssl);

@@ -9,10 +9,11 @@
 
 #include "loop/tls_context.h"
 
-/* TLS alerts (RFC 8446 section 6) that a server sends which misses a certificate of ours. */
+/* TLS alerts (RFC 8446 section 6). All but ALERT_VERSION may mean that the server requires a
+ * certificate of ours. */
 enum { ALERT_HANDSHAKE = 40, ALERT_BAD_CERTIFICATE = 42, ALERT_VERSION = 70, ALERT_REQUIRED = 116 };
 
-/* Hangs on an SSL_CTX, which may outlive the context. */
+/* Attached to an SSL_CTX, which may live longer than the tls_context. */
 struct advice {
     char *ca;
     const char *name_setting, *cert_setting;
@@ -34,7 +35,7 @@ static void free_advice(void *parent, void *value, CRYPTO_EX_DATA *data, int ind
     free_text(parent, advice, data, index, number, pointer);
 }
 
-/* Where an SSL has the words for a certificate that was not accepted. */
+/* The ex_data index under which an SSL object keeps the message of tls_words_on_verify. */
 static int verdict_index(void)
 {
     static int index = -1;
@@ -95,7 +96,7 @@ static void print_alternative(const GENERAL_NAME *name, char *out, size_t len)
     }
 }
 
-/* "a.example, *.b.example, 10.0.0.1": whom a certificate is for. */
+/* The names and addresses of a certificate: "a.example, *.b.example, 10.0.0.1". */
 static void print_subjects(X509 *certificate, char *out, size_t len)
 {
     GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
@@ -181,7 +182,7 @@ static void print_verdict(SSL *ssl, X509 *certificate, int error, char *out, siz
     }
 }
 
-/* The certificate is at hand only here: a failed handshake forgets it. */
+/* The message is made here because OpenSSL drops the certificate when the handshake fails. */
 int tls_words_on_verify(int accepted, X509_STORE_CTX *store)
 {
     SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());

@@ -17,7 +17,7 @@ void turn_run(struct turn *turn, const char *name, uint64_t now_us)
     turn->callbacks += name != NULL;
 }
 
-/* Time that other processes had within the longest callback counts there, but not in the turn's. */
+/* longest_ms is wall-clock time and includes the time of other processes; processor_ms does not. */
 void turn_end(struct turn *turn, uint64_t cpu_us)
 {
     metric_observe(HISTOGRAM_TURN, cpu_us);

@@ -6,7 +6,7 @@
 
 #include "common/clock.h"
 
-/* Half a turn. The other half is for work that earlier turns left (loop.c). */
+/* Half of a turn (loop.c). The other half is for the work that the last turn left. */
 #define SERVE_US 5000
 
 int urgent_open(void)
@@ -32,8 +32,8 @@ void urgent_serve(int set)
 {
     uint64_t until_us = clock_boot_us() + SERVE_US;
     struct epoll_event event;
-    /* One at a time: what was served goes to the end of the kernel's list, and no entry is kept
-     * that fn could free. */
+    /* One event at a time: the kernel moves a served socket to the end of its list, and no entry is
+     * held here that an fn could free. */
     while (clock_boot_us() < until_us && epoll_wait(set, &event, 1, 0) == 1) {
         struct urgent_entry *entry = event.data.ptr;
         entry->fn(entry->ctx);

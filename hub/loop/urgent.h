@@ -1,30 +1,31 @@
 /*
- * Sockets that are served first when a turn leaves work behind: upstreams and Redis.
+ * Sockets that are served first after a turn that left work behind: upstreams and Redis.
  *
- * libevent serves what one epoll_wait brought in its order, and a turn ends after 10 ms: where
- * thousands of clients leave or come at once, a push that arrives meanwhile would wait until all of
- * them are served. So these few sockets are in an epoll set of their own as well. The next turn
- * looks there first, for a bounded time; the rest goes on where it stood, so that nobody starves.
- * As long as turns are short this costs nothing but the entry.
+ * libevent serves the events of one epoll_wait in their order, and a turn ends after 10 ms. If
+ * thousands of clients come or leave at once, a push that arrives meanwhile would wait until all of
+ * them are served. So these few sockets are also in an epoll set of their own. The next turn serves
+ * that set first, for a bounded time, and then goes on with the other events, so that no client
+ * starves. While turns are short the set is not read.
  */
 #ifndef VINHUB_LOOP_URGENT_H
 #define VINHUB_LOOP_URGENT_H
 
 #include <stdbool.h>
 
-/* Embedded in its owner, who removes it before the descriptor is closed or the entry freed. */
+/* Embedded in its owner, who removes it from the set before the descriptor is closed or the entry
+ * is freed. */
 struct urgent_entry {
-    void (*fn)(void *ctx); /* reads what is there; it is called again while there is more */
+    void (*fn)(void *ctx); /* reads input; it is called again while there is more */
     void *ctx;
 };
 
-/* The set's descriptor; -1 where there is none left: all sockets are equal then. */
+/* Returns the descriptor of a new set. -1: no descriptor is left; then no socket is urgent. */
 int urgent_open(void);
-/* fd is readable: fn. */
+/* Adds fd: urgent_serve calls the entry's fn if fd is readable. */
 void urgent_add(int set, int fd, struct urgent_entry *entry);
 void urgent_remove(int set, int fd);
-/* Calls what is ready, in turn, each time one entry: fn may remove any other. Ends when nothing is
- * ready any more, or after some milliseconds. */
+/* Calls the fn of each entry that is ready, one after the other; an fn may remove any entry. Ends
+ * when none is ready any more, or after 5 ms. */
 void urgent_serve(int set);
 
 #endif

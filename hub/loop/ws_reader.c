@@ -6,7 +6,7 @@
 
 #include "common/text.h"
 
-/* The first allocation for a message that comes in pieces. */
+/* The size of the first allocation for a message that comes in pieces. */
 #define GATHER_MIN 4096U
 
 struct frame_head {
@@ -16,20 +16,19 @@ struct frame_head {
     bool final, rsv1, masked;
 };
 
-/* What is kept while a frame's header, a frame or a message is incomplete. */
+/* The state while the head of a frame, a frame or a message is incomplete. */
 struct ws_partial {
     uint8_t head_bytes[WS_HEAD_MAX];
-    uint8_t head_len; /* of a header that is not complete */
+    uint8_t head_len; /* bytes of a head that is not complete; 0: none */
     bool in_frame;
     struct frame_head head; /* of the frame that is being read */
-    uint64_t left;          /* bytes of it that are missing */
-    size_t masked_len;      /* bytes of it that were unmasked */
+    uint64_t left;          /* payload bytes of it that have not come */
+    size_t masked_len;      /* payload bytes of it that were unmasked */
 
     uint8_t message_opcode; /* 0: no message is under way */
     bool message_compressed;
-    bool handed_out; /* the message (or control frame) below was given to the caller: gone at the
-                        next call */
-    uint32_t utf8;
+    bool handed_out; /* the caller has the message below: it is freed at the next call */
+    uint32_t utf8;   /* state of text_utf8_piece; 0: between two characters */
     uint8_t *message;
     size_t message_len, message_cap;
     uint8_t control[WS_CONTROL_MAX];
@@ -87,7 +86,7 @@ static bool bad(struct ws_item *item, unsigned code, const char *why)
 
 /* --- headers --- */
 
-/* The size of the header that begins with these bytes; 0 if there are too few to tell. */
+/* The size of the head that begins with these bytes; 0 if there are too few of them. */
 static size_t head_size(const uint8_t *bytes, size_t len)
 {
     if (len < 2)
@@ -125,8 +124,8 @@ static bool is_control(uint8_t opcode)
     return (opcode & 0x08) != 0;
 }
 
-/* Checks what the first two bytes of a header show, before the rest of it is here. Returns NULL
- * if they are allowed. */
+/* Checks the first two bytes of a head, before the rest of it has come. Returns the rule that they
+ * break; NULL: none. */
 static const char *first_bytes_wrong(const uint8_t *bytes, const struct ws_rules *rules,
                                      bool continues)
 {
@@ -237,8 +236,8 @@ void ws_reader_fini(struct ws_reader *reader)
     reader->partial = NULL;
 }
 
-/* Room for more bytes. Doubles, so that a peer must send what it makes us keep; no more than the
- * message's last frame brings. */
+/* Makes room for more bytes. The buffer doubles, so a peer can't make us allocate much more than it
+ * has sent; in the last frame it grows no further than the message needs. */
 static bool message_reserve(struct ws_partial *partial, size_t more)
 {
     if (partial->message_cap - partial->message_len >= more)
@@ -257,7 +256,8 @@ static bool message_reserve(struct ws_partial *partial, size_t more)
     return true;
 }
 
-/* Checks that text is UTF-8 and keeps it. Sets item if this completes the message. */
+/* Appends a piece to the message, and checks that a text is UTF-8. Returns true if the piece is
+ * bad; item says why. */
 static bool message_add(struct ws_partial *partial, uint8_t *bytes, size_t n, struct ws_item *item)
 {
     bool text = partial->message_opcode == WS_TEXT && !partial->message_compressed;
@@ -274,8 +274,8 @@ static bool message_add(struct ws_partial *partial, uint8_t *bytes, size_t n, st
 /* --- frames --- */
 
 /*
- * Makes a complete header out of what was kept and what came. False: more is needed (all input was
- * taken), or item says what is wrong.
+ * Makes a complete head out of the bytes that were kept and those that came. False: more bytes are
+ * needed (all input is taken), or item says what is wrong.
  */
 static bool read_head(struct ws_reader *reader, const struct ws_rules *rules, uint8_t **bytes,
                       size_t *len, struct frame_head *out, struct ws_item *item)
@@ -325,7 +325,8 @@ static bool read_head(struct ws_reader *reader, const struct ws_rules *rules, ui
     return true;
 }
 
-/* The limit may have been lowered since the message began. */
+/* Whether the message would exceed max. have may be larger already: a reload may have lowered the
+ * limit since the message began. */
 static bool exceeds(size_t max, size_t have, uint64_t more)
 {
     return have > max || more > max - have;
@@ -342,7 +343,7 @@ static bool too_large(const struct ws_reader *reader, const struct ws_rules *rul
     return exceeds(max, partial ? partial->message_len : 0, head->len);
 }
 
-/* The same for a frame that was read in part before. */
+/* The same as too_large, for a frame that was read in part before. */
 static bool rest_too_large(const struct ws_partial *partial, const struct ws_rules *rules)
 {
     if (is_control(partial->head.opcode))
@@ -351,8 +352,7 @@ static bool rest_too_large(const struct ws_partial *partial, const struct ws_rul
     return exceeds(max, partial->message_len, partial->left);
 }
 
-/* The usual case: the frame lies whole in the input and is a message, or a control frame, by
- * itself. */
+/* The usual case: the frame is whole in the input, and is a control frame or a whole message. */
 static bool emit_whole(const struct frame_head *head, uint8_t *payload, struct ws_item *item)
 {
     size_t len = (size_t)head->len;
@@ -379,7 +379,7 @@ static void frame_begin(struct ws_partial *partial, const struct frame_head *hea
     }
 }
 
-/* The last byte of the frame is there. */
+/* The last byte of the frame has come. True: item is set. */
 static bool frame_end(struct ws_partial *partial, struct ws_item *item)
 {
     partial->in_frame = false;
