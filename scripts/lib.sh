@@ -136,7 +136,7 @@ started_names()
 
 node_names() { started_names | grep -E '^node[0-9]+$'; }
 
-# Browsers' side first, so that nodes drain without new clients; Redis last.
+# The load balancer first, so that nodes drain without new clients; Redis last.
 end_all()
 {
     local names
@@ -162,7 +162,7 @@ is_ready() { [ "$(http_status "$(admin_port "$1")" /readyz)" = 200 ]; }
 answers_http() { http_status "$1" / >/dev/null; }
 answers_redis() { redis-cli -p "$redis_port" ping 2>/dev/null | grep -q PONG; }
 
-# alive_until NAME SECONDS COMMAND...: ends the script, with the log, where NAME dies or COMMAND stays false.
+# alive_until NAME SECONDS COMMAND...: ends the script and shows the log if NAME dies or COMMAND stays false.
 alive_until()
 {
     local name=$1 limit=$((SECONDS + $2))
@@ -250,7 +250,7 @@ start_nginx()
     # As root nginx would hand over to a user who can't read here.
     [ "$(id -u)" != 0 ] || user='user root;'
     for ((i = 1; i <= $1; i++)); do write_servers "$i"; done
-    # Longer than the default of clients.ping, every and timeout, lets a client of a good node hear nothing.
+    # More than clients.ping.every and timeout together (45 s): for so long a good node may send a client nothing.
     echo 'proxy_read_timeout 50s;' >"$run/timeout.conf"
     sed -e "s|@USER@|$user|" -e "s|@RUN@|$run|g" -e "s|@LISTEN@|$bind:$lb_port|" \
         -e "s|@ADMIN_LISTEN@|127.0.0.1:$console_port|" -e "s|@ACCESS_LOG@|$run/access.log|" -e "s|@PAGE@|$2|" \
