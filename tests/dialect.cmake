@@ -1,4 +1,4 @@
-# One name for one thing, and one dialect of C, over all sources: what clang-tidy has no check for.
+# Unique names and one dialect of C in all sources, which clang-tidy has no checks for.
 #   - A struct, enum or union of one name is defined in one file only.
 #   - A .c or .h file has a name that no other has (but main.c).
 #   - struct session has at most as many fields as below: what belongs to a part stands there.
@@ -9,7 +9,7 @@ cmake_minimum_required(VERSION 3.22)
 # The fakes of tests: each stands in for an opaque struct that is not linked in there.
 set(fakes upstream loop_timer redis_link)
 
-# What is not written, as an expression, and what to write, in pairs.
+# Pairs: an expression that must not occur, and what to write instead.
 set(forms
   "[^A-Za-z0-9_]sizeof [^(]" "sizeof(x), with parentheses"
   "== NULL" "!p"
@@ -32,7 +32,7 @@ macro(say ok name text)
   endif()
 endmacro()
 
-# The first thing in the text that is not written, and what to write; empty: there is none.
+# The first forbidden form in the text, and what to write instead; empty: there is none.
 function(find_form text out)
   set(rest "${forms}")
   set(found "")
@@ -47,7 +47,7 @@ function(find_form text out)
   set(${out} "${found}" PARENT_SCOPE)
 endfunction()
 
-# The names of what the text defines.
+# The names of the types that the text defines.
 function(find_tags text out)
   string(REGEX MATCHALL "\n[ \t]*(struct|enum|union) [a-z0-9_]+ {" lines "\n${text}")
   set(tags "")
@@ -76,7 +76,7 @@ function(count_fields text name out)
   set(${out} ${count} PARENT_SCOPE)
 endfunction()
 
-# What this finds, tried first: a check that finds nothing would be taken for a clean tree.
+# The check is tried on known faults first: if it found nothing, every tree would pass.
 set(missed "")
 foreach(bad " x = sizeof *p;" "if (p == NULL)" "if (NULL != p)" "while (a->b != NULL)" "if (a && b.c != NULL)"
     "return a != NULL || b;" "\nenum { MANY = 3 };")

@@ -1,5 +1,5 @@
-# Who may include what. The include trees of the build keep layers apart, but headers that the
-# system has for everyone (/usr/include) they can't: this reads the #include lines against one table.
+# Which layer may include what. The include trees of the build keep layers apart, but not system
+# headers (/usr/include): this compares the #include lines with one table.
 # Prints TAP: cmake -D ROOT=checkout -P layers.cmake
 
 # folder | layers it may include from | libraries it may include, as prefixes of the header's name
