@@ -45,7 +45,7 @@ function parse() {
   try { return parseArgs({ options, allowPositionals: true }) } catch (error) { return fail(error.message) }
 }
 
-/** A shape that throws is a fault of its own: the other shapes of a run of ten minutes are not lost for it. */
+/** A shape that throws counts as a fault, and the other shapes of the run go on. */
 async function runShape(name, bench) {
   try { return await shapes[name](bench) } catch (error) {
     bench.fault(`${name}: ${error.stack}`)
@@ -77,7 +77,7 @@ async function runShapes(names, values, file) {
     console.log(`\n${table(shape)}`)
     writeFileSync(`${file}.part`, `${JSON.stringify(record, null, 1)}\n`)
   }
-  renameSync(`${file}.part`, file) // a run that does not end leaves the last one that did
+  renameSync(`${file}.part`, file) // an unfinished run leaves the last finished file as it is
   console.log(`\n${figureTable(record)}`)
   console.log(`\n${names.length} shapes in ${Math.round((performance.now() - began) / 1000)} s; ${file}${faults ? `; ${faults} FAULTS` : ''}`)
   return faults === 0 ? 0 : 1
@@ -90,7 +90,7 @@ if (values.help) {
 }
 if (values.other) paths.other = resolve(values.other)
 if (values.build) paths.build = resolve(values.build)
-// A run of some shapes does not take the place of the last full one.
+// A run of some shapes does not replace the last full one.
 const some = positionals.length > 0 && !values.readme
 const file = resolve(values.json ?? resolve(paths.build, some ? `bench/${positionals.join('-')}.json` : 'bench/results.json'))
 if (values.readme) {

@@ -1,5 +1,5 @@
-// The shapes that need more than one node: what crosses nodes costs, what it asks of Redis, and how long
-// the vehicles of a killed node are without an upstream.
+// The shapes that need several nodes: the cost of crossing nodes, the commands it sends to Redis, and how long the
+// vehicles of a killed node have no upstream.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { count, ms, times, us } from './format.mjs'
 import { cpu, interleave, median, middle, ratio, withLoad } from './measure.mjs'
@@ -22,13 +22,13 @@ export async function crossNode(bench) {
   }
 }
 
-// A new owner publishes for two leases in any case, and writes its sessions' records in that time: the load runs so long
-// before it measures.
+// For two leases a new owner publishes each push and writes its sessions' records: the load runs that long before it
+// measures.
 const LEASE = '500ms'
 const WARM_MS = 2000
 const COUNT_FOR_MS = 1000
 
-/** What Redis is asked in a second, while the load measures. */
+/** Commands that Redis gets in a second, while the load measures. */
 async function commandsPerSecond({ redisPort }, measuring) {
   await measuring
   const [from, before] = [performance.now(), await commandStats(redisPort)]

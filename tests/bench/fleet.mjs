@@ -9,8 +9,8 @@ const FLEET = { path: PATH, clients: 100, vins: 1000, subscriptions: 1000, conne
 const EACH_S = 1 // pushes a second of each vehicle
 const FAST_S = 10
 
-/** 100 dashboards that follow 1,000 vehicles each. The floor does a send() for each delivery; of the other one it is one a client
- * for all that came with one epoll_wait. */
+/** 100 dashboards that follow 1,000 vehicles each. One floor does a send() for each delivery, the other one for each client and
+ * epoll_wait. */
 export async function dashboards(bench) {
   const at = (perVin, more = {}) => ({ ...FLEET, rate: FLEET.vins * perVin * bench.scale, ...more })
   const closed = at(0, { inFlight: 32, measureMs: 750 })
@@ -25,7 +25,7 @@ export async function dashboards(bench) {
     'vinhub, rate=1': { start: hub, options: at(FAST_S, { rated: 1 }) },
   })
   const of = (name, base) => ratio(results[name], results[base], cpu)
-  // What would have been delivered without a rate
+  // CPU for each delivery that there would be without a rate
   const pushed = (r) => r.cpuPerDelivery * r.delivered / (r.pushes * FLEET.clients)
   const rated = results['vinhub, rate=1'] ?? []
   return {

@@ -1,5 +1,5 @@
-// What the life of a session asks of Redis, counted step by step: two nodes, a backend and browsers of this
-// process, INFO commandstats before and after.
+// Redis commands in the life of a session, counted step by step by INFO commandstats: two nodes, with a backend and
+// browsers in this process.
 import { once } from 'node:events'
 import net from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -8,7 +8,7 @@ import { hub } from './servers.mjs'
 
 const SESSIONS = 100
 const LEASE_MS = 500
-const QUIET_MS = 1.5 * LEASE_MS // nothing but renewals for so long: the step is over; records are written within a lease
+const QUIET_MS = 1.5 * LEASE_MS // after so long with renewals alone the step is over; records are written within a lease
 const STEP_MS = 10_000
 
 /** Calls of each command so far, those that scripts make included. */
@@ -22,7 +22,7 @@ export function commandStats(port) {
   })
 }
 
-const OURS = ['info', 'quit'] // what counting itself asks
+const OURS = ['info', 'quit'] // commands of the counting itself
 
 /** The calls between two counts, by command. */
 export const callsBetween = (before, after) => Object.entries(after).filter(([name]) => !OURS.includes(name))
@@ -30,7 +30,7 @@ export const callsBetween = (before, after) => Object.entries(after).filter(([na
 
 const sum = (rates) => Object.values(rates).reduce((all, rate) => all + rate, 0)
 
-/** Calls a ms of nodes that have said what new nodes say: it no longer sinks. */
+/** Calls in a ms of idle nodes, once that no longer falls: new nodes make more calls. */
 async function idleRate(port) {
   for (let last = Infinity; ;) {
     const [from, before] = [performance.now(), await commandStats(port)]
@@ -42,7 +42,7 @@ async function idleRate(port) {
   }
 }
 
-/** Runs a step until Redis has been asked nothing new for a while; returns calls a session, less what idle nodes ask. */
+/** Runs a step until Redis gets no new commands for a while; returns the calls for each session, without those of idle nodes. */
 async function countStep(port, idle, step) {
   const [from, before] = [performance.now(), await commandStats(port)]
   await step()

@@ -40,7 +40,7 @@ export async function measure(start, options, { mayLose = false, during } = {}) 
     const watched = during?.(broker, new Promise((resolve) => { begin = resolve }))
     const { code, signal, out, err } = await runToEnd(LOAD_CORE, paths.load(), args(broker, extra), BOUND_S,
       (text) => { if (text.includes('measuring')) begin?.() })
-    begin?.() // a load that failed before is told of as a fault
+    begin?.() // a load that failed earlier is reported as a fault
     let report
     try { report = JSON.parse(out) } catch { throw new Error(`load ended with ${code ?? signal}: ${err.trim() || 'no report'}`) }
     const redis = report.watched.find(({ name }) => name === 'redis')
@@ -73,7 +73,7 @@ export function median(values) {
 /**
  * Runs each contender once, then each once more, and so on: what the machine does meanwhile hits all
  * of them alike. contenders: {name: {start, options, turns, …}}, turns where fewer will do. Returns {name: [result…]}; one that cannot run
- * is told to `missing` and left out.
+ * is reported to `missing` and left out.
  */
 export async function interleave(bench, contenders, runs = bench.runs) {
   const results = {}

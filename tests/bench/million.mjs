@@ -19,8 +19,8 @@ const FILES = 20_000 // that a process may open, at least
 const CLIENTS_A_PROCESS = 18_000
 const UPSTREAMS_A_BACKEND = 14_000
 const STARTED_AT_ONCE = 6
-/* More than a hundred processes take turns on two cores while all connect: a node may have to wait for seconds. What would be
- * on a machine of its own has its turn first (Redis, where that is permitted), and clients have theirs last. */
+/* More than a hundred processes share two cores while all connect, so a node may wait for seconds. Redis, which would have a
+ * machine of its own, gets the highest priority if that is permitted; clients get the lowest. */
 const LEASE_S = 30
 const REDIS_NICE = -10
 const CLIENT_NICE = 10
@@ -31,7 +31,7 @@ const UPSTREAM_HEARTBEAT = '{text: ping, reply: pong, every: 30s, timeout: 90s}'
 const fileMax = () => Number(readFileSync('/proc/sys/fs/file-max', 'utf8'))
 const filesOfProcess = () => Number(/Max open files\s+\S+\s+(\d+)/.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1] ?? Infinity)
 
-/** What stands against it, in words. */
+/** Why the run is not possible here, as texts. */
 async function obstacles({ clients, vins }, noNetwork) {
   const connections = clients + vins
   const need = connections * BYTES_A_CONNECTION + RESERVE
@@ -104,7 +104,7 @@ async function watchOver(load, began, map) {
     await Promise.race([load.exited, sleep(1000)])
     seen.least = Math.min(seen.least, availableMemory())
     const cpu = sum(childrenOf(load.pid), cpuOf)
-    seen.loadCpu[phase] = Math.max(seen.loadCpu[phase] ?? 0, cpu) // less when the first have left
+    seen.loadCpu[phase] = Math.max(seen.loadCpu[phase] ?? 0, cpu) // it falls when the first processes have ended
     idle = phase === 'warm' ? idle + 1 : 0
     if (idle === 3) seen.memory = map()
     if (seen.least < STOP_BELOW) { load.child.kill('SIGKILL'); throw new Error(`memory runs out: ${gib(seen.least)} left`) }
@@ -138,9 +138,9 @@ async function run(plan, file) {
     const backendPort = await freePort()
     await startNodes(plan, store, backendPort, nodes)
     console.error(`${plan.nodes} nodes run, ${gib(before)} available; ${plan.processes} client processes and ${plan.backends} of the backend start`)
-    await sleep(Math.max(0, LEASE_S * 1000 + 500 - (performance.now() - began))) // a younger Redis may have lost what it knew: it grants no session
+    await sleep(Math.max(0, LEASE_S * 1000 + 500 - (performance.now() - began))) // a Redis younger than a lease grants no session
     load = new Process(BOTH_CORES, paths.load(), loadArgs(plan, store, backendPort, nodes))
-    load.child.stdout.once('data', () => { logged = complaints(nodes) }) // not what the end of a million connections at once leads to
+    load.child.stdout.once('data', () => { logged = complaints(nodes) }) // without complaints caused by the end of a million connections at once
     const seen = await watchOver(load, began, () => memoryMap(load, nodes, store, kernelBefore, before))
     let report
     try { report = JSON.parse(load.out) } catch { throw new Error(`load ended with ${load.exit.code ?? load.exit.signal}: ${load.err.trim().split('\n').pop()}`) }

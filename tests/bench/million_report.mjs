@@ -1,4 +1,4 @@
-// What a run with very many connections has shown.
+// The report of a run with very many connections.
 import { count } from './format.mjs'
 import { sum } from './million_memory.mjs'
 import { table } from './report.mjs'

@@ -1,5 +1,5 @@
-// A network of its own for a run with very many connections: what the firewall tracks it tracks for each
-// network namespace apart, and in a new one without rules it tracks nothing.
+// A network namespace for a run with very many connections: the firewall tracks connections for each namespace, and in a
+// new one without rules it tracks none.
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import net from 'node:net'
@@ -11,7 +11,7 @@ const TRACKED_MAX = '/proc/sys/net/netfilter/nf_conntrack_max'
 const PROBES = 5
 
 /** Runs this very command again in a network namespace, which goes with its last process, and ends with its
- * status. Returns where it runs inside already, or where namespaces are not permitted: then in words, why not. */
+ * status. Returns if it already runs inside, or if namespaces are not permitted: then the reason, as a text. */
 export async function inOwnNetwork() {
   if (process.env[INSIDE]) return null
   const words = process.getuid() === 0 ? ['--net'] : ['--map-root-user', '--net']

@@ -1,4 +1,4 @@
-// What an operator asks of a cluster with very many clients: a page of them, and one user closed.
+// Calls of an operator to a cluster with very many clients: list a page of them, close one user.
 import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
 import { WebSocket } from 'ws'
@@ -21,7 +21,7 @@ const ask = async (node, path, body) => {
 const cpuOf = (pid) => readdirSync(`/proc/${pid}/task`).reduce((sum, thread) => sum + Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]), 0)
 const cpuOfAll = (hubs) => hubs.reduce((sum, { pid }) => sum + cpuOf(pid), 0)
 
-/** One user comes to a node and is closed over another; ms until the socket hears it. */
+/** A user connects to one node and is closed through another; the ms until its socket is closed. */
 async function kick(hubs, round) {
   const socket = new WebSocket(`ws://${hubs[round % NODES].target}/kicked/V00000001?remoteWs`)
   await once(socket, 'open')

@@ -15,7 +15,7 @@ const OUTPUT_KEPT = 20_000
 const running = new Set()
 let realtime = false
 
-/** Everything started from now on goes before whatever else the machine does. */
+/** Processes started from now on have priority over everything else on the machine. */
 export function useRealtime() { realtime = true }
 
 export class Process {
@@ -50,7 +50,7 @@ export class Process {
   }
 }
 
-/** Runs a command to its end, at most `seconds`; `hear` gets what it says on stderr meanwhile. */
+/** Runs a command to its end, at most `seconds`; `hear` gets its stderr meanwhile. */
 export async function runToEnd(core, command, args, seconds, hear = () => {}) {
   const child = new Process(core, command, args)
   child.child.stderr.on('data', hear)

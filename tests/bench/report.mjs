@@ -17,7 +17,7 @@ export const table = ({ title, columns, rows }) => `${title}\n\n${markdown(colum
 
 const amount = (value, unit) => (Number.isFinite(value) ? `${value.toFixed(Math.abs(value) < 10 ? 2 : Math.abs(value) < 100 ? 1 : 0)}${unit ? ` ${unit}` : ''}` : 'not measured')
 
-/** Every figure against its goal, which none has reached whose run had faults. */
+/** Every figure with its goal. A figure whose run had faults has not reached it. */
 export function figureTable(record) {
   const figures = Object.values(record.shapes).flatMap(({ figures, faults }) => figures.map((figure) => ({ ...figure, faults: faults.length })))
   return markdown(['figure', 'measured', 'goal', 'reached', 'best peer'], figures.map(({ figure, value, goal, unit, peer, faults }) =>

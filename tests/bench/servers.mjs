@@ -161,9 +161,9 @@ export async function hubNode(settings, { wait = true } = {}) {
   return node
 }
 
-/** `nodes` hubs without Redis (each for itself), or a cluster on a Redis of its own. Of several backends each has an address
- * and a process of its own: towards one address the kernel looks through all local ports of one parity, 14,116, before it
- * takes one of the other. */
+/** `nodes` hubs without Redis (each for itself), or a cluster on a Redis of its own. With several backends each has its own
+ * address and process: for one address the kernel tries all 14,116 local ports of one parity before it takes one of the
+ * other. */
 export async function hub({ nodes = 1, cluster = false, backends = 1, ...settings } = {}) {
   const backendPort = await freePort()
   const backend = (i) => (backends > 1 ? `127.0.1.${1 + i % backends}:${backendPort}` : local(backendPort))

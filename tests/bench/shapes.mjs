@@ -181,7 +181,7 @@ async function compression(bench) {
 }
 
 async function slowClients(bench) {
-  // What the kernel keeps for a slow client, and then its queue, are filled first.
+  // First the kernel's buffers of slow clients are filled, then their queues.
   const fast = { clients: 1000, vins: 1, rate: 30, size: 500, prime: true, warmRate: 200, warmBurst: 20, warmMs: 3000, measureMs: 1500, settleS: 20 }
   const mixed = { ...fast, clients: 2000, slow: 1000 }
   const results = await interleave(bench, {

@@ -64,7 +64,7 @@ test('npm pack, npm install into a fresh project, tsc: types fit the code that a
   }))
   await succeed(process.execPath, [join(MODULES, 'typescript/bin/tsc'), '-p', folder], { cwd: folder })
   for (const [, { types, default: file }] of Object.entries(JSON.parse(readFileSync(join(PACKAGE, 'package.json'))).exports).filter(([, entry]) => entry.default)) {
-    const exported = Object.keys(await import(join(PACKAGE, file)).catch(() => ({}))) // those of Vue and React have nothing to import here
+    const exported = Object.keys(await import(join(PACKAGE, file)).catch(() => ({}))) // the files of Vue and React can't be imported here
     const declared = readFileSync(join(PACKAGE, types), 'utf8')
     for (const name of exported) assert.match(declared, new RegExp(`export (default|(declare )?(class|function|const) ${name}\\b)`), `${types} declares ${name}`)
   }

@@ -1,4 +1,4 @@
-// The library over one hub: what it hands out, when it comes back, and when it must not.
+// The library with one hub: which events it emits, when it reconnects, and when it must not.
 import assert from 'node:assert/strict'
 import { createHmac } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
@@ -15,7 +15,7 @@ const PATH = '/admin/VIN1?remoteWs'
 const SOON_MS = 20_000
 const PING_BYTES = 10 // the frame of a page's text `ping`
 const PACE_MS = 4000 // three heartbeats of 300 ms, on a busy machine, and less than three of their timeouts
-const NEVER_MS = 600_000 // a back-off that no case waits for: what comes back earlier was told to
+const NEVER_MS = 600_000 // a back-off that no case waits for: an earlier reconnect has another reason
 
 async function startOne(t, settings = {}) {
   const backend = await Backend.start(t)
@@ -77,7 +77,7 @@ test('raw: payloads as they are, text heartbeats, and a message given too early 
   assert.deepEqual((await seen(page)).messages, ['{"a":1}', [7]], 'no pong among them')
   assert.deepEqual(backend.texts(), ['before it is open'], 'no ping among them')
 
-  proxy.silence() // nobody closes: only the heartbeat can notice
+  proxy.silence() // no end closes: only the heartbeat can notice
   await until(async () => (await seen(page)).closes.some(({ reason }) => reason === 'no heartbeat'), SOON_MS, 'the silence to be noticed')
   proxy.heal()
   await stateIs(page, 'open')
@@ -101,7 +101,7 @@ test('the network goes and comes back: resumed at once, nothing missing, nothing
   for (let n = 0; n < 10; n++) backend.push(UPSTREAM, `#${n}`)
   await got(page, 10)
 
-  proxy.silence() // a moment after a push: how short ago something came does not count
+  proxy.silence() // just after a push: a recent message must not delay it
   await context.setOffline(true)
   await context.setOffline(false)
   await until(async () => (await seen(page)).closes.length > 0, SOON_MS, 'the probe to find the network gone')
@@ -127,7 +127,7 @@ test('a send whose acknowledgement is lost reaches the backend once', { timeout:
   const all = Array.from({ length: 40 }, (_, n) => `command ${n}`)
   for (let round = 0; round < 4; round++) {
     const part = all.slice(round * 10, round * 10 + 10)
-    for (const { server } of proxy.links) server.pause() // what the hub says does not come through any more
+    for (const { server } of proxy.links) server.pause() // nothing of the hub arrives any more
     await page.evaluate((texts) => texts.slice(0, 5).forEach((text) => window.send(text)), part)
     await until(() => backend.texts().includes(part[4]), SOON_MS, 'the commands at the backend')
     proxy.cut()

@@ -1,4 +1,4 @@
-// The library over two nodes and a Redis: a node that dies, and one that is stopped.
+// The library with two nodes and a Redis: a node dies, and one is stopped.
 import assert from 'node:assert/strict'
 import { Backend } from '../lib/backend.mjs'
 import { Browser } from '../lib/browser.mjs'

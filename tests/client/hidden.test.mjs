@@ -1,4 +1,4 @@
-// A page that is hidden, and one whose timers stand still altogether.
+// A page that is hidden, and one that is frozen, so that no timer runs.
 import assert from 'node:assert/strict'
 import { Backend } from '../lib/backend.mjs'
 import { service, startHub } from '../lib/hub.mjs'

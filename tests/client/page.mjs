@@ -20,7 +20,7 @@ function fileFor(path) {
   return readFileSync(new URL(path.slice('/client/'.length), CLIENT))
 }
 
-/** As a load balancer has it: the handshake goes to the hub. */
+/** Passes handshakes on to the hub, as a load balancer does. */
 function passUpgrades(server, hub) {
   server.on('upgrade', (req, socket, head) => {
     const onward = net.connect(hub.port, '127.0.0.1')
@@ -73,7 +73,7 @@ async function openAddress(t, address, ready = () => window.ready === true) {
   return page
 }
 
-/** What the page's client has told so far. */
+/** The events of the page's client so far. */
 export const seen = (page) => page.evaluate(() => window.seen)
 
 /** Starts a client in the page; options are JSON. */

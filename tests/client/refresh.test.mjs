@@ -1,4 +1,4 @@
-// Tokens of open connections: replaced in time, on the connection there is, against a hub and against what a hub says seldom.
+// Tokens of open connections are replaced in time on the same connection: with a real hub, and with a scripted server for rare answers.
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -104,7 +104,7 @@ test('a token that is refused, the same again, or a provider that throws: asked 
   const first = tokenOf(3, 'first')
   const hub = await scripted(t, (say, message, n) => (n === 1 ? refuse : acknowledge)(say, message))
   const seen = connect(t, hub.url, (context, n) => {
-    if (n === 1 || n === 3) return first // 3: a cache that was not told
+    if (n === 1 || n === 3) return first // 3: as from a stale cache
     if (n === 4) throw new Error('no network')
     return tokenOf(600, `t${n}`)
   })

@@ -1,4 +1,4 @@
-// The library against a server that says what a hub says seldom: doubles, lost positions, refusals, nothing at all.
+// The library with a scripted server that sends what a hub rarely sends: doubles, lost positions, refusals, nothing at all.
 import assert from 'node:assert/strict'
 import { WebSocketServer } from 'ws'
 import { freePort } from '../lib/ports.mjs'
@@ -281,7 +281,7 @@ test('connect() twice is one connection; close() while it connects is heeded, al
     const client = new window.VinhubClient(url)
     client.on('status', ({ state }) => { states.push(state); if (state === 'connecting') client.close() })
     client.connect()
-    setTimeout(() => resolve(states), 500) // what must not come has half a second for it
+    setTimeout(() => resolve(states), 500) // if it comes at all, then within half a second
   }), hub.url)
   assert.deepEqual(states, ['connecting', 'closed'])
   assert.equal(hub.urls.length, 1)

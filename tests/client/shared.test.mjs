@@ -60,7 +60,7 @@ test('three tabs, one connection: each gets all, each sends, and it outlives the
   for (const [number, page] of pages.entries()) await page.evaluate((n) => window.client.send(`command of ${n}`), number)
   assert.deepEqual(backend.texts(), ['command of 0', 'command of 1', 'command of 2'])
 
-  await first.close() // says nothing
+  await first.close() // without a message to the worker
   await pages[1].evaluate(() => window.client.close())
   await assert.rejects(pages[1].evaluate(() => window.client.send('x')), /closed/)
   backend.push(UPSTREAM, 'for the last')

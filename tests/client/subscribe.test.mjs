@@ -1,4 +1,4 @@
-// Subscriptions against a server that follows a script: what is written, and what each answer leads to.
+// Subscriptions with a scripted server: what the library writes, and the effect of each answer.
 import assert from 'node:assert/strict'
 import WebSocket, { WebSocketServer } from 'ws'
 import { VinhubClient } from '../../hub/web/client/vinhub.js'
@@ -13,7 +13,7 @@ const VIN = /\/admin\/([^?]*)/
 
 const sessionOf = (url) => `remoteWs:${VIN.exec(url)[1]}`
 
-/** Welcomes each url where it was, or at offset 0; `answers` may hold another answer of a url: {code, message} or 'none'. */
+/** Welcomes each url at its last position, or at offset 0; `answers` may hold another answer of a url: {code, message} or 'none'. */
 class Script {
   static async start(t, { path = '/admin?subscribe', answers = {} } = {}) {
     const port = await freePort()

@@ -1,4 +1,4 @@
-// send(data, {ttl}) of the library against hubs whose upstream is away: what is late is told to the caller, and never goes upstream.
+// send(data, {ttl}) of the library against hubs whose upstream is away: a late message is reported to the caller and never goes upstream.
 import assert from 'node:assert/strict'
 import WebSocket from 'ws'
 import { VinhubClient } from '../../hub/web/client/vinhub.js'
@@ -29,7 +29,7 @@ async function takeAway(backend, follower) {
   await until(() => follower.upstream !== 'connected', SOON_MS, 'the upstream to be away')
 }
 
-/** What became of a send: the code of its refusal and whether it was written, or 'acknowledged'. */
+/** The result of a send: 'acknowledged', or the code of its refusal and whether it was written. */
 const fate = (sending) => sending.then(() => 'acknowledged', ({ code, sent }) => ({ code, sent }))
 
 const assertNeverUpstream = (backend, late) =>

@@ -4,7 +4,7 @@ import net from 'node:net'
 import zlib from 'node:zlib'
 import { BINARY, CLOSE, FrameReader, PING, PONG, RSV1, TEXT, chop } from './wire.mjs'
 
-// A deadline for what hangs, not a bound on what is slow: the machine may be busy with other suites.
+// A deadline only against a hang: the machine may be busy with other suites.
 const WAIT_MS = 60_000
 const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
 const TAIL = Buffer.from([0, 0, 255, 255])
@@ -37,7 +37,7 @@ export class Peer {
     this.pings = 0
     this.close = null // {code, reason} of the hub's close frame
     this.end = null // 'fin', 'reset' once the hub has ended the connection
-    this.fault = null // what the hub did that no server may
+    this.fault = null // a rule that the hub broke
     this.bits = 15
     this.raw = Buffer.alloc(0)
     this.reader = new FrameReader({ masked: false })

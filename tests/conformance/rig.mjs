@@ -119,8 +119,8 @@ export class Rig {
   }
 
   /**
-   * These frames break a rule: their client is closed with the code, and nothing of what was wrong has come to the
-   * backend, nor to the other client of the session, who stays. good: messages that came before and were right.
+   * These frames break a rule: their client is closed with the code. Nothing of them reaches the backend or the other client of
+   * the session, which stays open. good: correct messages before them.
    */
   async refuses({ frames, code, good = [], size, hub, fields, first = [], inHandshake = false, open = false, across = false }) {
     const path = `/u/${this.vin()}?echo`
@@ -132,7 +132,7 @@ export class Rig {
     await peer.when(() => peer.close !== null, 'a close frame')
     assert.equal(peer.close.code, code, peer.close.reason)
     assert.notEqual(peer.close.reason, '', 'a reason')
-    // As a client ought to, it answers; one that says no more (open) is cut off by the hub.
+    // A client should answer the close; the hub cuts off one that does not (open).
     if (!open) await peer.send(closeFrame(code))
     await peer.ended()
     assert.equal(peer.fault, null)

@@ -4,7 +4,7 @@
 export const [CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG] = [0, 1, 2, 8, 9, 10]
 export const RSV1 = 4
 
-/** Random numbers that come again with the same seed: CONFORMANCE_SEED replays a run. */
+/** Random numbers from a seed: CONFORMANCE_SEED replays a run. */
 export const SEED = Number(process.env.CONFORMANCE_SEED ?? Date.now() % 1_000_000_000)
 let state = SEED ^ 0x9e3779b9
 

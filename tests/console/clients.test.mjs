@@ -14,7 +14,7 @@ import { openConsole, shot, textOf } from './page.mjs'
 const SOON_MS = 10_000
 const TOKEN = 'open-sesame'
 const SECRET = 'a secret of more than thirty-two bytes'
-const HOSTILE = '<img src=x onerror=alert(1)>"\'&\u202e' // the last turns round what follows, where nothing holds it in
+const HOSTILE = '<img src=x onerror=alert(1)>"\'&\u202e' // the last character reverses the text after it unless the page isolates it
 
 const open = (t, hub, path) => Browser.open(t, hub.url(path))
 const pathOf = (user, vin) => `/${encodeURIComponent(user)}/${vin}?remoteWs`

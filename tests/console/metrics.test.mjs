@@ -1,4 +1,4 @@
-// What /metrics says: each thing counted once, services apart and bounded in number, all of it explained to operators.
+// /metrics: each event is counted once, services are bounded in number, and docker/README.md explains every metric.
 import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { Backend } from '../lib/backend.mjs'

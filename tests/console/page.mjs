@@ -1,4 +1,4 @@
-// The console in a headless Chromium. Whatever the page complains of, or asks of another host, fails the case.
+// The console in a headless Chromium. An error in the page, or a request to another host, fails the case.
 import { mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { chromium } from 'playwright-core'

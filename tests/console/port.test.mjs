@@ -1,4 +1,4 @@
-// The admin port where it is leaned on: its limits, its streams, its forms of an id, and how a node is told to change or stop.
+// The admin port: its limits, its streams, forms of a session id, SIGHUP and SIGTERM.
 import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { Backend } from '../lib/backend.mjs'
@@ -110,7 +110,7 @@ test('HEAD says what GET would, without the body', async (t) => {
     assert.match(head, new RegExp(`^HTTP/1.1 ${get.status} `), path)
     assert.equal(body, '', path)
     const length = Number(/^Content-Length: (\d+)$/mi.exec(head)[1])
-    if (path !== '/api/nodes') assert.equal(length, get.body.length, path) // numbers there change
+    if (path !== '/api/nodes') assert.equal(length, get.body.length, path) // its numbers change
   }
 })
 

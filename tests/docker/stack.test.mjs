@@ -44,7 +44,7 @@ async function allServed(what, ms = BACK_MS) {
   })
 }
 
-/** Nothing twice, nothing out of order, nothing missing without a word; `gaps: 0` also nothing missing with one. */
+/** Nothing twice, out of order, or missing without a GAP; with `gaps: 0` nothing missing at all. */
 function checkAccounts({ gaps } = {}) {
   const faults = watchers.flatMap((watcher) => watcher.faults.map((fault) => `${watcher.url}: ${fault}`))
   if (faults.length > 0) throw new Error(`${faults.length} faults:\n${faults.slice(0, 10).join('\n')}`)
@@ -172,7 +172,7 @@ test('a paused node: new clients get another one, on waking nothing comes twice'
   const [id] = await hubs()
   const node = await docker('exec', id, 'hostname')
   await docker('pause', id)
-  // Before anybody can know: a handshake that the paused node took without a word goes to another one in the end.
+  // Before nginx knows: a handshake that the paused node accepted in silence is finally sent to another one.
   const early = await Promise.all(Array.from({ length: 12 }, dialAnew))
   console.log(`# new clients next to a node paused a moment ago waited ${early.map(Math.round)} ms`)
   const elsewhere = () => watchers.filter((watcher) => watcher.node && !watcher.node.startsWith(node))

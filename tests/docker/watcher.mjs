@@ -1,5 +1,5 @@
-// A vinhub.v1 client that never gives up: it reconnects with its position and keeps account of what it got, so that a
-// duplicate, a message out of order or one that is missing without a word can't hide.
+// A vinhub.v1 client that never gives up: it reconnects with its position and keeps account of what it got, so that
+// duplicates, disorder and losses without a GAP are noticed.
 import WebSocket from 'ws'
 
 const RECONNECT_MS = 100

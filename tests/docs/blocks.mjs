@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 export const ROOT = fileURLToPath(new URL('../../', import.meta.url))
-/** A release's list of changes is about former versions, too: what it names may be gone. */
+/** The list of changes is about former versions, too: it may name things that no longer exist. */
 const HISTORY = ['CHANGELOG.md']
 
 function markdownFiles() {

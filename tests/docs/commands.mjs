@@ -1,4 +1,4 @@
-// Each command that a document shows, in `sh` blocks and inside text. A row says how it is tried:
+// Each command that a document shows, in `sh` blocks and inside text. A row says how it is tested:
 //   run    what is run for it in a folder that has build/ (the programs), vinhub.yaml and the sources; a function of the match
 //   suite  the file that does the same, and a text that shows it there
 // A command without a row fails the test: add one that runs it, or name who runs it.
@@ -8,7 +8,7 @@ export const ROOT_OF = '@ROOT@'
 export const SIM_OF = '@SIM@'
 
 export const COMMANDS = [
-  // vinhub: a command that would stay is only checked
+  // vinhub: a command that would keep running is only checked
   { command: /^build\/vinhub (?=.*--(check|print-config)).*$/, run: asIs },
   { command: /^build\/vinhub --service \S+$/, run: ([command]) => `${command} --check`, suite: 'tests/e2e/quickstart.test.mjs', shows: '--service' },
   { command: /^vinhub --check -c \/etc\/vinhub\/vinhub.yaml && systemctl enable --now vinhub$/, suite: 'tests/package/run', shows: '--check' },

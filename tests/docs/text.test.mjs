@@ -1,4 +1,4 @@
-// What the text of the documents names has to be there: links, keys, files, options. And how the documents look.
+// Links, keys, files and options that the documents name must exist. And the form of the documents.
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { dirname, join, normalize } from 'node:path'

@@ -65,7 +65,7 @@ class Stage {
     if (this.page.socket.readyState !== 1) await this.counted()
   }
 
-  /** What nobody reads has to be in the hub before the next client comes. */
+  /** Pushes that no client reads must be in the hub before the next client comes. */
   async counted() {
     this.lost = (this.lost ?? 0) + 1
     const want = this.before + this.lost

@@ -1,4 +1,4 @@
-// Hostile peers on the listening port: the right answer or an end, bounded memory, and nobody else notices.
+// Hostile peers on the listening port get the right answer or an end. Memory is bounded, and no other client notices.
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { test } from '../lib/runner.mjs'

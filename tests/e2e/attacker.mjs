@@ -1,6 +1,6 @@
 // A process that does one kind of harm to a hub until it is killed: attacker.mjs '{"kind", "port", "path", "count", "from", "texts"}'.
 // It keeps `count` connections busy and, but for the idle kind, opens another for each that ends. Each 100 ms it prints a line of JSON: how
-// many are open, were opened, were ended by the hub, and the statuses and close codes it was answered with.
+// many are open, were opened, were ended by the hub, and the statuses and close codes of the answers.
 import net from 'node:net'
 import zlib from 'node:zlib'
 import { randomBytes } from 'node:crypto'

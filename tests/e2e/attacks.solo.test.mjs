@@ -22,12 +22,12 @@ const PROBE_MS = 15
 const PHASE_MS = Number(process.env.ABUSE_MS ?? 1000)
 const MIB = 1024 * 1024
 /**
- * Latency of the others: what a person would not notice. What hub and pages waited for a processor does not count, the attackers
- * being on the same machine; on top comes what a message to the backend and back takes without a hub at the same time, some times over.
+ * Latency of the others that a person would not notice. Time in which hub and pages waited for a processor does not count, since the
+ * attackers run on the same machine. Added to it is a multiple of the time of a message to the backend and back without a hub.
  */
 const P99_MS = 250
 const CONTROL_TIMES = 4
-/** No turn of the hub takes longer, in processor time, which other processes do not add to. */
+/** The longest turn of the hub, in processor time, which other processes do not change. */
 const TURN_S = SANITIZED ? 0.25 : 0.05
 /** Memory that AddressSanitizer adds: its quarantine, and red zones around each small object. */
 const MEMORY_SCALE = SANITIZED ? 4 : 1
@@ -40,7 +40,7 @@ class Probe {
     this.pages = pages
     this.sent = new Map()
     this.count = 0
-    this.times = [] // [ms, of that not the machine's]
+    this.times = [] // [ms, ms without waits for a processor]
     for (const page of pages) {
       page.socket.on('message', (data) => {
         const sent = this.sent.get(data.toString())
@@ -106,7 +106,7 @@ class EchoBackend extends Backend {
   }
 }
 
-/** Tokens of ES256, whose signatures are the dear ones to check. */
+/** Tokens of ES256, whose signatures are expensive to check. */
 function guard(t) {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const file = join(scratch(t), 'key.pem')

@@ -229,7 +229,7 @@ const SHUT_IN = `
 test('an unprivileged user and a read-only file system are enough: it serves and writes nowhere', async (t) => {
   const backend = await Backend.start(t)
   const folder = scratch(t)
-  const program = join(folder, 'vinhub') // where anybody may run it
+  const program = join(folder, 'vinhub') // every user may run it there
   copyFileSync(VINHUB, program)
   for (const path of [folder, program]) chmodSync(path, 0o755)
   const [port, adminPort] = [await freePort(), await freePort()]

@@ -57,7 +57,7 @@ for (const [where, count, from, to] of PLACES) {
   })
 }
 
-// The order is that in which the owner hears of them: each comes when the one before it has taken over.
+// The owner decides by the order in which it learns of them: each connects when the one before has taken over.
 test('of many connections that come with one client id, one after the other, the last one stays', async (t) => {
   const { backend, hubs } = await startNodes(t, 2)
   let last = await welcome(t, hubs[0])

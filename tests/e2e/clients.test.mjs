@@ -56,7 +56,7 @@ test('a row says who a client is, where, and what went to and fro', async (t) =>
   assert.deepEqual([first.user, first.node, first.session, first.address, first.protocol, first.received, first.queued, first.subscriptions],
     ['admin', 'a', 'remoteWs:VIN1', '127.0.0.1', 'raw', 2, 0, 0])
   assert.ok(first.since >= before - 2 && first.since <= Date.now() && first.sent >= 1 && first.id.length > 0, JSON.stringify(first))
-  // Computed from two clocks, and yet the same each time
+  // It is computed from two clocks, but the same each time
   for (let n = 0; n < 20; n++) assert.equal((await list(a)).clients[0].since, first.since)
   const second = others.find(({ user }) => user === 'ü x')
   assert.equal(second.id, welcome.payload.client)
@@ -206,7 +206,7 @@ test('one user among thousands is closed at once, and listing shows the rest', a
   for (const victim of victims) assert.deepEqual(await victim.ended(), BY_OPERATOR)
   assert.ok(performance.now() - began < 200 + SLACK_MS)
   assert.ok(crowd.every(({ end }) => end === null))
-  // more than are looked for in one turn, by a user and by a vin
+  // more than one turn finds, by a user and by a vin
   assert.deepEqual(await close(hub, { user: 'many', vin: 'V2' }), { closed: 600 })
   const { clients, next } = await list(hub, '?user=many&limit=1000')
   assert.equal(clients.length, 1000)

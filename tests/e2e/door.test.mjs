@@ -29,7 +29,7 @@ async function start(t, settings = {}, serviceSettings = {}) {
   return { backend, hub }
 }
 
-/** Opens and says how it ended: '4001 reason', or 'open' where it can be used. */
+/** Opens a client. Returns '4001 reason', or 'open' if it works. */
 async function verdict(t, hub, path, options) {
   const browser = Browser.dial(t, hub.url(path), options)
   await browser.opened
@@ -122,7 +122,7 @@ test('a cookie counts only where origins are checked', async (t) => {
 test('the client is closed when its token expires', async (t) => {
   const { hub } = await withJwt(t)
   const lives = 2
-  for (const exp of [lives, lives - LEEWAY_S]) { // the second one is taken within the leeway only, and lasts as long as that
+  for (const exp of [lives, lives - LEEWAY_S]) { // the second one is accepted only within the leeway, and ends with it
     const opened = performance.now()
     const browser = await Browser.open(t, hub.url(`${PATH}&token=${hs256({ exp: inSeconds(exp) })}`))
     assert.equal((await browser.ended(lives * 1000 + 1000 + SLACK_MS)).code, 4001)
@@ -536,7 +536,7 @@ test('TLS: what was sent before an end in the same piece is taken', async (t) =>
 
 test('wss upstreams are verified: authority, name and dates are not to be talked out of', async (t) => {
   const authority = new Authority(t)
-  const [servers, heard] = [[], new Set()] // heard: who was sent anything
+  const [servers, heard] = [[], new Set()] // heard: the servers that got anything
   const serve = async (pair) => {
     const server = https.createServer({ cert: readFileSync(pair.cert), key: readFileSync(pair.key) }).on('tlsClientError', () => {})
     server.on('secureConnection', (socket) => socket.on('data', () => { heard.add(server) }))
@@ -581,7 +581,7 @@ test('compression: agreed where wanted, both ways, and bounded after inflating',
     backend.push('/base/admin/VIN1', 'small')
     await browser.got(2)
     assert.deepEqual(browser.texts(), [large, 'small'])
-    // What does not fit into a smaller window comes plain.
+    // A message that does not fit into a smaller window is not compressed.
     assert.equal(browser.socket._socket.bytesRead < large.length / 10, perMessageDeflate !== false && !perMessageDeflate.serverMaxWindowBits)
     const count = backend.messages.length
     browser.send(large)

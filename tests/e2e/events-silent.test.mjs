@@ -1,5 +1,5 @@
-// An event stream whose other end vanished without a word: nothing of it answers a comment but its kernel, so ours must see
-// it (TCP_USER_TIMEOUT). In a network of its own, whose addresses can be taken away.
+// An event stream whose other end vanished: only the peer's kernel would acknowledge a comment, so the hub's kernel has to
+// notice (TCP_USER_TIMEOUT). Runs in a network namespace, whose addresses can be removed.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import net from 'node:net'

@@ -155,7 +155,7 @@ test('a killed node: its streams resume on another without gap or double', async
   assert.equal(again.of('gap').length, 0)
 })
 
-/** Raw sockets: what is sent, the status line, and whether it becomes a stream. */
+/** Raw sockets: the request, the status line, and whether it becomes a stream. */
 const REQUESTS = [
   ['curl', 'GET {} HTTP/1.1\r\nHost: h\r\nUser-Agent: curl/8\r\nAccept: text/event-stream\r\n\r\n', 200],
   ['curl --http2 on a plain port', 'GET {} HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\nAccept: text/event-stream\r\n\r\n', 200],

@@ -37,7 +37,7 @@ function makeKey(kid, alg = 'ES256') {
 const claims = (over = {}) => ({ sub: 'u', vins: ['V*'], exp: inSeconds(60), ...over })
 const setOf = (...keys) => JSON.stringify({ keys: keys.map(({ jwk }) => jwk) })
 
-/** The whole file at once, as tools that care do. */
+/** Replaces the whole file at once, as careful tools do. */
 function replace(file, text) {
   writeFileSync(`${file}.new`, text)
   renameSync(`${file}.new`, file)
@@ -89,7 +89,7 @@ test('keys are rotated under load: who is here stays, who comes is judged by the
   const timer = setInterval(() => backend.push(url, `p${sent++}`), 10)
   t.defer(() => clearInterval(timer))
 
-  replace(file, setOf(old, fresh)) // both for a while
+  replace(file, setOf(old, fresh)) // both keys for a while
   await until(async () => await verdict(t, hub, fresh.sign(claims())) === 'open', FRESH_MS, 'the new key')
   assert.equal(await verdict(t, hub, old.sign(claims())), 'open')
   const late = await open(fresh)
@@ -208,7 +208,7 @@ test('a new token keeps a connection beyond the end of the old one', async (t) =
     assert.equal((await left.refresh('a.b.c')).code, 'unauthorized')
     assert.equal((await left.ended(8000)).reason, 'token expired', 'the old one goes on')
     assert.equal(kept.end, null)
-    // a shorter one is taken at its word
+    // a token that ends earlier shortens the connection
     assert.equal((await kept.refresh(fresh.sign(claims({ exp: inSeconds(2) })))).type, 'ACK')
     assert.deepEqual(await kept.ended(6000), { code: 4001, reason: 'token expired' })
     assert.ok(performance.now() - opened > 3000)

@@ -1,4 +1,4 @@
-// Contract section 12: a line for each end of a client and a session; a cause that stays is told once, each new cause is told.
+// Contract section 12: a line for each end of a client and a session; a cause that stays is logged once, each new cause at once.
 import assert from 'node:assert/strict'
 import { test } from '../lib/runner.mjs'
 import { Backend } from '../lib/backend.mjs'

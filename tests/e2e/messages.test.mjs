@@ -1,5 +1,5 @@
-// Contract section 5: messages of raw clients pass unchanged in both directions, and what is too large
-// or ill-formed hurts only the one who sent it.
+// Contract section 5: messages of raw clients pass unchanged in both directions, and a message that is too
+// large or ill-formed harms only its sender.
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { test } from '../lib/runner.mjs'

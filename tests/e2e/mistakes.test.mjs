@@ -10,7 +10,7 @@ import { test } from '../lib/runner.mjs'
 const SERVICE = 'services:\n  - name: remoteWs\n    upstream: 127.0.0.1:28088/x\n'
 const upstream = (url) => `services: [{name: a, upstream: "${url}"}]\n`
 
-/** name, the file, and what is said of it: each line behind "FILE:". */
+/** name, the file, and its messages: each line after "FILE:". */
 const FILES = [
   ['a tab in the indentation', `${SERVICE}clients:\n\tmax: 5\n`, '5: invalid YAML: …lines are indented with spaces, not tabs'],
   ['a quote that is not closed', `${SERVICE}redis: {url: "redis://x}\n`, '5: invalid YAML: …that begins on line 4; is the closing quote missing?'],
@@ -56,7 +56,7 @@ const FILES = [
     '5: auth.secret_file: expected a file with the secret for HS256 (or VINHUB_JWT_SECRET), got none'],
 ]
 
-/** name, arguments, environment, what is said. */
+/** name, arguments, environment, messages. */
 const STARTS = [
   ['a file that there is not', ['-c', '/nowhere.yaml'], {}, '/nowhere.yaml: the file can\'t be read: No such file or directory'],
   ['an unknown option', ['--portt', '1'], {}, 'vinhub: expected an option of vinhub (got "--portt"); see vinhub --help'],

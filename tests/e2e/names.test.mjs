@@ -22,7 +22,7 @@ async function reach(t, host, { settings = {}, ms = 3000 + SLACK_MS } = {}) {
   return { hub, backend, page, took: performance.now() - began }
 }
 
-/** A hub that does not get there; the reason that its log has. */
+/** A hub that can't connect; returns the reason in its log. */
 async function reason(t, host, ms = 8000) {
   const hub = await startHub(t, { settings: { services: [{ name: 'remoteWs', upstream: `ws://${host}:9/b`, reconnect: FAST }] } })
   await Browser.open(t, hub.url('/admin/V1?remoteWs'))

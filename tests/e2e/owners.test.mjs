@@ -1,5 +1,5 @@
-// Contract sections 9 and 10, what an owner does for others: it hands a session to a node that reaches the backend where it
-// does not, is waited for by a publish, and lets its clients go one by one.
+// Contract sections 9 and 10, the owner's duties: it hands a session to a node that reaches the backend if it does not itself, a
+// publish waits for its answer, and it closes its clients one by one.
 import assert from 'node:assert/strict'
 import { test } from '../lib/runner.mjs'
 import { Backend } from '../lib/backend.mjs'
@@ -60,7 +60,7 @@ test('an owner whose backend is away for less than that keeps the session', asyn
   const epoch = await redis.client.hget(RECORD, 'epoch')
   for (let n = 0; n < 3; n++) {
     const upgrades = backend.upgrades.length
-    ways[0].cut() // accepted and reset: somebody is there
+    ways[0].cut() // accepted and reset: the backend's host is there
     await quiet(() => false, 2 * MAX_MS, '')
     ways[0].heal()
     await until(() => backend.upgrades.length > upgrades, 5000, 'the upstream again')
@@ -104,7 +104,7 @@ test('a publish whose owner does not answer gets 504 after 5 s: not known, and i
   const [redis, backend] = await Promise.all([RedisServer.start(t), Backend.start(t)])
   const hubs = await startCluster(t, { redis, nodes: 2, settings: { node: { lease: `${LEASE_MS}ms` }, services: [service(backend)] } })
   const page = await Browser.open(t, hubs[0].url(PAGE))
-  await backend.one(UPSTREAM, LEASE_MS + 5000) // so old has Redis to be before it grants
+  await backend.one(UPSTREAM, LEASE_MS + 5000) // Redis must be this old before it grants
   await until(async () => await redis.client.hget(RECORD, 'owner') === 'a', 5000, 'the record')
   assert.equal((await publish(hubs[1], 'first')).status, 200)
   await hubs[0].whilePaused(async () => {
@@ -121,7 +121,7 @@ test('a publish whose owner does not answer gets 504 after 5 s: not known, and i
 })
 
 test('a node that drains closes its clients one after the other over `drain`', async (t) => {
-  const [COUNT, DRAIN_MS, LOOK_MS] = [40, 4000, 50] // LOOK_MS: how finely
+  const [COUNT, DRAIN_MS, LOOK_MS] = [40, 4000, 50] // LOOK_MS: how often the test looks
   const backend = await Backend.start(t)
   const hub = await startHub(t, { settings: { node: { drain: `${DRAIN_MS}ms` }, services: [service(backend)] } })
   const ends = []

@@ -21,7 +21,7 @@ async function start(t, { nodes = 3, services = {} } = {}) {
 const JSON_FORM = ({ text }) => JSON.parse(text)
 const FORMS = { 'vinhub.v1': JSON_FORM, 'vinhub.v1.msgpack': ({ data }) => decode(data) }
 
-/** A protocol client; presence() is the last that it was told. */
+/** A protocol client; presence() is the last PRESENCE it got. */
 async function watch(t, hub, path, protocol = 'vinhub.v1') {
   const browser = await Browser.open(t, hub.url(path), { protocols: [protocol] })
   browser.told = () => browser.received.map(FORMS[protocol]).filter(({ type }) => type === 'PRESENCE')

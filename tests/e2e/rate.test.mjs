@@ -1,4 +1,4 @@
-// Contract section 6, "Rate": how many come, which, when; in each protocol, and in a resume.
+// Contract section 6, "Rate": how many messages come, which and when; in each protocol, and in a resume.
 import assert from 'node:assert/strict'
 import { decode } from '@msgpack/msgpack'
 import { test } from '../lib/runner.mjs'

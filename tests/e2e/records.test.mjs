@@ -1,4 +1,4 @@
-// Contract section 11: how long what a node writes into Redis lives there, and the Redis that would throw it away.
+// Contract section 11: how long keys of a node live in Redis, and the warning about a Redis that evicts keys.
 import assert from 'node:assert/strict'
 import { test } from '../lib/runner.mjs'
 import { Backend } from '../lib/backend.mjs'
@@ -14,7 +14,7 @@ const RECORD = `vinhub:session:{${SESSION}}`
 const HISTORY = `vinhub:history:{${SESSION}}`
 const INDEX = 'vinhub:sessions'
 const MINUTE_MS = 60_000
-// A key's time runs from the write on, and the test looks later: so much may have passed.
+// A key's time runs from its write; this much may have passed when the test looks.
 const LOOKED_MS = 30_000
 
 async function start(t, settings = {}) {
@@ -75,13 +75,13 @@ for (const policy of ['allkeys-lru', 'volatile-ttl', 'noeviction']) {
     const hub = await startHub(t, { redis, settings: { node: { lease: '1s' }, services: [service(backend)] } })
     await Browser.open(t, hub.url(PAGE))
     await backend.one(UPSTREAM)
-    // Each connection asks for it: another one is made.
+    // Each new connection asks for it, so this one is killed.
     await redis.client.client('KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
     await until(async () => await hub.metric('vinhub_bus_connected') === 1 && (await redis.client.client('LIST', 'TYPE', 'normal')).split('\n').length > 2,
       5000, 'another connection')
     const warnings = () => hub.lines.filter((line) => line.includes('maxmemory'))
     if (policy === 'noeviction') {
-      await hub.stop() // all its lines are there
+      await hub.stop() // its log is complete then
       assert.deepEqual(warnings(), [])
       return
     }

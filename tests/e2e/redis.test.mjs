@@ -150,7 +150,7 @@ test('a push that only one node watches costs no Redis command', async (t) => {
   await backend.one(UPSTREAM)
   await untilHash(redis, RECORD, { state: 'connected', clients: 1 })
   await pushUntilSeen(backend, page, 'first')
-  // Two leases for what the claim and the first client still have to say.
+  // For two leases the claim and the first client still cause commands.
   const window = 2 * LEASE_MS
   const spent = async (work) => {
     const before = await redis.commands()
@@ -323,7 +323,7 @@ async function pushesGoOn(backend, browser, ms) {
     ms + 5000, () => `a push of ${ms} ms later (the last: ${browser.texts().at(-1)})`)
 }
 
-/** What a vinhub.v1 client was told: positions only grow, and none is skipped without a GAP. */
+/** The positions that a vinhub.v1 client got only grow, and none is skipped without a GAP. */
 function assertAnnounced(browser) {
   let last = null
   let gaps = []
@@ -341,7 +341,7 @@ function assertAnnounced(browser) {
   assert.ok(last, 'it had messages')
 }
 
-const HELD_MS = 1000 // longer than what a position far ahead tells of is waited for
+const HELD_MS = 1000 // longer than the hub waits for publications before a position far ahead
 
 for (const [name, lie] of Object.entries(lies)) {
   for (const size of [0, 100]) {

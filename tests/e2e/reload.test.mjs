@@ -1,4 +1,4 @@
-// SIGHUP: what it applies to whom, what it leaves as it is, and what it says of both.
+// SIGHUP: which changes it applies to which clients, which it leaves for a restart, and what it logs of both.
 import assert from 'node:assert/strict'
 import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import https from 'node:https'
@@ -278,7 +278,7 @@ test('a reload in the middle of messages, of both directions, leaves them whole,
   await until(() => backend.texts().length === 1, 5000, 'the message of the client')
   assert.deepEqual([page.texts(), backend.texts()], [[whole], [whole]])
   assert.deepEqual([page.end, upstream.end, closeCodeOf(peer), backend.upgrades.length], [null, null, null, 1])
-  page.send('hello 5') // what came last counts
+  page.send('hello 5') // the last value counts
   await page.got(2)
   assert.equal(page.texts()[1], 'hello')
 })

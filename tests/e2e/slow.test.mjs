@@ -13,7 +13,7 @@ const MESSAGE = 16 * 1024
 // More than the kernel buffers of one connection hold, so that the hub's queue must overflow.
 const COUNT = 2000
 
-/** A hub with one client that reads and one that has stopped to. */
+/** A hub with one client that reads and one that has stopped reading. */
 async function start(t, policy, options) {
   const backend = await Backend.start(t)
   const hub = await startHub(t, { settings: { services: [service(backend, { slow_client: { queue: '128KiB', policy } })] } })
@@ -34,7 +34,7 @@ async function pushAll(backend, reader) {
 
 const numbers = (browser) => browser.texts().map((text) => parseInt(text, 10))
 
-/** How many there are since the last gap: what the queue held, if it had overflowed before. */
+/** The number of messages since the last gap: the queue's content, if it had overflowed before. */
 function sinceLastGap(seen) {
   const gap = seen.findLastIndex((n, index) => index > 0 && n !== seen[index - 1] + 1)
   return seen.length - gap

@@ -1,5 +1,5 @@
-// A thousand vehicles on one connection over three nodes (contract section 6, "Subscriptions"): live soon, one
-// upstream each, each push once and in order; what a killed node costs whom.
+// A thousand vehicles on one connection over three nodes (contract section 6, "Subscriptions"): live within a
+// second, one upstream each, each push once and in order; and which vehicles a killed node affects.
 import assert from 'node:assert/strict'
 import { Backend } from '../lib/backend.mjs'
 import { service, SLACK_MS, startCluster } from '../lib/hub.mjs'

@@ -1,5 +1,5 @@
-// Contract section 3, tls_ca of a service: what counts as an anchor, whose name a certificate must have, and
-// that the reason names what was expected and what came.
+// Contract section 3, tls_ca of a service: which certificates are anchors, which name a certificate must have, and that the
+// reason names the expected and the actual one.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -64,7 +64,7 @@ test('each certificate in tls_ca is an anchor: root, issuing intermediate, or th
   const root = new Authority(t)
   const issuing = intermediate(t, root)
   const pair = issuing.issue('server')
-  const bare = await serve(t, pair) // as many are set up: without the intermediate
+  const bare = await serve(t, pair) // as many servers are set up: without the intermediate
   const full = await serve(t, pair, [issuing.file])
   const both = join(root.folder, 'both.pem')
   writeFileSync(both, readFileSync(new Authority(t).file, 'utf8') + readFileSync(issuing.file, 'utf8'))

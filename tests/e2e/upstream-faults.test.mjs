@@ -1,4 +1,4 @@
-// Contract sections 3 and 5: a backend that breaks the rules is told so before it is left, also while it is still sending.
+// Contract sections 3 and 5: a backend that breaks a rule gets a close code before the hub leaves it, even while it is sending.
 import assert from 'node:assert/strict'
 import { test } from '../lib/runner.mjs'
 import { Backend } from '../lib/backend.mjs'

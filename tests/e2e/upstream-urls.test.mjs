@@ -1,5 +1,5 @@
-// Contract section 5: whose URL an upstream is opened with, what counts as a refusal, and what a backend that is
-// away, mended or reconfigured means for the next try.
+// Contract section 5: which client's URL opens an upstream, which answers count as a refusal, and when the next attempt comes
+// after a backend was away, came back or was configured differently.
 import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { test } from '../lib/runner.mjs'

@@ -1,4 +1,4 @@
-// Contract section 4: the URL forms, what of them reaches the upstream, and what is refused.
+// Contract section 4: the URL forms, the part of them that reaches the upstream, and which are refused.
 import assert from 'node:assert/strict'
 import { test } from '../lib/runner.mjs'
 import { Backend } from '../lib/backend.mjs'

@@ -8,12 +8,12 @@ import { quiet, until } from '../lib/until.mjs'
 import { FULL, note, range, Rig, SLACK_MS } from './rig.mjs'
 
 const [SESSIONS, RATE] = FULL ? [200, 2000] : [60, 300]
-// A sanitizer build is no measure of time.
+// With sanitizers times mean little.
 const SLOWER_MS = SANITIZED ? SLACK_MS : 0
 
 /**
- * Kills the busiest owner again and again under pushes, each time brings it back and its clients home. A bound on a time does not
- * count what a busy machine kept the processes waiting (busy.mjs). Where that was so long that another node's lease ran out, the
+ * Kills the busiest owner again and again under pushes, each time brings it back and its clients home. Bounds on
+ * times leave out the time in which processes waited for a processor (busy.mjs). Where that was so long that another node's lease ran out, the
  * kill is not measured; on a machine that was not busy a lease that runs out is a fault.
  */
 async function killOwners(t, { leaseMs, kills, limitMs }) {
@@ -60,7 +60,7 @@ async function killOwners(t, { leaseMs, kills, limitMs }) {
   note(`of that not the machine's: ${distribution(counted)}`)
   note(`a client's first push of the new upstream: ${distribution(recoveries)}`)
   rig.judge({ lost: Infinity, ownerLost: true })
-  if (counted.length === 0) return // each kill was disturbed: all but the times has been judged
+  if (counted.length === 0) return // each kill was disturbed: everything but the times was checked
   assert.ok(distribution(counted).p99 <= limitMs + SLOWER_MS, `take-over p99 ${distribution(counted).p99} ms, allowed ${limitMs}`)
 }
 

@@ -20,7 +20,7 @@ test('a client that comes where the session exists elsewhere joins it: no second
   }
   await rig.settle()
   assert.ok(rig.urls.every((url) => rig.backend.of(url).all.length === 1), 'one upstream for ever')
-  // Somebody who is there from the start gets all; who comes later may miss what was pushed before its WELCOME.
+  // A client that is there from the start gets all; a later one may miss pushes before its WELCOME.
   const result = rig.judge({ lost: Infinity, gaps: 0 })
   assert.deepEqual(result.lost.filter(({ client }) => client === 0), [])
 })

@@ -1,4 +1,4 @@
-// Contract section 9, one node cut off from Redis by a proxy: reset, half-open (nobody is told), or deaf.
+// Contract section 9, one node cut off from Redis by a proxy: by a reset, silently, or with its subscriptions alone.
 import assert from 'node:assert/strict'
 import { countedMs, mark } from '../lib/busy.mjs'
 import { test } from '../lib/runner.mjs'

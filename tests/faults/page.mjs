@@ -14,7 +14,7 @@ const OPEN_MS = 5000
 
 const numberOf = (text) => Number(text.slice(text.indexOf('#') + 1).split(' ')[0])
 
-/** One vehicle, as a watcher is told of it. */
+/** One vehicle, as a watcher sees it. */
 class View {
   constructor(vin, path) {
     Object.assign(this, { vin, path, log: [], position: null, lastNumber: -1, joined: false, upstream: null, sends: 0, unacknowledged: new Map() })
@@ -52,7 +52,7 @@ class View {
   numbers() { return this.log.filter(({ kind }) => kind === 'message').map(({ number }) => number) }
 }
 
-/** What both have: a home, a view of each vehicle, and the way back. */
+/** The common part: a home node, a view of each vehicle, and reconnecting. */
 class Watcher {
   constructor(t, hubs, home) {
     Object.assign(this, { t, hubs, home, tries: 0, ends: 0, stopped: false })
@@ -83,7 +83,7 @@ export class Page extends Watcher {
   constructor(t, hubs, home = 0, protocol = 'vinhub.v1') {
     super(t, hubs, home)
     Object.assign(this, { protocol, form: FORMS[protocol], requests: 0, client: null, open: false })
-    this.told = [] // what is no MESSAGE, with the session it concerns
+    this.told = [] // everything but MESSAGEs, with the session it concerns
     this.connect()
   }
 

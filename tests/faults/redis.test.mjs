@@ -1,4 +1,4 @@
-// Contract section 9, what Redis does to the cluster: killed and empty, away, slow, asleep, closing connections.
+// Contract section 9, faults of Redis: killed and empty, away, slow, asleep, closing connections.
 import assert from 'node:assert/strict'
 import { distribution } from '../lib/checker.mjs'
 import { RedisServer } from '../lib/redis.mjs'
@@ -8,7 +8,7 @@ import { FULL, note, range, Rig, SLACK_MS } from './rig.mjs'
 
 const [SESSIONS, RATE] = FULL ? [200, 2000] : [30, 150]
 
-// Where nothing may close: long enough that a busy machine does not let it run out by itself.
+// A lease for cases where nothing may close: it must not run out on a busy machine.
 const LONG_MS = 5000
 const stayed = (rig) => rig.urls.every((url) => rig.backend.of(url).all.length === 1)
 const hold = (ms) => quiet(() => false, ms, '')
@@ -91,7 +91,7 @@ test('CLIENT PAUSE for less than a lease: nothing closed, nothing lost', async (
     await rig.redis.client.client('PAUSE', 1500, 'ALL')
     await hold(1500)
     await rig.untilHeard('pushes after the pause')
-    await hold(1000) // for a renewal: two pauses on end would be one of their sum
+    await hold(1000) // for a renewal: two pauses without one count as one long pause
   }
   await rig.settle()
   assert.equal(rig.closedClients(), 0, 'clients closed')
@@ -140,7 +140,7 @@ test('clients that are away while Redis restarts empty get all they missed, on w
   const rig = await Rig.start(t, { leaseMs: LONG_MS })
   const opened = await rig.openSessions(SESSIONS)
   rig.startLoad(RATE)
-  // Of each session one client stays, so that the owner does; the others leave and miss pushes before and after.
+  // One client of each session stays, so that its owner keeps it; the others leave and miss pushes before and after.
   const away = opened.flatMap(({ clients }) => clients.slice(1))
   for (const client of away) client.pause()
   await hold(500)

@@ -119,7 +119,7 @@ export class Rig {
     return result
   }
 
-  /** What the clients of a session were told, a line each, without most of the pushes in between. */
+  /** The logs of a session's clients, a line for each entry, without most of the pushes in between. */
   retell(url) {
     const { clients } = this.sessions.find((session) => session.url === url)
     const line = (entry) => {
@@ -132,7 +132,7 @@ export class Rig {
     return [...told.slice(-RETOLD), 'upstreams:', ...upstreams]
   }
 
-  /** How many clients were closed by somebody else than themselves. */
+  /** How many clients did not close by themselves. */
   closedClients() { return this.clients.filter((client) => client.ends().length > 0).length }
 
   async owners() {

@@ -1,5 +1,5 @@
-// Redis in its other shapes, under load: it fails over, moves slots, wants TLS and a user. Contract section 9: nobody is closed,
-// no upstream is closed where the fail-over is shorter than the lease, and nothing is lost without a word.
+// Redis in its other shapes, under load: it fails over, moves slots, wants TLS and a user. Contract section 9: no client is closed,
+// no upstream is closed if the fail-over is shorter than the lease, and nothing is lost without a GAP.
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { RedisCluster, RedisSecured, RedisSentinel } from '../lib/redis-shapes.mjs'
@@ -19,7 +19,7 @@ async function underLoad(t, options) {
   return rig
 }
 
-/** All nodes have renewed their lease since `from`, by the store's own word. */
+/** All nodes have renewed their lease since `from`, by the scores in the store. */
 async function renewed(rig, from) {
   const scores = async () => (await rig.redis.client.zrange('vinhub:nodes', 0, -1, 'WITHSCORES')).filter((_, i) => i % 2 === 1).map(Number)
   await until(async () => {

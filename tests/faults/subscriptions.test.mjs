@@ -8,7 +8,7 @@ import { Page, Stream } from './page.mjs'
 import { FULL, note, range, Rig, SLACK_MS, upstreamOf } from './rig.mjs'
 
 const VEHICLES = 1000
-const LIVE_MS = 1000 + (SANITIZED ? SLACK_MS : 0) // a sanitizer build is no measure of time
+const LIVE_MS = 1000 + (SANITIZED ? SLACK_MS : 0) // with sanitizers times mean little
 const LOAD = FULL ? 2000 : 500
 
 const vinsOf = (count, first = 0) => range(count).map((n) => `V${first + n}`)
@@ -47,7 +47,7 @@ async function ownedBy(t, rig, homes, vins) {
 test('1,000 vehicles on one connection: live within a second, one upstream each, each push once; its node killed: all go on elsewhere', { timeout: 180_000 },
   async (t) => {
     const rig = await Rig.start(t, { leaseMs: 1000, settings })
-    // Half of them are there, on another node; the rest the page opens itself, and all go on when it is away.
+    // Half of the sessions are open on other nodes; the page opens the rest, and all stay open when it is away.
     await ownedBy(t, rig, [1, 2], vinsOf(VEHICLES / 2))
     const page = new Page(t, rig.hubs, 0)
     await until(() => page.open, 5000, 'WELCOME of the connection')

@@ -11,7 +11,7 @@ import { Crowd, ms } from './crowd.mjs'
 import { note, Rig } from './rig.mjs'
 
 export const MIB = 1024 * 1024
-/** Contract section 9: no turn takes longer, in processor time, to which other processes add nothing. */
+/** Contract section 9: the longest turn, in processor time, which other processes do not change. */
 export const TURN_S = SANITIZED ? 0.25 : 0.05
 const DOCUMENT = fileURLToPath(new URL('../../hub/docs/promises.md', import.meta.url))
 const MARKS = ['<!-- volume: begin -->\n', '<!-- volume: end -->']
@@ -31,7 +31,7 @@ async function counts(hub) {
   }
 }
 
-/** What a stretch of a case costs the nodes: long turns, memory, drops by reason; and how long this process had to wait. */
+/** What a part of a case costs the nodes: long turns, memory, drops by reason; and how long this process waited for a processor. */
 export class Costs {
   static async begin(hubs) {
     const costs = new Costs()
@@ -118,7 +118,7 @@ export async function heardAfterMark(crowd, groups, limitMs, what) {
   return heard
 }
 
-/** Judges what the crowd's clients were told. torn: ends of epochs that may be gone with an owner. */
+/** Checks what the crowd's clients got. torn: ends of epochs that may be lost with an owner. */
 export function judgeCrowd(stat, { torn = 0, missing = Infinity, twoAtOnce = 0 } = {}) {
   const total = (name) => stat.groups.reduce((sum, group) => sum + group[name], 0)
   note(`crowd: ${stat.backend.pushes} pushes, ${total('delivered')} deliveries, ${total('missing')} missing, ${total('gaps')} gaps announced, ${
@@ -138,7 +138,7 @@ export function judgeCosts(costs, { memory }) {
   if (!SANITIZED) assert.ok(costs.grown <= memory * MIB, `a node grew by ${(costs.grown / MIB).toFixed(1)} MiB, ${memory} are allowed`)
 }
 
-/** A row of the table: what was done, what was bounded, what was seen. */
+/** A row of the table: the event, the bound, the measurement. */
 export function row(name, bound, seen, { grown, longest }) {
   note(`${name}: ${seen}`)
   rows.push(`| ${name} | ${bound} | ${seen} | ${longest * 1000} ms | +${(grown / MIB).toFixed(0)} MiB |`)

@@ -1,5 +1,5 @@
-// Contract section 9 in volume: much that waits, many that come, many that go at once. Each case bounds the time until
-// all is as before, the longest turn of a node, its memory, and judges what was lost and whether it was announced.
+// Contract section 9 in volume: many messages wait, many clients come or go at once. Each case bounds the time until all is as
+// before, the longest turn of a node and its memory, and checks that every loss was announced.
 // FAULTS_FULL=1: the numbers of the table in hub/docs/promises.md, which VOLUME_README=1 writes.
 import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
@@ -19,7 +19,7 @@ import { Costs, heardAfterMark, judgeCosts, judgeCrowd, reload, row, startVolume
 const hold = (time) => quiet(() => false, time, '')
 const thousands = (count) => count.toLocaleString('en')
 const OTHERS_P99_MS = 50
-/** What waits for Redis on a node, and what it costs to hold and to send it. */
+/** Publications that wait for Redis on a node, and the memory to keep and send them. */
 const AWAY_MIB = 64 + 48
 
 // --- Redis away -----------------------------------------------------------------------------------
@@ -60,8 +60,8 @@ function redisAway({ onLoss, leaseS, awayS, how }) {
     await rig.settle()
     const cost = await costs.end()
     const fenced = onLoss === 'fence' && awayS > leaseS
-    // What was still in the upstream's socket when the fenced owner reset it has no position that anybody could name: the owner's
-    // clients see the new epoch. What it had published since Redis fell silent, its members are told of.
+    // Messages in the upstream's socket when the fenced owner reset it have no position: the owner's clients see only the new
+    // epoch. For publications since Redis fell silent, members get a GAP.
     const missing = judgeCrowd(stat, { torn: fenced ? AWAY_VINS : 0 })
     assert.equal(stat.groups[groups[1]].torn, 0, 'ends of an epoch that members miss without a GAP')
     rig.judge({ lost: Infinity, ownerLost: fenced || how === 'killed', dataLost: how === 'killed' })
@@ -136,7 +136,7 @@ test(`${thousands(RESUMING)} clients of a killed node resume on two others withi
   const [vins, others] = [200, 50]
   const rig = await startVolume(t, { vehicles: vins + others, leaseMs: KILL_LEASE_MS })
   const { crowd } = rig
-  // The sessions are owned elsewhere: who resumes has not to wait for a take-over.
+  // Other nodes own the sessions: a resume does not wait for a take-over.
   const owners = await crowd.open({ target: 1, count: vins, form: '1' })
   await crowd.until(({ backend }) => backend.open === vins, 10_000, 'upstreams to open')
   const group = await crowd.open({ target: 0, count: RESUMING, vins, form: '1r' })
@@ -223,7 +223,7 @@ test('10,000 clients of a node leave at once: others do not wait', { timeout: 90
   const rig = await startVolume(t, { nodes: 1, vehicles: vins + others, bulk: { linger: '500ms' } })
   const { crowd, hubs: [hub] } = rig
   const watched = await crowd.open({ count: others, first: vins + 1 })
-  // Who leaves is busy with it: a process of its own.
+  // Leaving keeps a process busy: the leavers have their own.
   const leavers = await Crowd.start(t, { port: 0, vehicles: vins, hubs: rig.hubs })
   await crowd.rate(500, 200, vins + 1, others)
   for (const how of ['reset', 'end']) {

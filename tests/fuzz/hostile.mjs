@@ -189,7 +189,7 @@ export function adminOf(dice) {
   const requests = []
   do {
     const [method, path, body = ''] = dice.pick(ADMIN)
-    const exact = /drain|close/.test(path) // an empty or a changed one may be meant for the node, or others' sessions
+    const exact = /drain|close/.test(path) // an empty or changed id may name the node itself, or the sessions of others
     const length = exact || dice.chance(90) ? Buffer.byteLength(body) : dice.pick([0, 1, 2 ** 31, 5_000_000, -1, 'x'])
     const type = dice.chance(90) ? 'Content-Type: application/json\r\n' : ''
     const host = dice.chance(90) ? 'Host: 127.0.0.1\r\n' : dice.pick(['', 'Host: evil.example\r\n', 'Host: [::1\r\n', 'Host: \r\n'])

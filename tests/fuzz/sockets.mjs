@@ -3,9 +3,9 @@
 // same nodes are watched.
 //
 // Node A: hostile browsers, backends and admin clients. Its well-behaved browsers get every push, in order, and soon.
-// Node B: a Redis whose answers are changed on their way, now and then, numbers and payloads too. Its browsers stay
-// open, those of sessions that node A owns, too, and get pushes again each time Redis is itself again; in the end
-// every push in order.
+// Node B: now and then the answers of its Redis are changed on their way, numbers and payloads included. Its browsers stay
+// open, also those of sessions that node A owns, and get pushes again each time the changes stop; at the end every push
+// in order.
 // In the end both stop cleanly, with every connection gone and no report of a sanitizer.
 //
 //   FUZZ_SECONDS=30 FUZZ_SEED=5 BUILD_DIR=build/dev tests/fuzz/sockets.mjs
@@ -41,7 +41,7 @@ function attack(port, dice, parts) {
   return new Promise((resolve) => {
     const socket = net.connect(port, '127.0.0.1')
     const bytes = Buffer.concat(parts)
-    // resetAndDestroy waits until all is written, which a node that stopped reading never lets happen.
+    // resetAndDestroy waits until all is written, which never happens if the node stopped reading.
     const patience = setTimeout(() => socket.destroy(), 50 + dice.below(1500))
     let at = 0
     const send = () => {
@@ -74,7 +74,7 @@ function peer(number, hub) {
   const vin = dice.chance(20) ? 'GOOD1' : `HOSTILE${dice.below(name === 'badWs' ? 1000 : 20)}`
   const path = `/admin/${vin}?${name}`
   if (kind === 3) return attack(hub.port, dice, [streamOf(dice, path), dice.chance(10) ? dice.bytes(dice.below(3000)) : Buffer.alloc(0)])
-  // What a client of vinhub.v1 may ask for is asked by every other one.
+  // Every second one sends requests of vinhub.v1.
   const speaks = kind > 6
   const extra = speaks ? `Sec-WebSocket-Protocol: ${dice.pick(['vinhub.v1', 'vinhub.v1.msgpack'])}\r\n` : ''
   return attack(hub.port, dice, [handshakeOf(dice, speaks && dice.chance(50) ? '/admin?subscribe' : path, extra), framesOf(dice, true)])
@@ -116,11 +116,11 @@ function talk(socket, dice) {
   setTimeout(talk, dice.below(300), socket, dice)
 }
 
-// --- Redis that is not itself ----------------------------------------------------------------
+// --- a Redis whose answers are changed --------------------------------------------------------
 
 /**
- * Between the node and Redis: while spoiling, some answers are changed on their way. What that leaves behind on a
- * connection (answers out of step, a length that never comes to its end) the node has to notice by itself.
+ * A proxy between the node and Redis: while spoiling, it changes some answers. The node itself has to notice what that leaves
+ * on a connection (answers out of step, a length that is never reached).
  */
 async function spoiler(t, redis) {
   const port = await freePort()
@@ -148,7 +148,7 @@ async function spoiler(t, redis) {
 
 // --- well-behaved browsers -------------------------------------------------------------------
 
-/** Watches a vin. trusts: what comes is as the backend sent it. */
+/** Watches a vin. trusts: messages come as the backend sent them. */
 class Watcher {
   static async open(t, hub, vin, trusts) {
     const watcher = new Watcher()
@@ -216,7 +216,7 @@ async function spoilFor(proxy, ms, recovered) {
   }
 }
 
-/** Nothing is left of the hostile ones. */
+/** Nothing of the hostile peers is left. */
 async function isClean(hub, clients) {
   const stats = await hub.json('/websocket-stats')
   return stats.connections === clients

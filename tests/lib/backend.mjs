@@ -144,9 +144,9 @@ export class Backend {
   texts() { return this.messages.map(({ text }) => text) }
 
   /**
-   * The times between the handshakes of a URL (all without), from the one of that number on, as {least, most}: a rule that says
-   * "not before" is broken where `most` is less, one that says "within" where `least` is more. They differ by what a busy
-   * machine held the processes up; of a quiet one they are the same.
+   * The times between the handshakes of a URL (of all if none is given), from number `from` on, as {least, most}. A rule "not
+   * before" is broken if `most` is less, a rule "within" if `least` is more. They differ by the time for which a busy machine
+   * kept the processes waiting; on a quiet machine they are the same.
    */
   gaps({ url, from = 0 } = {}) {
     const seen = this.upgrades.filter((upgrade) => url === undefined || upgrade.url === url)

@@ -1,10 +1,9 @@
-// What a busy machine takes from a case: how long the processes of the case were ready to run and got no processor, by the
-// kernel's own account (/proc/PID/schedstat). Such time is not the product's, and no bound on a time counts it; on a quiet
-// machine it is next to nothing, and the bounds are the plain ones.
+// How long the processes of a case waited for a processor on a busy machine, as the kernel counts it (/proc/PID/schedstat).
+// Bounds on times leave it out, since the product is not the cause. On a quiet machine it is close to 0.
 import { readFileSync } from 'node:fs'
 
-const READ_AGAIN_MS = 5 // many waits at once read it no more often than this
-// However busy the machine is, a tenth of the time counts: what never comes is found out.
+const READ_AGAIN_MS = 5 // read at most this often, however many waits there are
+// At least a tenth of the time counts, however busy the machine is: otherwise a wait might never end.
 const LEAST_SHARE = 0.1
 
 const waited = new Map([['self', 0]]) // pid -> ns in the run queue when it was read last
@@ -14,13 +13,13 @@ function runQueueNs(pid) {
   try { return Number(readFileSync(`/proc/${pid}/schedstat`, 'latin1').split(' ')[1]) } catch { return null }
 }
 
-/** Counts what that process waits for, from now until it is gone. */
+/** Counts the waits of that process, from now until it ends. */
 export function countWaitsOf(pid) { waited.set(pid, runQueueNs(pid) ?? 0) }
 export function stopCounting(pid) { waited.delete(pid) }
 
 /**
- * The sum over the processes of the case, in ms, since this one began. They wait for each other in turn, so that the longest way
- * from a cause to what is seen of it is held up by no more than this sum.
+ * The sum over the processes of the case, in ms, since this one began. Processes wait for each other in turn, so a chain from a
+ * cause to its effect is delayed by at most this sum.
  */
 export function heldUpMs() {
   if (performance.now() - readAt < READ_AGAIN_MS) return total
@@ -40,7 +39,7 @@ export function mark() {
   return { at: performance.now(), held }
 }
 
-/** The ms between two marks of which the product had the use: what a bound from above is compared with. */
+/** The ms between two marks without the waits for a processor, to be compared with an upper bound. */
 export function countedMs(from, to = mark()) {
   const passed = to.at - from.at
   return Math.max(passed - (to.held - from.held), passed * LEAST_SHARE)

@@ -7,7 +7,7 @@ import { scratch } from './hub.mjs'
 const openssl = (folder, ...args) => execFileSync('openssl', args, { cwd: folder, stdio: ['ignore', 'ignore', 'pipe'] })
 const KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes']
 
-/** OpenSSL 3.4 and later refuse an end before the start, and can set both. */
+/** OpenSSL 3.4 and later refuse an end before the start, but can set both. */
 const OVER = () => {
   const { stdout, stderr } = spawnSync('openssl', ['x509', '-help'], { encoding: 'utf8' })
   return (stdout + stderr).includes('not_after') ? ['-not_before', '20200101000000Z', '-not_after', '20200102000000Z'] : ['-days', '-1']
@@ -22,7 +22,7 @@ export class Authority {
 
   get ca() { return readFileSync(this.file) }
 
-  /** {cert, key}: files. `names` as subjectAltName; `signed: false` makes it vouch for itself; `over: true`: its time is over. */
+  /** {cert, key}: files. `names` as subjectAltName; `signed: false`: self-signed; `over: true`: expired. */
   issue(name, { names = 'DNS:localhost,IP:127.0.0.1', signed = true, over = false } = {}) {
     const [cert, key] = [join(this.folder, `${name}.pem`), join(this.folder, `${name}.key`)]
     if (!signed) {

@@ -1,5 +1,5 @@
-// Reads the logs of both ends and says what was broken: doubles, disorder, losses nobody was told of,
-// a position with two contents, a push of another vin. One call a session.
+// Reads the logs of both ends and reports broken promises: doubles, disorder, losses without a GAP, a position with two
+// contents, a push of another vin. One call for each session.
 
 /** Position order. */
 function compare(a, b) { return a.epoch - b.epoch || a.offset - b.offset }
@@ -44,8 +44,8 @@ const covers = (gap, epoch, offset) => gap.epoch === epoch && gap.from <= offset
 
 /**
  * Positions in between that no gap names. An owner that is killed or cut off takes the end of its
- * epoch with it: what only its own clients have got, beyond what any other node has, is `torn`.
- * Where Redis lost its data, too, nobody knows which epochs there were after one whose end is named missing.
+ * epoch with it: publications that only its own clients got are `torn`.
+ * If Redis lost its data, too, the epochs after one with a missing end are not known.
  */
 function unannounced(epochs, from, to, gaps, { ownerLost, dataLost }) {
   const [missing, torn] = [[], []]
@@ -61,7 +61,7 @@ function unannounced(epochs, from, to, gaps, { ownerLost, dataLost }) {
   return { missing, torn }
 }
 
-/** The walk along one client's log. */
+/** Walks along one client's log. */
 class Walk {
   constructor(name, epochs, result, losses) {
     Object.assign(this, { name, epochs, result, losses, position: null, number: -1, gaps: [] })
@@ -77,7 +77,7 @@ class Walk {
     }
     if (resumed && asked && compare(asked, entry) !== 0) this.problem(`asked for ${where(asked)}, resumed at ${where(entry)}`)
     if (!asked || !resumed) {
-      // It begins anew where it is told, which may be before what an owner that is cut off had given it.
+      // It starts again at the WELCOME, which may be before what a cut-off owner had sent it.
       if (asked && compare(entry, asked) < 0) this.number = -1
       this.position = entry.epoch ? { epoch: entry.epoch, offset: entry.offset } : null
       this.gaps = []
@@ -124,7 +124,7 @@ function emptyResult() {
 /**
  * clients: [{log}] of one session; url: the upstream's; sent: what the backend pushed on it.
  * Result: problems (each breaks the contract), lost (numbers that a client never got although it was
- * there before), unresumed (tokens that nobody could make anything of), and counts. losses: {ownerLost: owners were
+ * there before), unresumed (tokens that no node could resume), and counts. losses: {ownerLost: owners were
  * killed or cut off, dataLost: Redis restarted empty meanwhile}.
  */
 export function checkSession(clients, { url, sent, losses = {} }) {

@@ -1,5 +1,5 @@
-// Names of the test's own: runs a test file in a mount namespace with lines of its own in /etc/hosts. Where mount namespaces
-// are not permitted, as in most containers, the file itself has the lines while the test runs.
+// Host names for a test: runs the test file in a mount namespace with further lines in /etc/hosts. If mount namespaces are not
+// permitted, as in most containers, the lines are added to the file itself while the test runs.
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

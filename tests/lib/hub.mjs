@@ -1,5 +1,5 @@
 // Hubs: starts build/…/vinhub with a configuration of the test's own, watches that it lives, stops it
-// at the end and fails the case when it did not end cleanly or a sanitizer had something to say.
+// at the end and fails the case if it did not end cleanly or a sanitizer reported something.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
@@ -12,9 +12,9 @@ import { until } from './until.mjs'
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../..')
 export const VINHUB = join(resolve(ROOT, process.env.BUILD_DIR ?? 'build/dev'), 'vinhub')
 /**
- * What a bound on a time gets on top, for a machine whose two cores the other test files share. Measured
- * with sanitizers at a load of 5 to 12: take-overs of 400 sessions needed none of it, a lease of 3 s and 1 s
- * more being allowed, they came after 2.3 to 2.9 s; single answers were up to 0.6 s late.
+ * Added to bounds on times, since other test files share the machine's two cores. Measured with sanitizers at a load
+ * of 5 to 12: take-overs of 400 sessions came after 2.3 to 2.9 s, within the lease of 3 s and 1 s, so they needed none
+ * of it; single answers were up to 0.6 s late.
  */
 export const SANITIZED = (() => {
   try { return readFileSync(VINHUB).includes('__asan_init') } catch { return false }
@@ -24,7 +24,7 @@ export const SLACK_MS = SANITIZED ? 1000 : 500
 const READY_MS = 10_000
 const STOP_MS = 10_000
 const SANITIZER_EXIT = 86
-// Freed memory that AddressSanitizer keeps back counts as resident; tests that bound memory need it small.
+// Freed memory in AddressSanitizer's quarantine counts as resident; tests that bound memory need it small.
 const QUARANTINE_MB = 16
 const SANITIZERS = {
   ASAN_OPTIONS: `exitcode=${SANITIZER_EXIT}:detect_leaks=1:quarantine_size_mb=${QUARANTINE_MB}`,

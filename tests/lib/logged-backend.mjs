@@ -1,5 +1,5 @@
-// A vehicle backend that numbers what it pushes and writes down when: on which connection each number
-// left, when connections opened and closed, and whatever clients sent. The other end of checker.mjs.
+// A vehicle backend that numbers its pushes and records when and on which connection each left, when connections opened
+// and closed, and all that clients sent. The other end of checker.mjs.
 import { Backend } from './backend.mjs'
 import { mark } from './busy.mjs'
 import { freePort } from './ports.mjs'

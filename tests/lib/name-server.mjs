@@ -1,6 +1,6 @@
-// A name server of the test's own, on UDP and TCP: it answers what the test says, and lies where the test wants it to. And a
-// resolv.conf, hosts and nsswitch.conf of the test's own: in a mount and network namespace where that is permitted, else
-// the machine's, put back at the end.
+// A name server for tests, on UDP and TCP, which gives the answers that the test wants, wrong ones included. And files
+// resolv.conf, hosts and nsswitch.conf for the test: in a mount and network namespace if that is permitted; otherwise the
+// machine's own files are changed and restored at the end.
 import { spawnSync } from 'node:child_process'
 import dgram from 'node:dgram'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'

@@ -1,6 +1,5 @@
-// Free TCP ports on loopback. Each process has a block of ports for itself, whichever tests and whoever else runs tests at the
-// same time: it listens on the block's first port for as long as it lives. All are below those that the kernel gives to outgoing
-// connections. tests/contract/redis_server.c takes its ports in the same way.
+// Free TCP ports on loopback. Each process claims a block of ports, whatever other tests run at the same time: it listens on
+// the block's first port as long as it lives. All are below the ports that the kernel gives to outgoing connections. tests/contract/redis_server.c takes its ports in the same way.
 import net from 'node:net'
 
 const FIRST = 10_000
@@ -24,7 +23,7 @@ async function isFree(port) {
   return server !== null
 }
 
-/** The first block that nobody has, looked for from one that depends on the process: few look at the same one at once. */
+/** Claims a free block. The search begins at a block that depends on the process, so that few try the same one at once. */
 async function claimBlock() {
   for (let tried = 0; tried < BLOCKS; tried++) {
     const first = FIRST + ((process.pid + tried) % BLOCKS) * BLOCK

@@ -8,7 +8,7 @@ const children = new Set()
 const KEPT_LINES = 5000
 
 export class Child {
-  /** counted: whether what it waits for a processor is the case's own waiting (busy.mjs); not so of one that only makes load. */
+  /** counted: whether its waits for a processor count as the case's (busy.mjs); false for a process that only makes load. */
   constructor(command, args, { env = {}, cwd, counted = true } = {}) {
     this.command = command
     this.lines = []

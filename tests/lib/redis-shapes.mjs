@@ -135,7 +135,7 @@ export class RedisCluster {
     await until(async () => {
       const views = await Promise.all(this.primaries.map(({ client }) => client.call('CLUSTER', 'SLOTS')))
       if (views.every((rows) => rows.find(([first, last]) => first <= slot && slot <= last)?.[2][1] === target.port)) return true
-      // A word of gossip from before can give it back: a higher epoch settles it, as redis-cli --cluster fix does.
+      // Old gossip can give the slot back: a higher epoch prevents that, as redis-cli --cluster fix does.
       await target.client.call('CLUSTER', 'BUMPEPOCH')
       await target.client.call('CLUSTER', 'SETSLOT', slot, 'NODE', target.id)
       return false
@@ -143,7 +143,7 @@ export class RedisCluster {
   }
 }
 
-/** One server that speaks TLS alone, to a user who may do what the hub's manual says and no more. */
+/** One server with TLS only, and a user with exactly the rights in the hub's manual. */
 export class RedisSecured {
   static async start(t, rights) {
     const set = new RedisSecured()

@@ -8,7 +8,7 @@ import { freePort } from './ports.mjs'
 import { deadline } from './until.mjs'
 
 const START_MS = 10_000
-// Another server that speaks the same: a Valkey, an older Redis.
+// The server program: Redis, or another one such as Valkey or an older Redis.
 export const PROGRAM = process.env.VINHUB_REDIS_SERVER || 'redis-server'
 
 export class RedisServer {

@@ -1,6 +1,6 @@
-// A browser that speaks vinhub.v1 as a good one does: it remembers its position and its unacknowledged
-// SENDs, and when its socket ends it comes back, on any node, and resumes. It writes down everything
-// it is told, for checker.mjs. Every other one speaks JSON, the rest msgpack.
+// A well-behaved browser of vinhub.v1: it remembers its position and its unacknowledged SENDs, and when its socket ends it
+// reconnects to any node and resumes. It records all messages for checker.mjs. Every second one speaks JSON, the others
+// msgpack.
 import { decode, encode } from '@msgpack/msgpack'
 import WebSocket from 'ws'
 
@@ -126,7 +126,7 @@ export class ResumeClient {
     this.leave(null)
   }
 
-  /** Leaves, to comeBack() later where it left off, the node counted from its home. */
+  /** Leaves; comeBack() resumes later at its last position, on the node counted from its home. */
   pause() {
     this.stopped = true
     this.drop(this.tries)
@@ -144,6 +144,6 @@ export class ResumeClient {
     this.socket?.terminate()
   }
 
-  /** The ends it did not bring about itself. */
+  /** The ends that it did not cause itself. */
   ends() { return this.log.filter(({ kind, code }) => kind === 'end' && code !== null) }
 }

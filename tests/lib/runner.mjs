@@ -1,5 +1,5 @@
 // A small test runner. A file calls test() for each case; the cases run one after another once the
-// file is loaded. A case gets a context `t`: t.defer() registers clean-up (run last in, first out,
+// file is loaded. A case gets a context `t`: t.defer() registers clean-up (run in reverse order,
 // whatever happened), t.fail() fails the case from a callback. Every line of the report is
 // `ok - NAME` or `not ok - NAME` with the reason below it as comment lines.
 //

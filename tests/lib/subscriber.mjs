@@ -1,5 +1,5 @@
-// A page that follows many vehicles on one connection of vinhub.v1: it writes down what it is told of each
-// session, checks that it comes in order and once, and comes back on another node where it left off.
+// A page that follows many vehicles on one connection of vinhub.v1: it records the messages of each session, checks that
+// each comes once and in order, and resumes on another node.
 import { decode, encode } from '@msgpack/msgpack'
 import { Browser } from './browser.mjs'
 import { until } from './until.mjs'

@@ -1,6 +1,5 @@
-// A TCP proxy between one process and a server, whose link can break as links do: cut (both ends see
-// it), silent (nobody sees it, what was sent waits and may come much later), or deaf towards
-// the process on those connections that have subscribed to something in Redis.
+// A TCP proxy between one process and a server, whose link can break: cut (both ends notice), silent (no end notices; data
+// wait and may arrive much later), or without messages to the process on connections that have subscribed in Redis.
 import net from 'node:net'
 import { freePort } from './ports.mjs'
 
@@ -61,7 +60,7 @@ export class TcpProxy {
     for (const link of this.links) hold(link)
   }
 
-  /** The subscriptions there are hear nothing any more; what the process sends still arrives. Returns how many. */
+  /** Present subscriptions get nothing any more; data of the process still arrive. Returns how many there are. */
   deafen() {
     const deaf = [...this.links].filter(({ subscribed }) => subscribed)
     for (const { server } of deaf) server.pause()

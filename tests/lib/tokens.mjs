@@ -13,5 +13,5 @@ export function token(claims, { alg = 'HS256', key, head = {} } = {}) {
   return `${signed}.${signature.toString('base64url')}`
 }
 
-/** Now and `seconds` more, as tokens count. */
+/** The Unix time in seconds, `seconds` from now. */
 export const inSeconds = (seconds) => Math.floor(Date.now() / 1000) + seconds

@@ -1,6 +1,6 @@
 // Waiting: for a condition by polling, for a promise by a deadline. Nothing in the tests sleeps to
-// give something time to happen; `quiet` watches that something does not happen. Time in which a busy machine kept the
-// processes of the case waiting does not count against a deadline (busy.mjs).
+// give something time to happen; `quiet` watches that something does not happen. Time in which the processes of
+// the case waited for a processor does not count (busy.mjs).
 import { setTimeout as delay } from 'node:timers/promises'
 import { countedMs, mark } from './busy.mjs'
 

@@ -38,7 +38,7 @@ async function acknowledged(rig) {
   await until(() => waiting() === 0, 15_000, () => `all SENDs to be acknowledged; ${waiting()} clients wait`)
 }
 
-/** The node comes back as that program, its clients go home, and all hear pushes again. */
+/** Restarts the node with that program; its clients return to it, and all get pushes again. */
 async function comeBack(rig, hub, program) {
   hub.program = program
   await hub.restart()
@@ -123,7 +123,7 @@ test('clients come and go on both versions; operators reach each node through ei
   rig.backend.stopLoad()
   await rig.untilHeard('pushes to those who wandered')
 
-  for (const [asked, node] of [[a, b], [b, c]]) { // either version lets a node of the other go
+  for (const [asked, node] of [[a, b], [b, c]]) { // either version can drain a node of the other
     const { code, err } = await run(CONTROL, ['--admin', `http://127.0.0.1:${asked.adminPort}`, 'drain', node.id])
     assert.equal(code, 0, err)
     node.mayEnd = true

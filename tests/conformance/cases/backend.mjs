@@ -1,5 +1,5 @@
-// The other side: what an ill-formed backend sends never reaches a browser, which stays while the hub connects
-// anew; and what a backend may do passes, however odd.
+// The backend's side: ill-formed data of a backend never reaches a browser, which stays open while the hub reconnects;
+// anything that RFC 6455 allows is accepted, however odd.
 import assert from 'node:assert/strict'
 import { assertMessages, UPSTREAM_MAX } from '../rig.mjs'
 import { BINARY, CLOSE, CONTINUATION, PING, PONG, RSV1, TEXT, chop, closePayload, fragments, frame, randomBytes } from '../wire.mjs'

@@ -117,7 +117,7 @@ const answersLate = {
 
 /**
  * A socket that is closed with bytes unread answers with a reset, which can overtake the close frame: then a browser
- * says 1006. The hub stands still while the flood is sent, so that it finds more than one read holds.
+ * says 1006. The hub is stopped while the flood is sent, so that more is there than one read takes.
  */
 const noReset = [['a close frame', closeFrame(1000), 1000], ['an ill-formed frame', frame(3, 'ill-formed', { rsv: 7 }), 1002]].map(([name, first, code]) => ({
   name: `a flood behind ${name} is no reason for a reset`,
@@ -130,7 +130,7 @@ const noReset = [['a close frame', closeFrame(1000), 1000], ['an ill-formed fram
       const answer = await rig.plain.admin(`/api/sessions/echo:${vin}`)
       return answer.status === 404 || (await answer.json()).clients === 0
     }, 60_000, 'the hub to have closed the client')
-    // Two turns later all that was to happen to the socket has happened: after a reset this write fails.
+    // After two turns the hub is done with the socket: if it was reset, this write fails.
     for (let n = 0; n < 2; n++) assert.equal((await rig.plain.admin('/healthz')).status, 200)
     await peer.send(Buffer.from([0]))
     peer.socket.resume()

@@ -58,7 +58,7 @@ const split = [PING, PONG, CLOSE].flatMap((opcode) => inAllPlaces(`${NAMES[opcod
 const unmasked = Object.entries(NAMES).flatMap(([opcode, name]) => inAllPlaces(`${name} without a mask`, 1002,
   frame(Number(opcode), Number(opcode) === CLOSE ? [3, 232] : 'x', { mask: false })).filter((_, at) => at !== 1))
 
-/** Said by the first two bytes, before the rest is there. */
+/** Mistakes in the first two bytes, refused before the rest comes. */
 const early = [
   ['a reserved bit', [0xa1, 0x80]], ['an unknown opcode', [0x83, 0x80]], ['a missing mask', [0x81, 0x05]],
   ['a PING that is too long', [0x89, 0xfe]], ['a PING in fragments', [0x09, 0x80]], ['a continuation of nothing', [0x80, 0x80]],

@@ -59,7 +59,7 @@ const windows = [8, 9, 10, 11, 12, 13, 14, 15].flatMap((bits) => Object.keys(KIN
   },
 })))
 
-/** The measure itself must be able to fail: a distance beyond the window is found out. */
+/** The check itself must be able to fail: it notices a distance beyond the window. */
 const strict = {
   name: 'a distance beyond the window would be noticed',
   async run() {
@@ -149,7 +149,7 @@ const mixtures = [
     } })),
 ]
 
-/** Clients of one session who agreed on different things get the same messages, each as it can read them. */
+/** Clients of one session with different parameters get the same messages, each in its own form. */
 const together = {
   name: 'clients with all windows and without any watch the same session',
   async run(rig) {

@@ -1,5 +1,5 @@
 // Event streams (contract section 6; RFC 9110 sections 9.3, 12.4 and 12.5.1): which requests ask for one, by method, version and
-// Accept, and what they are answered. Whole, byte by byte, and cut at random.
+// Accept, and the answers. Whole, byte by byte, and cut at random.
 import assert from 'node:assert/strict'
 import { EventReader } from '../../lib/event-stream.mjs'
 import { TEXT, frame } from '../wire.mjs'

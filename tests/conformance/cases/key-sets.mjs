@@ -1,5 +1,5 @@
-// JWK Sets: RFC 7517 (keys), RFC 7518 section 6 (their kinds), RFC 8037 (Ed25519). Each row: what the one key of a set is, the section, the key, and what
-// `vinhub --check` says of it: it is taken, with or without a warning, or why not, and then no key can be used, which is a mistake.
+// JWK Sets: RFC 7517 (keys), RFC 7518 section 6 (their kinds), RFC 8037 (Ed25519). Each row: a name, the section, the only key of a set, and the
+// result of `vinhub --check`: the key is taken (with or without a warning), or the reason why no key can be used, which is a mistake.
 import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
 import { writeFileSync } from 'node:fs'

@@ -1,4 +1,4 @@
-// Compression between the hub and what people use: npm `ws` in all its settings, and Chromium.
+// Compression between the hub and common libraries: npm `ws` in all its settings, and Chromium.
 import assert from 'node:assert/strict'
 import http from 'node:http'
 import { mkdtempSync, rmSync } from 'node:fs'

@@ -79,7 +79,7 @@ const spelling = [
   ['an empty field', [''], null], ['no field', [], null],
 ]
 
-/** What is no list of extensions fails the handshake (RFC 6455 section 9.1). */
+/** A malformed list of extensions fails the handshake (RFC 6455 section 9.1). */
 const MALFORMED = [`${D};`, `;${D}`, `${D};;client_max_window_bits`, `${D}; client_max_window_bits=`, `${D}; =10`, `${D}; client_max_window_bits="10`,
   `${D}; client_max_window_bits=10"`, `${D}; client_max_window_bits=""`, `${D}; client_max_window_bits="1 0"`, `${D}; client max`, 'permessage deflate',
   `${D}; a=b=c`, `${D}; a="b;c"`, `${D}; a="b,c"`, `${D}; a=(b)`, '=', '"', `"${D}"`, `${D}, @`, `x/y, ${D}`, `${D}; a=ü`]

@@ -1,5 +1,5 @@
-// The hub's own subprotocols over the same rules: what is no message of theirs is answered with ERROR and the client
-// stays; what is no WebSocket message closes it as any other.
+// The hub's own subprotocols: a WebSocket message that is not one of theirs is answered with ERROR and the client stays;
+// an ill-formed frame closes it like any other client.
 import assert from 'node:assert/strict'
 import { decode, encode } from '@msgpack/msgpack'
 import { BINARY, PING, RSV1, TEXT, closeFrame, fragments, frame } from '../wire.mjs'

@@ -1,5 +1,5 @@
 // Tokens: RFC 7515 (JWS), RFC 7518 (algorithms), RFC 7519 (claims), RFC 7797 (b64), RFC 8037 (EdDSA), RFC 8725 (best practices).
-// Each row: what the token is, the section, the token, and what the hub answers: in, or the reason that it closes with 4001.
+// Each row: a name, the section, the token, and the answer of the hub: IN, or the reason of the close with 4001.
 // The hub 'secret' has one secret for HS256 and an audience, 'keyed' a JWK Set with a key of each kind.
 import assert from 'node:assert/strict'
 import { requestText } from '../peer.mjs'
