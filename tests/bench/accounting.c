@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* The number at this place in the first line of a file; 0 where there is none. */
+/* The number at this place in the first line of a file; 0 if there is none. */
 static uint64_t number_in(const char *path, unsigned place)
 {
     char line[256];

@@ -1,6 +1,6 @@
 /*
  * A process of the backend: takes any path that names a vehicle, answers the text `ping`, pushes,
- * and checks what clients send. Or, where the broker wants it so, it connects itself and publishes.
+ * and checks what clients send. For some brokers it connects itself and publishes instead.
  *
  * A push goes to every connection of its vehicle. A connection that does not take all of it keeps
  * the rest, and its vehicle gets no further push until that is out: a push is never dropped, and
@@ -41,7 +41,7 @@ static struct {
     unsigned process;
     int epoll, listener;
     uint8_t *buffer, *batch;
-    uint8_t *frame; /* a push, ready but for its stamp */
+    uint8_t *frame; /* a push, ready except for its stamp */
     size_t frame_len, frame_head;
     uint32_t cursor;
     uint64_t from_ns, made; /* pushes since the rate began */
@@ -135,7 +135,7 @@ static bool send_all(struct backend_upstream *upstream, const uint8_t *bytes, si
     ssize_t n = send(upstream->fd, bytes, len, MSG_NOSIGNAL | MSG_DONTWAIT);
     size_t sent = n > 0 ? (size_t)n : 0;
     if (n < 0 && errno != EAGAIN && errno != EINTR)
-        return false; /* its end is read soon */
+        return false; /* the end of the connection is read soon */
     return sent == len || keep_rest(upstream, bytes + sent, len - sent);
 }
 
@@ -216,7 +216,7 @@ static uint64_t push_at_rate(double rate, unsigned burst)
     }
 }
 
-/* As many rounds over the vehicles as are asked for, then no more. */
+/* The given number of rounds over the vehicles. */
 static uint64_t push_rounds(double rate)
 {
     if (self.passed >= (uint64_t)self.options->rounds * self.options->vins)
@@ -233,7 +233,7 @@ static uint64_t push_rounds(double rate)
     return due_ns;
 }
 
-/* Closed loop over all vehicles in turn; of a single one all that is due goes in one piece. */
+/* Closed loop over all vehicles in turn; for a single vehicle all due pushes leave in one write. */
 static uint64_t push_in_flight(void)
 {
     struct shared *shared = self.shared;
@@ -386,7 +386,7 @@ static void on_readable(struct backend_upstream *upstream)
 
 /* --- publishing to a broker --- */
 
-/* One after the other and waiting for each: it happens once, before anything is measured. */
+/* Connects one after the other and waits for each: this happens once, before the measurement. */
 static void publish_to(uint32_t vin)
 {
     char path[512], bytes[WIRE_REQUEST_MAX];

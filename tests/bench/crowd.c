@@ -154,7 +154,7 @@ static void command(const char *line)
     fflush(stdout);
 }
 
-/* Lines are short and come one at a time: who leads the crowd waits for each answer. */
+/* Lines are short and come one at a time: the test waits for each answer. */
 static void read_commands(void)
 {
     static char text[1024];
@@ -189,7 +189,7 @@ static void turn(int timeout_ms)
         }
     }
     if (asked)
-        read_commands(); /* last: a command may free what another event of this turn belongs to */
+        read_commands(); /* last: it may free what another event of this turn refers to */
 }
 
 int main(int argc, char **argv)

@@ -1,9 +1,9 @@
 /*
- * A crowd: browsers and a backend in one process, led by lines on stdin, for tests in which both
- * ends are many.
+ * A crowd: browsers and a backend in one process, for tests with many of both. It takes commands on
+ * stdin.
  *
- * Clients are raw, or speak vinhub.v1 and then check what they are told as lib/checker.mjs does:
- * order, doubles, and that a GAP names each offset that is missing. The backend numbers its pushes
+ * Clients are raw, or speak vinhub.v1 and then check messages as lib/checker.mjs does: order,
+ * doubles, and that a GAP names each missing offset. The backend numbers its pushes
  * for each vehicle. `crowd --help` lists the commands; each is answered by one line of JSON.
  */
 #ifndef BENCH_CROWD_H
@@ -18,10 +18,10 @@
 #define CROWD_TARGETS 8
 #define CROWD_BUFFER  (256u << 10)
 
-/* What epoll gives back: its first field says whose it is. */
+/* The first field of each object that epoll returns. */
 enum crowd_kind { CROWD_STDIN, CROWD_LISTENER, CROWD_UPSTREAM, CROWD_CLIENT };
 
-/* What `open` asks for; one a group. */
+/* The arguments of `open`; one for each group. */
 struct crowd_group {
     unsigned count, vins, first, target, connecting;
     bool v1, tls, resume; /* resume: a client that is closed comes back on the next target */
@@ -31,7 +31,7 @@ struct crowd_group {
     uint64_t delivered, missing, torn, gaps, unannounced, doubles, wrong, behind, primed, sent;
     uint64_t closes[4096]; /* by code; 0: without one */
     struct hist latency;   /* from the backend's send to the client's read, since `mark` */
-    struct hist heard;     /* from `mark` to the first push that was sent after it, a client */
+    struct hist heard;     /* for each client, from `mark` to its first push sent after that */
     struct hist welcomed;  /* from `mark` to a WELCOME */
 };
 
@@ -53,18 +53,18 @@ extern struct crowd crowd;
 /* Begins to open the clients of the newest group, `connecting` of them at once. */
 void crowd_clients_add(unsigned group);
 void crowd_clients_on_event(void *client, uint32_t events);
-/* What is due without an event: the next connections. Returns how many ms the loop may sleep, at
- * most. */
+/* Work that is due without an event: the next connections. Returns how many ms the loop may sleep.
+ */
 int crowd_clients_work(void);
 /* Each open client of the group sends so many texts of so many bytes; returns how many were taken
  * by sockets. */
 uint64_t crowd_clients_send(unsigned group, unsigned count, unsigned bytes);
 /* Closes all clients of the group at once: with a reset, or by the end of the stream. */
 void crowd_clients_leave(unsigned group, bool reset);
-/* From now on nobody has heard a push that was sent after the mark. */
+/* Sets the mark: no client has yet got a push that was sent after it. */
 void crowd_clients_mark(void);
-/* Counts into `behind` who has not got the last push of its vehicle, and into `primed` who has got
- * any. */
+/* Counts the clients without the last push of their vehicle (`behind`), and those with any push
+ * (`primed`). */
 void crowd_clients_count(unsigned group);
 
 /* --- positions of a vinhub.v1 client --- */
@@ -85,7 +85,7 @@ void crowd_check_gap(struct crowd_position *at, struct crowd_group *group,
                      const struct crowd_gap *gap);
 void crowd_check_message(struct crowd_position *at, struct crowd_group *group, uint64_t epoch,
                          uint64_t offset, uint64_t number);
-/* Of a raw client, which is told of no position. */
+/* For a raw client, which gets no positions. */
 void crowd_check_number(struct crowd_position *at, struct crowd_group *group, uint64_t number);
 
 /* --- the backend --- */
@@ -102,11 +102,11 @@ void crowd_backend_init(unsigned port, uint32_t vins);
 void crowd_backend_switch(bool on);
 void crowd_backend_accept(void);
 void crowd_backend_on_event(void *upstream, uint32_t events);
-/* Pushes so many a second over those of these vehicles that have an upstream, in turn; 0: none. */
+/* Pushes so many a second over these vehicles, in turn, if they have an upstream; 0: none. */
 void crowd_backend_rate(double per_second, unsigned bytes, uint32_t first, uint32_t vins);
 /* One push on each upstream. */
 void crowd_backend_push_each(unsigned bytes);
-/* What is due by now. */
+/* Sends the pushes that are due. */
 void crowd_backend_work(void);
 uint64_t crowd_backend_number(uint32_t vin);
 

@@ -10,9 +10,8 @@
 #include "ws_wire.h"
 
 #define BYTES_MAX 65536
-#define BURST_MAX \
-    20000 /* pushes in one turn of the crowd's loop: what comes on top was not due to anybody */
-#define INPUT_MAX 2048 /* of one upstream, a request or a frame */
+#define BURST_MAX 20000 /* pushes in one turn of the crowd's loop; further ones are skipped */
+#define INPUT_MAX 2048  /* of one upstream, a request or a frame */
 
 struct crowd_upstream {
     enum crowd_kind kind;
@@ -135,7 +134,7 @@ static void keep_rest(struct crowd_upstream *upstream, const uint8_t *bytes, siz
     upstream->rest_len = len;
 }
 
-/* A number is given only to what the socket takes, at least in part. */
+/* A push gets a number only if the socket takes it, at least in part. */
 static void push(uint32_t vin, unsigned bytes)
 {
     struct vehicle_line *line = &backend.vehicles[vin];

@@ -13,7 +13,7 @@ void crowd_check_welcome(struct crowd_position *at, struct crowd_group *group, u
     at->epoch = epoch;
     at->offset = offset;
     at->gaps_len = 0;
-    at->number = 0; /* it begins anew where it is told */
+    at->number = 0; /* numbering starts again at the new position */
 }
 
 void crowd_check_gap(struct crowd_position *at, struct crowd_group *group,
@@ -69,8 +69,8 @@ void crowd_check_message(struct crowd_position *at, struct crowd_group *group, u
     uint64_t from = same ? at->offset + 1 : 1;
     if (at->epoch != 0 && from < offset)
         group->unannounced += offset - from - announced(at, epoch, from, offset - 1);
-    /* The end of a former epoch: what a killed owner had and did not pass on has no position that
-     * anybody knows. */
+    /* The end of a former epoch: messages that a killed owner did not pass on have no known
+     * position. */
     if (!same && at->number != 0 && number > at->number + 1 && !announced_tail(at))
         group->torn++;
     crowd_check_number(at, group, number);

@@ -12,7 +12,7 @@
 
 #define SOURCE_PORTS \
     5000 /* clients from one source address: the tests' own network has 11,000 ports */
-#define COME_BACK_MS   200 /* a client that is closed comes back within so long, spread evenly */
+#define COME_BACK_MS   200 /* a closed client comes back within this time, evenly spread */
 #define ID_MAX         48
 #define TRIES_MAX      200
 #define CLOSE_CODE_MAX 4096
@@ -164,7 +164,7 @@ static void connect_one(struct crowd_client *client)
         watch(EPOLL_CTL_ADD, client, EPOLLOUT);
 }
 
-/* Returns whether any waits for its time to come. */
+/* Returns whether any client waits for its time to connect. */
 static bool connect_more(unsigned number)
 {
     struct crowd_group *group = &crowd.groups[number];

@@ -1,6 +1,6 @@
 /*
- * What the bench speaks of vinhub.v1 (JSON): SUBSCRIBE and the answers to it, and MESSAGE. Both
- * sides of it: the load's clients read what the hub writes, and the floor writes the same bytes.
+ * The part of vinhub.v1 (JSON) that the bench uses: SUBSCRIBE, its answers, and MESSAGE. The load's
+ * clients read what the hub writes, and the floor writes the same bytes.
  */
 #ifndef BENCH_FLEET_H
 #define BENCH_FLEET_H
@@ -42,7 +42,7 @@ size_t fleet_welcome(uint8_t out[FLEET_WELCOME_MAX], uint32_t vin);
 size_t fleet_message(uint8_t *out, size_t size, uint32_t vin, uint64_t offset,
                      const uint8_t *payload, size_t len);
 
-/* A socket follows a vehicle; no longer any. */
+/* The socket follows a vehicle; it follows none any more. */
 void fleet_follow(int fd, uint32_t vin);
 void fleet_leave(int fd);
 /* The frame goes to all that follow the vehicle: with one send() each at once, or, where `a_turn`,

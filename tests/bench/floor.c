@@ -47,7 +47,7 @@ static struct {
     bool has_backend;
     struct floor_peer *redis; /* NULL: one node */
     const char *script;       /* NULL: PUBLISH */
-    bool a_turn;              /* of a fleet: one send() a client and turn */
+    bool a_turn; /* one send() for each client and turn, for clients with subscriptions */
     bool has_fleet;
     uint64_t published[VINS_MAX];
     struct floor_peer *clients[VINS_MAX], *upstreams[VINS_MAX];
@@ -72,7 +72,7 @@ static struct floor_peer *peer_new(int fd, enum floor_kind kind, uint32_t events
     return peer;
 }
 
-/* Its descriptor is closed at once; whoever walks over a list has taken the next before. */
+/* Its descriptor is closed at once; a loop over a list has already taken the next element. */
 static void peer_end(struct floor_peer *peer)
 {
     if (peer->kind == CLIENT) {

@@ -28,7 +28,7 @@ static int feed(const uint8_t *bytes, size_t len)
 
 bool inflate_message(uint8_t **bytes, size_t *len)
 {
-    static const uint8_t tail[4] = {0, 0, 0xff, 0xff}; /* what the sender left out */
+    static const uint8_t tail[4] = {0, 0, 0xff, 0xff}; /* the bytes that the sender left out */
     if (!plain)
         prepare();
     inflateReset(&stream);

@@ -3,7 +3,7 @@
  *
  * Forks the processes, leads them through the phases, takes the processor time and memory of the
  * watched processes (the brokers) around the measured window, and prints one line of JSON. The
- * order of things is drawn in run().
+ * order is drawn in run().
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -230,8 +230,7 @@ static void connect_all(void)
     wait_for(upstreams_open, options->connect_s, "upstreams to open");
 }
 
-/* Clients say how many are behind some times a second: the first such count must be one from this
- * phase. */
+/* Clients report several times a second how many are behind: the count must be from this phase. */
 static void settle(enum run_phase phase, double seconds, const char *what)
 {
     for (unsigned i = 0; i < run_state.options->client_processes; i++)
@@ -274,7 +273,7 @@ static void measure(void)
     let_pass(options->warm_ms);
     sample(&run_state.before);
     enter(PHASE_MEASURE);
-    fputs("measuring\n", stderr); /* for who measures something else meanwhile */
+    fputs("measuring\n", stderr); /* for a caller that measures something else meanwhile */
     if (options->kill_pid > 0)
         kill_target();
     if (options->rounds > 0) {
@@ -412,7 +411,7 @@ int main(int argc, char **argv)
     run_state.shared = shared_new(&options);
     run_state.options = &run_state.shared->options;
     run();
-    print_report(); /* before anybody leaves: what ends others' connections is no part of it */
+    print_report(); /* before clients leave, which is not part of the measurement */
     fflush(stdout);
     end_children();
     return run_state.missing ? 3 : 0;

@@ -1,6 +1,6 @@
 /*
- * A process of browsers. Each is one socket and forty bytes; the process has one read buffer, and
- * what is left of a frame at its end is kept aside until the rest comes.
+ * A process of browsers. Each is one socket and forty bytes. The process has one read buffer; a
+ * partial frame at its end is kept until the rest comes.
  *
  * Each push is checked: it names the vehicle the client watches, and its number is the one after
  * the last. The first push a client sees sets where its numbers begin. One with subscriptions
@@ -25,11 +25,11 @@
 #define EVENTS       512
 #define TRIES        20 /* to connect, for each client */
 #define SOURCE_PORTS 20000
-/* Between two counts of clients that are behind: so that it costs little, but not for ever where
- * the process was off the processor meanwhile. */
+/* The least time between two counts of clients that are behind: counting must cost little, but must
+ * not stop if the process got no processor for a while. */
 #define SCAN_MIN_NS  20000000u
 #define SCAN_MAX_NS  300000000u
-#define SCAN_SHARE   1000 /* of the time is spent on counting, at most one part */
+#define SCAN_SHARE   1000 /* at most 1/SCAN_SHARE of the time is spent on counting */
 #define SLOW_RECEIVE 4096
 #define MESSAGE_MAX  65536
 
@@ -102,7 +102,7 @@ static void drop(struct load_client *client)
     client->partial_len = 0;
 }
 
-/* Before it was open: tried again later, at most TRIES times. */
+/* It failed before it was open: tries again later, at most TRIES times. */
 static void failed(struct load_client *client)
 {
     if (client->fd >= 0)
@@ -151,7 +151,7 @@ static void connect_more(void)
         if (client->state == CLIENT_IDLE && client->target <= stage) {
             connect_one(client);
             if (client->state == CLIENT_IDLE)
-                break; /* failed at once: after what the loop has meanwhile */
+                break; /* failed at once: goes on in the next turn */
         }
         self.next++;
     }
@@ -196,7 +196,7 @@ static void subscribe_more(struct load_client *client)
     }
     size_t n = fleet_subscribe(request, vins, len, self.options->rated);
     if (send(client->fd, request, n, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)n)
-        shutdown(client->fd, SHUT_RDWR); /* it fails when that is read */
+        shutdown(client->fd, SHUT_RDWR); /* it fails when its end is read */
 }
 
 static void opened(struct load_client *client)
@@ -540,7 +540,7 @@ static void wake_backend(void)
         perror("eventfd");
 }
 
-/* Client by client the vehicles go on where those of the last one ended. */
+/* Each client's vehicles follow those of the client before. */
 static void prepare_subscriptions(struct load_client *client, unsigned number)
 {
     const struct load_options *options = self.options;

@@ -3,8 +3,8 @@
  * them counts.
  *
  * The parent maps it before it forks. Each part has one writer: a process writes its own counts,
- * the parent the phase, backends the vehicles. Everything is read while it is written, so nothing
- * here is a decision that needs two fields to agree.
+ * the parent the phase, backends the vehicles. Everything is read while it is written, so no
+ * decision may need two fields to agree.
  */
 #ifndef BENCH_SHARED_H
 #define BENCH_SHARED_H
@@ -22,7 +22,7 @@
 #define WATCHED_MAX   96
 #define FLIGHT_SLOTS  1024 /* more than may be in flight in closed loop */
 
-/* In this order, none twice. */
+/* In this order, each once. */
 enum run_phase {
     PHASE_CONNECT, /* clients open */
     PHASE_PRIME,   /* pushes at a gentle pace until each client has seen one */
@@ -41,12 +41,12 @@ struct load_options {
     const char *path; /* of a client; * stands for V and eight hexadecimal digits */
     unsigned heartbeat_ms;
     bool quiet_start;     /* heartbeats begin with the warm phase */
-    unsigned client_nice; /* how much clients stand back behind the rest */
+    unsigned client_nice; /* the nice value of clients */
     unsigned group;       /* clients in a row that watch the same vehicle */
     bool deflate, in_stages;
     unsigned subscriptions; /* of each client, which then speaks vinhub.v1; 0: raw clients */
     double rated;           /* MESSAGEs a second of each subscription; 0: all */
-    bool spin; /* clients never sleep, so that a delivery wakes nobody */
+    bool spin;              /* clients never sleep, so that a delivery wakes nobody */
     /* backend */
     unsigned backend_processes, upstreams, burst, in_flight, prime_ms;
     struct sockaddr_in listen, publish;
@@ -55,7 +55,7 @@ struct load_options {
     double warm_rate; /* pushes a second before the window, in bursts of warm_burst; 0: as in it */
     unsigned warm_burst;
     unsigned size;
-    bool many_upstreams; /* an upstream for each client is what is expected */
+    bool many_upstreams; /* an upstream for each client is expected */
     bool own_addresses;  /* each backend process listens on the next address, not all on one */
     /* the run */
     unsigned warm_ms, measure_ms, after_ms, rounds;

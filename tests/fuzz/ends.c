@@ -13,10 +13,10 @@
 #include "core/client/door.h"
 #include "core/session/outbox.h"
 
-#define CLOSE_MS   1000 /* ports.h: closed is told within it */
+#define CLOSE_MS   1000 /* closed comes within it (ports.h) */
 #define TRY_MS     2000
 #define PUSH_BYTES 600
-#define NOTES      1024 /* what a queue holds of its own beyond its bound: a gap note for each epoch */
+#define NOTES      1024 /* beyond its bound a queue holds a gap note for each epoch */
 
 /* What a client of vinhub.v1 knows of a session. */
 struct follow {
@@ -51,7 +51,7 @@ static struct upstream *upstream_open(void *ctx, struct session *session, struct
                                       const char *url)
 {
     struct upstream *upstream = calloc(1, sizeof(*upstream));
-    assert(session->epoch > 0); /* nobody opens one without a grant */
+    assert(session->epoch > 0); /* no upstream is opened without a grant */
     assert(service && strncmp(url, "ws://backend:80/", 16) == 0);
     *upstream = (struct upstream){.node = ctx,
                                   .session = session,
@@ -75,7 +75,7 @@ static enum status upstream_send(void *ctx, struct upstream *upstream, enum opco
                                  const void *payload, size_t len)
 {
     assert(upstream->node == ctx && upstream->state == END_OPEN);
-    /* The node of the client is who measures: another one may allow more. */
+    /* The client's node checks the size; another node may allow more. */
     assert(lies || len <= conf->clients.max_message_bytes);
     assert(lies || opcode == OPCODE_BINARY || text_is_utf8(payload, len));
     return upstream->busy ? STATUS_AGAIN : STATUS_OK;
@@ -189,7 +189,7 @@ static bool is_of(const char *text, const char *type)
     return strstr(text, key);
 }
 
-/* Whom it concerns: the session that it names, or the client's own. NULL: none. */
+/* The session that the message names, or the client's own. NULL: none. */
 static struct follow *follow_of(struct end_client *client, const char *text)
 {
     static const char key[] = "\"session\":\"";
@@ -303,8 +303,8 @@ static void client_paused(void *ctx, struct client *base, bool paused)
     client->paused = paused;
 }
 
-/* Any text is a token: an "x" is none, that with a "b" is only for its own session, that with a "c"
- * not even for that. */
+/* Any text is a token, except "x". One with a "b" covers only the client's own session, one with a
+ * "c" not even that. */
 static enum refresh_verdict client_refresh(void *ctx, struct client *base, const char *token,
                                            const char **why)
 {
@@ -374,7 +374,7 @@ static void client_speak(struct end_client *client, struct fuzz_input *input)
     unsigned how = fuzz_byte(input);
     struct slice bytes = fuzz_slice(input);
     char text[512];
-    size_t at_most = conf->clients.max_message_bytes; /* who reads its frames sees to that */
+    size_t at_most = conf->clients.max_message_bytes; /* the frame reader ensures this */
     size_t len = bytes.len < at_most ? bytes.len : at_most;
     const void *payload = bytes.at;
     bool as_text = (how & 1) == 0 && text_is_utf8(payload, len);
@@ -446,7 +446,7 @@ void ends_time(struct end_node *node)
         bool closed = up->state == END_CLOSING && waited_ms >= CLOSE_MS;
         if (tried || closed) {
             upstream_end(up, tried ? UPSTREAM_END_TIMEOUT : UPSTREAM_END_ASKED, 0, 0);
-            next = upstreams; /* what was told may have changed the list */
+            next = upstreams; /* the callback may have changed the list */
         }
     }
 }
@@ -493,8 +493,8 @@ void ends_node_died(const struct end_node *node)
 void ends_check_bounds(const struct end_node *node)
 {
     const struct service *service = conf->services[0];
-    /* One message is taken by an empty queue whatever its size; what is caught up with comes on
-     * top, for each session. */
+    /* An empty queue takes one message of any size; publications of a resume or replay are added,
+     * for each session. */
     size_t at_most = service->slow_client.queue_bytes +
                      END_SESSIONS * ((service->history.size + 1) * queue_cost(PUSH_BYTES) + NOTES);
     for (size_t i = 0; i < END_CLIENTS; i++) {
@@ -505,7 +505,7 @@ void ends_check_bounds(const struct end_node *node)
         const struct session *session = client->client.own.session;
         if (!session)
             continue;
-        /* Of each client that is still read from one message goes beyond, and what keeps it */
+        /* Each client that is still read may exceed the bound by one message and its object */
         assert(outbox_bytes(session) <= session->service->to_upstream.queue_bytes +
                                             END_CLIENTS * (conf->clients.max_message_bytes + 512));
     }

@@ -1,7 +1,7 @@
 /*
- * Backends and browsers of a node whose every step the input decides, and what must hold of what
- * the core does to them: it writes whole frames, nothing to one that it closed, positions that
- * grow, nothing beyond the bounds of the queues.
+ * Backends and browsers of a node, whose steps the input decides, and checks on the core: it writes
+ * whole frames, writes nothing to a client that it closed, positions grow, queues keep their
+ * bounds.
  */
 #ifndef VINHUB_TESTS_FUZZ_ENDS_H
 #define VINHUB_TESTS_FUZZ_ENDS_H
@@ -12,14 +12,14 @@
 #define END_CLIENTS  8
 #define END_SESSIONS 2
 
-/* A node as its ends know it; embedded in what the target has of it. */
+/* A node as its ends know it; embedded in the target's own struct. */
 struct end_node {
     struct hub *hub; /* NULL: not running */
 };
 
 enum end_state { END_OPENING, END_OPEN, END_CLOSING };
 
-/* What the core's upstream is here. */
+/* The core's opaque upstream. */
 struct upstream {
     struct end_node *node;
     struct session *session;
@@ -33,7 +33,7 @@ struct upstream {
 extern const struct upstream_ops end_upstream_ops; /* ctx: the struct end_node */
 extern const struct client_ops end_client_ops;
 
-/* All is empty. lies: what the nodes hear may be forged, so only what no forgery may bring about is
+/* Starts with nothing. lies: messages may be forged, so only promises that hold even then are
  * checked. */
 void ends_start(struct conf *conf, bool lies);
 /* Frees what is left; the hubs are gone. */
@@ -43,14 +43,14 @@ void ends_stop(void);
 void ends_hub_start(struct end_node *node, struct conf *conf, const char *id, uint64_t life,
                     struct bus *bus);
 
-/* Each takes what it does from the input. For a node whose turn has begun. */
+/* One step of a client, chosen by the input, in a turn of the node. */
 void ends_client_step(struct fuzz_input *input, struct end_node *node);
 void ends_upstream_step(struct fuzz_input *input, struct end_node *node);
-/* What happens without anybody's doing: closes that wait are done, tries time out. */
+/* Events of time: pending closes are carried out, attempts time out. */
 void ends_time(struct end_node *node);
 /* The node's process is gone, its hub freed: no upstream of it is left. */
 void ends_node_died(const struct end_node *node);
-/* Backends answer and take everything again, and so do the sockets of browsers. */
+/* From now on backends and sockets of browsers work without faults. */
 void ends_calm(struct end_node *node);
 void ends_all_leave(struct end_node *node);
 

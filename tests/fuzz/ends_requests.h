@@ -1,6 +1,6 @@
 /*
- * What a browser that speaks vinhub.v1 in JSON asks for beside its SENDs: further sessions, to
- * leave them, a new token, a SEND with a time to live, for any session. Nearly right, or wrong.
+ * Requests of a browser in vinhub.v1 (JSON): SUBSCRIBE, UNSUBSCRIBE, REFRESH, a SEND with ttl or
+ * for any session. Some are right, some nearly right, some wrong.
  */
 #ifndef VINHUB_TESTS_FUZZ_ENDS_REQUESTS_H
 #define VINHUB_TESTS_FUZZ_ENDS_REQUESTS_H

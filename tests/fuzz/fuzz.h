@@ -1,8 +1,8 @@
 /*
- * What the targets share: taking values out of the input, exact copies, and a configuration. The
- * log is silent but for errors.
+ * What the targets share: taking values out of the input, exact copies, and a configuration. Only
+ * errors are logged.
  *
- * Taking never fails: past the end there are zeros, so every input means something. Copies are
+ * Taking never fails: past the end there are zeros, so every input is valid. Copies are
  * allocations of their exact size, so that a read past the end shows.
  */
 #ifndef VINHUB_TESTS_FUZZ_H
@@ -25,7 +25,7 @@ struct fuzz_input {
 uint8_t fuzz_byte(struct fuzz_input *input);
 /* 0 <= value < bound; bound is at most 256. */
 unsigned fuzz_below(struct fuzz_input *input, unsigned bound);
-/* Small ones, and those at the edges of the types. */
+/* Small numbers, and those at the limits of the types. */
 uint64_t fuzz_number(struct fuzz_input *input);
 /* A length byte (two from 240 on) and that many bytes, or what is left. Points into the input. */
 struct slice fuzz_slice(struct fuzz_input *input);
@@ -42,11 +42,11 @@ struct conf *fuzz_conf(const char *yaml);
 /* A file in memory with that content: a name to open while the process lives. */
 const char *fuzz_file(const void *content, size_t len);
 
-/* A line of what the target does, with FUZZ_LOG alone. */
+/* Prints a step of the target, if FUZZ_LOG is set. */
 PRINTF_LIKE(1, 2)
 void fuzz_say(const char *format, ...);
 
-/* The time, for a target that refers to it: the program's clocks then stand (clock.c). */
+/* The time of a target that refers to it: then the program's clocks show this (virtual_clock.c). */
 extern uint64_t fuzz_now_ms;
 #define FUZZ_UNIX_MS UINT64_C(1700000000000)
 

@@ -1,8 +1,7 @@
 /*
- * What is asked of the admin port about clients and tokens: the query of /api/clients, the bodies
- * of /api/clients/close and /api/revoke. The first byte says which. What is taken means what a
- * second reading of it means: no filter is passed over, or taken for another one, since then more
- * clients would be closed than were meant.
+ * Requests to the admin port about clients and tokens: the query of /api/clients, the bodies of
+ * /api/clients/close and /api/revoke. The first byte chooses. A second reader must find the same
+ * filters: a filter that is ignored or mistaken would close more clients than meant.
  */
 #include <assert.h>
 #include <ctype.h>
@@ -17,7 +16,7 @@
 
 static const char *const filters[] = {"user", "vin", "service", "session", "node", "address"};
 
-/* Those that are named. */
+/* The number of filters. */
 static size_t count(const struct client_filter *filter)
 {
     size_t n = 0;
@@ -26,7 +25,7 @@ static size_t count(const struct client_filter *filter)
     return n;
 }
 
-/* NULL: it is no filter. */
+/* NULL: there is no filter of that name. */
 static const char *const *value_of(const struct client_filter *filter, const char *name)
 {
     for (size_t i = 0; i < CLIENT_FILTERS; i++)
@@ -40,7 +39,7 @@ static unsigned hex(char c)
     return isdigit((unsigned char)c) ? (unsigned)(c - '0') : (unsigned)(tolower(c) - 'a' + 10);
 }
 
-/* As a form is read; in place. */
+/* Decodes a form's text in place. */
 static void decode(char *text)
 {
     char *to = text;
@@ -55,7 +54,7 @@ static void decode(char *text)
     *to = '\0';
 }
 
-/* Each item is a filter, a limit or where to go on, and what it says is what was taken. */
+/* Each item is a filter, the limit or the page's start, and has the value that was read. */
 static void check_query(char *text, const struct admin_clients_query *asked)
 {
     size_t n = 0, others = 0;
@@ -84,7 +83,7 @@ static void check_query(char *text, const struct admin_clients_query *asked)
     assert(n == count(&asked->filter) && others <= 2);
 }
 
-/* Other nodes can read the question. */
+/* Other nodes can read the poll. */
 static void check_question(const struct client_filter *filter, const char *reason)
 {
     struct envelope_item asked[CLIENT_FILTERS], *items = NULL;

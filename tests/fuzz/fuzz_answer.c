@@ -1,10 +1,10 @@
 /*
- * What a backend answers to the hub's handshake: as it comes, or the right answer with some of its
- * lines changed. The first byte says which, the second seeds where it is cut.
+ * A backend's answer to the hub's handshake: any bytes, or the right answer with some lines
+ * changed. The first byte chooses, the second is the seed of where it is cut.
  *
- * A second reader, of regular expressions, says what opens a WebSocket, what refuses and what is
- * neither; the hub's must come to the same, in one piece and cut up, and where it opens leave the
- * bytes of the frames alone.
+ * A second reader, made of regular expressions, says whether an answer opens a WebSocket, refuses
+ * or is neither. The hub's reader must agree, in one piece and in many, and must leave the bytes
+ * after the head alone.
  */
 #include <assert.h>
 #include <regex.h>
@@ -139,7 +139,7 @@ static bool matches(enum answer_pattern pattern, const char *line)
     return regexec(&made[pattern], line, 0, NULL, 0) == 0;
 }
 
-/* What the lines have said so far. */
+/* The result of the lines so far. */
 struct heard {
     size_t fields, accepts;
     unsigned status;

@@ -1,6 +1,6 @@
 /*
- * A configuration file of any content: it is refused with a reason, or what --print-config shows of
- * it reads back to the same.
+ * A configuration file of any content: it is refused with a reason, or the output of --print-config
+ * reads back to the same configuration.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -33,7 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     assert(strcmp(text, text_again) == 0);
     struct conf_findings changes = {0};
     conf_diff(conf, again, &changes);
-    /* What is shown as *** reads back as that; nothing else may differ. */
+    /* Secrets are shown as *** and read back as that; nothing else may differ. */
     for (size_t i = 0; i < changes.len; i++)
         assert(strstr(changes.lines[i], ": changed"));
     conf_findings_fini(&changes);

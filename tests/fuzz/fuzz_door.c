@@ -1,7 +1,6 @@
 /*
- * What strangers say to the traffic port of a whole node, over a socket: requests for event streams
- * (Accept, Last-Event-ID, Origin, OPTIONS), and the requests of a client of vinhub.v1. The first
- * byte says which.
+ * Input from the traffic port of a whole node, over a socket: requests for event streams (Accept,
+ * Last-Event-ID, Origin, OPTIONS), and requests of a client of vinhub.v1. The first byte chooses.
  *
  * Every answer is whole and of its form: a head names the origin that asked and no other, an event
  * stream has only lines that the standard knows, each text of a WebSocket is a JSON object of a
@@ -26,7 +25,7 @@
 #include "loop/loop.h"
 
 #define REPLY_MAX (1u << 20)
-#define ROUNDS    12 /* turns in which all is said and answered */
+#define ROUNDS    12 /* turns within which everything is sent and answered */
 
 static const char yaml[] = "clients: {max_message: 4KiB, max_subscriptions: 8}\n"
                            "origins: ['https://app.example', '*.below.example']\n"
@@ -152,7 +151,7 @@ static int come(void)
     return pair[1];
 }
 
-/* What the peer's socket does not take is lost: the node does not read on. */
+/* Bytes that the peer's socket does not take are lost: the node has stopped reading. */
 static void say(int peer, const void *bytes, size_t len)
 {
     ssize_t ignored = send(peer, bytes, len, MSG_NOSIGNAL);
@@ -209,7 +208,7 @@ static void check_answer(struct slice origin)
                                          "HTTP/1.1 431 ", "HTTP/1.1 503 ", "HTTP/1.1 101 "};
     bool known = false;
     if (!reply.len)
-        return; /* nothing that could be answered, or not yet */
+        return; /* no answer is possible, or not yet */
     for (size_t i = 0; i < sizeof(starts) / sizeof(*starts); i++)
         known = known || !strncmp(reply.text, starts[i], strlen(starts[i]));
     const char *end = strstr(reply.text, "\r\n\r\n");

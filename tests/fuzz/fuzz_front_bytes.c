@@ -1,6 +1,6 @@
 /*
- * What else comes from outside before it is checked: the PROXY header, and deflated messages. The
- * first byte says which. A second reading of each must come to the same.
+ * Two further inputs from outside: the PROXY header, and deflated messages. The first byte chooses.
+ * A second reader of each must agree.
  */
 #include <arpa/inet.h>
 #include <assert.h>
@@ -16,7 +16,7 @@
 
 /* --- the PROXY header --- */
 
-/* Where a header of version 1 says that the client is; false: it doesn't. */
+/* The client's address in a header of version 1; false: it has none. */
 static bool told_in_words(const uint8_t *data, size_t used, char address[64], unsigned *port)
 {
     char line[128] = "", family[8] = "", to[64] = "";
@@ -132,7 +132,7 @@ static void inflate_any(struct deflater *deflater, const uint8_t *data, size_t l
     inflate_done(deflater);
 }
 
-/* What is deflated comes back. */
+/* A deflated message inflates to the same bytes. */
 static void round_trip(struct deflater *deflater, const uint8_t *data, size_t len)
 {
     struct wire *wire = deflate_message(deflater, 2, data, len);

@@ -43,8 +43,7 @@ static struct in6_addr v4(uint32_t address)
     return out;
 }
 
-/* Nobody but a trusted proxy is believed, and what that one says itself counts, whatever stands
- * before it. */
+/* Only a trusted proxy is believed, and only the address that it appended itself. */
 static void check_address(const struct admit *admit, const struct http_head *head)
 {
     const struct in6_addr stranger = v4(0xc0000201), proxy = v4(0x7f000001),
@@ -65,7 +64,7 @@ static void check_address(const struct admit *admit, const struct http_head *hea
     assert(memcmp(&client, &true_one, sizeof(client)) == 0);
 }
 
-/* Those that the rules of make_admit let in; the text of a rule itself is one, whatever it says. */
+/* Whether the rules of make_admit allow the origin; a rule's own text is always allowed. */
 static bool fits_a_rule(const char *origin)
 {
     static const char *const patterns[] = {"^https://app\\.example(:[0-9]+)?$",

@@ -1,7 +1,7 @@
 /*
- * JWK Sets: whatever the bytes, a set that is read has keys by different kids, each for an
- * algorithm of its kind; a second reading finds the same ones; what that makes of a secret signs
- * what ours verifies, and nothing else does; no message holds a member of a key.
+ * JWK Sets: in any set that is accepted the kids differ, and each key is for an algorithm of its
+ * kind. A second reader finds the same keys, and signatures with the secrets it found are verified;
+ * others are not. No message holds a member of a key.
  */
 #include <assert.h>
 #include <jansson.h>
@@ -13,7 +13,7 @@
 #include "common/key_set.h"
 #include "fuzz.h"
 
-#define SHOWS_BYTES 12 /* a member of a key that is so long is in no message by chance */
+#define SHOWS_BYTES 12 /* a member of this length is in no message by chance */
 
 static const char text[] = "header.claims";
 
@@ -33,7 +33,7 @@ static bool lists(const json_t *list, const char *word)
 
 /* --- what is said --- */
 
-/* A kid is shown on purpose, also where it is what a member of another key is. */
+/* A kid is shown on purpose, even if it equals a member of another key. */
 static bool is_in_a_kid(const json_t *list, const char *member)
 {
     for (size_t i = 0; i < json_array_size(list); i++) {
@@ -72,8 +72,7 @@ static void on_note(void *ctx, const char *said)
 
 /* --- a second reading --- */
 
-/* Whether a key is for that algorithm, by the contract's words; of what it is made is not looked
- * at. */
+/* Whether a key is for that algorithm by the contract; its key material is not looked at. */
 static bool may_be_for(const json_t *jwk, const char *algorithm)
 {
     const json_t *kty = json_object_get(jwk, "kty"), *crv = json_object_get(jwk, "crv"),
@@ -122,7 +121,7 @@ static void check_secret(const struct token_key *key, const json_t *jwk)
     assert(!token_key_verifies(key, text, strlen(text), mac, len));
 }
 
-/* What everybody knows of a public key is no secret to sign with. */
+/* The public parts of a key must not serve as an HS secret. */
 static void check_public(const struct token_key *key, const json_t *jwk)
 {
     static const char *const members[] = {"n", "x"};

@@ -1,6 +1,6 @@
 /*
- * Messages in the hub's own forms: envelopes of the bus, and vinhub.v1 in JSON and msgpack, read
- * and written. The first byte says which.
+ * Messages in the hub's own formats: envelopes of the bus, and vinhub.v1 in JSON and msgpack, read
+ * and written. The first byte chooses.
  */
 #include <assert.h>
 #include <jansson.h>
@@ -35,7 +35,7 @@ static void same_envelope(const struct envelope *a, const struct envelope *b)
     }
 }
 
-/* What can be read is written so that it reads the same. */
+/* A message that can be read is written so that it reads the same. */
 static void envelope(struct fuzz_input *input)
 {
     struct slice bytes = fuzz_rest(input);

@@ -1,8 +1,8 @@
 /*
- * A Redis that answers what it likes: the bus over Redis and the core on top of it, with bytes that
- * went through hiredis' reader. Ill-typed replies, errors, nil, pushes nobody asked for, on one
- * server, behind Sentinels, and of a cluster. Whatever it says, each call is answered once,
- * browsers see positions that grow, and nothing is left in the end.
+ * A Redis with arbitrary answers: the bus over Redis and the core on top of it, with bytes that
+ * went through hiredis' reader. Replies of wrong types, errors, nil, unexpected pushes; from one
+ * server, behind Sentinels, and in a Cluster. Whatever it sends, each call is answered once,
+ * browsers see positions that grow, and nothing is left at the end.
  */
 #include <assert.h>
 #include <stdio.h>
@@ -70,11 +70,11 @@ static void turn_end(void)
 {
     hub_flush(node.hub);
     ends_check_bounds(&node);
-    /* Only what names this node renews its lease. */
+    /* Only a reply that names this node renews its lease. */
     assert(!hub_ready(node.hub) || fuzz_now_ms - wire_renewed_ms() <= LEASE_MS);
 }
 
-/* Time goes on in small steps; where the server is well, it answers. */
+/* Time advances in small steps; served: the server answers meanwhile. */
 static void pass_time(uint64_t ms, bool served)
 {
     for (uint64_t until_ms = fuzz_now_ms + ms; fuzz_now_ms < until_ms;) {

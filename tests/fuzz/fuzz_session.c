@@ -4,8 +4,8 @@
  *
  * Without forgery the promises of the contract hold in every sequence: one upstream a session among
  * the nodes that run, positions that grow without a silent gap, bounded queues, and when all
- * browsers have left nothing stays behind. With it, what is left of them: no crash, no disorder, no
- * growth. The first byte says which.
+ * browsers have left nothing stays behind. With it, what
+ * remains of them: no crash, no disorder, no growth. The first byte says which.
  */
 #include <assert.h>
 #include <inttypes.h>
@@ -22,7 +22,7 @@
 #define NODES     3
 #define STEPS_MAX 400
 
-#define SETTLE_MS 40000 /* the longest wait there is, for a message that no upstream takes */
+#define SETTLE_MS 40000 /* more than the longest wait, that of a message without an upstream */
 
 struct node {
     struct end_node end; /* first */
@@ -108,7 +108,7 @@ static void turn_end(struct node *node)
 
 /* --- what must hold --- */
 
-/* A node that has missed a deadline of its own counts as paused. */
+/* A node that missed one of its deadlines counts as paused. */
 static bool is_running(const struct node *node)
 {
     return node->end.hub &&
@@ -141,7 +141,7 @@ static struct slice any_session(struct fuzz_input *input)
     return which < 7 ? slice_of(end_session_ids[which % END_SESSIONS]) : fuzz_slice(input);
 }
 
-/* Near what the node knows, or anything. */
+/* An epoch near those the node knows, or any. */
 static uint64_t any_epoch(struct fuzz_input *input, const struct hub *hub, struct slice id)
 {
     const struct session *session = NULL;
@@ -238,7 +238,7 @@ static void operate(struct fuzz_input *input, struct node *node)
 
 /* --- steps --- */
 
-/* Time goes on, and those nodes that the input names see it: the others are paused meanwhile. */
+/* Time advances for the nodes that the input names; the others are paused meanwhile. */
 static void pass_time(struct fuzz_input *input)
 {
     static const uint64_t steps_ms[] = {1, 5, 20, 50, 100, 125, 250, 500, 1000, 3000};
@@ -254,8 +254,7 @@ static void pass_time(struct fuzz_input *input)
         turn_end(&nodes[i]);
 }
 
-/* All nodes see each deadline in time; their ends, which have deadlines too, at least this often.
- */
+/* Runs all nodes at each of their deadlines, and their ends at least this often. */
 static void run_to_next(uint64_t until_ms)
 {
     uint64_t next_ms = fuzz_now_ms + 200;
@@ -345,7 +344,7 @@ static bool is_empty(void)
     return empty;
 }
 
-/* Everything works again and everybody has left: nothing may stay. */
+/* Everything works again and all clients leave: nothing may be left. */
 static void leave(void)
 {
     for (size_t i = 0; i < NODES; i++) {

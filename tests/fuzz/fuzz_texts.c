@@ -1,6 +1,6 @@
 /*
- * Short texts of strangers: request URLs and the templates they fill, Redis URLs, parameters of the
- * admin port, durations and sizes, UTF-8. The first byte says which.
+ * Short texts from outside: request URLs and the templates they fill, Redis URLs, parameters of the
+ * admin port, durations and sizes, UTF-8. The first byte chooses.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -35,7 +35,7 @@ static bool is_clean(const char *text)
     return true;
 }
 
-/* Whatever a stranger asks for, the hub connects to the configured host, with one clean line. */
+/* Whatever the request, the hub connects to the configured host, with one clean request line. */
 static void check_upstream(const struct target *target)
 {
     char *url = url_upstream(target);
@@ -59,7 +59,7 @@ static void check_part(const char *part)
         assert((unsigned char)*part >= ' ' && *part != 0x7f);
 }
 
-/* The vin of the query, as a backend reads it that knows '+' as a space or does not. */
+/* The vin of the query, as a backend reads it, whether '+' is a space to it or not. */
 static void check_vin(const struct target *target, const char *raw)
 {
     char *text = strdup(raw);
@@ -70,7 +70,7 @@ static void check_vin(const struct target *target, const char *raw)
     free(text);
 }
 
-/* What is the hub's own goes no further; the rest goes as it came, but for the vin. */
+/* The hub's own items are removed; the others go on as they came, except for the vin. */
 static void check_kept(const struct target *target, struct slice request, unsigned flags)
 {
     const char *query = memchr(request.at, '?', request.len);
@@ -137,7 +137,7 @@ static void request(struct fuzz_input *input)
         conf = fuzz_conf(yaml);
     unsigned flags = fuzz_byte(input);
     struct slice text = fuzz_rest(input);
-    /* The same with and without a default service: one that is named has no other meaning. */
+    /* A named service means the same with and without a default service. */
     char *default_service = conf->default_service;
     bool with = up_attempt_request(conf, text, flags);
     conf->default_service = (char[]){""};
@@ -219,7 +219,7 @@ static void session_id(struct fuzz_input *input)
     free(id);
 }
 
-/* What is taken is the only text of those bytes. */
+/* Each accepted text is the only one for its bytes. */
 static void base64(struct fuzz_input *input)
 {
     struct slice text = fuzz_rest(input);

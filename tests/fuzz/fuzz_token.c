@@ -1,6 +1,6 @@
 /*
- * Tokens: ones that are made up get nobody in, whatever their header says; of those that are signed
- * the claims decide, and a second reading of the claims must come to the same, be it yes or no.
+ * Tokens: one without a valid signature is refused, whatever its header. For a signed one the
+ * claims decide, and a second reader of the claims must agree.
  *
  * The clock stands, so that an input means the same for ever.
  */
@@ -38,7 +38,7 @@ static char *pem_of(EVP_PKEY *key)
     return pem;
 }
 
-/* For ES256 and EdDSA, whose tokens nobody signs here: any keys of these kinds. Kept for good. */
+/* Any keys for ES256 and EdDSA, whose tokens are not signed here. Kept for good. */
 static struct key_set *others(const char *algorithm)
 {
     static struct key_set *p256, *ed25519;
@@ -173,7 +173,7 @@ static bool lists(const json_t *list, const char *text)
     return found;
 }
 
-/* Whether they let in, by the contract's words (section 8). */
+/* Whether the claims are accepted, by contract section 8. */
 static bool are_good(const json_t *claims, const struct conf *conf)
 {
     const json_t *exp = json_object_get(claims, "exp"), *nbf = json_object_get(claims, "nbf"),
@@ -197,7 +197,7 @@ static void check_end(const json_t *claims, uint64_t ends_ms)
     double left_ms = exp_s * 1000 - (double)FUZZ_UNIX_MS;
     if (left_ms <= 0)
         left_ms += 5000; /* taken within the leeway */
-    /* Thirty years are for ever. */
+    /* A token of thirty years counts as one without an end. */
     assert(ends_ms == UINT64_MAX ? left_ms > 900e9 : fabs((double)ends_ms - left_ms) < 10);
 }
 
@@ -231,7 +231,7 @@ static void up_attempt_signed(struct slice header, struct slice claims, unsigned
         check_claims(claims, &conf, let_in, ends_ms);
     free(token);
 
-    /* The public key is known to all: it is no secret to sign with. */
+    /* The public key is known to all: it must not serve as an HS secret. */
     struct conf asymmetric = conf_of("RS256", 0);
     token = sign(header, claims, public_key);
     assert(check(&asymmetric, "Sec-WebSocket-Protocol", slice_of(token), &ends_ms));

@@ -1,7 +1,7 @@
 /*
- * WebSocket frames of a hostile peer: the same bytes in one piece, cut up, and read by a second
- * reader that is as plain as RFC 6455 must make the same messages, and end in the same way. The
- * first byte picks the rules, the second seeds where it is cut.
+ * WebSocket frames of a hostile peer: the same bytes in one piece, cut up, and read by a second,
+ * plain reader must give the same messages and end in the same way. The first byte chooses the
+ * rules, the second is the seed of where they are cut.
  */
 #include <assert.h>
 #include <stdbool.h>
@@ -65,7 +65,7 @@ static void read_all(const uint8_t *data, size_t len, const struct ws_rules *rul
     free(copy);
 }
 
-/* --- by the book: all bytes are there, one frame after the other --- */
+/* --- the plain reader: all bytes are there, one frame after the other --- */
 
 struct book {
     const uint8_t *at;

@@ -18,7 +18,7 @@ enum answer_kind {
     LISTED
 };
 
-/* What a broken connection owes an answer. */
+/* A call that a broken connection still has to answer. */
 struct owed {
     struct owed *next;
     enum answer_kind kind;
@@ -37,8 +37,8 @@ struct lossy {
     struct bus bus; /* first */
     struct bus *inner;
     bool up, told_up;
-    bool losing; /* what the inner bus delivers goes no further */
-    bool deaf;   /* messages do not */
+    bool losing; /* events of the inner bus are dropped */
+    bool deaf;   /* messages are dropped */
     uint64_t heard_ms;
     struct owed *first, **last;
     struct lossy_subscription *wanted;
@@ -82,7 +82,7 @@ static void owe(struct lossy *l, const struct owed *what)
     l->last = &owed->next;
 }
 
-/* True where the connection is there; else the answer is owed. */
+/* True if there is a connection; otherwise the answer is owed. */
 static bool may_ask(struct lossy *l, enum answer_kind kind, const char *session, uint64_t tag)
 {
     if (!l->up)
@@ -356,7 +356,7 @@ static void shout(struct bus *bus, const char *session, const struct envelope *e
         l->inner->ops->broadcast(l->inner, session, envelope);
 }
 
-/* Listings are not lost on their way: their answers go straight to who asked. */
+/* Listings are never lost: their answers go straight to the caller. */
 static void list(struct bus *bus, enum bus_listing listing, const char *after, size_t limit,
                  bus_rows_fn *fn, void *ctx)
 {
@@ -372,7 +372,7 @@ static void pay(struct lossy *l)
     const struct owed *end = NULL;
     for (struct owed *owed = l->first; owed; owed = owed->next)
         end = owed;
-    for (bool last = !end; !last;) { /* what is asked for meanwhile is answered next time */
+    for (bool last = !end; !last;) { /* calls made meanwhile are answered next time */
         struct owed *owed = owed_take(l);
         last = owed == end;
         answer_io(l, owed);
@@ -445,7 +445,7 @@ void lossy_bus_break(struct bus *bus)
         return;
     heard_ms(bus);
     l->up = false;
-    flush(bus); /* what was asked for is done, but the answers are lost */
+    flush(bus); /* calls are carried out, but their answers are lost */
     if (l->told_up)
         l->bus.events->on_disconnected(l->bus.events_ctx);
     l->told_up = false;

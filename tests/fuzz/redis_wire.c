@@ -64,8 +64,8 @@ uint64_t wire_next_ms(void)
 
 void wire_time(void)
 {
-    /* A callback may free any timer, so each look begins anew; one that is always due is not waited
-     * out. */
+    /* A callback may free any timer, so each search starts again; runs are bounded, since a timer
+     * may be always due. */
     for (unsigned runs = 0; runs < 100; runs++) {
         struct loop_timer *timer = timers;
         while (timer && timer->at_ms > fuzz_now_ms)
@@ -81,13 +81,15 @@ void wire_time(void)
 
 #define BACKOFF_MS 25 /* the least that redis_link.c waits */
 
-/* Something that was asked for. */
+/* A request of the bus. */
 struct wire_request {
     redisReply *request;
     struct wire_request *next;
 };
 
-/* What the bus takes the next reply for; replies too many let it run ahead of what was asked. */
+/* The request that the bus takes the next reply for; with extra replies it is ahead of the real
+ * one.
+ */
 struct awaited {
     int type; /* of hiredis */
     bool or_nil;
@@ -312,7 +314,7 @@ static struct awaited *awaited_new(const redisReply *request)
     return awaited;
 }
 
-/* What the bus sends is RESP too, and well-formed. */
+/* The bus sends well-formed RESP, too. */
 void redis_link_flush(struct redis_link *link)
 {
     struct redis_chunk *chunk;
@@ -552,7 +554,7 @@ static void run_script(const redisReply *request, struct resp *out)
     }
 }
 
-/* What comes of it on the channels, once it is answered. */
+/* Messages on the channels that follow the reply. */
 static void run_after(const redisReply *request)
 {
     enum redis_script script = script_of(request);
@@ -646,7 +648,7 @@ static void lie(struct fuzz_input *input, const redisReply *request, struct resp
     case 5: resp_any(out, input, 3); break;
     case 6:
         truth(request, out);
-        out->len = out->len * fuzz_byte(input) / 256; /* the rest never comes, or is other bytes */
+        out->len = out->len * fuzz_byte(input) / 256; /* the rest is missing, or other bytes */
         break;
     case 7:
         truth(request, out);
@@ -759,7 +761,7 @@ void wire_cut_all(void)
         bool cuts = link->up;
         if (cuts)
             redis_link_cut(link, "all is over");
-        link = cuts ? links : link->next; /* what was told may have changed the list */
+        link = cuts ? links : link->next; /* the callback may have changed the list */
     }
 }
 

@@ -1,5 +1,5 @@
-/* Runs a fuzz target over the files of its corpus, without libFuzzer: what was found once stays
- * found. Prints TAP. */
+/* Runs a fuzz target over the files of its corpus, without libFuzzer, so that each past finding
+ * is tried again. Prints TAP. */
 #include <dirent.h>
 #include <stddef.h>
 #include <stdint.h>

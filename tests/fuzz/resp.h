@@ -1,12 +1,12 @@
 /*
- * Replies of a Redis server as bytes: well-formed ones, and any that the input wants.
+ * Replies of a Redis server as bytes: well-formed ones, and any that the input chooses.
  */
 #ifndef VINHUB_TESTS_FUZZ_RESP_H
 #define VINHUB_TESTS_FUZZ_RESP_H
 
 #include "fuzz.h"
 
-/* What does not fit is cut: a server may break off anywhere. */
+/* A reply that does not fit is cut: a server may stop anywhere. */
 struct resp {
     char bytes[16384];
     size_t len;

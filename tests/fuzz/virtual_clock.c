@@ -1,4 +1,4 @@
-/* The clocks of a target that says what time it is: an input means the same for ever. */
+/* Clocks for targets that set the time themselves, so that an input always means the same. */
 #include "common/clock.h"
 
 #include "fuzz.h"
