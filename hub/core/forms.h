@@ -26,13 +26,12 @@ struct hub;
 
 /*
  * The functions of a form; ctx is what was registered with it. None calls the core but for
- * publication_encode* and form_of. Of a form without `follows`, which tells no positions, only
+ * publication_encode* and form_of. Of a form without `follows`, which has no positions, only
  * publication and text are called.
  */
 struct form {
     const char *name; /* for people */
-    /* Its clients are told positions, gaps, the upstream's status and what becomes of their own
-     * messages. */
+    /* Its clients get positions, gaps, the upstream's status and answers to their messages. */
     bool follows;
     /* Makes `key` (the form's id, maybe with FORM_NAMED) of a publication, with one of the
      * publication_encode functions. session: NULL but for FORM_NAMED. NULL: out of memory. */
@@ -47,7 +46,7 @@ struct form {
                             const struct v1_welcome *welcome);
     struct wire *(*status)(void *ctx, const struct v1_head *head, const char *upstream,
                            const char *reason);
-    /* Who watches; more: users beside those. NULL: its clients are not told. */
+    /* Who watches; more: users beside those. NULL: its clients do not get it. */
     struct wire *(*presence)(void *ctx, const struct v1_head *head, const struct v1_watcher *users,
                              size_t len, uint64_t more);
     /* Of doors whose clients speak; the others have none of these. */

@@ -343,7 +343,7 @@ void hub_flush(struct hub *hub)
     hub->bus->ops->flush(hub->bus);
 }
 
-/* What upstream sockets tell. */
+/* Events of upstream sockets. */
 
 void hub_upstream_opened(struct session *session, struct upstream *upstream)
 {

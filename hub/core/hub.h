@@ -58,8 +58,8 @@ void hub_why_not_ready(const struct hub *hub, char *out);
 const char *hub_node_id(const struct hub *hub);
 struct conf *hub_conf(const struct hub *hub);
 
-/* What upstream sockets tell. upstream is the one that open returned; told of one that the core has
- * reset: a programmer's error. */
+/* Events of upstream sockets. upstream is the one that open returned. An event of one that the core
+ * has reset is a programmer's error. */
 void hub_upstream_opened(struct session *session, struct upstream *upstream);
 /* One whole message, checked, its heartbeat replies taken out. The core takes over the caller's
  * reference. */

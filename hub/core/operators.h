@@ -22,7 +22,7 @@ void hub_publish(struct hub *hub, const char *session_id, enum opcode opcode, co
                  size_t len, hub_published_fn *done, void *ctx);
 /* Closes all clients of the session on every node with 4006. */
 void hub_close_session(struct hub *hub, const char *session_id);
-/* Tells another node to drain. */
+/* Asks another node to drain. */
 void hub_ask_drain(struct hub *hub, const char *node_id);
 
 void operators_on_publish(struct hub *hub, struct session *session,

@@ -10,7 +10,7 @@
 
 struct polled {
     char node[CONF_NAME_MAX + 1];
-    uint64_t tag; /* of the telling */
+    uint64_t tag; /* of the call that sent it the question */
     bool over;    /* it has answered, or does not listen */
     bool missing;
 };

@@ -1,8 +1,8 @@
 /*
- * What the core asks of the sockets, and what it is told by them.
+ * What the core asks of the sockets, and what they report.
  *
  * The layers above implement the two ops tables; no function of a table calls back into the core
- * before it has returned. What they tell is said through the functions of hub.h. The simulation
+ * before it has returned. Sockets report by the functions of hub.h. The simulation
  * implements both with virtual sockets.
  */
 #ifndef VINHUB_CORE_PORTS_H
@@ -65,18 +65,18 @@ struct upstream_end {
 struct upstream_ops {
     /* Starts one try to connect (name resolution, TCP, TLS, handshake within
      * service->reconnect.timeout_ms). url and service are referenced or copied. Never NULL. The
-     * object lives until hub_upstream_closed was told, or until reset. */
+     * object lives until hub_upstream_closed was called, or until reset. */
     struct upstream *(*open)(void *ctx, struct session *session, struct service *service,
                              const char *url);
     /* Sends one message whole. STATUS_OK: the kernel, or the one partial write under way, took it.
-     * STATUS_AGAIN: not taken, hub_upstream_writable will be told. payload is only read. */
+     * STATUS_AGAIN: not taken, hub_upstream_writable will be called. payload is only read. */
     enum status (*send)(void *ctx, struct upstream *upstream, enum opcode opcode,
                         const void *payload, size_t len);
-    /* Sends a close frame; hub_upstream_message may still be told; hub_upstream_closed is told
+    /* Sends a close frame; hub_upstream_message may still be called; hub_upstream_closed is called
      * within 1 s. */
     void (*close)(void *ctx, struct upstream *upstream, unsigned code, const char *reason);
-    /* Cuts the connection at once (RST): nothing is told any more, the object is gone for the core.
-     */
+    /* Cuts the connection at once (RST): no function is called any more, the object is gone for the
+     * core. */
     void (*reset)(void *ctx, struct upstream *upstream);
 };
 
@@ -89,11 +89,11 @@ enum refresh_verdict {
 
 struct client_ops {
     /* Writes ready frames. STATUS_OK: taken. STATUS_AGAIN: not a byte taken since something is
-     * still buffered; door_writable will be told. Any failure of the socket is told later by
-     * door_gone. */
+     * still buffered; door_writable will be called. Any failure of the socket is reported later
+     * by door_gone. */
     enum status (*write)(void *ctx, struct client *client, const uint8_t *frames, size_t len);
     /* Starts to close: what was written before goes out first, then the close frame; door_gone is
-     * told within about 1 s. Nothing else may be asked for the client after it. */
+     * called within about 1 s. No other function may be called for the client after it. */
     void (*close)(void *ctx, struct client *client, unsigned code, const char *reason);
     /* Stops or resumes reading from the client. */
     void (*pause)(void *ctx, struct client *client, bool paused);

@@ -161,7 +161,7 @@ static bool all_have_told(const struct presence *presence)
     return true;
 }
 
-/* A new owner was told nothing yet: for a moment what clients know is truer than what it could say.
+/* A new owner has no rosters yet: for a moment what clients know is truer than its own sum.
  * Until when that is so; 0: it is not. */
 static uint64_t new_owner_until(const struct presence *presence)
 {
@@ -293,7 +293,7 @@ void presence_on_roster(struct session *session, const struct envelope *envelope
     const struct member *member = presence ? roster_find(session, envelope->node) : NULL;
     if (!member || member->watch.life != envelope->life || said.epoch != session->epoch ||
         said.watchers.len > PRESENCE_TOLD)
-        return; /* it tells again */
+        return; /* it will send it again */
     struct member_report *report = find_report(presence, envelope->node);
     if (!report) {
         report = calloc(1, sizeof(*report));

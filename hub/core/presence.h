@@ -2,12 +2,12 @@
  * Presence: who watches a session, on all nodes (contract section 6). For sessions whose service
  * wants it; others cost nothing.
  *
- * Each node counts the clients of each user by itself. A member tells the owner its counts (ROSTER)
- * when they change, at most once a second; the owner adds them up, and tells the members the sum
- * (PRESENCE), at most once a second too; each node tells its clients. Both are told again each
- * second until the other side says that it has them, so that a lost message is made up for and
- * nothing is said while nothing changes. What a member told counts while it is a member, in that
- * life: a dead node's clients go with it.
+ * Each node counts the clients of each user by itself. A member sends the owner its counts (ROSTER)
+ * when they change, at most once a second. The owner sends the members the sum (PRESENCE), at most
+ * once a second too, and each node sends it to its clients. Both are repeated each second until the
+ * other side confirms them, so that a lost message does no harm and nothing is sent while nothing
+ * changes. A roster counts while its node is a member, in that life: a dead node's clients go with
+ * it.
  */
 #ifndef VINHUB_CORE_PRESENCE_H
 #define VINHUB_CORE_PRESENCE_H
@@ -21,9 +21,8 @@ struct hub;
 struct session;
 struct watcher;
 
-#define PRESENCE_SHOWN 100u /* users that a client is told */
-#define PRESENCE_TOLD \
-    1000u /* users of one node that the owner is told; of more it knows the number */
+#define PRESENCE_SHOWN 100u  /* users that PRESENCE names to a client */
+#define PRESENCE_TOLD  1000u /* users that a ROSTER names; further ones are only counted */
 
 /* Counts a client that follows the session. user: of its URL, or NULL. Returns a handle for
  * presence_left; NULL if the service has no presence. */

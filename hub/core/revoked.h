@@ -2,11 +2,11 @@
  * Revoked tokens (contract sections 8 and 10): which there are, and who has to go.
  *
  * A node keeps them all until they matter no more: a token's id for 30 days, a subject with the
- * time before which its tokens were issued. Whoever revokes tells all nodes at once, and writes it
- * into the store. A node that was not listening reads the store: whole when it starts and after
- * each reconnect, and on and on in portions. What it knows and does not find there it writes back,
- * so that a store that lost data gets it again. There is no way to take a revocation back: a new
- * token is the way.
+ * time before which its tokens were issued. A node that revokes one sends it to all nodes at once,
+ * and writes it into the store. A node that was not listening reads the store: whole when it starts
+ * and after each reconnect, and on and on in portions. What it knows and does not find there it
+ * writes back, so that a store that lost data gets it again. There is no way to take a revocation
+ * back: a new token is the way.
  *
  * Over `most` clients in a turn the rest is closed in the next ones.
  */

@@ -13,7 +13,7 @@
 struct hub_tail {
     struct hub *hub;
     char *session;
-    /* Of the last one told: a session that comes to this node may bring some again */
+    /* Of the last one passed on: a session that comes to this node may bring some again */
     struct position at;
     hub_tail_fn *fn;
     void *ctx;

@@ -2,7 +2,7 @@
  * Observers: operators that follow the messages of a session.
  *
  * Where this node has part in the session, they get what its clients get. Where not, the push
- * channel is heard for them, which carries what the owner has to tell others: nothing for a session
+ * channel is heard for them, which carries what the owner sends to others: nothing for a session
  * without history that is watched from one node only. An observer opens no session and keeps none
  * open.
  */

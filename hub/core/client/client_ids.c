@@ -20,7 +20,7 @@
 /* A client came with an id that it had before, and the owner has not confirmed that yet. */
 struct id_claim {
     struct id_claim *prev, *next;
-    uint64_t number; /* of hub->numbers; 0: to be told */
+    uint64_t number; /* of hub->numbers; 0: not sent yet */
     unsigned tries;
     char id[V1_CLIENT_MAX + 1];
 };
@@ -157,7 +157,7 @@ static void drop_claim(struct session *session, struct id_claim *claim)
     free(claim);
 }
 
-/* As owner: of an own client, and of what a member tells. */
+/* As owner: for an own client, or a TAKE_ID of a member. */
 static void send_to_members(struct session *session, struct slice node, struct message_items ids)
 {
     struct member *member;
@@ -169,7 +169,7 @@ static void send_to_members(struct session *session, struct slice node, struct m
     }
 }
 
-/* One message with as many as fit. Returns whether there was anything to tell. */
+/* Sends one message with as many as fit. Returns whether there were any. */
 static bool send_some(struct session *session)
 {
     struct hub *hub = session->hub;
@@ -205,7 +205,7 @@ void client_ids_flush(struct session *session)
     bool member = session->state == SESSION_MEMBER && ownership_owner(session) &&
                   session->hub->bus_connected;
     if (!session->newcomers.id_claims || (!member && session->state != SESSION_OWNER))
-        return; /* told as soon as this node is one of them */
+        return; /* sent as soon as this node is the owner or a member */
     while (send_some(session))
         continue;
     struct id_claim *claim, *next;

@@ -3,11 +3,11 @@
  *
  * A protocol client resumes under the id it was given. Where an older connection with that id
  * follows one of its sessions, it is closed with 4007, on whichever node it is; on the same node
- * also where both came without a session of their own. Which one is the
- * later is the owner's word, since only one node sees both: a node tells the owner of each client
- * that came with an id (TAKE_ID), before it tells it of that client's messages; the owner tells all
- * members (ID_TAKEN) in the order in which it heard. Who still waits for the owner's word on an own
- * client is the later one of the two. Owners of version 0.1 do not answer; they are asked
+ * also where both came without a session of their own. Which one is
+ * the later is decided by the owner, the only node that sees both: a node sends the owner TAKE_ID
+ * for each client that came with an id, before that client's messages; the owner sends all members
+ * ID_TAKEN, in the order in which TAKE_ID came. A client without an answer of the owner yet is the
+ * later one of the two. Owners of version 0.1 do not answer; they are asked
  * TAKE_ID_TRIES times.
  */
 #ifndef VINHUB_CORE_CLIENT_CLIENT_IDS_H
@@ -38,9 +38,9 @@ void client_ids_follow(struct subscription *subscription);
 /* It is gone. */
 void client_ids_remove(struct client *client, struct client_id *id);
 
-/* End of a turn: tells the owner, or as the owner the members. */
+/* End of a turn: sends TAKE_ID to the owner or, as the owner, ID_TAKEN to the members. */
 void client_ids_flush(struct session *session);
-/* The owner has answered a JOIN: what it was told before may be lost. */
+/* The owner has answered a JOIN: a TAKE_ID sent before may be lost. */
 void client_ids_on_joined(struct session *session);
 void client_ids_on_take(struct session *session, const struct envelope *envelope);
 void client_ids_on_taken(struct session *session, const struct envelope *envelope);

@@ -1,5 +1,5 @@
 /*
- * What a front door tells of its connections: one is open, a message came, its socket takes
+ * What a front door reports about its connections: one is open, a message came, its socket takes
  * something again, it is gone. The door embeds struct client in its connection.
  */
 #ifndef VINHUB_CORE_CLIENT_DOOR_H

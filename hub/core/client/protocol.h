@@ -1,5 +1,5 @@
 /*
- * What clients of vinhub.v1 are told and what they ask for: WELCOME, STATUS, acknowledgements,
+ * Messages to clients of vinhub.v1, and their requests: WELCOME, STATUS, acknowledgements,
  * errors, CLOSED; SEND, SUBSCRIBE, UNSUBSCRIBE, REFRESH and PING. How these look on the wire is for
  * the client's form to say.
  */

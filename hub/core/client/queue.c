@@ -186,7 +186,7 @@ static void note_instead(struct queue *queue, size_t k)
     count(queue, item, true);
 }
 
-/* A client with positions needs its own frames: only they tell its position and what became of
+/* A client with positions needs its own frames: only they have its position and the answers to
  * its messages. */
 static bool may_be_dropped(const struct queue_item *item, bool notes)
 {

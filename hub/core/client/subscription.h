@@ -75,8 +75,8 @@ void subscription_open(struct subscription *subscription, const struct target *t
 void subscription_expect(struct subscription *subscription, struct subscribe_answer *answer);
 /* It leaves; what it was waiting for is forgotten. */
 void subscription_close(struct subscription *subscription);
-/* Its client leaves the session for a reason of the hub's: one that it came with closes the
- * client, of a further one it is told with CLOSED. Frees a further one. */
+/* The hub ends it for a reason: the client's own subscription closes the client; for a further one
+ * the client gets CLOSED. Frees a further one. */
 void subscription_end(struct subscription *subscription, unsigned code, const char *reason);
 
 /* A publication comes while it is not LIVE. */
@@ -88,7 +88,7 @@ bool subscription_on_history(struct hub *hub, uint64_t tag, enum status status,
                              struct position oldest, struct publication *const *publications,
                              size_t len, bool more);
 
-/* It has been welcomed, so it may be told more. */
+/* It has its WELCOME, so further messages may be sent. */
 static inline bool subscription_is_told(const struct subscription *subscription)
 {
     return subscription->state == SUBSCRIPTION_READING || subscription->state == SUBSCRIPTION_LIVE;

@@ -47,7 +47,7 @@ struct lease {
     uint64_t watch_start_ms; /* of the own id at start */
     uint64_t watch_score, watch_changed_ms;
     uint64_t duplicate_nonce; /* another process that said HELLO under this id: its random number */
-    uint64_t hello_until_ms;  /* other nodes are told of this life until then */
+    uint64_t hello_until_ms;  /* HELLO is sent to other nodes until then */
     struct timer timer;
 };
 

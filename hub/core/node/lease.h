@@ -3,7 +3,7 @@
  *
  * The lease counts from the moment before its renewal was sent and only while the inbox has been
  * heard within a lease. A margin before its end the node may not act any more (act_until_ms of
- * struct hub). What follows is told in one place: lease_enforce, at the seams of a turn.
+ * struct hub). One function acts on it: lease_enforce, at the seams of a turn.
  *
  *   LOOKING -> REGISTERING -> HELD <---------> LAPSED
  *                               '-> FENCING ---'

@@ -55,7 +55,7 @@ struct hub {
     uint64_t act_until_ms; /* the lease's word: until then this node may act; 0: no lease yet */
     uint64_t lease_runs;   /* how often the lease began: differs where it has lapsed meanwhile */
     uint64_t tags;         /* last one given out */
-    uint64_t presence_numbers; /* of rosters and sums that were told */
+    uint64_t presence_numbers; /* of rosters and sums that were sent */
     uint64_t numbers;          /* of the last JOIN, LEAVE or COMMANDS */
     struct node_counts counts;
     uint8_t *scratch; /* SCRATCH_BYTES; frames gathered for one write */
@@ -89,7 +89,7 @@ struct hub {
 
 #define SCRATCH_BYTES (64u * 1024)
 
-/* Asserts that the step is legal; tells the wiring. */
+/* Asserts that the step is legal; reports it to the wiring. */
 void node_set_state(struct hub *hub, enum node_state state);
 const char *node_state_name(enum node_state state);
 
@@ -110,7 +110,7 @@ uint64_t node_unix_of(struct hub *hub, uint64_t moment_ms);
 
 /* Asserts what must hold. */
 void node_check(const struct hub *hub);
-/* Tells a node; sender and life are filled in. */
+/* Sends to a node's inbox; sender and life are filled in. */
 void node_send(struct hub *hub, struct slice to, struct envelope *envelope);
 bool node_is_self(const struct hub *hub, struct slice name);
 static inline bool slice_equals(struct slice a, struct slice b)

@@ -2,10 +2,10 @@
  * The other nodes: who is alive, judged by this node's own clock alone.
  *
  * A node is dead to this one when its score in `nodes` has stayed unchanged for the longer of both
- * leases, on this node's clock, this node having been able to read all the while, and once more at
- * the deadline (design section 4, Nodes). Who depends on a node watches it, and is told: many are
- * told in portions, a budget a turn, so that the death of a node with 10,000 sessions stops no
- * turn. A watch may be taken away at any time, also while others are told.
+ * leases, on this node's clock, while this node could read it all the time and once more at the
+ * deadline. What depends on a node has a watch on it, which is called at its death. Many are called
+ * in portions, a budget a turn, so that the death of a node with 10,000 sessions stops no turn. A
+ * watch may be removed at any time, also while others are called.
  */
 #ifndef VINHUB_CORE_NODE_PEERS_H
 #define VINHUB_CORE_NODE_PEERS_H
@@ -27,10 +27,10 @@ struct peer {
     uint64_t stale_life_since_ms; /* since when an earlier one is heard, and this is not; 0: not */
     bool dead;
     bool listed; /* in the reading at hand */
-    /* It was found dead by a reading of then: those who watched before are being told; 0: nobody */
+    /* The reading that found it dead: watches older than that are being called; 0: none are */
     uint64_t dead_reading_ms;
     struct watch *watches;
-    struct watch *next_dead, *next_reborn; /* who is told next */
+    struct watch *next_dead, *next_reborn; /* the next ones to call */
     UT_hash_handle hh;
 };
 
@@ -42,11 +42,11 @@ struct watch_events {
     void (*reborn)(struct watch *watch);
 };
 
-/* Embedded in who depends on a node. */
+/* Embedded in what depends on a node. */
 struct watch {
     struct peer *peer; /* NULL: watches nobody */
     const struct watch_events *events;
-    uint64_t since_ms; /* when what it stands for was learned; 0: it was only told of */
+    uint64_t since_ms; /* when what depends on it was learned; 0: only from another node */
     uint64_t life;     /* of the node, where reborn is heard */
     struct watch *prev, *next;
 };
@@ -81,7 +81,7 @@ uint64_t peers_next_deadline(const struct hub *hub);
  * turn.
  */
 size_t peers_alive(const struct hub *hub, const char **ids, size_t most);
-/* Tells all that are listed and not dead. */
+/* Sends to all that are listed and not dead. */
 void peers_broadcast(struct hub *hub, struct envelope *envelope);
 /* Asserts what must hold. */
 void peers_check(const struct hub *hub);

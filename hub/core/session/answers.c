@@ -38,7 +38,7 @@ static void on_claim_answer(struct session *session, enum status status, struct 
                             uint64_t epoch)
 {
     if (status == STATUS_OK) {
-        /* A claim comes without a TAKE: what the last owner was told may have gone upstream */
+        /* A claim comes without a TAKE: commands sent to the last owner may have gone upstream */
         outbox_owner_lost(session);
         course_take(session, epoch);
     } else if (status == STATUS_REFUSED) {
@@ -154,7 +154,7 @@ void answers_on_published(struct session *session, uint64_t tag, enum status sta
 
 /* --- a transfer --- */
 
-/* Tells the successor what this node knows: members with their last commands, last SEND ids. */
+/* Sends the successor what this node knows: members with their last commands, last SEND ids. */
 static void part(struct session *session, uint64_t epoch)
 {
     size_t sends = outbox_sends_len(session), n = 0;

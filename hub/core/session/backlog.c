@@ -257,7 +257,7 @@ void backlog_hurry(struct session *session, bool others)
     backlog->may_be_late = backlog->may_be_late && !others;
     if (backlog->state == BACKLOG_LATE)
         backlog_finish(session);
-    /* Where nothing waited: the store is told all the same that nothing is late from here on */
+    /* If nothing waited, the store has to learn all the same that nothing is late from here on */
     if (backlog->state == BACKLOG_LIVE && !backlog->may_be_late)
         backlog_publish_prompt(&backlog->publish);
 }

@@ -1,6 +1,6 @@
 /*
  * The end of an epoch that the store did not take: it was delivered here, and reaches no other
- * node. The push channel is told of it before the next epoch begins.
+ * node. It is sent to the push channel (ENDED) before the next epoch begins.
  *
  *   none -> lost, not announced -> announced -> none, after a minute
  */

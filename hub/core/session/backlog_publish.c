@@ -87,7 +87,7 @@ uint64_t backlog_publish_announced(uint64_t tag)
     return tag % 2 ? 0 : tag / 2;
 }
 
-/* What is announced tells the store where writing late begins, and where it ends. */
+/* An announcement marks for the store where writing late begins and ends. */
 static unsigned how_to_announce(struct backlog_publish *publish, uint64_t tag, bool late)
 {
     if (late && publish->mark < MARK_ASKED) {

@@ -18,8 +18,8 @@
 
 enum backlog_mark {
     MARK_NONE,
-    MARK_UNSURE, /* what the store was told may not have reached it, or be lost */
-    MARK_ASKED,  /* it is told so, with the publication of mark_tag */
+    MARK_UNSURE, /* the mark may not have reached the store, or be lost there */
+    MARK_ASKED,  /* the mark is under way, with the publication of mark_tag */
     MARK_SET,
     MARKS
 };
@@ -36,7 +36,7 @@ void backlog_publish_init(struct backlog_publish *publish, struct session *sessi
 void backlog_publish_begin_epoch(struct backlog_publish *publish);
 /* This node owns the session no more. */
 void backlog_publish_end(struct backlog_publish *publish);
-/* What the store was told last may not have reached it. */
+/* The last mark may not have reached the store. */
 void backlog_publish_doubt(struct backlog_publish *publish);
 
 /* The bus gets what is placed now; others: members elsewhere wait for it. */
@@ -54,7 +54,7 @@ void backlog_publish_announce(struct backlog_publish *publish, struct publicatio
 /* To be appended to the history only: they were announced before. */
 void backlog_publish_append(struct backlog_publish *publish, struct publication *const *items,
                             size_t len);
-/* Nothing is written late from here on: the store is told so, where it has been told otherwise. */
+/* Nothing is written late from here on: a mark says so, if the last one said otherwise. */
 void backlog_publish_prompt(struct backlog_publish *publish);
 /* An answer with that tag has come. */
 void backlog_publish_answered(struct backlog_publish *publish, uint64_t tag);

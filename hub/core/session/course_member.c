@@ -14,7 +14,7 @@
 #include "core/session/stream.h"
 
 #define NAMED_WAIT_MS 500 /* TAKE follows the announcement by another way */
-/* A changed number of clients is told this late, so that many changes are one message */
+/* A JOIN for a changed number of clients waits so long: many changes are one message */
 #define JOIN_AGAIN_MS 1000
 /* The same while the upstream is down: the owner may wait for a client with another URL */
 #define JOIN_DOWN_MS 200
@@ -262,7 +262,7 @@ void course_follow_after_fence(struct session *session, const struct owner_news 
     follow_owner(session, news);
 }
 
-/* By a hand-over of the owner that this node knew, its successor was told what had gone upstream.
+/* After a hand-over by the owner that this node knew, the successor knows what has gone upstream.
  */
 void course_learn_owner(struct session *session, const struct owner_news *news)
 {

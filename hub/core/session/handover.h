@@ -45,7 +45,7 @@ const char *handover_to(const struct session *session);
 /* Does the transfer under way name that owner? */
 bool handover_expects(const struct session *session, struct slice owner);
 void handover_forget(struct session *session);
-/* Tells the successor, until it answers. The names in items are copied. */
+/* Sends TAKE to the successor, until it answers. The names in items are copied. */
 void handover_send_take(struct session *session, uint64_t epoch, const char *url,
                         const struct envelope_item *items, size_t len);
 void handover_on_taken(struct hub *hub, struct slice session, uint64_t epoch);

@@ -16,8 +16,8 @@
 /* How long a last SEND id is remembered (contract section 6) */
 #define SEND_MEMORY_MS (5 * 60 * 1000u)
 /* Rows of ids, one after the other, of SENDs of one client that expired and are listed. Of more the
- * lowest are not listed any more: then the ids from the lowest to the highest of those cannot be
- * told apart. */
+ * lowest are not listed any more: then it is not known which ids from the lowest to the highest of
+ * those expired. */
 #define EXPIRED_MAX 64u
 
 struct expired_row {

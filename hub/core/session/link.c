@@ -27,7 +27,7 @@ struct link {
     char *url;              /* of the last attempt; at first of the client that opened it */
     char *redacted;
     struct upstream *upstream;   /* while CONNECTING, OPEN or CLOSING */
-    enum upstream_status status; /* as told to protocol clients and members */
+    enum upstream_status status; /* as sent to protocol clients and members */
     char reason[96];
     uint32_t backoff_ms; /* of the last wait; 0: none since the last start */
     uint64_t opened_ms;

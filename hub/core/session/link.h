@@ -1,6 +1,6 @@
 /*
  * The owner's link to the backend: open, retry with back-off, close; and the status of the
- * upstream, the owner's own or as the owner tells it.
+ * upstream, which members get from the owner.
  *
  *   NONE -> CONNECTING -> OPEN -> CLOSING -> NONE        from each to NONE by a reset
  *     ^         |           |
@@ -18,14 +18,14 @@
 enum link_state {
     LINK_NONE,
     LINK_WAITING,    /* until the back-off timer */
-    LINK_CONNECTING, /* until opened or closed is told (reconnect.timeout) */
+    LINK_CONNECTING, /* until link_on_opened or link_on_closed (reconnect.timeout) */
     LINK_OPEN,
-    LINK_CLOSING, /* until closed is told (1 s) */
+    LINK_CLOSING, /* until link_on_closed (1 s) */
     LINK_STATES
 };
 
 struct link_events {
-    /* Status or reason has changed: who follows the session is to hear it. changed false: the same
+    /* Status or reason has changed: followers of the session get it. changed false: the same
      * again, for the record alone. */
     void (*status)(struct session *session, bool changed);
     void (*opened)(struct session *session);
@@ -52,10 +52,10 @@ bool link_close(struct session *session);
 void link_reset(struct session *session);
 /* A client has come: a wait after a refusal gets shorter. */
 void link_client_came(struct session *session);
-/* STATUS_AGAIN: not taken, writable is told. Only while it is OPEN. */
+/* STATUS_AGAIN: not taken, link_on_writable follows. Only while it is OPEN. */
 MUST_USE enum status link_send(struct session *session, enum opcode opcode, const void *payload,
                                size_t len);
-/* Notes the status, as the owner's or as told by it. */
+/* Notes the status, the owner's own or one that it sent. */
 void link_set_status(struct session *session, enum upstream_status status, const char *reason);
 
 enum link_state link_state(const struct session *session);
@@ -68,7 +68,7 @@ struct attempt *link_attempt(const struct session *session);
 /* As STATUS and WELCOME name it. */
 const char *upstream_status_name(enum upstream_status status);
 
-/* What the socket tells; see hub.h. */
+/* Events of the socket; see hub.h. */
 void link_on_opened(struct session *session, struct upstream *upstream);
 void link_on_message(struct session *session, struct upstream *upstream);
 void link_on_writable(const struct session *session, const struct upstream *upstream);

@@ -81,7 +81,7 @@ static void note_answer(struct member *member, uint64_t number)
 
 /*
  * For how long COMMANDS were on their way at most, the way of JOINED included: clocks of two nodes
- * have nothing in common but how fast they go. 0: that cannot be told.
+ * have nothing in common but their speed. 0: not known.
  */
 static uint64_t on_the_way_ms(const struct member *member, const struct commands_message *commands)
 {

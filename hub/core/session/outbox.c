@@ -224,7 +224,7 @@ static void expire(void *ctx, struct outbox_item *item)
         outbox_queue_expire(&out->queue, item);
 }
 
-/* The same of one that comes again, and went before. Of a member it is told in its turn. */
+/* The same for a repeated SEND that went before. A member gets the answer in its CONFIRM. */
 static void acknowledge_again(void *ctx, struct outbox_item *item)
 {
     struct outbox *out = ctx;
@@ -243,7 +243,7 @@ static void on_ttl_due(struct session *session)
 {
     struct outbox *out = session->outbox;
     outbox_expiry_run(&out->expiry, expire, acknowledge_again, out);
-    session_mark_dirty(session); /* the owner is told */
+    session_mark_dirty(session); /* the owner has to learn it */
     outbox_upstream_maybe_resume(&out->upstream);
     if (!out->queue.first)
         out->events->emptied(session);

@@ -32,7 +32,7 @@ enum outbox_way { OUTBOX_NOWHERE, OUTBOX_UPSTREAM, OUTBOX_OWNER };
 
 struct outbox_events {
     enum outbox_way (*way)(const struct session *session);
-    /* STATUS_AGAIN: writable is told. */
+    /* STATUS_AGAIN: outbox_link_writable follows. */
     enum status (*send)(struct session *session, enum opcode opcode, const void *payload,
                         size_t len);
     /* Sends COMMANDS to the owner, with the number of the membership. */

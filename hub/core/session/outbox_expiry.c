@@ -204,7 +204,7 @@ void outbox_expiry_confirmed(struct outbox_expiry *expiry, const struct message_
     free(entries);
 }
 
-/* --- what others are told --- */
+/* --- reports to other nodes --- */
 
 bool outbox_expiry_has_report(const struct outbox_expiry *expiry)
 {

@@ -67,8 +67,8 @@ void outbox_expiry_note_item(struct outbox_expiry *expiry, const struct envelope
 void outbox_expiry_confirmed(struct outbox_expiry *expiry, const struct message_items *expired,
                              outbox_expired_fn *over, void *ctx);
 
-/* SENDs that the owner does not know to have expired, which it is told now. Returns how many. Names
- * live as long as nothing is noted. */
+/* Expired SENDs that the owner does not know of, for a report to it. Returns how many. Names live
+ * until the next one is noted. */
 size_t outbox_expiry_report(struct outbox_expiry *expiry, struct envelope_item *items, size_t max);
 /* There is something to report. */
 bool outbox_expiry_has_report(const struct outbox_expiry *expiry);

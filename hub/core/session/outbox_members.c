@@ -7,7 +7,7 @@
 #include "common/metrics.h"
 #include "common/node_messages.h"
 
-/* To be told to a member: a SEND of its clients has expired. */
+/* An expired SEND of a member's client, to be reported to the member. */
 struct expired_note {
     struct expired_note *prev, *next;
     const struct outbox_member *member;
@@ -123,7 +123,7 @@ struct outbox_item *outbox_members_take(struct outbox_members *members,
     return item;
 }
 
-/* --- what they are told --- */
+/* --- answers to members --- */
 
 void outbox_members_confirm(struct outbox_members *members, struct outbox_member *member)
 {

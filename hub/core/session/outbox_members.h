@@ -1,6 +1,6 @@
 /*
  * What members have given the owner of a session: how far their messages were taken and went
- * upstream, and what they are to be told of that at the end of the turn.
+ * upstream, and the answers that they get at the end of the turn.
  *
  *   COMMANDS -> taken -> waits in the queue -> went upstream, or expired -> CONFIRM
  *        ^---------------'  HANDBACK: the owner can't send it; the member keeps it and all after it
@@ -36,7 +36,7 @@ struct outbox_members {
     struct session *session;
     struct outbox_queue *queue;
     struct outbox_member *to_confirm;
-    struct expired_note *expired; /* SENDs of members that expired, of which they are to be told */
+    struct expired_note *expired; /* expired SENDs that members do not know of yet */
     bool room_awaited;            /* messages were handed back though the upstream is open */
 };
 
@@ -62,8 +62,8 @@ struct outbox_item *outbox_members_take(struct outbox_members *members,
 /* A message of it went upstream. */
 void outbox_members_sent(struct outbox_members *members, struct outbox_source *source,
                          uint64_t number);
-/* It is told at the end of the turn where it stands; and, with expired, that this SEND of one of
- * its clients never goes upstream. */
+/* At the end of the turn it gets a CONFIRM; with expired, also that this SEND of one of its clients
+ * never goes upstream. */
 void outbox_members_confirm(struct outbox_members *members, struct outbox_member *member);
 void outbox_members_expired(struct outbox_members *members, struct outbox_source *source,
                             const char *client, uint64_t id);
@@ -79,7 +79,7 @@ void outbox_members_hand_back(struct outbox_members *members, struct outbox_memb
                               uint64_t from);
 /* All that members gave and that waits is handed back. */
 void outbox_members_hand_back_all(struct outbox_members *members);
-/* At the end of the turn: tells those that are to be confirmed. */
+/* At the end of the turn: sends the CONFIRMs that are due. */
 void outbox_members_flush(struct outbox_members *members);
 /* Asserts what must hold. */
 void outbox_members_check(const struct outbox_members *members);

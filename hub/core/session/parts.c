@@ -101,16 +101,16 @@ static const struct link_events link_events = {
     .far_requests = roster_requests,
 };
 
-/* What a member tells while its lease is not valid its owner may have forgotten by the time it asks
+/* A member without a valid lease sends nothing: its owner may have forgotten it by the time it asks
  * for an answer. */
 static enum outbox_way way(const struct session *session)
 {
     const struct hub *hub = session->hub;
     if (session->state == SESSION_OWNER)
         return link_state(session) == LINK_OPEN ? OUTBOX_UPSTREAM : OUTBOX_NOWHERE;
-    bool tells = session->state == SESSION_MEMBER && ownership_owner(session) &&
-                 hub->bus_connected && node_has_lease(hub);
-    return tells ? OUTBOX_OWNER : OUTBOX_NOWHERE;
+    bool may_send = session->state == SESSION_MEMBER && ownership_owner(session) &&
+                    hub->bus_connected && node_has_lease(hub);
+    return may_send ? OUTBOX_OWNER : OUTBOX_NOWHERE;
 }
 
 static void send_commands(struct session *session, struct commands_message *message)

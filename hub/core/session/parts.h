@@ -1,5 +1,5 @@
 /*
- * The parts of a session, made and connected: what each tells, and whom that reaches.
+ * The parts of a session, made and connected: where the events of each go.
  */
 #ifndef VINHUB_CORE_SESSION_PARTS_H
 #define VINHUB_CORE_SESSION_PARTS_H

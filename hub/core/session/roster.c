@@ -144,14 +144,14 @@ void roster_remove(struct member *member)
     roster_of(session)->events->left(session);
 }
 
-void roster_clear(struct session *session, bool tell)
+void roster_clear(struct session *session, bool announce)
 {
     while (roster_of(session)->members) {
         struct member *member = roster_of(session)->members;
         const struct not_owner_message message = {session->epoch};
         struct envelope no = not_owner_encode(&message);
         no.session = slice_of(session->id);
-        if (tell)
+        if (announce)
             node_send(session->hub, member_node(member), &no);
         member_free(member);
     }

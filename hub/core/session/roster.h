@@ -44,8 +44,8 @@ struct member *roster_find(struct session *session, struct slice node);
 struct member *roster_add(struct session *session, struct slice node, uint64_t life,
                           uint64_t since);
 void roster_remove(struct member *member);
-/* All of them, without a word; tell: with NOT_OWNER. */
-void roster_clear(struct session *session, bool tell);
+/* Removes all members; announce: sends them NOT_OWNER. */
+void roster_clear(struct session *session, bool announce);
 uint32_t roster_len(const struct session *session);
 /* The first, oldest; next goes on. */
 struct member *roster_first(const struct session *session);
@@ -56,7 +56,7 @@ static inline struct slice member_node(const struct member *member)
     return slice_of(member->watch.peer->id);
 }
 
-/* Tells every member the status. */
+/* Sends every member the status. */
 void roster_send_status(const struct session *session);
 /* The members that the last owner named have two leases to come. */
 void roster_expect(struct session *session);

@@ -41,7 +41,7 @@ bool session_flush_far(struct session *session);
 void session_write_history(struct session *session, bool others);
 /* The ring holds all after the position, and nothing before it is being made up for. */
 bool session_ring_covers(const struct session *session, struct position after);
-/* The SENDs of its clients are told to all nodes: it is about to be released. */
+/* Sends all nodes the last SENDs of its clients: it is about to be released. */
 void session_broadcast_sends(struct session *session);
 /* Asserts what must hold of all its parts. */
 void session_check(const struct session *session);

@@ -1,10 +1,10 @@
 /*
  * What each part of a session sees of it: its name, its service, its epoch and its state.
  *
- * A part keeps its own state behind its pointer here, and never includes another part: it tells the
- * session by its events, or by what a call returns, and session/course.c says what follows. Here
- * are the states themselves, their one checked setter, their timer, and the row of the sessions
- * that are flushed at the end of the turn.
+ * A part keeps its own state behind its pointer here, and never includes another part: it reports
+ * to the session by its events, or by what a call returns, and session/course.c says what follows.
+ * Here are the states themselves, their one checked setter, their timer, and the row of the
+ * sessions that are flushed at the end of the turn.
  *
  *   SUBSCRIBING -> CLAIMING -> OWNER -> RELEASING -> ENDED            nobody wants it any more
  *                              OWNER -> MOVING -> JOINING             it was handed over
@@ -99,7 +99,7 @@ struct session {
     struct backlog *backlog;
     struct link *link;
     struct outbox *outbox;
-    struct presence *presence; /* core/presence.h; NULL: nobody is told who watches */
+    struct presence *presence; /* core/presence.h; NULL: no client gets who watches */
     UT_hash_handle hh;
 };
 
@@ -170,7 +170,7 @@ enum walk_kind {
     WALK_EMPTIED,    /* the store has lost data */
     WALK_SERVICES,   /* a service may have been removed */
     WALK_FENCE,      /* the lease runs out: upstreams are reset */
-    WALK_FENCED,     /* they are: clients are told */
+    WALK_FENCED,     /* they are: clients get STATUS */
     WALK_DRAIN,      /* the node takes no clients any more */
     WALKS
 };

@@ -31,7 +31,7 @@ struct stream {
     bool join_unconfirmed;
     uint64_t tag; /* FETCHING: of the reading */
     /* SETTLING, FETCHING: up to there something is missing; FOLLOWING with the timer armed: the
-     * owner has told of so much */
+     * owner has announced so much */
     struct position missing_to;
     struct position ended;   /* the last of an epoch, by its owner's word */
     struct stream_held held; /* SETTLING, FETCHING */
@@ -124,7 +124,7 @@ static bool is_doubtful(const struct stream *stream)
            (stream->join_unconfirmed && stream->session->service->history.every_ms);
 }
 
-/* The owner of an epoch before that one has told of more than was to be had of it so far. */
+/* The owner of an earlier epoch has announced more of it than could be read so far. */
 static bool lacks_end(const struct stream *stream, uint64_t epoch)
 {
     return stream->ended.epoch < epoch && position_compare(stream->at, stream->ended) < 0;
@@ -319,7 +319,7 @@ void stream_lost(struct session *session, struct position lost)
     stream->at = lost;
 }
 
-/* The owner of that epoch has told of more than has been heard of it (stream_joined). */
+/* The owner of that epoch has announced more of it than has come (stream_joined). */
 static bool lacks_announced(const struct stream *stream)
 {
     return !is_recovering(stream) && timer_armed(&stream->timer) &&

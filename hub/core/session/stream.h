@@ -64,7 +64,7 @@ void stream_late(struct session *session, struct publication *publication);
 /* The owner says where its stream stands (JOINED), and how many of the last publications may not be
  * in the history yet: at the first join the stream begins before those. */
 void stream_joined(struct session *session, struct position at, uint64_t on_the_way);
-/* Something that was never published has been taken for a publication: what is missing is told of
+/* Something that was never published has been taken for a publication: what is missing is announced
  * at the end of the epoch. */
 void stream_disproved(struct session *session);
 /* The owner may not know that this node watches, until JOINED. */
@@ -81,7 +81,7 @@ bool stream_on_history(struct session *session, uint64_t tag, enum status status
                        bool more);
 
 /* Before it goes on into that epoch: of one before whose end is known (stream_ended) what is
- * missing is told, even where the history would not show it. */
+ * missing is announced, even if the history does not show it. */
 void stream_leave_ended(const struct session *session, struct position *at, struct position oldest,
                         uint64_t epoch, const struct stream_sink *sink);
 /* Asserts what must hold. */

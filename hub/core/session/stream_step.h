@@ -16,7 +16,7 @@ struct stream_sink {
     void (*gap)(void *ctx, uint64_t epoch, uint64_t from, uint64_t to);
     void *ctx;
 };
-/* Goes on from *at to the publication: gaps in between are told, doubles skipped. oldest: first
+/* Goes on from *at to the publication: gaps in between are reported, doubles skipped. oldest: first
  * position that the history keeps. */
 void stream_step(struct position *at, struct position oldest, struct publication *publication,
                  const struct stream_sink *sink);
