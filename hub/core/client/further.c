@@ -35,13 +35,13 @@ bool further_start(struct client *client)
     return client->further != NULL;
 }
 
-/* Where a session's subscription stands, or would stand. */
-static size_t place_of(const struct further *further, uintptr_t session)
+/* Where the subscription of that session stands, or would stand. */
+static size_t place_of(const struct further *further, const char *session_id)
 {
     size_t low = 0, high = further->len;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if ((uintptr_t)further->items[middle]->session < session)
+        if (strcmp(further->items[middle]->session->id, session_id) < 0)
             low = middle + 1;
         else
             high = middle;
@@ -49,19 +49,25 @@ static size_t place_of(const struct further *further, uintptr_t session)
     return low;
 }
 
-struct subscription *further_from(const struct client *client, uintptr_t session)
+struct subscription *further_after(const struct client *client, const char *session_id)
 {
     const struct further *further = client->further;
-    size_t k = further ? place_of(further, session) : 0;
-    return further && k < further->len ? further->items[k] : NULL;
+    if (!further)
+        return NULL;
+    size_t k = session_id ? place_of(further, session_id) : 0;
+    if (session_id && k < further->len && strcmp(further->items[k]->session->id, session_id) == 0)
+        k++;
+    return k < further->len ? further->items[k] : NULL;
 }
 
 struct subscription *further_find(const struct client *client, const struct session *session)
 {
+    const struct further *further = client->further;
     if (client->own.session == session)
         return (struct subscription *)&client->own;
-    struct subscription *at = further_from(client, (uintptr_t)session);
-    return at && at->session == session ? at : NULL;
+    size_t k = further ? place_of(further, session->id) : 0;
+    return further && k < further->len && further->items[k]->session == session ? further->items[k]
+                                                                                : NULL;
 }
 
 static bool has_room(struct further *further)
@@ -95,7 +101,7 @@ struct subscription *further_add(struct client *client, struct session *session,
     item->subscription.client = client;
     item->subscription.session = session;
     struct further *further = client->further;
-    size_t k = place_of(further, (uintptr_t)session);
+    size_t k = place_of(further, session->id);
     assert(k == further->len || further->items[k]->session != session);
     memmove(&further->items[k + 1], &further->items[k],
             (further->len - k) * sizeof(struct subscription *));
@@ -124,7 +130,7 @@ const char *further_vin(const struct subscription *subscription)
 void further_take_out(struct subscription *subscription)
 {
     struct further *further = subscription->client->further;
-    size_t k = place_of(further, (uintptr_t)subscription->session);
+    size_t k = place_of(further, subscription->session->id);
     assert(k < further->len && further->items[k] == subscription);
     further->len--;
     memmove(&further->items[k], &further->items[k + 1],
@@ -225,7 +231,7 @@ void further_check(const struct client *client)
     for (size_t i = 0; further && i < further->len; i++) {
         const struct subscription *subscription = further->items[i];
         assert(subscription->client == client);
-        assert(!i || further->items[i - 1]->session < subscription->session);
+        assert(!i || strcmp(further->items[i - 1]->session->id, subscription->session->id) < 0);
         paused += subscription->paused;
         subscription_check(subscription);
         reading += subscription_is_reading(subscription);

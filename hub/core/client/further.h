@@ -1,8 +1,9 @@
 /*
  * The sessions that a client follows beside the one that it came with.
  *
- * Each is a subscription of its own, allocated here. They stand in the order of their sessions'
- * addresses, so that one is found without a walk. Where the client goes they leave their sessions
+ * Each is a subscription of its own, allocated here. They stand in the order of their sessions' ids,
+ * so that one is found without a walk, and a history of the simulation replays exactly, wherever
+ * the sessions stand in memory. Where the client goes they leave their sessions
  * in portions: one connection may have thousands, and many connections may go in one turn.
  */
 #ifndef VINHUB_CORE_CLIENT_FURTHER_H
@@ -29,8 +30,8 @@ bool further_start(struct client *client);
 /* The client's subscription of that session, its own included; NULL: it does not follow the
  * session. */
 struct subscription *further_find(const struct client *client, const struct session *session);
-/* The first whose session's address is at least that one; NULL: there is none. */
-struct subscription *further_from(const struct client *client, uintptr_t session);
+/* The first behind that session id; NULL: there is none. session_id NULL: the first of all. */
+struct subscription *further_after(const struct client *client, const char *session_id);
 /* Makes a subscription of a session that it does not follow yet; it is in its place here, and else
  * nowhere. vin: of its URL, or NULL. NULL: no memory. */
 struct subscription *further_add(struct client *client, struct session *session, const char *vin);

@@ -22,9 +22,8 @@ struct subscribe_job {
     struct subscribe_job *prev, *next;
     enum v1_request_type type; /* V1_REFRESH: its subscriptions are compared with its token */
     uint64_t id;
-    uint8_t *payload; /* texts */
+    uint8_t *payload; /* texts; of V1_REFRESH the session id up to which was looked, or NULL */
     size_t len, at;
-    uintptr_t session; /* of V1_REFRESH: those before it have been looked at */
 };
 
 struct subscribing {
@@ -342,10 +341,13 @@ static void check_token(struct client *client, struct subscription *subscription
 
 static bool step_token(struct subscribing *one, struct subscribe_job *job)
 {
-    struct subscription *subscription = further_from(one->client, job->session);
+    struct subscription *subscription = further_after(one->client, (const char *)job->payload);
     if (!subscription)
         return false;
-    job->session = (uintptr_t)subscription->session + 1;
+    free(job->payload);
+    job->payload = (uint8_t *)strdup(subscription->session->id);
+    if (!job->payload)
+        abort();
     check_token(one->client, subscription);
     return true;
 }
