@@ -23,32 +23,41 @@ void base64_encode(const uint8_t *bytes, size_t len, uint8_t *out)
     out[3] = '=';
 }
 
-/* 0 to 63, or 64 for a byte outside the alphabet. */
+#define NO_DIGIT 0x80U
+
+/* 1 to 64 for the digits 0 to 63, 0 for a byte outside the alphabet. */
+static const uint8_t digits[256] = {
+    ['A'] = 1,  ['B'] = 2,  ['C'] = 3,  ['D'] = 4,  ['E'] = 5,  ['F'] = 6,  ['G'] = 7,  ['H'] = 8,
+    ['I'] = 9,  ['J'] = 10, ['K'] = 11, ['L'] = 12, ['M'] = 13, ['N'] = 14, ['O'] = 15, ['P'] = 16,
+    ['Q'] = 17, ['R'] = 18, ['S'] = 19, ['T'] = 20, ['U'] = 21, ['V'] = 22, ['W'] = 23, ['X'] = 24,
+    ['Y'] = 25, ['Z'] = 26, ['a'] = 27, ['b'] = 28, ['c'] = 29, ['d'] = 30, ['e'] = 31, ['f'] = 32,
+    ['g'] = 33, ['h'] = 34, ['i'] = 35, ['j'] = 36, ['k'] = 37, ['l'] = 38, ['m'] = 39, ['n'] = 40,
+    ['o'] = 41, ['p'] = 42, ['q'] = 43, ['r'] = 44, ['s'] = 45, ['t'] = 46, ['u'] = 47, ['v'] = 48,
+    ['w'] = 49, ['x'] = 50, ['y'] = 51, ['z'] = 52, ['0'] = 53, ['1'] = 54, ['2'] = 55, ['3'] = 56,
+    ['4'] = 57, ['5'] = 58, ['6'] = 59, ['7'] = 60, ['8'] = 61, ['9'] = 62, ['+'] = 63, ['/'] = 64,
+};
+
+/* The digit's value; NO_DIGIT, or more, for a byte outside the alphabet. */
 static uint32_t digit(char c)
 {
-    if (c >= 'A' && c <= 'Z')
-        return (uint32_t)(c - 'A');
-    if (c >= 'a' && c <= 'z')
-        return (uint32_t)(c - 'a' + 26);
-    if (c >= '0' && c <= '9')
-        return (uint32_t)(c - '0' + 52);
-    return c == '+' ? 62 : c == '/' ? 63 : 64;
+    return (uint32_t)digits[(uint8_t)c] - 1U;
 }
 
 /* Four digits, of which the last pad ones are "=", to 3 - pad bytes. */
 static bool decode_group(const char text[4], size_t pad, uint8_t *out)
 {
-    uint32_t group = 0;
-    for (size_t i = 0; i < 4; i++) {
-        uint32_t value = i < 4 - pad ? digit(text[i]) : 0;
-        if (value == 64)
-            return false;
-        group = group << 6 | value;
-    }
+    uint32_t values[4] = {digit(text[0]), digit(text[1]), pad > 1 ? 0 : digit(text[2]),
+                          pad > 0 ? 0 : digit(text[3])};
+    if ((values[0] | values[1] | values[2] | values[3]) >= NO_DIGIT)
+        return false;
+    uint32_t group = values[0] << 18 | values[1] << 12 | values[2] << 6 | values[3];
     if (pad > 0 && (group & (pad == 1 ? 0xffU : 0xffffU)) != 0)
         return false;
-    for (size_t i = 0; i < 3 - pad; i++)
-        out[i] = (uint8_t)(group >> (16 - 8 * i));
+    out[0] = (uint8_t)(group >> 16);
+    if (pad < 2)
+        out[1] = (uint8_t)(group >> 8);
+    if (pad < 1)
+        out[2] = (uint8_t)group;
     return true;
 }
 

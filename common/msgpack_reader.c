@@ -125,12 +125,26 @@ static uint64_t children(const struct msgpack_value *value)
     return value->kind == MSGPACK_MAP ? 2 * value->number : value->number;
 }
 
+static bool spend(uint64_t *values)
+{
+    if (*values == 0)
+        return false;
+    --*values;
+    return true;
+}
+
 bool msgpack_take_whole(struct msgpack_cursor *c, struct msgpack_value *out)
+{
+    uint64_t values = UINT64_MAX;
+    return msgpack_take_within(c, &values, out);
+}
+
+bool msgpack_take_within(struct msgpack_cursor *c, uint64_t *values, struct msgpack_value *out)
 {
     uint64_t open[MSGPACK_NESTING_MAX];
     size_t depth = 0;
     struct msgpack_value value;
-    if (!msgpack_take(c, out))
+    if (!spend(values) || !msgpack_take(c, out))
         return false;
     value = *out;
     for (;;) {
@@ -144,7 +158,7 @@ bool msgpack_take_whole(struct msgpack_cursor *c, struct msgpack_value *out)
         if (depth == 0)
             return true;
         open[depth - 1]--;
-        if (!msgpack_take(c, &value))
+        if (!spend(values) || !msgpack_take(c, &value))
             return false;
     }
 }

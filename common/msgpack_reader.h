@@ -45,5 +45,8 @@ static inline size_t msgpack_left(const struct msgpack_cursor *c)
 bool msgpack_take(struct msgpack_cursor *c, struct msgpack_value *out);
 /* The same for a value and everything in it, without recursion. False also if it nests too deep. */
 bool msgpack_take_whole(struct msgpack_cursor *c, struct msgpack_value *out);
+/* The same with a budget: takes from *values one for each value, and is false where there are more.
+ */
+bool msgpack_take_within(struct msgpack_cursor *c, uint64_t *values, struct msgpack_value *out);
 
 #endif

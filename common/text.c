@@ -148,6 +148,29 @@ static size_t ascii_run(const uint8_t *bytes, size_t len)
     return at;
 }
 
+static bool is_more(uint8_t byte)
+{
+    return (byte & 0xc0) == 0x80;
+}
+
+/* How many bytes from the start are surely whole sequences of two or three, which are most of what
+ * is not ASCII; others go byte by byte. */
+static size_t short_run(const uint8_t *bytes, size_t len)
+{
+    size_t at = 0;
+    while (len - at >= 3) {
+        uint8_t first = bytes[at];
+        if (first >= 0xc2 && first <= 0xdf && is_more(bytes[at + 1]))
+            at += 2;
+        else if (first > 0xe0 && first < 0xf0 && first != 0xed && is_more(bytes[at + 1]) &&
+                 is_more(bytes[at + 2]))
+            at += 3;
+        else
+            break;
+    }
+    return at;
+}
+
 bool text_utf8_piece(uint32_t *state, const void *text, size_t len)
 {
     const uint8_t *bytes = text;
@@ -160,6 +183,11 @@ bool text_utf8_piece(uint32_t *state, const void *text, size_t len)
                 break;
             if (bytes[i] < 0x80)
                 continue;
+            size_t whole = short_run(bytes + i, len - i);
+            if (whole > 0) {
+                i += whole - 1;
+                continue;
+            }
             s = utf8_first(bytes[i]);
             if (s == 0)
                 return false;

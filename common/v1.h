@@ -121,11 +121,12 @@ struct v1_mistake {
 };
 
 /*
- * Reads a client's message that came with opcode. Fields without a meaning are ignored; a field
- * that is there twice, nesting over 16, a list of more than V1_TEXTS_MAX texts and, in JSON, more
- * than 256 values beside those of such a list are mistakes, so that reading costs memory in
- * proportion to the size alone. ids are 1 to 2^53 in JSON, where a browser's numbers are exact, and
- * 1 to 2^64-1 in msgpack. STATUS_INVALID: *mistake is filled. STATUS_NO_MEMORY: nothing is filled.
+ * Reads a client's message that came with opcode. A text is valid UTF-8: who receives messages has
+ * checked it. Fields without a meaning are ignored; a field that is there twice, nesting over 16, a
+ * list of more than V1_TEXTS_MAX texts and more than 256 values beside those of such a list are
+ * mistakes, so that reading costs little more than going over the bytes. ids are 1 to 2^53 in JSON,
+ * where a browser's numbers are exact, and 1 to 2^64-1 in msgpack. STATUS_INVALID: *mistake is
+ * filled. STATUS_NO_MEMORY: nothing is.
  */
 MUST_USE enum status v1_decode(enum v1_encoding encoding, enum opcode opcode, const void *data,
                                size_t len, struct v1_request *out, struct v1_mistake *mistake);

@@ -1,17 +1,13 @@
 /*
- * What a protocol client may say: the JSON reader, and the checks that are the same for both forms.
+ * What a protocol client may say: the checks that are the same for both forms.
  */
 #include <stdlib.h>
-
-#include <jansson.h>
 
 #include "common/base64.h"
 #include "common/text.h"
 #include "common/v1_form.h"
 
-#define JSON_ID_MAX      (UINT64_C(1) << 53) /* where a browser's numbers stop being exact */
-#define JSON_NESTING_MAX 16
-#define JSON_VALUES_MAX  256 /* a SEND has 6; jansson spends over 100 bytes on each */
+#define JSON_ID_MAX (UINT64_C(1) << 53) /* where a browser's numbers stop being exact */
 
 enum v1_request_field v1_request_field(const char *name, size_t len)
 {
@@ -35,106 +31,6 @@ static bool is_text(const struct v1_value *value, const char *text)
            memcmp(value->at, text, value->len) == 0;
 }
 
-/* The byte after the string that starts at text[i]. */
-static size_t skip_string(const char *text, size_t len, size_t i)
-{
-    for (i++; i < len && text[i] != '"'; i++) {
-        if (text[i] == '\\')
-            i++;
-    }
-    return i + 1;
-}
-
-/* Bounds what jansson allocates and how deep it recurses before it sees the text. Looks at
- * structure alone; the grammar is jansson's. */
-static bool is_modest(const char *text, size_t len)
-{
-    size_t depth = 0, values = 0, texts = 0;
-    bool in_list = false; /* of the message itself: the texts of a SUBSCRIBE */
-    bool after_text = false;
-    for (size_t i = 0; i < len;) {
-        char c = text[i];
-        if (c == '"') {
-            i = skip_string(text, len, i);
-            after_text = true;
-            continue;
-        }
-        if (c == '[' || c == '{') {
-            depth++;
-            in_list = c == '[' && depth == 2;
-        } else if ((c == ']' || c == '}') && depth > 0) {
-            depth--;
-            in_list = false;
-        }
-        bool of_list = in_list && after_text && c == ',';
-        after_text = after_text && (c == ' ' || c == '\n' || c == '\r' || c == '\t');
-        texts += of_list;
-        values += c == '[' || c == '{' || (c == ',' && !of_list);
-        if (depth > JSON_NESTING_MAX || values > JSON_VALUES_MAX || texts > V1_TEXTS_MAX)
-            return false;
-        i++;
-    }
-    return true;
-}
-
-static struct v1_value json_value(const json_t *json)
-{
-    switch (json_typeof(json)) {
-    case JSON_STRING:
-        return (struct v1_value){
-            .kind = V1_TEXT, .at = json_string_value(json), .len = json_string_length(json)};
-    case JSON_INTEGER:
-        if (json_integer_value(json) >= 0)
-            return (struct v1_value){.kind = V1_NUMBER,
-                                     .number = (uint64_t)json_integer_value(json)};
-        break;
-    case JSON_ARRAY:
-        return (struct v1_value){.kind = V1_LIST, .at = json, .number = json_array_size(json)};
-    case JSON_OBJECT:
-    case JSON_REAL:
-    case JSON_TRUE:
-    case JSON_FALSE:
-    case JSON_NULL: break;
-    }
-    return (struct v1_value){.kind = V1_OTHER};
-}
-
-static const char *json_mistake(const json_error_t *error)
-{
-    enum json_error_code code = json_error_code(error);
-    if (code == json_error_invalid_utf8)
-        return "a message is UTF-8, also where it is escaped";
-    if (code == json_error_duplicate_key)
-        return "a message has each field once";
-    if (code == json_error_numeric_overflow)
-        return "a number is out of range";
-    if (code == json_error_end_of_input_expected)
-        return "a message is one JSON object and nothing after it";
-    return "a message is a JSON object";
-}
-
-/* As v1_msgpack_read, but values point into *root, which the caller releases. */
-static const char *json_read(const void *data, size_t len,
-                             struct v1_value fields[V1_REQUEST_FIELDS], json_t **root)
-{
-    if (!is_modest(data, len))
-        return "a message has at most 256 values, nested 16 deep at most, and 10000 urls";
-    json_error_t error = {0};
-    *root = json_loadb(data, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
-    if (!json_is_object(*root))
-        return json_mistake(&error);
-
-    const char *name;
-    json_t *json;
-    json_object_foreach(*root, name, json)
-    {
-        enum v1_request_field field = v1_request_field(name, strlen(name));
-        if (field != V1_REQUEST_FIELDS)
-            fields[field] = json_value(json);
-    }
-    return NULL;
-}
-
 static enum status mistaken(struct v1_mistake *mistake, const char *code, const char *why)
 {
     mistake->code = code;
@@ -142,14 +38,28 @@ static enum status mistaken(struct v1_mistake *mistake, const char *code, const 
     return STATUS_INVALID;
 }
 
-static enum status copy(const void *bytes, size_t len, struct v1_request *out)
+/* What a message was read from, and what its reader made of it. */
+struct v1_source {
+    enum v1_encoding encoding;
+    uint8_t *scratch; /* of the JSON reader; NULL: there is none */
+};
+
+/* Makes bytes the payload, with a 0 behind them. They are copied, unless scratch begins with them:
+ * then it is the payload, since copying costs as much as reading where a message is large. */
+static enum status take(struct v1_source *source, const void *bytes, size_t len,
+                        struct v1_request *out)
 {
+    bool made = source->scratch && bytes == source->scratch;
     uint8_t *payload = NULL;
     if (len > 0) {
-        payload = malloc(len);
+        payload = realloc(made ? source->scratch : NULL, len + 1);
         if (!payload)
             return STATUS_NO_MEMORY;
-        memcpy(payload, bytes, len);
+        if (made)
+            source->scratch = NULL;
+        else
+            memcpy(payload, bytes, len);
+        payload[len] = '\0';
     }
     out->payload = payload;
     out->len = len;
@@ -157,8 +67,8 @@ static enum status copy(const void *bytes, size_t len, struct v1_request *out)
 }
 
 /* The bytes of a payload that is a string or, in msgpack, a bin. */
-static enum status read_payload(const struct v1_value *payload, bool base64, struct v1_request *out,
-                                struct v1_mistake *mistake)
+static enum status read_payload(struct v1_source *source, const struct v1_value *payload,
+                                bool base64, struct v1_request *out, struct v1_mistake *mistake)
 {
     out->opcode = payload->kind == V1_BYTES || base64 ? OPCODE_BINARY : OPCODE_TEXT;
     if (payload->kind == V1_TEXT && base64) {
@@ -168,9 +78,10 @@ static enum status read_payload(const struct v1_value *payload, bool base64, str
                      "base64 is of A-Z a-z 0-9 + / with padding and without line breaks");
         return status;
     }
-    if (payload->kind == V1_TEXT && !text_is_utf8(payload->at, payload->len))
+    if (payload->kind == V1_TEXT && source->encoding == V1_MSGPACK &&
+        !text_is_utf8(payload->at, payload->len))
         return mistaken(mistake, "invalid_payload", "a payload of type str is UTF-8");
-    return copy(payload->at, payload->len, out);
+    return take(source, payload->at, payload->len, out);
 }
 
 /* STATUS_INVALID: *mistake says what is wrong with session or ttl. */
@@ -191,21 +102,21 @@ static enum status read_send_more(const struct v1_value fields[V1_REQUEST_FIELDS
     return out->session ? STATUS_OK : STATUS_NO_MEMORY;
 }
 
-static enum status read_send(enum v1_encoding encoding,
+static enum status read_send(struct v1_source *source,
                              const struct v1_value fields[V1_REQUEST_FIELDS],
                              struct v1_request *out, struct v1_mistake *mistake)
 {
     if (!mistake->has_id)
         return mistaken(mistake, "invalid_id",
-                        encoding == V1_JSON
+                        source->encoding == V1_JSON
                             ? "a SEND has an id, an integer from 1 to 9007199254740992"
                             : "a SEND has an id, an integer from 1 to 18446744073709551615");
 
     const struct v1_value *payload = &fields[V1_FIELD_PAYLOAD];
     if (payload->kind != V1_TEXT && payload->kind != V1_BYTES)
         return mistaken(mistake, "invalid_payload",
-                        encoding == V1_JSON ? "a SEND has a payload, a string"
-                                            : "a SEND has a payload of type str or bin");
+                        source->encoding == V1_JSON ? "a SEND has a payload, a string"
+                                                    : "a SEND has a payload of type str or bin");
 
     const struct v1_value *named = &fields[V1_FIELD_ENCODING];
     bool base64 = is_text(named, "base64");
@@ -218,7 +129,7 @@ static enum status read_send(enum v1_encoding encoding,
     struct v1_request request = {.type = V1_SEND, .id = mistake->id};
     enum status status = read_send_more(fields, &request, mistake);
     if (status == STATUS_OK)
-        status = read_payload(payload, base64, &request, mistake);
+        status = read_payload(source, payload, base64, &request, mistake);
     if (status == STATUS_OK)
         *out = request;
     else
@@ -227,26 +138,23 @@ static enum status read_send(enum v1_encoding encoding,
 }
 
 /* A missing token gets the same code as a refused one: unauthorized. */
-static enum status read_refresh(enum v1_encoding encoding,
+static enum status read_refresh(struct v1_source *source,
                                 const struct v1_value fields[V1_REQUEST_FIELDS],
                                 struct v1_request *out, struct v1_mistake *mistake)
 {
     if (!mistake->has_id)
         return mistaken(mistake, "invalid_id",
-                        encoding == V1_JSON
+                        source->encoding == V1_JSON
                             ? "a REFRESH has an id, an integer from 1 to 9007199254740992"
                             : "a REFRESH has an id, an integer from 1 to 18446744073709551615");
     const struct v1_value *token = &fields[V1_FIELD_TOKEN];
     if (token->kind != V1_TEXT || token->len == 0 || memchr(token->at, '\0', token->len))
         return mistaken(mistake, "unauthorized", "a REFRESH has a token, a string");
-    uint8_t *copy = malloc(token->len + 1);
-    if (!copy)
-        return STATUS_NO_MEMORY;
-    memcpy(copy, token->at, token->len);
-    copy[token->len] = '\0';
-    *out = (struct v1_request){
-        .type = V1_REFRESH, .id = mistake->id, .payload = copy, .len = token->len};
-    return STATUS_OK;
+    struct v1_request request = {.type = V1_REFRESH, .id = mistake->id};
+    enum status status = take(source, token->at, token->len, &request);
+    if (status == STATUS_OK)
+        *out = request;
+    return status;
 }
 
 /* ---- lists of texts ---- */
@@ -283,61 +191,56 @@ bool v1_texts_next(const uint8_t *payload, size_t len, size_t *at, struct v1_tex
     return true;
 }
 
-static bool json_texts(const struct v1_value *list, v1_take_text *take, void *ctx)
+static enum status copy_msgpack_texts(const struct v1_value *list, struct v1_request *out)
 {
-    size_t index;
-    const json_t *item;
-    json_array_foreach((const json_t *)list->at, index, item)
-    {
-        if (!json_is_string(item))
-            return false;
-        take(ctx, json_string_value(item), json_string_length(item));
-    }
-    return true;
-}
-
-/* A SUBSCRIBE or an UNSUBSCRIBE; wrong is the mistake of a bad list. */
-static enum status read_list(enum v1_encoding encoding, enum v1_request_type type,
-                             const struct v1_value *list, const struct v1_mistake *wrong,
-                             struct v1_request *out, struct v1_mistake *mistake)
-{
-    bool (*read)(const struct v1_value *, v1_take_text *,
-                 void *) = encoding == V1_JSON ? json_texts : v1_msgpack_texts;
     struct texts texts = {.utf8 = true};
-    if (!mistake->has_id)
-        return mistaken(mistake, "invalid_id", "it has an id, an integer from 1 on");
-    if (list->kind != V1_LIST || list->number > V1_TEXTS_MAX || !read(list, put_text, &texts) ||
-        !texts.utf8)
-        return mistaken(mistake, wrong->code, wrong->why);
-    if (texts.len > 0) {
-        texts.at = malloc(texts.len);
-        if (!texts.at)
-            return STATUS_NO_MEMORY;
-        texts.len = 0;
-        read(list, put_text, &texts);
-    }
-    *out = (struct v1_request){
-        .type = type, .id = mistake->id, .payload = texts.at, .len = texts.len};
+    if (!v1_msgpack_texts(list, put_text, &texts) || !texts.utf8)
+        return STATUS_INVALID;
+    if (texts.len > 0 && !(texts.at = malloc(texts.len)))
+        return STATUS_NO_MEMORY;
+    texts.len = 0;
+    (void)v1_msgpack_texts(list, put_text, &texts);
+    out->payload = texts.at;
+    out->len = texts.len;
     return STATUS_OK;
 }
 
-static enum status read_subscribe(enum v1_encoding encoding,
+/* A SUBSCRIBE or an UNSUBSCRIBE; what is wrong with its list has that code. */
+static enum status read_list(struct v1_source *source, enum v1_request_type type,
+                             const struct v1_value *list, const struct v1_mistake *wrong,
+                             struct v1_request *out, struct v1_mistake *mistake)
+{
+    struct v1_request request = {.type = type, .id = mistake->id};
+    if (!mistake->has_id)
+        return mistaken(mistake, "invalid_id", "it has an id, an integer from 1 on");
+    if (list->kind != V1_LIST || list->number > V1_TEXTS_MAX)
+        return mistaken(mistake, wrong->code, wrong->why);
+    enum status status = source->encoding == V1_JSON ? take(source, list->at, list->len, &request)
+                                                     : copy_msgpack_texts(list, &request);
+    if (status == STATUS_INVALID)
+        return mistaken(mistake, wrong->code, wrong->why);
+    if (status == STATUS_OK)
+        *out = request;
+    return status;
+}
+
+static enum status read_subscribe(struct v1_source *source,
                                   const struct v1_value fields[V1_REQUEST_FIELDS],
                                   struct v1_request *out, struct v1_mistake *mistake)
 {
     static const struct v1_mistake wrong = {
         .code = "invalid_urls", .why = "a SUBSCRIBE has urls, a list of at most 10000 strings"};
-    return read_list(encoding, V1_SUBSCRIBE, &fields[V1_FIELD_URLS], &wrong, out, mistake);
+    return read_list(source, V1_SUBSCRIBE, &fields[V1_FIELD_URLS], &wrong, out, mistake);
 }
 
-static enum status read_unsubscribe(enum v1_encoding encoding,
+static enum status read_unsubscribe(struct v1_source *source,
                                     const struct v1_value fields[V1_REQUEST_FIELDS],
                                     struct v1_request *out, struct v1_mistake *mistake)
 {
     static const struct v1_mistake wrong = {
         .code = "invalid_sessions",
         .why = "an UNSUBSCRIBE has sessions, a list of at most 10000 strings"};
-    return read_list(encoding, V1_UNSUBSCRIBE, &fields[V1_FIELD_SESSIONS], &wrong, out, mistake);
+    return read_list(source, V1_UNSUBSCRIBE, &fields[V1_FIELD_SESSIONS], &wrong, out, mistake);
 }
 
 void v1_request_fini(struct v1_request *request)
@@ -352,16 +255,16 @@ void v1_request_fini(struct v1_request *request)
 
 /* ---- requests ---- */
 
-static enum status read_ping(enum v1_encoding encoding,
+static enum status read_ping(struct v1_source *source,
                              const struct v1_value fields[V1_REQUEST_FIELDS],
                              struct v1_request *out, struct v1_mistake *mistake)
 {
-    (void)encoding, (void)fields, (void)mistake;
+    (void)source, (void)fields, (void)mistake;
     *out = (struct v1_request){.type = V1_PING};
     return STATUS_OK;
 }
 
-typedef enum status read_fn(enum v1_encoding encoding,
+typedef enum status read_fn(struct v1_source *source,
                             const struct v1_value fields[V1_REQUEST_FIELDS], struct v1_request *out,
                             struct v1_mistake *mistake);
 
@@ -374,40 +277,52 @@ static const struct {
     {"PING", read_ping},
 };
 
-static enum status read_request(enum v1_encoding encoding,
+static enum status read_request(struct v1_source *source,
                                 const struct v1_value fields[V1_REQUEST_FIELDS],
                                 struct v1_request *out, struct v1_mistake *mistake)
 {
     const struct v1_value *id = &fields[V1_FIELD_ID];
     if (id->kind == V1_NUMBER && id->number > 0 &&
-        (encoding == V1_MSGPACK || id->number <= JSON_ID_MAX)) {
+        (source->encoding == V1_MSGPACK || id->number <= JSON_ID_MAX)) {
         mistake->has_id = true;
         mistake->id = id->number;
     }
     for (size_t i = 0; i < sizeof(request_types) / sizeof(request_types[0]); i++)
         if (is_text(&fields[V1_FIELD_TYPE], request_types[i].name))
-            return request_types[i].read(encoding, fields, out, mistake);
+            return request_types[i].read(source, fields, out, mistake);
     return mistaken(mistake, "unknown_type",
                     "type is SEND, SUBSCRIBE, UNSUBSCRIBE, REFRESH or PING");
+}
+
+/* Reads the message as a whole. */
+static enum status read_fields(struct v1_source *source, enum opcode opcode, const void *data,
+                               size_t len, struct v1_value fields[V1_REQUEST_FIELDS],
+                               const char **why)
+{
+    if (source->encoding == V1_JSON && opcode == OPCODE_TEXT)
+        return v1_json_read(data, len, fields, &source->scratch, why);
+    if (source->encoding == V1_JSON)
+        *why = "messages of vinhub.v1 are text";
+    else if (opcode != OPCODE_BINARY)
+        *why = "messages of vinhub.v1.msgpack are binary";
+    else
+        *why = v1_msgpack_read(data, len, fields);
+    return *why ? STATUS_INVALID : STATUS_OK;
 }
 
 enum status v1_decode(enum v1_encoding encoding, enum opcode opcode, const void *data, size_t len,
                       struct v1_request *out, struct v1_mistake *mistake)
 {
+    struct v1_source source = {.encoding = encoding};
     struct v1_mistake found = {0};
     struct v1_value fields[V1_REQUEST_FIELDS] = {0};
-    json_t *root = NULL;
-    const char *why;
-    if (encoding == V1_JSON)
-        why = opcode != OPCODE_TEXT ? "messages of vinhub.v1 are text"
-                                    : json_read(data, len, fields, &root);
-    else
-        why = opcode != OPCODE_BINARY ? "messages of vinhub.v1.msgpack are binary"
-                                      : v1_msgpack_read(data, len, fields);
-
-    enum status status = why ? mistaken(&found, "malformed", why)
-                             : read_request(encoding, fields, out, &found);
-    json_decref(root);
+    const char *why = NULL;
+    enum status status = read_fields(&source, opcode, data, len, fields, &why);
+    if (status == STATUS_INVALID)
+        (void)mistaken(&found, "malformed", why);
+    else if (status == STATUS_OK)
+        status = read_request(&source, fields, out, &found);
+    free(source.scratch);
     if (status != STATUS_OK && status != STATUS_INVALID)
         (void)mistaken(&found, "no_memory", "the hub is out of memory: send it again later");
     if (status != STATUS_OK)

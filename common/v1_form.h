@@ -51,6 +51,20 @@ static inline void v1_put(struct v1_out *out, const void *bytes, size_t len)
     out->len += len;
 }
 
+#define V1_EACH_BYTE(value) (UINT64_C(0x0101010101010101) * (value))
+
+/* True where none of eight bytes is below 0x20, a quote or a backslash: what a JSON string holds
+ * without an escape. */
+static inline bool v1_json_is_plain(uint64_t word)
+{
+    uint64_t quote = word ^ V1_EACH_BYTE('"');
+    uint64_t backslash = word ^ V1_EACH_BYTE('\\');
+    uint64_t control = (word - V1_EACH_BYTE(0x20)) & ~word;
+    quote = (quote - V1_EACH_BYTE(1)) & ~quote;
+    backslash = (backslash - V1_EACH_BYTE(1)) & ~backslash;
+    return ((control | quote | backslash) & V1_EACH_BYTE(0x80)) == 0;
+}
+
 /* Each writes one map of the values that are not V1_ABSENT. */
 void v1_json_write(struct v1_out *out, const struct v1_value *values, size_t len);
 void v1_msgpack_write(struct v1_out *out, const struct v1_value *values, size_t len);
@@ -72,6 +86,18 @@ enum v1_request_field {
 /* The field of that name, V1_REQUEST_FIELDS for any other. */
 enum v1_request_field v1_request_field(const char *name, size_t len);
 
+/* Beside the texts of urls and sessions. A SEND has 6; a value costs the reader time. */
+#define V1_VALUES_MAX 256
+#define V1_TOO_MUCH \
+    "a message has at most 256 values, nested 16 deep at most, and 10000 urls or sessions"
+
+/* The JSON reader: values point into data, which is valid UTF-8, or into *scratch, which the caller
+ * frees (NULL: there is none). A list is of texts, as v1_texts_next reads them, any other is
+ * V1_OTHER. STATUS_INVALID: *why is a static text that says what is wrong with the message as a
+ * whole. */
+MUST_USE enum status v1_json_read(const void *data, size_t len,
+                                  struct v1_value fields[V1_REQUEST_FIELDS], uint8_t **scratch,
+                                  const char **why);
 /* The msgpack reader: values point into data. NULL, or a static text that says what is wrong with
  * the message as a whole. */
 const char *v1_msgpack_read(const void *data, size_t len,

@@ -16,19 +16,6 @@ static const uint8_t escapes[256] = {
     [0x1e] = 'u', [0x1f] = 'u', ['"'] = '"',  ['\\'] = '\\',
 };
 
-#define EACH_BYTE(value) (UINT64_C(0x0101010101010101) * (value))
-
-/* True where none of eight bytes is below 0x20, a quote or a backslash. */
-static inline bool is_plain(uint64_t word)
-{
-    uint64_t quote = word ^ EACH_BYTE('"');
-    uint64_t backslash = word ^ EACH_BYTE('\\');
-    uint64_t control = (word - EACH_BYTE(0x20)) & ~word;
-    quote = (quote - EACH_BYTE(1)) & ~quote;
-    backslash = (backslash - EACH_BYTE(1)) & ~backslash;
-    return ((control | quote | backslash) & EACH_BYTE(0x80)) == 0;
-}
-
 static size_t escaped_size(const uint8_t *text, size_t len)
 {
     size_t size = len;
@@ -37,7 +24,7 @@ static size_t escaped_size(const uint8_t *text, size_t len)
         uint64_t word;
         if (len - i >= sizeof(word)) {
             memcpy(&word, text + i, sizeof(word));
-            if (is_plain(word)) {
+            if (v1_json_is_plain(word)) {
                 i += sizeof(word);
                 continue;
             }
@@ -75,7 +62,7 @@ static uint8_t *escape(const uint8_t *text, size_t len, uint8_t *out)
         uint64_t word;
         if (len - i >= sizeof(word)) {
             memcpy(&word, text + i, sizeof(word));
-            if (is_plain(word)) {
+            if (v1_json_is_plain(word)) {
                 memcpy(out, &word, sizeof(word));
                 out += sizeof(word);
                 i += sizeof(word);

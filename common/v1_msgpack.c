@@ -88,17 +88,29 @@ static struct v1_value value_of(const struct msgpack_value *value)
     return (struct v1_value){.kind = V1_OTHER};
 }
 
-static const char *take_pair(struct msgpack_cursor *c, struct v1_value fields[V1_REQUEST_FIELDS])
+/* What may still come. */
+struct budget {
+    uint64_t values, texts;
+};
+
+static const char *take_pair(struct msgpack_cursor *c, struct budget *left,
+                             struct v1_value fields[V1_REQUEST_FIELDS])
 {
-    struct msgpack_value key;
-    struct msgpack_value value;
-    bool whole = msgpack_take_whole(c, &key);
-    const uint8_t *before = c->at;
-    if (!whole || !msgpack_take_whole(c, &value))
-        return "a message is one whole msgpack map, nested 16 deep at most";
+    static const char broken[] = "a message is one whole msgpack map, nested 16 deep at most";
+    struct msgpack_value key, value;
+    if (left->values == 0)
+        return V1_TOO_MUCH;
+    if (!msgpack_take(c, &key))
+        return broken;
     if (key.kind != MSGPACK_TEXT)
         return "the keys of a message are of type str";
     enum v1_request_field field = v1_request_field((const char *)key.at, key.len);
+    bool listed = field == V1_FIELD_URLS || field == V1_FIELD_SESSIONS;
+    uint64_t *budget = listed ? &left->texts : &left->values;
+    const uint8_t *before = c->at;
+    if (!msgpack_take_within(c, budget, &value))
+        return *budget == 0 ? V1_TOO_MUCH : broken;
+    left->values -= listed;
     if (field == V1_REQUEST_FIELDS)
         return NULL;
     if (fields[field].kind != V1_ABSENT)
@@ -127,11 +139,12 @@ bool v1_msgpack_texts(const struct v1_value *list, v1_take_text *take, void *ctx
 const char *v1_msgpack_read(const void *data, size_t len, struct v1_value fields[V1_REQUEST_FIELDS])
 {
     struct msgpack_cursor c = {data, (const uint8_t *)data + len};
+    struct budget left = {V1_VALUES_MAX, V1_TEXTS_MAX + 2}; /* and each list itself */
     struct msgpack_value map;
     if (!msgpack_take(&c, &map) || map.kind != MSGPACK_MAP)
         return "a message is a msgpack map";
     for (; map.number > 0; map.number--) {
-        const char *why = take_pair(&c, fields);
+        const char *why = take_pair(&c, &left, fields);
         if (why)
             return why;
     }

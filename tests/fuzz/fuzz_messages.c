@@ -145,9 +145,20 @@ static void other_json_more(const struct v1_request *request, const json_t *root
     assert(request->ttl_ms == (ttl < (json_int_t)UINT32_MAX ? (uint32_t)ttl : UINT32_MAX));
 }
 
+/* What jansson refuses in fields that have no meaning: a number that no double holds, a NUL byte in
+ * a name. */
+static bool is_pickier(const json_error_t *error)
+{
+    return json_error_code(error) == json_error_numeric_overflow ||
+           json_error_code(error) == json_error_null_byte_in_key;
+}
+
 static void other_json(const struct v1_request *request, struct slice bytes)
 {
-    json_t *root = json_loadb(bytes.at, bytes.len, JSON_ALLOW_NUL, NULL);
+    json_error_t error;
+    json_t *root = json_loadb(bytes.at, bytes.len, JSON_ALLOW_NUL, &error);
+    if (!root && is_pickier(&error))
+        return;
     const char *type = json_string_value(json_object_get(root, "type")),
                *encoding = json_string_value(json_object_get(root, "encoding"));
     assert(type && strcmp(type, word_of(request->type)) == 0);

@@ -435,6 +435,56 @@ static void a_refresh_brings_a_token(void **state)
                    4, "unauthorized");
 }
 
+/* All that JSON knows stands in fields that have no meaning, and escapes in those that have one. */
+static void any_json_is_gone_over(void **state)
+{
+    (void)state;
+    static const char *const ignored[] = {
+        "[]",
+        "{}",
+        "[[],{}]",
+        "null",
+        "true",
+        "false",
+        "0",
+        "-0",
+        "-0.5e+10",
+        "1E-5",
+        "1e999",
+        "\"\"",
+        "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0000\"",
+        "{\"a\":[1,\"]\",{\"b\":\"}\"}],\"a\":2}",
+        " \t\r\n[ 1 , 2 ] ",
+        "9223372036854775807",
+    };
+    for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++) {
+        char text[256];
+        int len = snprintf(text, sizeof(text),
+                           "{\"k\":%s,\"\\u0074ype\":\"S\\u0045ND\","
+                           "\"id\":3,\"payload\":\"{\\\"a\\\": \\\"\\u00e4\\u20ac\\/\\n\\\"}\"}",
+                           ignored[i]);
+        assert_send(V1_JSON, text, (size_t)len, 3, OPCODE_TEXT,
+                    LITERAL("{\"a\": \"\u00e4\u20ac/\n\"}"));
+    }
+}
+
+/* A text of each length around the words that it is read by, with an escape at each place. */
+static void an_escape_is_read_wherever_it_stands(void **state)
+{
+    (void)state;
+    for (size_t len = 0; len < 20; len++) {
+        for (size_t at = 0; at <= len; at++) {
+            char text[128], wanted[32];
+            int n = snprintf(text, sizeof(text),
+                             "{\"type\":\"SEND\",\"id\":3,\"payload\":\"%.*s\\\"%.*s\"}", (int)at,
+                             "abcdefghijklmnopqrst", (int)(len - at), "ABCDEFGHIJKLMNOPQRST");
+            int size = snprintf(wanted, sizeof(wanted), "%.*s\"%.*s", (int)at,
+                                "abcdefghijklmnopqrst", (int)(len - at), "ABCDEFGHIJKLMNOPQRST");
+            assert_send(V1_JSON, text, (size_t)n, 3, OPCODE_TEXT, wanted, (size_t)size);
+        }
+    }
+}
+
 static void mistakes_in_json_are_named(void **state)
 {
     (void)state;
@@ -451,7 +501,34 @@ static void mistakes_in_json_are_named(void **state)
         {"{\"type\":\"PING\"}{}", 0, "malformed"},
         {"{\"type\":\"PING\",\"type\":\"PING\"}", 0, "malformed"},
         {"{\"type\":\"SEND\",\"id\":1,\"payload\":\"\\ud800\"}", 0, "malformed"},
-        {"{\"type\":\"SEND\",\"id\":1,\"payload\":\"\xff\"}", 0, "malformed"},
+        {"{\"type\":\"SEND\",\"id\":1,\"payload\":\"\\ud800\\u0041\"}", 0, "malformed"},
+        {"{\"type\":\"SEND\",\"id\":1,\"payload\":\"\\udc00\"}", 0, "malformed"},
+        {"{\"type\":\"SEND\",\"id\":1,\"payload\":\"\\u00g0\"}", 0, "malformed"},
+        {"{\"type\":\"SEND\",\"id\":1,\"payload\":\"\\u00\"}", 0, "malformed"},
+        {"{\"type\":\"SEND\",\"id\":1,\"payload\":\"\\x\"}", 0, "malformed"},
+        {"{\"type\":\"SEND\",\"id\":1,\"payload\":\"\\", 0, "malformed"},
+        {"{\"type\":\"SEND\",\"id\":1,\"payload\":\"a\tb\"}", 0, "malformed"},
+        {"{\"type\":\"SEND\",\"id\":1,\"payload\":\"long enough for a word", 0, "malformed"},
+        {"{\"type\":\"PING\",}", 0, "malformed"},
+        {"{\"type\":\"PING\" \"id\":1}", 0, "malformed"},
+        {"{\"type\"\"PING\"}", 0, "malformed"},
+        {"{\"type\":}", 0, "malformed"},
+        {"{type:\"PING\"}", 0, "malformed"},
+        {"{\"type\":\"PING\",\"k\":[1,]}", 0, "malformed"},
+        {"{\"type\":\"PING\",\"k\":[1}", 0, "malformed"},
+        {"{\"type\":\"PING\",\"k\":[", 0, "malformed"},
+        {"{\"type\":\"PING\",\"k\":{\"a\":1", 0, "malformed"},
+        {"{\"type\":\"PING\",\"k\":01}", 0, "malformed"},
+        {"{\"type\":\"PING\",\"k\":-}", 0, "malformed"},
+        {"{\"type\":\"PING\",\"k\":1.}", 0, "malformed"},
+        {"{\"type\":\"PING\",\"k\":1e}", 0, "malformed"},
+        {"{\"type\":\"PING\",\"k\":.5}", 0, "malformed"},
+        {"{\"type\":\"PING\",\"k\":nul}", 0, "malformed"},
+        {"{\"type\":\"PING\",\"k\":truely}", 0, "malformed"},
+        {"{\"type\":\"PING\",\"k\":\v1}", 0, "malformed"},
+        {"{\"type\":\"PING\",\"k\":-9223372036854775808}", 0, "malformed"},
+        {"{\"type\":\"SEND\",\"id\":18446744073709551617,\"payload\":\"\"}", 0, "malformed"},
+        {"{\"type\":\"PING\",\"\\u0074ype\":\"PING\"}", 0, "malformed"},
         {"{\"type\":\"SEND\",\"id\":99999999999999999999,\"payload\":\"\"}", 0, "malformed"},
         {"{}", 0, "unknown_type"},
         {"{\"type\":\"send\",\"id\":6}", 6, "unknown_type"},
@@ -611,6 +688,20 @@ static void nesting_and_values_are_bounded(void **state)
         strcat(text, ",0");
     strcat(text, "]}");
     assert_int_equal(decode(V1_JSON, text, strlen(text), &request, &mistake), STATUS_INVALID);
+    assert_non_null(strstr(mistake.why, "256 values"));
+
+    /* As many pairs, in a map32, and as many in an array of one pair */
+    uint8_t pairs[2048] = {0xdf, 0, 0, 1, 45}, *to = pairs + 5;
+    for (size_t i = 0; i < 300; i++, to += 3)
+        memcpy(to, "\xa1k\x01", 3);
+    memcpy(to, LITERAL("\xa4type\xa4PING"));
+    to += 10;
+    assert_mistake(V1_MSGPACK, pairs, (size_t)(to - pairs), 0, "malformed");
+    uint8_t array[512] = {0x82, 0xa1, 'k', 0xdc, 1, 44};
+    memcpy(array + 6 + 300, LITERAL("\xa4type\xa4PING"));
+    assert_mistake(V1_MSGPACK, array, 6 + 300 + 10, 0, "malformed");
+    /* A claim alone costs nothing */
+    assert_mistake(V1_MSGPACK, LITERAL("\x81\xa4urls\xdd\xff\xff\xff\xff"), 0, "malformed");
 }
 
 /* --- SUBSCRIBE, UNSUBSCRIBE, and what a SEND may say beside its payload --- */
@@ -871,6 +962,8 @@ int main(void)
         cmocka_unit_test(base64_survives_the_way_there_and_back),
         cmocka_unit_test(mistakes_in_msgpack_are_named),
         cmocka_unit_test(a_message_with_the_other_opcode_is_refused),
+        cmocka_unit_test(any_json_is_gone_over),
+        cmocka_unit_test(an_escape_is_read_wherever_it_stands),
         cmocka_unit_test(nesting_and_values_are_bounded),
         cmocka_unit_test(lists_of_urls_and_sessions_are_read),
         cmocka_unit_test(a_list_of_anything_else_is_a_mistake),
