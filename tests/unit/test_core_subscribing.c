@@ -388,6 +388,61 @@ static void much_is_worked_off_in_portions(void **state)
     browser_leave(&other);
 }
 
+/* urls "/u/vN?other&AAA...", each so long. The caller frees. */
+static char *long_urls(unsigned count, size_t len)
+{
+    char *text = malloc(count * (len + 4) + 1), *at = text;
+    assert_non_null(text);
+    for (unsigned i = 0; i < count; i++) {
+        int n = sprintf(at, "%s\"/u/v%u?none&", i ? "," : "", i);
+        memset(at + n, 'A', len - (size_t)n);
+        at += len;
+        *at++ = '"';
+    }
+    *at = '\0';
+    return text;
+}
+
+/* A turn that reads many bytes of them does none, and any other some 128 KiB. */
+static void long_urls_are_worked_off_in_smaller_portions(void **state)
+{
+    (void)state;
+    static struct browser browser;
+    browser_come(&browser, "/u?subscribe");
+    rig_turns(1);
+    char *list = long_urls(200, 8000);
+    browser_say(&browser, "{\"type\":\"SUBSCRIBE\",\"id\":1,\"urls\":[%s]}", list);
+    free(list);
+    assert_int_equal(browser_count(&browser, "unknown_service"), 0);
+    size_t before = 0, answered = 0;
+    for (unsigned turns = 0; answered < 200 && turns < 50; turns++, before = answered) {
+        rig_turns(1);
+        answered = browser_count(&browser, "unknown_service");
+        assert_true(answered > before && answered - before <= 20);
+    }
+    assert_int_equal(answered, 200);
+    browser_leave(&browser);
+}
+
+/* What is no URL for its length alone is not repeated in the answer. */
+static void a_huge_url_is_refused_in_few_words(void **state)
+{
+    (void)state;
+    static struct browser browser;
+    browser_come(&browser, "/u?subscribe");
+    rig_turns(1);
+    browser_forget(&browser);
+    char *list = long_urls(1, 1000000);
+    browser_say(&browser, "{\"type\":\"SUBSCRIBE\",\"id\":6,\"urls\":[%s,\"/u/v1?svc\"]}", list);
+    free(list);
+    rig_turns(4);
+    assert_true(browser_heard(&browser,
+                              "{\"id\":6,\"code\":\"malformed_url\",\"message\":\"the URL is too"));
+    assert_true(browser_heard(&browser, "\"type\":\"WELCOME\",\"id\":6,\"url\":\"/u/v1?svc\""));
+    assert_true(browser.len < 2000);
+    browser_leave(&browser);
+}
+
 /* Two that ask for much get it side by side. */
 static void all_clients_have_their_turn(void **state)
 {
@@ -846,6 +901,8 @@ int main(void)
         CASE(numbers_begin_above_those_of_an_earlier_life),
         CASE(a_drain_closes_connections_not_subscriptions),
         CASE(much_is_worked_off_in_portions),
+        CASE(long_urls_are_worked_off_in_smaller_portions),
+        CASE(a_huge_url_is_refused_in_few_words),
         CASE(all_clients_have_their_turn),
         CASE(answers_wait_for_a_client_that_reads),
         CASE(a_client_id_holds_for_all_its_sessions),

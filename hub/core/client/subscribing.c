@@ -10,8 +10,10 @@
 #include "core/client/protocol.h"
 #include "core/session/session.h"
 
-#define WORKED_A_TURN   250 /* urls and sessions, of all clients; some 20 us each */
-#define WORKED_IN_ROW   50  /* of one client, before the next is looked at */
+#define WORKED_A_TURN   250   /* urls and sessions, of all clients; some 20 us each */
+#define WORKED_IN_ROW   50    /* of one client, before the next is looked at */
+#define TEXT_BYTES      512   /* of a url or session: a longer one counts as several */
+#define ECHOED_MAX      65536 /* bytes of a url that an ERROR repeats */
 #define ANSWERED_A_TURN 1000
 #define ANSWERS_BYTES   (1u << 20) /* bound of the answers of one client that wait for their turn */
 #define LOOK_MS         50         /* after which one that has no room is looked at again */
@@ -42,6 +44,7 @@ struct subscribings {
     struct subscribing *row;
     size_t len;
     size_t answered; /* in this turn */
+    size_t read;     /* steps that the requests which came in this turn count as */
     struct timer timer;
 };
 
@@ -270,7 +273,9 @@ static const struct subscribe_refusal *admit(struct client *client, const struct
 static void refuse(struct subscribing *one, uint64_t id, struct v1_text url,
                    const struct subscribe_refusal *refusal, const char *why)
 {
-    const struct v1_error error = {.id = &id, .url = url, .code = refusal->code, .message = why};
+    /* What is too long for a URL is not repeated: that would take as long as reading it */
+    const struct v1_text echo = url.len > ECHOED_MAX ? (struct v1_text){0} : url;
+    const struct v1_error error = {.id = &id, .url = echo, .code = refusal->code, .message = why};
     struct wire *wire = protocol_make_error(one->client, &error);
     struct subscribe_answer *answer = NULL;
     metric_refuse(refusal->counted);
@@ -339,32 +344,33 @@ static void check_token(struct client *client, struct subscription *subscription
 
 /* --- in portions --- */
 
-static bool step_token(struct subscribing *one, struct subscribe_job *job)
+/* How many steps that was. */
+static size_t step_token(struct subscribing *one, struct subscribe_job *job)
 {
     struct subscription *subscription = further_after(one->client, (const char *)job->payload);
     if (!subscription)
-        return false;
+        return 0;
     free(job->payload);
     job->payload = (uint8_t *)strdup(subscription->session->id);
     if (!job->payload)
         abort();
     check_token(one->client, subscription);
-    return true;
+    return 1;
 }
 
-/* Does one step of a job. False: the job is done. */
-static bool step(struct subscribing *one, struct subscribe_job *job)
+/* Does one url or session of a job. How many steps it counts as; 0: the job is done. */
+static size_t step(struct subscribing *one, struct subscribe_job *job)
 {
     struct v1_text text;
     if (job->type == V1_REFRESH)
         return step_token(one, job);
     if (!v1_texts_next(job->payload, job->len, &job->at, &text))
-        return false;
+        return 0;
     if (job->type == V1_SUBSCRIBE)
         subscribe(one, job->id, text);
     else
         unsubscribe(one->client, job->id, text);
-    return true;
+    return 1 + text.len / TEXT_BYTES;
 }
 
 static void job_free(struct subscribing *one, struct subscribe_job *job)
@@ -393,15 +399,16 @@ static void look_whether_stalled(struct subscribing *one)
         client_close(client, CLOSE_SLOW, "slow client");
 }
 
-/* Returns how many steps were made. */
+/* Returns how many steps it was. */
 static size_t work(struct subscribing *one)
 {
     size_t steps = 0;
     release(one);
     while (one->jobs && client_takes(one->client) && steps < WORKED_IN_ROW && may_go_on(one)) {
-        if (!step(one, one->jobs))
+        size_t made = step(one, one->jobs);
+        if (!made)
             job_free(one, one->jobs);
-        steps++;
+        steps += made ? made : 1;
     }
     look_whether_stalled(one);
     if (!client_takes(one->client))
@@ -420,10 +427,11 @@ static bool waits(const struct subscribing *one)
 void subscribing_run(struct hub *hub)
 {
     struct subscribings *all = hub->subscribings;
-    size_t steps = 0, idle = 0;
-    bool soon = false;
     if (!all)
         return;
+    size_t steps = all->read, idle = 0;
+    bool soon = false;
+    all->read = 0;
     all->answered = 0;
     while (all->row && steps < WORKED_A_TURN && idle < all->len) {
         struct subscribing *one = all->row;
@@ -452,6 +460,7 @@ void subscribing_ask(struct client *client, struct v1_request *request)
         .type = request->type, .id = request->id, .payload = request->payload, .len = request->len};
     request->payload = NULL;
     struct subscribing *one = start(client);
+    all_of(client->hub)->read += job->len / TEXT_BYTES;
     DL_APPEND(one->jobs, job);
     enlist(one);
     client_pause_asking(client, true);
