@@ -200,6 +200,28 @@ static void they_come_before_live_ones(struct world *world)
     expect(world, client->got == client->at.offset - client->begun.offset, "each once");
 }
 
+/* The owner, alone, writes its history late: what is on its way when a member joins are the last
+ * ones that are kept, no live ones. */
+static void they_are_written_late(struct world *world)
+{
+    const struct sim_client *client = &world->clients[6];
+    world->conf->services[0]->history.every_ms = 60 * 1000;
+    n0_owns_n1_watches(world);
+    push(world, 4);
+    client_leave(&world->clients[6], 1001);
+    world_pass(world, 1000 * MS);
+    for (int node = 1; node < NODES && !world->failure; node++) {
+        push(world, 8);
+        uint64_t last = world->clients[0].at.offset;
+        six_asks_for(world, 3, node);
+        expect(world, client->at.offset == last, "the last one comes");
+        expect(world, client->got == 3 && client->begun.offset == last - 3,
+               "three come, and no more");
+        client_leave(&world->clients[6], 1001);
+        world_pass(world, 1000 * MS);
+    }
+}
+
 static const struct sim_case list[] = {
     {.name = "ttl: a SEND that was on its way to the owner for too long does not go",
      .script = it_is_on_its_way_for_too_long,
@@ -228,5 +250,8 @@ static const struct sim_case list[] = {
     {.name = "replay: then those that come meanwhile, each once",
      .script = they_come_before_live_ones,
      .history = 20},
+    {.name = "replay: as many, though the owner writes them late",
+     .script = they_are_written_late,
+     .history = 30},
 };
 const struct sim_cases send_cases = {list, sizeof(list) / sizeof(list[0])};

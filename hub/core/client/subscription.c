@@ -67,6 +67,7 @@ struct catch_up {
     uint64_t read_epoch;             /* of the session when it was asked for */
     struct pubs missed;              /* what was read */
     struct pubs held;                /* what came live meanwhile */
+    size_t waited; /* how many of held, of the first, came before the last ones were asked for */
     size_t held_bytes;
     struct timer timer;
     struct catch_up *prev, *next; /* of the session's that wait for its position */
@@ -118,6 +119,7 @@ static void forget_held(struct catch_up *catch_up, size_t n)
     for (size_t i = 0; i < n; i++)
         count_held(catch_up, (size_t)0 - queue_cost(catch_up->held.items[i]->len));
     pubs_shift(&catch_up->held, n);
+    catch_up->waited -= n < catch_up->waited ? n : catch_up->waited;
 }
 
 /* Over the bound the oldest are forgotten: they are read from the history, or are a gap. */
@@ -248,6 +250,17 @@ static void keep_last(struct pubs *missed, uint32_t replay)
     pubs_shift(missed, first);
 }
 
+/* What came while it waited for the session's position is not live: a member that has just joined
+ * is given what was on its way to the history, which are the last ones that are kept. */
+static void take_waited(struct subscription *subscription)
+{
+    struct catch_up *catch_up = subscription->catch_up;
+    for (size_t i = 0; i < catch_up->waited; i++)
+        if (subscription->client->follows || !is_gap_note(catch_up->held.items[i]))
+            pubs_add(&catch_up->missed, catch_up->held.items[i]);
+    forget_held(catch_up, catch_up->waited);
+}
+
 /* All that can be had is there: the rest up to where live begins is a gap. */
 static void caught_up(struct subscription *subscription, struct position oldest)
 {
@@ -258,8 +271,10 @@ static void caught_up(struct subscription *subscription, struct position oldest)
         stream_leave_ended(subscription->session, &catch_up->at, oldest, to.epoch, &sink);
         stream_close(&catch_up->at, oldest, to, &sink);
     }
-    if (catch_up->replay)
+    if (catch_up->replay) {
+        take_waited(subscription);
         keep_last(&catch_up->missed, catch_up->replay);
+    }
     metric_add(METRIC_REPLAYED, catch_up->missed.len);
     go_live(subscription);
 }
@@ -321,6 +336,7 @@ static void read_out(struct subscription *subscription, struct position oldest)
     }
     catch_up->replayed = true;
     catch_up->oldest = oldest;
+    take_waited(subscription);
     keep_last(&catch_up->missed, catch_up->replay);
     session_mark_dirty(subscription->session);
 }
@@ -329,7 +345,8 @@ static void read_out(struct subscription *subscription, struct position oldest)
 static void catch_up_from(struct subscription *subscription)
 {
     struct session *session = subscription->session;
-    const struct catch_up *catch_up = subscription->catch_up;
+    struct catch_up *catch_up = subscription->catch_up;
+    catch_up->waited = catch_up->replay ? catch_up->held.len : 0;
     if (catch_up->replay ? ring_len(session) >= catch_up->replay
                          : session_ring_covers(session, catch_up->at)) {
         struct position oldest = ring_len(session) ? ring_at(session, 0)->at
@@ -646,6 +663,7 @@ void subscription_check(const struct subscription *subscription)
         return;
     assert(catch_up->subscription == subscription);
     assert(catch_up->held.len || !catch_up->held_bytes);
+    assert(catch_up->waited <= catch_up->held.len);
     /* It has to be waiting for something: the timer, an answer, or the end of the turn */
     assert(catch_up->tag || catch_up->overdue || catch_up->replayed ||
            timer_armed(&catch_up->timer) || !client_takes(subscription->client));
