@@ -5,8 +5,13 @@ export const mutations = [
     {
         name: 'self-fencing',
         file: 'hub/core/node/lease.c',
-        from: 'lease->events->fenced(hub);',
+        from: 'hub->lease->events->fence(hub);',
         to: '',
+        also: [{
+            file: 'hub/core/node/lease.c',
+            from: '    lease->events->fence_rest(hub);',
+            to: '    {}',
+        }],
     },
     {
         name: 'the epoch check on receive',
