@@ -11,7 +11,7 @@
 #include "core/node/peers.h"
 #include "core/node/record.h"
 
-#define RENEW_AT_MOST_MS 500 /* design section 4: every lease/4, at most every 500 ms */
+#define RENEW_AT_MOST_MS 500 /* renewed every lease/4, but at least this often */
 #define FENCE_MARGIN_MS  100 /* at least; lease/8 where that is more */
 /* Who hears nothing for so long has lost its sessions, and with them their members */
 #define HELLO_LEASES 2

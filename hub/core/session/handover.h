@@ -1,5 +1,5 @@
 /*
- * Hand-over of a session to another member without a gap (design section 4, Hand-over).
+ * Hand-over of a session to another member without a gap (hub/README.md, Hand-over).
  *
  *   NONE -> OFFERED -> CLOSING -> TRANSFERRING -> NONE
  *     ^--------'

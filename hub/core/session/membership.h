@@ -1,6 +1,6 @@
 /*
  * A member's side of its membership: what it has asked its owner, and what of the answers counts
- * (design section 4, Join).
+ * (hub/README.md, Join).
  *
  * The member asks again until it is answered; numbers that grow keep late messages from undoing
  * newer ones. Owns these numbers, and when the owner was heard; the owner's side is roster.h.

@@ -1,6 +1,6 @@
 /*
  * Whose the session is, and the one operation on its record whose answer is awaited: a claim, an
- * assertion, a release, a transfer (design section 4, Ownership).
+ * assertion, a release, a transfer (hub/README.md, Claim).
  *
  * Owns the pending operation and its tag, the watch on the owner, and whether the record is known
  * to be this node's. What follows from an answer is the session's: ownership_answered says which
@@ -12,7 +12,7 @@
 #include "core/node/peers.h"
 #include "core/session/state.h"
 
-/* Of a released session, the record is kept so long at least (design section 4). */
+/* Of a released session, the record is kept so long at least. */
 #define RECORD_KEPT_MS (10 * 60 * 1000u)
 
 enum ownership_step {

@@ -1,5 +1,5 @@
 /*
- * The owner's roster: the nodes that have clients of the session (design section 4, Join).
+ * The owner's roster: the nodes that have clients of the session (hub/README.md, Join).
  *
  * Owns the members, and the roll call that ends a membership which only one side believes in. It is
  * made and freed with the member's side: membership_new.

@@ -9,7 +9,7 @@
 #include "core/session/stream_held.h"
 #include "core/session/stream_step.h"
 
-/* JOINED and pushes may travel different connections (design section 4) */
+/* JOINED and pushes may travel different connections */
 #define JOINED_AHEAD_MS 200
 #define SETTLE_MS       500  /* a new owner waits so long for its own announcement on the channel */
 #define ENDED_MS        2000 /* a member for the owner's word on the end of the epoch before */
