@@ -302,7 +302,7 @@ static void start_tls(const struct certificate *c, const char *auth_clients, cha
     redis_server_start(&r.server);
 }
 
-static void tls_wants_the_authority_and_the_host(void **state)
+static void tls_requires_the_authority_and_the_host(void **state)
 {
     (void)state;
     struct certificate c;
@@ -405,7 +405,7 @@ int main(void)
         CONNECT(a_server_that_becomes_a_replica_is_left),
         CONNECT(a_server_that_is_no_redis_is_left_and_tried_again),
         CONNECT(a_server_that_accepts_and_is_silent_is_left_and_tried_again),
-        CONNECT(tls_wants_the_authority_and_the_host),
+        CONNECT(tls_requires_the_authority_and_the_host),
         CONNECT(tls_shows_our_certificate_where_the_server_asks_for_one),
         CONNECT(tls_expects_the_name_that_is_set),
         CONNECT(what_can_not_be_used_is_said_at_the_start),

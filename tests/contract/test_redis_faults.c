@@ -149,7 +149,7 @@ static void what_was_under_way_is_answered_before_the_disconnection_is_told(void
     assert_int_equal(rig_wait(a, SEEN_RENEWED, 100)->status, STATUS_IO);
 }
 
-static void a_server_that_slept_is_spoken_to_again(void **state)
+static void a_server_that_slept_is_used_again(void **state)
 {
     (void)state;
     grow_up();
@@ -225,7 +225,7 @@ static bool has_subscribers(void *ctx)
     return proxy_subscribers(wait->proxy) >= wait->wanted;
 }
 
-static void a_deaf_subscription_connection_is_made_again(void **state)
+static void a_silent_subscription_connection_is_replaced(void **state)
 {
     (void)state;
     struct proxy proxy;
@@ -630,11 +630,11 @@ int main(void)
         FAULT(a_server_that_comes_back_empty_is_filled_again_by_its_owners),
         FAULT(a_young_server_grants_a_missing_record_to_its_holder_only),
         FAULT(what_was_under_way_is_answered_before_the_disconnection_is_told),
-        FAULT(a_server_that_slept_is_spoken_to_again),
+        FAULT(a_server_that_slept_is_used_again),
         FAULT(a_server_that_is_late_but_answers_keeps_its_connection),
         FAULT(a_killed_command_connection_comes_back),
         FAULT(a_killed_subscription_connection_comes_back_without_a_disconnection),
-        FAULT(a_deaf_subscription_connection_is_made_again),
+        FAULT(a_silent_subscription_connection_is_replaced),
         FAULT(a_probe_of_an_earlier_life_does_not_count),
         FAULT(lost_scripts_are_loaded_again_and_nothing_changes_its_order),
         FAULT(a_key_of_another_type_harms_its_session_only),

@@ -195,7 +195,7 @@ static void a_single_one_of_the_url_names_the_others(void **state)
     rig_wait(a, SEEN_CONNECTED, 0);
 }
 
-static void a_name_that_no_sentinel_knows_is_said(void **state)
+static void a_name_that_no_sentinel_knows_is_reported(void **state)
 {
     (void)state;
     snprintf(url, sizeof(url), "redis-sentinel://127.0.0.1:%u,127.0.0.1:%u/trucks",
@@ -242,7 +242,7 @@ int main(void)
         SENTINEL(a_sentinel_that_dies_is_followed_by_another),
         SENTINEL(a_sentinel_that_is_stale_and_asked_first_is_not_believed),
         SENTINEL(a_single_one_of_the_url_names_the_others),
-        SENTINEL(a_name_that_no_sentinel_knows_is_said),
+        SENTINEL(a_name_that_no_sentinel_knows_is_reported),
         SENTINEL(sentinels_that_ask_for_a_password_get_those_of_the_url),
     };
     return cmocka_run_group_tests_name("bus_redis_sentinel", tests, NULL, NULL);

@@ -124,7 +124,7 @@ static void a_right_that_is_taken_away_costs_that_session_only(void **state)
     assert_null(rig_find(a, SEEN_DISCONNECTED, 0));
 }
 
-static void what_can_not_be_announced_is_told_of(void **state)
+static void a_refused_announcement_is_reported(void **state)
 {
     (void)state;
     redis_server_await_age(&r.server, 2);
@@ -342,7 +342,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TROUBLE(the_missing_right_to_one_channel_costs_that_session_only),
         TROUBLE(a_right_that_is_taken_away_costs_that_session_only),
-        TROUBLE(what_can_not_be_announced_is_told_of),
+        TROUBLE(a_refused_announcement_is_reported),
         TROUBLE(a_right_that_is_missing_in_a_call_costs_that_session_only),
         TROUBLE(the_missing_right_to_the_own_inbox_is_named),
         TROUBLE(without_info_it_works_and_a_young_store_grants_nothing),

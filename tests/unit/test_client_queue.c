@@ -83,7 +83,7 @@ static void an_empty_queue_takes_one_message_of_any_size(void **state)
     queue_return(&spares, queue);
 }
 
-static void one_note_speaks_for_all_that_were_dropped_in_a_row(void **state)
+static void one_note_covers_all_that_were_dropped_in_a_row(void **state)
 {
     (void)state;
     const struct queue_rules rules = {SLOW_DROP_OLDEST, 4 * queue_cost(100), true};
@@ -99,7 +99,7 @@ static void one_note_speaks_for_all_that_were_dropped_in_a_row(void **state)
 }
 
 /* Each session in a queue has one note, not one for each dropped message. */
-static void a_note_speaks_across_what_others_have_in_between(void **state)
+static void a_note_covers_a_session_across_frames_of_others(void **state)
 {
     (void)state;
     struct queue *queue = queue_take(&spares);
@@ -214,7 +214,7 @@ static void what_is_revoked_leaves_a_note_where_one_is_understood(void **state)
 
 /* The bytes of a note name its end. Once they are made (for a write that the socket did not take),
  * the note can't cover later messages. */
-static void a_note_in_bytes_speaks_for_no_more(void **state)
+static void a_note_in_bytes_covers_no_more(void **state)
 {
     (void)state;
     struct queue *queue = queue_take(&spares);
@@ -254,14 +254,14 @@ int main(void)
         cmocka_unit_test(items_leave_in_the_order_in_which_they_came),
         cmocka_unit_test(messages_without_content_cost_memory_too),
         cmocka_unit_test(an_empty_queue_takes_one_message_of_any_size),
-        cmocka_unit_test(one_note_speaks_for_all_that_were_dropped_in_a_row),
-        cmocka_unit_test(a_note_speaks_across_what_others_have_in_between),
+        cmocka_unit_test(one_note_covers_all_that_were_dropped_in_a_row),
+        cmocka_unit_test(a_note_covers_a_session_across_frames_of_others),
         cmocka_unit_test(raw_clients_get_no_notes),
         cmocka_unit_test(latest_drops_what_came_before_of_that_session_alone),
         cmocka_unit_test(own_frames_are_never_dropped_but_have_a_bound),
         cmocka_unit_test(a_session_that_is_left_leaves_the_rest_in_order),
         cmocka_unit_test(what_is_revoked_leaves_a_note_where_one_is_understood),
-        cmocka_unit_test(a_note_in_bytes_speaks_for_no_more),
+        cmocka_unit_test(a_note_in_bytes_covers_no_more),
         cmocka_unit_test(spare_queues_have_a_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

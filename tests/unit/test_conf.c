@@ -434,7 +434,7 @@ static void credentials_stand_in_one_place(void **state)
     conf_findings_fini(&findings);
 }
 
-static void all_mistakes_are_told_at_once_and_secrets_are_not(void **state)
+static void all_mistakes_are_reported_at_once_without_secrets(void **state)
 {
     (void)state;
     load_bad("node: {lease: 1}\nlog: {level: x}\nadmin: {token: \"se cret\"}\nredis: {url: "
@@ -912,7 +912,7 @@ static void a_service_is_named_once_by_each_who_names_services(void **state)
     conf_unref(conf);
 }
 
-static void a_changed_secret_is_told_without_its_value(void **state)
+static void a_changed_secret_is_reported_without_its_value(void **state)
 {
     (void)state;
     setenv("VINHUB_JWT_SECRET", LONG_SECRET "1", 1);
@@ -1064,7 +1064,7 @@ int main(void)
         CASE(a_service_is_checked_like_all_else),
         CASE(credentials_in_an_upstream_become_a_header_and_never_show),
         CASE(credentials_stand_in_one_place),
-        CASE(all_mistakes_are_told_at_once_and_secrets_are_not),
+        CASE(all_mistakes_are_reported_at_once_without_secrets),
         CASE(a_file_that_cannot_be_read_is_a_mistake),
         CASE(variables_and_flags_are_named_in_mistakes),
         CASE(what_is_odd_but_allowed_is_a_warning),
@@ -1081,7 +1081,7 @@ int main(void)
         CASE(what_needs_a_restart_stays_as_it_is_in_force),
         CASE(a_file_that_holds_another_certificate_is_a_change),
         CASE(a_service_is_named_once_by_each_who_names_services),
-        CASE(a_changed_secret_is_told_without_its_value),
+        CASE(a_changed_secret_is_reported_without_its_value),
         CASE(the_table_for_people_has_a_row_for_each_key),
         CASE(sessions_keep_their_service_over_a_reload),
         CASE(redis_urls_name_hosts_and_credentials),

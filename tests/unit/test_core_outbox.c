@@ -344,7 +344,7 @@ static void a_send_that_went_is_acknowledged_and_not_sent_again(void **state)
     assert_int_equal(acked, 2);
 }
 
-static void a_member_tells_once_and_again_after_a_second(void **state)
+static void a_member_sends_once_and_again_after_a_second(void **state)
 {
     (void)state;
     rig.session.state = SESSION_MEMBER;
@@ -470,7 +470,7 @@ static void a_time_that_ends_within_a_turn_counts(void **state)
     assert_int_equal(expired, 1);
 }
 
-static void what_an_owner_may_have_is_the_owners_to_say(void **state)
+static void the_owner_decides_on_messages_that_it_may_have(void **state)
 {
     (void)state;
     rig.session.state = SESSION_MEMBER;
@@ -688,7 +688,7 @@ static void check_confirms(size_t at, size_t n, uint64_t upto)
     assert_int_equal(found, upto);
 }
 
-static void a_member_hears_of_all_that_expired_before_what_went(void **state)
+static void a_member_learns_all_that_expired_before_what_went(void **state)
 {
     (void)state;
     int member = 0;
@@ -852,7 +852,7 @@ int main(void)
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_send_that_went_is_acknowledged_and_not_sent_again, set_up,
                                         tear_down),
-        cmocka_unit_test_setup_teardown(a_member_tells_once_and_again_after_a_second, set_up,
+        cmocka_unit_test_setup_teardown(a_member_sends_once_and_again_after_a_second, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(with_a_lost_owner_go_raw_messages_that_it_may_have, set_up,
                                         tear_down),
@@ -862,7 +862,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(those_around_one_that_expired_stay, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_time_that_ends_within_a_turn_counts, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(what_an_owner_may_have_is_the_owners_to_say, set_up,
+        cmocka_unit_test_setup_teardown(the_owner_decides_on_messages_that_it_may_have, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(with_a_lost_owner_its_time_counts_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_members_send_expires_at_the_owner, set_up, tear_down),
@@ -873,7 +873,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(one_of_many_that_expires_last_is_not_acknowledged, set_up,
                                         tear_down),
-        cmocka_unit_test_setup_teardown(a_member_hears_of_all_that_expired_before_what_went, set_up,
+        cmocka_unit_test_setup_teardown(a_member_learns_all_that_expired_before_what_went, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_member_acknowledges_none_of_many_that_expired, set_up,
                                         tear_down),

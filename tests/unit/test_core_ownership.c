@@ -193,7 +193,7 @@ static void an_offer_waits_a_second_and_only_its_node_accepts(void **state)
     session->state = SESSION_CLAIMING;
 }
 
-static void take_is_told_until_it_is_answered(void **state)
+static void take_is_sent_until_it_is_answered(void **state)
 {
     (void)state;
     session->state = SESSION_OWNER;
@@ -273,7 +273,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_dead_owner_is_told_and_named, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_offer_waits_a_second_and_only_its_node_accepts, set_up,
                                         tear_down),
-        cmocka_unit_test_setup_teardown(take_is_told_until_it_is_answered, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(take_is_sent_until_it_is_answered, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_take_counts_within_the_run_of_the_lease_that_accepted,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(answers_to_what_was_asked_before_do_not_count, set_up,

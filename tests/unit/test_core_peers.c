@@ -82,7 +82,7 @@ static void a_score_that_moves_is_a_life(void **state)
     assert_int_equal(dead, 0);
 }
 
-static void a_score_that_stands_for_the_longer_lease_is_a_death(void **state)
+static void a_score_unchanged_for_the_longer_lease_is_a_death(void **state)
 {
     (void)state;
     watch_some(1);
@@ -95,7 +95,7 @@ static void a_score_that_stands_for_the_longer_lease_is_a_death(void **state)
     assert_int_equal(dead, 1);
 }
 
-static void what_was_learned_after_the_reading_is_not_concerned(void **state)
+static void a_watch_newer_than_the_reading_is_not_called(void **state)
 {
     (void)state;
     watch_some(1);
@@ -108,7 +108,7 @@ static void what_was_learned_after_the_reading_is_not_concerned(void **state)
     assert_int_equal(dead, 0);
 }
 
-static void many_are_told_in_portions(void **state)
+static void many_watches_are_called_in_portions(void **state)
 {
     (void)state;
     watch_some(WATCHES);
@@ -124,7 +124,7 @@ static void many_are_told_in_portions(void **state)
     }
 }
 
-static void who_is_told_may_take_others_off(void **state)
+static void a_called_watch_may_remove_others(void **state)
 {
     (void)state;
     takes_next = true;
@@ -136,7 +136,7 @@ static void who_is_told_may_take_others_off(void **state)
     assert_int_equal(dead, 501);
 }
 
-static void another_life_is_told_and_may_take_others_off(void **state)
+static void a_watch_called_for_a_new_life_may_remove_others(void **state)
 {
     (void)state;
     struct envelope hello = {.node = slice_of("other"), .life = 5};
@@ -167,13 +167,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_score_that_moves_is_a_life, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_score_that_stands_for_the_longer_lease_is_a_death, set_up,
+        cmocka_unit_test_setup_teardown(a_score_unchanged_for_the_longer_lease_is_a_death, set_up,
                                         tear_down),
-        cmocka_unit_test_setup_teardown(what_was_learned_after_the_reading_is_not_concerned, set_up,
+        cmocka_unit_test_setup_teardown(a_watch_newer_than_the_reading_is_not_called, set_up,
                                         tear_down),
-        cmocka_unit_test_setup_teardown(many_are_told_in_portions, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(who_is_told_may_take_others_off, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(another_life_is_told_and_may_take_others_off, set_up,
+        cmocka_unit_test_setup_teardown(many_watches_are_called_in_portions, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_called_watch_may_remove_others, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_watch_called_for_a_new_life_may_remove_others, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(one_that_comes_back_meanwhile_is_not_dead, set_up,
                                         tear_down),

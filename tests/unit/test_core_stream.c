@@ -111,7 +111,7 @@ static void what_the_history_shows_ahead_makes_no_gap(void **state)
     assert_int_equal(stream_batch(session)->len, 900);
 }
 
-static void an_answer_that_is_not_awaited_is_none(void **state)
+static void an_unexpected_answer_is_ignored(void **state)
 {
     (void)state;
     push(7, 1, 1);
@@ -178,7 +178,7 @@ static void assert_gap(uint64_t epoch, uint64_t from, uint64_t to)
     }
 }
 
-static void what_an_owner_says_of_an_end_is_a_gap_before_the_next_epoch(void **state)
+static void an_end_from_the_owner_is_a_gap_before_the_next_epoch(void **state)
 {
     (void)state;
     push(7, 1, 1);
@@ -229,7 +229,7 @@ static void another_owner_is_not_waited_for(void **state)
 }
 
 /* If the owner does not answer, the wait ends: the history is read. */
-static void the_wait_for_the_owners_word_ends(void **state)
+static void the_wait_for_the_owner_ends(void **state)
 {
     (void)state;
     push(7, 1, 1);
@@ -266,7 +266,7 @@ static void an_end_is_known_after_an_interruption(void **state)
 
 /* The member is behind: ENDED and the announcement of the next epoch come while it reads the epoch
  * before; the first push of the next epoch comes before JOINED. */
-static void an_end_that_was_told_during_a_reading_is_kept(void **state)
+static void an_end_that_comes_during_a_reading_is_kept(void **state)
 {
     (void)state;
     push(6, 1, 1);
@@ -293,7 +293,7 @@ static void an_end_that_was_told_during_a_reading_is_kept(void **state)
 }
 
 /* The fenced owner has sent ENDED, and this node claimed the session first. */
-static void who_takes_over_knows_an_end_that_was_told(void **state)
+static void a_new_owner_knows_an_end_that_was_announced(void **state)
 {
     (void)state;
     push(7, 1, 1);
@@ -338,21 +338,21 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_the_history_has_not_is_a_gap, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_the_history_shows_ahead_makes_no_gap, set_up,
                                         tear_down),
-        cmocka_unit_test_setup_teardown(an_answer_that_is_not_awaited_is_none, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_unexpected_answer_is_ignored, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_failed_reading_is_asked_for_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_held_has_a_bound_in_true_memory, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_next_epoch_waits_for_its_announcement, set_up,
                                         tear_down),
-        cmocka_unit_test_setup_teardown(what_an_owner_says_of_an_end_is_a_gap_before_the_next_epoch,
+        cmocka_unit_test_setup_teardown(an_end_from_the_owner_is_a_gap_before_the_next_epoch,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_end_that_was_heard_is_no_gap, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_same_owner_again_is_waited_for, set_up, tear_down),
         cmocka_unit_test_setup_teardown(another_owner_is_not_waited_for, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(the_wait_for_the_owners_word_ends, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_wait_for_the_owner_ends, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_end_is_known_after_an_interruption, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(an_end_that_was_told_during_a_reading_is_kept, set_up,
+        cmocka_unit_test_setup_teardown(an_end_that_comes_during_a_reading_is_kept, set_up,
                                         tear_down),
-        cmocka_unit_test_setup_teardown(who_takes_over_knows_an_end_that_was_told, set_up,
+        cmocka_unit_test_setup_teardown(a_new_owner_knows_an_end_that_was_announced, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_lost_one_is_a_gap_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_must_not_reach_clients_is_taken_back, set_up,

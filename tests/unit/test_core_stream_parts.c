@@ -86,7 +86,7 @@ static void into_the_next_epoch_without_a_gap_only_where_the_history_keeps_the_e
     assert_int_equal(taken, 2);
 }
 
-static void closing_tells_of_the_rest_once(void **state)
+static void closing_reports_the_rest_once(void **state)
 {
     (void)state;
     struct position at = {7, 3};
@@ -123,7 +123,7 @@ int main(void)
         cmocka_unit_test_setup(what_is_missing_before_it_is_a_gap, set_up),
         cmocka_unit_test_setup(
             into_the_next_epoch_without_a_gap_only_where_the_history_keeps_the_end, set_up),
-        cmocka_unit_test_setup(closing_tells_of_the_rest_once, set_up),
+        cmocka_unit_test_setup(closing_reports_the_rest_once, set_up),
         cmocka_unit_test_setup(what_is_held_has_a_bound_of_which_the_oldest_fall_out, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -205,7 +205,7 @@ static void a_text_of_line_ends_alone_costs_no_more(void **state)
     free(text);
 }
 
-static void what_else_is_told_is_json_without_an_id(void **state)
+static void other_events_are_json_without_an_id(void **state)
 {
     (void)state;
     assert_wire(event_status("connected", NULL),
@@ -231,7 +231,7 @@ int main(void)
         cmocka_unit_test(random_texts_come_back),
         cmocka_unit_test(bytes_are_base64),
         cmocka_unit_test(a_text_of_line_ends_alone_costs_no_more),
-        cmocka_unit_test(what_else_is_told_is_json_without_an_id),
+        cmocka_unit_test(other_events_are_json_without_an_id),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -196,7 +196,7 @@ static size_t count(const char *text, const char *word)
     return n;
 }
 
-static void a_cause_that_stays_is_told_once_and_each_new_one(void **state)
+static void a_cause_that_stays_is_logged_once_and_each_new_one(void **state)
 {
     (void)state;
     metrics_reset();
@@ -218,7 +218,7 @@ static void a_cause_that_stays_is_told_once_and_each_new_one(void **state)
     assert_int_equal(metric_get(METRIC_LOG_SUPPRESSED), 2 * 299);
 }
 
-static void a_cause_that_stays_is_told_each_minute_with_a_count(void **state)
+static void a_cause_that_stays_is_logged_each_minute_with_a_count(void **state)
 {
     (void)state;
     log_configure(LOG_LEVEL_INFO, LOG_FORMAT_TEXT, "n1");
@@ -255,7 +255,7 @@ static void causes_without_number_are_bounded_for_each_event(void **state)
     assert_int_equal(count(text, "cause_other"), 1);
 }
 
-static void lines_that_tell_of_no_staying_cause_are_never_held_back(void **state)
+static void lines_without_a_cause_are_never_held_back(void **state)
 {
     (void)state;
     log_configure(LOG_LEVEL_DEBUG, LOG_FORMAT_TEXT, "n1");
@@ -309,7 +309,7 @@ static const char *reader_drain(const struct log_reader *reader)
 }
 
 /* If a write blocked, the alarm would end the test. */
-static void assert_lines_are_kept_dropped_and_told(int ends[2])
+static void assert_lines_are_kept_dropped_and_reported(int ends[2])
 {
     struct log_reader reader;
     reader_start(&reader, ends);
@@ -334,7 +334,7 @@ static void a_pipe_nobody_reads_holds_nothing_up(void **state)
     (void)state;
     int ends[2];
     assert_int_equal(pipe(ends), 0);
-    assert_lines_are_kept_dropped_and_told(ends);
+    assert_lines_are_kept_dropped_and_reported(ends);
 }
 
 static void a_socket_nobody_reads_holds_nothing_up(void **state)
@@ -343,10 +343,10 @@ static void a_socket_nobody_reads_holds_nothing_up(void **state)
     int ends[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &(int){4096}, sizeof(int));
-    assert_lines_are_kept_dropped_and_told(ends);
+    assert_lines_are_kept_dropped_and_reported(ends);
 }
 
-static void how_many_lines_are_missing_is_said_where_they_are_missing(void **state)
+static void the_number_of_missing_lines_stands_in_their_place(void **state)
 {
     (void)state;
     int ends[2];
@@ -434,13 +434,13 @@ int main(void)
         cmocka_unit_test(json_lines_can_be_read_back),
         cmocka_unit_test(what_is_no_utf8_or_a_control_never_reaches_a_terminal),
         cmocka_unit_test(a_long_value_is_cut_and_what_does_not_fit_is_left_out_whole),
-        cmocka_unit_test(a_cause_that_stays_is_told_once_and_each_new_one),
-        cmocka_unit_test(a_cause_that_stays_is_told_each_minute_with_a_count),
+        cmocka_unit_test(a_cause_that_stays_is_logged_once_and_each_new_one),
+        cmocka_unit_test(a_cause_that_stays_is_logged_each_minute_with_a_count),
         cmocka_unit_test(causes_without_number_are_bounded_for_each_event),
-        cmocka_unit_test(lines_that_tell_of_no_staying_cause_are_never_held_back),
+        cmocka_unit_test(lines_without_a_cause_are_never_held_back),
         cmocka_unit_test(a_pipe_nobody_reads_holds_nothing_up),
         cmocka_unit_test(a_socket_nobody_reads_holds_nothing_up),
-        cmocka_unit_test(how_many_lines_are_missing_is_said_where_they_are_missing),
+        cmocka_unit_test(the_number_of_missing_lines_stands_in_their_place),
         cmocka_unit_test(the_flags_of_standard_error_stay_as_they_are),
         cmocka_unit_test(the_end_waits_a_little_and_not_longer),
         cmocka_unit_test(a_reader_that_is_gone_is_no_fault),

@@ -187,7 +187,7 @@ static void the_name_to_expect_can_be_set(void **state)
     assert_string_equal(verdict(&client, "address", "redis"), "");
 }
 
-static void what_was_expected_and_what_came_is_said(void **state)
+static void reasons_name_what_was_expected_and_what_came(void **state)
 {
     (void)state;
     struct tls_client client = trusting("root.pem");
@@ -306,7 +306,7 @@ static void a_folder_that_is_swapped_serves_the_next_connection(void **state)
     run("rm -r one two data ca");
 }
 
-static void an_end_in_order_is_told_apart_from_a_cut(void **state)
+static void a_clean_end_is_distinguished_from_a_cut(void **state)
 {
     (void)state;
     struct tls_context *trust = NULL;
@@ -338,12 +338,12 @@ int main(void)
         cmocka_unit_test(a_dot_at_the_end_is_for_the_resolver_only),
         cmocka_unit_test(each_certificate_of_the_file_is_an_anchor),
         cmocka_unit_test(the_name_to_expect_can_be_set),
-        cmocka_unit_test(what_was_expected_and_what_came_is_said),
+        cmocka_unit_test(reasons_name_what_was_expected_and_what_came),
         cmocka_unit_test(a_peer_without_tls_is_named),
         cmocka_unit_test(files_that_can_not_be_used_are_named_with_the_cause),
         cmocka_unit_test(changed_files_serve_the_next_connection),
         cmocka_unit_test(a_folder_that_is_swapped_serves_the_next_connection),
-        cmocka_unit_test(an_end_in_order_is_told_apart_from_a_cut),
+        cmocka_unit_test(a_clean_end_is_distinguished_from_a_cut),
     };
     return cmocka_run_group_tests_name("loop_tls", tests, make_certificates, remove_certificates);
 }

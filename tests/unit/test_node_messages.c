@@ -187,7 +187,7 @@ static void assert_text(struct slice slice, const char *text)
     assert_golden(name##_encode(&(message)), name##_bytes, sizeof(name##_bytes)); \
     free(kept_items)
 
-static void what_members_say(void **state)
+static void messages_of_members_have_their_known_bytes(void **state)
 {
     (void)state;
     {
@@ -225,7 +225,7 @@ static void what_members_say(void **state)
     }
 }
 
-static void what_owners_say(void **state)
+static void messages_of_owners_have_their_known_bytes(void **state)
 {
     (void)state;
     {
@@ -276,7 +276,7 @@ static void what_owners_say(void **state)
     }
 }
 
-static void what_is_said_at_a_hand_over(void **state)
+static void messages_of_a_hand_over_have_their_known_bytes(void **state)
 {
     (void)state;
     {
@@ -325,7 +325,7 @@ static void what_is_said_at_a_hand_over(void **state)
     }
 }
 
-static void what_is_said_to_all_and_by_operators(void **state)
+static void messages_to_all_and_of_operators_have_their_known_bytes(void **state)
 {
     (void)state;
     {
@@ -363,7 +363,7 @@ static void what_is_said_to_all_and_by_operators(void **state)
     assert_golden(drain_encode(), drain_bytes, sizeof(drain_bytes));
 }
 
-static void what_comes_on_the_channel_of_a_session(void **state)
+static void messages_on_the_push_channel_have_their_known_bytes(void **state)
 {
     (void)state;
     {
@@ -545,11 +545,11 @@ static void what_operators_ask_about_clients_travels(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_members_say),
-        cmocka_unit_test(what_owners_say),
-        cmocka_unit_test(what_is_said_at_a_hand_over),
-        cmocka_unit_test(what_is_said_to_all_and_by_operators),
-        cmocka_unit_test(what_comes_on_the_channel_of_a_session),
+        cmocka_unit_test(messages_of_members_have_their_known_bytes),
+        cmocka_unit_test(messages_of_owners_have_their_known_bytes),
+        cmocka_unit_test(messages_of_a_hand_over_have_their_known_bytes),
+        cmocka_unit_test(messages_to_all_and_of_operators_have_their_known_bytes),
+        cmocka_unit_test(messages_on_the_push_channel_have_their_known_bytes),
         cmocka_unit_test(ids_of_clients_travel_both_ways),
         cmocka_unit_test(revocations_and_what_they_closed_travel),
         cmocka_unit_test(who_watches_travels_both_ways),
