@@ -31,7 +31,7 @@ const got = (page, count) =>
   until(async () => (await seen(page)).messages.length >= count, SOON_MS, `${count} messages`)
 const opens = async (page) => (await seen(page)).states.filter(({ state }, at, all) => state === 'open' && all[at - 1]?.state !== 'open').length
 
-test('v1: text and bytes come with their positions, sends are acknowledged, the upstream is told', { timeout: 120_000 }, async (t) => {
+test('v1: text and bytes come with their positions, sends are acknowledged, the state of the upstream is reported', { timeout: 120_000 }, async (t) => {
   const { backend, hub } = await startOne(t)
   const page = await openPage(t)
   await startClient(page, hub.url(PATH))

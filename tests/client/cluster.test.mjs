@@ -83,7 +83,7 @@ test('a stopped node says 1012: the page is elsewhere at once, nothing missing',
   assert.deepEqual(closes.map(({ code }) => code), [1012])
 })
 
-test('what is kept no longer is told as a gap', { timeout: 120_000 }, async (t) => {
+test('what is kept no longer is reported as a gap', { timeout: 120_000 }, async (t) => {
   const { backend, hubs, page, other } = await start(t, { min: 300, max: 300 })
   await page.evaluate(() => window.client.close())
   const count = 300 // the history keeps 100

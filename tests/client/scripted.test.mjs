@@ -59,7 +59,7 @@ test('a message that was had is not handed out again, an older one neither', asy
   assert.deepEqual((await seen(page)).messages, ['0.5', '0.6', '1.1', 'last'])
 })
 
-test('a position that is of no use any more is told as a gap; the client keeps its id', async (t) => {
+test('a position that is no longer valid is reported as a gap; the client keeps its id', async (t) => {
   const hub = await ScriptedHub.start(t, {
     onOpen(it, socket, number) {
       it.welcome(socket, EPOCH + 10 * number, 7)
@@ -75,7 +75,7 @@ test('a position that is of no use any more is told as a gap; the client keeps i
   assert.ok(states.find(({ code }) => code === 1013).retryIn >= 3500, '1013 is given time, and by chance, so that not all come together')
 })
 
-test('the reason of a close says when to come back: that is when it comes, and what it says last is what counts', async (t) => {
+test('the reason of a close says when to reconnect, by retry=MS at its end', async (t) => {
   const reasons = [[1012, 'node restarts retry=700'], [1013, 'retry=250'], [1012, 'retry=9 times'], [4005, 'slow client retry=77777']]
   const hub = await ScriptedHub.start(t, {
     onOpen(it, socket, number) {
@@ -115,7 +115,7 @@ test('a send the hub refuses is rejected with the hub\'s code, and not repeated'
   assert.deepEqual(ids, [1, 2, 2])
 })
 
-test('a server that does not speak vinhub.v1, or says nothing, is left', async (t) => {
+test('the client leaves a server that does not speak vinhub.v1, or sends nothing', async (t) => {
   const other = await ScriptedHub.start(t, { onOpen() {}, protocol: false })
   const mute = await ScriptedHub.start(t, { onOpen() {} })
   const good = await ScriptedHub.start(t, { onOpen: (it, socket) => it.welcome(socket, EPOCH, 0) })
@@ -185,7 +185,7 @@ test('a listener that throws holds up nobody', async (t) => {
   assert.deepEqual(reported, ['in a listener: one', 'in a listener: two'])
 })
 
-test('what was missed before any position was known is told as a gap too', async (t) => {
+test('what was missed before any position was known is reported as a gap, too', async (t) => {
   const hub = await ScriptedHub.start(t, {
     onOpen(it, socket, number) {
       it.welcome(socket, number === 1 ? 0 : EPOCH, number === 1 ? 0 : 7)

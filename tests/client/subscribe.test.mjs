@@ -82,7 +82,7 @@ const texts = (seen) => seen.message.map(([data]) => data)
 const isOpen = (seen) => until(() => seen.status.some(({ state }) => state === 'open'), SOON_MS, 'the subscription to be open')
 const urlOf = (vin) => `/admin/${vin}?remoteWs`
 
-test('one url: welcomed, told of messages, status, gaps and presence of its session alone', async (t) => {
+test('one url: WELCOME, then messages, status, gaps and presence of its session alone', async (t) => {
   const script = await Script.start(t)
   const client = connect(t, script)
   const own = watch(client)
@@ -111,7 +111,7 @@ test('one url: welcomed, told of messages, status, gaps and presence of its sess
   assert.deepEqual(own.message, [])
 })
 
-test('options are parameters; an absolute url is named by its path; mistakes are told at once', async (t) => {
+test('options are parameters; an absolute url is named by its path; mistakes are reported at once', async (t) => {
   const script = await Script.start(t)
   const client = connect(t, script)
   client.subscribe('/admin/V1?remoteWs', { rate: 0.5, replay: 3 })
@@ -197,7 +197,7 @@ test('what the hub refuses reaches the one that asked for it', async (t) => {
   await isOpen(watch(client.subscribe(urlOf('V1'))))
 })
 
-test('a hub that does not know SUBSCRIBE, or refuses one whole, is told to all that it was for', async (t) => {
+test('if a hub does not know SUBSCRIBE, or refuses one whole, each of its urls gets the error', async (t) => {
   const script = await Script.start(t)
   script.answer = () => {}
   const client = connect(t, script)
@@ -208,7 +208,7 @@ test('a hub that does not know SUBSCRIBE, or refuses one whole, is told to all t
   assert.deepEqual(seens.map(({ closed }) => closed[0].code), ['unknown_type', 'unknown_type'])
 })
 
-test('CLOSED ends the one it names; a code that says later is waited for', async (t) => {
+test('CLOSED ends the subscription it names; after a code that says later it is opened again', async (t) => {
   const script = await Script.start(t)
   const client = connect(t, script)
   const codes = [4006, 1001, 4001, 1013]
@@ -224,7 +224,7 @@ test('CLOSED ends the one it names; a code that says later is waited for', async
   assert.equal(script.urls.length, 1, 'the connection stays')
 })
 
-test('unsubscribe() is told to the hub once, also where the answer to SUBSCRIBE is not there yet', async (t) => {
+test('unsubscribe() is sent to the hub once, also before the answer to SUBSCRIBE', async (t) => {
   const script = await Script.start(t, { answers: { [urlOf('V2')]: 'none' } })
   const client = connect(t, script)
   const [one, two, three] = ['V1', 'V2', 'V3'].map((vin) => client.subscribe(urlOf(vin)))
@@ -332,7 +332,7 @@ test('a hub that takes smaller messages gets smaller requests', async (t) => {
   assert.equal(await lost, undefined, 'a message of the page is not blamed for it')
 })
 
-test('subscriptions are kept over close() and connect(), and told of both', async (t) => {
+test('subscriptions are kept over close() and connect(), and get events of both', async (t) => {
   const script = await Script.start(t)
   const client = new VinhubClient(script.url, { WebSocket, reconnect: FAST })
   t.defer(() => client.close())

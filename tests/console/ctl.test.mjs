@@ -141,7 +141,7 @@ test('tail of a traffic port: what is refused says why', async (t) => {
   await until(() => good.out.includes('  over TLS\n'), SOON_MS, 'the push')
 })
 
-test('publish takes its place in the owner\'s order, and says which', async (t) => {
+test('publish takes its place in the owner\'s order, and prints that place', async (t) => {
   const { ways, browser } = await startTwo(t)
   for (const [i, [way, flags]] of ways.entries()) {
     const { epoch, offset } = JSON.parse(await ctl(...flags, '--json', 'publish', ID, `from ${way}`))
@@ -239,7 +239,7 @@ test('clients, kick and revoke: the same from each node and from Redis', async (
   assert.ok(backend.port > 0)
 })
 
-test('what clients, kick and revoke are told is checked before anybody is asked', async (t) => {
+test('arguments of clients, kick and revoke are checked before any node is asked', async (t) => {
   const port = await freePort() // nobody is there
   for (const args of [['clients', 'user'], ['clients', 'usr=x'], ['clients', 'user='], ['clients', 'user=a', 'user=b'], ['kick'], ['kick', 'reason=x'],
     ['kick', 'jti=x'], ['revoke'], ['revoke', 'user=x'], ['revoke', 'jti=a', 'sub=b'], ['revoke', 'jti=a', 'before=5'], ['revoke', 'before=5'],

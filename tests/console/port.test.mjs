@@ -57,7 +57,7 @@ test('streams are bounded in number, and a place is free again when one ends', a
   }, SOON_MS, 'a place for another')
 })
 
-test('a stream that nobody reads loses messages, is told how many, and costs a bounded amount of memory', { timeout: 90_000 }, async (t) => {
+test('a stream that nobody reads loses messages, gets their number, and costs a bounded amount of memory', { timeout: 90_000 }, async (t) => {
   const { backend, hub } = await startOne(t)
   const browser = await Browser.open(t, hub.url(PAGE))
   await backend.one(UPSTREAM)
@@ -100,7 +100,7 @@ test('what is no request at all is answered in JSON, too', async (t) => {
   assert.equal(typeof large.json().error, 'string')
 })
 
-test('HEAD says what GET would, without the body', async (t) => {
+test('HEAD is answered as GET, without the body', async (t) => {
   const { hub } = await startOne(t)
   for (const path of ['/healthz', '/readyz', '/api/nodes', '/', '/nope']) {
     const get = await hub.admin(path)
@@ -114,7 +114,7 @@ test('HEAD says what GET would, without the body', async (t) => {
   }
 })
 
-test('with a token nothing but health, readiness and the page is told without it', async (t) => {
+test('with a token only health, readiness and the page are served without it', async (t) => {
   const { hub } = await startOne(t, { admin: { token: 'open-sesame' } })
   for (const path of ['/healthz', '/readyz', '/', '/console/console.js']) assert.equal((await hub.admin(path)).status, 200, path)
   const paths = ['/metrics', '/websocket-stats', '/api/nodes', '/api/sessions', `/api/sessions/${ID}`, '/api/events', '/api/nope', '/nope']
@@ -231,7 +231,7 @@ test('a tail begins with what is kept, on any node, and goes on without a hole',
   }
 })
 
-test('SIGHUP takes what is good, says what changed, and leaves all as it is where the file is bad', async (t) => {
+test('SIGHUP applies a good file and logs what changed; a bad file changes nothing', async (t) => {
   const { hub } = await startOne(t)
   const text = readFileSync(hub.file, 'utf8')
   const said = (pattern) => until(() => hub.lines.some((line) => pattern.test(line)), SOON_MS, `a line like ${pattern}`)

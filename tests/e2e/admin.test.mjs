@@ -126,7 +126,7 @@ test('a foreign Host or Origin is refused with 403 where there is no token', asy
   }
 })
 
-test('with a token all but healthz and readyz want it, and any Host will do', async (t) => {
+test('with a token all but healthz and readyz require it, and any Host is accepted', async (t) => {
   const { hub } = await start(t, {}, { env: { VINHUB_ADMIN_TOKEN: 'open-sesame' } })
   for (const path of ['/metrics', '/websocket-stats', '/api/nodes', '/api/sessions']) {
     for (const authorization of [undefined, 'Bearer wrong', 'Bearer open-sesam', 'Bearer open-sesame2', 'open-sesame', 'Basic open-sesame']) {

@@ -197,7 +197,7 @@ test('a taken port exits 1 and is named', async (t) => {
   }
 })
 
-test('an admin port off loopback wants a token', async (t) => {
+test('an admin port off loopback needs a token', async (t) => {
   const port = await freePort()
   const args = ['--service', SERVICE, '--listen', `127.0.0.1:${await freePort()}`, '--admin', `0.0.0.0:${port}`]
   const refused = await runVinhub(args)

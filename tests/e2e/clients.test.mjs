@@ -34,7 +34,7 @@ async function close(hub, body) {
 
 const users = ({ clients }) => clients.map(({ user }) => user).sort().join()
 
-test('a row says who a client is, where, and what went to and fro', async (t) => {
+test('a row has a client\'s user, node, address and counts in both directions', async (t) => {
   const { backend, hubs: [a, b] } = await start(t)
   const before = Date.now()
   const raw = await open(t, a, '/admin/VIN1?remoteWs')
@@ -154,7 +154,7 @@ test('subscriptions count for vin, service and session, and closing by them clos
   assert.equal(other.end, null)
 })
 
-test('closing needs a filter, and understands all that it is told', async (t) => {
+test('closing needs a filter, and refuses a malformed one', async (t) => {
   const backend = await Backend.start(t)
   const hub = await startHub(t, { settings: { services: [service(backend)] } })
   const browser = await open(t, hub, '/u1/V1?remoteWs')

@@ -255,7 +255,7 @@ test('a SEND that went upstream does not go again when its session was released,
   assert.equal(backend.upgrades.length, 4, 'each time over an upstream of its own')
 })
 
-test('who is closed with 1012 is told when to come back, each at another time', async (t) => {
+test('a client closed with 1012 gets the time to reconnect, each another one', async (t) => {
   const { hubs: [a] } = await start(t)
   const pages = await Promise.all(Array.from({ length: 100 }, (_, n) => Browser.open(t, a.url(`/u${n}/VIN1?remoteWs`))))
   await a.stop()

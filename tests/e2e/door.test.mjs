@@ -225,7 +225,7 @@ async function answerTo(t, hub, bytes, ms = 3000) {
   return peer.text()
 }
 
-test('who speaks something else is told or dropped at once, with a reason in log and metrics', async (t) => {
+test('a peer that speaks something else gets an answer or is dropped at once, with a reason in log and metrics', async (t) => {
   const { hub } = await start(t)
   const hello = Buffer.from('16030100c8010000c40303', 'hex')
   assert.equal(await answerTo(t, hub, hello), '')
@@ -261,7 +261,7 @@ test('a handshake has ten seconds, whatever the settings, and leaves a reason', 
   }))
 })
 
-test('on a TLS port plain HTTP is told so, and what fails has a reason', async (t) => {
+test('plain HTTP on a TLS port gets an answer that says so, and a failed handshake has a reason', async (t) => {
   const authority = new Authority(t)
   const { cert, key } = authority.issue('hub')
   const { hub } = await start(t, { listen: { tls_cert: cert, tls_key: key } })
@@ -319,7 +319,7 @@ test('a descriptor is left for the upstream of each client that is let in', asyn
   assert.equal(sharing, Math.ceil(1.5 * clients), 'who shares an upstream needs one descriptor')
 })
 
-test('who sends more than the rate allows is closed with 4002; canned answers are free', async (t) => {
+test('a client that sends more than the rate allows is closed with 4002; clients.replies do not count', async (t) => {
   const { hub, backend } = await start(t, { clients: { rate: { messages: 10, per: '1s', burst: 20 } } })
   const browser = await Browser.open(t, hub.url(PATH))
   const other = await Browser.open(t, hub.url(PATH))

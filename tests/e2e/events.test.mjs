@@ -65,7 +65,7 @@ test('streams, raw clients and clients of vinhub.v1 of a vin share one upstream'
   assert.equal(backend.upgrades.length, 1)
 })
 
-test('the upstream\'s state is told as it changes', async (t) => {
+test('the upstream\'s state comes as it changes', async (t) => {
   const { backend, hub } = await start(t)
   const stream = await EventStream.open(t, hub.port, PAGE)
   await backend.one(UPSTREAM)
@@ -204,7 +204,7 @@ const ACCEPTS = [
   ['text/event-stream;Q=0., text/html', false], ['text/event-streams', false], ['x-text/event-stream', false], ['text/event-stream/x', false],
 ]
 
-test('only who asks for an event stream gets one', async (t) => {
+test('only a request for an event stream gets one', async (t) => {
   const { hub } = await start(t)
   for (const [accept, isStream] of ACCEPTS) {
     const stream = await EventStream.open(t, hub.port, PAGE, { headers: { Accept: accept } })
@@ -370,7 +370,7 @@ test('a comment comes each clients.ping.every; one that stops reading is ended',
   assert.equal(stream.ended, undefined)
 })
 
-test('policy latest: who reads on gets the newest, and a gap for the rest', { timeout: 90_000 }, async (t) => {
+test('policy latest: a client that reads on gets the newest, and a gap for the rest', { timeout: 90_000 }, async (t) => {
   const { backend, hub } = await start(t, {}, { slow_client: { queue: '64KiB', policy: 'latest' } })
   const reader = await EventStream.open(t, hub.port, PAGE)
   const sleeper = await EventStream.open(t, hub.port, PAGE)
@@ -394,7 +394,7 @@ test('policy latest: who reads on gets the newest, and a gap for the rest', { ti
   assert.deepEqual(offsets, offsets.map((_, n) => offsets[0] + n), 'each push came or is in a gap, once, in order')
 })
 
-test('who floods a stream is ended; a little input is passed over', async (t) => {
+test('a stream whose client floods it is ended; a little input is ignored', async (t) => {
   const { backend, hub } = await start(t)
   const peer = rawSocket(t, hub.port, `GET ${PAGE} HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n\r\n`)
   await until(() => peer.text().includes('id: '), 5000, 'the stream')

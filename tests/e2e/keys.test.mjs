@@ -76,7 +76,7 @@ test('a key set has keys of all kinds, and kid chooses', async (t) => {
   assert.match(await verdict(t, hub, token(claims(), { key: ES256.jwk.x, head: { kid: 'HS256' } })), /^4001 .*signature/)
 })
 
-test('keys are rotated under load: who is here stays, who comes is judged by the new ones', async (t) => {
+test('keys are rotated under load: open clients stay, new ones are checked with the new keys', async (t) => {
   const file = join(scratch(t), 'keys.json')
   const [old, fresh] = [makeKey('old'), makeKey('fresh', 'EdDSA')]
   writeFileSync(file, setOf(old))
@@ -124,7 +124,7 @@ test('a set behind a symbolic link that is swapped is read again', async (t) => 
   assert.match(await verdict(t, hub, one.sign(claims())), /^4001/)
 })
 
-test('a bad set changes nothing and is told once; SIGHUP and --check refuse it', async (t) => {
+test('a bad set changes nothing and is logged once; SIGHUP and --check refuse it', async (t) => {
   const file = join(scratch(t), 'keys.json')
   const key = makeKey('k')
   writeFileSync(file, setOf(key))

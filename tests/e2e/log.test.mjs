@@ -37,7 +37,7 @@ test('each end of a client and a session has its line, however alike they are', 
   }
 })
 
-test('an upstream that fails again and again for one cause is told of once, for another cause again', async (t) => {
+test('an upstream that fails again and again for one cause is logged once, for another cause again', async (t) => {
   const { backend, hub, lines } = await start(t)
   const fail = async (how) => {
     backend.handshake = how

@@ -55,7 +55,7 @@ test('all that watch are named, on all nodes, by name, with the number of their 
   assert.ok(second.received.every((message) => FORMS['vinhub.v1.msgpack'](message).session === undefined), 'its own session is not named')
 })
 
-test('it is told at most once a second, and not where nothing changes', async (t) => {
+test('it is sent at most once a second, and not while nothing changes', async (t) => {
   const { hubs: [a, b] } = await start(t, { nodes: 2 })
   const one = await watch(t, a, '/one/V1?remoteWs')
   const two = await watch(t, b, '/two/V1?remoteWs')
@@ -74,7 +74,7 @@ test('it is told at most once a second, and not where nothing changes', async (t
   await quiet(() => counts() !== settled, 2500, 'something to be told while nobody came or left')
 })
 
-test('a hundred are named, of the others it is said how many; who is named is by name', async (t) => {
+test('a hundred users are named in the order of their names, the others are counted', async (t) => {
   const { hubs: [a, b] } = await start(t, { nodes: 2 })
   const pages = await Promise.all(Array.from({ length: 130 }, (_, n) => raw(t, n % 2 ? a : b, `/user${String(n).padStart(3, '0')}/V1?remoteWs`)))
   const late = await watch(t, b, '/aaa/V1?remoteWs')
@@ -97,7 +97,7 @@ test('a killed node\'s clients are gone within a lease and a second, the owner\'
   assert.equal(onC.end, null)
 })
 
-test('what was missed while a node did not hear is made up for', async (t) => {
+test('a node that missed messages gets the right list afterwards', async (t) => {
   const [redis, backend] = await Promise.all([RedisServer.start(t), Backend.start(t)])
   const way = await TcpProxy.start(t, redis.port)
   const settings = (url) => ({ node: { lease: `${LEASE_MS}ms` }, services: [service(backend, { presence: true })], redis: { url, on_loss: 'serve' } })

@@ -190,7 +190,7 @@ test('clusters in two databases of one server do not hear each other', async (t)
 /** Lines of a hub's log of that event. */
 const logged = (hub, event) => hub.child.err.split('\n').filter((line) => line.includes(` ${event} `))
 
-test('the missing right to one channel costs that session only, and its clients are told why', async (t) => {
+test('the missing right to one channel costs that session only, and its clients get the reason', async (t) => {
   const [redis, backend] = await Promise.all([RedisServer.start(t), Backend.start(t)])
   const rights = ['SETUSER', 'hub', 'on', '>pw', '~*', '+@all', 'resetchannels', '&vinhub:inbox:*', '&vinhub:push:{remoteWs:GOOD*']
   await redis.client.acl(...rights)
@@ -209,7 +209,7 @@ test('the missing right to one channel costs that session only, and its clients 
   assert.deepEqual([good.end, bad.end], [null, null])
 })
 
-test('why a node is out of service is said by readyz, metrics and log, and a cause that stays is told once', async (t) => {
+test('readyz, metrics and log say why a node is out of service; a cause that stays is logged once', async (t) => {
   const { redis, hubs: [a] } = await start(t, { nodes: 1 })
   const readyz = async () => (await a.admin('/readyz')).body
   const metric = async (name) => (await a.admin('/metrics')).body.split('\n').find((line) => line.startsWith(name))

@@ -101,7 +101,7 @@ test('limits, origins, replies and the log level count at once, for open clients
   assert.deepEqual(hub.lines.slice(quietFrom), [])
 })
 
-test('a limit for each address counts those who came before it', async (t) => {
+test('a limit for each address counts clients that came before it', async (t) => {
   const services = [service(await Backend.start(t))]
   const hub = await startHub(t, { settings: { services } })
   const early = await Promise.all([1, 2, 3].map(() => Browser.open(t, hub.url('/u/V?remoteWs'))))
@@ -156,7 +156,7 @@ test('a file that is wrong or gone changes nothing and says so', async (t) => {
   assert.equal(browser.end, null)
 })
 
-test('what needs a restart is said, stays as it is, and is no change once it is taken back', async (t) => {
+test('a change that needs a restart is logged and not applied, and is no change once it is undone', async (t) => {
   const backend = await Backend.start(t)
   const services = [service(backend)]
   const hub = await startHub(t, { settings: { services } })
@@ -168,7 +168,7 @@ test('what needs a restart is said, stays as it is, and is no change once it is 
   await hub.stop(5000) // with the drain of 500 ms it was started with
 })
 
-test('auth: another key counts for who comes, and who is here stays until his token expires', async (t) => {
+test('auth: another key counts for new clients, open ones stay until their tokens expire', async (t) => {
   const backend = await Backend.start(t)
   const secret = join(scratch(t), 'secret')
   const [old, fresh] = ['o'.repeat(40), 'f'.repeat(40)]

@@ -120,7 +120,7 @@ async function overflow(backend, hub, reader) {
 }
 
 for (const policy of ['drop_oldest', 'latest']) {
-  test(`policy ${policy}: a client of vinhub.v1 loses publications only, and is told which`, async (t) => {
+  test(`policy ${policy}: a client of vinhub.v1 loses publications only, and gets a GAP for them`, async (t) => {
     const { backend, hub, reader, sleeper } = await start(t, policy, { protocols: ['vinhub.v1'] })
     await overflow(backend, hub, reader)
     const upstream = await backend.one(UPSTREAM)

@@ -71,7 +71,7 @@ test('SENDs through a rolling restart and reconnects reach the backend exactly o
   rig.judge({ lost: 0, gaps: 0 })
 })
 
-test('a drained node with the only member closes its clients, who open the session elsewhere; one upstream at a time', async (t) => {
+test('a drained node with the only member closes its clients, which open the session elsewhere; one upstream at a time', async (t) => {
   const rig = await Rig.start(t, { leaseMs: 1000, settings: { node: { drain: '500ms' } } })
   await rig.openSessions(20, { homes: [0] })
   rig.startLoad(200)

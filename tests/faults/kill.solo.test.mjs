@@ -87,7 +87,7 @@ test('a client of a killed owner resumes on a node that had no part in the sessi
   rig.judge({ lost: Infinity, ownerLost: true })
 })
 
-test('a session whose owner was killed and had no other member opens for who comes, after the lease', async (t) => {
+test('a session whose owner was killed and had no other member opens for the next client, after the lease', async (t) => {
   const rig = await Rig.start(t, { leaseMs: 1000 })
   const [{ clients: [client], url }] = await rig.openSessions(1, { homes: [0] })
   const since = performance.now()
