@@ -90,6 +90,47 @@ static void the_owner_is_killed_after_it_went(struct world *world)
     expect(world, world->commands == 1, "nor does it go again");
 }
 
+/* n1 goes on, but the owner that knows what went is killed, and the next one is away for longer
+ * than the ttl. */
+static void it_comes_again_to_an_owner_that_is_away(struct world *world)
+{
+    n0_owns_6_sends_at(world, 1);
+    client_start(world, 9, 2);
+    until(world, watchers_welcome, "n2 is a member");
+    client_sends(&world->clients[6], 2, TTL_MS);
+    world_pass(world, 100 * MS);
+    node_crash(&world->nodes[0]);
+    node_pause(&world->nodes[1]);
+    until(world, n2_owns, "n2 has taken over");
+    node_resume(&world->nodes[1]);
+    world_pass(world, 2 * LEASE_US);
+    node_pause(&world->nodes[2]);
+    client_sends(&world->clients[6], 1, TTL_MS);
+    world_pass(world, 2 * TTL_MS * MS);
+    node_resume(&world->nodes[2]);
+    world_pass(world, LEASE_US);
+    expect(world, world->clients[6].acked == 1 && !world->clients[6].expirations,
+           "what went is acknowledged, and has not expired");
+    expect(world, world->commands == 2, "nor does it go again");
+}
+
+/* Client 6 leaves n1, which knew what went as the owner did, and comes back. */
+static void its_session_ends_at_the_member(struct world *world)
+{
+    n0_owns_6_sends_at(world, 1);
+    client_leave(&world->clients[6], 1001);
+    world_pass(world, LEASE_US);
+    node_crash(&world->nodes[0]);
+    client_start(world, 6, 1);
+    world_pass(world, 1010 * MS); /* before n1 has taken over */
+    expect(world, world->clients[6].welcomed, "client 6 is welcome again");
+    client_sends(&world->clients[6], 1, TTL_MS);
+    world_pass(world, 5 * LEASE_US);
+    expect(world, world->clients[6].acked == 1 && !world->clients[6].expirations,
+           "what went is acknowledged, and has not expired");
+    expect(world, world->commands == 1, "nor does it go again");
+}
+
 /* Client 6 connects to n1, to which n0 has handed the session over. */
 static void it_expires_before_a_hand_over(struct world *world)
 {
@@ -234,6 +275,12 @@ static const struct sim_case list[] = {
      .history = 10},
     {.name = "ttl: a SEND that went has not expired, whoever was killed since",
      .script = the_owner_is_killed_after_it_went,
+     .history = 10},
+    {.name = "ttl: a SEND that went has not expired, whatever the next owner knows",
+     .script = it_comes_again_to_an_owner_that_is_away,
+     .history = 10},
+    {.name = "ttl: a SEND that went has not expired, though its session ended here meanwhile",
+     .script = its_session_ends_at_the_member,
      .history = 10},
     {.name = "ttl: who takes a session over knows which SENDs have expired",
      .script = it_expires_before_a_hand_over,

@@ -47,6 +47,24 @@ static void an_id_that_went_upstream_covers_those_before_it(void **state)
     assert_true(last_sends_covers(&sends, "one", 5));
 }
 
+static void what_went_of_a_connection_begins_with_its_first(void **state)
+{
+    (void)state;
+    last_sends_begin_here(&sends, "one", 4);
+    assert_false(last_sends_went_from_here(&sends, "one", 4)); /* nothing of it went */
+    last_sends_note(&sends, now_ms, "one", 6);
+    assert_false(last_sends_went_from_here(&sends, "one", 6)); /* another node said so */
+    last_sends_begin_here(&sends, "one", 6);
+    last_sends_begin_here(&sends, "one", 4);
+    last_sends_note(&sends, now_ms, "one", 8);
+    assert_true(last_sends_went_from_here(&sends, "one", 6));
+    assert_true(last_sends_went_from_here(&sends, "one", 7));
+    assert_false(last_sends_went_from_here(&sends, "one", 5));
+    assert_false(last_sends_went_from_here(&sends, "one", 9));
+    last_sends_begin_here(&sends, "one", 0);
+    assert_false(last_sends_went_from_here(&sends, "one", 8));
+}
+
 static void an_id_is_remembered_for_five_minutes(void **state)
 {
     (void)state;
@@ -180,6 +198,7 @@ int main(void)
         CASE(many_rows_are_bounded_and_none_is_acknowledged),
         CASE(some_of_a_row_may_have_expired),
         CASE(one_below_the_unlisted_that_expires_later_is_listed),
+        CASE(what_went_of_a_connection_begins_with_its_first),
         CASE(an_id_is_remembered_for_five_minutes),
         CASE(of_too_many_clients_the_longest_silent_are_forgotten),
     };

@@ -52,6 +52,8 @@ static void forget(struct subscription *subscription)
 {
     struct session *session = subscription->session;
     outbox_from_gone(session, subscription);
+    if (subscription->client->id)
+        outbox_connection_gone(session, subscription->client->id->text);
     client_pause(subscription, false);
     subscription_close(subscription);
     DL_DELETE(session->subscriptions, subscription);

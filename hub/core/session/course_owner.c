@@ -5,7 +5,6 @@
 #include "core/session/backlog.h"
 #include "core/session/course_member.h"
 #include "core/session/handover.h"
-#include "core/session/kept_sends.h"
 #include "core/session/link.h"
 #include "core/session/outbox.h"
 #include "core/session/ownership.h"
@@ -33,7 +32,6 @@ void course_take(struct session *session, uint64_t epoch)
     stream_owner_epoch(session);
     backlog_publish_until(session, hub->now_ms + 2 * (uint64_t)hub->conf->node.lease_ms);
     outbox_owner_changed(session);
-    kept_sends_take(hub, slice_of(session->id), outbox_note, session);
     link_start(session);
     session_event(session, COURSE_UNWANTED);
     session_event(session, COURSE_MAY_MOVE);

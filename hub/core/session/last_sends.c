@@ -18,6 +18,19 @@ bool last_sends_covers(const struct last_sends *sends, const char *client, uint6
     return send && id <= send->id;
 }
 
+bool last_sends_went_from_here(const struct last_sends *sends, const char *client, uint64_t id)
+{
+    const struct last_send *send = find(sends, client);
+    return send && send->here_from && send->here_from <= id && id <= send->id;
+}
+
+void last_sends_begin_here(struct last_sends *sends, const char *client, uint64_t id)
+{
+    struct last_send *send = find(sends, client);
+    if (send && (!id || !send->here_from)) /* of those between two an owner may know more */
+        send->here_from = id;
+}
+
 /* change: 1, or -1 */
 static void count(struct last_sends *sends, const struct expired_row *row, int change)
 {

@@ -28,6 +28,7 @@ struct expired_row {
 struct last_send {
     char client[33];
     uint64_t id;                 /* of the last that went; 0: none */
+    uint64_t here_from;          /* lowest that went of its connection to this node; 0: none */
     uint64_t at_ms;              /* when this node learned of it: clocks of others do not count */
     struct expired_row unlisted; /* among these are those not listed any more */
     uint32_t expired_len, expired_cap;
@@ -44,6 +45,10 @@ struct last_sends {
 
 /* That SEND, or one after it, went upstream. client: its id. */
 bool last_sends_covers(const struct last_sends *sends, const char *client, uint64_t id);
+/* The same of one that was said on the client's connection to this node. */
+bool last_sends_went_from_here(const struct last_sends *sends, const char *client, uint64_t id);
+/* What is said on that connection goes upstream from that id on; 0: the connection is gone. */
+void last_sends_begin_here(struct last_sends *sends, const char *client, uint64_t id);
 /* One has just gone upstream; or another owner says that one went. client has at most 32 bytes. */
 void last_sends_note(struct last_sends *sends, uint64_t now_ms, const char *client, uint64_t id);
 /* That SEND is listed as expired. Only this may be asked of one that still waits: one that has not

@@ -117,6 +117,6 @@ void messages_on_sends(struct hub *hub, struct session *session, const struct en
     if (!envelope->session.len || envelope->session.len >= SESSION_ID_MAX)
         return;
     kept_sends_keep(hub, envelope->session, sends_decode(envelope).sends);
-    if (session && session_is_owned(session)) /* it was faster than this message */
+    if (session) /* it was faster than this message */
         kept_sends_take(hub, envelope->session, outbox_note, session);
 }

@@ -196,6 +196,12 @@ static void report_expired(struct outbox *out, const struct outbox_item *item)
         outbox_members_expired(&out->members, source, outbox_item_sender(item), item->send_id);
 }
 
+static void acknowledge(struct outbox *out, const struct outbox_item *item)
+{
+    outbox_expiry_went_from_here(&out->expiry, outbox_item_sender(item), item->send_id);
+    out->events->acked(out->session, item->source->from, item->send_id);
+}
+
 /* It has had its turn: it went upstream, or it expired and never will. */
 static void went(struct outbox *out, struct outbox_item *item, bool expired)
 {
@@ -205,7 +211,7 @@ static void went(struct outbox *out, struct outbox_item *item, bool expired)
     if (expired)
         report_expired(out, item);
     else if (source->kind == SOURCE_CLIENT && item->send_id)
-        out->events->acked(out->session, source->from, item->send_id);
+        acknowledge(out, item);
     outbox_queue_drop(&out->queue, item);
 }
 
@@ -234,7 +240,7 @@ static void acknowledge_again(void *ctx, struct outbox_item *item)
         went(out, item, false);
     } else if (outbox_item_is_own(item)) {
         if (source->kind == SOURCE_CLIENT)
-            out->events->acked(out->session, source->from, item->send_id);
+            acknowledge(out, item);
         outbox_queue_drop(&out->queue, item);
     }
 }
@@ -504,6 +510,16 @@ void outbox_flush(struct session *session)
 bool outbox_settled(const struct session *session, const char *client, uint64_t id)
 {
     return outbox_expiry_settles(&session->outbox->expiry, client, id);
+}
+
+bool outbox_went(const struct session *session, const char *client, uint64_t id)
+{
+    return outbox_expiry_went(&session->outbox->expiry, client, id);
+}
+
+void outbox_connection_gone(struct session *session, const char *client)
+{
+    outbox_expiry_went_from_here(&session->outbox->expiry, client, 0);
 }
 
 void outbox_note(struct session *session, const struct envelope_item *item)

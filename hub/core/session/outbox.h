@@ -115,6 +115,11 @@ void outbox_on_handback(struct session *session, uint64_t from, uint64_t seen_nu
 
 /* That SEND, or one after it, went upstream; or it never does. */
 bool outbox_settled(const struct session *session, const char *client, uint64_t id);
+/* That SEND of a client's connection here went upstream. Of what the client said before, on another
+ * node, only an owner may know that it expired. A later owner need not know that it went. */
+bool outbox_went(const struct session *session, const char *client, uint64_t id);
+/* What that client says from now on is of another connection. */
+void outbox_connection_gone(struct session *session, const char *client);
 /* What became of SENDs, as another node says: send_item, expired_item; others are passed over. */
 void outbox_note(struct session *session, const struct envelope_item *item);
 size_t outbox_sends_len(const struct session *session);

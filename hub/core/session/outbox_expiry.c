@@ -121,6 +121,18 @@ bool outbox_expiry_settles(const struct outbox_expiry *expiry, const char *clien
            last_sends_may_have_expired(&expiry->sends, client, id);
 }
 
+bool outbox_expiry_went(const struct outbox_expiry *expiry, const char *client, uint64_t id)
+{
+    return last_sends_went_from_here(&expiry->sends, client, id) &&
+           !last_sends_may_have_expired(&expiry->sends, client, id) &&
+           !is_waiting(expiry->queue, client, id);
+}
+
+void outbox_expiry_went_from_here(struct outbox_expiry *expiry, const char *client, uint64_t id)
+{
+    last_sends_begin_here(&expiry->sends, client, id);
+}
+
 enum outbox_verdict outbox_expiry_verdict(struct outbox_expiry *expiry,
                                           const struct outbox_item *item)
 {

@@ -55,6 +55,11 @@ bool outbox_expiry_refuses_entry(const struct outbox_expiry *expiry,
                                  const struct command_entry *entry);
 /* That SEND, or one after it, went upstream; or it never does. */
 bool outbox_expiry_settles(const struct outbox_expiry *expiry, const char *client, uint64_t id);
+/* That SEND of a connection here went upstream: it, or one after it, did, and it neither expired
+ * nor waits. */
+bool outbox_expiry_went(const struct outbox_expiry *expiry, const char *client, uint64_t id);
+/* That one did; 0: the client's connection is gone. */
+void outbox_expiry_went_from_here(struct outbox_expiry *expiry, const char *client, uint64_t id);
 /* What is to be done with the message whose turn it is. */
 enum outbox_verdict outbox_expiry_verdict(struct outbox_expiry *expiry,
                                           const struct outbox_item *item);

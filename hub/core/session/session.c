@@ -74,6 +74,7 @@ struct session *session_open(struct hub *hub, const struct target *target)
     session->service = service_ref(target->service);
     session->facts.metrics = metric_service(session->service->name);
     enlist(session);
+    kept_sends_take(hub, slice_of(session->id), outbox_note, session);
     hub->bus->ops->subscribe(hub->bus, session->id);
     return session;
 }
@@ -86,6 +87,23 @@ static void skip_in_walks(const struct session *session)
             next[i] = session->hh.next;
 }
 
+/* What its clients have sent is remembered until there is the session again. Returns how many items
+ * that is. */
+static size_t list_and_keep_sends(struct session *session, struct envelope_item *items)
+{
+    size_t len = outbox_sends(session, SEND_MEMORY_MS, items, SENDS_A_SESSION);
+    if (len)
+        kept_sends_keep(session->hub, slice_of(session->id), (struct message_items){items, len});
+    return len;
+}
+
+static void keep_sends(struct session *session)
+{
+    struct envelope_item items[SENDS_A_SESSION];
+    if (outbox_sends_len(session))
+        list_and_keep_sends(session, items);
+}
+
 void session_end(struct session *session)
 {
     struct hub *hub = session->hub;
@@ -96,6 +114,7 @@ void session_end(struct session *session)
     backlog_drop(session);
     if (outbox_last_number(session) > hub->sessions->commands)
         hub->sessions->commands = outbox_last_number(session);
+    keep_sends(session); /* the owner that knows them, too, may be killed before they come again */
     session_set_state(session, SESSION_ENDED);
     log_info("session_closed", LOG_STR("session", session->id),
              LOG_U64("duration_ms", hub->now_ms - session->facts.opened_ms),
@@ -235,13 +254,12 @@ void session_broadcast_sends(struct session *session)
 {
     struct hub *hub = session->hub;
     struct envelope_item items[SENDS_A_SESSION];
-    size_t len = outbox_sends(session, SEND_MEMORY_MS, items, SENDS_A_SESSION);
+    size_t len = list_and_keep_sends(session, items);
     if (!len)
         return;
     const struct sends_message message = {{items, len}};
     struct envelope sends = sends_encode(&message);
     sends.session = slice_of(session->id);
-    kept_sends_keep(hub, sends.session, message.sends);
     peers_broadcast(hub, &sends);
 }
 
