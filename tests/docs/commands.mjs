@@ -20,6 +20,7 @@ export const COMMANDS = [
   { command: /^scripts\/setup( \w+)?$/, suite: 'tests/setup/run', shows: 'scripts/setup' },
   { command: /^cmake --preset (\w+)( -B \S+)?$/, run: ([, preset]) => `cd ${ROOT_OF} && cmake --list-presets | grep -q '"${preset}"'` },
   { command: /^cmake --build (build|build\/dev)$/, suite: 'scripts/test', shows: 'cmake --build' },
+  { command: /^cmake --build build\/dev --target (tidy)$/, run: ([, target]) => `grep -q 'add_custom_target(${target} ' ${ROOT_OF}/CMakeLists.txt` },
   { command: /^ctest --test-dir build\/dev -L '\^(\w+)\$'$/, run: ([, label]) => `grep -q '${label}' ${ROOT_OF}/tests/CMakeLists.txt` },
   { command: /^build\/(?:dev\/)?tests\/sim\/sim (.*)$/, run: ([, options]) => `${SIM_OF} ${options.replace(/--count \d+/, '--count 1')}` },
   { command: /^tests\/fuzz\/run ([a-z ]+)$/, run: ([, names]) => names.split(' ')
