@@ -152,10 +152,12 @@ static int next_byte(struct span *rest)
     size_t taken = 1;
     if (byte == '+') {
         byte = ' ';
-    } else if (byte == '%' && rest->len >= 3 && hex_value(rest->at[1]) >= 0 &&
-               hex_value(rest->at[2]) >= 0) {
-        byte = hex_value(rest->at[1]) << 4 | hex_value(rest->at[2]);
-        taken = 3;
+    } else if (byte == '%' && rest->len >= 3) {
+        int high = hex_value(rest->at[1]), low = hex_value(rest->at[2]);
+        if (high >= 0 && low >= 0) {
+            byte = high * 16 + low;
+            taken = 3;
+        }
     }
     rest->at += taken;
     rest->len -= taken;

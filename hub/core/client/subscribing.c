@@ -89,6 +89,7 @@ static void unlist(struct subscribing *one)
     if (!one->listed)
         return;
     one->listed = false;
+    /* The analyzer does not follow utlist. NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
     DL_DELETE(all->row, one);
     all->len--;
 }

@@ -1,5 +1,6 @@
 #include "core/client/tokens.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "common/hash.h"
@@ -14,6 +15,7 @@ static uint64_t hash_of(struct hub *hub, const char *text)
         tokens->key[1] = rng_next(&hub->rng);
         tokens->has_key = true;
     }
+    assert(text);
     return hash_keyed(tokens->key, 2, 4, text, strlen(text));
 }
 

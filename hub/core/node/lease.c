@@ -136,7 +136,7 @@ static uint64_t own_score(const struct hub *hub, const struct bus_row *rows, siz
 {
     uint64_t score = 0;
     for (size_t i = 0; i < len; i++) {
-        if (strcmp(rows[i].id, hub->id))
+        if (strcmp(rows[i].id, hub->id) != 0)
             continue;
         for (size_t f = 0; f < rows[i].fields_len; f++) {
             uint64_t value = strtoull(rows[i].fields[f].value, NULL, 10);
