@@ -17,7 +17,7 @@
 enum route_flag {
     ROUTE_OPEN = 1,   /* without a token */
     ROUTE_PREFIX = 2, /* the rest of the path is an argument */
-    ROUTE_ID = 4,     /* and so is the query: a session id may hold a '?' */
+    ROUTE_ID = 4,     /* the argument includes the query: a session id may contain a '?' */
 };
 
 struct route {
@@ -26,7 +26,7 @@ struct route {
     admin_handler *get, *post; /* NULL: 405 */
 };
 
-/* The longest prefix comes first. */
+/* The first route that matches is used. */
 static const struct route routes[] = {
     {"/healthz", ROUTE_OPEN, admin_get_health, NULL},
     {"/readyz", ROUTE_OPEN, admin_get_ready, NULL},
@@ -161,7 +161,7 @@ static void start_http(struct admin *admin, int fd)
                                                 EVHTTP_REQ_CONNECT | EVHTTP_REQ_PATCH);
     evhttp_set_max_headers_size(admin->http, HEADERS_MAX);
     evhttp_set_max_body_size(admin->http, ADMIN_BODY_HARD_MAX);
-    /* Without it a client that is still sending its body sees a reset instead of the 413. */
+    /* Without this flag a client that is still sending its body gets a reset instead of the 413. */
     (void)evhttp_set_flags(admin->http, EVHTTP_SERVER_LINGERING_CLOSE);
     evhttp_set_default_content_type(admin->http, NULL);
     evhttp_set_gencb(admin->http, on_request, admin);
@@ -172,7 +172,7 @@ static void start_http(struct admin *admin, int fd)
                                                evhttp_bound_socket_get_listener(admin->socket));
 }
 
-/* Registers each service, so that it has its row in the metrics before its first client. */
+/* Registers each service, so that the metrics have its row before its first client comes. */
 static void name_services(const struct conf *conf)
 {
     for (size_t i = 0; i < conf->services_len; i++)

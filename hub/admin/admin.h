@@ -1,14 +1,14 @@
 /*
  * The admin port: health, metrics, the HTTP API, server-sent events and the console.
  *
- * Speaks HTTP through libevent's evhttp on the hub's loop. It asks the hub and the bus and changes
- * nothing by itself. What it does in one turn is bounded: connections, streams, their output, rows
- * of a listing and bodies all have a limit, so that it never holds up pushes.
+ * Speaks HTTP through libevent's evhttp on the hub's loop. It calls the hub and the bus and has no
+ * state of sessions itself. Its work in one turn is bounded, so that it never delays pushes: there
+ * are limits for connections, streams, their output, rows of a listing, and bodies.
  *
- * Over contract section 10 the API has these parameters:
+ * The API has these parameters in addition to contract section 10:
  *   /api/sessions ?q= (a part of the id) &service= &owner= &state=; or &prefix= (of the key, in any
  *     service: the first rows only). limit is at most 1000. A filtered answer may hold fewer rows
- *     than asked for and still have a next.
+ *     than the limit and still have a next.
  *   /api/events ?session=ID &history=N: see admin_events.c
  *   POST /api/drain {"node": ID}: another node
  */
@@ -37,22 +37,23 @@ struct admin_setup {
     void *ctx;
 };
 
-/* True where the admin port may listen as configured: on loopback, or with a token, or with
+/* Whether the configuration allows the admin port to listen: on loopback, or with a token, or with
  * allow_open. */
 bool admin_may_listen(const struct conf *conf);
 
 /*
- * Binds and listens. STATUS_IO: the address can't be used, errno says why. STATUS_INVALID: it is no
- * address. STATUS_REFUSED: not without a token (admin_may_listen).
+ * Binds and listens. STATUS_IO: the address can't be used, errno says why. STATUS_INVALID: it is
+ * not an address. STATUS_REFUSED: admin_may_listen is false.
  */
 MUST_USE enum status admin_new(const struct admin_setup *setup, struct admin **out);
 /* Closes the port and all connections. Before the hub and the bus are freed. */
 void admin_free(struct admin *admin);
 
-/* The address that is really bound, "127.0.0.1:9600"; lives as long as admin. */
+/* The bound address, for example "127.0.0.1:9600"; valid as long as admin. */
 const char *admin_address(const struct admin *admin);
-/* Takes the token from a new configuration; the address stays. With another token event streams
- * end, as they were let in with the one before. admin_may_listen(conf) holds. */
+/* Takes the token of a new configuration; the address stays. If the token has changed, event
+ * streams are ended, since they were accepted with the old one. admin_may_listen(conf) must be
+ * true. */
 void admin_reload(struct admin *admin, struct conf *conf);
 
 #endif

@@ -12,7 +12,7 @@
 
 #define BACKLOG 128
 
-/* Where the host ends and the port (or nothing) begins. */
+/* The end of the host: what follows is ":port", "]" or nothing. NULL: malformed brackets. */
 static const char *host_end(const char *address)
 {
     if (address[0] != '[')

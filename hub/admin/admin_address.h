@@ -9,13 +9,14 @@
 
 #include "common/status.h"
 
-/* The host of "host", "host:port" or "[v6]:port", without brackets. False where it is of no such
- * form or does not fit. */
+/* The host of "host", "host:port" or "[v6]:port", without brackets. Returns false if address has
+ * another form or out is too small. */
 bool admin_address_host(const char *address, char *out, size_t size);
-/* localhost, 127.0.0.0/8 or ::1. */
+/* Whether host is localhost, in 127.0.0.0/8, or ::1. */
 bool admin_host_is_loopback(const char *host);
 /*
- * A listening, non-blocking socket. STATUS_INVALID: no address; STATUS_IO: errno says why.
+ * Opens a listening, non-blocking socket. STATUS_INVALID: not an address; STATUS_IO: errno says
+ * why.
  */
 MUST_USE enum status admin_address_listen(const char *address, int *out_fd);
 /* The bound address of a socket as "host:port". */

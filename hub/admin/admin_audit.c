@@ -1,5 +1,5 @@
 /*
- * Who did what: lines of the audit log for what operators do to clients, and what such requests
+ * The audit log of operators' actions on clients and tokens, and the JSON that such requests
  * answer.
  */
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /*
- * Clients of all nodes: a page of them, and closing those that an operator means.
+ * Clients of all nodes: pages of them, and closing those that match a filter.
  */
 #include <event2/keyvalq_struct.h>
 #include <stdlib.h>
@@ -42,7 +42,7 @@ static void on_clients(void *ctx, const struct client_row *rows, size_t len, con
     admin_call_end(call);
 }
 
-/* NULL where it is in order. */
+/* Returns NULL if the parameter is valid, else what was expected. */
 static const char *take_parameter(const char *name, const char *value,
                                   struct admin_clients_query *out)
 {
@@ -109,7 +109,8 @@ static void audit_filter(struct evhttp_request *req, const char *action,
 static void ask_page(struct admin *admin, struct evhttp_request *req,
                      const struct admin_clients_query *asked)
 {
-    /* The console lists clients again and again, so that leaves a line only with log.audit. */
+    /* The console lists clients every few seconds: these requests are logged only with log.audit.
+     */
     if (admin->conf->log.audit)
         audit_filter(req, "clients", &asked->filter);
     struct admin_call *call = admin_call_new(admin, req, sizeof(*call));

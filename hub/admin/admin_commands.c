@@ -1,5 +1,5 @@
 /*
- * What operators ask for: publish, close a session, drain.
+ * Commands of operators: publish, close a session, drain.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -33,10 +33,10 @@ static void *bytes_of(const json_t *base64, size_t *len)
     if (base64_decode(json_string_value(base64), json_string_length(base64), &bytes, len) !=
         STATUS_OK)
         return NULL;
-    return bytes ? bytes : malloc(1); /* of no bytes */
+    return bytes ? bytes : malloc(1); /* an empty payload, which is not NULL */
 }
 
-/* The payload of a publish request; NULL, and why, if the request holds none. The caller frees. */
+/* The payload of a publish request, which the caller frees. NULL: the request has none, see why. */
 static void *payload_of(const json_t *body, enum opcode *opcode, size_t *len, const char **why)
 {
     const json_t *text = json_object_get(body, "data");
@@ -99,7 +99,8 @@ static void named_call_end(struct named_call *named)
     admin_call_end(&named->call);
 }
 
-/* True where Redis says so and the request still waits; else that is its answer. */
+/* Returns true if the store has it and the request still waits. Otherwise a waiting request is
+ * answered here: 503, or 404 with the text missing. */
 static bool is_there(const struct named_call *named, enum status status, bool found,
                      const char *missing)
 {

@@ -14,14 +14,14 @@
 
 enum {
     CONNECTIONS_MAX = 64,
-    SILENCE_S = 60, /* between two bytes, either way */
-    READING_MAX_MS =
-        90000, /* a request has to be whole by then; also the idle time of a kept connection */
-    ANSWERING_MAX_MS = 60000, /* the answer has to be taken by then */
+    SILENCE_S = 60, /* the longest time between two bytes, in either direction */
+    /* The request must be complete by then. This is also how long a kept connection may be idle. */
+    READING_MAX_MS = 90000,
+    ANSWERING_MAX_MS = 60000, /* the client must have read the answer by then */
     SWEEP_MS = 1000,
-    FULL_SWEEP_MS = 50,
+    FULL_SWEEP_MS = 50,      /* the same at the limit of connections */
     FULL_GRACE_MS = 500,     /* at the limit, a connection may be closed after this time */
-    FULL_CUTS = 16,          /* as many at once */
+    FULL_CUTS = 16,          /* at the limit, at most this many are closed in one sweep */
     INPUT_MAX = 9 << 20,     /* above evhttp's largest body, which it gathers in the bufferevent */
     STREAM_INPUT_MAX = 4096, /* nothing is expected from the client of a stream */
 };
@@ -30,7 +30,7 @@ enum connection_state { CONNECTION_READING, CONNECTION_ANSWERING, CONNECTION_STR
 
 struct admin_connection {
     struct bufferevent *bev;
-    uint64_t since_ms; /* of the state */
+    uint64_t since_ms; /* when it entered the state */
     enum connection_state state;
 };
 
@@ -40,7 +40,7 @@ struct admin_connections {
     struct loop_timer *sweep;
     struct admin_connection list[CONNECTIONS_MAX];
     size_t len;
-    bool answered_itself; /* evhttp has written an answer that nobody here asked for */
+    bool answered_itself; /* evhttp may have written an answer of its own in this turn */
 };
 
 static void enter_state(struct admin_connection *connection, enum connection_state state)
@@ -56,7 +56,7 @@ static bool was_released(struct bufferevent *bev)
     return !on_event;
 }
 
-/* evhttp sees the end of the stream and releases it. */
+/* Ends the connection: evhttp sees the end of the input and releases the bufferevent. */
 static void cut(struct bufferevent *bev)
 {
     evutil_socket_t fd = bufferevent_getfd(bev);
@@ -77,7 +77,7 @@ static void remove_released(struct admin_connections *connections)
     }
 }
 
-/* Longest reading first, all others last. */
+/* Sorts the connections that have been reading for longest to the front. */
 static int by_patience(const void *a, const void *b)
 {
     const struct admin_connection *x = a;
@@ -128,9 +128,9 @@ static void on_sweep(void *ctx)
 }
 
 /*
- * What evhttp finds wrong with a request it answers itself, with a page of HTML and the end of the
- * connection. Here the errors are JSON (contract section 10): as evhttp's page leaves in the next
- * turn at the earliest, it can be replaced at the end of this one.
+ * evhttp answers a malformed request itself, with an HTML page, and ends the connection. The errors
+ * of this API are JSON (contract section 10). The page is sent in the next turn at the earliest, so
+ * it can be replaced at the end of this one.
  */
 static void replace_page(struct evbuffer *output)
 {
@@ -201,8 +201,8 @@ static struct bufferevent *on_accepted(struct event_base *base, void *ctx)
     return bev;
 }
 
-/* Out of descriptors, most likely: trying again at once would spin. The sweep enables it. (ctx is
- * evhttp's own.) */
+/* Most likely no descriptor is left: accepting again at once would spin. The next sweep enables the
+ * listener. (ctx belongs to evhttp.) */
 static void on_accept_failed(struct evconnlistener *listener, void *ctx)
 {
     (void)ctx;

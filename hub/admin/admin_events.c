@@ -1,9 +1,9 @@
 /*
  * Server-sent events: each second the state of the cluster, or the live messages of one session.
  *
- * A stream has a bounded output; what does not fit is dropped, counted, and said in a `dropped`
- * event. All streams together pass on a bounded number of messages a second, so that watching never
- * competes with pushing.
+ * The output of a stream is bounded: messages that do not fit are dropped, counted, and reported in
+ * a `dropped` event. All streams together send a bounded number of messages a second, so that
+ * operators who watch never slow down pushes.
  *
  *   open     at once: {"node", "session"}
  *   stats    each second, without ?session=: {"time", "node", "nodes", "totals", "self"};
@@ -27,7 +27,7 @@
 enum {
     STREAMS_MAX = 16,
     HISTORY_MAX = 200,
-    OUTPUT_MAX = 1 << 20,     /* an empty output takes one message of any size */
+    OUTPUT_MAX = 1 << 20,     /* if the output is empty, one message of any size fits */
     MESSAGES_A_SECOND = 4000, /* of all streams together */
     TICK_MS = 1000,
     COMMENT_TICKS = 15, /* a silent stream gets a comment, so that proxies keep it open */
@@ -48,9 +48,9 @@ struct admin_events {
     struct loop_timer *tick;
     struct admin_stream *streams;
     size_t len;
-    struct admin_call *asking; /* a listing of nodes is under way */
+    struct admin_call *asking; /* the listing of nodes that is under way; NULL: none */
     uint64_t ticks;
-    uint64_t last_serial; /* of a stream */
+    uint64_t last_serial; /* the serial of the newest stream */
     unsigned messages_left;
     bool ticking;
 };
@@ -101,8 +101,8 @@ static void stream_free(struct admin_stream *stream)
     free(stream);
 }
 
-/* evhttp leaves a request that was not answered to the end to us where the client went away, and
- * frees it itself where the port closes. */
+/* If the client leaves before the answer is complete, the request must be freed here. If the port
+ * closes, evhttp frees it. */
 static void on_closed(struct evhttp_connection *connection, void *ctx)
 {
     struct admin_stream *stream = ctx;
@@ -169,8 +169,8 @@ static json_t *self_json(const struct admin *admin)
                      (int)admin->setup.bus->shared);
 }
 
-/* Sums over the nodes' hashes; sessions that several nodes watch have one upstream, so `upstreams`
- * counts them once. */
+/* Sums over all nodes. `sessions` counts a session once for each node with clients of it;
+ * `upstreams` counts it once. */
 static json_t *totals_json(const json_t *nodes)
 {
     static const char *const names[] = {"clients", "sessions", "upstreams", "msgs_in", "msgs_out"};
@@ -189,7 +189,7 @@ static void on_nodes(void *ctx, enum status status, const struct bus_row *rows, 
 {
     struct admin_call *call = ctx;
     (void)next;
-    if (!call->admin) { /* the port went away meanwhile */
+    if (!call->admin) { /* the port was closed meanwhile */
         admin_call_end(call);
         return;
     }
@@ -265,13 +265,13 @@ static void stream_add(struct admin_events *events, struct admin_stream *stream)
     }
 }
 
-/* What a stream is asked for. */
+/* The parameters of a request for a stream. */
 struct wish {
     char *session; /* NULL: stats */
     uint64_t history;
 };
 
-/* False where it names a session that can't be. */
+/* Returns false if the query is malformed or names an impossible session id. */
 static bool read_wish(struct evhttp_request *req, struct wish *out)
 {
     const char *text = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(req));
@@ -288,10 +288,10 @@ static bool read_wish(struct evhttp_request *req, struct wish *out)
     return good;
 }
 
-/* The record of the session that is to be followed from a while ago. */
+/* Reads the record of a session, so that its stream can begin with past messages. */
 struct past_call {
     struct admin_call call; /* first: freed with it */
-    uint64_t serial;        /* of the stream, which may be gone by then */
+    uint64_t serial;        /* of the stream, which may be gone when the record comes */
     uint64_t history;
 };
 

@@ -1,6 +1,6 @@
 /*
- * Who may speak to the admin port: Host and Origin against pages of other sites in an operator's
- * browser (DNS rebinding, cross-site requests), the token against everybody else.
+ * Access to the admin port. The checks of Host and Origin protect against pages of other sites in
+ * an operator's browser (DNS rebinding, cross-site requests), the token against everybody else.
  */
 #include <arpa/inet.h>
 #include <event2/bufferevent.h>
@@ -18,7 +18,7 @@ static const char *header_of(struct evhttp_request *req, const char *name)
     return evhttp_find_header(evhttp_request_get_input_headers(req), name);
 }
 
-/* The address at which this very connection arrived. */
+/* Whether host is the local address of this connection. */
 static bool is_local_address(struct evhttp_request *req, const char *host)
 {
     struct evhttp_connection *http = evhttp_request_get_connection(req);
@@ -77,7 +77,7 @@ bool admin_guard_origin(struct evhttp_request *req)
     return false;
 }
 
-/* Takes the same time wherever the first difference is. */
+/* The time that this takes does not depend on where the first difference is. */
 static bool same_secret(const char *a, const char *secret)
 {
     size_t a_len = strlen(a);

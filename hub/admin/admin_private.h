@@ -13,8 +13,8 @@
 #include "core/revoked.h"
 
 #define ADMIN_BODY_MAX (4U << 20) /* contract section 10 */
-/* A body over ADMIN_BODY_MAX is answered by us, in JSON. evhttp answers what is over this itself,
- * without keeping it. */
+/* A body over ADMIN_BODY_MAX is refused by on_request. A body over this size is refused by evhttp,
+ * which does not keep it in memory. */
 #define ADMIN_BODY_HARD_MAX (8U << 20)
 
 struct admin_events;
@@ -31,7 +31,8 @@ struct admin {
     char *address;
 };
 
-/* An answer that comes later. req is NULL where the admin port went away meanwhile. */
+/* A request that is answered later. req and admin are NULL if the admin port was closed meanwhile;
+ * a call without a request has no req at all. */
 struct admin_call {
     struct admin *admin;
     struct evhttp_request *req;
@@ -42,54 +43,57 @@ struct admin_call *admin_call_new(struct admin *admin, struct evhttp_request *re
 void admin_call_end(struct admin_call *call);
 
 /* --- admin_reply.c */
-/* Sends json (a reference is taken over) with the status; NULL is a 500. */
+/* Sends json with the status, and takes over the reference; json NULL (out of memory) sends a 500.
+ */
 void admin_reply_json(struct evhttp_request *req, int status, json_t *json);
+/* Sends {"error": text}. */
 void admin_reply_error(struct evhttp_request *req, int status, const char *text);
-/* body is only read. */
+/* body is copied. */
 void admin_reply_bytes(struct evhttp_request *req, int status, const char *mime, const void *body,
                        size_t len);
-/* The body as a JSON object; replies 400 and returns NULL where it is none. An empty body is an
- * empty object. */
+/* The body as a JSON object, which the caller frees; an empty body is an empty object. If it is not
+ * an object, replies 400 and returns NULL. */
 json_t *admin_body_object(struct evhttp_request *req);
-/* A JSON string of any bytes: what is no UTF-8 becomes '?'. */
+/* A JSON string of any bytes. If they are not UTF-8, all bytes but ASCII become '?'. */
 json_t *admin_json_text(const char *text, size_t len);
-/* The row as an object: {"id", fields…}; what section 11 calls a number is one. */
+/* The row as an object: {"id", fields…}. Fields that are numbers in contract section 11 are numbers
+ * here. */
 json_t *admin_json_row(const struct bus_row *row);
-/* The value of a field, "" where the row has none. */
+/* The value of a field; "": the row does not have it. */
 const char *admin_row_field(const struct bus_row *row, const char *name);
 
 /* --- admin_audit.c */
-/* A line of the audit log: the asker's address, and what was asked for. */
+/* Writes a line of the audit log: the operator's address, and the request. */
 void admin_audit(struct evhttp_request *req, const char *action, const json_t *what);
-/* {"closed", "missing"}; missing is left out where no node is. */
+/* {"closed", "missing"}; missing (nodes that did not answer) is left out if it is empty. */
 json_t *admin_closed_json(uint64_t closed, const char *const *missing, size_t missing_len);
 json_t *admin_names_json(const char *const *names, size_t len);
 
-/* --- what requests about clients and tokens say; each returns NULL where all is in order, else a
- * static text: what was expected */
+/* --- parsers of requests about clients and tokens; each returns NULL if the request is valid, else
+ * a static text that says what was expected */
 
-/* What a query asks for. */
+/* The parameters of a listing of clients. */
 struct admin_clients_query {
     struct client_filter filter;
     const char *after;
     size_t limit;
 };
 
-/* *out points into *query, which is for evhttp_clear_headers whatever is returned. */
+/* *out points into *query, on which the caller calls evhttp_clear_headers, also after an error. */
 const char *admin_clients_query(const char *text, struct evkeyvalq *query,
                                 struct admin_clients_query *out);
-/* *filter and *reason point into the body. A filter that was mistyped must not be passed over: more
- * clients would be closed than are meant. */
+/* *filter and *reason point into the body. An unknown key is an error: if a mistyped filter were
+ * ignored, more clients would be closed than the operator meant. */
 const char *admin_clients_body(json_t *body, struct client_filter *filter, const char **reason);
 /* *out points into the body. */
 const char *admin_revoke_body(const json_t *body, struct token_choice *out);
 
-/* --- admin_guard.c: each answers false where it has already replied */
+/* --- admin_guard.c: each returns false if it has refused the request and replied */
 bool admin_guard_host(const struct admin *admin, struct evhttp_request *req);
 bool admin_guard_origin(struct evhttp_request *req);
 bool admin_guard_token(const struct admin *admin, struct evhttp_request *req);
 
-/* --- handlers; rest is the path behind the route's prefix, NULL where the route is exact */
+/* --- handlers; rest: the path after the prefix of the route, NULL if the route has no prefix */
 typedef void admin_handler(struct admin *admin, struct evhttp_request *req, const char *rest);
 admin_handler admin_get_health, admin_get_ready, admin_get_metrics, admin_get_stats,
     admin_get_asset;
@@ -101,13 +105,13 @@ admin_handler admin_get_clients, admin_post_close_clients, admin_post_revoke;
 /* --- admin_events.c */
 struct admin_events *admin_events_new(struct admin *admin);
 void admin_events_free(struct admin_events *events);
-/* Ends all streams: who still may comes back. */
+/* Ends all streams; a client whose token is still valid connects again. */
 void admin_events_end(struct admin_events *events);
 
 /* --- admin_session_id.c */
-/* The session id of a path part: percent-decoded once where that gives an id, as it came otherwise
- * (raw ids hold %XX too; one with %25 has to come encoded). Returns a malloc'd string, NULL where
- * it can't be an id. */
+/* The session id of a part of a path: percent-decoded once if the result is a valid id, otherwise
+ * taken as it is (raw ids may contain %XX, too; an id with %25 must be sent encoded). Returns a
+ * malloc'd string; NULL: it can't be an id. */
 char *admin_session_id(const char *part, size_t len);
 bool admin_is_session_id(const char *text, size_t len);
 

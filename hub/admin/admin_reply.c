@@ -43,7 +43,7 @@ void admin_reply_bytes(struct evhttp_request *req, int status, const char *mime,
     struct evbuffer *buffer = evbuffer_new();
     if (!buffer)
         abort();
-    /* libevent 2.1 would send the body after the head that says how long it is. */
+    /* For HEAD, libevent 2.1 would send the body too, so only its length is given. */
     bool head = evhttp_request_get_command(req) == EVHTTP_REQ_HEAD;
     char size[24];
     (void)snprintf(size, sizeof(size), "%zu", len);

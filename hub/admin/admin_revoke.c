@@ -9,7 +9,7 @@
 #include "common/log.h"
 #include "core/revoked.h"
 
-/* A time that is later than this is in other units than seconds. */
+/* A time that is further ahead than this is taken for a mistake: it may be in milliseconds. */
 #define AHEAD_MAX_S (24 * 3600)
 
 const char *admin_revoke_body(const json_t *body, struct token_choice *out)
@@ -29,7 +29,8 @@ const char *admin_revoke_body(const json_t *body, struct token_choice *out)
     if (before && (!json_is_number(before) || json_number_value(before) < 0 ||
                    json_number_value(before) > (double)(now_s + AHEAD_MAX_S)))
         return "before must be a Unix time in seconds, at most a day ahead";
-    /* Most issuers write whole seconds: of the one that is under way all are meant. */
+    /* Most issuers write whole seconds: without `before`, tokens of the present second are
+     * included. */
     *out = (struct token_choice){.sub = sub != NULL,
                                  .name = json_string_value(name),
                                  .issued_before_s = before ? json_number_value(before)

@@ -18,7 +18,7 @@ static bool is_escape(const char *text, const char *end)
            strchr(hex, text[2]);
 }
 
-/* service:key, as contract section 1 writes it. */
+/* service:key, as in contract section 1. */
 bool admin_is_session_id(const char *text, size_t len)
 {
     const char *colon = memchr(text, ':', len);

@@ -1,9 +1,9 @@
 /*
  * Listings of the whole cluster: nodes, sessions, one session.
  *
- * A listing that filters reads the sessions in id order, a bounded number of batches a request, so
- * that one request costs the same in a cluster of a hundred thousand sessions; `next` goes on where
- * it stopped.
+ * A listing with a filter reads the sessions in the order of their ids, and a bounded number of
+ * batches for each request: one request costs the same in a cluster of a hundred thousand sessions.
+ * `next` continues where the request stopped.
  */
 #include <event2/keyvalq_struct.h>
 #include <stdio.h>
@@ -17,9 +17,9 @@
 
 enum {
     LIMIT_DEFAULT = 100,
-    LIMIT_MAX = 1000,    /* rows that are made into JSON in one turn: some milliseconds */
-    FILTER_BATCH = 4000, /* a batch costs a scan of the index, however small it is */
-    FILTER_BATCHES = 3,  /* of one request */
+    LIMIT_MAX = 1000,    /* this many rows are printed as JSON in one turn: a few milliseconds */
+    FILTER_BATCH = 4000, /* large, since each batch costs a scan of the index */
+    FILTER_BATCHES = 3,  /* batches of one request */
 };
 
 static void on_nodes(void *ctx, enum status status, const struct bus_row *rows, size_t len,
@@ -50,9 +50,9 @@ struct sessions_call {
     struct admin_call call; /* first: freed with it */
     struct evkeyvalq query;
     const char *search, *service, *owner, *state;
-    const char *prefix;  /* of the key: looked up in each service, so a vin is found at once */
-    size_t next_service; /* where it is looked up next */
-    char start[SESSION_ID_MAX + 1]; /* what ids begin with; "" without a prefix */
+    const char *prefix; /* of the key; it is looked up in each service, so a vin is found at once */
+    size_t next_service;            /* the service in which it is looked up next */
+    char start[SESSION_ID_MAX + 1]; /* SERVICE:PREFIX of the present lookup; "" without a prefix */
     size_t limit;
     unsigned batches_left;
     json_t *sessions;
@@ -93,8 +93,7 @@ static void end_sessions(struct sessions_call *listing, int status, const char *
 
 static void ask_sessions(struct sessions_call *listing, const char *after);
 
-/* Goes on with the next service in whose sessions the prefix may be. Returns false if it was the
- * last. */
+/* Looks the prefix up in the next service. Returns false if there is no further service. */
 static bool ask_next_service(struct sessions_call *listing)
 {
     const struct conf *conf = listing->call.admin->conf;
@@ -104,7 +103,7 @@ static bool ask_next_service(struct sessions_call *listing)
     int len = snprintf(listing->start, sizeof(listing->start), "%s:%s", service, listing->prefix);
     if (len >= (int)sizeof(listing->start))
         return false;
-    /* Just before it, as ids hold no byte above '~'. */
+    /* The listing begins just before the prefix: no byte of an id is above '~'. */
     char before[sizeof(listing->start) + 2];
     (void)snprintf(before, sizeof(before), "%s\x7f", listing->start);
     before[len - 1]--;
@@ -121,7 +120,7 @@ static void on_sessions(void *ctx, enum status status, const struct bus_row *row
         return;
     }
     for (size_t i = 0; i < len; i++) {
-        /* An id without fields is left over: its record has expired. */
+        /* An id without fields is a leftover in the index: the record has expired. */
         if (rows[i].fields_len == 0 || !matches(listing, &rows[i]))
             continue;
         (void)json_array_append_new(listing->sessions, admin_json_row(&rows[i]));
@@ -151,7 +150,7 @@ static const char *query_value(const struct evkeyvalq *query, const char *name)
     return value && *value ? value : NULL;
 }
 
-/* False where it is no number from 1 on. */
+/* Returns false if limit is not a whole number from 1 on. */
 static bool read_limit(const struct evkeyvalq *query, size_t *out)
 {
     const char *text = query_value(query, "limit");
@@ -177,7 +176,7 @@ void admin_get_sessions(struct admin *admin, struct evhttp_request *req, const c
         return;
     }
     struct sessions_call *listing = (void *)admin_call_new(admin, req, sizeof(*listing));
-    /* Moved, not copied: the list's tail points into its own head. */
+    /* The list must be moved, not copied: its tail points into its own head. */
     TAILQ_INIT(&listing->query);
     TAILQ_CONCAT(&listing->query, &query, next);
     listing->search = query_value(&listing->query, "q");

@@ -1,6 +1,6 @@
 /*
- * What this node says about itself: health, readiness, metrics, /websocket-stats, and the console's
- * files.
+ * Information about this node: health, readiness, metrics and /websocket-stats; and the files of
+ * the console.
  */
 #include <malloc.h>
 #include <stdlib.h>
@@ -19,8 +19,8 @@ void admin_get_health(struct admin *admin, struct evhttp_request *req, const cha
         req, 200, json_pack("{s:s, s:s}", "status", "ok", "node", hub_node_id(admin->setup.hub)));
 }
 
-/* silence_ms: for how long a client that is served may hear nothing. What a load balancer may take
- * for dead is silent for longer. */
+/* silence_ms: how long the connection of a healthy client may be silent. The idle timeout of a load
+ * balancer must be longer. */
 void admin_get_ready(struct admin *admin, struct evhttp_request *req, const char *rest)
 {
     (void)rest;
@@ -38,7 +38,7 @@ void admin_get_ready(struct admin *admin, struct evhttp_request *req, const char
     admin_reply_json(req, ready ? 200 : 503, json);
 }
 
-/* Why the node is out of service, as the label of a metric; takes over the text. */
+/* Appends a metric whose label says why the node is out of service. Takes over the text. */
 static char *add_cause(const struct hub *hub, char *text, size_t *len)
 {
     char why[HUB_WHY_BYTES], label[2 * HUB_WHY_BYTES];
@@ -99,7 +99,7 @@ static uint64_t all_refusals(void)
     return sum;
 }
 
-/* Shaped like Node's process.memoryUsage(), as what watches today's relay reads it. */
+/* The same fields as Node's process.memoryUsage(): monitoring of the Node relay reads them. */
 static json_t *memory_usage(void)
 {
     struct mallinfo2 info = mallinfo2();
@@ -146,8 +146,8 @@ static const struct web_asset *asset_of(const char *file)
 void admin_get_asset(struct admin *admin, struct evhttp_request *req, const char *rest)
 {
     (void)admin;
-    /* The page names its files relative to "/", so that it works behind a proxy's prefix: it is
-     * served there alone. */
+    /* The page refers to its files relative to "/", so that it works behind a proxy with a path
+     * prefix. So it is served at "/" only. */
     const char *page = "index.html";
     const struct web_asset *asset = !rest                     ? asset_of(page)
                                     : strcmp(rest, page) != 0 ? asset_of(rest)
@@ -157,7 +157,7 @@ void admin_get_asset(struct admin *admin, struct evhttp_request *req, const char
         return;
     }
     struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
-    /* The page loads nothing from elsewhere and can't be framed by another site. */
+    /* The page loads nothing from other sites and can't be framed by them. */
     (void)evhttp_add_header(
         headers, "Content-Security-Policy",
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
