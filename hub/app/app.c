@@ -15,7 +15,9 @@
 #include "common/rng.h"
 #include "common/version.h"
 
-#define LOG_AGAIN_MS 20 /* a pipe's 64 KiB each: more than a node writes */
+/* A pipe takes 64 KiB at a time, so this allows over 3 MB of log a second: more than a node writes.
+ */
+#define LOG_AGAIN_MS 20
 
 static const struct hub_events hub_events = {
     .on_id_in_use = app_on_id_in_use,
@@ -73,13 +75,13 @@ static void on_turn_end(void *ctx)
     loop_timer_start(app->deadline, next_ms > at_ms ? next_ms - at_ms : 0);
 }
 
-/* It begins a turn, at whose end the log is written. */
+/* The timer begins a turn; the log is written at the end of the turn. */
 static void on_log_due(void *ctx)
 {
     (void)ctx;
 }
 
-/* It begins a turn, which runs what is due and arms the timer again at its end. */
+/* The timer begins a turn, which runs the hub's due timers and arms this one again at its end. */
 static void on_deadline(void *ctx)
 {
     struct app *app = ctx;
@@ -176,7 +178,7 @@ static void watch_signals(struct app *app)
         abort();
 }
 
-/* Each part needs those before it; app_free frees them in the opposite order. */
+/* Each part needs those before it. */
 static enum exit_code start(struct app *app)
 {
     enum status status = loop_new(&app->loop);
@@ -202,8 +204,8 @@ static enum exit_code start(struct app *app)
     return EXIT_CLEAN;
 }
 
-/* admin before the hub that it asks; the front before the hub, so that each client is told to be
- * gone. */
+/* The opposite order of start, but for the front: it is freed before the hub, so that it reports
+ * each of its clients as gone. admin is freed before the hub, which it calls. */
 static void app_free(struct app *app)
 {
     admin_free(app->admin);

@@ -1,7 +1,6 @@
 /*
- * The wiring of a node: makes the parts in their order, connects them, and takes them down again.
- *
- * Decides nothing about sessions. Signals end here, and so does the choice of the exit code.
+ * The wiring of a node: makes its parts in order, connects them, and frees them again. It handles
+ * signals and decides the exit code, but nothing about sessions.
  */
 #ifndef VINHUB_APP_APP_H
 #define VINHUB_APP_APP_H
@@ -10,22 +9,23 @@
 
 enum exit_code {
     EXIT_CLEAN = 0,
-    EXIT_RUNTIME = 1, /* e.g. a port that is taken */
-    EXIT_USAGE = 2,   /* configuration or command line */
+    EXIT_RUNTIME = 1, /* for example, the port is in use */
+    EXIT_USAGE = 2,   /* a mistake in the configuration or on the command line */
 };
 
-/* What a reload reads again. Strings outlive the run. */
+/* The sources of the configuration, which a reload reads again. The strings live as long as the
+ * process. */
 struct app_inputs {
     const char *file; /* NULL: none */
     struct conf_overrides overrides;
 };
 
-/* Runs a node until it is told to stop; conf is borrowed. Says on stderr why it ends with another
- * code than EXIT_CLEAN. */
+/* Runs a node until it is stopped by a signal, a drain or an error; takes a reference to conf. If
+ * it returns another code than EXIT_CLEAN, the cause is in the log. */
 enum exit_code app_run(const struct app_inputs *inputs, struct conf *conf);
 
-/* Tries what the configuration alone can't tell: certificates, keys, the Redis URL. Opens no port.
- * Says on stderr what is wrong. */
+/* Checks what conf_load can't check: certificates, keys, the Redis URL. Opens no port. Logs what is
+ * wrong. */
 enum exit_code app_check(struct conf *conf);
 
 #endif

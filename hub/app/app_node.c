@@ -14,7 +14,7 @@
 #define RANDOM_TEXT  (2 * RANDOM_BYTES + 1)
 #define SAMPLE_MS    1000
 
-/* A host's name may hold what a node id may not. */
+/* Appends name; characters that a node id must not contain become '-'. */
 static void append_sanitised(char *out, size_t room, const char *name)
 {
     static const char allowed[] =
@@ -45,7 +45,7 @@ void app_name_node(struct app *app)
                    random[1]);
 }
 
-/* "total resident …" in pages; 0 where /proc is not there. */
+/* The second number of /proc/self/statm, in pages; 0: there is no /proc. */
 static uint64_t resident_bytes(void)
 {
     char line[128] = "";

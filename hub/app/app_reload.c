@@ -1,6 +1,6 @@
 /*
- * SIGHUP: the configuration is read again from the same file, environment and command line. What is
- * wrong in it changes nothing.
+ * SIGHUP: the configuration is read again from the same file, environment and command line. If
+ * there is a mistake in it, nothing changes.
  */
 #include "app/app_private.h"
 #include "common/log.h"
@@ -12,7 +12,7 @@ static void log_changes(const struct conf_findings *changes)
     log_info("reloaded", LOG_U64("changes", changes->len));
 }
 
-/* Logs what changed, at the old or the new log level, whichever writes more. */
+/* Logs the changes, at the old or the new log level, whichever shows more lines. */
 static void take_log_level(const struct app *app, const struct conf *after,
                            const struct conf_findings *changes)
 {
@@ -22,8 +22,8 @@ static void take_log_level(const struct app *app, const struct conf *after,
     log_configure(after->log.level, after->log.format, app->node_id);
 }
 
-/* The front comes before all others, since it alone can still refuse (certificates, keys); then
- * nothing changes. Takes over the reference. */
+/* Takes over the reference. The front is first, since only it can still refuse the configuration
+ * (certificates, keys); then nothing has changed yet. */
 static void apply(struct app *app, struct conf *after)
 {
     char why[512] = "admin.token: expected a token, got none: the admin port is off loopback, and "
@@ -46,7 +46,7 @@ static void apply(struct app *app, struct conf *after)
     conf_findings_fini(&changes);
 }
 
-/* The mistakes are the first of the findings. */
+/* The findings are errors first, then warnings. */
 static void log_findings(const struct conf_findings *findings)
 {
     for (size_t i = 0; i < findings->len; i++) {

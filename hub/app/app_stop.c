@@ -1,11 +1,14 @@
 /*
- * How a node stops. Each of these is a clean stop: exit code 0.
+ * How a node stops. Each of these is a clean stop with exit code 0.
  *
- *   SIGTERM, SIGINT, POST /api/drain, DRAIN on the bus: sessions are handed over, clients closed
- *     over node.drain.
- *   All gone: sign off from the bus, end.
- *   node.drain and some seconds over: end without a sign-off; others take over after a lease.
- *   A second SIGTERM or SIGINT: the same, at once.
+ *   SIGTERM, SIGINT, POST /api/drain, DRAIN on the bus
+ *       DRAINING: sessions are handed over, clients are closed, spread over node.drain.
+ *   No client and no session is left, or the hub gives the rest up (7 s after node.drain)
+ *       LEAVING: the node signs off from the bus, then ends.
+ *   10 s after node.drain, if the hub is not done even then
+ *       The node ends without a sign-off; other nodes take its sessions over after a lease.
+ *   A second SIGTERM or SIGINT
+ *       The same, at once.
  */
 #include <stdio.h>
 
@@ -13,9 +16,8 @@
 #include "common/log.h"
 
 enum {
-    DRAIN_GRACE_MS = 10000, /* over node.drain: the hub itself gives up 7 s after it; this is for a
-                               hub that does not */
-    LEAVE_MS = 100,         /* for the sign-off to reach the socket */
+    DRAIN_GRACE_MS = 10000, /* after node.drain; the hub itself ends the drain after 7 s */
+    LEAVE_MS = 100,         /* time to write the sign-off to the socket */
 };
 
 static void stop(struct app *app, enum exit_code code)
@@ -39,7 +41,7 @@ void app_drain(void *ctx, const char *why)
     app->state = APP_DRAINING;
     log_info("draining", LOG_STR("asked_by", why), LOG_U64("drain_ms", app->conf->node.drain_ms));
     loop_timer_start(app->stop, (uint64_t)app->conf->node.drain_ms + DRAIN_GRACE_MS);
-    hub_drain(app->hub); /* on_drained may come before it returns: it finds the timer armed */
+    hub_drain(app->hub); /* may call on_drained before it returns, so the timer is armed first */
 }
 
 void app_on_stop_signal(void *ctx)
@@ -53,7 +55,7 @@ void app_on_stop_signal(void *ctx)
     stop(app, EXIT_CLEAN);
 }
 
-/* The hub may not be called from its own event: the timer goes on with it. */
+/* The hub must not be called from within its own event: the stop timer does the next step. */
 void app_on_drained(void *ctx)
 {
     struct app *app = ctx;
@@ -62,7 +64,7 @@ void app_on_drained(void *ctx)
         loop_timer_start(app->stop, 0);
 }
 
-/* The same for a DRAIN of another node or of vinhubctl. */
+/* The same for DRAIN, which another node or vinhubctl has sent. */
 void app_on_drain_asked(void *ctx)
 {
     struct app *app = ctx;
@@ -89,8 +91,8 @@ void app_on_stop_due(void *ctx)
             leave(app);
             break;
         }
-        /* Sessions may still be here: without a sign-off the others take them over after a lease,
-         * not before. */
+        /* This node may still own sessions. Without a sign-off the other nodes wait for a lease
+         * before they take them over. */
         log_warn("drain_timeout", LOG_U64("connections", front_connections(app->front)));
         stop(app, EXIT_CLEAN);
         break;
