@@ -1,9 +1,10 @@
 /*
- * vinhubctl: what an operator asks of the cluster, through a node's admin port or through Redis
- * alone.
+ * vinhubctl: commands of an operator to the cluster, through the admin port of a node or through
+ * Redis alone.
  *
- * A short-lived synchronous client. Where it asks is a source: one table of operations, two
- * implementations, the same JSON from both (the fields of contract section 11).
+ * It is a short-lived, blocking client. A source is where it gets its answers: one table of
+ * operations with two implementations, which return the same JSON (the fields of contract section
+ * 11).
  */
 #ifndef VINHUB_CTL_CTL_H
 #define VINHUB_CTL_CTL_H
@@ -20,13 +21,14 @@ enum ctl_exit { CTL_DONE = 0, CTL_FAILED = 1, CTL_USAGE = 2 };
 
 struct ctl_source;
 
-/* One message of a session that is followed. False ends the tail. json: {"epoch", "offset", "time",
- * "encoding", "payload"}, or {"dropped": N} where the node had to leave some out. Borrowed. */
+/* Called for each message of a session that is followed; returns false to end. json (valid during
+ * the call): {"epoch", "offset", "time", "encoding", "payload"}, or {"dropped": N} if the node left
+ * out messages. */
 typedef bool source_message_fn(void *ctx, const json_t *json);
 
 /*
- * Each returns STATUS_OK and a result with one reference, STATUS_NOT_FOUND, or another failure;
- * source_why says what failed in one line then.
+ * Each operation returns STATUS_OK and a result with one reference, or a failure (STATUS_NOT_FOUND
+ * and others); then the source's why has the cause in one line.
  */
 struct source_ops {
     enum status (*nodes)(struct ctl_source *source, json_t **out);    /* array */
@@ -36,13 +38,13 @@ struct source_ops {
                         void *ctx);
     enum status (*publish)(struct ctl_source *source, const char *id, const void *data, size_t len,
                            json_t **out);
-    enum status (*drain)(struct ctl_source *source,
-                         const char *node); /* NULL: the node that is asked */
+    /* node: its id; NULL: the node with the admin port. */
+    enum status (*drain)(struct ctl_source *source, const char *node);
     enum status (*close)(struct ctl_source *source, const char *id);
-    /* filter: an object of texts. {"clients", "missing"}: all pages, and nodes that did not answer.
-     */
+    /* filter: an object of texts. Result: {"clients", "missing"}, the clients of all pages, and the
+     * nodes that did not answer. */
     enum status (*clients)(struct ctl_source *source, const json_t *filter, json_t **out);
-    /* {"closed", "missing"}. filter may hold a reason as well. */
+    /* Result: {"closed", "missing"}. filter may have a reason, too. */
     enum status (*kick)(struct ctl_source *source, const json_t *filter, json_t **out);
     /* token: {"jti"} or {"sub", "before"}. */
     enum status (*revoke)(struct ctl_source *source, const json_t *token, json_t **out);
@@ -55,10 +57,11 @@ struct ctl_source {
     char why[512];
 };
 
-/* url: "http://127.0.0.1:9600"; token may be NULL. STATUS_INVALID: not a URL of that form; nothing
- * is connected yet. */
+/* url: for example "http://127.0.0.1:9600"; token may be NULL. Does not connect yet.
+ * STATUS_INVALID: the URL has another form, or the token has more than one line. */
 MUST_USE enum status source_admin_new(const char *url, const char *token, struct ctl_source **out);
-/* client: for rediss; its texts outlive the source. STATUS_INVALID: not a URL of Redis. */
+/* client: for rediss; its texts must live as long as the source. STATUS_INVALID: not a Redis URL.
+ */
 MUST_USE enum status source_redis_new(const char *url, const char *prefix,
                                       const struct tls_client *client, struct ctl_source **out);
 
@@ -71,7 +74,7 @@ void table_nodes(const json_t *nodes);
 void table_sessions(const json_t *sessions);
 void table_session(const json_t *session);
 void table_clients(const json_t *clients);
-/* "1.2 GiB", "3 s", "2 h": short forms for people. out has 32 bytes. */
+/* Print short forms such as "1.2 GiB", "3 s", "2 h". out has 32 bytes. */
 void table_bytes(json_int_t bytes, char out[32]);
 void table_age(json_int_t since_ms, char out[32]);
 

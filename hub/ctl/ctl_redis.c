@@ -27,10 +27,9 @@ struct server {
 struct ctl_redis {
     struct redis_url url;
     struct tls_client client;
-    struct tls_context *tls; /* NULL: not needed yet */
-    struct loop *loop;       /* for names; NULL: not needed yet */
-    struct server
-        servers[SERVERS_MAX]; /* the first is where a command goes that nobody has redirected */
+    struct tls_context *tls;            /* NULL: not needed yet */
+    struct loop *loop;                  /* for names; NULL: not needed yet */
+    struct server servers[SERVERS_MAX]; /* commands go to the first one, unless redirected */
     size_t servers_len;
     redisContext *subscription;
     redisReply *message; /* the last one received */
@@ -56,7 +55,7 @@ static bool start_tls(struct ctl_redis *redis, redisContext *context, const char
         say(redis, host, why);
         return false;
     }
-    /* Whatever it answers; TLS 1.3 says only now that it misses a certificate of ours. */
+    /* Any reply will do: with TLS 1.3 a missing client certificate shows only at the first read. */
     redisReply *reply = redisCommand(context, "PING");
     if (reply) {
         freeReplyObject(reply);
@@ -68,7 +67,7 @@ static bool start_tls(struct ctl_redis *redis, redisContext *context, const char
     return false;
 }
 
-/* False where the server answered with an error, which why then says. */
+/* Frees the reply. Returns false if it is an error or missing; why has the text then. */
 static bool accepted(struct ctl_redis *redis, redisContext *context, redisReply *reply)
 {
     bool good = reply && reply->type != REDIS_REPLY_ERROR;
@@ -119,7 +118,7 @@ static void find(struct ctl_redis *redis, const struct redis_host *host, struct 
     loop_run(redis->loop);
 }
 
-/* Any of the addresses, in their order. */
+/* Connects to the first of the addresses that accepts. */
 static redisContext *connect_any(struct ctl_redis *redis, const struct redis_host *host,
                                  const struct resolved *addresses)
 {
@@ -140,7 +139,7 @@ static redisContext *connect_any(struct ctl_redis *redis, const struct redis_hos
     return NULL;
 }
 
-/* Without signing in where it is a Sentinel. */
+/* data_server: sign in with the user, password and database of the URL; not for a Sentinel. */
 static redisContext *connect_to(struct ctl_redis *redis, const struct redis_host *host,
                                 bool data_server)
 {
@@ -158,11 +157,11 @@ static redisContext *connect_to(struct ctl_redis *redis, const struct redis_host
     return context;
 }
 
-/* What the Sentinels say: each is asked once, those that they name as well. */
+/* The answers of the Sentinels of the URL and of those that they name. Each is asked once. */
 struct poll_of_sentinels {
     struct redis_host asked[2 * REDIS_HOSTS_MAX];
-    char ids[2 * REDIS_HOSTS_MAX][64];            /* of those that answered */
-    struct redis_host named[2 * REDIS_HOSTS_MAX]; /* by the one with that id */
+    char ids[2 * REDIS_HOSTS_MAX][64];            /* of the Sentinels that answered */
+    struct redis_host named[2 * REDIS_HOSTS_MAX]; /* the primary that the one with this id names */
     size_t asked_len, answered;
 };
 
@@ -212,7 +211,7 @@ static void add_others(struct poll_of_sentinels *poll, const redisReply *others)
     }
 }
 
-/* The user and password of the URL, where it asks for some. */
+/* Signs in to a Sentinel with the user and password of the URL, if it requires a password. */
 static void sign_in_where_asked(struct ctl_redis *redis, redisContext *context)
 {
     redisReply *reply = redisCommand(context, "PING");
@@ -254,7 +253,7 @@ static void ask_sentinel(struct ctl_redis *redis, struct poll_of_sentinels *poll
     freeReplyObject(id);
 }
 
-/* Whether another one named the same as the latest. */
+/* Whether another Sentinel named the same primary as the latest one. */
 static bool is_seconded(const struct poll_of_sentinels *poll)
 {
     for (size_t i = 0; i + 1 < poll->answered; i++) {
@@ -264,7 +263,8 @@ static bool is_seconded(const struct poll_of_sentinels *poll)
     return false;
 }
 
-/* The primary that two Sentinels name; one alone counts where there is no other. */
+/* The primary that two Sentinels name. One is enough if the URL has no other and no other answers.
+ */
 static bool ask_sentinels(struct ctl_redis *redis, struct redis_host *out)
 {
     struct poll_of_sentinels poll = {0};
@@ -318,7 +318,8 @@ static redisContext *context_of(struct ctl_redis *redis, const struct redis_host
     return server->context;
 }
 
-/* Where to begin: the only server, the primary, or any seed that answers. */
+/* The connection for the first command: to the primary, or to the first host of the URL that
+ * answers. */
 static redisContext *first_context(struct ctl_redis *redis)
 {
     if (redis->servers_len > 0)
@@ -342,7 +343,7 @@ static bool is_moved(const redisReply *reply, struct redis_host *out)
            out->name[0];
 }
 
-/* The reply of a server that holds the key; takes over the first reply. */
+/* Follows redirections and returns the reply of the right server. Takes over the first reply. */
 static redisReply *follow(struct ctl_redis *redis, redisContext *context, redisReply *reply,
                           size_t len, const char **words, const size_t *lens)
 {
@@ -388,7 +389,8 @@ enum status ctl_redis_hgetall(struct ctl_redis *redis, char *const *keys, size_t
     size_t good = got;
     if (got < len)
         say(redis, context->errstr, "");
-    /* Only now: a redirected command would mix with the answers that are still to come. */
+    /* Redirections are followed only when all answers are read: a command in between would get one
+     * of them as its answer. */
     for (size_t i = 0; i < got && good == len; i++) {
         replies[i] = follow(redis, context, replies[i], 2, (const char *[]){"HGETALL", keys[i]},
                             NULL);

@@ -10,27 +10,27 @@
 #include "lines.h"
 
 enum {
-    QUIET_S = 120, /* a silent stream has a comment every clients.ping.every, by default 25 s */
+    QUIET_S = 120, /* the hub sends a comment every clients.ping.every, by default 25 s */
     TRIES = 10,
     RETRY_MS = 1000,
     RETRY_MAX_MS = 60000,
 };
 
-/* Of the stream that is read, and of what was read last. */
+/* A stream that is followed, and the event that is being read. */
 struct follower {
     const struct ctl_stream_setup *setup;
     source_message_fn *fn;
     void *ctx;
     int http_status;
-    bool over;            /* fn has ended it */
-    bool opened;          /* this connection was answered 200 */
-    char id[64];          /* of the last event, or of the position */
-    char event[16];       /* of the event that is read, as the next two */
-    struct ctl_text data; /* its lines, each with its end */
+    bool over;            /* fn has returned false */
+    bool opened;          /* the present connection was answered 200 */
+    char id[64];          /* of the latest event with an id: the position to resume after */
+    char event[16];       /* name of the event that is being read */
+    struct ctl_text data; /* its data lines, each with LF */
     bool has_data;
     long retry_ms;
-    struct ctl_text rest; /* of a line */
-    struct ctl_text body; /* of a refusal */
+    struct ctl_text rest; /* an incomplete line */
+    struct ctl_text body; /* the body of a refusal */
 };
 
 bool ctl_stream_is_url(const char *text)
@@ -61,7 +61,7 @@ static json_t *event_json(const struct follower *follower)
     return payload ? json_pack("{s:o}", follower->event, payload) : NULL;
 }
 
-/* An event without data is none; of one that is unknown nothing is told. */
+/* Passes the event on. An event without data or with an unknown name is ignored. */
 static bool dispatch(struct follower *follower)
 {
     json_t *json = follower->has_data ? event_json(follower) : NULL;
@@ -113,7 +113,7 @@ static bool on_body(void *ctx, const char *data, size_t len)
 
 /* --- the stream, again and again --- */
 
-/* One connection. STATUS_AGAIN: it has ended, or could not be made. */
+/* Follows the stream over one connection. STATUS_AGAIN: it has ended, or could not be made. */
 static enum status follow_once(struct follower *follower, const struct http_url *url,
                                const char *path, char *why, size_t why_len)
 {
@@ -152,7 +152,8 @@ static void wait_ms(long ms)
     (void)usleep((useconds_t)ms * 1000);
 }
 
-/* The first connection must be made: a mistyped address is told at once. */
+/* Connects again and again. If the first connection fails, it gives up, since the address may be
+ * mistyped. */
 static enum status follow(struct follower *follower, const struct http_url *url, const char *path,
                           char *why, size_t why_len)
 {

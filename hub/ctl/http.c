@@ -16,14 +16,14 @@
 #define HEAD_MAX  16384
 #define CHUNK_MAX (64 << 20)
 
-/* A connection, maybe with TLS over it. */
+/* A connection, with or without TLS. */
 struct http_channel {
     int fd;
     struct tls_context *context; /* NULL: plain */
     struct tls *tls;
 };
 
-/* Bytes read and not consumed yet. */
+/* A connection, and the bytes that are read from it and not consumed yet. */
 struct http_reader {
     struct http_channel channel;
     size_t at, len;
@@ -121,7 +121,7 @@ static enum status fail_tls(const char *what, const char **why)
     return STATUS_IO;
 }
 
-/* What TLS has to say to the other side. */
+/* Sends the records that TLS has for the other side. */
 static enum status send_records(struct http_channel *channel, const char **why)
 {
     const uint8_t *bytes;
@@ -131,7 +131,7 @@ static enum status send_records(struct http_channel *channel, const char **why)
     return status;
 }
 
-/* STATUS_NOT_FOUND: the other side has ended. */
+/* STATUS_NOT_FOUND: the other side has ended the connection. */
 static enum status receive_some(int fd, void *bytes, size_t cap, size_t *out, const char **why)
 {
     ssize_t n;
@@ -155,7 +155,7 @@ static enum status receive_records(struct http_channel *channel, const char **wh
     enum status status = receive_some(channel->fd, bytes, sizeof(bytes), &len, why);
     if (status == STATUS_OK && tls_feed(channel->tls, bytes, len) != STATUS_OK)
         status = fail_tls(tls_why(channel->tls), why);
-    enum status sent = send_records(channel, why); /* an alert, too, that says why */
+    enum status sent = send_records(channel, why); /* after a failure, an alert with the cause */
     return status != STATUS_OK ? status : sent;
 }
 
@@ -233,7 +233,7 @@ static enum status send_request(struct http_channel *channel, const struct http_
     return status;
 }
 
-/* Reads more behind what is there. STATUS_NOT_FOUND: the other side has ended. */
+/* Reads more bytes into the buffer. STATUS_NOT_FOUND: the other side has ended the connection. */
 static enum status fill(struct http_reader *reader, const char **why)
 {
     if (reader->at > 0) {
@@ -300,7 +300,7 @@ static enum status read_head(struct http_reader *reader, struct answer_head *hea
     return status;
 }
 
-/* Passes on len bytes; STATUS_AGAIN: the callback has had enough. */
+/* Passes len bytes to fn. STATUS_AGAIN: fn has returned false. */
 static enum status pass_on(struct http_reader *reader, unsigned long long len, http_body_fn *fn,
                            void *ctx, const char **why)
 {
@@ -371,7 +371,7 @@ enum status http_ask(const struct http_request *request, int quiet_s, int *out_h
     if (status == STATUS_OK)
         status = read_head(&reader, &head, why);
     if (status == STATUS_OK) {
-        *out_http_status = head.status; /* the callback may look at it */
+        *out_http_status = head.status; /* set first: fn may read it */
         status = read_body(&reader, &head, fn, ctx, why);
     }
     channel_close(channel);

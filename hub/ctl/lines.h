@@ -1,5 +1,5 @@
 /*
- * Bytes that grow, and what comes in lines.
+ * A growing text, and splitting of input into lines.
  */
 #ifndef VINHUB_CTL_LINES_H
 #define VINHUB_CTL_LINES_H
@@ -12,14 +12,14 @@ struct ctl_text {
     size_t len, cap;
 };
 
-/* False: it would be more than 64 MiB. Aborts where memory runs out. */
+/* Returns false if the text would be longer than 64 MiB. Aborts if memory runs out. */
 bool text_add(struct ctl_text *text, const char *data, size_t len);
 
-/* A line of len bytes, terminated, without its end: LF or CRLF. False ends the reading. */
+/* Called with a line of len bytes, without LF or CRLF, and terminated. Returns false to end. */
 typedef bool line_fn(void *ctx, const char *line, size_t len);
 
-/* Gives each line that is whole now; *rest keeps what is not. False: fn has ended it, or a line is
- * too long. */
+/* Calls fn for each line that is complete now; *rest keeps the incomplete one. Returns false if fn
+ * did, or if a line is too long. */
 bool lines_add(struct ctl_text *rest, const char *data, size_t len, line_fn *fn, void *ctx);
 
 #endif

@@ -182,7 +182,7 @@ static bool print_message(void *ctx, const json_t *json)
     return fputc('\n', stdout) != EOF && fflush(stdout) == 0;
 }
 
-/* Its first line. The caller frees. */
+/* The first line of the file. The caller frees. */
 static char *read_token_file(const char *file)
 {
     FILE *stream = fopen(file, "re");
@@ -221,7 +221,7 @@ static enum ctl_exit run_tail(struct ctl_source *source, const struct command_li
 
 #define MOST ((4 << 20) + 1)
 
-/* All of stdin, at most one more than what the admin port takes. The caller frees. */
+/* All of stdin, but at most one byte more than the admin port accepts. The caller frees. */
 static char *read_stdin(size_t *out_len)
 {
     char *data = malloc(MOST);
@@ -286,7 +286,7 @@ static enum ctl_exit run_close(struct ctl_source *source, const struct command_l
 static const char *const filter_keys[] = {"user", "vin",     "service", "session",
                                           "node", "address", NULL};
 
-/* An object of the arguments, each key=value with one of the keys, once. */
+/* An object made of the arguments: each must be key=value, with one of the keys or more, once. */
 static json_t *pairs_of(char **arguments, int len, const char *const *keys, const char *more)
 {
     json_t *json = json_object();
@@ -476,7 +476,7 @@ static void read_options(int argc, char **argv, struct command_line *line)
     }
 }
 
-/* The file's, or the environment's. The caller frees. */
+/* The token of the file, or of the environment. NULL: none. The caller frees. */
 static char *read_token(const char *file)
 {
     const char *environment = getenv("VINHUB_ADMIN_TOKEN");

@@ -1,5 +1,5 @@
 /*
- * The cluster as a node's admin port shows it.
+ * A source that asks the admin port of a node.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +10,7 @@
 
 enum {
     ANSWER_S = 10, /* a publish is answered within 5 s */
-    STREAM_S = 60, /* a silent stream says so every 15 s */
+    STREAM_S = 60, /* the hub sends a comment every 15 s */
 };
 
 struct source_admin {
@@ -24,7 +24,7 @@ static bool on_body(void *ctx, const char *data, size_t len)
     return text_add(ctx, data, len);
 }
 
-/* The status of an answer that is no success, with what the node says. */
+/* The status for an answer that is not 2xx; keeps the node's error text. */
 static enum status fail_by_http(struct source_admin *admin, int http_status,
                                 const struct ctl_text *body)
 {
@@ -102,7 +102,7 @@ static char *path_of(const char *prefix, const char *id, const char *suffix)
     return path;
 }
 
-/* The array that the answer holds under name, with a reference of its own. */
+/* The array with this name in the answer, with a reference of its own. */
 static enum status array_of(struct source_admin *admin, json_t *answer, const char *name,
                             json_t **out)
 {
@@ -125,7 +125,7 @@ static enum status admin_nodes(struct ctl_source *source, json_t **out)
     return status;
 }
 
-/* Page by page. */
+/* Reads all pages. */
 static enum status admin_sessions(struct ctl_source *source, json_t **out)
 {
     struct source_admin *admin = (struct source_admin *)source;
@@ -172,7 +172,7 @@ static enum status admin_publish(struct ctl_source *source, const char *id, cons
     return status;
 }
 
-/* A POST whose answer only says that it was done. */
+/* A POST whose answer has no content that is needed. */
 static enum status post(struct ctl_source *source, const char *path, json_t *body)
 {
     json_t *answer = NULL;
@@ -218,7 +218,7 @@ static char *clients_path(const json_t *filter, const char *after)
     return whole;
 }
 
-/* What pages have in common: their clients one after the other, each node that is missing once. */
+/* Adds a page: its clients to clients, and each node that did not answer once to missing. */
 static enum status add_page(struct source_admin *admin, json_t *answer, json_t *clients,
                             json_t *missing)
 {

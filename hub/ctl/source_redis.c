@@ -1,5 +1,5 @@
 /*
- * The cluster as Redis alone shows it: the keys and channels of contract section 11.
+ * A source that asks Redis: the keys and channels of contract section 11.
  */
 #include <poll.h>
 #include <stdlib.h>
@@ -14,8 +14,8 @@
 
 enum {
     PUBLISH_WAIT_MS = 5000, /* contract section 10 */
-    PROBE_MS = 15000,       /* a silent subscription is asked whether it is there */
-    BATCH = 500,            /* commands sent ahead of their answers */
+    PROBE_MS = 15000,       /* after this silence the connection of a subscription is checked */
+    BATCH = 500,            /* commands that are sent before their answers are read */
 };
 
 static char *join(const char *prefix, const char *middle, const char *id, const char *end)
@@ -59,7 +59,7 @@ static json_t *value_json(const char *name, const redisReply *value)
     return text ? text : json_string("?");
 }
 
-/* {"id", fields…} of a hash; without fields where the key is gone. */
+/* {"id", fields…} of a hash; only "id" if the key is gone. */
 static json_t *hash_json(const char *id, const redisReply *hash)
 {
     json_t *json = json_pack("{s:s}", "id", id);
@@ -72,14 +72,14 @@ static json_t *hash_json(const char *id, const redisReply *hash)
     return json;
 }
 
-/* One hash after the other, in the order of ids, through fn. */
+/* Hashes to be read, in the order of ids. */
 struct hashes {
     struct source_redis *redis;
     const char *middle, *end;
     const char **ids;
     size_t len;
-    json_t *array;
-    bool skip_gone;
+    json_t *array;  /* gets an object for each hash */
+    bool skip_gone; /* leave out keys that are gone */
 };
 
 static enum status read_hashes(struct hashes *hashes)
@@ -209,7 +209,7 @@ static bool send_push(const void *data, size_t len, source_message_fn *fn, void 
     struct envelope_item *items = NULL;
     bool go_on = true;
     if (envelope_decode(data, len, &envelope, &items) != STATUS_OK)
-        return true; /* of a version that this one can't read: no reason to end */
+        return true; /* a message of a version that is unknown here is ignored */
     const struct push_message push = push_decode(&envelope);
     for (size_t i = 0; envelope.type == ENVELOPE_PUSH && go_on && i < push.publications.len; i++) {
         struct publication_entry entry;
@@ -259,7 +259,7 @@ enum status source_redis_send(struct source_redis *redis, const char *channel,
     return receivers == 0 ? STATUS_NOT_FOUND : STATUS_OK;
 }
 
-/* Says whom the message is about and who sends it. */
+/* Sets the session that the message is about, and its sender. */
 static void address(struct envelope *envelope, const char *session, const char *node)
 {
     envelope->session = slice_of(session);
@@ -294,7 +294,7 @@ static enum status redis_close(struct ctl_source *source, const char *id)
                : status;
 }
 
-/* The answer to request number, on the own inbox. */
+/* Waits for the answer to the request with this number, on our own inbox. */
 static enum status await_published(struct source_redis *redis, uint64_t number, json_t **out)
 {
     uint64_t until_ms = clock_boot_ms() + PUBLISH_WAIT_MS;
@@ -343,7 +343,7 @@ static enum status redis_publish(struct ctl_source *source, const char *id, cons
     uint64_t number = 0;
     char name[32];
     rng_secure(&number, sizeof(number));
-    number >>= 8; /* any integer that msgpack writers of other versions take */
+    number >>= 8; /* fits the signed integers of other msgpack libraries */
     (void)snprintf(name, sizeof(name), "ctl-%016llx", (unsigned long long)number);
     char *inbox = source_redis_channel(redis, ":inbox:", owner && *owner ? owner : "none", "");
     char *own = source_redis_channel(redis, ":inbox:", name, "");

@@ -1,5 +1,6 @@
 /*
- * Clients over Redis alone: each node is asked through its inbox, and answers to one of our own.
+ * Clients over Redis alone: each node is asked through its inbox, and sends its answer to an inbox
+ * of ours.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 #include "source_redis.h"
 
 enum {
-    ANSWER_MS = 2000, /* as nodes wait for each other */
+    ANSWER_MS = 2000, /* as long as nodes wait for each other */
     PAGE = 1000,
     FILTERS_MAX = 8,
 };
@@ -20,19 +21,19 @@ enum {
 /* A question that is under way. */
 struct clients_question {
     struct source_redis *redis;
-    char name[32]; /* whom the nodes answer */
+    char name[32]; /* the name of our inbox */
     uint64_t number;
-    json_t *waiting; /* object: nodes that have not answered */
+    json_t *waiting; /* object: node that has not answered -> true if it has no subscribed inbox */
 };
 
-/* The answer of a node. */
+/* Called with the answer of a node. */
 typedef void answer_fn(void *ctx, const char *node, const struct envelope *answer);
 
 static enum status begin(struct clients_question *question, struct ctl_source *source)
 {
     *question = (struct clients_question){.redis = (struct source_redis *)source};
     rng_secure(&question->number, sizeof(question->number));
-    question->number >>= 8; /* any integer that msgpack writers of other versions take */
+    question->number >>= 8; /* fits the signed integers of other msgpack libraries */
     (void)snprintf(question->name, sizeof(question->name), "ctl-%016llx",
                    (unsigned long long)question->number);
     char *own = source_redis_channel(question->redis, ":inbox:", question->name, "");
@@ -41,8 +42,8 @@ static enum status begin(struct clients_question *question, struct ctl_source *s
     return status == STATUS_OK ? status : source_redis_fail(question->redis);
 }
 
-/* Asks a node, or tells it; a node that does not listen stays among those that are waited for, as
- * nothing will come. */
+/* Sends the envelope to a node. A node whose inbox is not subscribed stays in waiting, marked as
+ * one that will not answer. */
 static enum status ask(struct clients_question *question, const char *node,
                        struct envelope *envelope)
 {
@@ -55,14 +56,14 @@ static enum status ask(struct clients_question *question, const char *node,
     return status == STATUS_NOT_FOUND ? STATUS_OK : status;
 }
 
-/* False where all that may answer have. */
+/* Whether a node that may still answer has not done so. */
 static bool is_waiting(const struct clients_question *question)
 {
     const char *name = NULL;
-    json_t *deaf = NULL;
-    json_object_foreach(question->waiting, name, deaf)
+    json_t *not_subscribed = NULL;
+    json_object_foreach(question->waiting, name, not_subscribed)
     {
-        if (json_is_false(deaf))
+        if (json_is_false(not_subscribed))
             return true;
     }
     return false;
@@ -107,7 +108,7 @@ static enum status gather(struct clients_question *question, answer_fn *fn, void
     return STATUS_OK;
 }
 
-/* Names of the nodes that are alive: their description has not expired. */
+/* The ids of the nodes that are alive: their record has not expired. */
 static enum status live_nodes(struct ctl_source *source, json_t **out)
 {
     json_t *nodes = NULL, *node = NULL;
@@ -176,7 +177,7 @@ static size_t filters_of(const json_t *filter, struct envelope_item *items)
 
 struct clients_listing {
     json_t *clients;
-    char next_node[65]; /* the first, by name, that has more */
+    char next_node[65]; /* the node if it has more clients, else "" */
     uint64_t next_slot;
 };
 
@@ -200,7 +201,7 @@ static json_t *client_json(const char *node, const struct client_entry *entry)
                      "sent", (json_int_t)entry->sent, "queued", (json_int_t)entry->queued_bytes);
 }
 
-/* Pages of one node after the other: each is asked alone, so that none has to be thrown away. */
+/* Takes a page. Only one node is asked at a time, so no page has to be thrown away. */
 static void on_rows(void *ctx, const char *node, const struct envelope *answer)
 {
     struct clients_listing *listing = ctx;
@@ -295,7 +296,7 @@ enum status source_redis_kick(struct ctl_source *source, const json_t *filter, j
 
 /* --- revocation --- */
 
-/* What is revoked already and goes further stays: nodes would write it back, too. */
+/* Of the stored and the new times the later ones count, as in revoke.lua. */
 static void merge(const redisReply *held, uint64_t *until_s, uint64_t *before_s)
 {
     unsigned long long held_until = 0, held_before = 0;

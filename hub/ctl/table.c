@@ -41,7 +41,7 @@ void table_age(json_int_t since_ms, char out[32])
         (void)snprintf(out, 32, "%lld d", (long long)(s / 86400));
 }
 
-/* What a peer wrote into Redis must not steer the terminal. */
+/* Replaces control characters: texts from Redis must not control the terminal. */
 static void copy_printable(char out[CELL_MAX], const char *text)
 {
     size_t len = 0;

@@ -10,7 +10,7 @@
 
 #define REFRESH_MS 1000
 
-/* Sums over the nodes, and when they were read. */
+/* Sums over all nodes, and the time when they were read. */
 struct totals {
     json_int_t clients, upstreams, in, out;
     uint64_t at_ms;
@@ -38,7 +38,7 @@ static struct totals totals_of(const json_t *nodes)
                            sum(nodes, "msgs_out"), clock_boot_ms()};
 }
 
-/* A node that left takes its counts with it: no rate then. */
+/* The rate is 0 if the sum has fallen: when a node leaves, its counts are gone. */
 static double rate(json_int_t before, json_int_t now, uint64_t ms)
 {
     return before > now || ms == 0 ? 0 : (double)(now - before) * 1000.0 / (double)ms;
@@ -59,7 +59,7 @@ static void print_screen(const json_t *nodes, struct totals *before, bool clear)
     *before = now;
 }
 
-/* True where the operator wants to end. */
+/* Waits for the next refresh. Returns true if the operator ends the display. */
 static bool wait_for_end(bool keys)
 {
     struct pollfd input = {.fd = keys ? STDIN_FILENO : -1, .events = POLLIN};
@@ -84,7 +84,7 @@ static enum ctl_exit refresh(struct ctl_source *source, bool as_json, bool scree
             print_screen(nodes, &before, screen);
         json_decref(nodes);
         if (ferror(stdout))
-            return CTL_DONE; /* whoever read it has gone */
+            return CTL_DONE; /* the reader of our output has closed it */
     } while (!wait_for_end(keys));
     return CTL_DONE;
 }
