@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/listener.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -79,8 +80,10 @@ static admin_handler *handler_of(const struct route *route, struct evhttp_reques
 static void refuse_method(const struct route *route, struct evhttp_request *req)
 {
     const char *allow = !route->post ? "GET, HEAD" : route->get ? "GET, HEAD, POST" : "POST";
+    char text[64];
     (void)evhttp_add_header(evhttp_request_get_output_headers(req), "Allow", allow);
-    admin_reply_error(req, 405, "method not allowed");
+    (void)snprintf(text, sizeof(text), "method not allowed, expected %s", allow);
+    admin_reply_error(req, 405, text);
 }
 
 static void on_request(struct evhttp_request *req, void *ctx)

@@ -11,7 +11,7 @@
 
 #define LIMIT_DEFAULT 100
 
-static const char too_much[] = "too much is asked for at once: try again";
+static const char too_much[] = "too many requests about clients are under way: try again";
 
 static json_t *row_json(const struct client_row *row)
 {
@@ -59,7 +59,7 @@ static const char *take_parameter(const char *name, const char *value,
         char *end = NULL;
         unsigned long limit = strtoul(value, &end, 10);
         if (!*value || strspn(value, "0123456789") != strlen(value) || !limit)
-            return "limit must be a number from 1 on";
+            return "limit: expected a whole number from 1 on";
         out->limit = limit < CLIENTS_PAGE_MAX ? limit : CLIENTS_PAGE_MAX;
         return NULL;
     }
@@ -120,7 +120,7 @@ static void ask_page(struct admin *admin, struct evhttp_request *req,
         return;
     admin_call_end(call);
     if (status == STATUS_INVALID)
-        admin_reply_error(req, 400, "after must be what an earlier page had as next");
+        admin_reply_error(req, 400, "after: expected the value of next from an earlier page");
     else
         admin_reply_error(req, 503, too_much);
 }
@@ -155,7 +155,7 @@ static const char *read_reason(const json_t *value, const char **out)
     *out = json_string_value(value);
     return json_is_string(value) && len && len <= CLIENTS_REASON_MAX && strlen(*out) == len
                ? NULL
-               : "reason must be a text of 1 to 123 bytes";
+               : "reason: expected a text of 1 to 123 bytes";
 }
 
 const char *admin_clients_body(json_t *body, struct client_filter *filter, const char **reason)

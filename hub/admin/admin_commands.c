@@ -22,7 +22,8 @@ static void on_published(void *ctx, unsigned http_status, struct position at)
         admin_reply_error(call->req, (int)http_status,
                           http_status == 404 ? "nobody has the session open"
                           : http_status == 503
-                              ? "not published"
+                              ? "not published, the session has no owner that can write now: try "
+                                "again"
                               : "no answer from the owner: not known whether it was published");
     admin_call_end(call);
 }
@@ -41,12 +42,12 @@ static void *payload_of(const json_t *body, enum opcode *opcode, size_t *len, co
 {
     const json_t *text = json_object_get(body, "data");
     const json_t *base64 = json_object_get(body, "data_base64");
-    *why = "data or data_base64 must be a string, and only one of them";
+    *why = "expected either data or data_base64, as a string";
     if (!text == !base64 || !json_is_string(text ? text : base64))
         return NULL;
     if (base64) {
         *opcode = OPCODE_BINARY;
-        *why = "data_base64 is not base64";
+        *why = "data_base64: expected base64";
         return bytes_of(base64, len);
     }
     *opcode = OPCODE_TEXT;
@@ -65,7 +66,7 @@ void admin_post_publish(struct admin *admin, struct evhttp_request *req, const c
     if (!body)
         return;
     const char *session = json_string_value(json_object_get(body, "session"));
-    const char *why = "session must be a string";
+    const char *why = "session: expected a string";
     enum opcode opcode = OPCODE_TEXT;
     size_t len = 0;
     void *payload = session ? payload_of(body, &opcode, &len, &why) : NULL;
@@ -134,7 +135,7 @@ void admin_post_session(struct admin *admin, struct evhttp_request *req, const c
     size_t verb_len = sizeof(verb) - 1;
     if (len <= verb_len || strcmp(rest + len - verb_len, verb) != 0) {
         (void)evhttp_add_header(evhttp_request_get_output_headers(req), "Allow", "GET, HEAD");
-        admin_reply_error(req, 405, "method not allowed");
+        admin_reply_error(req, 405, "method not allowed, expected GET, HEAD");
         return;
     }
     char *id = admin_session_id(rest, len - verb_len);
@@ -179,7 +180,7 @@ void admin_post_drain(struct admin *admin, struct evhttp_request *req, const cha
     const char *node = member ? json_string_value(member) : own;
     struct bus *bus = admin->setup.bus;
     if (!node)
-        admin_reply_error(req, 400, "node must be a string");
+        admin_reply_error(req, 400, "node: expected a string");
     else if (strcmp(node, own) != 0)
         bus->ops->list(bus, BUS_LIST_NODES, NULL, 1000, on_nodes_for_drain,
                        named_call_new(admin, req, strdup(node)));

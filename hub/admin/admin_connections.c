@@ -141,9 +141,9 @@ static void replace_page(struct evbuffer *output)
                                                    : 0;
     if (status < 400) /* 100 Continue */
         return;
-    const char *text = status == 413   ? "body is over 4 MiB"
-                       : status == 501 ? "method is not known"
-                                       : "request is malformed, or its head too large";
+    const char *text = status == 413   ? "expected a body of at most 4 MiB"
+                       : status == 501 ? "unknown method, expected GET, HEAD or POST"
+                                       : "malformed request, or its head is over 16 KiB";
     char body[128];
     int len = snprintf(body, sizeof(body), "{\"error\":\"%s\"}", text);
     (void)evbuffer_drain(output, evbuffer_get_length(output));

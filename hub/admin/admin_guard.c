@@ -98,7 +98,7 @@ bool admin_guard_token(const struct admin *admin, struct evhttp_request *req)
         return true;
     (void)evhttp_add_header(evhttp_request_get_output_headers(req), "WWW-Authenticate", "Bearer");
     admin_reply_error(req, 401,
-                      header ? "Authorization: this is not the admin token"
+                      header ? "Authorization: expected Bearer and the admin token, got another one"
                              : "expected the header Authorization: Bearer TOKEN");
     return false;
 }

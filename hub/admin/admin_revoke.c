@@ -23,12 +23,12 @@ const char *admin_revoke_body(const json_t *body, struct token_choice *out)
     size_t len = json_string_length(name);
     if (!json_is_string(name) || !len || len > REVOKED_NAME_MAX ||
         strlen(json_string_value(name)) != len)
-        return "jti and sub must be a text of 1 to 1024 bytes";
+        return "jti, sub: expected a text of 1 to 1024 bytes";
     if (before && jti)
-        return "before goes with sub: a jti is revoked whenever it was issued";
+        return "before: expected only with sub; a jti is revoked whenever it was issued";
     if (before && (!json_is_number(before) || json_number_value(before) < 0 ||
                    json_number_value(before) > (double)(now_s + AHEAD_MAX_S)))
-        return "before must be a Unix time in seconds, at most a day ahead";
+        return "before: expected a Unix time in seconds, at most a day ahead";
     /* Most issuers write whole seconds: without `before`, tokens of the present second are
      * included. */
     *out = (struct token_choice){.sub = sub != NULL,
@@ -46,8 +46,8 @@ static void on_revoked(void *ctx, enum status status, uint64_t closed, const cha
         admin_reply_json(call->req, 200, admin_closed_json(closed, missing, missing_len));
     else if (call->req)
         admin_reply_error(call->req, 503,
-                          "Redis does not answer: nodes that heard of it refuse the token, and go "
-                          "on trying to store that");
+                          "Redis does not answer: the nodes that were reached refuse the token, "
+                          "and go on trying to store the revocation");
     admin_call_end(call);
 }
 
@@ -66,7 +66,9 @@ void admin_post_revoke(struct admin *admin, struct evhttp_request *req, const ch
         struct admin_call *call = admin_call_new(admin, req, sizeof(*call));
         if (hub_revoke(admin->setup.hub, &choice, on_revoked, call) != STATUS_OK) {
             admin_call_end(call);
-            admin_reply_error(req, 503, "too much is asked for at once, or too much is revoked");
+            admin_reply_error(req, 503,
+                              "too many requests are under way, or too many tokens are revoked: "
+                              "try again");
         }
     }
     json_decref(body);

@@ -170,9 +170,12 @@ void admin_get_sessions(struct admin *admin, struct evhttp_request *req, const c
     const char *text = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(req));
     struct evkeyvalq query = {0};
     size_t limit = LIMIT_DEFAULT;
-    if (evhttp_parse_query_str(text ? text : "", &query) != 0 || !read_limit(&query, &limit)) {
+    bool parsed = evhttp_parse_query_str(text ? text : "", &query) == 0;
+    if (!parsed || !read_limit(&query, &limit)) {
         evhttp_clear_headers(&query);
-        admin_reply_error(req, 400, "limit: expected a whole number from 1 on");
+        admin_reply_error(req, 400,
+                          parsed ? "limit: expected a whole number from 1 on"
+                                 : "expected a query as name=value&name=value");
         return;
     }
     struct sessions_call *listing = (void *)admin_call_new(admin, req, sizeof(*listing));

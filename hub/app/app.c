@@ -163,7 +163,7 @@ static enum exit_code open_ports(struct app *app)
     if (status == STATUS_OK)
         return EXIT_CLEAN;
     const char *reason = status == STATUS_REFUSED
-                             ? "off loopback it needs admin.token, or admin.allow_open: true"
+                             ? "not on loopback: expected admin.token, or admin.allow_open: true"
                          : status == STATUS_INVALID ? "not an address of this host"
                                                     : strerror(errno);
     (void)snprintf(why, sizeof(why), "admin %s: %s", app->conf->admin.address, reason);

@@ -75,8 +75,11 @@ void app_on_drain_asked(void *ctx)
 void app_on_id_in_use(void *ctx)
 {
     struct app *app = ctx;
-    char line[CONF_NAME_MAX + 32];
-    (void)snprintf(line, sizeof(line), "node id %s is in use", app->node_id);
+    char line[CONF_NAME_MAX + 96];
+    (void)snprintf(line, sizeof(line),
+                   "node id %s is in use by another node: set node.id to another one, or leave it "
+                   "empty",
+                   app->node_id);
     log_error("start_failed", LOG_STR("reason", line));
     stop(app, EXIT_RUNTIME);
 }

@@ -21,7 +21,7 @@ static const char usage[] =
     "      --admin ADDR:PORT     where the admin port listens (default 127.0.0.1:9600)\n"
     "      --redis URL           redis://[user:pass@]host:port/db, or rediss://; default: one "
     "node, no Redis\n"
-    "      --node-id ID          default: the host's name and four random digits\n"
+    "      --node-id ID          default: the host's name and four random hexadecimal digits\n"
     "      --log-level LEVEL     debug, info, warn or error\n"
     "      --check               validate the configuration and exit\n"
     "      --print-config        print the effective configuration and exit\n"

@@ -287,7 +287,7 @@ static bool ask_sentinels(struct ctl_redis *redis, struct redis_host *out)
         return true;
     }
     if (poll.answered > 0)
-        say(redis, "the Sentinels do not agree on the primary: two must name the same",
+        say(redis, "expected two Sentinels that name the same primary, got none",
             redis->url.master);
     return false;
 }
@@ -302,7 +302,7 @@ static redisContext *context_of(struct ctl_redis *redis, const struct redis_host
             server = &redis->servers[i];
     }
     if (!server && redis->servers_len == SERVERS_MAX) {
-        say(redis, "too many servers in this Cluster", "");
+        say(redis, "expected at most 64 servers in this Cluster, got more", "");
         return NULL;
     }
     if (!server) {

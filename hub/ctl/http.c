@@ -142,7 +142,7 @@ static enum status receive_some(int fd, void *bytes, size_t cap, size_t *out, co
         *out = (size_t)n;
         return STATUS_OK;
     }
-    *why = n == 0            ? "connection closed early"
+    *why = n == 0            ? "connection closed before the end of the answer"
            : errno == EAGAIN ? "no answer in time"
                              : strerror(errno);
     return n == 0 ? STATUS_NOT_FOUND : errno == EAGAIN ? STATUS_TIMEOUT : STATUS_IO;
@@ -193,7 +193,7 @@ static enum status channel_receive(struct http_channel *channel, char *bytes, si
         return receive_some(channel->fd, bytes, cap, out, why);
     enum status status = STATUS_OK;
     while (status == STATUS_OK && !(*out = tls_read(channel->tls, (uint8_t *)bytes, cap))) {
-        *why = "connection closed early";
+        *why = "connection closed before the end of the answer";
         status = tls_ended(channel->tls) ? STATUS_NOT_FOUND : receive_records(channel, why);
     }
     return status;

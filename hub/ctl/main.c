@@ -24,25 +24,28 @@ static const char usage[] =
     "  tail URL             the same from a node's traffic port, as a page gets them:\n"
     "                       http://host:8080/admin/LSVAA4182E2?remoteWs\n"
     "  publish ID DATA      push DATA to every client of the session; - reads it from stdin\n"
-    "  drain [NODE]         let a node go as on SIGTERM; without NODE the one that is asked\n"
+    "  drain [NODE]         drain and stop a node, as SIGTERM does; default: the node with the\n"
+    "                       admin port\n"
     "  close ID             close the clients of a session\n"
-    "  clients [FILTER]     list the clients of all nodes; FILTER: key=value ..., all must fit,\n"
-    "                       of user, vin, service, session, node, address\n"
-    "  kick FILTER          close those clients; reason=TEXT is what they are told\n"
-    "  revoke jti=ID        end a token, and its clients, on all nodes\n"
+    "  clients [FILTER]     list the clients of all nodes; FILTER: one or more key=value, all\n"
+    "                       must match; keys: user, vin, service, session, node, address\n"
+    "  kick FILTER          close these clients; reason=TEXT is sent to them\n"
+    "  revoke jti=ID        refuse a token on all nodes, and close its clients\n"
     "  revoke sub=USER [before=S]\n"
-    "                       the same for all of a user's that were issued before (default: now)\n"
+    "                       the same for all tokens of a user that were issued before the Unix\n"
+    "                       time S in seconds (default: now)\n"
     "\n"
     "      --admin URL      admin port of a node (default http://127.0.0.1:9600)\n"
-    "      --token-file F   its token; default: the environment's VINHUB_ADMIN_TOKEN.\n"
-    "                       For tail URL the token of a page; without it none is sent\n"
+    "      --token-file F   file with the token of the admin port (default: the variable\n"
+    "                       VINHUB_ADMIN_TOKEN). For tail URL: the token of a page (default: "
+    "none)\n"
     "      --redis URL      ask Redis instead: redis://, rediss://, also -sentinel and -cluster\n"
-    "      --prefix NAME    of its keys (default vinhub)\n"
-    "      --ca FILE        authorities for rediss and https (default: the system's)\n"
-    "      --cert FILE      and --key FILE: our own certificate, where the other side asks for "
-    "one\n"
-    "      --tls-name NAME  the name in its certificate (default: the host of the URL)\n"
-    "      --json           answers as JSON\n"
+    "      --prefix NAME    prefix of the keys in Redis (default vinhub)\n"
+    "      --ca FILE        trusted authorities for rediss and https (default: the system's)\n"
+    "      --cert FILE      our own certificate, if the other side requires one; with --key FILE\n"
+    "      --tls-name NAME  expected name in the other side's certificate (default: the host of\n"
+    "                       the URL)\n"
+    "      --json           print answers as JSON\n"
     "      --version, -h, --help\n"
     "\n"
     "Exit codes: 0 done, 1 not found or unreachable, 2 usage.\n";
@@ -189,7 +192,7 @@ static char *read_token_file(const char *file)
     char *token = NULL;
     size_t room = 0;
     if (!stream || getline(&token, &room, stream) < 0)
-        refuse_usage("--token-file needs a file with the token in its first line", file);
+        refuse_usage("--token-file: expected a file with the token in its first line", file);
     (void)fclose(stream);
     token[strcspn(token, "\r\n")] = '\0';
     return token;
@@ -241,7 +244,7 @@ static enum ctl_exit run_publish(struct ctl_source *source, const struct command
     json_t *answer = NULL;
     enum status status = text_is_utf8(data, data_len)
                              ? source->ops->publish(source, arguments[0], data, data_len, &answer)
-                             : source_fail(source, STATUS_INVALID, "the data is not UTF-8 text");
+                             : source_fail(source, STATUS_INVALID, "DATA: expected UTF-8 text");
     if (from_stdin)
         free(data);
     if (status != STATUS_OK)
@@ -299,7 +302,7 @@ static json_t *pairs_of(char **arguments, int len, const char *const *keys, cons
         while (*key && strcmp(*key, arguments[i]) != 0)
             key++;
         if (!*key && strcmp(more, arguments[i]) != 0)
-            refuse_usage("unknown key", arguments[i]);
+            refuse_usage("unknown key, see the keys of this command", arguments[i]);
         if (json_object_get(json, arguments[i]))
             refuse_usage("expected each key once", arguments[i]);
         if (json_object_set_new(json, arguments[i], json_string(equals + 1)) != 0)
@@ -350,7 +353,7 @@ static enum ctl_exit run_kick(struct ctl_source *source, const struct command_li
 {
     json_t *filter = pairs_of(arguments, len, filter_keys, "reason"), *answer = NULL;
     if (json_object_size(filter) == (json_object_get(filter, "reason") ? 1 : 0))
-        refuse_usage("expected a filter beside reason", NULL);
+        refuse_usage("expected at least one filter, got only reason", NULL);
     enum status status = source->ops->kick(source, filter, &answer);
     json_decref(filter);
     if (status != STATUS_OK)

@@ -322,7 +322,8 @@ static enum status await_published(struct source_redis *redis, uint64_t number, 
         if (published.http_status == 404)
             return source_fail(&redis->source, STATUS_NOT_FOUND, "nobody has the session open");
         if (published.http_status != 0 && published.http_status != 200)
-            return source_fail(&redis->source, STATUS_REFUSED, "not published (%u)",
+            return source_fail(&redis->source, STATUS_REFUSED,
+                               "not published, the owner answers with status %u: try again",
                                (unsigned)published.http_status);
         *out = json_pack("{s:I, s:I}", "epoch", (json_int_t)published.at.epoch, "offset",
                          (json_int_t)published.at.offset);
@@ -357,7 +358,8 @@ static enum status redis_publish(struct ctl_source *source, const char *id, cons
     else if (ctl_redis_subscribe(redis->connection, own) != STATUS_OK)
         status = source_redis_fail(redis);
     else if ((status = source_redis_send(redis, inbox, &envelope)) == STATUS_NOT_FOUND)
-        (void)source_fail(source, status, "its owner %s does not listen: not published", owner);
+        (void)source_fail(source, status, "not published: the owner %s is not connected to Redis",
+                          owner);
     if (status == STATUS_OK)
         status = await_published(redis, number, out);
     free(inbox);

@@ -398,10 +398,10 @@ static void print_why(struct dns_answer *answer, int result, const struct dns_qu
     size_t size = sizeof(answer->why);
     switch (result) {
     case ARES_ENOTFOUND:
-        snprintf(why, size, "no such name, says the name server (%s)", servers);
+        snprintf(why, size, "the name server (%s) knows no such name", servers);
         break;
     case ARES_ENODATA:
-        snprintf(why, size, "the name has no address, says the name server (%s)", servers);
+        snprintf(why, size, "the name server (%s) knows no address of this name", servers);
         break;
     case ARES_ETIMEOUT: snprintf(why, size, "no answer from the name server (%s)", servers); break;
     case ARES_ECONNREFUSED:

@@ -27,13 +27,13 @@ static const char *upgrade_wrong(const struct http_head *head, const char *expec
     struct http_text accept;
     if (!http_head_lists(head, "upgrade", "websocket") ||
         !http_head_lists(head, "connection", "upgrade"))
-        return "answer without Upgrade";
+        return "expected an answer with Upgrade: websocket and Connection: Upgrade";
     if (!http_head_one(head, "sec-websocket-accept", &accept) || !http_text_is(accept, expected))
-        return "wrong Sec-WebSocket-Accept";
+        return "Sec-WebSocket-Accept is missing or does not match the key";
     if (!is_silent_on(head, "sec-websocket-extensions"))
-        return "extension that was not offered";
+        return "the answer names an extension, but none was offered";
     if (!is_silent_on(head, "sec-websocket-protocol"))
-        return "subprotocol that was not offered";
+        return "the answer names a subprotocol, but none was offered";
     return NULL;
 }
 

@@ -316,7 +316,7 @@ void up_attempt_begin(struct upstream *up)
     up->attempt->give_up_at_ms = up->all->now_ms + up->service->reconnect.timeout_ms;
     up_deadline(up, up->attempt->give_up_at_ms);
     if (url_split(up->url, &up->parts) != STATUS_OK) {
-        up_end_plain(up, UPSTREAM_END_NO_TCP, "not a ws:// or wss:// URL");
+        up_end_plain(up, UPSTREAM_END_NO_TCP, "expected a ws:// or wss:// URL");
         return;
     }
     if (resolve_start(up->all->loop, up->parts.host, up->parts.port, on_resolved, up,
