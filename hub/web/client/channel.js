@@ -1,20 +1,20 @@
-// One further session of a connection, and those of the page who read it.
+// One further session of a connection, and its readers in the page.
 
 import { Emitter } from './emitter.js';
 import { Position } from './position.js';
 
-/** One who reads: its own events, its own rate, its own position. */
+/** A reader: a subscription of the page, with its own events, rate and position. */
 class Reader {
   events = new Emitter();
-  rate;
-  at = null;      // position of what was handed out last
-  #next = null;   // the newest that its rate keeps back
+  rate;           // undefined: all messages
+  at = null;      // position of the last message that it got
+  #next = null;   // the newest message, which waits because of the rate
   #timer = null;
-  #readyAt = 0;
+  #readyAt = 0;   // when the rate allows the next message
 
   constructor(rate) { this.rate = rate; }
 
-  /** limited: the channel is faster than this one wants. */
+  /** limited: the channel has a higher rate than this reader. */
   hand(data, meta, limited) {
     if (!limited) {
       this.#emit(data, meta);
@@ -38,7 +38,7 @@ class Reader {
   }
 
   #emit(data, meta) {
-    this.#drop(); // what is older than this one does not come after it
+    this.#drop(); // an older message must not come after this one
     this.at = `${meta.epoch}.${meta.offset}`;
     this.events.emit('message', data, meta);
   }
@@ -58,10 +58,10 @@ export class Channel {
   upstream = null;
   readers = new Set();
   #position;
-  #known = false;      // the session was had before
-  #askedRate;
+  #known = false;      // the session has been open before
+  #askedRate;          // the rate of the last SUBSCRIBE
   #replay;
-  #last = null;        // the newest message, for those who come later
+  #last = null;        // the newest message, for readers that come later
   #timer = null;
 
   constructor(url, resume) {
@@ -80,13 +80,13 @@ export class Channel {
     return reader;
   }
 
-  /** False: it had left already. */
+  /** Returns false if the reader has left before. */
   leave(reader) {
     reader.stop();
     return this.readers.delete(reader);
   }
 
-  /** The highest that one wants; undefined: all there is. */
+  /** The highest rate of the readers; undefined: all messages. */
   #rate() {
     const rates = [...this.readers].map(({ rate }) => rate);
     return rates.includes(undefined) ? undefined : Math.max(...rates);
@@ -94,7 +94,7 @@ export class Channel {
 
   asksOtherRate() { return this.readers.size > 0 && this.#rate() !== this.#askedRate; }
 
-  /** The URL with what this SUBSCRIBE asks for. */
+  /** The URL for the next SUBSCRIBE, with resume, replay and rate. */
   request() {
     this.#askedRate = this.#rate();
     const items = [];
@@ -104,7 +104,7 @@ export class Channel {
     return items.length > 0 ? `${this.url}${this.url.includes('?') ? '&' : '?'}${items.join('&')}` : this.url;
   }
 
-  /** The hub has it open no more, or never had. */
+  /** The session is not open at the hub (any more). */
   detach() {
     clearTimeout(this.#timer);
     this.state = 'due';
@@ -123,7 +123,7 @@ export class Channel {
     this.#timer = setTimeout(() => { this.state = 'due'; fn(); }, ms);
   }
 
-  // --- what the readers are told ---
+  // --- events for the readers ---
 
   #named(value) { return { ...value, url: this.url, session: this.session }; }
 
@@ -131,7 +131,7 @@ export class Channel {
     for (const reader of [...this.readers]) reader.events.emit(name, this.#named(value));
   }
 
-  /** One that came later is told where things stand, once it can listen. */
+  /** Sends the present state to a new reader, once it can have listeners. */
   tellLater(reader, connection) {
     queueMicrotask(() => {
       if (!this.readers.has(reader)) return;

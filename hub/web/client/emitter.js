@@ -1,5 +1,5 @@
-// Named events. A listener that throws is reported as any uncaught error is, and holds up neither the
-// other listeners nor the client.
+// Named events. An error in a listener is reported like any uncaught error; the other listeners and the client are not
+// affected.
 
 function report(error) {
   if (typeof reportError === 'function') reportError(error);
@@ -9,7 +9,7 @@ function report(error) {
 export class Emitter {
   #listeners = new Map();
 
-  /** Calls fn at each `name`; the function returned ends that. */
+  /** Calls fn at each event `name`; returns a function that removes it. */
   on(name, fn) {
     if (!this.#listeners.has(name)) this.#listeners.set(name, new Set());
     this.#listeners.get(name).add(fn);

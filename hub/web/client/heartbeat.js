@@ -1,9 +1,8 @@
-// The heartbeat of one connection: a ping after a time of silence, and the end of the connection where
-// nothing at all answers it.
+// The heartbeat of one connection: a ping after a time of silence. If nothing comes after the ping, the connection is lost.
 //
-// Timers of a hidden page run as seldom as once a minute, those of a frozen page or a sleeping machine
-// not at all; what came in meanwhile may be handed out only after them. A timer that is late says
-// nothing about the connection, so it pings anew, once, before it judges.
+// In a hidden page timers may run only once a minute; in a frozen page or on a sleeping machine they do not run. Messages that
+// came meanwhile may be delivered only after a late timer. So a late timer proves nothing about the connection: it sends one
+// more ping before the connection counts as lost.
 
 const LATE_MS = 1000;
 
@@ -12,10 +11,10 @@ export class Heartbeat {
   #timer;
   #dueAt;
   #heardAt;
-  #waiting = false; // a ping is out, and nothing came since
-  #spared = false;
+  #waiting = false; // a ping was sent, and nothing has come since
+  #spared = false;  // a late timer has sent one more ping
 
-  /** options: every, timeout (ms), ping(), lost(). lost() is called once at most, then it has stopped. */
+  /** options: every, timeout (ms), ping(), lost(). lost() is called once at most; no timer runs after it. */
   constructor(options) { this.#options = options; }
 
   start() {
@@ -28,7 +27,7 @@ export class Heartbeat {
     clearTimeout(this.#timer);
   }
 
-  /** Something came: the connection lives. Called for each message, so a timer is set only for the answer to a ping. */
+  /** Something came, so the connection is alive. This is called for each message: a timer is set only after a ping. */
   heard() {
     this.#heardAt = performance.now();
     if (!this.#waiting) return;
@@ -38,8 +37,8 @@ export class Heartbeat {
   }
 
   /**
-   * Pings at once, however short ago something came: a network is left from one moment to the next. The answer
-   * has to come within `ms`.
+   * Pings now, even if something came just before: the device may have left its network since. The answer must come
+   * within `ms`.
    */
   probe(ms) {
     const left = this.#dueAt - performance.now();

@@ -1,9 +1,9 @@
-// Messages on their way to the hub, in the order of their ids. Each stays until it is acknowledged, refused,
-// given up, or its time is over; until then it is sent again on every new connection.
+// Messages on their way to the hub, in the order of their ids. Each stays until it is acknowledged, refused or
+// given up, or until its ttl is over; until then it is sent again on every new connection.
 
 /**
  * Why a message was not acknowledged. code: 'timeout', 'closed', 'full', 'too_large', 'expired', or the hub's ERROR code.
- * sent: whether it was written to a connection, so that it may have gone upstream all the same.
+ * sent: it was written to a connection, so it may have gone upstream.
  */
 export class SendError extends Error {
   constructor(code, message, sent) {
@@ -20,15 +20,16 @@ export class Outbox {
   #max;
   #lastId = 0;
   #entries = new Map();
-  #written = new Set(); // ids that were written to the connection there is
+  #written = new Set(); // ids that were written to the present connection
 
   constructor(max) { this.#max = max; }
 
   get size() { return this.#entries.size; }
 
   /**
-   * frameOf(id, left) -> what is written; left: ms of the ttl, undefined without one. Returns a promise of the acknowledgement.
-   * ttl: ms, after which it is written no more. channel: waits until that is ready; null: the connection's own session.
+   * frameOf(id, left) returns the frame to write; left: the ms that are left of the ttl, or undefined. Returns a promise of the
+   * acknowledgement. ttl: ms after which the message is not written any more. channel: the message waits until this channel is
+   * ready; null: the connection's own session.
    */
   add(frameOf, timeout, { ttl, channel = null } = {}) {
     if (this.#entries.size >= this.#max) {
@@ -44,13 +45,13 @@ export class Outbox {
     });
   }
 
-  /** An id for what is no SEND: ids grow over the whole connection. */
+  /** An id for another message than SEND: all messages of a connection count their ids together. */
   nextId() { return ++this.#lastId; }
 
-  /** A new connection: nothing was written to it yet. */
+  /** There is a new connection, to which no message was written yet. */
   renew() { this.#written.clear(); }
 
-  /** The hub has that channel open no more: what was not acknowledged is written again once it has. */
+  /** The hub has closed this channel: messages that are not acknowledged are written again when it is open. */
   renewChannel(channel) {
     for (const { id } of this.#of(channel)) this.#written.delete(id);
   }
@@ -62,8 +63,8 @@ export class Outbox {
   #outlive(id) { this.refuse(id, 'expired', 'its ttl is over'); }
 
   /**
-   * Writes what the connection has not had, oldest first. After a sleep the timers come late: what is too old
-   * by the clock on the wall does not go to a vehicle any more.
+   * Writes the messages that were not written to this connection, oldest first. After the machine has slept, timers
+   * fire late: a message that is too old by the wall clock is not sent to a vehicle any more.
    */
   flush(write) {
     for (const entry of [...this.#entries.values()]) {
@@ -100,8 +101,8 @@ export class Outbox {
   }
 
   /**
-   * The connection ended because a message was too large. It was never acknowledged, so it is among those
-   * written, and none of them is larger: without it the others can pass.
+   * The connection ended because a message was too large. The largest message that was written and not acknowledged
+   * is refused, since it must be the one; then the others can pass.
    */
   refuseLargest(message) {
     let largest = null;

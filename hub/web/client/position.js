@@ -1,4 +1,4 @@
-// Where a reader is in the stream of one session, and what it has missed.
+// The position of a reader in the stream of one session, and the gaps in it.
 
 import { isAfter } from './wire.js';
 
@@ -11,15 +11,15 @@ export function positionOf(text) {
 export class Position {
   #at;
 
-  /** text: EPOCH.OFFSET of the last message that was had, or null. */
+  /** text: EPOCH.OFFSET of the last message that the reader has got, or null. */
   constructor(text) { this.#at = positionOf(text); }
 
   get at() { return this.#at; }
   toString() { return this.#at ? `${this.#at.epoch}.${this.#at.offset}` : '0.0'; }
 
   /**
-   * A WELCOME came; known: there was a connection to this session before. Returns the gap it tells of, or null. The
-   * position was of no use to the hub, or there never was one: what came meanwhile is not known, so it counts as lost.
+   * Takes a WELCOME; known: there was a connection to this session before. Returns null, or a gap: if the hub could not
+   * resume after the position, or there was no position yet, the messages in between are not known and count as lost.
    */
   welcome({ epoch, offset, resumed }, known) {
     const before = this.#at ?? (known ? { epoch: 0, offset: 0 } : null);
@@ -28,14 +28,14 @@ export class Position {
     return { epoch: before.epoch, from: before.offset + 1, to: 0 };
   }
 
-  /** Moves to a message; false: it was had before. */
+  /** Moves to a message; false: the reader has had it before. */
   take({ epoch, offset }) {
     if (this.#at && !isAfter({ epoch, offset }, this.#at)) return false;
     this.#at = { epoch, offset };
     return true;
   }
 
-  /** Moves over what can't be had any more. */
+  /** Moves over a gap. */
   skip({ epoch, to }) {
     if (to > 0) this.take({ epoch, offset: to });
   }

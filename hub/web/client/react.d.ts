@@ -4,12 +4,12 @@ import type { WatchData, WatchMeta, WatchOptions, WatchPresence, WatchStatus } f
 export type { WatchOptions };
 
 export interface Watched {
-  /** The last message and its place. */
+  /** The last message and its place in the stream. */
   data: WatchData;
   meta: WatchMeta;
   presence: WatchPresence;
   status: WatchStatus;
-  /** Stays the same function. */
+  /** The same function at each render. */
   send(data: Payload, options?: SendOptions & { to?: string }): Promise<void>;
 }
 

@@ -1,4 +1,4 @@
-// For React: a hook. What it watches ends with the component's effects, so also while an Activity hides it.
+// For React: a hook. Watching ends with the effects of the component, and so also while an Activity hides it.
 //
 //   const { data, status, send } = useVinhub(`/admin/${vin}?remoteWs`, { client })
 
@@ -8,15 +8,15 @@ import { IDLE, notSent, watchUrl } from './watch.js';
 const NOTHING = Object.freeze({ data: null, meta: null, presence: null, status: IDLE });
 
 /**
- * url: a string or a list; while it is empty nothing is watched. options: client (shared with others; without one it makes its
- * own), rate, replay, resume, those of VinhubClient, and onMessage, onGap, onPresence, onClosed, onError. Of the options
- * client and rate may change; of the functions the last ones count.
+ * url: a string or a list; while it is empty, nothing is watched. options: client (shared by components; without it a new one is
+ * made), rate, replay, resume, those of VinhubClient, and onMessage, onGap, onPresence, onClosed, onError. client and rate may
+ * change between renders; of the functions those of the last render are called.
  */
 export function useVinhub(url, options = {}) {
   const [view, setView] = useState(NOTHING);
   const latest = useRef(options);
   const link = useRef(null);
-  const place = useRef(null); // {key, position}: where the url was left
+  const place = useRef(null); // {key, position}: the position at which this url was left
   const { client, rate } = options;
   const key = JSON.stringify(url ?? '');
 

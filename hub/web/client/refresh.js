@@ -1,21 +1,21 @@
-// The token of an open connection, replaced before it ends: the page keeps its place, and nothing is missed.
+// Replaces the token of an open connection before it expires, so that the connection goes on and no message is missed.
 
 import { Backoff } from './retry.js';
 import { timesOf } from './wire.js';
 
-// Of the time that is left: far enough from the end for some tries, and by chance, so that pages which came
-// together don't ask together.
+// When to ask, as a part of the time that is left: early enough for several attempts, and by chance, so that pages that were
+// opened at the same time don't ask at the same time.
 const EARLIEST = 0.7;
 const LATEST = 0.85;
-const TIMER_MAX = 2 ** 31 - 1; // ms that a timer takes
+const TIMER_MAX = 2 ** 31 - 1; // the longest delay of a timer, ms
 
-/** ms until the token ends; null where it can't be read or is over. */
+/** ms until the token expires; null: it can't be read, or has expired. */
 function timeLeft(token) {
   const { issued, ends } = timesOf(token);
   if (ends === null) return null;
   const left = ends - Date.now();
   const whole = issued === null ? left : ends - issued;
-  // A clock that is wrong by more than that says nothing of when a token ends, which the hub has taken.
+  // The hub has accepted the token, so its time is not over. If this clock says otherwise, it is wrong: the whole time counts.
   const believed = left > 0 && left <= whole ? left : whole;
   return believed > 0 ? believed : null;
 }
@@ -25,14 +25,14 @@ export class Refresher {
   #backoff;
   #timer;
   #dueAt = null;  // null: nothing is planned
-  #turn = 0;      // of asks; one that was overtaken stops at its next step
+  #turn = 0;      // number of the present question; an older one stops at its next step
   #asked = null;  // the REFRESH that waits for its answer: {id, token}
   #token = null;
   #refusals = 0;
 
   /**
-   * options: ask({refused, reason, refusals}) -> token or a promise of one, send(token) -> id, failed(error),
-   * reconnect (min, max: ms between tries).
+   * options: ask({refused, reason, refusals}) returns a token or a promise of one, send(token) returns the id of the REFRESH,
+   * failed(error), reconnect (min, max: ms between attempts).
    */
   constructor(options) {
     this.#options = options;
@@ -60,7 +60,7 @@ export class Refresher {
     if (this.#dueAt !== null && performance.now() >= this.#dueAt) this.#ask();
   }
 
-  /** The hub answered a message of this id; error: {code, message}, or null for an ACK. */
+  /** The hub has answered the message with this id; error: {code, message}, or null for an ACK. */
   answered(id, error) {
     if (this.#asked?.id !== id) return;
     const { token } = this.#asked;
@@ -69,7 +69,7 @@ export class Refresher {
       this.#backoff.reset();
       this.#refusals = 0;
       this.#take(token);
-    } else if (error.code !== 'unknown_type') { // a hub of before 0.2.0
+    } else if (error.code !== 'unknown_type') { // hubs before 0.2.0 do not know REFRESH
       this.#refusals++;
       this.#plan(this.#backoff.next());
     }
@@ -106,7 +106,7 @@ export class Refresher {
       token = null;
     }
     if (turn !== this.#turn) return;
-    if (!token || token === this.#token) this.#plan(this.#backoff.next()); // a cached one ends no later
+    if (!token || token === this.#token) this.#plan(this.#backoff.next()); // the same token expires no later
     else this.#asked = { token, id: this.#options.send(token) };
   }
 }

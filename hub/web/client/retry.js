@@ -1,7 +1,12 @@
-// When to come back: what each close code asks for, and the back-off.
+// When to connect again: the rule for each close code, and the back-off.
 
-// floor: the least to wait, ms. now: the first try is made at once. told: the reason may say when to come back. stay: the same
-// URL again, since another node would say the same. token: the token was refused. end: nobody is wanted back.
+// The rule of a close code:
+//   floor   the shortest wait, ms
+//   now     the first attempt is made at once
+//   told    the reason may name the time after which to connect again
+//   stay    use the same URL again, since another node would answer the same
+//   token   the token was refused
+//   end     do not connect again
 const RULES = {
   1009: { stay: true },
   1012: { now: true, told: true },
@@ -41,7 +46,7 @@ export class Backoff {
 
   reset() { this.#tries = 0; }
 
-  /** ms to wait: doubles from min to max, half to one and a half of it, so that many pages don't come at once. */
+  /** ms to wait: doubled from min to max, and 50 to 150 % of that by chance, so that many pages don't come at once. */
   next() {
     const { min, max } = this.#options;
     const middle = Math.min(max, min * 2 ** this.#tries++);

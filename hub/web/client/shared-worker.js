@@ -1,9 +1,9 @@
-// The SharedWorker of shared.js: one client for each url, whatever the number of tabs.
+// The SharedWorker of shared.js: one client for each url, for all tabs.
 
 import { EventStreamSocket } from './stream.js';
 import { VinhubClient } from './vinhub.js';
 
-const ANSWER_MS = 3000; // a tab that is frozen gives no token: the next one is asked
+const ANSWER_MS = 3000; // a frozen tab does not answer: after this time the next tab is asked for a token
 const CLIENT_EVENTS = ['message', 'status', 'gap', 'presence', 'error', 'close'];
 const READER_EVENTS = ['message', 'status', 'gap', 'presence', 'closed'];
 
@@ -41,7 +41,7 @@ class Room {
     rooms.delete(this.#key);
   }
 
-  /** Of the tabs the one that came last is asked first. */
+  /** The tab that came last is asked first. */
   async #askToken(context) {
     for (const tab of [...this.tabs].reverse()) {
       const answer = await tab.askToken(context);
@@ -54,7 +54,7 @@ class Room {
 
 class Tab {
   #port;
-  #wants = null; // what a room is made of
+  #wants = null; // the arguments for a new Room
   #room = null;
   #subscriptions = new Map();
   #asked = new Map(); // number -> resolve
@@ -73,7 +73,7 @@ class Tab {
     this.#port.postMessage(['ready']);
   }
 
-  /** The tab listens. */
+  /** The tab listens to events from now on. */
   start() {
     if (!this.#wants) return;
     const [key] = this.#wants;
@@ -134,7 +134,7 @@ class Tab {
   connect() { this.#room.client.connect(); }
   reconnect() { this.#room.client.reconnect(); }
 
-  /** The client looks after its connection when its page is shown; a worker is told so by its tabs. */
+  /** A client checks its connection when its page is shown. A worker has no page, so its tabs report it. */
   shown() { globalThis.dispatchEvent(new Event('pageshow')); }
 }
 

@@ -1,10 +1,10 @@
-// One connection for all tabs of a browser: the client lives in a SharedWorker, each tab has a client of the same kind that
-// speaks to it. Where that can't be had, a tab has a connection of its own.
+// One connection for all tabs of a browser: the VinhubClient is in a SharedWorker, and each tab has a SharedClient with the
+// same methods, which sends its calls to the worker. If there is no SharedWorker, each tab has a connection of its own.
 //
 //   tab -> worker   hello, start, subscribe, unsubscribe, send, token, shown, connect, reconnect, bye
 //   worker -> tab   ready, event, done, token
 //
-// A tab that ends can't say so: it holds a lock all the while, which the worker gets once the tab is gone.
+// A tab that is closed can't send a message. So each tab holds a lock, which the worker gets when the tab is gone.
 
 import { Emitter } from './emitter.js';
 import { checked, Subscription, SubscriptionGroup } from './subscription.js';
@@ -17,7 +17,7 @@ const READY_STATES = { connecting: 0, open: 1, waiting: 0, idle: 0, closed: 3, f
 
 let count = 0;
 
-/** A worker that is ready to serve this url; rejects where there is none. */
+/** Resolves to the port of a worker that is ready for this url; rejects if there is none. */
 function openWorker(url, options, lock) {
   const worker = new SharedWorker(new URL('./shared-worker.js', import.meta.url), { type: 'module', name: 'vinhub' });
   return new Promise((resolve, reject) => {
@@ -29,7 +29,7 @@ function openWorker(url, options, lock) {
   });
 }
 
-/** Holds a lock of this name; resolves to the function that gives it back. */
+/** Takes the lock with this name; resolves to the function that releases it. */
 const hold = (name) => new Promise((resolve, reject) => {
   navigator.locks.request(name, () => new Promise((release) => { resolve(release); })).catch(reject);
 });
@@ -98,7 +98,7 @@ class SharedClient {
     });
   }
 
-  /** After the hub did not want the connection back (`failed`). */
+  /** Connects again after the state `failed`. */
   connect() {
     if (this.state === 'failed') this.#post('connect');
     return this;
@@ -106,7 +106,7 @@ class SharedClient {
 
   reconnect() { this.#post('reconnect'); }
 
-  /** Leaves the shared connection, which goes on for other tabs. */
+  /** Leaves the shared connection, which goes on for the other tabs. */
   close() {
     if (this.state === 'closed') return;
     this.#post('bye');
@@ -154,11 +154,11 @@ class SharedClient {
 }
 
 /**
- * A client that shares its connection with the other tabs that ask for the same url (a string or a list); of the options those
- * of the tab that came first count. It connects by itself. Where there is no SharedWorker, it is a VinhubClient.
+ * A client that shares its connection with the other tabs that use the same url (a string or a list). The options of the first
+ * tab are used. It connects by itself. If there is no SharedWorker, it is a VinhubClient.
  */
 export async function sharedClient(url, options = {}) {
-  const { token, fallback, WebSocket, ...plain } = options; // functions can't be handed over
+  const { token, fallback, WebSocket, ...plain } = options; // functions can't be sent to a worker
   try {
     const lock = `vinhub ${Date.now()} ${Math.random()} ${++count}`;
     const release = await hold(lock);
@@ -166,7 +166,7 @@ export async function sharedClient(url, options = {}) {
       const asks = typeof token === 'function';
       const port = await openWorker(url, { ...plain, fallback: Boolean(fallback), token: asks ? null : token, asks }, lock);
       const client = new SharedClient(port, release, token);
-      port.postMessage(['start']); // what comes from here on has a listener
+      port.postMessage(['start']); // sent now, since the client has its listener: no event is lost
       return client;
     } catch (error) {
       release();

@@ -1,9 +1,9 @@
-// Event streams in the place of a WebSocket, for networks that let none through: reading only. It has the shape of a
-// WebSocket as far as VinhubClient uses one, and speaks for a hub: what a stream brings becomes messages of vinhub.v1.
+// Event streams instead of a WebSocket, for networks that block WebSockets. They can't send. The class has the members of a
+// WebSocket that VinhubClient uses, and makes messages of vinhub.v1 from the events of the streams.
 //
 //   new VinhubClient(url, { fallback: EventStreamSocket })
 //
-// The connection's own session is one stream; each subscription is one more, of which few are open at once.
+// The connection's own session is one stream, and so is each subscription. At most STREAMS_MAX are open; the others wait.
 
 import { PROTOCOL } from './wire.js';
 
@@ -13,10 +13,10 @@ const ABNORMAL = 1006;
 const CODES = { 401: 4001, 403: 4001, 503: 1013 };
 const WORDS = { 400: 'malformed_url', 401: 'unauthorized', 403: 'unauthorized', 404: 'unknown_service' };
 
-// The last comment of a stream that the hub ends: the close code that a WebSocket would have got, and its reason.
+// The last comment of a stream that the hub ends: the close code that a WebSocket would get, and its reason.
 const END = /^ ?(\d{4})(?: (.*))?$/;
 
-/** The events of a stream's text, given in any pieces. emit({id, event, data, comment}); what a block does not have is undefined. */
+/** Parses the text of a stream, which comes in any pieces. Calls emit({id, event, data, comment}); missing fields are undefined. */
 class Parser {
   #rest = '';
   #block = {};
@@ -42,11 +42,11 @@ class Parser {
   }
 }
 
-/** One stream; on: event(block), ended(status, code, reason): status of a refusal, or else null; code as of a WebSocket. */
+/** One stream; on: event(block), ended(status, code, reason). status: of a refusal, else null; code: as for a WebSocket. */
 class Stream {
   #abort = new AbortController();
   #timer;
-  #last = [];    // code and reason of an end that the hub told
+  #last = [];    // code and reason in the last comment, if it is that of an end
 
   constructor(url, token, on) {
     this.on = on;
@@ -105,7 +105,7 @@ class Stream {
 const positionIn = (url) => /[?&]resume=(\d+\.\d+)/.exec(url)?.[1];
 const placeOf = (id) => { const [epoch, offset] = id.split('.').map(Number); return { epoch, offset }; };
 
-/** Without the id of a client: streams have none. */
+/** The http(s) URL; without the client id in resume, since streams have none. */
 function streamUrl(url) {
   return url.replace(/^ws/, 'http').replace(/([?&]resume=\d+\.\d+)\.[^&#]*/, '$1').replace(/[?&]resume=0\.0(?=&|$)/, '');
 }
@@ -121,8 +121,8 @@ export class EventStreamSocket {
   #url;
   #token;
   #own = null;
-  #streams = new Map(); // name of a session -> stream of a subscription
-  #waiting = [];        // {id, url} that have no stream yet
+  #streams = new Map(); // made-up name of a session -> stream of its subscription
+  #waiting = [];        // {id, url} of subscriptions without a stream yet
   #names = 0;
 
   /** url and protocols as for a WebSocket. */
@@ -133,7 +133,7 @@ export class EventStreamSocket {
     else this.#own = this.#open(url, undefined, (status, code, reason) => this.#lost(code, reason));
   }
 
-  /** A connection without a session of its own: what becomes of it is seen from the first subscription. */
+  /** A connection without a session of its own opens at once; whether the hub answers shows at the first subscription. */
   #welcomeAll() {
     this.#begin();
     this.#say('WELCOME', { node: null, session: '', client: null, epoch: 0, offset: 0, resumed: false, upstream: null });
@@ -171,11 +171,11 @@ export class EventStreamSocket {
     });
   }
 
-  // --- what the client says ---
+  // --- messages of the client ---
 
   send(text) {
     const { type, id, urls, sessions } = JSON.parse(text);
-    if (type === 'PING') this.#say('PONG', {}); // a stream that is silent for long ends by itself
+    if (type === 'PING') this.#say('PONG', {}); // each stream notices its own silence (SILENCE_MS)
     if (type === 'SUBSCRIBE') this.#waiting.push(...urls.map((url) => ({ id, url })));
     for (const session of (type === 'UNSUBSCRIBE' && sessions) || []) {
       this.#streams.get(session)?.close();

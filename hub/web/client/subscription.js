@@ -1,9 +1,9 @@
-// What a page holds of the sessions it has subscribed to.
+// The objects of a page for the sessions that it has subscribed to.
 
 const RATE_MIN = 0.1;
 const RATE_MAX = 100;
 
-/** The options of a subscription; throws where one can't be. */
+/** The options of a subscription; throws if one is invalid. */
 export function checked({ rate, replay, resume }) {
   if (rate !== undefined && !(rate >= RATE_MIN && rate <= RATE_MAX)) throw new RangeError(`rate: expected ${RATE_MIN} to ${RATE_MAX}, got ${rate}`);
   if (replay !== undefined && !(Number.isInteger(replay) && replay >= 0)) throw new RangeError(`replay: expected a count, got ${replay}`);
@@ -21,12 +21,12 @@ export class Subscription {
     this.#reader = reader;
     this.#channel = channel;
     this.#ways = ways;
-    Object.freeze(this); // Vue leaves frozen objects alone: a proxy of this one could not reach its fields
+    Object.freeze(this); // Vue makes no proxy of a frozen object; a proxy could not reach the private fields
   }
 
   get session() { return this.#channel.session; }
   get upstream() { return this.#channel.upstream; }
-  /** EPOCH.OFFSET of the last message that was handed out; of the WELCOME before the first. */
+  /** EPOCH.OFFSET of the last message that the page got; before the first one, that of the WELCOME. */
   get position() { return this.#reader.at ?? this.#channel.position; }
 
   on(name, fn) { return this.#reader.events.on(name, fn); }
@@ -35,7 +35,7 @@ export class Subscription {
   unsubscribe() { this.#ways.leave(); }
 }
 
-/** Many at once. Events name the url and the session that they are of. */
+/** Many subscriptions as one object. Each event has the url and the session that it belongs to. */
 export class SubscriptionGroup {
   #subscribe;
   #members = new Map(); // url -> Subscription
@@ -56,7 +56,7 @@ export class SubscriptionGroup {
     return Object.fromEntries([...this.#members].flatMap(([url, { position }]) => (position ? [[url, position]] : [])));
   }
 
-  /** Further urls; those it has already stay as they are. */
+  /** Adds urls; those that the group has already stay as they are. */
   add(urls) {
     for (const url of urls) {
       if (this.#members.has(url)) continue;
@@ -77,14 +77,14 @@ export class SubscriptionGroup {
     for (const member of this.#members.values()) member.off(name, fn);
   }
 
-  /** to: the url that it is for. */
+  /** to: the url of the session that gets the message. */
   async send(data, { to, ...options } = {}) {
     const member = this.#members.get(to);
     if (!member) throw new TypeError(`to: expected a url of this group, got ${to}`);
     return member.send(data, options);
   }
 
-  /** All, or those urls. */
+  /** Unsubscribes these urls; without an argument all of them. */
   unsubscribe(urls = [...this.#members.keys()]) {
     for (const url of urls) {
       this.#members.get(url)?.unsubscribe();

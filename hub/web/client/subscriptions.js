@@ -1,39 +1,40 @@
-// The further sessions of a connection. Each is one channel, however many subscriptions of the page read it: it is asked
-// for at the highest rate that one of them wants, and handed to each at its own.
+// The further sessions of a connection. Each session is one channel, even if several subscriptions of the page read it. It is
+// requested at the highest rate of its readers, and each reader gets it at its own rate.
 //
 //   due -> asked -> open        by SUBSCRIBE and WELCOME
-//   open -> due                 the connection was lost, or another rate is wanted: it goes on where it was
+//   open -> due                 the connection was lost, or another rate is needed: it resumes later
+//   open -> waiting -> due      closed by the hub, and requested again after a back-off
 //   gone                        unsubscribed, refused, or closed for good
 //
-// What is due is asked for in few messages: all that became due in a turn of the page leave together.
+// Channels that become due in the same turn of the page are requested together, in few messages.
 
 import { Channel } from './channel.js';
 import { Backoff, toldIn } from './retry.js';
 import { checked, Subscription, SubscriptionGroup } from './subscription.js';
 import { dataOf, encodeSubscribe, encodeUnsubscribe, subscribeUrl } from './wire.js';
 
-// Bytes of one SUBSCRIBE: far below what a hub takes by default (1 MiB), and halved where one takes less.
+// Bytes of one SUBSCRIBE: far below the default limit of a hub (1 MiB). If a hub refuses it as too large, it is halved.
 const REQUEST_MAX = 32 * 1024;
 const REQUEST_MIN = 1024;
-// Of CLOSED: others say that the session may be asked for again.
+// Codes of CLOSED after which a session is not requested again.
 const FINAL = new Set([1000, 1001, 4001, 4006, 4007]);
 
 export class Subscriptions {
   #link;
   #channels = new Map();  // url -> channel
   #sessions = new Map();  // session -> channel that is open
-  #asked = new Map();     // id of a SUBSCRIBE -> {size, channels: url as it was asked for -> channel}
+  #asked = new Map();     // id of a SUBSCRIBE -> {size, channels: url in that SUBSCRIBE -> channel}
   #due = new Set();
-  #leaving = new Set();   // sessions to be unsubscribed from
-  #planned = false;       // a request leaves at the end of this turn
-  #online = false;
-  #state = {};            // of the connection, as the subscriptions are told
+  #leaving = new Set();   // sessions to unsubscribe from
+  #planned = false;       // a request is sent at the end of this turn
+  #online = false;        // the connection can be used
+  #state = {};            // status of the connection, for new subscriptions
   #max = REQUEST_MAX;
   #backoff;
 
   /**
    * link: write(text), nextId(), send(channel, data, options) -> promise, flush(), renew(channel), refuse(channel, code, message).
-   * reconnect: min, max (ms) between tries to have a session again.
+   * reconnect: min, max: ms between attempts to open a session again.
    */
   constructor(link, reconnect) {
     this.#link = link;
@@ -64,7 +65,7 @@ export class Subscriptions {
     });
   }
 
-  /** Asks for a channel that is new, or again for one whose readers want another rate. */
+  /** Requests a channel that is new, or again one whose readers need another rate. */
   #tune(channel) {
     if (channel.state === 'open' && channel.asksOtherRate()) this.#release(channel);
     if (channel.state !== 'due') return;
@@ -72,7 +73,7 @@ export class Subscriptions {
     this.#plan();
   }
 
-  /** Gives up what the hub has open for a channel, which goes on where it was once it is asked for again. */
+  /** Unsubscribes a channel that is open; it resumes when it is requested again. */
   #release(channel) {
     this.#leaving.add(channel.session);
     this.#detach(channel);
@@ -88,7 +89,7 @@ export class Subscriptions {
   #leave(channel, reader) {
     if (!channel.leave(reader)) return;
     if (channel.readers.size > 0) this.#tune(channel);
-    else if (channel.state !== 'asked') this.#remove(channel); // else its WELCOME brings the session's name
+    else if (channel.state !== 'asked') this.#remove(channel); // else the session's name is known only after its WELCOME
   }
 
   #remove(channel) {
@@ -104,7 +105,7 @@ export class Subscriptions {
     this.#link.refuse(channel, code, reason);
   }
 
-  // --- what is asked for ---
+  // --- requests ---
 
   #plan() {
     if (this.#planned || !this.#online) return;
@@ -122,7 +123,7 @@ export class Subscriptions {
     let size = 0;
     for (const channel of this.#due) {
       const url = channel.request();
-      const bytes = url.length * 3; // at most, in UTF-8
+      const bytes = url.length * 3; // the most that it may have in UTF-8
       if (size > 0 && size + bytes > this.#max) {
         this.#subscribe(channels, size);
         channels = new Map();
@@ -144,7 +145,7 @@ export class Subscriptions {
 
   // --- the connection ---
 
-  /** It can be used. */
+  /** The connection can be used. */
   begin() {
     this.#online = true;
     this.#state = { state: 'connecting' };
@@ -152,13 +153,13 @@ export class Subscriptions {
     for (const channel of this.#channels.values()) this.#tune(channel);
   }
 
-  /** It is not there, or not usable yet: details are those of the client's status. */
+  /** The connection is lost or not usable yet; details: those of the client's status. */
   tell(details) {
     this.#state = details;
     for (const channel of [...this.#channels.values()]) channel.tell('status', details);
   }
 
-  /** It is over. */
+  /** The connection has ended. */
   end() {
     this.#online = false;
     this.#asked.clear();
@@ -171,7 +172,7 @@ export class Subscriptions {
     }
   }
 
-  /** A message was too large for the hub: true where it can have been a request of here. The next are smaller. */
+  /** A message was too large for the hub. Returns true if it may have been a SUBSCRIBE; the next ones are smaller. */
   tooLarge() {
     const largest = Math.max(0, ...[...this.#asked.values()].map(({ size }) => size));
     if (largest <= REQUEST_MIN) return false;
@@ -181,7 +182,7 @@ export class Subscriptions {
 
   // --- what comes ---
 
-  /** Takes a message of the hub that concerns a further session; false: it does not. */
+  /** Takes a message of the hub if it concerns a further session; false: it does not. */
   take(message) {
     const { type, payload } = message;
     if (type === 'WELCOME') return this.#onWelcome(message, payload);
@@ -193,14 +194,14 @@ export class Subscriptions {
   }
 
   #onSession(channel, { type, payload, ...message }) {
-    if (!channel) return; // unsubscribed meanwhile
+    if (!channel) return; // it was unsubscribed meanwhile
     if (type === 'MESSAGE') channel.onPublication(dataOf({ ...message, payload }), message);
     else if (type === 'STATUS') channel.onStatus(payload);
     else if (type === 'GAP') channel.onGap(payload);
     else if (type === 'PRESENCE') channel.tell('presence', payload);
   }
 
-  /** The channel that an answer is for: the one with its url, or else the next of that request. */
+  /** The channel of an answer: the one with its url, or else the next one of the request. */
   #answered(id, url) {
     const request = this.#asked.get(id);
     if (!request) return null;
@@ -218,7 +219,7 @@ export class Subscriptions {
     channel.onWelcome(payload);
     this.#sessions.set(channel.session, channel);
     if (channel.readers.size === 0) this.#remove(channel);
-    else this.#tune(channel); // another rate may be wanted by now
+    else this.#tune(channel); // the readers may need another rate by now
     this.#link.flush();
     return true;
   }
@@ -227,7 +228,7 @@ export class Subscriptions {
     if (!this.#asked.has(id)) return false;
     const refuse = (channel) => this.#close(channel, code, message);
     if (url !== undefined) refuse(this.#answered(id, url));
-    else while (this.#asked.has(id)) refuse(this.#answered(id)); // all of it
+    else while (this.#asked.has(id)) refuse(this.#answered(id)); // the whole request
     return true;
   }
 

@@ -1,10 +1,11 @@
-// The browser's side of vinhub: one connection to one session that comes back by itself, on any node.
+// The browser's side of vinhub: one connection to one session, which is made again by itself, on any node.
 //
-//   idle -> connecting -> open -> waiting -> connecting …     connect(), then by itself
-//   closed: close() was called. failed: the hub does not want us back; both are left by connect() alone.
+//   idle -> connecting -> open -> waiting -> connecting …     starts with connect()
+//   closed   close() was called; connect() starts again
+//   failed   the client must not connect again by itself; connect() starts again
 //
-// With the subprotocol `vinhub.v1` it resumes where it was and repeats what was not acknowledged; in raw mode
-// it is what today's pages are: payloads as they come, text heartbeats.
+// With the subprotocol `vinhub.v1` it resumes after the last message and repeats messages that were not acknowledged. In raw
+// mode it works like pages of the Node relay: payloads as they are, and text heartbeats.
 
 import { Emitter } from './emitter.js';
 import { Heartbeat } from './heartbeat.js';
@@ -31,11 +32,11 @@ const DEFAULTS = {
   fallback: null,
   fallbackFor: 60_000,
 };
-const STABLE_MS = 5000;          // a connection that lived so long makes the back-off start over
-const RAW_ACCEPTED_MS = 1000;    // a refused token closes a raw connection well within it
-const ASKED_MS = 1000;           // the end that a look at the connection brings may come so much after its time
-const SEND_TIMEOUT_MAX = 240_000; // the hub remembers ids for five minutes, then a repeat would go upstream twice
-const BLOCKED_AFTER = 2;         // WebSockets in a row of which nothing came: they may not pass here
+const STABLE_MS = 5000;          // after a connection that lasted this long the back-off starts over
+const RAW_ACCEPTED_MS = 1000;    // a raw connection that lasts this long was accepted: a refused token closes it sooner
+const ASKED_MS = 1000;           // added to the time of a probe: the end of a dead connection may be reported later
+const SEND_TIMEOUT_MAX = 240_000; // the hub keeps ids of SENDs for five minutes; a later repeat would go upstream twice
+const BLOCKED_AFTER = 2;         // after so many WebSockets in a row on which nothing came, the network may block them
 const ABNORMAL = 1006;
 const UNAUTHORIZED = 4001;
 const OPEN = 1;
@@ -69,17 +70,17 @@ export class VinhubClient {
   #socket = null;
   #beat = null;
   #refresher;
-  #token = null;      // what the connection was opened with
-  #turn = 0;          // of tries to connect; one that was overtaken stops at its next step
-  #place = 0;         // which of several URLs
-  #timer = null;      // of the next try, or of the one that runs
-  #notBefore = 0;     // what a close code asks for holds also where the page is shown again
-  #askedAt = -Infinity; // when the page or its network last gave reason to look at the connection
+  #token = null;      // the token of the present connection
+  #turn = 0;          // number of the present attempt to connect; an older one stops at its next step
+  #place = 0;         // index in a list of URLs
+  #timer = null;      // of the next attempt, or of the present one
+  #notBefore = 0;     // the earliest time for an attempt by the last close code, also if the page is shown again
+  #askedAt = -Infinity; // when the connection was last probed, since the page was shown or its network changed
   #openedAt = 0;
   #heard = false;     // something came on this connection
-  #blocked = 0;       // WebSockets in a row that never opened
-  #fallen = false;    // the next try is the fallback
-  #refusals = 0;
+  #blocked = 0;       // WebSockets in a row on which nothing came
+  #fallen = false;    // the next attempt uses the fallback
+  #refusals = 0;      // tokens refused in a row
   #refusal = null;    // why the last token was refused
   #position;
   #subscriptions;
@@ -108,16 +109,16 @@ export class VinhubClient {
       send: (token) => this.#sendToken(token),
       failed: (error) => this.#onProviderError(error),
     });
-    Object.freeze(this); // Vue leaves frozen objects alone: a proxy of this one could not reach its fields
+    Object.freeze(this); // Vue makes no proxy of a frozen object; a proxy could not reach the private fields
   }
 
   get state() { return this.#state; }
   get upstream() { return this.#upstream; }
   get node() { return this.#node; }
   get pending() { return this.#outbox.size; }
-  /** EPOCH.OFFSET of the last message, for `resume` after a reload; null where none is known. */
+  /** EPOCH.OFFSET of the last message, for `resume` after a reload; null: no message yet. */
   get position() { return this.#position.at && String(this.#position); }
-  /** As a WebSocket's: 0 also while it waits to reconnect, since messages are taken. */
+  /** As that of a WebSocket; also 0 while the client waits to connect again, since send() is possible then. */
   get readyState() { return READY_STATES[this.#state]; }
 
   on(name, fn) { return this.#events.on(name, fn); }
@@ -138,7 +139,7 @@ export class VinhubClient {
     this.#finish('closed', { code: 1000, reason: 'closed by the page' });
   }
 
-  /** Leaves the connection and makes a new one now. One at a time: while it is being made, nothing happens. */
+  /** Ends the connection and makes a new one now. Does nothing while a connection is being made. */
   reconnect() {
     if (this.#state === 'open') {
       this.#drop();
@@ -151,14 +152,14 @@ export class VinhubClient {
   }
 
   /**
-   * v1: resolves when the upstream took the message. raw: when it was written. Rejects with a SendError. While
-   * there is no connection the message waits. ttl: ms, after which it must not go upstream any more.
+   * v1: resolves when the message has gone upstream. raw: when it was written. Rejects with a SendError. While there is no
+   * connection the message waits. ttl: ms after which the message must not go upstream any more.
    */
   async send(data, options) { return this.#send(null, data, options); }
 
   /**
-   * Further sessions on this connection, each named by the URL that a connection of its own would have. One url gives a
-   * Subscription, a list a SubscriptionGroup. options: rate (messages a second), replay (past messages), resume.
+   * Subscribes to further sessions on this connection, each named by the URL that its own connection would have. Returns a
+   * Subscription for one url, a SubscriptionGroup for a list. options: rate (messages a second), replay (past messages), resume.
    */
   subscribe(urls, options) {
     if (this.#isRaw) throw new TypeError('subscribe: mode is raw, expected v1');
@@ -230,7 +231,7 @@ export class VinhubClient {
       const Socket = this.#fallen ? this.#options.fallback : this.#options.WebSocket ?? globalThis.WebSocket;
       socket = new Socket(handshakeUrl(target, parameters), protocols);
     } catch (error) {
-      // A URL that can't be read: the next try would be the same.
+      // The URL can't be parsed, so the next attempt would fail, too.
       this.#fail(ABNORMAL, String(error?.message ?? error));
       return;
     }
@@ -255,7 +256,7 @@ export class VinhubClient {
     else if (socket.protocol !== PROTOCOL) this.#lose(ABNORMAL, `the server does not speak ${PROTOCOL}`);
   }
 
-  /** The connection can be used: raw once it is open, v1 with its WELCOME. */
+  /** The connection can be used: in raw mode once it is open, in v1 after its WELCOME. */
   #begin(details) {
     clearTimeout(this.#timer);
     this.#openedAt = performance.now();
@@ -274,28 +275,28 @@ export class VinhubClient {
     this.#set('open', details);
   }
 
-  /** The connection is the fallback: what is sent waits for a WebSocket. */
+  /** The connection is the fallback: messages to send wait for a WebSocket. */
   get #readsOnly() { return this.#socket?.constructor.readingOnly === true; }
 
-  /** Tries whether a WebSocket passes by now; where it does not, the fallback goes on at once. */
+  /** Tries a WebSocket again; if it does not open, the fallback is used again at once. */
   #goBack() {
     this.#drop();
     this.#fallen = false;
     this.#dial();
   }
 
-  /** A try has failed before anything came: which way the next one goes. True: it need not wait. */
+  /** An attempt has failed before anything came: chooses WebSocket or fallback for the next one. True: no wait is needed. */
   #onBlocked(readOnly) {
     const { fallback } = this.#options;
     if (!fallback || isOffline()) return false;
     if (!readOnly) this.#blocked++;
-    const returned = this.#blocked > BLOCKED_AFTER && !readOnly; // from a fallback that had been open
+    const returned = this.#blocked > BLOCKED_AFTER && !readOnly; // a WebSocket was tried again after the fallback
     this.#fallen = !readOnly && this.#blocked >= BLOCKED_AFTER;
     return returned;
   }
 
   #flush() {
-    if (this.#openedAt === 0 || this.#readsOnly || this.#socket.readyState !== OPEN) return; // one that is closing swallows what it gets
+    if (this.#openedAt === 0 || this.#readsOnly || this.#socket.readyState !== OPEN) return; // a closing socket drops messages
     this.#outbox.flush((frame, id) => {
       this.#socket.send(frame);
       if (this.#isRaw) this.#outbox.acknowledge(id);
@@ -330,7 +331,7 @@ export class VinhubClient {
       case 'STATUS': this.#onStatus(payload); break;
       case 'ERROR': this.#onError(payload); break;
       case 'PRESENCE': this.#events.emit('presence', payload); break;
-      default: break; // PONG, and what later versions say
+      default: break; // PONG, and types of later versions
     }
   }
 
@@ -375,7 +376,7 @@ export class VinhubClient {
 
   // --- ends ---
 
-  /** Lets go of the socket: it is heard no more. */
+  /** Closes the socket and removes its listeners. */
   #drop() {
     clearTimeout(this.#timer);
     this.#turn++;
@@ -392,7 +393,7 @@ export class VinhubClient {
     socket.close(1000);
   }
 
-  /** The connection, or the try to get one, is over. */
+  /** The connection, or the attempt to make one, has ended. */
   #lose(code, reason) {
     const lived = this.#openedAt === 0 ? 0 : performance.now() - this.#openedAt;
     const accepted = this.#openedAt > 0 && (!this.#isRaw || this.#heard || lived > RAW_ACCEPTED_MS);
@@ -409,7 +410,7 @@ export class VinhubClient {
     const rule = ruleOf(code);
     if (rule.token) {
       this.#refusal = reason;
-      this.#refusals += accepted ? 0 : 1; // one that ran out while it was in use was no bad one
+      this.#refusals += accepted ? 0 : 1; // a token that expired in use does not count as refused
     } else if (accepted) {
       this.#refusal = null;
     }
@@ -422,9 +423,9 @@ export class VinhubClient {
     const first = this.#backoff.tries === 0;
     const told = toldIn(code, reason);
     const atOnce = found || hurries || ((rule.now || (rule.token && accepted)) && first && told === undefined);
-    this.#askedAt = -Infinity; // a try that fails after it waits like any other
+    this.#askedAt = -Infinity; // counts for one attempt: if that fails, the usual wait follows
     const floor = told ?? rule.floor ?? 0;
-    const pause = floor + this.#backoff.next(); // on top of it: all that are told to wait as long must not come together
+    const pause = floor + this.#backoff.next(); // added: pages with the same floor must not come at the same time
     const wait = atOnce ? 0 : isOffline() ? this.#options.reconnect.max : told !== undefined && first ? told : pause;
     this.#notBefore = performance.now() + floor;
     this.#timer = setTimeout(() => this.#dial(), wait);
@@ -445,7 +446,7 @@ export class VinhubClient {
     this.#set(state, details);
   }
 
-  // --- what the page and its network do ---
+  // --- events of the page and its network ---
 
   #watch() {
     const heed = () => this.#heed();
@@ -458,7 +459,7 @@ export class VinhubClient {
     return () => { for (const [target, name, fn] of places) target.removeEventListener(name, fn); };
   }
 
-  /** Something changed that no socket tells: is the connection still good, or is now the time to make one? */
+  /** The page was shown or its network changed: checks an open connection, or makes the next attempt now. */
   #heed() {
     if (this.#state === 'waiting') {
       if (!isOffline() && performance.now() >= this.#notBefore) this.#dial();
@@ -470,7 +471,7 @@ export class VinhubClient {
     this.#refresher.heed();
   }
 
-  /** A try from before the network came back may hang until its time is over. */
+  /** The network is back: an attempt that began before may hang until its timeout, so it begins again. */
   #onOnline() {
     if (this.#state !== 'connecting') {
       this.#heed();

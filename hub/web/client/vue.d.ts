@@ -1,7 +1,7 @@
 import type { CloseInfo, Gap, Meta, Options, Payload, SendError, Status, Url } from './vinhub.js';
 
 export interface MixinOptions extends Options {
-  /** Where initWebsocket() is called without one; a function gets the component as `this`. */
+  /** Used if initWebsocket() is called without a url; a function gets the component as `this`. */
   url?: Url | ((this: any) => Url);
 }
 
@@ -10,7 +10,7 @@ export interface MessageEventLike extends Meta {
   data: string | Uint8Array;
 }
 
-/** What a component keeps as `websocket`. */
+/** The object that a component has as `websocket`. */
 export interface SocketLike {
   readonly readyState: 0 | 1 | 3;
   readonly CONNECTING: 0;
@@ -21,7 +21,7 @@ export interface SocketLike {
   close(): void;
 }
 
-/** What the mixin gives to a component. */
+/** The members that the mixin adds to a component. */
 export interface WebsocketComponent {
   websocket: SocketLike;
   websocketStatus: Pick<Status, 'state' | 'upstream'> & Partial<Status>;
@@ -34,7 +34,7 @@ export interface WebsocketComponent {
   websocketSend(data: Payload): Promise<void>;
 }
 
-/** What a component may define for itself; each is found in lower case and in camel case too. */
+/** Members that a component may define. Hooks are found in lower case and in camel case. */
 export interface WebsocketHooks {
   websocketUrl?: Url | (() => Url);
   websocketOptions?: Options | (() => Options);
@@ -49,7 +49,7 @@ export interface WebsocketMixin {
   data(): Pick<WebsocketComponent, 'websocketStatus'>;
   methods: Pick<WebsocketComponent,
     'initWebsocket' | 'websocketOnmessage' | 'handleMessageArrived' | 'start' | 'reconnect' | 'websocketSend'>;
-  /** keep-alive: it leaves while it is not shown. */
+  /** keep-alive: the component has no connection while it is not shown. */
   deactivated(): void;
   activated(): void;
   destroyed(): void;

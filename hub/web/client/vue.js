@@ -1,9 +1,9 @@
-// For pages that carry their WebSocket in a component, Vue 2 or 3: a mixin with the method names they use.
+// For pages with a WebSocket in a component, Vue 2 or 3: a mixin with the method names that such pages use.
 //
 //   import websocket from 'vinhub-client/vue'        instead of the page's own mixin
 //   export default { mixins: [websocket], created() { this.initWebsocket(url) }, methods: { handleMessageArrived(text) {} } }
 //
-// What a component defines itself is called instead of what is here, in any of the spellings below.
+// A method that the component defines is called instead of the mixin's, in any of the spellings below.
 
 import { VinhubClient } from './vinhub.js';
 
@@ -16,17 +16,17 @@ const SPELLINGS = {
   error: ['websocketonerror', 'websocketOnError', 'websocketOnerror'],
 };
 
-// Beside the components, not in them: whatever their data says, nothing here becomes reactive.
+// Kept outside of the components, so that Vue makes none of it reactive.
 const links = new WeakMap(); // component -> {client, target, key}
-const gone = new WeakSet();
-const away = new WeakMap(); // component that is kept alive and not shown -> whether it is to connect when it is
+const gone = new WeakSet();  // components that were destroyed
+const away = new WeakMap();  // component that is kept alive and not shown -> whether to connect when it is shown again
 
 function call(vm, type, event) {
   const name = SPELLINGS[type].find((spelling) => typeof vm[spelling] === 'function');
   if (name && !gone.has(vm)) vm[name]({ type, ...event });
 }
 
-/** What a component keeps as `websocket`. Handlers that a page still sets on it are not called, and do no harm. */
+/** The object that a component has as `websocket`. Handlers that a page still sets on it are not called, and do no harm. */
 function socketOf(vm, client) {
   return {
     CONNECTING: 0, OPEN: 1, CLOSING: 2, CLOSED: 3, // `websocket.readyState === websocket.OPEN`
@@ -71,7 +71,7 @@ function leave(vm) {
   links.get(vm)?.client.close();
 }
 
-/** Kept alive, but not shown: it takes no pushes, and goes on where it was when it is shown again. */
+/** The component is kept alive but not shown: it closes its connection, and resumes when it is shown again. */
 function rest(vm) {
   const client = links.get(vm)?.client;
   away.set(vm, client !== undefined && client.readyState !== CLOSED);
@@ -85,8 +85,8 @@ function comeBack(vm) {
 }
 
 /**
- * A mixin. options: those of VinhubClient, and url: a string, a list, or a function called with the component
- * as `this`. Raw mode is the default, so a page works the same with a hub that is not there yet.
+ * Makes a mixin. options: those of VinhubClient, and url: a string, a list, or a function that is called with the component as
+ * `this`. Raw mode is the default, so that a page also works with the Node relay.
  */
 export function vinhubMixin({ url, ...options } = {}) {
   return {
@@ -95,7 +95,7 @@ export function vinhubMixin({ url, ...options } = {}) {
     },
 
     methods: {
-      /** Connects, once: what a page calls again from timers of its own changes nothing. Another URL replaces the first. */
+      /** Connects, once: further calls, from timers of the page for example, change nothing. Another URL replaces the first. */
       initWebsocket(address) {
         if (gone.has(this)) return;
         const link = links.get(this);
@@ -113,7 +113,7 @@ export function vinhubMixin({ url, ...options } = {}) {
         links.set(this, { client, target, key });
         listen(this, client);
         this.websocket = socketOf(this, client);
-        this.lockReconnect = true; // a reconnect of the page's own keeps out: this one's is under way
+        this.lockReconnect = true; // keeps a reconnect function of the page from running: the client does that
         if (!away.has(this)) client.connect();
       },
 
@@ -121,10 +121,10 @@ export function vinhubMixin({ url, ...options } = {}) {
 
       handleMessageArrived() {},
 
-      /** The heartbeat runs by itself; pages call this after each message. */
+      /** Does nothing: pages call it after each message, but the client has its own heartbeat. */
       start() {},
 
-      /** A new connection in place of one that is open. Elsewhere the next try is planned already, or not wanted. */
+      /** Replaces an open connection by a new one. In other states the next attempt is planned already, or there is none. */
       reconnect() {
         const client = links.get(this)?.client;
         if (client?.state === 'open') client.reconnect();

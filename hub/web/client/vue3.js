@@ -1,4 +1,4 @@
-// For Vue 3: a composable. What it watches ends with the component, or while it is kept alive and not shown.
+// For Vue 3: a composable. Watching ends when the component is unmounted, and while it is kept alive but not shown.
 //
 //   const { data, status, send } = useVinhub(() => `/admin/${props.vin}?remoteWs`, { client })
 
@@ -8,8 +8,8 @@ import { IDLE, notSent, watchUrl } from './watch.js';
 const valueOf = (source) => (typeof source === 'function' ? source() : unref(source));
 
 /**
- * url: a string, a list, a ref or a getter; while it is empty nothing is watched. options: client (shared with others; without
- * one it makes its own), rate, replay, resume, those of VinhubClient, and onMessage, onGap, onPresence, onClosed, onError.
+ * url: a string, a list, a ref or a getter; while it is empty, nothing is watched. options: client (shared by components; without
+ * it a new one is made), rate, replay, resume, those of VinhubClient, and onMessage, onGap, onPresence, onClosed, onError.
  */
 export function useVinhub(url, { onMessage, onGap, onPresence, onClosed, onError, ...options } = {}) {
   const [data, meta, presence, status] = [shallowRef(null), shallowRef(null), shallowRef(null), shallowRef(IDLE)];
@@ -40,7 +40,7 @@ export function useVinhub(url, { onMessage, onGap, onPresence, onClosed, onError
 
   watch(() => JSON.stringify(valueOf(url)), (now, before) => {
     stop();
-    if (before !== undefined) { // another session: nothing of the last one counts for it
+    if (before !== undefined) { // another session: position and data of the last one must not be used
       place = undefined;
       data.value = meta.value = presence.value = null;
     }

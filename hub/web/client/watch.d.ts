@@ -1,13 +1,13 @@
 import type { Gap, HubError, Meta, Named, Options, Presence, State, SubscribeOptions, Subscription, SubscriptionGroup, Upstream } from './vinhub.js';
 
-/** What shares its connection: a VinhubClient, or one from `vinhub-client/shared`. */
+/** A client whose connection is shared: a VinhubClient, or a client from `vinhub-client/shared`. */
 export interface Subscriber {
   subscribe(url: string, options?: SubscribeOptions & { resume?: string | null }): Subscription;
   subscribe(urls: string[], options?: SubscribeOptions & { resume?: Record<string, string> | null }): SubscriptionGroup;
 }
 
 export interface WatchOptions extends Omit<Options, 'resume'>, SubscribeOptions {
-  /** Its connection is used. Without one a client with the other options is made. */
+  /** The client whose connection is used. Without it a new client is made with the other options. */
   client?: Subscriber | null;
   resume?: string | Record<string, string> | null;
   onMessage?(data: string | Uint8Array, meta: Meta & Partial<Named>): void;

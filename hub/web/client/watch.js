@@ -1,13 +1,13 @@
-// One watched url of a component, for the composable and the hook: a subscription on a client that several share, or a
-// client of its own.
+// One watched url of a component, for the composable and the hook: a subscription of a shared client, or a client of its
+// own.
 
 import { SendError, VinhubClient } from './vinhub.js';
 
 const EVENTS = ['message', 'status', 'gap', 'presence', 'closed', 'error'];
 
 /**
- * options: client, or those of VinhubClient; rate, replay, resume. on: functions by the names of events, each may be missing.
- * Returns {send, position, stop}; after stop() nothing is called, and position says where a next one may resume.
+ * options: client, or the options of VinhubClient; rate, replay, resume. on: functions by the name of their event; each may be
+ * missing. Returns {send, position, stop}. After stop() no function is called; the next watch may resume after position.
  */
 export function watchUrl(url, { client, ...options }, on) {
   const own = client ? null : new VinhubClient(url, options);

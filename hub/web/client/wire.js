@@ -3,7 +3,7 @@
 export const PROTOCOL = 'vinhub.v1';
 export const PING = '{"type":"PING"}';
 
-const CHUNK = 0x8000; // arguments one call takes in every browser
+const CHUNK = 0x8000; // every browser takes this many arguments in one call
 const SURROGATE = /\p{Surrogate}/u;
 
 function toBase64(bytes) {
@@ -19,12 +19,12 @@ function fromBase64(text) {
   return bytes;
 }
 
-/** Half a surrogate pair has no UTF-8: U+FFFD takes its place, as WebSocket.send has it. */
+/** Half of a surrogate pair has no UTF-8: it becomes U+FFFD, as in WebSocket.send. */
 function wellFormed(text) {
   return SURROGATE.test(text) ? new TextDecoder().decode(new TextEncoder().encode(text)) : text;
 }
 
-/** A string or a Uint8Array of its own: what the caller does to his buffer later changes nothing. */
+/** A string, or a copy as Uint8Array: the caller may change its buffer later. */
 export function payloadOf(data) {
   if (typeof data === 'string') return wellFormed(data);
   if (data instanceof ArrayBuffer) return new Uint8Array(data.slice(0));
@@ -32,7 +32,7 @@ export function payloadOf(data) {
   throw new TypeError('a message is a string, an ArrayBuffer or a view of one');
 }
 
-/** more: session, ttl (ms); what is undefined is left out. */
+/** more: session, ttl (ms); undefined members are left out. */
 export function encodeSend(id, payload, more = {}) {
   const text = typeof payload === 'string';
   return JSON.stringify({
@@ -45,7 +45,7 @@ export const encodeUnsubscribe = (id, sessions) => JSON.stringify({ type: 'UNSUB
 
 export const encodeRefresh = (id, token) => JSON.stringify({ type: 'REFRESH', id, token });
 
-/** When a JSON Web Token was issued and ends, Unix ms; null what can't be read. Nothing of it is checked. */
+/** When a JSON Web Token was issued and when it expires, in Unix ms; null: can't be read. The token is not verified. */
 export function timesOf(token) {
   const ms = (value) => (Number.isFinite(value) ? value * 1000 : null);
   try {
@@ -56,7 +56,7 @@ export function timesOf(token) {
   }
 }
 
-/** A message of the hub; null for what is none. */
+/** A message of the hub; null: the text is not one. */
 export function decode(text) {
   let message;
   try { message = JSON.parse(text); } catch { return null; }
@@ -68,10 +68,10 @@ export const dataOf = ({ encoding, payload }) => (encoding === 'base64' ? fromBa
 /** Is position a behind position b? */
 export const isAfter = (a, b) => a.epoch > b.epoch || (a.epoch === b.epoch && a.offset > b.offset);
 
-/** Can it be a subprotocol (RFC 6455, 4.1)? All that JSON Web Tokens are made of can. */
+/** Can the text be a subprotocol (RFC 6455, 4.1)? All characters of JSON Web Tokens can. */
 export const isToken = (text) => /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(text);
 
-/** What a SUBSCRIBE names a session by: path and query, also of an absolute URL, whose host is that of the connection. */
+/** The name of a session in a SUBSCRIBE: path and query. The host of an absolute URL is ignored, since the connection has one. */
 export function subscribeUrl(url) {
   const [, text] = /^(?:[a-z]+:\/\/[^/]*)?(\/[^#]*)/i.exec(url) ?? [];
   if (!text) throw new TypeError(`url: expected a path such as /admin/VIN1?remoteWs, got ${url}`);
@@ -79,8 +79,8 @@ export function subscribeUrl(url) {
 }
 
 /**
- * The absolute ws: or wss: URL with more parameters. It is put together as text: the service is a query
- * item without `=`, to which URLSearchParams would add one.
+ * The absolute ws: or wss: URL with these parameters added. It is joined as text: the service is a query item without `=`, and
+ * URLSearchParams would add one.
  */
 export function handshakeUrl(url, parameters) {
   if (!url) throw new TypeError('there is no URL');
