@@ -176,7 +176,7 @@ test('messages are given up in time, in number, and at the end', { timeout: 120_
   const codes = (await seen(page)).refused
   assert.deepEqual(codes, [{ code: 'full', sent: false }, { code: 'timeout', sent: false }, { code: 'closed', sent: false }])
   await assert.rejects(page.evaluate(() => window.client.send('after the end')), /closed/)
-  await assert.rejects(page.evaluate(() => window.client.send({ no: 'text' })), /a message is a string/)
+  await assert.rejects(page.evaluate(() => window.client.send({ no: 'text' })), /expected a string, an ArrayBuffer/)
 })
 
 test('an operator\'s close is final until the page connects again; close() leaves nothing behind', { timeout: 120_000 }, async (t) => {

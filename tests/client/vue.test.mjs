@@ -93,7 +93,7 @@ test('initWebsocket() without a URL says so, and takes the component\'s where th
     vm.leave()
     return told
   })
-  assert.deepEqual(told, ['initWebsocket: there is no URL', 'connecting'])
+  assert.deepEqual(told, ['initWebsocket: expected a URL, got none', 'connecting'])
 })
 
 test('a client can be kept in the data of a component', { timeout: 120_000 }, async (t) => {

@@ -121,7 +121,7 @@ test('a token is asked for once, refused when wrong, and kept for the tab', asyn
     await page.keyboard.press('Enter')
   }
   await answer('wrong')
-  await shows(page, 'dialog p', 'That token was refused.')
+  await shows(page, 'dialog p', 'This token was refused. Enter the value of admin.token.')
   await answer('open-sesame')
   await shows(page, '#link', 'live')
   await page.reload()

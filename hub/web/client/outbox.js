@@ -33,7 +33,7 @@ export class Outbox {
    */
   add(frameOf, timeout, { ttl, channel = null } = {}) {
     if (this.#entries.size >= this.#max) {
-      return Promise.reject(new SendError('full', `${this.#max} messages wait already`, false));
+      return Promise.reject(new SendError('full', `${this.#max} messages are waiting (maxPending)`, false));
     }
     const id = ++this.#lastId;
     return new Promise((resolve, reject) => {
@@ -60,7 +60,7 @@ export class Outbox {
 
   #expire(id) { this.refuse(id, 'timeout', 'not acknowledged in time'); }
 
-  #outlive(id) { this.refuse(id, 'expired', 'its ttl is over'); }
+  #outlive(id) { this.refuse(id, 'expired', 'not sent upstream within its ttl'); }
 
   /**
    * Writes the messages that were not written to this connection, oldest first. After the machine has slept, timers

@@ -48,7 +48,7 @@ class Room {
       if (answer?.error) throw new Error(answer.error);
       if (answer) return answer.token;
     }
-    throw new Error('no tab answers');
+    throw new Error('no tab has answered with a token');
   }
 }
 

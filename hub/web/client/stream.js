@@ -86,7 +86,7 @@ class Stream {
 
   #heard() {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#abort.abort(new Error('nothing came')), SILENCE_MS);
+    this.#timer = setTimeout(() => this.#abort.abort(new Error(`nothing received for ${SILENCE_MS / 1000} s`)), SILENCE_MS);
   }
 
   #end(...end) {

@@ -6,7 +6,7 @@ const RATE_MAX = 100;
 /** The options of a subscription; throws if one is invalid. */
 export function checked({ rate, replay, resume }) {
   if (rate !== undefined && !(rate >= RATE_MIN && rate <= RATE_MAX)) throw new RangeError(`rate: expected ${RATE_MIN} to ${RATE_MAX}, got ${rate}`);
-  if (replay !== undefined && !(Number.isInteger(replay) && replay >= 0)) throw new RangeError(`replay: expected a count, got ${replay}`);
+  if (replay !== undefined && !(Number.isInteger(replay) && replay >= 0)) throw new RangeError(`replay: expected a whole number from 0 on, got ${replay}`);
   return { rate, replay, resume };
 }
 

@@ -49,14 +49,16 @@ const isHidden = () => globalThis.document?.visibilityState === 'hidden';
 function settings(options) {
   const merged = { ...DEFAULTS, ...options };
   for (const name of ['heartbeat', 'reconnect']) merged[name] = { ...DEFAULTS[name], ...options[name] };
-  if (merged.mode !== 'v1' && merged.mode !== 'raw') throw new TypeError('mode is v1 or raw');
-  if (merged.fallback && merged.mode === 'raw') throw new TypeError('fallback: mode is raw, expected v1');
-  if (merged.tokenIn !== 'protocol' && merged.tokenIn !== 'query') throw new TypeError('tokenIn is protocol or query');
+  if (merged.mode !== 'v1' && merged.mode !== 'raw') throw new TypeError(`mode: expected v1 or raw, got ${merged.mode}`);
+  if (merged.fallback && merged.mode === 'raw') throw new TypeError('fallback: expected mode v1, got raw');
+  if (merged.tokenIn !== 'protocol' && merged.tokenIn !== 'query') {
+    throw new TypeError(`tokenIn: expected protocol or query, got ${merged.tokenIn}`);
+  }
   return merged;
 }
 
 const ttlOf = (ttl) => {
-  if (ttl !== undefined && !(Number.isSafeInteger(ttl) && ttl > 0)) throw new RangeError(`ttl: expected milliseconds, got ${ttl}`);
+  if (ttl !== undefined && !(Number.isSafeInteger(ttl) && ttl > 0)) throw new RangeError(`ttl: expected whole milliseconds from 1 on, got ${ttl}`);
   return ttl;
 };
 
@@ -162,14 +164,14 @@ export class VinhubClient {
    * Subscription for one url, a SubscriptionGroup for a list. options: rate (messages a second), replay (past messages), resume.
    */
   subscribe(urls, options) {
-    if (this.#isRaw) throw new TypeError('subscribe: mode is raw, expected v1');
+    if (this.#isRaw) throw new TypeError('subscribe: expected mode v1, got raw');
     return this.#subscriptions.add(urls, options);
   }
 
   /** channel: of a subscription; null: the connection's own session. */
   async #send(channel, data, { timeout = this.#options.sendTimeout, ttl } = {}) {
     const payload = payloadOf(data);
-    if (this.#state === 'closed' || this.#state === 'failed') throw new SendError('closed', 'the client is closed', false);
+    if (this.#state === 'closed' || this.#state === 'failed') throw new SendError('closed', 'the client is closed: call connect() first', false);
     if (channel?.state === 'gone') throw new SendError('closed', 'the subscription is over', false);
     const frameOf = this.#isRaw ? () => payload
       : (id, left) => encodeSend(id, payload, { session: channel?.session, ttl: left });
@@ -202,11 +204,11 @@ export class VinhubClient {
     } catch (error) {
       if (turn !== this.#turn) return;
       this.#onProviderError(error);
-      this.#lose(ABNORMAL, 'no token or address');
+      this.#lose(ABNORMAL, 'the function for the token or the URL has failed');
       return;
     }
     if (turn !== this.#turn) return;
-    if (token && this.#options.tokenIn === 'protocol' && !isToken(token)) this.#lose(UNAUTHORIZED, 'the token can\'t be sent');
+    if (token && this.#options.tokenIn === 'protocol' && !isToken(token)) this.#lose(UNAUTHORIZED, 'the token has characters that a subprotocol can\'t have');
     else this.#open(Array.isArray(target) ? target[this.#place % target.length] : target, token);
   }
 

@@ -101,7 +101,7 @@ export function vinhubMixin({ url, ...options } = {}) {
         const link = links.get(this);
         const configured = () => valueFor(this, url) ?? valueFor(this, this.websocketUrl) ?? link?.target;
         const target = isTarget(address) ? address : configured();
-        if (!isTarget(target)) throw new TypeError('initWebsocket: there is no URL');
+        if (!isTarget(target)) throw new TypeError('initWebsocket: expected a URL, got none');
         const key = JSON.stringify(target);
         if (away.has(this)) away.set(this, true);
         if (link?.key === key) {

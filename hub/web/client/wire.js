@@ -29,7 +29,7 @@ export function payloadOf(data) {
   if (typeof data === 'string') return wellFormed(data);
   if (data instanceof ArrayBuffer) return new Uint8Array(data.slice(0));
   if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
-  throw new TypeError('a message is a string, an ArrayBuffer or a view of one');
+  throw new TypeError('send: expected a string, an ArrayBuffer or a view of one');
 }
 
 /** more: session, ttl (ms); undefined members are left out. */
@@ -83,7 +83,7 @@ export function subscribeUrl(url) {
  * URLSearchParams would add one.
  */
 export function handshakeUrl(url, parameters) {
-  if (!url) throw new TypeError('there is no URL');
+  if (!url) throw new TypeError('url: expected a URL or a path such as /admin/VIN1?remoteWs, got none');
   const absolute = new URL(url, globalThis.location?.href);
   absolute.protocol = absolute.protocol.replace(/^http/, 'ws');
   absolute.hash = '';

@@ -1,4 +1,5 @@
-// The admin port: requests with the token, and server-sent events read with fetch (an EventSource can't send one).
+// Access to the admin port: requests with the token, and server-sent events. These are read with fetch, since an EventSource
+// can't send a token.
 
 import { askToken } from './dom.js';
 
@@ -10,7 +11,7 @@ function headers(more = {}) {
   return token ? { ...more, Authorization: `Bearer ${token}` } : more;
 }
 
-/** Asks for the token once, however many requests found it missing. False where the operator gave none. */
+/** Asks the operator for the token, once for all requests that need it. Returns false if the operator cancels. */
 async function signIn() {
   asking ??= askToken(sessionStorage.getItem(TOKEN) !== null).then((token) => {
     asking = null;
@@ -65,7 +66,7 @@ const pause = (ms, signal) => new Promise((resolve) => {
   signal.addEventListener('abort', () => { clearTimeout(timer); resolve(); }, { once: true });
 });
 
-/** Follows a stream, again and again with back-off, until signal says stop. onState(live, why). */
+/** Follows a stream until signal is aborted. If the stream ends, it is opened again after a back-off. onState(live, why). */
 export async function follow(path, onEvent, onState, signal) {
   for (let wait = 500; !signal.aborted; wait = Math.min(wait * 2, 10000)) {
     let why = 'the node ended the stream';

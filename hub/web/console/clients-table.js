@@ -1,13 +1,13 @@
-// A table of clients that fit a filter, page by page, and what closes them. Names in it come from outside: they are shown as
-// text, each in a bdi, so that none can reorder what stands around it.
+// A table of the clients that match a filter, page by page, and the actions that close them. Names come from outside: each is
+// shown as text in a bdi element, so that it can't change the direction of the text around it.
 
 import { get, post } from './api.js';
 import { askReason, el, setText, toast } from './dom.js';
 import * as format from './format.js';
 
 const REFRESH_MS = 5000;
-const COUNT_MAX = 1000; // clients that are counted before they are closed: the largest page there is
-const NAMES_MAX = 5; // users that a question names
+const COUNT_MAX = 1000; // how many clients are counted before they are closed: the size of the largest page
+const NAMES_MAX = 5; // how many users a dialog names
 
 /** The filters of GET /api/clients, in the order in which they are shown. */
 export const FILTERS = ['user', 'vin', 'address', 'session', 'service', 'node'];
@@ -17,18 +17,21 @@ export const name = (text) => (text === '' ? el('span', { class: 'note' }, 'none
 const clients = (n) => `${format.exact(n)} client${n === 1 ? '' : 's'}`;
 const query = (filter, more) => new URLSearchParams([...Object.entries(filter), ...Object.entries(more)]);
 
-/** What a filter asks for, as a list of names and values. */
+/** A filter as a list of names and values. */
 export const filterList = (filter) => el('dl', { class: 'asked' },
   ...Object.entries(filter).flatMap(([key, value]) => [el('dt', {}, key), el('dd', {}, name(value))]));
 
-/** Tells what was closed, after what was done beside it; nodes that did not answer stay on the page, as a toast goes away. */
+/**
+ * Shows how many clients were closed; done: a text for what was done before. If nodes did not answer, this is shown as a notice,
+ * which stays, unlike a toast.
+ */
 export function tellClosed({ closed, missing = [] }, notice, done = '') {
   notice.hidden = missing.length === 0;
   setText(notice, `${done}${clients(closed)} closed. No answer from ${missing.join(', ')}: not known what was closed there. Try again.`);
   if (notice.hidden) toast(`${done}${clients(closed)} closed`);
 }
 
-/** Asks for a reason and closes the clients that fit the filter. True where it was done. */
+/** Asks for a reason and closes the clients that match the filter. Returns true if it was done. */
 export async function closeClients(filter, question, notice) {
   const reason = await askReason(question.title, question.children, 'Close');
   if (reason === null) return false;
@@ -41,7 +44,7 @@ export async function closeClients(filter, question, notice) {
   }
 }
 
-/** Those that fit, as far as they are counted; more: there are others, or a node did not answer. */
+/** The clients that match, up to COUNT_MAX. more: there may be others, since the page is full or a node did not answer. */
 export async function count(filter, signal) {
   const page = await get(`api/clients?${query(filter, { limit: COUNT_MAX })}`, signal);
   return { found: page.clients, more: page.next !== null || page.missing !== undefined };
@@ -56,8 +59,9 @@ function usersOf(found) {
 }
 
 /**
- * The narrowest filter that a client fits, and all that fit it; null where the client is gone. The port has no filter by id,
- * and none for clients without a user. A user that is not UTF-8 is shown with "?" and so fits nothing: then the rest decides.
+ * The narrowest filter that matches a client, and all clients that it matches; null if the client is gone. The API has no filter
+ * by id, and none for clients without a user. A user name that is not UTF-8 is shown with "?" and matches nothing: then the filter
+ * has no user.
  */
 async function narrow({ id, user, session, node, address }, signal) {
   const place = { session, node, address };
@@ -100,7 +104,7 @@ export class ClientTable {
     this.setFilter(filter);
   }
 
-  /** Nothing of the last filter stays: what is shown is what would be closed. */
+  /** Clears the table, so that it never shows clients that the new filter does not match. */
   setFilter(filter) {
     this.filter = filter;
     this.before = []; // cursors of the pages before this one
@@ -117,7 +121,7 @@ export class ClientTable {
     this.load();
   }
 
-  /** Reads the page, and again after a while: the longer it took, the longer. Rows stay as they are while a question is open. */
+  /** Reads the page, and again after a delay that grows with the time of the request. Rows do not change while a dialog is open. */
   async load() {
     this.loading?.abort();
     clearTimeout(this.timer);
@@ -146,7 +150,7 @@ export class ClientTable {
     setText(this.missing, `No answer from ${missing.join(', ')}: clients there are not in the list.`);
   }
 
-  /** The focus stays with the client that has it, or goes to the one that takes its place. */
+  /** Replaces the rows. The focus stays on its client, or moves to the client in its place. */
   #replace(shown) {
     const active = this.body.contains(document.activeElement) ? document.activeElement : null;
     const row = active?.closest('tr');
@@ -167,7 +171,7 @@ export class ClientTable {
     return { element, cells };
   }
 
-  /** Runs a question, where none is on its way already. It ends with the page. */
+  /** Runs question() unless one is running. It is aborted when the view is left. */
   async once(question) {
     if (this.asking) return;
     this.asking = true;

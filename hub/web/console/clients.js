@@ -1,4 +1,4 @@
-// The page of clients: who is connected, on all nodes; closing all that fit a search; revoking tokens.
+// The view of clients: a list of the clients on all nodes, closing those that match a search, and revoking tokens.
 
 import { post } from './api.js';
 import { ClientTable, closeClients, count, countText, filterList, FILTERS, tellClosed } from './clients-table.js';
@@ -25,7 +25,7 @@ export class Clients {
     this.element = el('div', {},
       el('form', { class: 'filters', role: 'search', onsubmit: (event) => this.#search(event) }, ...Object.values(this.inputs),
         el('button', { type: 'submit', class: 'primary' }, 'Search'), this.closeAll),
-      el('p', { class: 'note hint' }, 'All that is filled in must fit exactly. A vin, session or service also fits clients that follow it beside their own session.'),
+      el('p', { class: 'note hint' }, 'Each filled field must match exactly. A vin, session or service also matches clients that subscribe to it in addition to their own session.'),
       this.table.element, this.#revokeForm());
     this.#showClosing();
   }
@@ -50,7 +50,7 @@ export class Clients {
     this.closeAll.title = none ? 'Search for something first: all clients of the cluster are not closed at once.' : '';
   }
 
-  /** Closes what was searched for, which the question names: not what was typed since. */
+  /** Closes the clients of the last search, which the dialog names; text that was typed after the search does not count. */
   async #closeAll(signal) {
     const { filter } = this.table;
     const fits = await count(filter, signal);

@@ -1,7 +1,7 @@
-// What the `stats` events tell, kept as short series: totals of the cluster, and rates of each node.
+// The data of the `stats` events, as short series: totals of the cluster, and rates of each node.
 
 const KEPT = 180; // samples, one a second
-const RATE_MS = 4000; // a node writes its numbers every half second or so: a rate over one second would jump
+const RATE_MS = 4000; // rates are over this time, since a node writes its numbers only about twice a second
 
 class Series {
   values = [];
@@ -16,7 +16,7 @@ class Series {
   }
 }
 
-/** Counter readings of one node; a counter that falls is a node that started anew. */
+/** Readings of a counter of one node. If the counter falls, the node has restarted. */
 class Counter {
   readings = [];
 
@@ -34,7 +34,7 @@ class Counter {
 
 export class Cluster {
   nodes = [];
-  time = 0; // of the node that is asked
+  time = 0; // the clock of the node that serves this page
   asked = '';
   storeAnswers = true;
   shared = false;

@@ -1,4 +1,5 @@
-// The console: one page at the admin port. Four views, chosen by the address's hash; one stream of the cluster's state.
+// The console: one page at the admin port, with four views, which the hash of the address selects, and one stream with the
+// state of the cluster.
 
 import { follow } from './api.js';
 import { Clients } from './clients.js';
@@ -47,7 +48,7 @@ function onEvent(name, data) {
   view.update();
 }
 
-/** The next or last link in the table of the view. */
+/** Moves the focus to the next (step 1) or previous (-1) link in the table of the view. */
 function moveInRows(step) {
   const links = [...main.querySelectorAll('tbody a')];
   const at = links.indexOf(document.activeElement);

@@ -13,7 +13,7 @@ export function el(tag, properties = {}, ...children) {
   return element;
 }
 
-/** Sets a text only where it differs: a page that changes nothing costs the browser nothing. */
+/** Sets a text only if it differs, so that the browser does no work for texts that stay the same. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -29,7 +29,7 @@ export function toast(text, kind = 'info') {
   toastTimer = setTimeout(() => { element.hidden = true; }, 6000);
 }
 
-/** Shows a dialog of the form's children; resolves to the form's data, or null where it was cancelled. */
+/** Shows a dialog with these children in a form; resolves to the data of the form, or null if it was cancelled. */
 function ask(title, children, action, danger) {
   return new Promise((resolve) => {
     const form = el('form', { method: 'dialog' },
@@ -54,22 +54,22 @@ export async function confirmAction(title, text, action) {
 
 const REASON_MAX = 123; // bytes of a close frame's reason (RFC 6455 section 5.5)
 
-const reasonWrong = (text) => (!text.trim() ? 'Say why.' : new TextEncoder().encode(text).length > REASON_MAX ? `At most ${REASON_MAX} bytes.` : '');
+const reasonWrong = (text) => (!text.trim() ? 'Enter a reason.' : new TextEncoder().encode(text).length > REASON_MAX ? `At most ${REASON_MAX} bytes.` : '');
 
-/** The reason that is typed, or null where it was cancelled. Without one nothing is done: a second Enter does not confirm. */
+/** Resolves to the reason, or null if it was cancelled. A reason is required, so pressing Enter twice does not confirm. */
 export async function askReason(title, children, action) {
   const input = el('input', { name: 'reason', required: true, maxlength: String(REASON_MAX), autocomplete: 'off', autofocus: true,
     oninput: () => input.setCustomValidity(reasonWrong(input.value)) });
-  const label = el('label', {}, 'Reason: the client is told, and the audit log keeps it', input);
+  const label = el('label', {}, 'Reason (sent to the client and written to the audit log)', input);
   const data = await ask(title, [...children, label], action, true);
   return data === null ? null : data.get('reason');
 }
 
-/** The token that is typed, or null. */
+/** Resolves to the token, or null if it was cancelled. wrong: the last token was refused. */
 export async function askToken(wrong) {
   const input = el('input', { name: 'token', type: 'password', required: true, autocomplete: 'off',
     'aria-label': 'Token', autofocus: true });
-  const text = wrong ? 'That token was refused.' : 'This admin port asks for a token (admin.token).';
+  const text = wrong ? 'This token was refused. Enter the value of admin.token.' : 'This admin port requires a token (admin.token).';
   const data = await ask('Token', [el('p', {}, text), input], 'Sign in', false);
   return data === null ? null : data.get('token');
 }

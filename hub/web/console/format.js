@@ -23,7 +23,7 @@ export function duration(ms) {
   return `${Math.floor(s / 86400)} d`;
 }
 
-/** How long ago; now comes from the cluster where it is known, since this browser's clock may be wrong. */
+/** The time since ms. now: the time of the cluster if it is known, since the clock of this browser may be wrong. */
 export const ago = (ms, now = Date.now()) => (ms ? duration(now - ms) : '–');
 
 export const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour12: false }) +

@@ -36,9 +36,9 @@ async function drain(id) {
   if (!(await confirmAction(`Drain ${id}?`, text, 'Drain'))) return;
   try {
     await post('api/drain', { node: id });
-    toast(`${id} drains`);
+    toast(`${id} is draining`);
   } catch (error) {
-    toast(`${id} does not drain: ${error.message}`, 'error');
+    toast(`${id} is not draining: ${error.message}`, 'error');
   }
 }
 

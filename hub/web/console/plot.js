@@ -12,7 +12,7 @@ function shape(tag, attributes) {
   return element;
 }
 
-/** 1, 2 or 5 times a power of ten, not below n: an axis that does not jump with each sample. */
+/** The next number from n on that is 1, 2 or 5 times a power of ten, so that the axis does not change with each sample. */
 function roundUp(n) {
   const power = 10 ** Math.floor(Math.log10(Math.max(n, 1)));
   return [1, 2, 5, 10].map((step) => step * power).find((top) => top >= n);
@@ -24,7 +24,7 @@ export class Plot {
     this.kept = kept;
     this.area = shape('path', { class: 'area' });
     this.line = shape('path', { class: 'line' });
-    // The drawing is stretched to the tile's width; text in it would be too.
+    // The drawing is stretched to the width of the tile, so the text is a separate element.
     const drawing = shape('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img', 'aria-label': label });
     drawing.append(this.area, this.line);
     this.top = el('span', { class: 'axis' });

@@ -1,4 +1,4 @@
-// One session: its record, its messages as they come, its clients, and what an operator may do.
+// One session: its record, its live messages, its clients, and the actions of an operator.
 
 import { follow, get, post, sessionPath } from './api.js';
 import { ClientTable } from './clients-table.js';
@@ -6,10 +6,10 @@ import { confirmAction, el, setText, toast } from './dom.js';
 import * as format from './format.js';
 
 const REFRESH_MS = 2000;
-const KEPT = 200; // messages in the page
-const PAST = 50; // of what is kept, to begin with
-const CLIENTS = 20; // on a page
-const SHOWN = 4000; // characters of a message
+const KEPT = 200; // messages that the page keeps
+const PAST = 50; // messages of the history that come first
+const CLIENTS = 20; // clients on a page of the table
+const SHOWN = 4000; // characters of a message that are shown
 
 const FIELDS = [
   ['state', 'State'], ['since', 'Since'], ['owner', 'Owner'], ['members', 'Nodes with clients'], ['clients', 'Clients'], ['epoch', 'Epoch'],
@@ -42,7 +42,7 @@ export class Session {
   constructor(cluster, id) {
     this.cluster = cluster;
     this.id = id;
-    this.waiting = []; // messages until the next frame is painted
+    this.waiting = []; // messages for the next frame
     this.stop = new AbortController();
     this.values = Object.fromEntries(FIELDS.map(([field]) => [field, el('dd', { 'data-field': field }, '–')]));
     this.badge = el('span', { class: 'badge' });
@@ -101,7 +101,7 @@ export class Session {
     setText(this.hold, this.paused ? 'Go on' : 'Pause');
   }
 
-  /** A stream that is opened again begins with what is shown already. */
+  /** False: the message is shown already, since a stream that is opened again begins with past messages. */
   #isNew({ epoch, offset }) {
     const last = this.last;
     if (last && (epoch < last.epoch || (epoch === last.epoch && offset <= last.offset))) return false;
@@ -109,7 +109,7 @@ export class Session {
     return true;
   }
 
-  /** Messages of one frame are added at once; what would not be kept anyway is never built. */
+  /** The messages of one frame are added together; of more than KEPT messages only the last ones are built. */
   #event(name, data) {
     if (name === 'dropped') setText(this.note, `${format.exact(data.count)} messages were left out: too many to show.`);
     if (name !== 'message' || this.paused || !this.#isNew(data)) return;

@@ -1,4 +1,4 @@
-// The table of sessions: searched and paged by the node, so that a hundred thousand cost this page nothing.
+// The table of sessions. The node searches and pages, so that a hundred thousand sessions are no load for this page.
 
 import { get } from './api.js';
 import { el, setText } from './dom.js';
@@ -7,7 +7,7 @@ import * as format from './format.js';
 const PAGE = 50;
 const REFRESH_MS = 3000;
 const TYPING_MS = 250;
-const BEFORE_ALL = '!'; // as a cursor: no id begins with it
+const BEFORE_ALL = '!'; // a cursor before all ids, since no id begins with it
 const STATES = ['claiming', 'connecting', 'connected', 'waiting', 'lingering', 'moving'];
 
 const link = (id) => `#/session/${encodeURIComponent(id)}`;
@@ -56,7 +56,7 @@ export class Sessions {
     this.#load();
   }
 
-  /** The owners to choose from are the nodes. */
+  /** Fills the list of owners with the nodes. */
   update() {
     const ids = this.cluster.nodes.map((node) => node.id);
     if (ids.join() === this.shownOwners) return;
@@ -94,7 +94,7 @@ export class Sessions {
     this.#load();
   }
 
-  /** Reads the page, and again after a while: the longer it took, the longer. */
+  /** Reads the page, and again after a delay that grows with the time of the request. */
   async #load() {
     this.loading?.abort();
     clearTimeout(this.timer);
@@ -118,8 +118,8 @@ export class Sessions {
   }
 
   /**
-   * What begins with the search is found at once and comes first; what holds it elsewhere, by reading through all sessions in
-   * bounded steps. The cursor is that of the reading.
+   * Sessions whose key begins with the search text are found at once and come first. Sessions with the text at another place are
+   * found by reading all sessions in bounded steps; the cursor is that of this reading.
    */
   async #find(signal) {
     const found = new Map();
@@ -131,7 +131,7 @@ export class Sessions {
     }
     let after = this.after || BEFORE_ALL;
     while (after !== null && found.size < PAGE) {
-      if (this.fresh) this.#show({ sessions: [...found.values()], next: after }, true); // a refresh does not flicker
+      if (this.fresh) this.#show({ sessions: [...found.values()], next: after }, true); // not in a refresh, where the table would flicker
       const page = await get(`api/sessions?${this.#query({ after })}`, signal);
       add(page.sessions);
       after = page.next;
