@@ -266,13 +266,13 @@ static void stream_add(struct admin_events *events, struct admin_stream *stream)
 }
 
 /* The parameters of a request for a stream. */
-struct wish {
+struct stream_query {
     char *session; /* NULL: stats */
     uint64_t history;
 };
 
 /* Returns false if the query is malformed or names an impossible session id. */
-static bool read_wish(struct evhttp_request *req, struct wish *out)
+static bool read_stream_query(struct evhttp_request *req, struct stream_query *out)
 {
     const char *text = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(req));
     struct evkeyvalq query = {0};
@@ -280,8 +280,8 @@ static bool read_wish(struct evhttp_request *req, struct wish *out)
     const char *session = good ? evhttp_find_header(&query, "session") : NULL;
     const char *history = good ? evhttp_find_header(&query, "history") : NULL;
     good = good && (!session || admin_is_session_id(session, strlen(session)));
-    *out = (struct wish){.session = good && session ? strdup(session) : NULL,
-                         .history = history ? strtoull(history, NULL, 10) : 0};
+    *out = (struct stream_query){.session = good && session ? strdup(session) : NULL,
+                                 .history = history ? strtoull(history, NULL, 10) : 0};
     if (out->history > HISTORY_MAX)
         out->history = HISTORY_MAX;
     evhttp_clear_headers(&query);
@@ -343,14 +343,14 @@ void admin_get_events(struct admin *admin, struct evhttp_request *req, const cha
 {
     (void)rest;
     struct admin_events *events = admin->events;
-    struct wish wish;
-    if (!read_wish(req, &wish)) {
+    struct stream_query query;
+    if (!read_stream_query(req, &query)) {
         admin_reply_error(req, 404, "no such session");
         return;
     }
     bool head = evhttp_request_get_command(req) == EVHTTP_REQ_HEAD;
     if (head || events->len >= STREAMS_MAX) {
-        free(wish.session);
+        free(query.session);
         if (head)
             admin_reply_bytes(req, 200, "text/event-stream", "", 0);
         else
@@ -362,11 +362,11 @@ void admin_get_events(struct admin *admin, struct evhttp_request *req, const cha
     if (!stream)
         abort();
     *stream = (struct admin_stream){
-        .events = events, .req = req, .session = wish.session, .serial = ++events->last_serial};
+        .events = events, .req = req, .session = query.session, .serial = ++events->last_serial};
     stream_add(events, stream);
     stream_start(stream);
     if (stream->session)
-        follow_session(stream, wish.history);
+        follow_session(stream, query.history);
 }
 
 struct admin_events *admin_events_new(struct admin *admin)

@@ -28,7 +28,7 @@ typedef void sentinel_primary_fn(void *ctx, const char *host, uint16_t port);
 #define ASKED_MAX    (2 * REDIS_HOSTS_MAX) /* those of the URL and those that they name */
 /* Failed attempts to connect, then a Sentinel that is not of the URL is given up: other Sentinels
  * may know it by an address of another network. */
-#define TRIES_MAX 3
+#define ATTEMPTS_MAX 3
 
 /* The questions of each round, answered in this order. */
 enum topology_question { ASK_PRIMARY, ASK_OTHERS, ASK_ID, QUESTIONS };
@@ -199,7 +199,7 @@ static void on_down(void *ctx)
 static void on_failed(void *ctx)
 {
     struct topology_answer *a = ctx;
-    if (!a->answered && ++a->failures >= TRIES_MAX && !a->configured)
+    if (!a->answered && ++a->failures >= ATTEMPTS_MAX && !a->configured)
         redis_link_stop(a->link);
     judge(a->all);
 }

@@ -11,7 +11,7 @@
 
 enum {
     QUIET_S = 120, /* the hub sends a comment every clients.ping.every, by default 25 s */
-    TRIES = 10,
+    ATTEMPTS = 10,
     RETRY_MS = 1000,
     RETRY_MAX_MS = 60000,
 };
@@ -165,7 +165,7 @@ static enum status follow(struct follower *follower, const struct http_url *url,
         failures = follower->opened ? 0 : failures + 1;
         if (status != STATUS_AGAIN)
             return status;
-        if (!ever || failures == TRIES)
+        if (!ever || failures == ATTEMPTS)
             return STATUS_IO;
         wait_ms(follower->retry_ms);
     }

@@ -154,7 +154,7 @@ void up_end(struct upstream *up, const struct upstream_end *end)
     /* This address accepts connections but does not answer the handshake: the next attempt begins
      * with another address. */
     if ((up->state == UP_SECURING || up->state == UP_ASKING) && end->kind != UPSTREAM_END_ASKED)
-        up->all->turn++;
+        up->all->first_address++;
     /* After silence the kernel need not deliver what it still holds: reset the connection. */
     retire(up, end->kind == UPSTREAM_END_SILENT);
     hub_upstream_closed(session, up, end);

@@ -301,7 +301,7 @@ static void on_resolved(void *ctx, const struct resolved *result, const char *wh
         return;
     }
     up->attempt->addresses = *result;
-    up->attempt->first = up->all->turn;
+    up->attempt->first = up->all->first_address;
     up_set_state(up, UP_CONNECTING);
     connect_next(up);
 }

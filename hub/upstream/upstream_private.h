@@ -100,7 +100,8 @@ struct upstreams {
     struct loop_timer *pump;
     struct upstream_list waiting, live, ended;
     size_t attempts;
-    size_t turn; /* which address of a name is tried first; moves on with each failed handshake */
+    size_t first_address; /* the index of the address of a name that is tried first; moves on with
+                             each failed handshake */
     uint64_t now_ms;
     uint64_t timer_at_ms; /* of the loop's timer; UINT64_MAX: not running */
     struct trust *trusts;

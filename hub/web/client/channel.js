@@ -127,12 +127,12 @@ export class Channel {
 
   #named(value) { return { ...value, url: this.url, session: this.session }; }
 
-  tell(name, value) {
+  emit(name, value) {
     for (const reader of [...this.readers]) reader.events.emit(name, this.#named(value));
   }
 
   /** Sends the present state to a new reader, once it can have listeners. */
-  tellLater(reader, connection) {
+  emitLater(reader, connection) {
     queueMicrotask(() => {
       if (!this.readers.has(reader)) return;
       const open = this.state === 'open';
@@ -150,8 +150,8 @@ export class Channel {
     this.state = 'open';
     this.session = welcome.session;
     this.upstream = welcome.upstream;
-    this.tell('status', { ...this.#status(), resumed: welcome.resumed });
-    if (gap) this.tell('gap', gap);
+    this.emit('status', { ...this.#status(), resumed: welcome.resumed });
+    if (gap) this.emit('gap', gap);
   }
 
   onPublication(data, { epoch, offset, timestamp }) {
@@ -163,11 +163,11 @@ export class Channel {
 
   onStatus({ upstream, reason }) {
     this.upstream = upstream;
-    this.tell('status', reason === undefined ? this.#status() : { ...this.#status(), reason });
+    this.emit('status', reason === undefined ? this.#status() : { ...this.#status(), reason });
   }
 
   onGap({ epoch, from, to }) {
     this.#position.skip({ epoch, to });
-    this.tell('gap', { epoch, from, to });
+    this.emit('gap', { epoch, from, to });
   }
 }

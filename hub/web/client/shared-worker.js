@@ -23,7 +23,7 @@ class Room {
     for (const name of CLIENT_EVENTS) {
       this.client.on(name, (...values) => {
         if (name === 'status') [this.status] = values;
-        for (const tab of this.tabs) tab.tell(0, name, viewOf(this.client), values);
+        for (const tab of this.tabs) tab.emit(0, name, viewOf(this.client), values);
       });
     }
   }
@@ -31,7 +31,7 @@ class Room {
   enter(tab) {
     this.tabs.add(tab);
     if (this.client.state === 'idle' || this.client.state === 'failed') this.client.connect();
-    else if (this.status) tab.tell(0, 'status', viewOf(this.client), [this.status]);
+    else if (this.status) tab.emit(0, 'status', viewOf(this.client), [this.status]);
   }
 
   leave(tab) {
@@ -65,7 +65,7 @@ class Tab {
     port.onmessage = ({ data: [name, ...values] }) => this[name](...values);
   }
 
-  tell(...event) { this.#port.postMessage(['event', ...event]); }
+  emit(...event) { this.#port.postMessage(['event', ...event]); }
 
   hello(url, options, lock) {
     this.#wants = [JSON.stringify(url), url, options];
@@ -97,7 +97,7 @@ class Tab {
     for (const name of READER_EVENTS) {
       subscription.on(name, (...values) => {
         const { session, upstream, position } = subscription;
-        this.tell(id, name, { session, upstream, position }, values);
+        this.emit(id, name, { session, upstream, position }, values);
       });
     }
   }

@@ -9,7 +9,7 @@
 // Channels that become due in the same turn of the page are requested together, in few messages.
 
 import { Channel } from './channel.js';
-import { Backoff, toldIn } from './retry.js';
+import { Backoff, requestedWait } from './retry.js';
 import { checked, Subscription, SubscriptionGroup } from './subscription.js';
 import { dataOf, encodeSubscribe, encodeUnsubscribe, subscribeUrl } from './wire.js';
 
@@ -58,7 +58,7 @@ export class Subscriptions {
     }
     const reader = channel.join(options);
     this.#tune(channel);
-    channel.tellLater(reader, this.#state);
+    channel.emitLater(reader, this.#state);
     return new Subscription(url, reader, channel, {
       send: (data, how) => this.#link.send(channel, data, how),
       leave: () => this.#leave(channel, reader),
@@ -154,9 +154,9 @@ export class Subscriptions {
   }
 
   /** The connection is lost or not usable yet; details: those of the client's status. */
-  tell(details) {
+  setStatus(details) {
     this.#state = details;
-    for (const channel of [...this.#channels.values()]) channel.tell('status', details);
+    for (const channel of [...this.#channels.values()]) channel.emit('status', details);
   }
 
   /** The connection has ended. */
@@ -198,7 +198,7 @@ export class Subscriptions {
     if (type === 'MESSAGE') channel.onPublication(dataOf({ ...message, payload }), message);
     else if (type === 'STATUS') channel.onStatus(payload);
     else if (type === 'GAP') channel.onGap(payload);
-    else if (type === 'PRESENCE') channel.tell('presence', payload);
+    else if (type === 'PRESENCE') channel.emit('presence', payload);
   }
 
   /** The channel of an answer: the one with its url, or else the next one of the request. */
@@ -241,15 +241,15 @@ export class Subscriptions {
     }
     this.#detach(channel);
     const pause = this.#backoff.next();
-    const wait = toldIn(code, reason) ?? pause;
+    const wait = requestedWait(code, reason) ?? pause;
     channel.retryAfter(wait, () => this.#tune(channel));
-    channel.tell('status', { state: 'waiting', code, reason, retryIn: Math.round(wait) });
+    channel.emit('status', { state: 'waiting', code, reason, retryIn: Math.round(wait) });
   }
 
   #close(channel, code, reason) {
     this.#forget(channel, 'closed', reason);
-    channel.tell('status', { state: 'closed', code, reason });
-    channel.tell('closed', { code, reason });
+    channel.emit('status', { state: 'closed', code, reason });
+    channel.emit('closed', { code, reason });
     channel.readers.clear();
   }
 }

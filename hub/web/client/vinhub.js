@@ -12,7 +12,7 @@ import { Heartbeat } from './heartbeat.js';
 import { Outbox, SendError } from './outbox.js';
 import { Position } from './position.js';
 import { Refresher } from './refresh.js';
-import { Backoff, ruleOf, saysTooLarge, toldIn } from './retry.js';
+import { Backoff, requestedWait, ruleOf, saysTooLarge } from './retry.js';
 import { Subscriptions } from './subscriptions.js';
 import { dataOf, decode, encodeRefresh, encodeSend, handshakeUrl, isToken, payloadOf, PING, PROTOCOL } from './wire.js';
 
@@ -185,10 +185,10 @@ export class VinhubClient {
   #set(state, details = {}) {
     this.#state = state;
     this.#events.emit('status', {
-      state, upstream: this.#upstream, node: this.#node, attempt: this.#backoff.tries,
+      state, upstream: this.#upstream, node: this.#node, attempt: this.#backoff.attempts,
       ...(this.#readsOnly && { readsOnly: true }), ...details,
     });
-    if (state !== 'open') this.#subscriptions.tell({ state, upstream: null, ...details });
+    if (state !== 'open') this.#subscriptions.setStatus({ state, upstream: null, ...details });
   }
 
   // --- connecting ---
@@ -422,13 +422,13 @@ export class VinhubClient {
     }
     if (!rule.stay) this.#place++;
     const found = code === ABNORMAL && performance.now() - this.#askedAt < this.#options.heartbeat.probe + ASKED_MS;
-    const first = this.#backoff.tries === 0;
-    const told = toldIn(code, reason);
-    const atOnce = found || hurries || ((rule.now || (rule.token && accepted)) && first && told === undefined);
+    const first = this.#backoff.attempts === 0;
+    const requested = requestedWait(code, reason);
+    const atOnce = found || hurries || ((rule.now || (rule.token && accepted)) && first && requested === undefined);
     this.#askedAt = -Infinity; // counts for one attempt: if that fails, the usual wait follows
-    const floor = told ?? rule.floor ?? 0;
+    const floor = requested ?? rule.floor ?? 0;
     const pause = floor + this.#backoff.next(); // added: pages with the same floor must not come at the same time
-    const wait = atOnce ? 0 : isOffline() ? this.#options.reconnect.max : told !== undefined && first ? told : pause;
+    const wait = atOnce ? 0 : isOffline() ? this.#options.reconnect.max : requested !== undefined && first ? requested : pause;
     this.#notBefore = performance.now() + floor;
     this.#timer = setTimeout(() => this.#dial(), wait);
     this.#set('waiting', { code, reason, retryIn: Math.round(wait) });

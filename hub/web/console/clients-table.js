@@ -25,7 +25,7 @@ export const filterList = (filter) => el('dl', { class: 'asked' },
  * Shows how many clients were closed; done: a text for what was done before. If nodes did not answer, this is shown as a notice,
  * which stays, unlike a toast.
  */
-export function tellClosed({ closed, missing = [] }, notice, done = '') {
+export function showClosed({ closed, missing = [] }, notice, done = '') {
   notice.hidden = missing.length === 0;
   setText(notice, `${done}${clients(closed)} closed. No answer from ${missing.join(', ')}: not known what was closed there. Try again.`);
   if (notice.hidden) toast(`${done}${clients(closed)} closed`);
@@ -36,7 +36,7 @@ export async function closeClients(filter, question, notice) {
   const reason = await askReason(question.title, question.children, 'Close');
   if (reason === null) return false;
   try {
-    tellClosed(await post('api/clients/close', { ...filter, reason }), notice);
+    showClosed(await post('api/clients/close', { ...filter, reason }), notice);
     return true;
   } catch (error) {
     toast(`Not closed: ${error.message}`, 'error');

@@ -1,7 +1,7 @@
 // The view of clients: a list of the clients on all nodes, closing those that match a search, and revoking tokens.
 
 import { post } from './api.js';
-import { ClientTable, closeClients, count, countText, filterList, FILTERS, tellClosed } from './clients-table.js';
+import { ClientTable, closeClients, count, countText, filterList, FILTERS, showClosed } from './clients-table.js';
 import { confirmAction, el, toast } from './dom.js';
 
 const PAGE = 50;
@@ -79,7 +79,7 @@ export class Clients {
     const text = el('span', {}, filterList({ [kind]: value }), KINDS[kind].words, ' This cannot be taken back.');
     if (!(await confirmAction('Revoke?', text, 'Revoke'))) return false;
     try {
-      tellClosed(await post('api/revoke', { [kind]: value }), this.table.result, 'Revoked. ');
+      showClosed(await post('api/revoke', { [kind]: value }), this.table.result, 'Revoked. ');
     } catch (error) {
       toast(`Not revoked: ${error.message}`, 'error');
       return false;
