@@ -237,7 +237,7 @@ static void on_failed(void *ctx)
     p->events->on_failed(p->ctx, p);
 }
 
-/* The value of a line "name:value" of INFO; "" where it is not there or does not fit. */
+/* The value of the line "name:value" of INFO; "": the line is missing or the value is too long. */
 static void info_value(const char *info, const char *name, char *out, size_t size)
 {
     size_t name_len = strlen(name);

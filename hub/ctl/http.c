@@ -109,7 +109,7 @@ static enum status send_all(int fd, const char *data, size_t len, const char **w
     return STATUS_OK;
 }
 
-/* --- TLS, where the URL asks for it --- */
+/* --- TLS, for an https URL --- */
 
 static char tls_trouble[TLS_WHY_BYTES];
 

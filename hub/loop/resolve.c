@@ -45,7 +45,7 @@ static void on_timer(void *ctx)
     resolver_arm(resolver);
 }
 
-/* --- who asked --- */
+/* --- queries --- */
 
 static void finish(struct resolve *resolve, const struct resolved *found, const char *why)
 {

@@ -18,7 +18,7 @@ enum { FILE_CA, FILE_CERT, FILE_KEY, FILES };
 
 struct tls_context {
     SSL_CTX *ssl;
-    char *files[FILES]; /* of a client; "" where there is none */
+    char *files[FILES]; /* paths, for a client only; "": there is no such file */
     char *name;
     const char *name_setting, *cert_setting; /* "": there is none */
     struct tls_file_stamp {

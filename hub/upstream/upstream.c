@@ -155,7 +155,7 @@ void up_end(struct upstream *up, const struct upstream_end *end)
      * with another address. */
     if ((up->state == UP_SECURING || up->state == UP_ASKING) && end->kind != UPSTREAM_END_ASKED)
         up->all->first_address++;
-    /* After silence the kernel need not deliver what it still holds: reset the connection. */
+    /* If the backend was silent, output in the kernel would hardly arrive: a reset drops it. */
     retire(up, end->kind == UPSTREAM_END_SILENT);
     hub_upstream_closed(session, up, end);
 }
