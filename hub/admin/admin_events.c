@@ -11,6 +11,15 @@
  *   message  with ?session=ID: {"epoch", "offset", "time", "encoding", "payload"}; encoding as in
  *            vinhub.v1; &history=N begins with about the last N that are kept
  *   dropped  before the next message: {"count"}
+ *
+ * The life of a stream:
+ *
+ *   GET /api/events -> `open`, and with ?session= a tail of the hub (after the record of the
+ * session
+ *     was read, if past messages are wanted) -> events
+ *     -> on_closed          the client has left
+ *     -> admin_events_end   the token has changed: the answer ends
+ *     -> admin_events_free  the port closes: evhttp frees the request
  */
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>

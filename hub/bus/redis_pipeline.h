@@ -9,6 +9,11 @@
  * A pipeline is open when the server has the scripts. If the server loses a script, it gets all of
  * them again, and the ops that it refused are sent again in their order. When a connection ends,
  * the ops under way are answered with STATUS_IO: no op is sent again on another connection.
+ *
+ *   link up -> INFO (on_info), or ROLE if INFO is forbidden; SCRIPT LOAD of each script
+ *     -> on_open -> ops, and WAIT at each flush if some are replicated
+ *     -> link down: ops are answered, on_closed
+ *   overflow (64 MiB unanswered) -> ops are refused -> all are answered -> on_closed, on_open
  */
 #ifndef VINHUB_BUS_REDIS_PIPELINE_H
 #define VINHUB_BUS_REDIS_PIPELINE_H

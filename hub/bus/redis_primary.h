@@ -5,6 +5,11 @@
  * The probe: a subscription connection may receive nothing although TCP is healthy. Each quarter of
  * a lease a message is published to a channel of this node over the pipeline. If no such message
  * comes back within a lease, the subscription connection is closed and made again.
+ *
+ *   place -> the pipeline connects and opens
+ *     -> subscriptions and the second pipeline connect to the same address
+ *     -> on_open, once both pipelines are open; subscriptions need not be
+ *     -> one pipeline closes: the other is closed, too; on_closed
  */
 #ifndef VINHUB_BUS_REDIS_PRIMARY_H
 #define VINHUB_BUS_REDIS_PRIMARY_H

@@ -4,6 +4,13 @@
  * Keeps the set of wanted channels and subscribes to them on each new connection: in the order in
  * which they were added, and in batches, so that 100,000 channels neither block the loop nor fill a
  * buffer. A channel is confirmed when the answer to its latest request has come.
+ *
+ *   add    -> dirty -> SUBSCRIBE sent -> confirmed: on_subscribed
+ *                        |-> no right: refused, on_refused; dirty again after a back-off
+ *                        `-> on another server of the cluster: on_misplaced
+ *   remove -> dirty -> UNSUBSCRIBE sent -> confirmed: freed
+ *
+ *   connection lost -> on_silence; on the next connection each wanted channel is dirty again
  */
 #ifndef VINHUB_BUS_REDIS_SUBSCRIPTIONS_H
 #define VINHUB_BUS_REDIS_SUBSCRIPTIONS_H
