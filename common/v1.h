@@ -94,10 +94,12 @@ struct v1_request {
     enum v1_request_type type;
     uint64_t id;        /* of all but a PING */
     enum opcode opcode; /* of its payload: text, or binary for encoding base64 / msgpack bin */
-    /* malloc'd; NULL only where len is 0. Of a REFRESH: the token, a text with a 0 behind it; of a
-     * SUBSCRIBE or UNSUBSCRIBE: its texts, as v1_texts_next reads them */
+    /* malloc'd, but for one that is borrowed; NULL only where len is 0. Of a REFRESH: the token, a
+     * text with a 0 behind it; of a SUBSCRIBE or UNSUBSCRIBE: its texts, as v1_texts_next reads them
+     */
     uint8_t *payload;
     size_t len;
+    bool borrowed; /* of a SEND: its payload stands in the message, and is valid as long as that */
     char *session;   /* of a SEND: the one that it names, malloc'd; NULL: the connection's own */
     uint32_t ttl_ms; /* of a SEND; 0: none */
 };

@@ -41,8 +41,24 @@ static enum status mistaken(struct v1_mistake *mistake, const char *code, const 
 /* What a message was read from, and what its reader made of it. */
 struct v1_source {
     enum v1_encoding encoding;
+    const uint8_t *data;
+    size_t len;
     uint8_t *scratch; /* of the JSON reader; NULL: there is none */
 };
+
+static bool stands_in(const struct v1_source *source, const void *bytes)
+{
+    uintptr_t at = (uintptr_t)bytes, data = (uintptr_t)source->data;
+    return at >= data && at - data <= source->len;
+}
+
+/* The payload of a SEND is needed only while the message is there: it stays where it stands. */
+static void borrow(const void *bytes, size_t len, struct v1_request *out)
+{
+    out->payload = len > 0 ? (uint8_t *)(uintptr_t)bytes : NULL;
+    out->len = len;
+    out->borrowed = true;
+}
 
 /* Makes bytes the payload, with a 0 behind them. They are copied, unless scratch begins with them:
  * then it is the payload, since copying costs as much as reading where a message is large. */
@@ -81,6 +97,10 @@ static enum status read_payload(struct v1_source *source, const struct v1_value 
     if (payload->kind == V1_TEXT && source->encoding == V1_MSGPACK &&
         !text_is_utf8(payload->at, payload->len))
         return mistaken(mistake, "invalid_payload", "a payload of type str is UTF-8");
+    if (stands_in(source, payload->at)) {
+        borrow(payload->at, payload->len, out);
+        return STATUS_OK;
+    }
     return take(source, payload->at, payload->len, out);
 }
 
@@ -247,7 +267,8 @@ void v1_request_fini(struct v1_request *request)
 {
     if (request->type == V1_REFRESH && request->payload)
         explicit_bzero(request->payload, request->len);
-    free(request->payload);
+    if (!request->borrowed)
+        free(request->payload);
     free(request->session);
     request->payload = NULL;
     request->session = NULL;
@@ -313,7 +334,7 @@ static enum status read_fields(struct v1_source *source, enum opcode opcode, con
 enum status v1_decode(enum v1_encoding encoding, enum opcode opcode, const void *data, size_t len,
                       struct v1_request *out, struct v1_mistake *mistake)
 {
-    struct v1_source source = {.encoding = encoding};
+    struct v1_source source = {.encoding = encoding, .data = data, .len = len};
     struct v1_mistake found = {0};
     struct v1_value fields[V1_REQUEST_FIELDS] = {0};
     const char *why = NULL;

@@ -331,12 +331,17 @@ static size_t urls_of(struct slice text)
 {
     struct v1_request request = {0};
     struct v1_mistake mistake;
-    size_t n = 0;
+    struct v1_text url;
+    size_t n = 0, at = 0;
     if (v1_decode(V1_JSON, OPCODE_TEXT, text.at, text.len, &request, &mistake) != STATUS_OK)
         return 0;
     json_t *json = json_loadb(text.at, text.len, JSON_ALLOW_NUL, NULL);
-    if (request.type == V1_SUBSCRIBE)
+    if (request.type == V1_SUBSCRIBE && json)
         n = json_array_size(json_object_get(json, "urls"));
+    /* jansson refuses more than v1_decode in fields that have no meaning */
+    while (request.type == V1_SUBSCRIBE && !json &&
+           v1_texts_next(request.payload, request.len, &at, &url))
+        n++;
     json_decref(json);
     v1_request_fini(&request);
     return n;
