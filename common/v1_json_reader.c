@@ -8,6 +8,7 @@
  */
 #include <stdlib.h>
 
+#include "common/json_fields.h"
 #include "common/v1_form.h"
 
 #define NESTING_MAX 16
@@ -20,7 +21,9 @@ struct reader {
     uint8_t *scratch;
     size_t used, size; /* of scratch */
     enum status status;
-    const char *why; /* of STATUS_INVALID */
+    const char *why;       /* of STATUS_INVALID */
+    json_take_field *take; /* NULL: only the fields of a request are looked for */
+    void *ctx;
 };
 
 static const char no_object[] = "a message is a JSON object";
@@ -157,23 +160,40 @@ static const uint8_t *plain_end(const uint8_t *at, const uint8_t *end)
     return at;
 }
 
+/* One plain byte or short escape of the eight that are surely there, four times: looking at a word
+ * after each would take longer. False: the first is neither. */
+static bool decode_four(const uint8_t **from, uint8_t **to)
+{
+    const uint8_t *at = *from;
+    uint8_t *out = *to;
+    for (unsigned i = 0; i < 4; i++) {
+        if (*at == '\\' && escaped[at[1]]) {
+            *out++ = escaped[at[1]];
+            at += 2;
+        } else if (*at != '\\' && *at != '"' && *at >= 0x20) {
+            *out++ = *at++;
+        } else {
+            break;
+        }
+    }
+    bool any = at != *from;
+    *from = at;
+    *to = out;
+    return any;
+}
+
 /* Copies up to the first byte that is neither plain nor one of a short escape. */
 static uint8_t *decode_run(struct reader *r, uint8_t *to)
 {
-    const uint8_t *at = r->at, *end = r->end;
+    const uint8_t *at = r->at;
     uint64_t word;
-    while (end - at >= (ptrdiff_t)sizeof(word)) {
+    while (r->end - at >= (ptrdiff_t)sizeof(word)) {
         memcpy(&word, at, sizeof(word));
         if (v1_json_is_plain(word)) {
             memcpy(to, &word, sizeof(word));
             to += sizeof(word);
             at += sizeof(word);
-        } else if (*at == '\\' && escaped[at[1]]) {
-            *to++ = escaped[at[1]];
-            at += 2;
-        } else if (*at != '\\' && *at != '"' && *at >= 0x20) {
-            *to++ = *at++;
-        } else {
+        } else if (!decode_four(&at, &to)) {
             break;
         }
     }
@@ -367,27 +387,42 @@ static bool take_array(struct reader *r, bool texts, struct v1_value *out)
 }
 
 /* A name with its colon. */
-static bool take_name(struct reader *r, struct v1_text *name)
+static bool take_name(struct reader *r, bool kept, struct v1_text *name)
 {
     if (!take_byte(r, '"'))
         return fail(r, no_object);
-    return take_string(r, false, name) && (take_byte(r, ':') || fail(r, no_object));
+    return take_string(r, kept, name) && (take_byte(r, ':') || fail(r, no_object));
 }
 
 static bool take_field(struct reader *r, struct v1_value *fields)
 {
     struct v1_text name;
     struct v1_value ignored;
-    if (!take_name(r, &name))
+    if (!take_name(r, false, &name))
         return false;
     enum v1_request_field field = fields ? v1_request_field(name.at, name.len) : V1_REQUEST_FIELDS;
     if (field == V1_REQUEST_FIELDS)
         return take_value(r, false, &ignored);
     if (fields[field].kind != V1_ABSENT)
-        return fail(r, "a message has each field once");
+        return fail(r, V1_TWICE);
     if ((field == V1_FIELD_URLS || field == V1_FIELD_SESSIONS) && take_byte(r, '['))
         return take_array(r, true, &fields[field]);
     return take_value(r, true, &fields[field]);
+}
+
+/* A field for who takes all of the object itself. */
+static bool take_any(struct reader *r)
+{
+    struct v1_text name;
+    struct v1_value value;
+    if (!take_name(r, true, &name) || !take_value(r, true, &value))
+        return false;
+    struct json_field field = {.name = name.at, .name_len = name.len};
+    if (value.kind == V1_TEXT) {
+        field.text = value.at;
+        field.len = value.len;
+    }
+    return r->take(r->ctx, &field) || fail(r, V1_TWICE);
 }
 
 /* An object, whose brace was taken. fields NULL: its values are only looked at. */
@@ -397,7 +432,7 @@ static bool take_object(struct reader *r, struct v1_value *fields)
         return true;
     do {
         skip_space(r);
-        if (!take_field(r, fields))
+        if (r->take && r->depth == 1 ? !take_any(r) : !take_field(r, fields))
             return false;
     } while (take_byte(r, ','));
     return take_byte(r, '}') || fail(r, no_object);
@@ -435,24 +470,44 @@ static bool take_value(struct reader *r, bool kept, struct v1_value *out)
     return true;
 }
 
+static struct reader reader_of(const void *data, size_t len)
+{
+    size_t texts = len / 3 + 1 < V1_TEXTS_MAX ? len / 3 + 1 : V1_TEXTS_MAX; /* "", and the next */
+    return (struct reader){.at = data,
+                           .end = (const uint8_t *)data + len,
+                           .values = V1_VALUES_MAX,
+                           .texts = V1_TEXTS_MAX,
+                           .depth = 1,
+                           .size = len + texts * TEXT_MORE};
+}
+
+static void read_all(struct reader *r, struct v1_value *fields)
+{
+    if (!take_byte(r, '{')) {
+        fail(r, no_object);
+    } else if (take_object(r, fields)) {
+        skip_space(r);
+        if (r->at != r->end)
+            fail(r, "a message is one JSON object and nothing after it");
+    }
+}
+
 enum status v1_json_read(const void *data, size_t len, struct v1_value fields[V1_REQUEST_FIELDS],
                          uint8_t **scratch, const char **why)
 {
-    size_t texts = len / 3 + 1 < V1_TEXTS_MAX ? len / 3 + 1 : V1_TEXTS_MAX; /* "", and the next */
-    struct reader r = {.at = data,
-                       .end = (const uint8_t *)data + len,
-                       .values = V1_VALUES_MAX,
-                       .texts = V1_TEXTS_MAX,
-                       .depth = 1,
-                       .size = len + texts * TEXT_MORE};
-    if (!take_byte(&r, '{')) {
-        fail(&r, no_object);
-    } else if (take_object(&r, fields)) {
-        skip_space(&r);
-        if (r.at != r.end)
-            fail(&r, "a message is one JSON object and nothing after it");
-    }
+    struct reader r = reader_of(data, len);
+    read_all(&r, fields);
     *scratch = r.scratch;
     *why = r.why;
+    return r.status;
+}
+
+enum status json_fields(const void *data, size_t len, json_take_field *take, void *ctx)
+{
+    struct reader r = reader_of(data, len);
+    r.take = take;
+    r.ctx = ctx;
+    read_all(&r, NULL);
+    free(r.scratch);
     return r.status;
 }
