@@ -88,6 +88,7 @@ enum v1_request_field v1_request_field(const char *name, size_t len);
 
 /* Beside the texts of urls and sessions. A SEND has 6; a value costs the reader time. */
 #define V1_VALUES_MAX 256
+#define V1_TWICE      "a message has each field once"
 #define V1_TOO_MUCH \
     "a message has at most 256 values, nested 16 deep at most, and 10000 urls or sessions"
 

@@ -114,7 +114,7 @@ static const char *take_pair(struct msgpack_cursor *c, struct budget *left,
     if (field == V1_REQUEST_FIELDS)
         return NULL;
     if (fields[field].kind != V1_ABSENT)
-        return "a message has each field once";
+        return V1_TWICE;
     fields[field] = value_of(&value);
     if (fields[field].kind == V1_LIST) {
         fields[field].at = before;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "admin/admin_private.h"
+#include "common/json_fields.h"
 #include "common/record_fields.h"
 #include "common/text.h"
 
@@ -92,6 +93,32 @@ json_t *admin_json_text(const char *text, size_t len)
     return json;
 }
 
+/* A body that is larger is not made a tree of: 4 MiB of small values took a second. */
+#define TREE_MAX 65536u
+
+/* What is no string stands as an empty object: it is none of the values that a large body has. */
+static bool add_field(void *body, const struct json_field *field)
+{
+    char name[64];
+    if (field->name_len >= sizeof(name) || memchr(field->name, '\0', field->name_len))
+        return false; /* no field of any body */
+    memcpy(name, field->name, field->name_len);
+    name[field->name_len] = '\0';
+    if (json_object_get(body, name))
+        return false;
+    json_t *value = field->text ? json_stringn_nocheck(field->text, field->len) : json_object();
+    return json_object_set_new(body, name, value) == 0;
+}
+
+static json_t *large_body(const char *text, size_t len)
+{
+    json_t *body = json_object();
+    if (text_is_utf8(text, len) && json_fields(text, len, add_field, body) == STATUS_OK)
+        return body;
+    json_decref(body);
+    return NULL;
+}
+
 json_t *admin_body_object(struct evhttp_request *req)
 {
     struct evbuffer *body = evhttp_request_get_input_buffer(req);
@@ -99,12 +126,17 @@ json_t *admin_body_object(struct evhttp_request *req)
     if (len == 0)
         return json_object();
     const char *text = (const char *)evbuffer_pullup(body, -1);
-    json_t *json = text ? json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL)
-                        : NULL;
+    json_t *json = NULL;
+    if (text)
+        json = len > TREE_MAX
+                   ? large_body(text, len)
+                   : json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
     if (json_is_object(json))
         return json;
     json_decref(json);
-    admin_reply_error(req, 400, "expected a JSON object as the body");
+    admin_reply_error(req, 400,
+                      len > TREE_MAX ? "expected a JSON object of at most 256 values as the body"
+                                     : "expected a JSON object as the body");
     return NULL;
 }
 

@@ -115,6 +115,29 @@ test('errors are JSON: unknown path and session, method, content type, size', as
   await assertError(hub, 404, '/api/publish', { method: 'POST', headers: JSON_TYPE, body: '{"session":"remoteWs:NONE","data":"x"}' })
 })
 
+test('a large body is read for what it brings: its texts, or that it has too many values', async (t) => {
+  const { backend, hub } = await start(t)
+  const page = await Browser.open(t, hub.url(PAGE))
+  await backend.one(UPSTREAM)
+  const publish = (body) => hub.admin('/api/publish', { method: 'POST', headers: JSON_TYPE, body })
+  const session = 'remoteWs:VIN1'
+  const text = '{"a": "\u00e4\\n\n"}'.repeat(10_000)
+  assert.equal((await publish(JSON.stringify({ more: { any: [1, null] }, data: text, session }))).status, 200)
+  await page.got(1)
+  assert.equal(page.received[0].text, text)
+  const bytes = Buffer.alloc(100_000, 7)
+  assert.equal((await publish(JSON.stringify({ session, data_base64: bytes.toString('base64') }))).status, 200)
+  await page.got(2)
+  assert.deepEqual(Buffer.from(page.received[1].data), bytes)
+  for (const wrong of [
+    `{"session":"${session}","data":5,"more":"${text.replaceAll(/[^a]/g, '')}"}`,
+    `{"session":"${session}","data":"x","data":"${'x'.repeat(70_000)}"}`,
+    `{"session":"${session}","data":"${'x'.repeat(70_000)}"`,
+    JSON.stringify({ session, data: 'x', more: Array(100_000).fill(1) }),
+    JSON.stringify(Object.fromEntries(Array.from({ length: 100_000 }, (_, k) => [`k${k}`, 1]))),
+  ]) await assertError(hub, 400, '/api/publish', { method: 'POST', headers: JSON_TYPE, body: wrong })
+})
+
 test('a foreign Host or Origin is refused with 403 where there is no token', async (t) => {
   const { hub } = await start(t)
   for (const headers of [{ Host: 'evil.example' }, { Host: `evil.example:${hub.adminPort}` }, { Origin: 'http://evil.example' }]) {

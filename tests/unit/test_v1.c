@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "common/json_fields.h"
 #include "common/rng.h"
 #include "common/v1.h"
 
@@ -466,6 +467,33 @@ static void any_json_is_gone_over(void **state)
                            ignored[i]);
         assert_send(V1_JSON, text, (size_t)len, 3, OPCODE_TEXT,
                     LITERAL("{\"a\": \"\u00e4\u20ac/\n\"}"));
+    }
+}
+
+/* Writes down "name=text;", and "name;" for what is no text. */
+static bool note_field(void *ctx, const struct json_field *field)
+{
+    char *notes = ctx;
+    size_t len = strlen(notes);
+    sprintf(notes + len, "%.*s%s%.*s;", (int)field->name_len, field->name, field->text ? "=" : "",
+            (int)field->len, field->text ? field->text : "");
+    return !strstr(notes, "stop");
+}
+
+static void the_fields_of_any_object_are_given(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\"a\":\"x\",\"\\u0062\":\"\\\"y\\\"\",\"c\":[\"a\",{\"a\":1}],\"urls\":[\"u\"],"
+        "\"d\":null,\"e\":\"\"} ";
+    char notes[128] = "";
+    assert_int_equal(json_fields(LITERAL(text), note_field, notes), STATUS_OK);
+    assert_string_equal(notes, "a=x;b=\"y\";c;urls;d;e=;");
+    static const char *const wrong[] = {"", "[]", "{\"a\":1", "{\"a\":1}}", "{\"stop\":1,\"a\":2}"};
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        notes[0] = '\0';
+        assert_int_equal(json_fields(wrong[i], strlen(wrong[i]), note_field, notes),
+                         STATUS_INVALID);
     }
 }
 
@@ -963,6 +991,7 @@ int main(void)
         cmocka_unit_test(mistakes_in_msgpack_are_named),
         cmocka_unit_test(a_message_with_the_other_opcode_is_refused),
         cmocka_unit_test(any_json_is_gone_over),
+        cmocka_unit_test(the_fields_of_any_object_are_given),
         cmocka_unit_test(an_escape_is_read_wherever_it_stands),
         cmocka_unit_test(nesting_and_values_are_bounded),
         cmocka_unit_test(lists_of_urls_and_sessions_are_read),
