@@ -211,7 +211,7 @@ export const mutations = [
         to: '',
         also: [{
             file: 'hub/core/session/messages_owner.c',
-            from: 'send_end_before(session, node);',
+            from: 'send_ends_before(session, node);',
             to: '',
         }],
     },

@@ -219,10 +219,54 @@ static void an_end_is_told_while_a_member_reads(struct world *world)
     expect(world, world->gaps == 1, "n1's client is told what it misses");
 }
 
+/* Two of them in a row, while n1 hears nothing: the history has pushes of three epochs, and lacks the
+ * end of two. */
+
+static void until_n0_claims(struct world *world, struct sim_request *request)
+{
+    if (request->kind == REQUEST_CLAIM && request->node->index == 0)
+        world->spy = NULL;
+}
+
+static void n0_is_fenced(struct world *world)
+{
+    backend_push(world, 0, "push");
+    world->spy = until_n0_renews_again;
+    until(world, spy_is_gone, "n0 renews its lease");
+    uint64_t renewed_us = world->now_us;
+    world_pass(world, 10 * MS);
+    link_stall(&world->nodes[0], 10 * LEASE_US);
+    backend_push(world, 0, "push");
+    backend_push(world, 0, "push");
+    world_pass(world, renewed_us + FENCE_US - world->now_us);
+    world->spy = until_n0_claims;
+    link_blink(&world->nodes[0]);
+    until(world, spy_is_gone, "n0 claims anew");
+    until(world, n0_owns, "n0 owns the session again");
+}
+
+static void two_ends_are_told_to_who_was_away(struct world *world)
+{
+    world->conf->services[0]->history.every_ms = 0;
+    n0_owns_n1_watches(world);
+    backend_push(world, 0, "push");
+    world_pass(world, 20 * MS);
+    unhear(&world->nodes[1]);
+    n0_is_fenced(world);
+    n0_is_fenced(world);
+    world->nodes[1].unheard = false;
+    backend_push(world, 0, "marker-1");
+    until(world, watchers_up_to_date, "a push of the next epoch reaches every client");
+    expect(world, world->gaps == 2, "n1's client is told what it misses of both epochs");
+}
+
 static const struct sim_case list[] = {
     {.name = "the end of an epoch that is told while a member reads is not forgotten",
      .script = an_end_is_told_while_a_member_reads,
      .history = 10},
+    {.name = "the ends of two epochs are told to who was away",
+     .script = two_ends_are_told_to_who_was_away,
+     .history = 20},
     {.name = "a member's messages go upstream in the order of their numbers",
      .script = a_message_to_the_owner_is_lost,
      .history = 10},

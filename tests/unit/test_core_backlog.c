@@ -259,17 +259,18 @@ static void how_far_a_lost_epoch_went_is_known(void **state)
     place_many(3, 1, true);
     answer_from(0);
     backlog_drop(session);
-    assert_int_equal(backlog_unannounced_end(session).epoch, 0); /* the store has it all */
+    assert_int_equal(epoch_ends_last(backlog_unannounced_ends(session)),
+                     0); /* the store has it all */
     place_many(2, 1, true);
     backlog_drop(session);
-    assert_int_equal(backlog_unannounced_end(session).epoch, 7);
-    assert_int_equal(backlog_unannounced_end(session).offset, 5);
-    assert_int_equal(backlog_announced_end(session).epoch, 0);
-    backlog_end_announced(session);
-    assert_int_equal(backlog_unannounced_end(session).epoch, 0);
-    assert_int_equal(backlog_announced_end(session).offset, 5);
+    assert_int_equal(epoch_ends_last(backlog_unannounced_ends(session)), 7);
+    assert_int_equal(backlog_unannounced_ends(session)->at[0].offset, 5);
+    assert_int_equal(epoch_ends_last(backlog_announced_ends(session)), 0);
+    backlog_ends_announced(session);
+    assert_int_equal(epoch_ends_last(backlog_unannounced_ends(session)), 0);
+    assert_int_equal(backlog_announced_ends(session)->at[0].offset, 5);
     rig_pass(&rig, 60000);
-    assert_int_equal(backlog_announced_end(session).epoch, 0);
+    assert_int_equal(epoch_ends_last(backlog_announced_ends(session)), 0);
 }
 
 /* Each in a turn of its own, while no other node watches. */

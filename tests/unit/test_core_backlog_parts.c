@@ -289,12 +289,80 @@ static void the_end_of_an_epoch_is_announced_once_and_remembered_for_a_minute(vo
     struct backlog_end end = {0};
     backlog_end_lost(&end, (struct position){7, 5});
     backlog_end_lost(&end, (struct position){7, 3});
-    assert_int_equal(end.unannounced.offset, 5);
-    assert_int_equal(backlog_end_last(&end, 1000).epoch, 0);
+    assert_int_equal(end.unannounced.at[0].offset, 5);
+    assert_int_equal(epoch_ends_last(backlog_end_last(&end, 1000)), 0);
     backlog_end_is_announced(&end, 1000);
-    assert_int_equal(end.unannounced.epoch, 0);
-    assert_int_equal(backlog_end_last(&end, 1000 + ANNOUNCED_END_MS - 1).offset, 5);
-    assert_int_equal(backlog_end_last(&end, 1000 + ANNOUNCED_END_MS).epoch, 0);
+    assert_int_equal(epoch_ends_last(&end.unannounced), 0);
+    backlog_end_lost(&end, (struct position){8, 2});
+    backlog_end_is_announced(&end, 2000);
+    const struct epoch_ends *ends = backlog_end_last(&end, 2000 + ANNOUNCED_END_MS - 1);
+    assert_int_equal(ends->len, 2);
+    assert_int_equal(ends->at[0].offset, 5);
+    assert_int_equal(ends->at[1].offset, 2);
+    assert_int_equal(epoch_ends_last(backlog_end_last(&end, 2000 + ANNOUNCED_END_MS)), 0);
+}
+
+/* --- ends of several epochs --- */
+
+struct told_gaps {
+    size_t len;
+    struct {
+        uint64_t epoch, from, to;
+    } at[16];
+};
+
+static void on_told_gap(void *ctx, uint64_t epoch, uint64_t from, uint64_t to)
+{
+    struct told_gaps *told = ctx;
+    told->at[told->len].epoch = epoch;
+    told->at[told->len].from = from;
+    told->at[told->len++].to = to;
+}
+
+static void assert_told(const struct told_gaps *told, size_t i, uint64_t epoch, uint64_t from,
+                        uint64_t to)
+{
+    assert_true(i < told->len);
+    assert_int_equal(told->at[i].epoch, epoch);
+    assert_int_equal(told->at[i].from, from);
+    assert_int_equal(told->at[i].to, to);
+}
+
+static void who_was_away_for_several_ends_is_told_of_each(void **state)
+{
+    (void)state;
+    struct epoch_ends ends = {0};
+    struct told_gaps told = {0};
+    const struct stream_sink sink = {.gap = on_told_gap, .ctx = &told};
+    epoch_ends_add(&ends, (struct position){9, 4}); /* in any order */
+    epoch_ends_add(&ends, (struct position){7, 5});
+    struct position at = {7, 2};
+    assert_true(epoch_ends_lack(&ends, at, 8));
+    assert_false(epoch_ends_lack(&ends, at, 7));
+    epoch_ends_leave(&ends, &at, (struct position){7, 1}, 10, &sink);
+    assert_int_equal(told.len, 2);
+    assert_told(&told, 0, 7, 3, 5);
+    assert_told(&told, 1, 9, 1, 4);
+    assert_int_equal(at.epoch, 9);
+    assert_int_equal(at.offset, 4);
+    assert_false(epoch_ends_lack(&ends, at, 10));
+}
+
+static void an_end_that_is_not_listed_any_more_is_a_gap_to_the_end_of_its_epoch(void **state)
+{
+    (void)state;
+    struct epoch_ends ends = {0};
+    struct told_gaps told = {0};
+    const struct stream_sink sink = {.gap = on_told_gap, .ctx = &told};
+    for (uint64_t epoch = 7; epoch < 8 + EPOCH_ENDS; epoch++)
+        epoch_ends_add(&ends, (struct position){epoch, 5});
+    assert_int_equal(ends.len, EPOCH_ENDS);
+    struct position at = {7, 2};
+    assert_true(epoch_ends_lack(&ends, at, 8));
+    epoch_ends_leave(&ends, &at, (struct position){7, 1}, 8, &sink);
+    assert_int_equal(told.len, 1);
+    assert_told(&told, 0, 7, 3, 0);
+    assert_false(epoch_ends_lack(&ends, at, 8));
 }
 
 int main(void)
@@ -319,6 +387,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(who_may_be_on_its_way_gets_it_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             the_end_of_an_epoch_is_announced_once_and_remembered_for_a_minute, set_up, tear_down),
+        cmocka_unit_test(who_was_away_for_several_ends_is_told_of_each),
+        cmocka_unit_test(an_end_that_is_not_listed_any_more_is_a_gap_to_the_end_of_its_epoch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

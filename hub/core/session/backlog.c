@@ -453,17 +453,17 @@ void backlog_drop(struct session *session)
     backlog->ring.append_younger_ms = 0;
 }
 
-struct position backlog_unannounced_end(const struct session *session)
+const struct epoch_ends *backlog_unannounced_ends(const struct session *session)
 {
-    return session->backlog->end.unannounced;
+    return &session->backlog->end.unannounced;
 }
 
-void backlog_end_announced(struct session *session)
+void backlog_ends_announced(struct session *session)
 {
     backlog_end_is_announced(&session->backlog->end, session->hub->now_ms);
 }
 
-struct position backlog_announced_end(const struct session *session)
+const struct epoch_ends *backlog_announced_ends(const struct session *session)
 {
     return backlog_end_last(&session->backlog->end, session->hub->now_ms);
 }

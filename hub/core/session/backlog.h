@@ -30,6 +30,7 @@
 #ifndef VINHUB_CORE_SESSION_BACKLOG_H
 #define VINHUB_CORE_SESSION_BACKLOG_H
 
+#include "core/session/epoch_ends.h"
 #include "core/session/state.h"
 
 enum backlog_state {
@@ -59,12 +60,12 @@ void backlog_publish_until(struct session *session, uint64_t until_ms);
 /* It owns it no more: what was to be published and is not certain to be, is dropped and counted. */
 void backlog_drop(struct session *session);
 
-/* The last offset of an epoch of which the store did not take the end, until its owner has
- * announced it on the push channel; {0,0}: there is none. */
-struct position backlog_unannounced_end(const struct session *session);
-void backlog_end_announced(struct session *session);
-/* What was announced last, for members that did not hear it; {0,0}: nothing, or long ago. */
-struct position backlog_announced_end(const struct session *session);
+/* The last offsets of epochs of which the store did not take the end, until their owner has
+ * announced them on the push channel. */
+const struct epoch_ends *backlog_unannounced_ends(const struct session *session);
+void backlog_ends_announced(struct session *session);
+/* What was announced in the last minute, for members that did not hear it. */
+const struct epoch_ends *backlog_announced_ends(const struct session *session);
 
 /* Gives the publication the next offset; others: it has members elsewhere. */
 void backlog_place(struct session *session, struct publication *publication, bool others);

@@ -28,25 +28,33 @@ static struct slice owner_of(const struct session *session)
 
 /* --- claiming --- */
 
-/* What was published at the end of an epoch and did not reach the store: clients here may have it;
- * those of members learn that it is missing, before the next epoch begins. */
-static void announce_end(struct session *session)
+static void announce(void *ctx, struct position last)
 {
+    struct session *session = ctx;
     struct hub *hub = session->hub;
-    const struct ended_message message = {backlog_unannounced_end(session)};
-    if (!message.last.epoch || !hub->bus_connected || !node_has_lease(hub))
-        return;
+    const struct ended_message message = {last};
     struct envelope ended = ended_encode(&message);
     ended.session = slice_of(session->id);
     hub->bus->ops->broadcast(hub->bus, session->id, &ended);
-    backlog_end_announced(session);
-    stream_ended(session, message.last);
+    stream_ended(session, last);
+}
+
+/* What was published at the end of an epoch and did not reach the store: clients here may have it;
+ * those of members learn that it is missing, before the next epoch begins. */
+static void announce_ends(struct session *session)
+{
+    struct hub *hub = session->hub;
+    const struct epoch_ends *ends = backlog_unannounced_ends(session);
+    if (!epoch_ends_last(ends) || !hub->bus_connected || !node_has_lease(hub))
+        return;
+    epoch_ends_each(ends, announce, session);
+    backlog_ends_announced(session);
 }
 
 void course_claim(struct session *session)
 {
     struct hub *hub = session->hub;
-    announce_end(session);
+    announce_ends(session);
     if (!session_is_wanted(session)) {
         session_end(session);
         return;
@@ -193,7 +201,7 @@ void course_end(struct session *session, const struct owner_news *news)
 static bool has_end_to_announce(const struct session *session)
 {
     const struct hub *hub = session->hub;
-    return session->state == SESSION_FENCED && backlog_unannounced_end(session).epoch &&
+    return session->state == SESSION_FENCED && epoch_ends_last(backlog_unannounced_ends(session)) &&
            (hub->state != NODE_DRAINING || hub->counts.clients);
 }
 

@@ -60,15 +60,25 @@ static bool is_on_its_way(const struct session *session)
            session->state == SESSION_FENCED;
 }
 
-/* Before JOINED, by the same way: the member goes on into this epoch when it has that. */
-static void send_end_before(struct session *session, struct slice node)
+struct ends_receiver {
+    struct session *session;
+    struct slice node;
+};
+
+static void send_end(void *ctx, struct position last)
 {
-    const struct ended_message message = {backlog_announced_end(session)};
-    if (!message.last.epoch)
-        return;
+    const struct ends_receiver *to = ctx;
+    const struct ended_message message = {last};
     struct envelope ended = ended_encode(&message);
-    ended.session = slice_of(session->id);
-    node_send(session->hub, node, &ended);
+    ended.session = slice_of(to->session->id);
+    node_send(to->session->hub, to->node, &ended);
+}
+
+/* Before JOINED, by the same way: the member goes on into this epoch when it has those. */
+static void send_ends_before(struct session *session, struct slice node)
+{
+    struct ends_receiver to = {session, node};
+    epoch_ends_each(backlog_announced_ends(session), send_end, &to);
 }
 
 static void note_answer(struct member *member, uint64_t number)
@@ -99,7 +109,7 @@ static void answer_joined(struct session *session, struct slice node, uint64_t n
     struct member *member = roster_find(session, node);
     if (member)
         note_answer(member, number);
-    send_end_before(session, node);
+    send_ends_before(session, node);
     const char *text = attempt_current(link_attempt(session));
     const struct request_entry request = {slice_of(text),
                                           text && attempt_is_attended(link_attempt(session))};

@@ -5,6 +5,7 @@
 
 #include "common/log.h"
 #include "common/metrics.h"
+#include "core/session/epoch_ends.h"
 #include "core/session/stream_accept.h"
 #include "core/session/stream_held.h"
 #include "core/session/stream_step.h"
@@ -33,7 +34,7 @@ struct stream {
     /* SETTLING, FETCHING: up to there something is missing; FOLLOWING with the timer armed: the
      * owner has announced so much */
     struct position missing_to;
-    struct position ended;   /* the last of an epoch, by its owner's word */
+    struct epoch_ends ended; /* how far epochs got, by their owners' word */
     struct stream_held held; /* SETTLING, FETCHING */
     struct timer timer;
 };
@@ -127,7 +128,7 @@ static bool is_doubtful(const struct stream *stream)
 /* The owner of an earlier epoch has announced more of it than could be read so far. */
 static bool lacks_end(const struct stream *stream, uint64_t epoch)
 {
-    return stream->ended.epoch < epoch && position_compare(stream->at, stream->ended) < 0;
+    return epoch_ends_lack(&stream->ended, stream->at, epoch);
 }
 
 /* Nothing is missing before it; where the subscription was interrupted, or the owner has said so,
@@ -141,9 +142,7 @@ static bool goes_on(const struct stream *stream, struct position at)
 void stream_leave_ended(const struct session *session, struct position *at, struct position oldest,
                         uint64_t epoch, const struct stream_sink *sink)
 {
-    struct position ended = session->stream->ended;
-    if (ended.epoch < epoch)
-        stream_close(at, oldest, ended, sink);
+    epoch_ends_leave(&session->stream->ended, at, oldest, epoch, sink);
 }
 
 static void leave_ended(struct stream *stream, struct position oldest, uint64_t epoch)
@@ -275,7 +274,7 @@ bool stream_on_history(struct session *session, uint64_t tag, enum status status
 static bool must_hear_ended(const struct stream *stream, uint64_t epoch)
 {
     return session_is_member(stream->session) && stream->at.epoch < epoch &&
-           stream->ended.epoch < stream->at.epoch;
+           epoch_ends_last(&stream->ended) < stream->at.epoch;
 }
 
 static void wait_for_ended(struct stream *stream, struct position to)
@@ -357,9 +356,7 @@ void stream_epoch_begins(struct session *session, uint64_t epoch, bool again)
 
 void stream_ended(struct session *session, struct position last)
 {
-    struct stream *stream = session->stream;
-    if (position_compare(stream->ended, last) < 0)
-        stream->ended = last;
+    epoch_ends_add(&session->stream->ended, last);
 }
 
 void stream_late(struct session *session, struct publication *publication)
