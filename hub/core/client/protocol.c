@@ -253,7 +253,7 @@ void protocol_presence(struct session *session, const struct v1_watcher *users, 
     struct wire *wires[FORM_KEYS_MAX] = {NULL};
     DL_FOREACH_SAFE (session->subscriptions, subscription, next) {
         struct client *client = subscription->client;
-        if (!client->follows || !client_takes(client) || !subscription_is_told(subscription) ||
+        if (!client->follows || !client_takes(client) || !subscription_has_welcome(subscription) ||
             !form_get(client->hub, client->form)->presence)
             continue;
         struct wire **wire = &wires[subscription_form(subscription)];
@@ -282,7 +282,7 @@ void protocol_status(struct session *session)
     struct wire *wires[FORM_KEYS_MAX] = {NULL};
     DL_FOREACH_SAFE (session->subscriptions, subscription, next) {
         struct client *client = subscription->client;
-        if (!client->follows || !client_takes(client) || !subscription_is_told(subscription))
+        if (!client->follows || !client_takes(client) || !subscription_has_welcome(subscription))
             continue;
         struct wire **wire = &wires[subscription_form(subscription)];
         if (!*wire)

@@ -89,7 +89,7 @@ bool subscription_on_history(struct hub *hub, uint64_t tag, enum status status,
                              size_t len, bool more);
 
 /* It has its WELCOME, so further messages may be sent. */
-static inline bool subscription_is_told(const struct subscription *subscription)
+static inline bool subscription_has_welcome(const struct subscription *subscription)
 {
     return subscription->state == SUBSCRIPTION_READING || subscription->state == SUBSCRIPTION_LIVE;
 }
