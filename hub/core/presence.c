@@ -149,7 +149,7 @@ static struct member_report *find_report(const struct presence *presence, struct
     return NULL;
 }
 
-static bool all_have_told(const struct presence *presence)
+static bool all_have_reported(const struct presence *presence)
 {
     const struct member *member = roster_first(presence->session);
     while (member) {
@@ -168,7 +168,7 @@ static uint64_t new_owner_until(const struct presence *presence)
     const struct session *session = presence->session;
     if (!presence->sum || presence->sum_epoch == session->epoch)
         return 0;
-    return presence->owner_since + (all_have_told(presence) ? JOINED_MS : EVERY_MS);
+    return presence->owner_since + (all_have_reported(presence) ? JOINED_MS : EVERY_MS);
 }
 
 static uint64_t earlier(uint64_t at_ms, uint64_t now_ms, uint64_t last_ms)
@@ -221,7 +221,7 @@ static void send_to_owner(struct presence *presence)
     presence->number_epoch = session->epoch;
     presence->number_joined = membership_joined_number(session);
     presence->owner_sent_ms = session->hub->now_ms;
-    struct presence_list *list = own_list(presence, PRESENCE_TOLD);
+    struct presence_list *list = own_list(presence, PRESENCE_NAMED);
     struct envelope_item *items = calloc(list->len + 1, sizeof(*items));
     if (!items)
         abort();
@@ -292,7 +292,7 @@ void presence_on_roster(struct session *session, const struct envelope *envelope
     const struct roster_message said = roster_decode(envelope);
     const struct member *member = presence ? roster_find(session, envelope->node) : NULL;
     if (!member || member->watch.life != envelope->life || said.epoch != session->epoch ||
-        said.watchers.len > PRESENCE_TOLD)
+        said.watchers.len > PRESENCE_NAMED)
         return; /* it will send it again */
     struct member_report *report = find_report(presence, envelope->node);
     if (!report) {
@@ -336,7 +336,7 @@ static void add_up(struct presence *presence)
     DL_FOREACH (presence->reports, report)
         len++;
     const struct presence_list **lists = calloc(len, sizeof(struct presence_list *));
-    struct presence_list *own = own_list(presence, PRESENCE_TOLD);
+    struct presence_list *own = own_list(presence, PRESENCE_NAMED);
     if (!lists)
         abort();
     lists[0] = own;

@@ -22,7 +22,7 @@ struct session;
 struct watcher;
 
 #define PRESENCE_SHOWN 100u  /* users that PRESENCE names to a client */
-#define PRESENCE_TOLD  1000u /* users that a ROSTER names; further ones are only counted */
+#define PRESENCE_NAMED 1000u /* users that a ROSTER names; further ones are only counted */
 
 /* Counts a client that follows the session. user: of its URL, or NULL. Returns a handle for
  * presence_left; NULL if the service has no presence. */

@@ -12,7 +12,7 @@ struct presence_list *presence_list_new(const struct v1_watcher *users, size_t l
         texts += strlen(users[i].user) + 1;
     struct presence_list *list = calloc(1, sizeof(*list) + len * sizeof(*users) + texts);
     if (!list)
-        abort(); /* of at most PRESENCE_TOLD users */
+        abort(); /* of at most PRESENCE_NAMED users */
     char *at = (char *)&list->users[len];
     for (; list->len < len; list->len++) {
         size_t size = strlen(users[list->len].user) + 1;
