@@ -123,15 +123,15 @@ static void give_up(struct session *session, const char *why)
 
 /* Nobody who can't hear the channel of a session may hold it. The record is given back, for another
  * node may have the right. */
-void course_refused(struct session *session, const char *why, bool deaf)
+void course_refused(struct session *session, const char *why, bool no_subscription)
 {
     if (session->state == SESSION_ENDED)
         return;
-    if (deaf)
+    if (no_subscription)
         stream_unsubscribed(session);
-    if (deaf && session_is_owned(session))
+    if (no_subscription && session_is_owned(session))
         give_up(session, why);
-    else if (deaf || session->state == SESSION_CLAIMING)
+    else if (no_subscription || session->state == SESSION_CLAIMING)
         link_set_status(session, UPSTREAM_DOWN, why);
 }
 

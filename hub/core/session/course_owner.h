@@ -21,9 +21,9 @@ void course_place_aside(struct session *session);
 void course_drop_owner_part(struct session *session);
 /* The member that was asked takes it. */
 void course_move(struct session *session);
-/* Its push channel is forbidden: it is given up until the channel is heard again (deaf), or its
- * clients are told why nothing goes on. */
-void course_refused(struct session *session, const char *why, bool deaf);
+/* Redis forbids its push channel. no_subscription: the session is given up until the subscription
+ * works again; otherwise its clients get the reason as STATUS. */
+void course_refused(struct session *session, const char *why, bool no_subscription);
 /* The store has lost data. */
 void course_emptied(struct session *session);
 
