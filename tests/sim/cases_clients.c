@@ -328,6 +328,33 @@ static void a_client_id_comes_twice_at_once(struct world *world)
     }
 }
 
+/* One MESSAGE is due when n0 stops, within a turn; the next one when it goes on. */
+static void n0_stops_while_a_message_is_due(struct world *world)
+{
+    all_up(world);
+    client_start(world, 0, 0);
+    until(world, n0_owns, "n0 owns the session");
+    world->clients[6].rate = 4;
+    client_start(world, 6, 0);
+    until(world, watchers_welcome, "client 6 is welcome");
+    world_pass(world, 300 * MS);
+    backend_push(world, 0, "push");
+    world_pass(world, 20 * MS);
+    expect(world, world->clients[6].got == 1, "the first one comes at once");
+    backend_push(world, 0, "push");
+    world_pass(world, 200 * MS);
+    expect(world, world->clients[6].got == 1, "the next one waits");
+    world->turn_us = 60 * MS;
+    world_pass(world, 60 * MS);
+    node_pause(&world->nodes[0]);
+    backend_push(world, 0, "marker-0");
+    world_pass(world, 400 * MS);
+    node_resume(&world->nodes[0]);
+    world_pass(world, 100 * MS);
+    world->turn_us = 0;
+    expect(world, world->clients[6].got == 3, "both come when n0 goes on");
+}
+
 static const struct sim_case list[] = {
     {.name =
          "a SEND that went upstream does not go again after a hand-over, whatever the clocks say",
@@ -370,5 +397,8 @@ static const struct sim_case list[] = {
      .script = a_client_id_comes_twice_at_once,
      .history = 10},
     {.name = "lies on the bus crash nobody", .script = a_liar_writes_to_the_store, .history = 10},
+    {.name = "a client at a rate gets what was due when its node stopped, and what is due then",
+     .script = n0_stops_while_a_message_is_due,
+     .history = 10},
 };
 const struct sim_cases client_cases = {list, sizeof(list) / sizeof(list[0])};

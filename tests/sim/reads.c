@@ -31,13 +31,16 @@ static void note_seen(struct world *world, int session, struct position at)
         truth->seen = at.offset;
 }
 
-/* The interval may be shorter by the sum of these: the node's clock is up to 5 ms in a second too
- * fast, a turn's time is in whole milliseconds, and up to 5 ms late counts as on time (rate.c). */
+/* With a node that is paused within a turn waits what is due for its clients: it leaves when the
+ * node goes on, together with what is due by then. So it counts from when the node stopped. The
+ * interval may be shorter by the sum of these: the node's clock is up to 5 ms in a second too fast,
+ * a turn's time is in whole milliseconds, and up to 5 ms late counts as on time (rate.c). */
 static void check_rate(struct sim_client *client)
 {
     struct world *world = client->world;
     uint64_t least_us = 1000000 / client->rate - 12000, before_us = client->got_us;
-    client->got_us = world->now_us;
+    uint64_t held_up_us = client->node->held_up_us;
+    client->got_us = before_us < held_up_us ? held_up_us : world->now_us;
     if (before_us && world->now_us - before_us < least_us)
         world_fail(world, "client %d on %s: %u a second, but %" PRIu64 " us after the last",
                    client_index(client), client->node->id, client->rate, world->now_us - before_us);

@@ -154,7 +154,8 @@ struct sim_node {
     int64_t stops_us; /* how long it stops when it next reads the clock within a turn */
     int32_t drift_ppm;
     bool flush_due;
-    unsigned work; /* done in this turn (node_works) */
+    uint64_t held_up_us; /* paused within a turn, whose output waits since then; 0: it is not */
+    unsigned work;       /* done in this turn (node_works) */
     struct timer wake;
     struct waiting_event *pile, **pile_end; /* what came while it was paused */
     bool cut;                               /* from the store, both links */

@@ -44,6 +44,7 @@ static void node_flush(struct sim_node *node)
 {
     node->flush_due = false;
     hub_flush(node->hub);
+    node->held_up_us = 0;
     node->work = 0;
 }
 
@@ -201,6 +202,8 @@ void node_pause(struct sim_node *node)
 {
     world_say(node->world, "node %s is paused", node->id);
     node->paused = true;
+    if (node->flush_due && !node->held_up_us)
+        node->held_up_us = node->world->now_us;
     timer_stop(&node->world->events, &node->wake);
 }
 
