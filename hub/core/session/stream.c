@@ -219,10 +219,21 @@ static void recover(struct stream *stream, struct position to)
     begin_recovery(stream);
 }
 
+/* Whether it has said how far it got in the epoch that is to be left, nobody knows before JOINED.
+ */
+static bool must_hear_ended(const struct stream *stream, uint64_t epoch)
+{
+    return session_is_member(stream->session) && stream->at.epoch < epoch &&
+           epoch_ends_last(&stream->ended) < stream->at.epoch;
+}
+
 static void on_timer(struct timer *timer, uint64_t now_ms)
 {
     struct stream *stream = CONTAINER_OF(timer, struct stream, timer);
     (void)now_ms;
+    if (stream->state == STREAM_SETTLING && must_hear_ended(stream, stream->missing_to.epoch))
+        /* The owner is cut off again, or gone: nobody says any more how far it got */
+        epoch_ends_add(&stream->ended, (struct position){stream->at.epoch, OFFSET_END});
     if (is_recovering(stream))
         begin_recovery(stream);
     else if (position_compare(stream->at, stream->missing_to) < 0)
@@ -267,14 +278,6 @@ bool stream_on_history(struct session *session, uint64_t tag, enum status status
         recovered(stream, oldest);
     }
     return true;
-}
-
-/* Whether it has said how far it got in the epoch that is to be left, nobody knows before JOINED.
- */
-static bool must_hear_ended(const struct stream *stream, uint64_t epoch)
-{
-    return session_is_member(stream->session) && stream->at.epoch < epoch &&
-           epoch_ends_last(&stream->ended) < stream->at.epoch;
 }
 
 static void wait_for_ended(struct stream *stream, struct position to)
