@@ -136,10 +136,12 @@ void socket_shut(struct socket *socket)
 }
 
 /*
- * lws closes it when it runs its timers next. It keeps them sorted and looks for a place from the
- * earliest on, so that a thousand of LWS_TO_KILL_ASYNC in a turn each walk past all before them: of
- * the 158 ms that ten thousand took more than half. A negative time is as due; each is earlier than
- * the one before it, and has its place at once. (lws 4.3, lib/core-net/wsi-timeout.c)
+ * Makes lws close the connection when it runs its timers next.
+ *
+ * lws keeps timeouts in a sorted list and searches the place of a new one from the earliest on. So
+ * each of a thousand LWS_TO_KILL_ASYNC in a turn would walk past all that came before it: for ten
+ * thousand of them this took more than half of 158 ms. A negative time is due, too. Here each one
+ * is earlier than the one before, so its place is the first. (lws 4.3, lib/core-net/wsi-timeout.c)
  */
 static void close_soon(struct lws *wsi, enum pending_timeout reason)
 {
