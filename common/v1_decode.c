@@ -43,7 +43,7 @@ struct v1_source {
     enum v1_encoding encoding;
     const uint8_t *data;
     size_t len;
-    uint8_t *scratch; /* of the JSON reader; NULL: there is none */
+    uint8_t *scratch; /* of the JSON reader; may be NULL */
 };
 
 static bool stands_in(const struct v1_source *source, const void *bytes)

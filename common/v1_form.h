@@ -93,7 +93,7 @@ enum v1_request_field v1_request_field(const char *name, size_t len);
     "a message has at most 256 values, nested 16 deep at most, and 10000 urls or sessions"
 
 /* The JSON reader: values point into data, which is valid UTF-8, or into *scratch, which the caller
- * frees (NULL: there is none). A list is of texts, as v1_texts_next reads them, any other is
+ * frees (it may be NULL). A list is of texts, as v1_texts_next reads them, any other is
  * V1_OTHER. STATUS_INVALID: *why is a static text that says what is wrong with the message as a
  * whole. */
 MUST_USE enum status v1_json_read(const void *data, size_t len,

@@ -66,7 +66,7 @@ static bool need_scratch(struct reader *r)
     return r->scratch != NULL;
 }
 
-/* Four hexadecimal digits. False: there are none. */
+/* Reads four hexadecimal digits. False: one of them is not a digit, or the text ends. */
 static bool take_unit(struct reader *r, uint32_t *out)
 {
     uint32_t unit = 0;
@@ -100,8 +100,8 @@ static uint8_t *put_utf8(uint8_t *to, uint32_t code)
     return to;
 }
 
-/* \uXXXX, of which the u was taken, and where it is the first half of a pair the second as well.
- * The end of what it wrote; NULL: it is none. */
+/* Reads the digits of \uXXXX, and the second half of a surrogate pair after the first. Returns the
+ * end of what it wrote, or NULL if the escape is invalid. */
 static uint8_t *take_code(struct reader *r, uint8_t *to)
 {
     uint32_t code, low;
@@ -121,13 +121,14 @@ static uint8_t *take_code(struct reader *r, uint8_t *to)
     return put_utf8(to, code);
 }
 
-/* What a byte behind a backslash stands for; 0: for nothing, or it is u. */
+/* The byte that a short escape stands for, by the byte after the backslash. 0: not a short escape.
+ */
 static const uint8_t escaped[256] = {
     ['"'] = '"',  ['\\'] = '\\', ['/'] = '/',  ['b'] = '\b',
     ['f'] = '\f', ['n'] = '\n',  ['r'] = '\r', ['t'] = '\t',
 };
 
-/* The escape that stands next. The end of what it wrote; NULL: it is none. */
+/* Reads the next escape. Returns the end of what it wrote, or NULL if the escape is invalid. */
 static uint8_t *take_escape(struct reader *r, uint8_t *to)
 {
     if (r->end - r->at < 2) {
@@ -160,8 +161,8 @@ static const uint8_t *plain_end(const uint8_t *at, const uint8_t *end)
     return at;
 }
 
-/* One plain byte or short escape of the eight that are surely there, four times: looking at a word
- * after each would take longer. False: the first is neither. */
+/* Copies up to four plain bytes or short escapes. The caller has checked that eight bytes are left.
+ * Testing a word after each byte would take longer. False: the first is neither. */
 static bool decode_four(const uint8_t **from, uint8_t **to)
 {
     const uint8_t *at = *from;
@@ -219,7 +220,8 @@ static uint8_t *decode_rest(struct reader *r, uint8_t *to)
     return NULL;
 }
 
-/* A string, whose opening quote was taken, into to. Its length; SIZE_MAX: it is none. */
+/* Decodes a string, whose opening quote was taken, into to. Returns its length, or SIZE_MAX if the
+ * string is invalid. */
 static size_t decode_string(struct reader *r, uint8_t *to)
 {
     const uint8_t *plain = plain_end(r->at, r->end);

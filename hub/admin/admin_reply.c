@@ -93,10 +93,11 @@ json_t *admin_json_text(const char *text, size_t len)
     return json;
 }
 
-/* A body that is larger is not made a tree of: 4 MiB of small values took a second. */
+/* A larger body is not parsed into a tree: that took a second for 4 MiB of small values. */
 #define TREE_MAX 65536u
 
-/* What is no string stands as an empty object: it is none of the values that a large body has. */
+/* A value that is not a string becomes an empty object, so that whoever expects a string refuses
+ * it. */
 static bool add_field(void *body, const struct json_field *field)
 {
     char name[64];

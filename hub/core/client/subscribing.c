@@ -274,7 +274,7 @@ static const struct subscribe_refusal *admit(struct client *client, const struct
 static void refuse(struct subscribing *one, uint64_t id, struct v1_text url,
                    const struct subscribe_refusal *refusal, const char *why)
 {
-    /* What is too long for a URL is not repeated: that would take as long as reading it */
+    /* A very long url is not repeated: writing it would take as long as reading it */
     const struct v1_text echo = url.len > ECHOED_MAX ? (struct v1_text){0} : url;
     const struct v1_error error = {.id = &id, .url = echo, .code = refusal->code, .message = why};
     struct wire *wire = protocol_make_error(one->client, &error);

@@ -67,7 +67,7 @@ struct catch_up {
     uint64_t read_epoch;             /* of the session when it was asked for */
     struct pubs missed;              /* what was read */
     struct pubs held;                /* what came live meanwhile */
-    size_t waited; /* how many of held, of the first, came before the last ones were asked for */
+    size_t waited; /* the first so many of held came before the history was asked for */
     size_t held_bytes;
     struct timer timer;
     struct catch_up *prev, *next; /* of the session's that wait for its position */
@@ -250,8 +250,8 @@ static void keep_last(struct pubs *missed, uint32_t replay)
     pubs_shift(missed, first);
 }
 
-/* What came while it waited for the session's position is not live: a member that has just joined
- * is given what was on its way to the history, which are the last ones that are kept. */
+/* Publications that came while the client waited for the session's position count as kept ones: a
+ * member that has just joined receives what the owner writes to the history at that moment. */
 static void take_waited(struct subscription *subscription)
 {
     struct catch_up *catch_up = subscription->catch_up;
