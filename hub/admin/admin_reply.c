@@ -102,7 +102,7 @@ static bool add_field(void *body, const struct json_field *field)
 {
     char name[64];
     if (field->name_len >= sizeof(name) || memchr(field->name, '\0', field->name_len))
-        return false; /* no field of any body */
+        return false; /* no request has a field with such a name */
     memcpy(name, field->name, field->name_len);
     name[field->name_len] = '\0';
     if (json_object_get(body, name))

@@ -54,9 +54,9 @@ static void scratch_shrink(struct upstreams *all)
     all->scratch_cap = 0;
 }
 
-/* The payload is masked piece by piece: one that stays in the processor's cache costs far less than
- * a copy of a large message. At most 64 pieces, since the socket keeps what the kernel does not
- * take as a list. */
+/* A payload is masked piece by piece: a piece that stays in the processor's cache costs far less
+ * than a copy of a large message. There are at most 64 pieces, since lws keeps a list of the pieces
+ * that the kernel does not take. */
 static size_t piece_size(size_t len)
 {
     return len / 64 < SCRATCH_KEEP ? SCRATCH_KEEP : len / 64 + 1;
