@@ -219,10 +219,10 @@ static void a_fence_in_time_goes_in_portions_and_hurries_before_the_lease_is_ove
 {
     (void)state;
     begin_to_fence();
-    rig_pass(&rig, LEASE_MS / 8 - 80);
+    rig_pass(&rig, LEASE_MS / 8 - 65);
     lease_enforce(hub, hub->now_ms);
     assert_int_equal(hurried, 0);
-    rig_pass(&rig, 10); /* 50 ms for a turn, 25 for the sessions */
+    rig_pass(&rig, 10); /* 50 ms for a turn, 10 for the sessions */
     lease_enforce(hub, hub->now_ms);
     assert_int_equal(hurried, 1);
     assert_false(lease_is_fencing(hub));

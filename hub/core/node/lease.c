@@ -15,9 +15,10 @@
 #define FENCE_MARGIN_MS  100 /* at least; lease/8 where that is more */
 /* Who hears nothing for so long has lost its sessions, and with them their members */
 #define HELLO_LEASES 2
-/* Sessions whose upstreams are reset within a millisecond at least, where it is done in one go, and
- * how long the turn before may have taken: so much of the lease is left for that */
-#define FENCED_A_MS  40
+/* Portions follow each other without a pause, so what is done in one go gains little: only the end
+ * is, with a turn's time left and a millisecond for each of so many sessions (a reset takes 15 to
+ * 30 us) */
+#define FENCED_A_MS  100
 #define LATE_TURN_MS 50
 /* A starting node asks again this soon while its inbox has not been heard */
 #define FIRST_HEARING_MS 20
