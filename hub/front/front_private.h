@@ -109,6 +109,7 @@ struct conn {
     uint32_t due_ms;     /* of its queue; low 32 bits */
     uint32_t heard_ms;   /* of the last byte from the peer; low 32 bits */
     uint32_t discarded;  /* bytes read since the close frame was sent */
+    uint32_t unanswered; /* PINGs sent since the peer was last heard */
     uint16_t close_code; /* what was seen or sent; 0: nothing yet */
     char *why;           /* why we closed it; NULL: we did not, or there is no memory */
 };

@@ -36,24 +36,32 @@ static void ping(struct conn *conn)
     /* While output waits in the kernel, the peer is alive if it takes some of it. */
     if (!socket_blocked(&conn->socket))
         socket_write(&conn->socket, frame, sizeof(frame));
+    conn->unanswered++;
     conn_enqueue(conn, QUEUE_PINGED);
 }
 
-/* The last PING went out at due_ms less the wait of the queue. Where an answer may take longer than
- * the time between two, PINGs before it are without one as well: the time runs from the first. */
+/* The last PING went out at due_ms less the wait of the queue. */
+static bool is_heard(const struct conn *conn)
+{
+    uint32_t pinged_ms = conn->due_ms - conn->front->queues[QUEUE_PINGED].wait_ms;
+    return (int32_t)(pinged_ms - conn->heard_ms) <= 0;
+}
+
+/* Where an answer may take longer than the time between two PINGs, its time runs from the first
+ * that has none. PINGs are apart by the wait or more: more where this node was busy or stopped. */
 static bool is_silent(const struct conn *conn)
 {
-    uint32_t wait_ms = conn->front->queues[QUEUE_PINGED].wait_ms,
-             every_ms = conn->front->conf->clients.ping_every_ms;
-    int32_t unheard_ms = (int32_t)(conn->due_ms - wait_ms - conn->heard_ms);
-    if (unheard_ms <= 0 || every_ms == 0 || conn->paused || conn->held)
+    const struct front *front = conn->front;
+    if (conn->unanswered == 0 || conn->paused || conn->held)
         return false;
-    uint32_t before_ms = (uint32_t)unheard_ms / every_ms * every_ms;
-    return before_ms + wait_ms >= conn->front->conf->clients.ping_timeout_ms;
+    return (uint64_t)conn->unanswered * front->queues[QUEUE_PINGED].wait_ms >=
+           front->conf->clients.ping_timeout_ms;
 }
 
 static void check_answer(struct conn *conn)
 {
+    if (is_heard(conn))
+        conn->unanswered = 0;
     if (!is_silent(conn)) {
         if (conn->front->queues[QUEUE_ANSWERED].wait_ms > 0)
             conn_enqueue(conn, QUEUE_ANSWERED);
@@ -111,6 +119,16 @@ static uint32_t wait_until(uint64_t at_ms, uint64_t now_ms)
     return at_ms > now_ms + COARSE_MS ? (uint32_t)(at_ms - now_ms) : COARSE_MS;
 }
 
+/* A queue with a shorter wait, or a token with an earlier end, may get its first member while the
+ * timer runs: never sleep longer than the shortest. */
+static uint32_t sleep_max(const struct front *front)
+{
+    uint32_t pinged_ms = front->queues[QUEUE_PINGED].wait_ms; /* no longer than that of QUIET */
+    if (is_off(front, QUEUE_PINGED) || pinged_ms > CLOSING_MS)
+        return CLOSING_MS;
+    return pinged_ms > COARSE_MS ? pinged_ms : COARSE_MS;
+}
+
 void sweep_arm(struct front *front)
 {
     if (front->sweep_armed)
@@ -127,10 +145,8 @@ void sweep_arm(struct front *front)
     }
     if (wait_ms == UINT32_MAX)
         return;
-    /* A queue with a shorter wait, or a token with an earlier end, may get its first member while
-     * the timer runs: never sleep longer than the shortest. */
-    if (wait_ms > CLOSING_MS)
-        wait_ms = CLOSING_MS;
+    if (wait_ms > sleep_max(front))
+        wait_ms = sleep_max(front);
     front->sweep_armed = true;
     loop_timer_start(front->sweep_timer, wait_ms);
 }
@@ -144,6 +160,7 @@ void sweep_restart_pings(struct front *front)
         struct conn *last = front->queues[names[i]].last, *conn = NULL;
         while (conn != last) {
             conn = front->queues[names[i]].first;
+            conn->unanswered = 0;
             conn_enqueue(conn, QUEUE_QUIET);
         }
     }

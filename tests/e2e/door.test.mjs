@@ -601,8 +601,8 @@ test('a client that answers no PING is dropped, one that says anything is not', 
   const { hub } = await start(t, { clients: { ping: { every: '500ms', timeout: '1500ms' } } })
   const answers = await Browser.open(t, hub.url(PATH))
   const talks = await Browser.open(t, hub.url(PATH), { autoPong: false })
+  const began = performance.now() // before the handshake: when the page sees it, the hub's own time may have run for a while
   const silent = await Browser.open(t, hub.url(PATH), { autoPong: false })
-  const began = performance.now()
   const talking = setInterval(() => talks.send('ping'), 200)
   t.defer(() => clearInterval(talking))
   await silent.ended(2000 + 1000 + SLACK_MS)
@@ -631,6 +631,16 @@ test('where an answer may take longer than the next PING, its time runs from the
   const took = performance.now() - began
   assert.ok(took > 1000, `dropped after ${took} ms`)
   await until(() => hub.lines.some((line) => /client_closed .*code=1006 reason="ping timeout"/.test(line)), 2000, 'a line with the reason')
+})
+
+test('a node that was stopped when a PING was due waits for the answer as long as ever', async (t) => {
+  const { hub } = await start(t, { clients: { ping: { every: '500ms', timeout: '1500ms' } } })
+  const began = performance.now()
+  const passed = (ms) => until(() => performance.now() - began > ms, ms + 1000, `${ms} ms to pass`)
+  const silent = await Browser.open(t, hub.url(PATH), { autoPong: false })
+  await hub.whilePaused(() => passed(900))
+  await silent.ended(900 + 500 + 1500 + 500 + SLACK_MS)
+  assert.ok(performance.now() - began > 2000 - 50, `dropped ${performance.now() - began} ms after it came`)
 })
 
 test('a port that is taken is named, and the exit code is 1', async (t) => {

@@ -183,11 +183,12 @@ test('of a client that stopped reading the kernel soon keeps no more, until it r
 test('a client that does not answer PINGs is dropped, one that only answers PINGs stays', async (t) => {
   const backend = await Backend.start(t)
   const hub = await startHub(t, { settings: { services: [service(backend)], clients: { ping: { every: '500ms', timeout: '1500ms' } } } })
-  const [alive, dead] = [await Browser.open(t, hub.url(PAGE)), await Browser.open(t, hub.url(PAGE), { autoPong: false })]
-  const began = performance.now()
+  const alive = await Browser.open(t, hub.url(PAGE))
+  const began = performance.now() // before the handshake: when the page sees it, the hub's own time may have run for a while
+  const dead = await Browser.open(t, hub.url(PAGE), { autoPong: false })
   await dead.ended(2000 + 1000 + SLACK_MS)
   const after = performance.now() - began
-  assert.ok(after > 1500, `dropped after ${after} ms`)
+  assert.ok(after > 2000 - 50, `not before every and timeout are over, but after ${after} ms`)
   await quiet(() => alive.end, 2500, 'a client that answers PINGs to be dropped')
   assert.ok(alive.pings >= 3, `${alive.pings} PINGs came`)
   await until(async () => await hub.metric('vinhub_clients') === 1, 2000, 'the dead client to be gone')
