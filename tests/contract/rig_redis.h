@@ -14,6 +14,7 @@ struct redis_rig {
     struct loop *loop;
     struct loop_timer *timer;
     struct conf conf; /* of the peers that are opened next */
+    bool patient;     /* their buses keep connections that are silent for long: see open_bus */
     char url[128];
 };
 

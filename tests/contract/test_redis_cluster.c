@@ -338,6 +338,7 @@ static void a_primary_that_stands_still_holds_up_its_own_sessions_only(void **st
 int main(void)
 {
     start(false);
+    r.patient = true;
     int failed = cases_run("bus_redis_cluster", &r.rig, before, after);
     stop();
 #define CLUSTER(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
