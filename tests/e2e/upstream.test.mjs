@@ -184,7 +184,7 @@ test('messages without content fill the waiting queue, too', async (t) => {
   const { backend, hub } = await start(t, { ...FAST, to_upstream: { queue: '16KiB' } }, { rate: { messages: 0 } })
   backend.handshake = 'mute'
   const page = await Browser.open(t, hub.url(PAGE))
-  for (let n = 0; n < 20_000; n++) page.send('')
+  await page.flood(20_000, () => '')
   assert.equal((await page.ended()).code, 4004)
 })
 
@@ -297,9 +297,9 @@ test('a backend that does not read slows its clients down, then they get 4004; m
   const other = await Browser.open(t, hub.url('/admin/VIN2?remoteWs'))
   await backend.one('/base/admin/VIN2')
   const before = hub.rss()
-  let taken = 0 // while it is open: what comes after the close is read and thrown away
-  for (let n = 0; n < 2000; n++) flooder.send(Buffer.alloc(65536, n), () => { if (flooder.socket.readyState === 1) taken++ })
+  const flood = flooder.flood(2000, (n) => Buffer.alloc(65536, n))
   const { code, reason } = await flooder.ended(20_000)
+  const taken = await flood
   assert.equal(code, 4004)
   assert.ok(reason.length > 0, 'with a reason')
   assert.ok(taken < 500, `it was slowed down: ${taken} of 2,000 messages were taken`)

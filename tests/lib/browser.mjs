@@ -5,6 +5,13 @@ import { deadline, until } from './until.mjs'
 
 const OPEN_MS = 15_000
 
+/** Sends on a socket of `ws` and lets it read what came meanwhile. Returns whether it is still open. */
+export async function writeAndRead(socket, data, options = {}) {
+  if (socket.readyState !== WebSocket.OPEN) return false
+  const written = await new Promise((resolve) => { socket.send(data, options, (error) => setImmediate(resolve, !error)) })
+  return written && socket.readyState === WebSocket.OPEN
+}
+
 export class Browser {
   /** Connects without waiting; options go to `ws`, protocols are the subprotocols offered. */
   static dial(t, url, { protocols = [], ...options } = {}) {
@@ -43,6 +50,16 @@ export class Browser {
 
   texts() { return this.received.map(({ text }) => text) }
   send(data, options) { this.socket.send(data, options) }
+
+  /**
+   * Sends message(n) for each n below `count`, each once the one before is written, until the socket closes. It reads in
+   * between, so that it gets a close frame before the hub resets the connection. Returns how many were written.
+   */
+  async flood(count, message) {
+    for (let n = 0; n < count; n++)
+      if (!await writeAndRead(this.socket, message(n))) return n
+    return count
+  }
 
   /** Waits until `count` messages are there. */
   got(count, ms = 5000) {
