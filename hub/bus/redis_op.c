@@ -87,6 +87,19 @@ void redis_request_add(struct redis_request *request, struct slice argument)
     memcpy(at + argument.len, "\r\n", 2);
 }
 
+void redis_request_joined(struct redis_request *request, const struct slice *pieces, size_t len)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < len; i++)
+        total += pieces[i].len;
+    request_head(request, '$', total);
+    char *at = request_reserve(request, total + 2);
+    for (size_t i = 0; i < len; at += pieces[i++].len)
+        if (pieces[i].len > 0)
+            memcpy(at, pieces[i].at, pieces[i].len);
+    memcpy(at, "\r\n", 2); /* NOLINT(bugprone-not-null-terminated-result): as above */
+}
+
 void redis_request_text(struct redis_request *request, const char *argument)
 {
     redis_request_add(request, slice_of(argument));
@@ -210,8 +223,26 @@ struct redis_op *redis_op_new(enum redis_reply_kind kind, redis_answer_fn *answe
     return op;
 }
 
+struct redisReply *redis_op_gather(struct redis_op *op, struct redisReply *reply)
+{
+    struct redisReply *list = op->gathered;
+    if (!list) {
+        list = redis_claim_memory(1, sizeof(*list));
+        list->type = REDIS_REPLY_ARRAY;
+        list->element = redis_claim_memory(op->commands, sizeof(list->element[0]));
+        op->gathered = list;
+    }
+    list->element[list->elements++] = reply;
+    if (list->elements < op->commands)
+        return NULL;
+    op->gathered = NULL;
+    return list;
+}
+
 void redis_op_free(struct redis_op *op)
 {
+    if (op->gathered)
+        freeReplyObject(op->gathered);
     if (op->ctx_free)
         op->ctx_free(op);
     redis_request_fini(&op->request);

@@ -44,6 +44,8 @@ void redis_request_text(struct redis_request *request, const char *argument);
 void redis_request_number(struct redis_request *request, uint64_t argument);
 /* Arguments that were built in another request. */
 void redis_request_append(struct redis_request *request, const struct redis_request *arguments);
+/* One argument that is made of several pieces. */
+void redis_request_joined(struct redis_request *request, const struct slice *pieces, size_t len);
 void redis_request_fini(struct redis_request *request);
 
 struct redis_chunk {
@@ -88,6 +90,9 @@ typedef void redis_answer_fn(struct redis_op *op);
 struct redis_part {
     size_t arguments; /* 0: it is sent by itself */
     size_t kept;      /* publications that the call appends for it */
+    bool plain;       /* plain commands do as well as the script */
+    uint32_t history_size;
+    uint64_t ttl_ms; /* 0: as it is */
 };
 
 struct redis_op {
@@ -97,14 +102,17 @@ struct redis_op {
     redis_answer_fn *answer;       /* may be NULL */
     void *owner;                   /* of the answer function */
     enum redis_reply_kind kind;
-    bool scripted;   /* runs a script that the server may have lost */
+    bool scripted;   /* runs a script, which the server may have lost, or must not overtake one */
     bool replicated; /* counts only after WAIT: goes over a connection of its own */
     bool held;  /* until those before it in its queue, over the other connection, are answered */
     bool vital; /* taken however much waits */
     bool announces; /* publishes: subscribers should have it before the answer is written */
     bool asking;    /* is sent behind ASKING, to a server that is about to get the slot */
     bool done;
-    uint16_t slot; /* of a cluster */
+    uint16_t slot;     /* of a cluster */
+    unsigned commands; /* in its request; 0: one. Of several the reply is a list of theirs, in
+                          which an error is an element like others */
+    struct redisReply *gathered; /* those that have come so far */
     struct redis_part part;
     unsigned tries;
     struct redis_request request;
@@ -132,6 +140,8 @@ void redis_op_list_finish(struct redis_op_list *list);
 struct redis_op *redis_op_new(enum redis_reply_kind kind, redis_answer_fn *answer, void *owner);
 /* Whether a reply that is no error can be the op's. */
 bool redis_op_fits(const struct redis_op *op, const struct redisReply *reply);
+/* Takes one reply of several; returns the list of them when it was the last one, else NULL. */
+struct redisReply *redis_op_gather(struct redis_op *op, struct redisReply *reply);
 void redis_op_free(struct redis_op *op);
 
 /* Marks the op as done; takes the reply. An op that is not ordered is answered and freed here, an

@@ -14,6 +14,12 @@
 #define UNANSWERED_BYTES_MAX ((size_t)64 * 1024 * 1024)
 #define TRIES_MAX            3 /* how often an op is sent if the server keeps losing its script */
 
+/* A connection as the server knows it. */
+struct redis_peer {
+    uint64_t id; /* 0: not known */
+    char address[80];
+};
+
 struct redis_pipeline {
     struct redis_pipeline_options options;
     const struct redis_pipeline_events *events;
@@ -36,7 +42,10 @@ struct redis_pipeline {
                            until nothing waits */
     bool out_of_credit; /* the last caller that asked for credit got none */
     size_t unanswered_bytes;
-    uint64_t marks; /* how many were sent; the number of the latest */
+    uint64_t marks;             /* how many were sent; the number of the latest */
+    struct redis_peer peer;     /* the last connection that was open, if ends_previous is set, */
+    struct redis_peer new_peer; /* and the present one */
+    bool previous_ended;
 };
 
 static void pipeline_push(struct redis_pipeline *pipeline, struct redis_op *op);
@@ -83,7 +92,7 @@ static void pipeline_push(struct redis_pipeline *pipeline, struct redis_op *op)
         pipeline->progress_ms = clock_boot_ms();
     pipeline->wants_wait = pipeline->wants_wait || op->replicated;
     pipeline->unanswered_bytes += op->request.len;
-    metric_add(METRIC_BUS_COMMANDS, 1);
+    metric_add(METRIC_BUS_COMMANDS, op->commands > 0 ? op->commands : 1);
     if (!pipeline->ticking)
         loop_timer_start(pipeline->deadline, pipeline->options.link.deadline_ms);
     pipeline->ticking = true;
@@ -263,14 +272,17 @@ static void pipeline_drained(struct redis_pipeline *pipeline)
 static void on_reply(void *ctx, struct redisReply *reply)
 {
     struct redis_pipeline *pipeline = ctx;
-    struct redis_op *op = redis_op_list_take(&pipeline->flight);
+    struct redis_op *op = pipeline->flight.first;
     if (!op) {
         freeReplyObject(reply);
         redis_link_cut(pipeline->link, "unexpected reply: no command waits for one");
         return;
     }
-    pipeline->unanswered_bytes -= op->request.len;
     pipeline->progress_ms = clock_boot_ms();
+    if (op->commands > 0 && !(reply = redis_op_gather(op, reply)))
+        return;
+    redis_op_list_take(&pipeline->flight);
+    pipeline->unanswered_bytes -= op->request.len;
     if (reply->type == REDIS_REPLY_ERROR) {
         on_error(pipeline, op, reply);
     } else if (!redis_op_fits(op, reply)) {
@@ -301,6 +313,8 @@ static void pipeline_advance_opening(struct redis_pipeline *pipeline)
     if (pipeline->open || pipeline->flight.first || !redis_link_up(pipeline->link))
         return;
     pipeline->open = true;
+    if (pipeline->previous_ended)
+        pipeline->peer = pipeline->new_peer;
     redis_link_fit(pipeline->link);
     pipeline->events->on_open(pipeline->ctx);
 }
@@ -362,6 +376,68 @@ static void on_info(struct redis_op *op)
         redis_link_unfit(pipeline->link, why);
 }
 
+/* --- the connection before --- */
+
+static void on_previous_ended(struct redis_op *op)
+{
+    struct redis_pipeline *pipeline = op->owner;
+    if (pipeline->closing)
+        return;
+    pipeline->previous_ended = op->status == STATUS_OK &&
+                               op->reply->element[0]->type == REDIS_REPLY_INTEGER;
+    pipeline_advance_opening(pipeline);
+}
+
+/* "id=7 addr=127.0.0.1:40112 laddr=..." */
+static void on_client_info(struct redis_op *op)
+{
+    struct redis_pipeline *pipeline = op->owner;
+    if (pipeline->closing)
+        return;
+    const struct redisReply *info = op->status == STATUS_OK ? op->reply->element[0] : NULL;
+    struct redis_peer peer = {0};
+    if (info && info->type == REDIS_REPLY_STRING &&
+        sscanf(info->str, "id=%" SCNu64 " addr=%79s", &peer.id, peer.address) == 2)
+        pipeline->new_peer = peer;
+    pipeline_advance_opening(pipeline);
+}
+
+/* Errors are left to the answer: that a right is missing is no reason for a line in the log. */
+static struct redis_op *client_op(struct redis_pipeline *pipeline, redis_answer_fn *answer,
+                                  size_t arguments, const char *command)
+{
+    struct redis_op *op = redis_op_new(REPLY_LIST, answer, pipeline);
+    op->commands = 1;
+    redis_request_begin(&op->request, 2 + arguments);
+    redis_request_text(&op->request, "CLIENT");
+    redis_request_text(&op->request, command);
+    return op;
+}
+
+/*
+ * Redis may have received requests over the connection before that it has not carried out yet. They
+ * must not be carried out behind those of this connection. Without a connection before, nothing is
+ * ended: the reply says whether it could be.
+ */
+static void push_end_of_previous(struct redis_pipeline *pipeline)
+{
+    const struct redis_peer *peer = &pipeline->peer;
+    struct redis_op *op = client_op(pipeline, on_previous_ended, 4, "KILL");
+    redis_request_text(&op->request, "ID");
+    redis_request_number(&op->request, peer->id > 0 ? peer->id : 1);
+    redis_request_text(&op->request, "ADDR");
+    redis_request_text(&op->request, peer->id > 0 ? peer->address : "0.0.0.0:0");
+    pipeline->previous_ended = false;
+    pipeline->new_peer.id = 0;
+    pipeline_push(pipeline, op);
+    pipeline_push(pipeline, client_op(pipeline, on_client_info, 0, "INFO"));
+}
+
+bool redis_pipeline_is_sole(const struct redis_pipeline *pipeline)
+{
+    return pipeline->open && pipeline->previous_ended && pipeline->new_peer.id > 0;
+}
+
 static void on_up(void *ctx)
 {
     struct redis_pipeline *pipeline = ctx;
@@ -370,6 +446,8 @@ static void on_up(void *ctx)
     redis_request_text(&op->request, "INFO");
     pipeline_push(pipeline, op);
     push_scripts(pipeline, on_loaded);
+    if (pipeline->options.ends_previous)
+        push_end_of_previous(pipeline);
     redis_link_flush(pipeline->link);
 }
 

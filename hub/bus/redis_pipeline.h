@@ -10,7 +10,8 @@
  * them again, and the ops that it refused are sent again in their order. When a connection ends,
  * the ops under way are answered with STATUS_IO: no op is sent again on another connection.
  *
- *   link up -> INFO (on_info), or ROLE if INFO is forbidden; SCRIPT LOAD of each script
+ *   link up -> INFO (on_info), or ROLE if INFO is forbidden; SCRIPT LOAD of each script;
+ *              CLIENT KILL of the connection before, CLIENT INFO (if ends_previous)
  *     -> on_open -> ops, and WAIT at each flush if some are replicated
  *     -> link down: ops are answered, on_closed
  *   overflow (64 MiB unanswered) -> ops are refused -> all are answered -> on_closed, on_open
@@ -28,8 +29,9 @@ struct redis_pipeline;
 
 struct redis_pipeline_options {
     struct redis_link_options link;
-    uint32_t replicas; /* how many replicas must have what a replicated op wrote; 0: none */
-    uint32_t wait_ms;  /* how long WAIT waits for them */
+    uint32_t replicas;  /* how many replicas must have what a replicated op wrote; 0: none */
+    uint32_t wait_ms;   /* how long WAIT waits for them */
+    bool ends_previous; /* see redis_pipeline_is_sole */
 };
 
 struct redis_pipeline_events {
@@ -57,6 +59,10 @@ void redis_pipeline_free(struct redis_pipeline *pipeline);
 struct redis_link *redis_pipeline_link(struct redis_pipeline *pipeline);
 
 bool redis_pipeline_open(const struct redis_pipeline *pipeline);
+/* Open, and the connection before has been ended at the server, as this one can be: nothing that
+ * was sent over an earlier connection is carried out any more. Needs the option ends_previous, and
+ * the right to CLIENT KILL and CLIENT INFO (Redis 6.2). */
+bool redis_pipeline_is_sole(const struct redis_pipeline *pipeline);
 /* Takes the op over. If the pipeline is not open, the op is finished with STATUS_IO. If too many
  * bytes wait already (overflow), each op that is not vital is finished with STATUS_IO, until all
  * ops that were taken are answered; then on_closed and on_open are called. */

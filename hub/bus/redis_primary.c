@@ -306,10 +306,11 @@ struct redis_primary *redis_primary_new(const struct redis_setup *setup,
                                       .deadline_ms = setup->deadline_ms,
                                       .name = "commands",
                                       .trouble = setup->trouble};
-    struct redis_pipeline_options pipeline = {.link = link};
+    struct redis_pipeline_options pipeline = {.link = link, .ends_previous = true};
     p->pipeline = redis_pipeline_new(&pipeline, &pipeline_events, p);
     if (setup->replicas > 0) {
         pipeline.link.name = "replicated commands";
+        pipeline.ends_previous = false;
         pipeline.replicas = setup->replicas;
         pipeline.wait_ms = setup->lease_ms / 4 + 1;
         p->replicated = redis_pipeline_new(&pipeline, &replicated_events, p);
@@ -370,6 +371,11 @@ bool redis_primary_open(const struct redis_primary *p)
 void redis_primary_send(struct redis_primary *p, struct redis_op *op)
 {
     redis_pipeline_send(op->replicated && p->replicated ? p->replicated : p->pipeline, op);
+}
+
+bool redis_primary_is_sole(const struct redis_primary *p)
+{
+    return redis_pipeline_is_sole(p->pipeline);
 }
 
 size_t redis_primary_credit(struct redis_primary *p)

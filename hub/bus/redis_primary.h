@@ -70,6 +70,7 @@ const char *redis_primary_host(const struct redis_primary *primary);
 bool redis_primary_open(const struct redis_primary *primary);
 void redis_primary_send(struct redis_primary *primary, struct redis_op *op);
 /* See redis_pipeline.h. */
+bool redis_primary_is_sole(const struct redis_primary *primary);
 size_t redis_primary_credit(struct redis_primary *primary);
 bool redis_primary_has_credit_again(struct redis_primary *primary);
 void redis_primary_subscribe(struct redis_primary *primary, const char *channel);

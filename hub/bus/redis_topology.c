@@ -449,6 +449,11 @@ void redis_topology_send(struct redis_topology *t, struct redis_op *op, const ch
         redis_primary_send(t->primary, op);
 }
 
+bool redis_topology_keeps_order(const struct redis_topology *t)
+{
+    return !t->cluster && redis_primary_is_sole(t->primary);
+}
+
 size_t redis_topology_credit(struct redis_topology *t, const char *key)
 {
     return t->cluster ? redis_cluster_credit(t->cluster, key) : redis_primary_credit(t->primary);

@@ -30,6 +30,9 @@ struct redis_topology *redis_topology_new(const struct redis_setup *setup, const
 void redis_topology_free(struct redis_topology *topology);
 
 void redis_topology_send(struct redis_topology *topology, struct redis_op *op, const char *key);
+/* Nothing that was sent over an earlier connection is carried out any more; false in a cluster,
+ * whose redirections may also turn the order round. */
+bool redis_topology_keeps_order(const struct redis_topology *topology);
 /* How many bytes of requests should still be sent to the server of the key; 0: none for now. */
 size_t redis_topology_credit(struct redis_topology *topology, const char *key);
 /* True once after redis_topology_credit has returned 0, when there is credit again. */
