@@ -62,6 +62,7 @@ enum bus_publish {
      * the history: the end of that epoch may be missing (publication_lost_end). */
     BUS_LATE = 2,
     BUS_PROMPT = 4, /* from now on the caller writes its publications at once */
+    BUS_AGAIN = 8,  /* some may have been published before, over a connection that was lost */
 };
 
 /* A node as the store knows it. */

@@ -248,6 +248,18 @@ static void writing_late_begins_when_the_store_has_said_that_it_knows(void **sta
     assert_int_equal(rig.published_len, before);
 }
 
+static void what_the_bus_was_given_before_is_marked(void **state)
+{
+    (void)state;
+    assert_int_equal(announce(1, false), BUS_ANNOUNCE);
+    assert_int_equal(announce(2, false), BUS_ANNOUNCE);
+    assert_int_equal(announce(1, false), BUS_ANNOUNCE | BUS_AGAIN);
+    assert_int_equal(announce(2, false), BUS_ANNOUNCE | BUS_AGAIN);
+    assert_int_equal(announce(3, false), BUS_ANNOUNCE);
+    session->epoch++;
+    assert_int_equal(announce(1, false), BUS_ANNOUNCE);
+}
+
 static void a_call_has_at_most_so_many_of_one_epoch(void **state)
 {
     (void)state;
@@ -383,6 +395,7 @@ int main(void)
             sessions_write_one_after_the_other_under_a_credit_and_a_budget, set_up, tear_down),
         cmocka_unit_test_setup_teardown(writing_late_begins_when_the_store_has_said_that_it_knows,
                                         set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_the_bus_was_given_before_is_marked, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_call_has_at_most_so_many_of_one_epoch, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_may_be_on_its_way_gets_it_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(

@@ -141,8 +141,14 @@ void backlog_publish_announce(struct backlog_publish *publish, struct publicatio
 {
     for (size_t from = 0, n; from < len; from += n) {
         n = run_of(items + from, len - from);
-        uint64_t tag = tag_of(items[from + n - 1]->at, true);
-        publish_run(publish, items + from, n, tag, how_to_announce(publish, tag, late));
+        struct position last = items[from + n - 1]->at;
+        uint64_t tag = tag_of(last, true);
+        unsigned how = how_to_announce(publish, tag, late);
+        if (position_compare(items[from]->at, publish->handed) <= 0)
+            how |= BUS_AGAIN;
+        if (position_compare(last, publish->handed) > 0)
+            publish->handed = last;
+        publish_run(publish, items + from, n, tag, how);
     }
 }
 

@@ -30,6 +30,7 @@ struct backlog_publish {
     uint64_t mark_tag;
     uint64_t until_ms;      /* to the bus in any case until then */
     uint64_t lives_from_ms; /* when the history's time to live was set; 0: not in this epoch */
+    struct position handed; /* the newest that the bus was given to announce */
 };
 
 void backlog_publish_init(struct backlog_publish *publish, struct session *session);
