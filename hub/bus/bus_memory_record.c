@@ -107,9 +107,17 @@ static void grow(struct memory_history *history)
     history->cap = cap;
 }
 
-/* Returns false where it is there already, or newer ones are. */
-static bool append(struct memory_history *history, struct publication *publication, uint32_t size)
+void memory_history_fence(struct memory_history *history, uint64_t epoch)
 {
+    if (history->len && history->fence < epoch)
+        history->fence = epoch;
+}
+
+bool memory_history_append(struct memory_history *history, struct publication *publication,
+                           uint32_t size)
+{
+    if (publication->at.epoch < history->fence)
+        return false;
     if (history->len &&
         position_compare(memory_history_at(history, history->len - 1)->at, publication->at) >= 0)
         return false;
@@ -131,7 +139,7 @@ static void note_lost_end(struct memory_history *history, uint64_t epoch)
     struct publication *note = publication_lost_end(epoch);
     if (!note)
         abort();
-    append(history, note, UINT32_MAX);
+    memory_history_append(history, note, UINT32_MAX);
     publication_unref(note);
 }
 
@@ -160,7 +168,7 @@ enum status memory_record_publish(struct memory_record *record, struct memory_hi
         record->late = how & BUS_LATE;
     *news = !size;
     for (size_t i = 0; size && i < len; i++)
-        *news = append(history, publications[i], size) || *news;
+        *news = memory_history_append(history, publications[i], size) || *news;
     return STATUS_OK;
 }
 
@@ -196,7 +204,8 @@ void memory_history_copy(struct memory_history *to, const struct memory_history 
 {
     struct memory_history copy = {.until_ms = from->until_ms};
     for (size_t i = 0; i < from->len; i++)
-        append(&copy, memory_history_at(from, i), UINT32_MAX);
+        memory_history_append(&copy, memory_history_at(from, i), UINT32_MAX);
+    copy.fence = from->fence;
     memory_history_clear(to);
     *to = copy;
 }

@@ -31,6 +31,7 @@ struct memory_history {
     struct publication **ring; /* referenced, oldest at start */
     size_t start, len, cap;
     uint64_t until_ms; /* the caller's */
+    uint64_t fence;    /* takes nothing of an earlier epoch; gone with the last entry */
 };
 
 bool memory_record_owned(const struct memory_record *record, const char *node, uint64_t epoch);
@@ -52,6 +53,12 @@ enum status memory_record_transfer(struct memory_record *record, const char *nod
 enum status memory_record_assert(struct memory_record *record, const char *node, uint64_t epoch,
                                  bool *displaced);
 
+/* From now on a history that has entries takes none of an earlier epoch, whoever appends it. */
+void memory_history_fence(struct memory_history *history, uint64_t epoch);
+/* Appends one whoever owns the session, as a plain command to the store does: false where it is
+ * there already, or newer ones are, or its epoch is fenced. */
+bool memory_history_append(struct memory_history *history, struct publication *publication,
+                           uint32_t size);
 /* Keeps publications of the owner, in order; size 0: none. What is there already, or older than the
  * newest, is not kept again. how: of enum bus_publish. *news: some of it has not been there, so it
  * is to be announced; where nothing is kept it always is. */

@@ -171,7 +171,11 @@ static void publish_part(struct bus_redis *b, const struct push *push, struct pu
         add_payloads(&op->request, publications, kept_len);
     for (size_t i = 0; i < kept_len; i++)
         add_entry(&op->request, publications[i]);
-    op->part = (struct redis_part){5 + 4 * kept_len, kept_len};
+    op->part = (struct redis_part){.arguments = 5 + 4 * kept_len,
+                                   .kept = kept_len,
+                                   .plain = kept_len > 0 && announce && push->how == BUS_ANNOUNCE,
+                                   .history_size = push->history_size,
+                                   .ttl_ms = push->ttl_ms};
     op->announces = announce;
     op->ctx = parts;
     op->ctx_free = free_parts;

@@ -1,14 +1,12 @@
 /*
  * What the files of the bus over Redis share: the bus's state, and how an op is made and sent.
  *
- *   bus_redis.c            made, flushed and freed; subscriptions
- *   bus_redis_call.c       keys, ops and replies, for the others
+ *   bus_redis.c            made, flushed and freed; subscriptions; keys, ops, replies
  *   bus_redis_records.c    renew, record_node, sign_off, claim, release, transfer, assert_owner,
  *                          record_session
  *   bus_redis_messages.c   publish, history, send, broadcast
  *   bus_redis_batch.c      the publications of a turn, in one call
- *   bus_redis_list.c       list
- *   bus_redis_revoked.c    revoke, and the listing of what is revoked
+ *   bus_redis_list.c       list, revoke
  */
 #ifndef VINHUB_BUS_BUS_REDIS_PRIVATE_H
 #define VINHUB_BUS_BUS_REDIS_PRIVATE_H
@@ -35,6 +33,7 @@ struct redis_key {
 };
 
 struct known_node; /* bus_redis_records.c */
+struct redisReply;
 
 struct bus_redis {
     struct bus bus; /* first */
@@ -56,6 +55,9 @@ struct bus_redis {
     struct redis_batch *batches; /* of this turn, by slot */
     unsigned calls;              /* of them under way */
     struct call_pace pace;
+    bool fences;    /* the last grant said that histories refuse entries older than the record */
+    bool old_nodes; /* some node runs 0.1, whose scripts do not fence histories */
+    unsigned script_calls;     /* those of `calls` that go by the script */
     bool gathered;             /* publications, in this turn */
     struct redis_apart *apart; /* sessions that go by themselves */
     struct known_node *known_nodes;
@@ -112,7 +114,6 @@ void bus_redis_note_refusal(struct bus_redis *b, const struct redis_op *op);
 const char *bus_redis_publish_word(const struct bus_redis *b);
 
 /* Reading replies; 0, "" or NULL where they are of another form. */
-struct redisReply;
 uint64_t redis_reply_number(const struct redisReply *reply);
 uint64_t redis_reply_epoch(const struct redisReply *reply); /* 0: none, or too high to be one */
 const char *redis_reply_text(const struct redisReply *reply);

@@ -22,6 +22,7 @@ struct known_node {
     uint64_t moved_ms; /* monotonic: when this score was first seen */
     uint32_t lease_ms; /* 0: not known */
     uint64_t asked_ms; /* when its lease was asked for; 0: never */
+    bool is_old;       /* of version 0.1 */
     bool listed;       /* in the renewal that is being read */
     UT_hash_handle hh;
 };
@@ -66,19 +67,35 @@ static void on_lease(struct redis_op *op)
         node->lease_ms = (uint32_t)lease_ms;
 }
 
-static void ask_lease(struct bus_redis *b, struct known_node *node, uint64_t now_ms)
+static void on_version(struct redis_op *op)
 {
-    if (node->asked_ms != 0 && node->lease_ms != 0 && now_ms - node->asked_ms < LEASE_REFRESH_MS)
-        return;
-    node->asked_ms = now_ms;
+    struct bus_redis *b = op->owner;
+    struct known_node *node;
+    HASH_FIND_STR(b->known_nodes, op->session, node);
+    if (node && op->status == STATUS_OK)
+        node->is_old = strncmp(redis_reply_text(op->reply), "0.1.", 4) == 0;
+}
+
+static void ask_field(struct bus_redis *b, struct known_node *node, const char *field,
+                      redis_answer_fn *answer)
+{
     struct redis_key key = redis_key_of(b, "node", node->id);
-    struct redis_op *op = redis_op_new(REPLY_TEXT_OR_NIL, on_lease, b);
+    struct redis_op *op = redis_op_new(REPLY_TEXT_OR_NIL, answer, b);
     op->session = redis_copy_text(node->id);
     redis_request_begin(&op->request, 3);
     redis_request_text(&op->request, "HGET");
     redis_request_text(&op->request, key.text);
-    redis_request_text(&op->request, "lease");
+    redis_request_text(&op->request, field);
     bus_redis_send(b, op, &key);
+}
+
+static void ask_record(struct bus_redis *b, struct known_node *node, uint64_t now_ms)
+{
+    if (node->asked_ms != 0 && node->lease_ms != 0 && now_ms - node->asked_ms < LEASE_REFRESH_MS)
+        return;
+    node->asked_ms = now_ms;
+    ask_field(b, node, "lease", on_lease);
+    ask_field(b, node, "version", on_version);
 }
 
 /* Brings what is known up to date with a renewal's list. */
@@ -87,6 +104,7 @@ static void read_nodes(struct bus_redis *b, const struct redisReply *list, struc
 {
     uint64_t now_ms = clock_boot_ms();
     struct known_node *node, *next;
+    b->old_nodes = false;
     for (size_t i = 0; i < len; i++) {
         node = know_node(b, redis_reply_text(redis_reply_at(list, 2 * i)));
         uint64_t score = redis_reply_number(redis_reply_at(list, 2 * i + 1));
@@ -94,7 +112,8 @@ static void read_nodes(struct bus_redis *b, const struct redisReply *list, struc
             node->moved_ms = now_ms;
         node->score = score;
         node->listed = true;
-        ask_lease(b, node, now_ms);
+        ask_record(b, node, now_ms);
+        b->old_nodes = b->old_nodes || node->is_old;
         nodes[i] = (struct bus_node){node->id, score, node->lease_ms};
     }
     HASH_ITER (hh, b->known_nodes, node, next) {
@@ -304,8 +323,10 @@ static void on_claimed(struct redis_op *op)
     uint64_t epoch = redis_reply_epoch(redis_reply_at(op->reply, 2));
     enum status status = claimed_status(op, owner, epoch);
     bus_redis_note_refusal(b, op);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
         touch_session(b, op->session);
+        b->fences = redis_reply_number(redis_reply_at(op->reply, 3)) == 1;
+    }
     b->bus.events->on_claimed(b->bus.events_ctx, op->session, op->tag, status, owner, epoch);
 }
 
@@ -370,14 +391,15 @@ void bus_redis_transfer(struct bus *bus, const char *session, uint64_t tag, uint
                         const char *to)
 {
     struct bus_redis *b = bus_redis_of(bus);
-    struct redis_key key = redis_key_session(b, "session", session);
-    struct redis_op *op = bus_redis_script(b, on_transferred, SCRIPT_TRANSFER, &key, 1, 7);
+    struct redis_key keys[] = {redis_key_session(b, "session", session),
+                               redis_key_session(b, "history", session)};
+    struct redis_op *op = bus_redis_script(b, on_transferred, SCRIPT_TRANSFER, keys, 2, 7);
     add_channel(b, op, session);
     redis_request_text(&op->request, b->node);
     redis_request_number(&op->request, epoch);
     redis_request_text(&op->request, to);
     redis_request_number(&op->request, RECORD_TTL_MS);
-    bus_redis_ask(b, op, &key, session, tag);
+    bus_redis_ask(b, op, &keys[0], session, tag);
 }
 
 static void on_asserted(struct redis_op *op)
@@ -397,14 +419,15 @@ void bus_redis_assert_owner(struct bus *bus, const char *session, uint64_t tag, 
                             const char *upstream)
 {
     struct bus_redis *b = bus_redis_of(bus);
-    struct redis_key key = redis_key_session(b, "session", session);
-    struct redis_op *op = bus_redis_script(b, on_asserted, SCRIPT_ASSERT, &key, 1, 7);
+    struct redis_key keys[] = {redis_key_session(b, "session", session),
+                               redis_key_session(b, "history", session)};
+    struct redis_op *op = bus_redis_script(b, on_asserted, SCRIPT_ASSERT, keys, 2, 7);
     add_channel(b, op, session);
     redis_request_text(&op->request, b->node);
     redis_request_number(&op->request, epoch);
     redis_request_text(&op->request, upstream ? upstream : "");
     redis_request_number(&op->request, RECORD_TTL_MS);
-    bus_redis_ask(b, op, &key, session, tag);
+    bus_redis_ask(b, op, &keys[0], session, tag);
 }
 
 /* Only a record that was written puts the session into the index. */

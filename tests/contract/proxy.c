@@ -25,6 +25,7 @@ struct proxy_shared {
     atomic_uint deafened; /* subscribers up to this number get nothing */
     atomic_uint subscribers;
     atomic_uint crawl_bytes;
+    atomic_bool hides_ends;
     atomic_uint swap; /* enum swap; what stands below is set before */
     char swap_text[SWAP_MAX];
 };
@@ -78,6 +79,11 @@ static void pass(struct proxy_shared *shared, struct proxy_pair *pair, bool from
                        most > 0 ? most : sizeof(bytes), 0);
     if (most > 0)
         poll(NULL, 0, CRAWL_MS);
+    if (len <= 0 && from_client && atomic_load(&shared->hides_ends)) {
+        close(pair->client); /* the other socket stays open as long as this process */
+        *pair = (struct proxy_pair){-1, -1, 0};
+        return;
+    }
     if (len <= 0) {
         close_pair(pair);
         return;
@@ -159,6 +165,11 @@ void proxy_deafen(struct proxy *proxy)
 void proxy_crawl(struct proxy *proxy, unsigned bytes)
 {
     atomic_store(&proxy->shared->crawl_bytes, bytes);
+}
+
+void proxy_hide_ends(struct proxy *proxy)
+{
+    atomic_store(&proxy->shared->hides_ends, true);
 }
 
 void proxy_swap(struct proxy *proxy, bool subscriber, const char *text)

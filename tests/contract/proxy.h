@@ -1,7 +1,7 @@
 /*
  * A TCP proxy in front of a server, in a process of its own. It can be made to pass nothing back to
- * subscribers while their connections stay open, to pass answers on slowly, or to replace an
- * answer.
+ * subscribers while their connections stay open, to pass answers on slowly, to replace an answer,
+ * or to keep a connection to the server open when that to the client has ended.
  */
 #ifndef VINHUB_TESTS_CONTRACT_PROXY_H
 #define VINHUB_TESTS_CONTRACT_PROXY_H
@@ -24,6 +24,8 @@ void proxy_stop(struct proxy *proxy);
 void proxy_deafen(struct proxy *proxy);
 /* Passes on this many bytes of answers every 50 ms; 0: all at once. */
 void proxy_crawl(struct proxy *proxy, unsigned bytes);
+/* From now on the server does not see that a client ends its connection. */
+void proxy_hide_ends(struct proxy *proxy);
 /* Replaces the next answer to a subscriber (or to another connection) by this text, or with NULL by
  * nothing. */
 void proxy_swap(struct proxy *proxy, bool subscriber, const char *text);

@@ -129,4 +129,25 @@ export const scriptMutations = [
         from: 'if record[1] ~= ARGV[1] or record[2] ~= ARGV[2] then',
         to: 'if false then',
     },
+    {
+        name: 'the fence of the history, in claim',
+        script: 'claim',
+        from: "redis.pcall('XSETID', KEYS[2], granted .. '-0')",
+        to: "'OK'",
+        tests: ['test_redis_plain'],
+    },
+    {
+        name: 'the fence of the history, in transfer',
+        script: 'transfer',
+        from: "redis.pcall('XSETID', KEYS[2], granted .. '-0')",
+        to: '',
+        tests: ['test_redis_plain'],
+    },
+    {
+        name: 'the fence of the history, in assert',
+        script: 'assert',
+        from: "redis.pcall('XSETID', KEYS[2], ARGV[5] .. '-0')",
+        to: '',
+        tests: ['test_redis_plain'],
+    },
 ];

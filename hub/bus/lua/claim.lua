@@ -2,7 +2,8 @@
 --   KEYS  session:{ID}, history:{ID}
 --   ARGV  publishing command, push channel, session, node, owner that is dead ('' for none), its epoch, highest epoch seen,
 --         1 if the caller holds the session, lease in ms, upstream, time to live in ms, age of the caller's connection in ms
--- Answers {1 granted | 0 refused | -1 the store has started too recently, owner, epoch}.
+-- Answers {1 granted | 0 refused | -1 the store has started too recently, owner, epoch, 1 if the history refuses entries of
+-- earlier epochs from now on}.
 local record = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'late')
 local owner, epoch = record[1] or '', record[2]
 -- An epoch that no node can have written: the record is treated as gone.
@@ -34,5 +35,8 @@ redis.call('PEXPIRE', KEYS[1], ARGV[11])
 if owner ~= '' and epoch == record[3] and ARGV[8] ~= '1' then
     redis.pcall('XADD', KEYS[2], 'NOMKSTREAM', epoch .. '-9007199254740991', 'e', '1')
 end
+-- A history that is not there holds nothing that an entry of an earlier epoch could follow.
+local fenced = redis.pcall('XSETID', KEYS[2], granted .. '-0')
+local failed = type(fenced) == 'table' and fenced.err
 redis.call(ARGV[1], ARGV[2], cmsgpack.pack({1, 20, ARGV[3], ARGV[4], 0, 0, tonumber(granted)}))
-return {1, ARGV[4], granted}
+return {1, ARGV[4], granted, failed and not string.find(failed, 'no such key', 1, true) and 0 or 1}
