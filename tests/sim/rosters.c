@@ -157,7 +157,8 @@ void roster_read(struct sim_client *client, struct sim_client *part, const char 
                    "client %d on %s: a roster of %s at epoch %" PRIu64 " after one at %" PRIu64,
                    client_index(client), client->node->id, session_name(part->session), epoch,
                    part->roster_epoch);
-    if (epoch > part->roster_epoch)
+    /* One that waited for its socket may be older than the newest epoch that had the same users. */
+    if (epoch > part->roster_epoch && !client->late)
         part->roster_epoch = epoch;
 }
 

@@ -174,6 +174,14 @@ static bool same_link(const struct leg *leg)
 
 static void on_arrival(void *ctx);
 
+/* A node that publishes plainly ends its old connection as the first thing on a new one. */
+static bool is_ended(const struct leg *leg)
+{
+    const struct sim_node *node = leg->node;
+    return leg->world->publishes_plainly && node->alive && node->life == leg->life &&
+           node->bus->generation != leg->generation && node->bus->link_up;
+}
+
 static void arrive(struct leg *leg)
 {
     struct world *world = leg->world;
@@ -183,7 +191,7 @@ static void arrive(struct leg *leg)
         struct late *late = &world->late[leg->node->index];
         bool lost = late->life == leg->life && late->generation == leg->generation && late->lost;
         bool arrives = world->calm ? world->arrives_late : leg->node->alive && chance(world, 60);
-        if (world->store.up && !leg->late && !lost && arrives) {
+        if (world->store.up && !leg->late && !lost && arrives && !is_ended(leg)) {
             bool same = late->life == leg->life && late->generation == leg->generation;
             uint64_t at = world->now_us + between(world, 100, 100000);
             if (same && at <= late->at_us)
@@ -193,9 +201,11 @@ static void arrive(struct leg *leg)
             at_us(world, at, on_arrival, leg);
             return;
         }
+        if (!leg->late && !lost && world->store.up && leg->node->alive && !is_ended(leg))
+            store_cut(world, leg->request);
         if (!leg->late)
             *late = (struct late){leg->life, leg->generation, late->at_us, true};
-        else if (world->store.up &&
+        else if (world->store.up && !is_ended(leg) &&
                  (leg->request->kind != REQUEST_PUBLISH || leg->request->history_size))
             /* Without a history a late double can't be recognized: that is not promised */
             store_apply(world, leg->request);
