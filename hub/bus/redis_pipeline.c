@@ -388,17 +388,27 @@ static void on_previous_ended(struct redis_op *op)
     pipeline_advance_opening(pipeline);
 }
 
-/* "id=7 addr=127.0.0.1:40112 laddr=..." */
+/* "id=7 addr=127.0.0.1:40112 laddr=..."; id 0 where it is none, or the address is too long. */
+static struct redis_peer peer_of(const char *info)
+{
+    struct redis_peer peer = {0};
+    const char *address = strstr(info, " addr=");
+    size_t len = address ? strcspn(address + 6, " \r\n") : 0;
+    if (strncmp(info, "id=", 3) != 0 || len == 0 || len >= sizeof(peer.address))
+        return peer;
+    memcpy(peer.address, address + 6, len);
+    peer.id = strtoull(info + 3, NULL, 10);
+    return peer;
+}
+
 static void on_client_info(struct redis_op *op)
 {
     struct redis_pipeline *pipeline = op->owner;
     if (pipeline->closing)
         return;
     const struct redisReply *info = op->status == STATUS_OK ? op->reply->element[0] : NULL;
-    struct redis_peer peer = {0};
-    if (info && info->type == REDIS_REPLY_STRING &&
-        sscanf(info->str, "id=%" SCNu64 " addr=%79s", &peer.id, peer.address) == 2)
-        pipeline->new_peer = peer;
+    if (info && info->type == REDIS_REPLY_STRING)
+        pipeline->new_peer = peer_of(info->str);
     pipeline_advance_opening(pipeline);
 }
 

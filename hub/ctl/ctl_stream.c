@@ -42,8 +42,12 @@ bool ctl_stream_is_url(const char *text)
 
 static json_t *message_json(const struct follower *follower, bool binary)
 {
-    uint64_t epoch = 0, offset = 0;
-    if (sscanf(follower->id, "%" SCNu64 ".%" SCNu64, &epoch, &offset) != 2)
+    char *dot, *end;
+    uint64_t epoch = strtoull(follower->id, &dot, 10);
+    if (dot == follower->id || *dot != '.')
+        return NULL;
+    uint64_t offset = strtoull(dot + 1, &end, 10);
+    if (end == dot + 1)
         return NULL;
     return json_pack("{s:I, s:I, s:s, s:s%}", "epoch", (json_int_t)epoch, "offset",
                      (json_int_t)offset, "encoding", binary ? "base64" : "text", "payload",

@@ -299,10 +299,10 @@ enum status source_redis_kick(struct ctl_source *source, const json_t *filter, j
 /* Of the stored and the new times the later ones count, as in revoke.lua. */
 static void merge(const redisReply *held, uint64_t *until_s, uint64_t *before_s)
 {
-    unsigned long long held_until = 0, held_before = 0;
-    if (held->type != REDIS_REPLY_STRING ||
-        sscanf(held->str, "%llu %llu", &held_until, &held_before) < 1)
+    if (held->type != REDIS_REPLY_STRING)
         return;
+    char *end;
+    uint64_t held_until = strtoull(held->str, &end, 10), held_before = strtoull(end, NULL, 10);
     *until_s = held_until > *until_s ? held_until : *until_s;
     *before_s = held_before > *before_s ? held_before : *before_s;
 }
