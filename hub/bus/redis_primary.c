@@ -19,6 +19,7 @@ struct redis_primary {
     struct redis_subscriptions *subscriptions;
     char *probe; /* the channel, or NULL */
     struct loop_timer *timer;
+    uint64_t timer_ms;     /* when it fired last, or was made */
     uint64_t open_ms;      /* since when the pipeline is open, 0: it is not */
     uint64_t listening_ms; /* since when the probe's channel is subscribed, 0: it is not */
     uint64_t heard_ms;
@@ -76,14 +77,23 @@ static bool is_probe_lost(const struct redis_primary *p)
     return clock_boot_ms() - since_ms > p->setup->lease_ms;
 }
 
+/* This process did not run for so long that the latest probe says nothing about the connection. */
+static bool stood_still(struct redis_primary *p, uint32_t every_ms)
+{
+    uint64_t before_ms = p->timer_ms;
+    p->timer_ms = clock_boot_ms();
+    return p->timer_ms - before_ms > 2 * (uint64_t)every_ms;
+}
+
 static void on_timer(void *ctx)
 {
     struct redis_primary *p = ctx;
-    loop_timer_start(p->timer, p->setup->lease_ms / 4 + 1);
+    uint32_t every_ms = p->setup->lease_ms / 4 + 1;
+    loop_timer_start(p->timer, every_ms);
     redis_pipeline_mark(p->pipeline);
     if (p->replicated)
         redis_pipeline_mark(p->replicated);
-    if (is_probe_lost(p)) {
+    if (!stood_still(p, every_ms) && is_probe_lost(p)) {
         redis_fault_set(p->setup->trouble, &p->probe_lost,
                         "Redis: messages are published, but none arrives on the connection for "
                         "subscriptions");
@@ -318,6 +328,7 @@ struct redis_primary *redis_primary_new(const struct redis_setup *setup,
     link.name = "subscriptions";
     p->subscriptions = redis_subscriptions_new(&link, setup->sharded, &subscriptions_events, p);
     p->timer = loop_timer_new(setup->loop, "redis_primary", on_timer, p);
+    p->timer_ms = clock_boot_ms();
     loop_timer_start(p->timer, setup->lease_ms / 4 + 1);
     return p;
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -239,6 +240,25 @@ static void a_silent_subscription_connection_is_replaced(void **state)
     assert_string_equal(rig_wait(a, SEEN_SUBSCRIBED, 0)->session, SESSION);
     rig_settle(a);
     assert_true(a->bus->ops->heard_ms(a->bus) > heard_ms);
+    assert_null(rig_find(a, SEEN_DISCONNECTED, 0));
+    rig_clear(&r.rig);
+    proxy_stop(&proxy);
+}
+
+/* No probe was sent meanwhile, so none that came back is younger than a lease. */
+static void a_node_that_stood_still_keeps_its_connections(void **state)
+{
+    (void)state;
+    struct proxy proxy;
+    proxy_start(&proxy, r.server.port);
+    snprintf(r.url, sizeof(r.url), "redis://127.0.0.1:%u", proxy.port);
+    struct rig_peer *a = rig_peer(&r.rig, "a");
+    rig_settle(a);
+    unsigned subscribers = proxy_subscribers(&proxy);
+    nanosleep(&(struct timespec){.tv_sec = 2 * LEASE_MS / 1000}, NULL);
+    redis_rig_pass(&r, LEASE_MS / 2 + LEASE_MS);
+    rig_settle(a);
+    assert_int_equal(proxy_subscribers(&proxy), subscribers);
     assert_null(rig_find(a, SEEN_DISCONNECTED, 0));
     rig_clear(&r.rig);
     proxy_stop(&proxy);
@@ -636,6 +656,7 @@ int main(void)
         FAULT(a_killed_subscription_connection_comes_back_without_a_disconnection),
         FAULT(a_silent_subscription_connection_is_replaced),
         FAULT(a_probe_of_an_earlier_life_does_not_count),
+        FAULT(a_node_that_stood_still_keeps_its_connections),
         FAULT(lost_scripts_are_loaded_again_and_nothing_changes_its_order),
         FAULT(a_key_of_another_type_harms_its_session_only),
         FAULT(an_epoch_that_no_node_can_have_written_counts_for_nothing),
