@@ -89,7 +89,7 @@ test('the user of each redis block may do all that a node does', async (t) => {
   await startRedis(t)
   for (const block of blocks) {
     for (const line of block.text.trim().split('\n')) {
-      const { out } = await runCommand(t, `redis-cli ${line.replaceAll('>PASSWORD', "'>'secret").replace(/(&\S+|~\S+)/g, "'$1'")}`)
+      const { out } = await runCommand(t, `redis-cli ${line.replaceAll('>PASSWORD', "'>'secret").replace(/([&~]\S+|\S+\|\S+)/g, "'$1'")}`)
       assert.equal(out, 'OK\n', `${at(block)}: ${line}`)
     }
   }

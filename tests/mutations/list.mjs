@@ -248,7 +248,7 @@ export const mutations = [
     {
         name: 'the note where a dead owner wrote late',
         file: 'hub/bus/bus_memory_record.c',
-        from: '    append(history, note, UINT32_MAX);\n',
+        from: '    memory_history_append(history, note, UINT32_MAX);\n',
         to: '',
     },
     {
