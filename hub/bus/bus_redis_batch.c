@@ -72,7 +72,7 @@ void bus_redis_forget_apart(struct bus_redis *b, const char *session)
 /* --- a call without the script --- */
 
 /*
- * A call without the script: XADD and PUBLISH. They cost Redis half of what
+ * A call without the script: XADD and PUBLISH. They cost Redis little more than half of what
  * the script publish.lua costs: its interpreter takes more time than the commands that it calls.
  *
  * The script compares owner and epoch before it does anything, and announces nothing twice. Plain
