@@ -88,8 +88,8 @@ static bool find_in_cookies(const struct http_head *head, struct http_text *out)
     return false;
 }
 
-/* The first source that has one (contract section 8). *out is NULL and the result says why where
- * there is none that can be read; the caller frees *out. */
+/* Takes the token from the first source that has one (contract section 8). If no token can be read,
+ * *out is NULL and the result says why. The caller frees *out. */
 static const char *find_token(const struct conf *conf, const struct http_head *head,
                               const struct target *target, char **out)
 {

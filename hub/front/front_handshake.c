@@ -27,7 +27,7 @@ struct handshake_request {
     enum protocol kind;
     struct deflate_terms deflate;
     const char *forbidden; /* why the token is refused; NULL: it is not */
-    struct grant grant;    /* of the token; empty where there is none, or it is refused */
+    struct grant grant;    /* what the token allows; empty without a token or if it is refused */
 };
 
 /* --- what is asked --- */

@@ -1,6 +1,7 @@
 /*
- * The PROXY protocol, versions 1 and 2: a load balancer's word for who is connected, ahead of
- * everything else (https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt).
+ * The PROXY protocol, versions 1 and 2: a header with which a load balancer names the client's
+ * address. It comes before all other bytes
+ * (https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt).
  */
 #include <arpa/inet.h>
 #include <stdlib.h>

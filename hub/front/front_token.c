@@ -73,8 +73,9 @@ static bool typ_is_allowed(const json_t *typ)
     return strcasecmp(text, "JWT") == 0 || strcasecmp(text, "at+jwt") == 0;
 }
 
-/* The key that the header names. NULL, and why: there is none, or the token is not for it. The
- * algorithm is the key's, never the token's: a public key is no shared secret. */
+/* The key that the token's header names. Returns NULL and sets why if there is no such key or the
+ * token's algorithm is not that of the key. The key alone decides the algorithm, so that a public
+ * key is never used as a shared secret. */
 static const struct token_key *choose_key(const struct key_set *keys, const json_t *header,
                                           const char **why)
 {

@@ -20,7 +20,7 @@ struct tls_context {
     SSL_CTX *ssl;
     char *files[FILES]; /* paths, for a client only; "": there is no such file */
     char *name;
-    const char *name_setting, *cert_setting; /* "": there is none */
+    const char *name_setting, *cert_setting; /* "": no such setting */
     struct tls_file_stamp {
         struct timespec changed_at;
         dev_t device;
