@@ -95,6 +95,14 @@ static void expect(uint64_t offset, const char *special, enum status its, enum s
     }
 }
 
+/* Each session has published offset 1, and its history lives for a minute. */
+static void begin_with_one(void)
+{
+    begin();
+    publish(&(struct publish_turn){.offset = 1, .ttl_ms = 60000});
+    expect(1, NULL, STATUS_OK, STATUS_OK);
+}
+
 static size_t pushes_heard(uint64_t offset)
 {
     size_t heard = 0;
@@ -159,9 +167,7 @@ static uint64_t take_from_dead(const char *session, uint64_t epoch)
 static void a_former_owner_is_refused_by_the_history(void **state)
 {
     (void)state;
-    begin();
-    publish(&(struct publish_turn){.offset = 1, .ttl_ms = 60000});
-    expect(1, NULL, STATUS_OK, STATUS_OK);
+    begin_with_one();
     take_from_dead("s:3", epochs[3]);
     publish(&(struct publish_turn){.offset = 2});
     expect(2, "s:3", STATUS_REFUSED, STATUS_OK);
@@ -172,9 +178,7 @@ static void a_former_owner_is_refused_by_the_history(void **state)
 static void a_session_that_was_handed_over_is_refused_by_the_history(void **state)
 {
     (void)state;
-    begin();
-    publish(&(struct publish_turn){.offset = 1, .ttl_ms = 60000});
-    expect(1, NULL, STATUS_OK, STATUS_OK);
+    begin_with_one();
     a->bus->ops->transfer(a->bus, "s:5", 9, epochs[5], "b");
     assert_int_equal(rig_wait(a, SEEN_TRANSFERRED, 9)->status, STATUS_OK);
     publish(&(struct publish_turn){.offset = 2});
@@ -186,9 +190,7 @@ static void a_session_that_was_handed_over_is_refused_by_the_history(void **stat
 static void an_owner_of_a_lower_epoch_is_refused_by_the_history(void **state)
 {
     (void)state;
-    begin();
-    publish(&(struct publish_turn){.offset = 1, .ttl_ms = 60000});
-    expect(1, NULL, STATUS_OK, STATUS_OK);
+    begin_with_one();
     b->bus->ops->assert_owner(b->bus, "s:2", 9, epochs[2] + 1, "u");
     assert_int_equal(rig_wait(b, SEEN_ASSERTED, 9)->status, STATUS_OK);
     publish(&(struct publish_turn){.offset = 2});
@@ -200,9 +202,7 @@ static void an_owner_of_a_lower_epoch_is_refused_by_the_history(void **state)
 static void an_owner_whose_record_is_gone_is_told_with_the_next_time_to_live(void **state)
 {
     (void)state;
-    begin();
-    publish(&(struct publish_turn){.offset = 1, .ttl_ms = 60000});
-    expect(1, NULL, STATUS_OK, STATUS_OK);
+    begin_with_one();
     ask("DEL test:session:{s:6} test:history:{s:6}");
     publish(&(struct publish_turn){.offset = 2, .ttl_ms = 60000});
     expect(2, "s:6", STATUS_REFUSED, STATUS_OK);
@@ -211,9 +211,7 @@ static void an_owner_whose_record_is_gone_is_told_with_the_next_time_to_live(voi
 static void what_may_have_been_published_before_is_not_announced_twice(void **state)
 {
     (void)state;
-    begin();
-    publish(&(struct publish_turn){.offset = 1, .ttl_ms = 60000});
-    expect(1, NULL, STATUS_OK, STATUS_OK);
+    begin_with_one();
     assert_int_equal(pushes_heard(1), SESSIONS);
     publish(&(struct publish_turn){.offset = 1, .how = BUS_AGAIN});
     expect(1, NULL, STATUS_OK, STATUS_OK);
@@ -239,9 +237,7 @@ static void a_history_of_another_type_harms_its_session_only(void **state)
 static void over_maxmemory_publications_are_announced_and_not_kept(void **state)
 {
     (void)state;
-    begin();
-    publish(&(struct publish_turn){.offset = 1, .ttl_ms = 60000});
-    expect(1, NULL, STATUS_OK, STATUS_OK);
+    begin_with_one();
     rig_settle(b);
     rig_forget_events(b);
     ask("CONFIG SET maxmemory 100kb");
@@ -274,9 +270,7 @@ static void a_forbidden_channel_harms_its_session_only(void **state)
 static void nothing_overtakes_a_script_that_the_server_has_lost(void **state)
 {
     (void)state;
-    begin();
-    publish(&(struct publish_turn){.offset = 1, .ttl_ms = 60000});
-    expect(1, NULL, STATUS_OK, STATUS_OK);
+    begin_with_one();
     rig_settle(b);
     rig_forget_events(b);
     ask("SCRIPT FLUSH");
