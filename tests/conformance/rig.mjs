@@ -15,6 +15,11 @@ import { TEXT, closeFrame, frame } from './wire.mjs'
 
 export const MAX_MESSAGE = 1024 * 1024
 export const UPSTREAM_MAX = 2 * 1024 * 1024
+/**
+ * What a holder has echoed. Its node gives it to the holder at once and publishes it in the next call, so a client that joins
+ * on the other node between the two gets it as well.
+ */
+const HELD = 'held'
 
 async function startEcho(t) {
   const wss = new WebSocketServer({ port: await freePort(), host: '127.0.0.1', maxPayload: 0, perMessageDeflate: false })
@@ -65,7 +70,7 @@ export class Rig {
 
   /** A connection that sends these bytes first. hub: 'plain', 'deflating', 'owner' or 'member', the last two being a cluster. */
   dial(bytes, hub = 'plain') {
-    const peer = new Peer(this[hub].port, bytes)
+    const peer = new Peer(this[hub].port, bytes, hub === 'member' ? HELD : undefined)
     this.peers.add(peer)
     peer.socket.once('close', () => this.peers.delete(peer))
     return peer
@@ -82,7 +87,7 @@ export class Rig {
   /** A client that has the session's upstream on that hub. */
   async hold(path, hub) {
     const holder = await this.open(path, { hub })
-    await holder.send(frame(TEXT, 'held'))
+    await holder.send(frame(TEXT, HELD))
     await holder.got(1)
     return holder
   }
@@ -112,7 +117,7 @@ export class Rig {
     assert.deepEqual(peer.pongs, pongs.map((payload) => Buffer.from(payload)))
     if (holder !== null) {
       await holder.got(1 + messages.length)
-      assertMessages(holder.messages, [[TEXT, 'held'], ...messages])
+      assertMessages(holder.messages, [[TEXT, HELD], ...messages])
       await this.farewell(holder)
     }
     check?.(peer)
@@ -138,7 +143,7 @@ export class Rig {
     assert.equal(peer.fault, null)
     await witness.send(frame(TEXT, 'the last'))
     await witness.when(() => witness.messages.some(([, payload]) => payload.toString() === 'the last'), 'echo')
-    assertMessages(witness.messages, [...across ? [[TEXT, 'held']] : [], ...good, [TEXT, 'the last']])
+    assertMessages(witness.messages, [...across ? [[TEXT, HELD]] : [], ...good, [TEXT, 'the last']])
     await this.farewell(witness)
     peer.destroy()
   }
