@@ -88,6 +88,7 @@ void bus_redis_ask(struct bus_redis *b, struct redis_op *op, const struct redis_
         op->session = redis_copy_text(session);
     op->tag = tag;
     op->replicated = op->replicated && b->conf->redis.replicas > 0;
+    bus_redis_flush_batches(b); /* some of it may be held: this goes behind it */
     if (redis_order_add(&b->order, op, session ? session : key->text))
         bus_redis_send(b, op, key);
     else

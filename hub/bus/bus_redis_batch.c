@@ -79,16 +79,16 @@ void bus_redis_forget_apart(struct bus_redis *b, const char *session)
  * commands do neither. Other rules take care of both:
  *  - A history refuses entries of earlier epochs. Each script that gives a session a new epoch sets
  *    the last id of the history to that epoch (XSETID), so Redis itself refuses the XADD of an
- *    earlier owner. Members ignore pushes of an earlier epoch than they know, and they learn the new
- *    epoch first: the grant is announced on the same channel.
+ *    earlier owner. A history that is not there refuses nobody, so an XADD does not begin one
+ *    (NOMKSTREAM): the script does. Members ignore pushes of an earlier epoch than they know, and
+ *    they learn the new epoch first: the grant is announced on the same channel.
  *  - What may have been published before goes to the script (BUS_AGAIN). A new connection first
- * ends
- *    the one before at the server (redis_pipeline_is_sole), so nothing is carried out late.
+ *    ends the one before at the server (redis_pipeline_is_sole), so nothing is carried out late.
  *  - An owner that lost its record otherwise learns it within a second of publications: together
  *    with the time to live of the history it asks for owner and epoch.
  * If an answer is not the expected one, the script gets the same publications of this session, and
- * decides: is an entry in the history already, does another node own the session, or is there
- * another error?
+ * decides: is an entry in the history already, does another node own the session, is the history to
+ * be begun, or is there another error? What PUBLISH has announced it does not announce again.
  *
  * The simulation publishes this way in half of its histories (tests/sim/store.c).
  */
@@ -134,9 +134,10 @@ static void add_entry(struct redis_request *request, const char *history, uint32
                       struct part_arguments *arguments, size_t k)
 {
     const char *opcode = arguments->opcodes ? arguments->opcodes + k : "1";
-    redis_request_begin(request, trim_to > 0 ? 11 : 9);
+    redis_request_begin(request, trim_to > 0 ? 12 : 10);
     redis_request_text(request, "XADD");
     redis_request_text(request, history);
+    redis_request_text(request, "NOMKSTREAM");
     if (trim_to > 0) {
         redis_request_text(request, "MAXLEN");
         redis_request_number(request, trim_to);
@@ -229,9 +230,19 @@ static int judge(const struct bus_redis *b, const struct redis_op *part,
     return verdict;
 }
 
+/* The first of its options says whether the script announces it. A part that is kept has options:
+ * the size of the history. */
+static void announce_no_more(struct redis_op *part)
+{
+    struct arguments arguments = {part->request.bytes};
+    next_argument(&arguments);
+    next_argument(&arguments);
+    part->request.bytes[next_argument(&arguments).at - part->request.bytes] = '0';
+}
+
 /* Reads the replies of a part, and returns how many there are. *answer: what the script would have
  * answered, taken out of the replies; NULL: only the script can say. */
-static size_t answer_of_plain(const struct bus_redis *b, const struct redis_op *part,
+static size_t answer_of_plain(const struct bus_redis *b, struct redis_op *part,
                               struct redisReply **replies, struct redisReply **answer)
 {
     size_t commands = commands_of(part), at = part->part.ttl_ms > 0 ? 1 : 0;
@@ -242,6 +253,8 @@ static size_t answer_of_plain(const struct bus_redis *b, const struct redis_op *
     *answer = forbidden || done ? announced : NULL;
     if (done)
         announced->integer = verdict;
+    else if (announced->type == REDIS_REPLY_INTEGER)
+        announce_no_more(part);
     if (*answer)
         replies[at] = NULL;
     return commands;
@@ -314,6 +327,7 @@ static void on_called_plainly(struct redis_op *op)
     struct bus_redis *b = op->owner;
     struct call *call = op->ctx;
     struct redisReply **replies = op->reply ? op->reply->element : NULL;
+    size_t left = 0;
     b->calls--;
     for (size_t i = 0; i < call->len; i++) {
         struct redis_op *part = call->parts[i];
@@ -326,10 +340,12 @@ static void on_called_plainly(struct redis_op *op)
         if (answer)
             answer_part(b, part, &answer);
         else
-            send_with_script(b, &part, 1);
+            call->parts[left++] = part;
         if (answer)
             freeReplyObject(answer);
     }
+    if (left > 0)
+        send_with_script(b, call->parts, left);
 }
 
 /* --- calls --- */
@@ -391,14 +407,31 @@ static void send_with_script(struct bus_redis *b, struct redis_op *const *parts,
     send_parts(b, script_call_of(b, parts, len), parts, len);
 }
 
+static void send_plainly(struct bus_redis *b, struct redis_op *const *parts, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        parts[i]->part.plainly = true;
+    send_parts(b, plain_call_of(b, parts, len, on_called_plainly), parts, len);
+}
+
+/* What was sent plainly may have to be kept by the script yet: the next of that session must not be
+ * kept before it. */
+static size_t hold_behind_plain(struct redis_op **parts, size_t len)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < len; i++)
+        if (!redis_order_hold(parts[i]))
+            parts[left++] = parts[i];
+    return left;
+}
+
 static void send_call(struct bus_redis *b, struct redis_batch *batch)
 {
     if (batch->len == 0)
         return;
     if (goes_plainly(b, batch))
-        send_parts(b, plain_call_of(b, batch->parts, batch->len, on_called_plainly), batch->parts,
-                   batch->len);
-    else
+        send_plainly(b, batch->parts, batch->len);
+    else if ((batch->len = hold_behind_plain(batch->parts, batch->len)) > 0)
         send_with_script(b, batch->parts, batch->len);
     batch->len = batch->kept = batch->bytes = 0;
 }

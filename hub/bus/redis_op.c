@@ -313,7 +313,7 @@ static void queue_answer(struct redis_queue *queue)
     }
 }
 
-/* Sends those that were held and go over the same connection as the first one. */
+/* Sends those that were held and go over the same connection as the first one of them. */
 static void queue_send_held(struct redis_queue *queue)
 {
     const struct redis_op *until = queue->last;
@@ -339,6 +339,14 @@ bool redis_order_add(struct redis_order *order, struct redis_op *op, const char 
         queue->last->next_ordered = op;
     queue->last = op;
     return !op->held;
+}
+
+bool redis_order_hold(struct redis_op *op)
+{
+    for (const struct redis_op *before = op->queue->first; before != op && !op->held;
+         before = before->next_ordered)
+        op->held = !before->done && (before->part.plainly || before->held);
+    return op->held;
 }
 
 void redis_op_finish(struct redis_op *op, enum status status, struct redisReply *reply)

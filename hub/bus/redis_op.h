@@ -91,6 +91,7 @@ struct redis_part {
     size_t arguments; /* 0: it is sent by itself */
     size_t kept;      /* publications that the call appends for it */
     bool plain;       /* plain commands do as well as the script */
+    bool plainly;     /* it was sent as such: until it is answered the script may have to follow */
     uint32_t history_size;
     uint64_t ttl_ms; /* 0: as it is */
 };
@@ -104,10 +105,11 @@ struct redis_op {
     enum redis_reply_kind kind;
     bool scripted;   /* runs a script, which the server may have lost, or must not overtake one */
     bool replicated; /* counts only after WAIT: goes over a connection of its own */
-    bool held;  /* until those before it in its queue, over the other connection, are answered */
-    bool vital; /* taken however much waits */
-    bool announces; /* publishes: subscribers should have it before the answer is written */
-    bool asking;    /* is sent behind ASKING, to a server that is about to get the slot */
+    bool held;       /* until those before it in its queue are answered, which go over the other
+                        connection or were sent without the script */
+    bool vital;      /* taken however much waits */
+    bool announces;  /* publishes: subscribers should have it before the answer is written */
+    bool asking;     /* is sent behind ASKING, to a server that is about to get the slot */
     bool done;
     uint16_t slot;     /* of a cluster */
     unsigned commands; /* in its request; 0: one. Of several the reply is a list of theirs, in
@@ -165,6 +167,9 @@ struct redis_order {
 /* Makes the op an ordered one: behind the others with that key. False: it is held, and sent when it
  * may be; what is replicated and what is not travel different connections. */
 bool redis_order_add(struct redis_order *order, struct redis_op *op, const char *key);
+/* Holds an op that is about to be sent, and returns true, where one before it in its queue was sent
+ * without the script and is not answered, or is held. */
+bool redis_order_hold(struct redis_op *op);
 /* Answers and frees what is done. Those that are made meanwhile are left for the next call. */
 void redis_order_answer(struct redis_order *order);
 bool redis_order_waits(const struct redis_order *order); /* something is left for it */

@@ -123,11 +123,9 @@ static const char *length_of(size_t session)
 static void no_script_is_called_and_all_is_kept_and_heard(void **state)
 {
     (void)state;
-    begin();
+    begin_with_one();
     unsigned before = scripts_called();
-    publish(&(struct publish_turn){.offset = 1, .ttl_ms = 60000});
-    expect(1, NULL, STATUS_OK, STATUS_OK);
-    publish(&(struct publish_turn){.offset = 2, .len = 5});
+    publish(&(struct publish_turn){.offset = 2, .len = 5, .ttl_ms = 60000});
     expect(2, NULL, STATUS_OK, STATUS_OK);
     assert_int_equal(scripts_called(), before);
     for (size_t i = 0; i < 2 * SESSIONS; i++) {
@@ -184,6 +182,75 @@ static void a_session_that_was_handed_over_is_refused_by_the_history(void **stat
     publish(&(struct publish_turn){.offset = 2});
     expect(2, "s:5", STATUS_REFUSED, STATUS_OK);
     assert_string_equal(length_of(5), "1");
+}
+
+/* There is no history that could refuse it: neither does it begin one, with or without a time to
+ * live. */
+static void a_former_owner_does_not_begin_a_history(void **state)
+{
+    (void)state;
+    begin();
+    take_from_dead("s:3", epochs[3]);
+    publish(&(struct publish_turn){.offset = 1});
+    expect(1, "s:3", STATUS_REFUSED, STATUS_OK);
+    assert_string_equal(length_of(3), "0");
+    assert_string_equal(length_of(4), "1");
+    take_from_dead("s:4", epochs[4]);
+    ask("DEL test:history:{s:4}");
+    publish(&(struct publish_turn){.offset = 2, .ttl_ms = 60000});
+    rig_wait(a, SEEN_PUBLISHED, 2);
+    rig_settle(a);
+    assert_string_equal(length_of(3), "0");
+    assert_string_equal(length_of(4), "0");
+    assert_string_equal(length_of(5), "2");
+}
+
+static void a_history_that_is_not_there_is_begun_and_nothing_announced_twice(void **state)
+{
+    (void)state;
+    begin_with_one();
+    assert_int_equal(pushes_heard(1), SESSIONS);
+    ask("DEL test:history:{s:2} test:history:{s:6}");
+    publish(&(struct publish_turn){.offset = 2, .len = 2});
+    publish(&(struct publish_turn){.offset = 4, .len = 2});
+    expect(2, NULL, STATUS_OK, STATUS_OK);
+    expect(4, NULL, STATUS_OK, STATUS_OK);
+    assert_string_equal(length_of(2), "4");
+    assert_string_equal(length_of(3), "4");
+    size_t heard = 0;
+    const struct seen *seen;
+    rig_settle(b);
+    while ((seen = rig_find(b, SEEN_PUSH, ENVELOPE_PUSH)))
+        heard += seen->len;
+    assert_int_equal(heard, SESSIONS * 4);
+}
+
+static void publish_alone(size_t session, uint64_t offset)
+{
+    struct publication *alone = publication_copy(OPCODE_TEXT, "x", 1);
+    alone->at = (struct position){epochs[session], offset};
+    a->bus->ops->publish(a->bus, names[session], 900 + offset, epochs[session], &alone, 1, SIZE, 0,
+                         BUS_ANNOUNCE);
+    publication_unref(alone);
+}
+
+/* The script keeps what the plain call could not, then what came behind it. */
+static void nothing_overtakes_what_begins_a_history(void **state)
+{
+    (void)state;
+    begin();
+    publish(&(struct publish_turn){.offset = 1, .ttl_ms = 60000});
+    a->bus->ops->renew(a->bus, 1); /* sends what is gathered */
+    publish_alone(5, 2);
+    publish_alone(5, 3);
+    a->bus->ops->renew(a->bus, 2);
+    publish_alone(5, 4);
+    a->bus->ops->release(a->bus, names[5], 99, epochs[5], 60000);
+    expect(1, NULL, STATUS_OK, STATUS_OK);
+    for (uint64_t offset = 2; offset <= 4; offset++)
+        assert_int_equal(rig_wait(a, SEEN_PUBLISHED, 900 + offset)->status, STATUS_OK);
+    assert_int_equal(rig_wait(a, SEEN_RELEASED, 99)->status, STATUS_OK);
+    assert_string_equal(length_of(5), "4");
 }
 
 /* As after a fail-over that lost writes: the record of the higher epoch is written back. */
@@ -274,19 +341,16 @@ static void nothing_overtakes_a_script_that_the_server_has_lost(void **state)
     rig_settle(b);
     rig_forget_events(b);
     ask("SCRIPT FLUSH");
-    struct publication *alone = publication_copy(OPCODE_TEXT, "x", 1);
-    alone->at = (struct position){epochs[1], 2};
-    a->bus->ops->publish(a->bus, names[1], 900, epochs[1], &alone, 1, SIZE, 0, BUS_ANNOUNCE);
-    publication_unref(alone);
+    publish_alone(1, 2);
     a->bus->ops->renew(a->bus, 1); /* sends what is gathered */
     for (size_t i = 0; i < SESSIONS; i++) {
         struct publication *next = publication_copy(OPCODE_TEXT, names[i], 3);
         next->at = (struct position){epochs[i], i == 1 ? 3 : 2};
-        a->bus->ops->publish(a->bus, names[i], 901, epochs[i], &next, 1, SIZE, 0, BUS_ANNOUNCE);
+        a->bus->ops->publish(a->bus, names[i], 950, epochs[i], &next, 1, SIZE, 0, BUS_ANNOUNCE);
         publication_unref(next);
     }
-    assert_int_equal(rig_wait(a, SEEN_PUBLISHED, 900)->status, STATUS_OK);
-    expect(901, NULL, STATUS_OK, STATUS_OK);
+    assert_int_equal(rig_wait(a, SEEN_PUBLISHED, 902)->status, STATUS_OK);
+    expect(950, NULL, STATUS_OK, STATUS_OK);
     assert_string_equal(length_of(1), "3");
     rig_settle(b);
     uint64_t heard = 1;
@@ -305,12 +369,7 @@ static void a_new_connection_ends_the_one_before_at_the_server(void **state)
     struct proxy proxy;
     proxy_start(&proxy, r.server.port);
     snprintf(r.url, sizeof(r.url), "redis://127.0.0.1:%u", proxy.port);
-    begin();
-    unsigned before = scripts_called();
-    publish(&(struct publish_turn){.offset = 1, .ttl_ms = 60000});
-    expect(1, NULL, STATUS_OK, STATUS_OK);
-    assert_int_equal(scripts_called(), before);
-
+    begin_with_one();
     rig_remove(&r.rig, b);
     rig_settle(a);
     unsigned long clients = strtoul(strstr(ask("INFO clients"), "connected_clients:") + 18, NULL,
@@ -324,7 +383,7 @@ static void a_new_connection_ends_the_one_before_at_the_server(void **state)
     rig_settle(a);
     assert_int_equal(strtoul(strstr(ask("INFO clients"), "connected_clients:") + 18, NULL, 10),
                      clients);
-    before = scripts_called();
+    unsigned before = scripts_called();
     publish(&(struct publish_turn){.offset = 2});
     expect(2, NULL, STATUS_OK, STATUS_OK);
     assert_int_equal(scripts_called(), before);
@@ -337,10 +396,10 @@ static void who_may_not_end_a_connection_goes_to_the_script(void **state)
     (void)state;
     assert_string_equal(ask("ACL SETUSER hub on >pw ~test:* &test:* +@all -client|kill"), "OK");
     snprintf(r.url, sizeof(r.url), "redis://hub:pw@127.0.0.1:%u", r.server.port);
-    begin();
+    begin_with_one();
     unsigned before = scripts_called();
-    publish(&(struct publish_turn){.offset = 1, .ttl_ms = 60000});
-    expect(1, NULL, STATUS_OK, STATUS_OK);
+    publish(&(struct publish_turn){.offset = 2});
+    expect(2, NULL, STATUS_OK, STATUS_OK);
     assert_int_equal(scripts_called(), before + 1);
 }
 
@@ -348,7 +407,7 @@ static void who_may_not_end_a_connection_goes_to_the_script(void **state)
 static void beside_a_node_of_0_1_it_goes_to_the_script(void **state)
 {
     (void)state;
-    begin();
+    begin_with_one();
     ask("ZADD test:nodes 1700000000000 old");
     ask("HSET test:node:old version 0.1.0 lease 60000");
     for (uint64_t tag = 1; tag <= 2; tag++) { /* the first asks for the version */
@@ -357,8 +416,8 @@ static void beside_a_node_of_0_1_it_goes_to_the_script(void **state)
         rig_settle(a);
     }
     unsigned before = scripts_called();
-    publish(&(struct publish_turn){.offset = 1, .ttl_ms = 60000});
-    expect(1, NULL, STATUS_OK, STATUS_OK);
+    publish(&(struct publish_turn){.offset = 2});
+    expect(2, NULL, STATUS_OK, STATUS_OK);
     assert_int_equal(scripts_called(), before + 1);
 }
 
@@ -367,10 +426,10 @@ static void where_the_history_can_not_refuse_it_goes_to_the_script(void **state)
     (void)state;
     assert_string_equal(ask("ACL SETUSER hub on >pw ~test:* &test:* +@all -xsetid"), "OK");
     snprintf(r.url, sizeof(r.url), "redis://hub:pw@127.0.0.1:%u", r.server.port);
-    begin();
+    begin_with_one();
     unsigned before = scripts_called();
-    publish(&(struct publish_turn){.offset = 1, .ttl_ms = 60000});
-    expect(1, NULL, STATUS_OK, STATUS_OK);
+    publish(&(struct publish_turn){.offset = 2});
+    expect(2, NULL, STATUS_OK, STATUS_OK);
     assert_int_equal(scripts_called(), before + 1);
 }
 
@@ -383,6 +442,9 @@ int main(void)
         CASE(few_sessions_go_to_the_script),
         CASE(a_former_owner_is_refused_by_the_history),
         CASE(a_session_that_was_handed_over_is_refused_by_the_history),
+        CASE(a_former_owner_does_not_begin_a_history),
+        CASE(a_history_that_is_not_there_is_begun_and_nothing_announced_twice),
+        CASE(nothing_overtakes_what_begins_a_history),
         CASE(an_owner_of_a_lower_epoch_is_refused_by_the_history),
         CASE(an_owner_whose_record_is_gone_is_told_with_the_next_time_to_live),
         CASE(what_may_have_been_published_before_is_not_announced_twice),
