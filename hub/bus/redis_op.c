@@ -185,6 +185,14 @@ void redis_op_list_finish(struct redis_op_list *list)
         redis_op_finish(op, STATUS_IO, NULL);
 }
 
+void redis_op_list_prepend(struct redis_op_list *list, struct redis_op *op)
+{
+    op->next = list->first;
+    list->first = op;
+    if (!list->last)
+        list->last = op;
+}
+
 struct redis_op *redis_op_list_take(struct redis_op_list *list)
 {
     struct redis_op *op = list->first;

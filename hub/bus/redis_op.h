@@ -10,7 +10,8 @@
  * The life of an op in a pipeline (redis_pipeline.c):
  *
  *   redis_op_new
- *     -> held     behind an earlier op of its queue that went over the other connection
+ *     -> held     behind an earlier op of its queue that went over the other connection; while
+ *                 many are under way, or scripts are being loaded
  *     -> flight   written, its reply is awaited
  *     -> lost     answered NOSCRIPT: sent again once the scripts are loaded
  *     -> unacknowledged   replied to, but WAIT has not confirmed the replicas (if replicated)
@@ -107,7 +108,7 @@ struct redis_op {
     bool replicated; /* counts only after WAIT: goes over a connection of its own */
     bool held;       /* until those before it in its queue are answered, which go over the other
                         connection or were sent without the script */
-    bool vital;      /* taken however much waits */
+    bool vital;      /* taken however much waits, and sent before it */
     bool announces;  /* publishes: subscribers should have it before the answer is written */
     bool asking;     /* is sent behind ASKING, to a server that is about to get the slot */
     bool done;
@@ -134,6 +135,7 @@ struct redis_op_list {
 };
 
 void redis_op_list_add(struct redis_op_list *list, struct redis_op *op);
+void redis_op_list_prepend(struct redis_op_list *list, struct redis_op *op);
 struct redis_op *redis_op_list_take(struct redis_op_list *list); /* NULL where it is empty */
 
 /* Answers all of them with STATUS_IO. */

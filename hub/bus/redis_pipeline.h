@@ -12,7 +12,7 @@
  *
  *   link up -> INFO (on_info), or ROLE if INFO is forbidden; SCRIPT LOAD of each script;
  *              CLIENT KILL of the connection before, CLIENT INFO (if ends_previous)
- *     -> on_open -> ops, and WAIT at each flush if some are replicated
+ *     -> on_open -> ops, a few hundred at a time, and WAIT at each flush if some are replicated
  *     -> link down: ops are answered, on_closed
  *   overflow (64 MiB unanswered) -> ops are refused -> all are answered -> on_closed, on_open
  */
@@ -63,7 +63,8 @@ bool redis_pipeline_open(const struct redis_pipeline *pipeline);
  * was sent over an earlier connection is carried out any more. Needs the option ends_previous, and
  * the right to CLIENT KILL and CLIENT INFO (Redis 6.2). */
 bool redis_pipeline_is_sole(const struct redis_pipeline *pipeline);
-/* Takes the op over. If the pipeline is not open, the op is finished with STATUS_IO. If too many
+/* Takes the op over. It is sent when few enough are under way, so that a vital one, which is sent at
+ * once, is answered soon. If the pipeline is not open, the op is finished with STATUS_IO. If too many
  * bytes wait already (overflow), each op that is not vital is finished with STATUS_IO, until all
  * ops that were taken are answered; then on_closed and on_open are called. */
 void redis_pipeline_send(struct redis_pipeline *pipeline, struct redis_op *op);

@@ -57,6 +57,7 @@ static void send_probe(struct redis_primary *p)
     if (envelope_encode(&envelope, &bytes, &len) != STATUS_OK)
         return;
     struct redis_op *op = redis_op_new(REPLY_NUMBER, on_probe_sent, p->setup->trouble);
+    op->vital = true; /* a lease later the subscriptions count as deaf */
     redis_request_begin(&op->request, 3);
     redis_request_text(&op->request, p->setup->sharded ? "SPUBLISH" : "PUBLISH");
     redis_request_text(&op->request, p->probe);
