@@ -63,10 +63,10 @@ bool redis_pipeline_open(const struct redis_pipeline *pipeline);
  * was sent over an earlier connection is carried out any more. Needs the option ends_previous, and
  * the right to CLIENT KILL and CLIENT INFO (Redis 6.2). */
 bool redis_pipeline_is_sole(const struct redis_pipeline *pipeline);
-/* Takes the op over. It is sent when few enough are under way, so that a vital one, which is sent at
- * once, is answered soon. If the pipeline is not open, the op is finished with STATUS_IO. If too many
- * bytes wait already (overflow), each op that is not vital is finished with STATUS_IO, until all
- * ops that were taken are answered; then on_closed and on_open are called. */
+/* Takes the op over. It is sent when few enough are under way, so that a vital one, which is sent
+ * at once, is answered soon. If the pipeline is not open, the op is finished with STATUS_IO. If too
+ * many bytes wait already (overflow), each op that is not vital is finished with STATUS_IO, until
+ * all ops that were taken are answered; then on_closed and on_open are called. */
 void redis_pipeline_send(struct redis_pipeline *pipeline, struct redis_op *op);
 /* How many bytes of requests should still be sent; 0: none for now. */
 size_t redis_pipeline_credit(struct redis_pipeline *pipeline);

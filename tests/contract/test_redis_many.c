@@ -82,19 +82,19 @@ static void a_renewal_does_not_wait_behind_thousands_of_calls(void **state)
     assert_in_range(answered_before(a), 1, AHEAD);
 }
 
-struct heard {
+struct hearing {
     struct bus *bus;
     uint64_t before_ms;
 };
 
 static bool is_heard_again(void *ctx)
 {
-    const struct heard *heard = ctx;
+    const struct hearing *heard = ctx;
     return heard->bus->ops->heard_ms(heard->bus) != heard->before_ms;
 }
 
-/* Answers crawl, 5 of them each 50 ms. Of the probes that bring the inbox to life the first may have
- * been under way already. */
+/* Answers crawl, 5 of them each 50 ms. Of the probes that bring the inbox to life the first may
+ * have been under way already. */
 static void the_own_inbox_is_heard_while_thousands_of_calls_wait(void **state)
 {
     (void)state;
@@ -106,7 +106,7 @@ static void the_own_inbox_is_heard_while_thousands_of_calls_wait(void **state)
     proxy_crawl(&proxy, 20);
     assert_many(a, 7);
     for (unsigned probe = 0; probe < 4; probe++) {
-        struct heard heard = {a->bus, a->bus->ops->heard_ms(a->bus)};
+        struct hearing heard = {a->bus, a->bus->ops->heard_ms(a->bus)};
         rig_until(&r.rig, is_heard_again, &heard);
     }
     assert_null(rig_find(a, SEEN_ASSERTED, CALLS / 2));
