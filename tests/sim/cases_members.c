@@ -219,8 +219,8 @@ static void an_end_is_told_while_a_member_reads(struct world *world)
     expect(world, world->gaps == 1, "n1's client is told what it misses");
 }
 
-/* Two of them in a row, while n1 hears nothing: the history has pushes of three epochs, and lacks the
- * end of two. */
+/* Two of them in a row, while n1 hears nothing: the history has pushes of three epochs, and lacks
+ * the end of two. */
 
 static void until_n0_claims(struct world *world, struct sim_request *request)
 {
@@ -260,7 +260,47 @@ static void two_ends_are_told_to_who_was_away(struct world *world)
     expect(world, world->gaps == 2, "n1's client is told what it misses of both epochs");
 }
 
+/* Published without the script: a member hears what the history does not have yet. */
+
+static bool client_9_has_eight(const struct world *world)
+{
+    return world->clients[9].at.offset == 8;
+}
+
+static bool client_6_has_eight(const struct world *world)
+{
+    return world->clients[6].open && world->clients[6].at.offset == 8;
+}
+
+static void a_client_resumes_before_the_newest_is_kept(struct world *world)
+{
+    n0_owns_n1_watches(world);
+    client_start(world, 9, 1);
+    until(world, watchers_welcome, "client 9 is there");
+    world->publishes_plainly = true;
+    for (int i = 0; i < 5; i++) {
+        backend_push(world, 0, "push");
+        world_pass(world, 20 * MS);
+    }
+    client_leave(&world->clients[6], 1001);
+    world_pass(world, 20 * MS);
+    for (int i = 0; i < 2; i++) {
+        backend_push(world, 0, "push");
+        world_pass(world, 20 * MS);
+    }
+    world->keeps_after_us = 150 * MS;
+    backend_push(world, 0, "push");
+    until(world, client_9_has_eight, "client 9 has the newest");
+    expect(world, world->store.records[0].history.len == 7, "it is not kept yet");
+    client_start(world, 6, 1);
+    until(world, client_6_has_eight, "client 6 gets all that it has missed");
+    expect(world, !world->gaps, "without a GAP");
+}
+
 static const struct sim_case list[] = {
+    {.name = "a client resumes at a member that has heard what is not kept yet",
+     .script = a_client_resumes_before_the_newest_is_kept,
+     .history = 20},
     {.name = "the end of an epoch that is told while a member reads is not forgotten",
      .script = an_end_is_told_while_a_member_reads,
      .history = 10},

@@ -69,6 +69,7 @@ struct sim_request {
     bool holds;
     unsigned how; /* of enum bus_publish */
     bool behind;  /* another session in the same call */
+    bool announced;
     struct publication **publications;
     size_t publications_len;
     uint32_t history_size;
@@ -283,7 +284,8 @@ struct world {
     bool has_sends;         /* pages send */
     bool has_presence;      /* pages are told who watches */
     bool joins_calls;       /* a turn's publications leave in one call, as to one server */
-    bool publishes_plainly; /* under load, publications go to the store without the script */
+    bool publishes_plainly; /* under load, publications go to the store without the script, */
+    uint64_t keeps_after_us; /* which keeps them so long after it has announced them */
     /* In a script: each client has its own URL, "/cN/v0", and the backend answers those with
      * refuses[N] with 401. asked_last: the N of the last request; asked: how many there were */
     bool own_urls;

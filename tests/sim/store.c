@@ -201,7 +201,8 @@ static void apply_plain_publish(struct world *world, struct sim_request *request
     struct record *record = record_of(world, request);
     bool lost = publish_plainly(record, request);
     request->status = lost ? STATUS_REFUSED : STATUS_OK;
-    announce_publications(world, session, request);
+    if (!request->announced)
+        announce_publications(world, session, request);
     if (!memory_record_owned(&record->own, request->node->id, request->epoch)) {
         world_say(world, "%s: plain publications of %s at %llu, of which it is not the owner",
                   request->session, request->node->id, (unsigned long long)request->epoch);
@@ -209,6 +210,16 @@ static void apply_plain_publish(struct world *world, struct sim_request *request
     }
     for (size_t i = 0; i < request->publications_len; i++)
         note_truth(world, session, request->publications[i]->at);
+}
+
+bool store_announces_first(struct world *world, struct sim_request *request)
+{
+    if (!world->keeps_after_us || request->announced || request->kind != REQUEST_PUBLISH ||
+        !goes_plainly(world, request))
+        return false;
+    request->announced = true;
+    announce_publications(world, session_index(request->session), request);
+    return true;
 }
 
 void store_cut(struct world *world, const struct sim_request *request)

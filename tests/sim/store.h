@@ -22,6 +22,10 @@ uint64_t store_ms(const struct world *world);
 /* Carries out the request and writes the answer into it. */
 void store_apply(struct world *world, struct sim_request *request);
 
+/* Announces a plain publication that is to be kept later (keeps_after_us). Returns whether it is one,
+ * and was not announced before. */
+bool store_announces_first(struct world *world, struct sim_request *request);
+
 /* The connection ended within the request: of a plain publication the store may have announced what
  * it has not kept. */
 void store_cut(struct world *world, const struct sim_request *request);

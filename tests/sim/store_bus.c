@@ -213,6 +213,11 @@ static void arrive(struct leg *leg)
         return;
     }
     struct sim_bus *bus = leg->node->bus;
+    if (store_announces_first(world, leg->request)) {
+        at_us(world, world->now_us + world->keeps_after_us, on_arrival, leg);
+        bus->to_store_us = larger(bus->to_store_us, world->now_us + world->keeps_after_us);
+        return;
+    }
     store_apply(world, leg->request);
     uint64_t *before_us = answered_us(bus, leg->request);
     uint64_t at = larger(world->now_us + delay_us(world),

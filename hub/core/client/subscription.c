@@ -23,7 +23,8 @@
 #define TOKEN_AHEAD_TIMES 10 /* and that often where the client was already welcomed there */
 #define READ_AGAIN_MS     500
 #define READ_TRIES        10
-#define REPLAY_TRIES      2 /* a WELCOME waits for it */
+#define KEPT_SOON_MS      250 /* by then the store has kept what it has announced */
+#define REPLAY_TRIES      2   /* a WELCOME waits for it */
 #define READ_LIMIT        500
 /* Histories that are read for one client at once: what is read waits for its socket without a
  * policy. The others look again after a moment, or when it has taken what it was given. */
@@ -57,9 +58,10 @@ struct catch_up {
         at;          /* its position: that of its token, or of the last publication that was read */
     uint32_t replay; /* how many past publications it wants; 0: those after at */
     bool has_token;
-    bool overdue;  /* the time to wait for a position has passed: looked at when the turn ends */
-    bool held_cut; /* the oldest of held were forgotten while the history was read */
-    bool replayed; /* REPLAYING: all that is kept has been read; oldest is the first of it */
+    bool overdue;    /* the time to wait for a position has passed: looked at when the turn ends */
+    bool held_cut;   /* the oldest of held were forgotten while the history was read */
+    bool replayed;   /* REPLAYING: all that is kept has been read; oldest is the first of it */
+    bool read_again; /* since the history ended before what this node has heard */
     struct position oldest;
     unsigned tries, waits;
     struct subscribe_answer *answer; /* that its WELCOME is; NULL: it was given, or is none */
@@ -361,6 +363,17 @@ static void catch_up_from(struct subscription *subscription)
     }
 }
 
+/* Publications without the script are announced first and kept next (bus_redis_batch.c): a member
+ * may have heard what is not in the history yet. The owner reads it over the connection that it
+ * publishes over, so behind what it has published. */
+static bool ends_early(const struct subscription *subscription)
+{
+    const struct catch_up *catch_up = subscription->catch_up;
+    struct position live = live_after(subscription);
+    return !session_is_owned(subscription->session) && !catch_up->read_again && live.offset &&
+           position_compare(catch_up->at, live) < 0;
+}
+
 bool subscription_on_history(struct hub *hub, uint64_t tag, enum status status,
                              struct position oldest, struct publication *const *publications,
                              size_t len, bool more)
@@ -387,10 +400,14 @@ bool subscription_on_history(struct hub *hub, uint64_t tag, enum status status,
          ended = stream_at(subscription->session).epoch != catch_up->read_epoch;
     /* Of an epoch that has ended since it may not have the end */
     bool cut = catch_up->held_cut && ++catch_up->tries < READ_TRIES;
-    if (status == STATUS_OK && (on || ended || cut))
+    if (status == STATUS_OK && (on || ended || cut)) {
         read_history(subscription);
-    else
+    } else if (status == STATUS_OK && ends_early(subscription)) {
+        catch_up->read_again = true;
+        look_after(catch_up, KEPT_SOON_MS);
+    } else {
         read_out(subscription, status == STATUS_OK ? oldest : (struct position){0, 0});
+    }
     return true;
 }
 
