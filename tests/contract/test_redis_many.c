@@ -13,7 +13,7 @@
 
 #define LEASE_MS 60000 /* much longer than all of this takes */
 #define CALLS    3000
-#define AHEAD    300 /* some more than may be under way at once */
+#define AHEAD    600 /* some more than may be under way at once */
 #define RENEWAL  900000
 
 static struct redis_rig r;
