@@ -621,6 +621,25 @@ static void keys_have_the_types_and_times_to_live_of_the_contract(void **state)
     assert_non_null(strstr(ask("XRANGE test:history:{" SESSION "} - +"), id));
 }
 
+/* Its record is gone, and the clock of Redis was set back since. */
+static void an_epoch_is_above_those_of_the_history(void **state)
+{
+    (void)state;
+    grow_up();
+    struct rig_peer *a = rig_peer(&r.rig, "a"), *b = rig_peer(&r.rig, "b");
+    peer_subscribe(b, SESSION);
+    ask("XADD test:history:{" SESSION "} 3000000000000-7 o 1 t 1 d x");
+    uint64_t epoch = peer_claim(a, SESSION);
+    assert_int_equal(epoch, UINT64_C(3000000000001));
+    rig_settle(b);
+    rig_forget_events(b);
+    assert_int_equal(peer_publish(a, SESSION, epoch, 1, "x", 5, true), STATUS_OK);
+    assert_int_equal(rig_wait(b, SEEN_PUSH, ENVELOPE_PUSH)->items[0].number, 1);
+    assert_string_equal(ask("XLEN test:history:{" SESSION "}"), "2");
+    ask("SET test:history:{other} x");
+    assert_true(peer_claim(a, "other") > 0);
+}
+
 static bool b_is_forgotten(void *ctx)
 {
     struct rig_peer *a = ctx;
@@ -669,6 +688,7 @@ int main(void)
         FAULT(claims_keep_their_place_among_calls_on_their_session),
         FAULT(a_hundred_thousand_channels_are_subscribed_again_after_a_cut),
         FAULT(keys_have_the_types_and_times_to_live_of_the_contract),
+        FAULT(an_epoch_is_above_those_of_the_history),
         FAULT(a_silent_node_is_removed_after_ten_leases),
     };
     return cmocka_run_group_tests_name("bus_redis_faults", tests, NULL, NULL);

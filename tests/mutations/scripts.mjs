@@ -17,14 +17,14 @@ export const scriptMutations = [
     {
         name: 'the epoch that the caller has seen, in claim',
         script: 'claim',
-        from: 'math.max(tonumber(epoch or 0) + 1, tonumber(ARGV[7]) + 1, now)',
-        to: 'math.max(tonumber(epoch or 0) + 1, now)',
+        from: 'math.max(tonumber(epoch or 0) + 1, tonumber(ARGV[7]) + 1, newest + 1, now)',
+        to: 'math.max(tonumber(epoch or 0) + 1, newest + 1, now)',
     },
     {
         name: 'the epoch of the record, in claim',
         script: 'claim',
-        from: 'math.max(tonumber(epoch or 0) + 1, tonumber(ARGV[7]) + 1, now)',
-        to: 'math.max(tonumber(ARGV[7]) + 1, now)',
+        from: 'math.max(tonumber(epoch or 0) + 1, tonumber(ARGV[7]) + 1, newest + 1, now)',
+        to: 'math.max(tonumber(ARGV[7]) + 1, newest + 1, now)',
     },
     {
         name: 'the announcement, in claim',
@@ -128,6 +128,13 @@ export const scriptMutations = [
         script: 'record_session',
         from: 'if record[1] ~= ARGV[1] or record[2] ~= ARGV[2] then',
         to: 'if false then',
+    },
+    {
+        name: 'an epoch above those of the history, in claim',
+        script: 'claim',
+        from: 'newest + 1, now)',
+        to: 'now)',
+        tests: ['test_redis_faults'],
     },
     {
         name: 'the fence of the history, in claim',

@@ -273,18 +273,18 @@ struct world {
     } granted[SESSIONS][EPOCHS];
     size_t granted_len[SESSIONS];
     bool faults;
-    bool deserted;          /* all browsers have gone for good */
-    bool quiet;             /* browsers send nothing more; what they sent must arrive */
-    bool hushed;            /* backends push nothing more */
-    bool frozen;            /* browsers neither come nor leave */
-    bool calm;              /* a script: nothing breaks by chance */
-    bool lied_to;           /* false messages were sent: only that no node crashes is checked */
-    bool arrives_late;      /* in a calm world: messages of a broken connection still arrive */
-    bool closes_slowly;     /* in a calm world: backends do */
-    bool has_sends;         /* pages send */
-    bool has_presence;      /* pages are told who watches */
-    bool joins_calls;       /* a turn's publications leave in one call, as to one server */
-    bool publishes_plainly; /* under load, publications go to the store without the script, */
+    bool deserted;           /* all browsers have gone for good */
+    bool quiet;              /* browsers send nothing more; what they sent must arrive */
+    bool hushed;             /* backends push nothing more */
+    bool frozen;             /* browsers neither come nor leave */
+    bool calm;               /* a script: nothing breaks by chance */
+    bool lied_to;            /* false messages were sent: only that no node crashes is checked */
+    bool arrives_late;       /* in a calm world: messages of a broken connection still arrive */
+    bool closes_slowly;      /* in a calm world: backends do */
+    bool has_sends;          /* pages send */
+    bool has_presence;       /* pages are told who watches */
+    bool joins_calls;        /* a turn's publications leave in one call, as to one server */
+    bool publishes_plainly;  /* under load, publications go to the store without the script, */
     uint64_t keeps_after_us; /* which keeps them so long after it has announced them */
     /* In a script: each client has its own URL, "/cN/v0", and the backend answers those with
      * refuses[N] with 401. asked_last: the N of the last request; asked: how many there were */

@@ -23,9 +23,17 @@ if not epoch and ARGV[8] ~= '1' then
         return {-1, '', '0'}
     end
 end
+-- Without a record the history may tell the last epoch: entries of an earlier one would be refused as if they were there already.
+-- The clock does not show it where it was set back.
+local newest = 0
+if not epoch then
+    local last = redis.pcall('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+    newest = last and tonumber(string.match(last[1], '^%d+')) or 0
+    newest = newest <= 2 ^ 52 and newest or 0
+end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local granted = string.format('%.0f', math.max(tonumber(epoch or 0) + 1, tonumber(ARGV[7]) + 1, now))
+local granted = string.format('%.0f', math.max(tonumber(epoch or 0) + 1, tonumber(ARGV[7]) + 1, newest + 1, now))
 -- Over maxmemory Redis allows PEXPIRE as the first write of a script, and then allows the next ones too.
 redis.call('PEXPIRE', KEYS[1], ARGV[11])
 redis.call('HSET', KEYS[1], 'owner', ARGV[4], 'epoch', granted, 'state', 'connecting', 'reason', '', 'upstream', ARGV[10],
