@@ -121,6 +121,7 @@ struct sim_bus {
     bool link_up;   /* as it really is */
     unsigned generation;
     uint64_t to_store_us;   /* latest delivery: links keep order */
+    uint64_t behind_us;     /* the store has half a request of this link until then */
     uint64_t from_store_us; /* no answer comes before */
     /* The last answer on each session, and of the others, if each has its own pace */
     uint64_t answered_us[SESSIONS_MAX + 1];

@@ -134,8 +134,9 @@ struct leg {
     struct sim_node *node;
     unsigned life, generation;
     struct sim_request *request;
-    bool late;        /* its connection is gone; the answer can't arrive */
-    struct leg *with; /* the next one in the same call */
+    uint64_t behind_us; /* it waited until then for the rest of a request before it */
+    bool late;          /* its connection is gone; the answer can't arrive */
+    struct leg *with;   /* the next one in the same call */
 };
 
 static void leg_free(struct leg *leg)
@@ -213,9 +214,15 @@ static void arrive(struct leg *leg)
         return;
     }
     struct sim_bus *bus = leg->node->bus;
+    if (leg->behind_us != world->now_us && bus->behind_us >= world->now_us) {
+        leg->behind_us = ++bus->behind_us;
+        at_us(world, leg->behind_us, on_arrival, leg);
+        return;
+    }
     if (store_announces_first(world, leg->request)) {
-        at_us(world, world->now_us + world->keeps_after_us, on_arrival, leg);
-        bus->to_store_us = larger(bus->to_store_us, world->now_us + world->keeps_after_us);
+        bus->behind_us = larger(bus->behind_us, world->now_us + world->keeps_after_us);
+        leg->behind_us = bus->behind_us;
+        at_us(world, leg->behind_us, on_arrival, leg);
         return;
     }
     store_apply(world, leg->request);
@@ -259,7 +266,7 @@ static void bus_flush(struct bus *base)
         *bus->unanswered_end = request;
         bus->unanswered_end = &request->next;
         struct leg *leg = malloc(sizeof(*leg));
-        *leg = (struct leg){world, node, node->life, bus->generation, request, false, NULL};
+        *leg = (struct leg){world, node, node->life, bus->generation, request, 0, false, NULL};
         request->refs++;
         if (world->spy)
             world->spy(world, request);

@@ -355,6 +355,7 @@ void world_run(struct world *world, uint64_t seed, bool late, bool verbose)
     world->conf->services[0]->history.every_ms = late ? LATE_MS : 0;
     world->joins_calls = seed % 2;
     world->publishes_plainly = seed / 2 % 2;
+    world->keeps_after_us = seed % 16 == 15 ? 10000 : 0;
     if (sim_pages)
         pages_begin(world);
     world_presence(world, sim_presence);
