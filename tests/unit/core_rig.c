@@ -13,9 +13,9 @@ static void on_publish(struct bus *bus, const char *session, uint64_t tag, uint6
                        uint64_t ttl_ms, unsigned how)
 {
     struct core_rig *rig = of(bus);
-    (void)session, (void)history_size, (void)ttl_ms;
+    (void)session, (void)history_size;
     struct rig_call *call = &rig->published[rig->published_len++ % RIG_CALLS];
-    *call = (struct rig_call){.tag = tag, .epoch = epoch, .len = len, .how = how};
+    *call = (struct rig_call){.tag = tag, .epoch = epoch, .len = len, .how = how, .ttl_ms = ttl_ms};
     for (size_t i = 0; i < len; i++)
         call->bytes += publications[i]->len;
 }

@@ -19,6 +19,7 @@ struct rig_call {
     unsigned type; /* of an envelope */
     uint64_t number, offset;
     char to[CONF_NAME_MAX + 1];
+    uint64_t ttl_ms; /* of the history */
 };
 
 struct core_rig {

@@ -84,6 +84,21 @@ static void what_a_turn_places_leaves_in_one_call(void **state)
     assert_int_equal(backlog_on_the_way(session), 0);
 }
 
+/* It is given again each second. Without a history it was given to nobody. */
+static void a_history_that_a_reload_begins_has_a_time_to_live(void **state)
+{
+    (void)state;
+    rig.service.history.size = 0;
+    place_many(1, 10, true);
+    rig_pass(&rig, 10);
+    rig.service.history.size = 100;
+    place_many(2, 10, true);
+    assert_int_equal(rig.published_len, 3);
+    assert_int_equal(rig.published[1].ttl_ms, 300000);
+    assert_int_equal(rig.published[2].ttl_ms, 0);
+    answer_from(0);
+}
+
 static void what_is_held_goes_out_in_order_once_the_record_is_proven(void **state)
 {
     (void)state;
@@ -397,6 +412,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_a_turn_places_leaves_in_one_call, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_history_that_a_reload_begins_has_a_time_to_live, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(what_is_held_goes_out_in_order_once_the_record_is_proven,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_was_answered_is_only_appended_again, set_up,

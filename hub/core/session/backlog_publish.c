@@ -110,6 +110,8 @@ static uint64_t time_to_live_ms(struct backlog_publish *publish)
     uint64_t ttl_ms = session->service->history.ttl_ms, step_ms = ttl_ms / TTL_STEPS;
     if (step_ms > TTL_STEP_MS)
         step_ms = TTL_STEP_MS;
+    if (!session->service->history.size)
+        return 0;
     if (publish->lives_from_ms && now_ms - publish->lives_from_ms < step_ms)
         return 0;
     publish->lives_from_ms = now_ms;
