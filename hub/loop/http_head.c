@@ -1,7 +1,7 @@
 #include "loop/http_head.h"
 
+#include <libwebsockets.h>
 #include <openssl/evp.h>
-#include <openssl/sha.h>
 #include <string.h>
 #include <strings.h>
 
@@ -163,13 +163,15 @@ bool http_head_lists(const struct http_head *head, const char *name, const char 
     return false;
 }
 
+/* SHA-1 by lws: libcrypto's would have a node without TLS and Redis load its providers, which are 2
+ * MiB of memory, and looks its algorithm up each time. */
 void ws_accept_key(struct http_text key, char out[WS_ACCEPT_SIZE])
 {
     static const char magic[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-    unsigned char joined[128], hash[SHA_DIGEST_LENGTH];
+    unsigned char joined[128], hash[20];
     size_t len = key.len < 64 ? key.len : 64;
     memcpy(joined, key.at, len);
     memcpy(joined + len, magic, sizeof(magic) - 1);
-    SHA1(joined, len + sizeof(magic) - 1, hash);
-    EVP_EncodeBlock((unsigned char *)out, hash, SHA_DIGEST_LENGTH);
+    lws_SHA1(joined, len + sizeof(magic) - 1, hash);
+    EVP_EncodeBlock((unsigned char *)out, hash, sizeof(hash));
 }
