@@ -26,17 +26,21 @@
  * whole is read at once. */
 #define READ_BYTES 32768
 
+/* What only some descriptors need. */
+struct watch_more {
+    struct event write;
+    bool writing;               /* the write event is added */
+    struct urgent_entry urgent; /* without an fn: not urgent */
+};
+
 /*
  * One for each descriptor of lws. Nearly every descriptor is read, so the read event is part of the
- * object. Writing is awaited only while output is buffered, so the write event is made when it is
- * needed. There are two events because libevent can change the interest of one event only by
- * removing and adding it.
+ * object. Writing is awaited only while output is buffered. There are two events because libevent
+ * can change the interest of one event only by removing and adding it.
  */
 struct lws_watch {
     struct event read;
-    struct event *write;         /* NULL: writing is not awaited */
-    struct urgent_entry *urgent; /* NULL: not urgent */
-    bool reading;                /* the read event is added */
+    struct watch_more *more; /* NULL: writing is not awaited, and it is not urgent */
 };
 
 struct lws_adapter {
@@ -129,56 +133,74 @@ static void on_urgent(void *ctx)
     serve(watch_adapter(watch), event_get_fd(&watch->read), LWS_POLLIN);
 }
 
+static bool is_reading(const struct lws_watch *watch)
+{
+    return event_pending(&watch->read, EV_READ, NULL);
+}
+
+static bool is_urgent(const struct lws_watch *watch)
+{
+    return watch->more && watch->more->urgent.fn;
+}
+
 /* Adds the descriptor to the urgent set while it is read, and removes it while reading is paused:
  * otherwise epoll would report it again and again. */
 static void set_urgent(struct lws_watch *watch)
 {
     int set = loop_urgent(watch_adapter(watch)->loop), fd = event_get_fd(&watch->read);
-    if (watch->reading)
-        urgent_add(set, fd, watch->urgent);
+    if (is_reading(watch))
+        urgent_add(set, fd, &watch->more->urgent);
     else
         urgent_remove(set, fd);
+}
+
+static struct watch_more *more_of(struct lws_watch *watch)
+{
+    if (!watch->more)
+        watch->more = calloc(1, sizeof(*watch->more));
+    return watch->more;
 }
 
 void lws_adapter_set_urgent(struct lws_adapter *adapter, int fd)
 {
     struct lws_watch *watch = watch_find(adapter, fd);
-    struct urgent_entry *entry = !watch || watch->urgent ? NULL : malloc(sizeof(*entry));
-    if (!entry)
+    if (!watch || is_urgent(watch) || !more_of(watch))
         return; /* out of memory: the descriptor is served like all others */
-    *entry = (struct urgent_entry){on_urgent, watch};
-    watch->urgent = entry;
-    if (watch->reading)
+    watch->more->urgent = (struct urgent_entry){on_urgent, watch};
+    if (is_reading(watch))
         set_urgent(watch);
 }
 
 static void watch_reading(struct lws_watch *watch, bool wanted)
 {
-    if (watch->reading == wanted)
+    if (is_reading(watch) == wanted)
         return;
-    watch->reading = wanted;
     if (wanted)
         event_add(&watch->read, NULL);
     else
         event_del(&watch->read);
-    if (watch->urgent)
+    if (is_urgent(watch))
         set_urgent(watch);
 }
 
 static void watch_writing(struct lws_adapter *adapter, int fd, struct lws_watch *watch, bool wanted)
 {
-    if ((watch->write != NULL) == wanted)
+    if ((watch->more && watch->more->writing) == wanted)
         return;
-    if (!wanted) {
-        event_free(watch->write);
-        watch->write = NULL;
+    if (!more_of(watch))
+        abort(); /* two hundred bytes */
+    watch->more->writing = wanted;
+    if (wanted) {
+        event_assign(&watch->more->write, loop_base(adapter->loop), fd, EV_WRITE | EV_PERSIST,
+                     on_writable, adapter);
+        event_add(&watch->more->write, NULL);
         return;
     }
-    watch->write = event_new(loop_base(adapter->loop), fd, EV_WRITE | EV_PERSIST, on_writable,
-                             adapter);
-    if (!watch->write)
-        abort(); /* a hundred bytes */
-    event_add(watch->write, NULL);
+    event_del(&watch->more->write);
+    if (is_urgent(watch))
+        return;
+    free(watch->more);
+    watch->more = NULL;
 }
 
 static void watch_drop(struct lws_adapter *adapter, int fd)
@@ -188,7 +210,7 @@ static void watch_drop(struct lws_adapter *adapter, int fd)
         return;
     watch_writing(adapter, fd, watch, false);
     watch_reading(watch, false);
-    free(watch->urgent);
+    free(watch->more);
     free(watch);
     adapter->watches[fd] = NULL;
 }
@@ -333,6 +355,7 @@ struct lws_context *loop_lws_create(struct loop *loop, struct lws_context_creati
     void *foreign_loops[1] = {adapter};
     info->event_lib_custom = &adapter_plugin;
     info->foreign_loops = foreign_loops;
+    info->user = loop; /* socket.c finds it by its connection */
     adapter->context_is_new = true;
     struct lws_context *context = lws_create_context(info);
     adapter->context_is_new = false;
