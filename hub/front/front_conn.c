@@ -7,12 +7,16 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/container_of.h"
 #include "common/log.h"
 #include "common/text.h"
 #include "core/hub.h"
 #include "front/front_private.h"
 #include "front/front_refuse.h"
 #include "loop/ws_head.h"
+
+/* The next larger block of malloc costs each idle client 16 bytes (tests/bench/README.md). */
+_Static_assert(sizeof(struct conn) <= 312, "an idle client grows");
 
 /* How many messages and control frames of one connection are handled in one turn: one read may hold
  * thousands of small ones, while the other connections wait. */
@@ -78,10 +82,9 @@ void conn_free(struct conn *conn)
     dequeue(conn);
     admit_release_ip(conn);
     conn_forget_pass(conn);
-    share_forget(conn);
+    held_drop(conn);
     handshake_free(conn->handshake);
     ws_reader_fini(&conn->reader);
-    free(conn->held);
     free(conn->why);
     free(conn);
     front->connections--;
@@ -99,7 +102,7 @@ void conn_report_gone(struct conn *conn, unsigned code, const char *reason)
 
 static void update_reading(struct conn *conn)
 {
-    socket_pause(&conn->socket, conn->paused || conn->held);
+    socket_pause(&conn->socket, conn->paused || held_any(conn));
 }
 
 /* Output that input causes directly (PONGs, answers to heartbeats) is gathered until that input
@@ -167,10 +170,7 @@ void conn_start_closing(struct conn *conn, unsigned code, const char *reason)
     conn_set_state(conn, CONN_CLOSING);
     conn_enqueue(conn, QUEUE_CLOSING);
     /* The core does not want the held input any more, and the peer's close frame has to be read. */
-    share_forget(conn);
-    free(conn->held);
-    conn->held = NULL;
-    conn->held_len = 0;
+    held_drop(conn);
     conn->paused = false;
     update_reading(conn);
 }
@@ -249,12 +249,8 @@ static bool hold(struct conn *conn, const uint8_t *bytes, size_t len)
 {
     if (len == 0)
         return true;
-    uint8_t *held = realloc(conn->held, conn->held_len + len);
-    if (!held)
+    if (!held_add(conn, bytes, len))
         return false;
-    memcpy(held + conn->held_len, bytes, len);
-    conn->held = held;
-    conn->held_len += (uint32_t)len;
     update_reading(conn);
     return true;
 }
@@ -289,7 +285,7 @@ static void on_item(struct conn *conn, const struct ws_item *item)
 /* Held input is read in a later turn, from on_writable. */
 static void ask_for_turn(struct conn *conn)
 {
-    if (!conn->held || conn->paused)
+    if (!held_any(conn) || conn->paused)
         return;
     if (share_is_left(conn))
         socket_wake(&conn->socket);
@@ -325,7 +321,7 @@ bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len)
         events_input(conn, len);
         return true;
     }
-    if (conn->held)
+    if (held_any(conn))
         return hold(conn, bytes, len);
     struct gather *gather = &conn->front->gather;
     assert(!gather->conn && gather->len == 0);
@@ -336,6 +332,11 @@ bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len)
     return alive;
 }
 
+static struct conn *conn_of_socket(struct socket *socket)
+{
+    return CONTAINER_OF(socket, struct conn, socket);
+}
+
 static void count_discarded(struct conn *conn, size_t len)
 {
     conn->discarded += (uint32_t)len;
@@ -343,9 +344,9 @@ static void count_discarded(struct conn *conn, size_t len)
         socket_pause(&conn->socket, true);
 }
 
-static bool on_bytes(void *owner, uint8_t *bytes, size_t len)
+static bool on_bytes(struct socket *socket, uint8_t *bytes, size_t len)
 {
-    struct conn *conn = owner;
+    struct conn *conn = conn_of_socket(socket);
     conn->heard_ms = conn->front->now_ms;
     switch ((enum conn_state)conn->state) {
     case CONN_HANDSHAKE: return handshake_read(conn, bytes, len);
@@ -362,29 +363,28 @@ static bool on_bytes(void *owner, uint8_t *bytes, size_t len)
  * turn was used up. */
 static bool feed_held(struct conn *conn)
 {
-    uint8_t *bytes = conn->held;
-    size_t len = conn->held_len;
-    if (!bytes || conn->paused)
+    if (!held_any(conn) || conn->paused)
         return true;
     if (!share_is_left(conn)) {
         share_wait(conn);
         return true;
     }
-    conn->held = NULL;
-    conn->held_len = 0;
+    size_t len;
+    uint8_t *bytes = held_take(conn, &len);
     bool alive = conn_frames(conn, bytes, len);
     free(bytes);
+    held_settle(conn);
     if (alive)
         update_reading(conn);
     return alive;
 }
 
-static bool on_writable(void *owner)
+static bool on_writable(struct socket *socket)
 {
-    struct conn *conn = owner;
+    struct conn *conn = conn_of_socket(socket);
     /* The peer has taken buffered output, so it is alive. A wake-up of our own says nothing about
      * the peer. */
-    if (conn->socket.drained)
+    if (socket->drained)
         conn->heard_ms = conn->front->now_ms;
     slow_caught_up(conn);
     if (!feed_held(conn))
@@ -394,9 +394,9 @@ static bool on_writable(void *owner)
     return true;
 }
 
-static void on_gone(void *owner)
+static void on_gone(struct socket *socket)
 {
-    struct conn *conn = owner;
+    struct conn *conn = conn_of_socket(socket);
     if (conn->state == CONN_HANDSHAKE)
         refuse_aborted(conn);
     conn_report_gone(conn, conn->close_code != 0 ? conn->close_code : 1006U,
@@ -404,9 +404,9 @@ static void on_gone(void *owner)
     conn_free(conn);
 }
 
-static void on_secured(void *owner, const char *why)
+static void on_secured(struct socket *socket, const char *why)
 {
-    handshake_secured(owner, why);
+    handshake_secured(conn_of_socket(socket), why);
 }
 
 static const struct socket_handler conn_handler = {.name = "client",
@@ -435,7 +435,7 @@ void conn_new(struct front *front, int fd, const struct in6_addr *peer)
     front->connections++;
 
     /* TLS begins with the first bytes that are its own (front_handshake.c). */
-    if (socket_open(&conn->socket, front->loop, fd, NULL, &conn_handler, conn) != STATUS_OK) {
+    if (socket_open(&conn->socket, front->loop, fd, NULL, &conn_handler) != STATUS_OK) {
         conn_free(conn);
         return;
     }

@@ -76,6 +76,16 @@ struct handshake {
     char *fields;      /* more header lines of its answer; NULL: none */
 };
 
+/* Input that was read, but not taken: front_held.c. */
+struct held_input {
+    struct conn *conn;
+    uint8_t *bytes; /* NULL: none at the moment */
+    uint32_t len;
+    bool waits; /* for a share, in the front's list; this and the next are front_share.c's */
+    struct held_input *prev, *next;
+};
+
+/* Each idle client has one, so what only some connections need is allocated when they need it. */
 struct conn {
     struct client client; /* the core's; first, so that the one is the other */
     /* What each write looks at. */
@@ -93,25 +103,21 @@ struct conn {
     bool ignoring_input;   /* its input can't be parsed any more */
     bool deflate;          /* permessage-deflate was agreed */
     bool events;           /* it is an event stream: front_events.c; else a WebSocket */
-    bool share_waits; /* waits in the front's list; this and the next three belong to front_share.c
-                       */
-    int32_t share_bytes; /* its credit for inflating and decoding; below 0: a debt */
-    struct conn *share_prev, *share_next;
+    uint16_t close_code;   /* what was seen or sent; 0: nothing yet */
+    int32_t share_bytes; /* its credit for inflating and decoding; below 0: a debt; front_share.c */
     struct socket socket;
     struct front *front;
     struct conn *prev, *next;
     struct handshake *handshake;
     struct ws_reader reader;
-    struct ip_entry *ip; /* the counter of its address; NULL: not admitted yet */
-    struct pass *pass;   /* NULL: without a token */
-    uint8_t *held;       /* read, but not taken: the core paused it in the middle */
-    uint32_t held_len;
-    uint32_t due_ms;     /* of its queue; low 32 bits */
-    uint32_t heard_ms;   /* of the last byte from the peer; low 32 bits */
-    uint32_t discarded;  /* bytes read since the close frame was sent */
-    uint32_t unanswered; /* PINGs sent since the peer was last heard */
-    uint16_t close_code; /* what was seen or sent; 0: nothing yet */
-    char *why;           /* why we closed it; NULL: we did not, or there is no memory */
+    struct ip_entry *ip;     /* the counter of its address; NULL: not admitted yet */
+    struct pass *pass;       /* NULL: without a token */
+    struct held_input *held; /* NULL: it has none */
+    uint32_t due_ms;         /* of its queue; low 32 bits */
+    uint32_t heard_ms;       /* of the last byte from the peer; low 32 bits */
+    uint32_t discarded;      /* bytes read since the close frame was sent */
+    uint32_t unanswered;     /* PINGs sent since the peer was last heard */
+    char *why;               /* why we closed it; NULL: we did not, or there is no memory */
 };
 
 /* The protocol that the subprotocol selects. */
@@ -150,8 +156,8 @@ struct front {
     struct ws_form forms[PROTOCOLS][WS_FORMS];
     unsigned events_form; /* id of the form of event streams */
     struct gather gather;
-    size_t share_spent;   /* in this turn */
-    struct conn *sharing; /* who waits for a share, with what it has sent; utlist */
+    size_t share_spent;         /* in this turn */
+    struct held_input *sharing; /* of those who wait for a share; utlist */
     size_t sharing_len;
     struct loop_timer *share_timer;
     struct timers expiries;
@@ -191,6 +197,21 @@ void conn_report_gone(struct conn *conn, unsigned code, const char *reason);
 void conn_free(struct conn *conn);
 /* Reads frames; false: the connection is to be dropped. */
 bool conn_frames(struct conn *conn, uint8_t *bytes, size_t len);
+
+/* --- front_held.c: input that can't be taken yet --- */
+
+static inline bool held_any(const struct conn *conn)
+{
+    return conn->held && conn->held->bytes;
+}
+/* Copies len bytes, behind those that are held already. False: no memory. */
+MUST_USE bool held_add(struct conn *conn, const uint8_t *bytes, size_t len);
+/* Gives what is held, which is freed by the caller, who calls held_settle when it is used up. */
+uint8_t *held_take(struct conn *conn, size_t *len);
+/* Frees the object where no input is held and the connection waits for no share. */
+void held_settle(struct conn *conn);
+/* Discards what is held; the connection waits for no share any more. */
+void held_drop(struct conn *conn);
 
 /* --- front_handshake.c: what a request gets --- */
 
@@ -361,8 +382,8 @@ unsigned front_form(const struct front *front, enum protocol protocol, unsigned 
 bool share_is_left(const struct conn *conn);
 /* A message of so many bytes was opened. */
 void share_spend(struct conn *conn, size_t len);
-/* Adds it to the list of connections that wait for credit. Its socket is woken when it may go on.
- */
+/* Adds it, which holds input, to the list of connections that wait for credit. Its socket is woken
+ * when it may go on. */
 void share_wait(struct conn *conn);
 void share_forget(struct conn *conn);
 /* Of the timer: a round. */

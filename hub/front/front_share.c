@@ -8,6 +8,7 @@
  * never waits for those who need much, and a turn of the loop has no more of it than
  * SHARE_TURN_BYTES and one message.
  */
+#include <assert.h>
 #include <utlist.h>
 
 #include "front/front_private.h"
@@ -39,20 +40,23 @@ void share_spend(struct conn *conn, size_t len)
 void share_wait(struct conn *conn)
 {
     struct front *front = conn->front;
-    if (conn->share_waits)
+    struct held_input *held = conn->held;
+    assert(held);
+    if (held->waits)
         return;
-    conn->share_waits = true;
-    DL_APPEND2(front->sharing, conn, share_prev, share_next);
+    held->waits = true;
+    DL_APPEND(front->sharing, held);
     if (front->sharing_len++ == 0)
         loop_timer_start(front->share_timer, 0);
 }
 
 void share_forget(struct conn *conn)
 {
-    if (!conn->share_waits)
+    struct held_input *held = conn->held;
+    if (!held || !held->waits)
         return;
-    conn->share_waits = false;
-    DL_DELETE2(conn->front->sharing, conn, share_prev, share_next);
+    held->waits = false;
+    DL_DELETE(conn->front->sharing, held);
     conn->front->sharing_len--;
 }
 
@@ -73,6 +77,7 @@ static bool grant_share(struct conn *conn, int32_t rounds)
         socket_wake(&conn->socket);
     else
         share_wait(conn);
+    held_settle(conn);
     return conn->share_bytes > 0;
 }
 
@@ -82,14 +87,13 @@ void share_grant(void *ctx)
     struct front *front = ctx;
     size_t woken = 0, waiting = front->sharing_len;
     int32_t rounds = INT32_MAX;
-    struct conn *conn;
-    DL_FOREACH2(front->sharing, conn, share_next)
-    {
-        int32_t owed = rounds_owed(conn);
+    const struct held_input *held;
+    DL_FOREACH (front->sharing, held) {
+        int32_t owed = rounds_owed(held->conn);
         rounds = owed < rounds ? owed : rounds;
     }
     for (; waiting > 0 && woken < SHARE_WAKE_MAX; waiting--)
-        woken += grant_share(front->sharing, rounds) ? 1 : 0;
+        woken += grant_share(front->sharing->conn, rounds) ? 1 : 0;
     if (front->sharing)
         loop_timer_start(front->share_timer, 0);
 }

@@ -52,7 +52,7 @@ static bool is_heard(const struct conn *conn)
 static bool is_silent(const struct conn *conn)
 {
     const struct front *front = conn->front;
-    if (conn->unanswered == 0 || conn->paused || conn->held)
+    if (conn->unanswered == 0 || conn->paused || held_any(conn))
         return false;
     return (uint64_t)conn->unanswered * front->queues[QUEUE_PINGED].wait_ms >=
            front->conf->clients.ping_timeout_ms;

@@ -15,6 +15,11 @@
  * the read buffer. */
 #define WRITE_MAX 1048576
 
+static struct loop *loop_of(const struct lws *wsi)
+{
+    return lws_context_user(lws_get_context(wsi));
+}
+
 /* --- the way out --- */
 
 static void update_reading(struct socket *socket)
@@ -113,7 +118,7 @@ int socket_fd(const struct socket *socket)
 void socket_set_urgent(struct socket *socket)
 {
     if (socket->wsi)
-        lws_adapter_set_urgent(loop_lws_adapter(socket->loop), socket->fd);
+        lws_adapter_set_urgent(loop_lws_adapter(loop_of(socket->wsi)), socket->fd);
 }
 
 /* Without close_notify the peer can't distinguish a clean end from a truncated stream. */
@@ -195,7 +200,7 @@ void socket_detach(struct socket *socket, bool reset)
 static void report_secured(struct socket *socket, const char *why)
 {
     if (socket->handler->on_secured)
-        socket->handler->on_secured(socket->owner, why);
+        socket->handler->on_secured(socket, why);
 }
 
 /* Feeds bytes of the socket to TLS and passes the plain bytes to the owner, who may detach the
@@ -216,7 +221,7 @@ static bool on_records(struct socket *socket, const uint8_t *bytes, size_t len)
     uint8_t plain[16384];
     size_t n;
     while (socket->tls && (n = tls_read(socket->tls, plain, sizeof(plain))) > 0) {
-        if (!socket->handler->on_bytes(socket->owner, plain, n))
+        if (!socket->handler->on_bytes(socket, plain, n))
             return false;
     }
     if (!socket->tls)
@@ -240,7 +245,7 @@ bool socket_secure(struct socket *socket, struct tls *tls, const uint8_t *rest, 
 static bool on_readable(struct socket *socket, struct lws *wsi, uint8_t *bytes, size_t len)
 {
     bool goes_on = socket->tls ? on_records(socket, bytes, len)
-                               : socket->handler->on_bytes(socket->owner, bytes, len);
+                               : socket->handler->on_bytes(socket, bytes, len);
     if (!goes_on && lws_get_opaque_user_data(wsi))
         end_records(socket);
     return goes_on;
@@ -257,7 +262,7 @@ static bool on_writable(struct socket *socket)
         lws_callback_on_writable(socket->wsi);
         return true;
     }
-    bool alive = socket->handler->on_writable(socket->owner);
+    bool alive = socket->handler->on_writable(socket);
     socket->drained = false;
     return alive;
 }
@@ -267,7 +272,7 @@ static void on_closed(struct socket *socket)
     forget(socket);
     if (socket->opening)
         return; /* socket_open returns the failure */
-    socket->handler->on_gone(socket->owner);
+    socket->handler->on_gone(socket);
 }
 
 static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
@@ -277,7 +282,7 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
     struct socket *socket = lws_get_opaque_user_data(wsi);
     if (!socket)
         return 0;
-    loop_enter(socket->loop, socket->handler->name);
+    loop_enter(loop_of(wsi), socket->handler->name);
     if (!lws_get_opaque_user_data(wsi))
         return 0; /* a start hook of this turn has detached it */
 
@@ -309,10 +314,9 @@ struct lws_vhost *socket_vhost_new(struct lws_context *context)
 }
 
 enum status socket_open(struct socket *socket, struct loop *loop, int fd, struct tls *tls,
-                        const struct socket_handler *handler, void *owner)
+                        const struct socket_handler *handler)
 {
-    *socket = (struct socket){
-        .handler = handler, .owner = owner, .loop = loop, .tls = tls, .fd = fd, .opening = true};
+    *socket = (struct socket){.handler = handler, .tls = tls, .fd = fd, .opening = true};
     struct lws_vhost *vhost = loop_socket_vhost(loop);
     if (!vhost) {
         close(fd);

@@ -31,43 +31,42 @@ struct lws;
 struct socket;
 struct tls;
 
-/* The callbacks of the owner. Each is called with the loop entered. None is called during a call of
- * the owner into this module, except by socket_secure. */
+/* The callbacks of the owner, which finds itself by the socket embedded in it. Each is called with
+ * the loop entered. None is called during a call of the owner into this module, except by
+ * socket_secure. */
 struct socket_handler {
     const char *name; /* of the callbacks, as in loop.h */
     /* Input; the owner must consume all of it, and may change the bytes. Returns false to close the
      * connection (output that was written goes out first). */
-    bool (*on_bytes)(void *owner, uint8_t *bytes, size_t len);
+    bool (*on_bytes)(struct socket *socket, uint8_t *bytes, size_t len);
     /* All output is written, after socket_write had left some; or socket_wake was called. Returns
      * false to close the connection. */
-    bool (*on_writable)(void *owner);
+    bool (*on_writable)(struct socket *socket);
     /* The socket is closed. Called once, and not after socket_detach. */
-    void (*on_gone)(void *owner);
+    void (*on_gone)(struct socket *socket);
     /* The TLS handshake is done (why is NULL), or TLS has failed, in the handshake or later (why is
      * the cause, on_gone follows). May be NULL. */
-    void (*on_secured)(void *owner, const char *why);
+    void (*on_secured)(struct socket *socket, const char *why);
 };
 
 /* Embedded in its owner. Zeroed before socket_open. */
 struct socket {
     const struct socket_handler *handler;
-    void *owner;
-    struct loop *loop;
     struct lws *wsi; /* NULL: closed, or not open yet */
     struct tls *tls; /* NULL: plain */
     int fd;
-    bool opening;  /* within socket_open */
-    bool stalled;  /* lws keeps output */
-    bool drained;  /* lws has written the output that it kept; false again after on_writable */
-    bool shut_due; /* our direction ends once lws has written the output that it keeps */
-    bool paused;   /* the owner has paused reading */
-    bool killed;   /* closed at the end of this turn */
+    bool opening : 1;  /* within socket_open */
+    bool stalled : 1;  /* lws keeps output */
+    bool drained : 1;  /* lws has written the output that it kept; false again after on_writable */
+    bool shut_due : 1; /* our direction ends once lws has written the output that it keeps */
+    bool paused : 1;   /* the owner has paused reading */
+    bool killed : 1;   /* closed at the end of this turn */
 };
 
 /* Takes over a connected, non-blocking descriptor, and closes it on failure. Takes tls over, too
  * (it may be NULL); that of a client begins its handshake. */
 MUST_USE enum status socket_open(struct socket *socket, struct loop *loop, int fd, struct tls *tls,
-                                 const struct socket_handler *handler, void *owner);
+                                 const struct socket_handler *handler);
 /*
  * Begins TLS as a server on a socket that was plain so far. To be called in on_bytes only; rest:
  * the bytes that on_bytes has not used. May call on_secured and on_bytes before it returns. Takes

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/container_of.h"
 #include "common/metrics.h"
 #include "common/rng.h"
 #include "core/hub.h"
@@ -30,9 +31,14 @@ void up_attempt_free(struct upstream_attempt *attempt)
     free(attempt);
 }
 
-static bool on_bytes(void *owner, uint8_t *bytes, size_t len)
+static struct upstream *upstream_of(struct socket *socket)
 {
-    struct upstream *up = owner;
+    return CONTAINER_OF(socket, struct upstream, socket);
+}
+
+static bool on_bytes(struct socket *socket, uint8_t *bytes, size_t len)
+{
+    struct upstream *up = upstream_of(socket);
     up->heard_at_ms = up->all->now_ms;
     if (up->state == UP_ASKING)
         up_attempt_answer(up, bytes, len);
@@ -41,9 +47,9 @@ static bool on_bytes(void *owner, uint8_t *bytes, size_t len)
     return true; /* also if the upstream has ended: then the socket is detached already */
 }
 
-static bool on_writable(void *owner)
+static bool on_writable(struct socket *socket)
 {
-    struct upstream *up = owner;
+    struct upstream *up = upstream_of(socket);
     if (up->want_writable && up->state == UP_OPEN) {
         up->want_writable = false;
         hub_upstream_writable(up->session, up);
@@ -51,18 +57,18 @@ static bool on_writable(void *owner)
     return true;
 }
 
-static void on_gone(void *owner)
+static void on_gone(struct socket *socket)
 {
-    struct upstream *up = owner;
+    struct upstream *up = upstream_of(socket);
     if (up->open_reported)
         talk_lost(up);
     else
         up_attempt_lost(up);
 }
 
-static void on_secured(void *owner, const char *why)
+static void on_secured(struct socket *socket, const char *why)
 {
-    up_attempt_secured(owner, why);
+    up_attempt_secured(upstream_of(socket), why);
 }
 
 static const struct socket_handler handler = {.name = "upstream",
@@ -212,7 +218,7 @@ static void connected(struct upstream *up)
     attempt->watch = NULL;
     int fd = attempt->fd;
     attempt->fd = -1;
-    if (socket_open(&up->socket, up->all->loop, fd, tls, &handler, up) != STATUS_OK) {
+    if (socket_open(&up->socket, up->all->loop, fd, tls, &handler) != STATUS_OK) {
         up_end_plain(up, UPSTREAM_END_NO_TCP, "out of descriptors or memory");
         return;
     }

@@ -18,6 +18,7 @@
 
 #include "bus/bus.h"
 #include "common/conf.h"
+#include "common/container_of.h"
 #include "common/envelope.h"
 #include "common/rng.h"
 #include "common/timer.h"
@@ -26,9 +27,6 @@
 #include "core/client/tokens.h"
 #include "core/forms.h"
 #include "core/node/setup.h"
-
-#define CONTAINER_OF(pointer, type, field) \
-    ((type *)(void *)((char *)(pointer)-offsetof(type, field)))
 
 /* Who waits for an answer asks again, from the second time on after twice as long */
 #define ASK_AGAIN_MS 1000
