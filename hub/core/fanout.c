@@ -9,6 +9,7 @@
 #include "core/client/queue.h"
 #include "core/client/rate.h"
 #include "core/pubs.h"
+#include "core/session/session.h"
 #include "core/session/stream.h"
 #include "core/tail.h"
 
@@ -240,14 +241,6 @@ static void runners_step(struct runners *runners, struct subscription *now)
     }
 }
 
-void fanout_count(struct session *session, uint64_t n)
-{
-    session->facts.messages_out += n;
-    session->hub->counts.messages_out += n;
-    metric_add(METRIC_MESSAGES_OUT, n);
-    metric_service_add(session->facts.metrics, SERVICE_MESSAGES_OUT, (int64_t)n);
-}
-
 void fanout_deliver(struct session *session)
 {
     struct hub *hub = session->hub;
@@ -278,7 +271,7 @@ void fanout_deliver(struct session *session)
         written += batch.len;
     }
     deliver_rated(session, &batch, !owned || node_may_write(hub));
-    fanout_count(session, written);
+    session_count_out(session, written);
     observe(session, &batch);
     pieces_free(&pieces);
     pubs_clear(&batch);

@@ -11,7 +11,5 @@
 
 /* Writes the session's batch to its clients. */
 void fanout_deliver(struct session *session);
-/* Counts what clients of the session got, for the metrics. */
-void fanout_count(struct session *session, uint64_t n);
 
 #endif

@@ -9,10 +9,9 @@
 #include "core/client/client.h"
 #include "core/client/due_ring.h"
 #include "core/client/queue.h"
-#include "core/fanout.h"
 #include "core/node/node.h"
 #include "core/pubs.h"
-#include "core/session/state.h"
+#include "core/session/session.h"
 
 /* How many are delivered in one turn; the others that are due follow in the next turns. */
 #define GIVEN_A_TURN 4096
@@ -274,7 +273,7 @@ static void enqueue(struct rate *rate, struct publication *publication)
         client->queue->conflated = true;
     if (!rate->counted) {
         client->sent++;
-        fanout_count(subscription->session, 1);
+        session_count_out(subscription->session, 1);
     }
     rate->counted = false;
 }

@@ -230,6 +230,14 @@ void session_flush(struct session *session)
         audience->moved(session);
 }
 
+void session_count_out(struct session *session, uint64_t n)
+{
+    session->facts.messages_out += n;
+    session->hub->counts.messages_out += n;
+    metric_add(METRIC_MESSAGES_OUT, n);
+    metric_service_add(session->facts.metrics, SERVICE_MESSAGES_OUT, (int64_t)n);
+}
+
 bool session_flush_far(struct session *session)
 {
     if (!roster_len(session) || !backlog_has_news(session))

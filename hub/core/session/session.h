@@ -34,6 +34,8 @@ void session_lose_one(struct session *session);
 bool session_may_place(const struct session *session);
 /* Writes what the session has for its clients now, and hands the bus its part. */
 void session_flush(struct session *session);
+/* Counts n messages that its clients got. */
+void session_count_out(struct session *session, uint64_t n);
 /* Hands the bus what other nodes wait for, ahead of session_flush. False: there is nothing. */
 bool session_flush_far(struct session *session);
 /* Somebody reads the history, or (others) comes to watch on another node: where this node owns it,
