@@ -8,7 +8,7 @@
 
 #include "common/hash.h"
 #include "common/node_messages.h"
-#include "core/client/protocol.h"
+#include "core/client/emit.h"
 #include "core/presence_list.h"
 #include "core/session/membership.h"
 #include "core/session/ownership.h"
@@ -401,7 +401,7 @@ static void on_timer(struct timer *timer, uint64_t now_ms)
     if (presence->due && presence->sum && may(now_ms, presence->clients_sent_ms)) {
         presence->due = false;
         presence->clients_sent_ms = now_ms;
-        protocol_presence(session, presence->sum->users, presence->sum->len, presence->sum->more);
+        emit_presence(session, presence->sum->users, presence->sum->len, presence->sum->more);
     }
     schedule(presence);
 }

@@ -2,7 +2,7 @@
 
 #include "core/client/client.h"
 #include "core/client/client_ids.h"
-#include "core/client/protocol.h"
+#include "core/client/emit.h"
 #include "core/client/subscription.h"
 #include "core/fanout.h"
 #include "core/presence.h"
@@ -69,10 +69,10 @@ const struct audience_events audience_events = {
     .moved = subscription_session_moved,
     .members = presence_moved,
     .joined = on_joined,
-    .status = protocol_status,
+    .status = emit_status,
     .refused = on_refused,
-    .acked = protocol_ack,
-    .expired = protocol_expired,
+    .acked = emit_acked,
+    .expired = emit_expired,
     .paused = on_paused,
     .resumed = on_resumed,
     .end_some = end_some,

@@ -8,6 +8,7 @@
 #include "common/metrics.h"
 #include "common/v1.h"
 #include "core/client/client_ids.h"
+#include "core/client/emit.h"
 #include "core/client/further.h"
 #include "core/client/outgoing.h"
 #include "core/client/protocol.h"
@@ -108,7 +109,7 @@ enum status door_open(struct hub *hub, struct client *client, const struct targe
     if (client->own.session)
         subscription_open(&client->own, target, brought.has_place, brought.at);
     else
-        protocol_welcome_alone(client);
+        emit_welcome_alone(client);
     log_debug("client_opened", LOG_STR("session", client_session(client)),
               LOG_STR("form", form_get(hub, form)->name));
     return STATUS_OK;

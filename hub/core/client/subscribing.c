@@ -6,8 +6,8 @@
 
 #include "common/metrics.h"
 #include "core/client/door.h"
+#include "core/client/emit.h"
 #include "core/client/further.h"
-#include "core/client/protocol.h"
 #include "core/session/session.h"
 
 #define WORKED_A_TURN   250   /* urls and sessions, of all clients; some 20 us each */
@@ -214,8 +214,8 @@ void subscribing_ended(struct subscribe_answer *answer, unsigned code, const cha
 {
     struct client *client = answer->of->client;
     struct subscription *subscription = answer->subscription;
-    answer->wires[0] = protocol_make_welcome(subscription, answer, (struct position){0, 0}, false);
-    answer->wires[1] = protocol_make_closed(client, NULL, subscription->session->id, code, reason);
+    answer->wires[0] = emit_make_welcome(subscription, answer, (struct position){0, 0}, false);
+    answer->wires[1] = emit_make_closed(client, NULL, subscription->session->id, code, reason);
     answer->subscription = NULL;
     if (!answer->wires[0] || !answer->wires[1])
         client_close(client, CLOSE_TRY_LATER, "out of memory");
@@ -277,7 +277,7 @@ static void refuse(struct subscribing *one, uint64_t id, struct v1_text url,
     /* A very long url is not repeated: writing it would take as long as reading it */
     const struct v1_text echo = url.len > ECHOED_MAX ? (struct v1_text){0} : url;
     const struct v1_error error = {.id = &id, .url = echo, .code = refusal->code, .message = why};
-    struct wire *wire = protocol_make_error(one->client, &error);
+    struct wire *wire = emit_make_error(one->client, &error);
     struct subscribe_answer *answer = NULL;
     metric_refuse(refusal->counted);
     if (!wire || !one->answers || !(answer = answer_add(one, id, (struct v1_text){"", 0}))) {
@@ -325,10 +325,10 @@ static void unsubscribe(struct client *client, uint64_t id, struct v1_text name)
     const struct session *session = session_find(client->hub, name.at, name.len);
     struct subscription *subscription = session ? further_find(client, session) : NULL;
     if (!subscription || subscription == &client->own) {
-        protocol_not_subscribed(client, id);
+        emit_not_subscribed(client, id);
         return;
     }
-    protocol_closed(subscription, &id, CLOSE_NORMAL, "unsubscribed");
+    emit_closed(subscription, &id, CLOSE_NORMAL, "unsubscribed");
     door_unsubscribe(subscription);
 }
 

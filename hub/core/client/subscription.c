@@ -7,8 +7,8 @@
 #include "common/metrics.h"
 #include "core/client/client.h"
 #include "core/client/door.h"
+#include "core/client/emit.h"
 #include "core/client/further.h"
-#include "core/client/protocol.h"
 #include "core/client/rate.h"
 #include "core/client/subscribing.h"
 #include "core/presence.h"
@@ -426,7 +426,8 @@ static void welcome(struct subscription *subscription, struct position at, bool 
 {
     struct subscribe_answer *answer = subscription->catch_up->answer;
     subscription->catch_up->answer = NULL;
-    protocol_welcome(subscription, answer, at, resumed);
+    emit_welcome(subscription, answer, at, resumed);
+    presence_welcomed(subscription->session);
     if (answer)
         subscribing_answered(answer);
 }
@@ -653,7 +654,7 @@ void subscription_end(struct subscription *subscription, unsigned code, const ch
         catch_up->answer = NULL; /* it goes without the subscription from here on, and is freed */
         subscribing_ended(answer, code, reason);
     } else if (client_takes(client)) {
-        protocol_closed(subscription, NULL, code, reason);
+        emit_closed(subscription, NULL, code, reason);
     }
     door_unsubscribe(subscription);
 }
