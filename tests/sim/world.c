@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/client/further.h"
+#include "core/client/joining.h"
 #include "sim.h"
 
 #define FAULTS_US 25000000u /* how long things break */
@@ -127,8 +127,7 @@ static void check_parts(const struct world *world)
     if (!client->open || !client->node->alive)
         return;
     client_check(&client->client);
-    subscription_check(&client->client.own);
-    further_check(&client->client);
+    joining_check(&client->client);
 }
 
 static void check_epochs(struct world *world)

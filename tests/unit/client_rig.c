@@ -8,7 +8,7 @@
 
 #include "box.h"
 #include "bus/bus_memory.h"
-#include "core/client/further.h"
+#include "core/client/joining.h"
 
 struct client_rig client_rig;
 
@@ -268,7 +268,7 @@ void browser_say(struct browser *browser, const char *format, ...)
     door_message(&browser->client, OPCODE_TEXT, text, (size_t)len);
     rig_turn_end();
     client_check(&browser->client);
-    further_check(&browser->client);
+    joining_check(&browser->client);
     free(text);
 }
 

@@ -16,6 +16,7 @@
 
 #include "bus/bus_memory.h"
 #include "core/client/door.h"
+#include "core/client/joining.h"
 #include "core/forms.h"
 #include "core/hub.h"
 
@@ -333,7 +334,7 @@ static struct subscription *subscribe(struct door_end *end, unsigned vehicle, co
 {
     struct target target;
     target_of(vehicle, rest, &target);
-    struct subscription *subscription = door_subscribe(&end->client, &target);
+    struct subscription *subscription = joining_subscribe(&end->client, &target);
     target_fini(&target);
     return subscription;
 }
@@ -479,7 +480,7 @@ static void a_session_is_left_alone(void **state)
     push(2, "stays");
     hub_flush(hub);
     turn_begin();
-    door_unsubscribe(first);
+    joining_unsubscribe(first);
     push(1, "gone");
     end.busy = false;
     door_writable(&end.client);

@@ -17,6 +17,7 @@
 #include "common/metrics.h"
 #include "core/client/door.h"
 #include "core/client/further.h"
+#include "core/client/joining.h"
 #include "core/client/rate.h"
 #include "core/forms.h"
 #include "core/hub.h"
@@ -290,7 +291,7 @@ static void subscribe(struct rate_end *end, unsigned vehicle, const char *rest)
     struct target target;
     target_of(vehicle, rest, &target);
     turn_begin();
-    assert_non_null(door_subscribe(&end->client, &target));
+    assert_non_null(joining_subscribe(&end->client, &target));
     hub_flush(hub);
     target_fini(&target);
 }
@@ -613,7 +614,7 @@ static void who_leaves_takes_what_waits_with_it(void **state)
     }
     size_t before = end.len;
     turn_begin();
-    door_unsubscribe(end.client.further->items[0]);
+    joining_unsubscribe(end.client.further->items[0]);
     hub_flush(hub);
     hub_check(hub);
     wait_ms(2000);

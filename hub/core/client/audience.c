@@ -3,6 +3,7 @@
 #include "core/client/client.h"
 #include "core/client/client_ids.h"
 #include "core/client/emit.h"
+#include "core/client/joining.h"
 #include "core/client/subscription.h"
 #include "core/fanout.h"
 #include "core/presence.h"
@@ -36,7 +37,7 @@ static uint64_t end_some(struct session *session, uint64_t n, unsigned code, con
         if (!client_takes(subscription->client))
             continue;
         ended++;
-        subscription_end(subscription, code, reason);
+        joining_end(subscription, code, reason);
     }
     return ended;
 }

@@ -6,75 +6,21 @@
 #include "common/address.h"
 #include "common/log.h"
 #include "common/metrics.h"
-#include "common/v1.h"
 #include "core/client/client_ids.h"
 #include "core/client/emit.h"
 #include "core/client/further.h"
+#include "core/client/joining.h"
 #include "core/client/outgoing.h"
 #include "core/client/protocol.h"
 #include "core/client/subscribing.h"
-#include "core/presence.h"
 #include "core/session/outbox.h"
 #include "core/session/session.h"
 #include "core/session/state.h"
-
-/* The session of a target; what was placed in this turn is of the time before the client and is
- * delivered now. NULL: no memory. */
-static struct session *session_for(struct hub *hub, const struct target *target)
-{
-    struct session *session = session_open(hub, target);
-    if (session)
-        session_flush(session);
-    return session;
-}
-
-static void join(struct subscription *subscription, const struct target *target)
-{
-    struct session *session = subscription->session;
-    if (session->rates.first) /* those with a rate stand behind the others */
-        DL_PREPEND_ELEM(session->subscriptions, session->rates.first, subscription);
-    else
-        DL_APPEND(session->subscriptions, subscription);
-    subscription->request = session_came(session, target);
-    /* Whose URL it is: a further session is named by one of its own */
-    struct watcher *watcher = presence_came(session, target->user);
-    if (subscription != &subscription->client->own)
-        further_set_watcher(subscription, watcher);
-}
 
 static void count(struct hub *hub, int change)
 {
     hub->counts.clients += (uint64_t)change;
     metric_set(METRIC_CLIENTS, hub->counts.clients);
-}
-
-/* Without a word to the session, or of it to others. */
-static void forget(struct subscription *subscription)
-{
-    struct session *session = subscription->session;
-    outbox_from_gone(session, subscription);
-    if (subscription->client->id)
-        outbox_connection_gone(session, subscription->client->id->text);
-    client_pause(subscription, false);
-    subscription_close(subscription);
-    DL_DELETE(session->subscriptions, subscription);
-    subscription->session = NULL;
-}
-
-static struct watcher *watcher_of(const struct subscription *subscription)
-{
-    const struct client *client = subscription->client;
-    return subscription == &client->own ? presence_find(subscription->session, client_user(client))
-                                        : further_watcher(subscription);
-}
-
-static void leave(struct subscription *subscription)
-{
-    struct session *session = subscription->session;
-    struct watcher *watcher = watcher_of(subscription);
-    forget(subscription);
-    presence_left(session, watcher);
-    session_left(session, subscription->request);
 }
 
 enum status door_open(struct hub *hub, struct client *client, const struct target *target,
@@ -86,7 +32,7 @@ enum status door_open(struct hub *hub, struct client *client, const struct targe
     client->entry = directory_add(client, target);
     if (!client->entry)
         return STATUS_LIMIT;
-    if (!target->subscribes && !(client->own.session = session_for(hub, target))) {
+    if (!target->subscribes && !(client->own.session = joining_session(hub, target))) {
         directory_remove(client->entry);
         return STATUS_LIMIT;
     }
@@ -101,7 +47,7 @@ enum status door_open(struct hub *hub, struct client *client, const struct targe
     if (client->follows)
         brought = protocol_open(client, target->resume);
     if (client->own.session)
-        join(&client->own, target);
+        joining_add(&client->own, target);
     else
         DL_APPEND(hub->lobby, &client->own);
     if (client->id)
@@ -159,9 +105,9 @@ void door_writable(struct client *client)
 static void leave_all(struct client *client)
 {
     subscribing_free(client);
-    further_leave_all(client, leave);
+    further_leave_all(client, joining_leave);
     if (client->own.session)
-        leave(&client->own);
+        joining_leave(&client->own);
     else
         DL_DELETE(client->hub->lobby, &client->own);
 }
@@ -192,49 +138,23 @@ static void forget_client(struct client *client)
     if (client->id)
         client_ids_remove(client, client->id);
     subscribing_free(client);
-    further_leave_all(client, forget);
+    further_leave_all(client, joining_forget);
     if (client->own.session)
-        forget(&client->own);
+        joining_forget(&client->own);
     else
         DL_DELETE(client->hub->lobby, &client->own);
-    further_free_all(client->hub, forget);
+    further_free_all(client->hub, joining_forget);
     client_fini(client);
 }
 
 void door_forget_all(struct hub *hub)
 {
     struct session *session, *next;
-    further_free_all(hub, forget);
+    further_free_all(hub, joining_forget);
     while (hub->lobby)
         forget_client(hub->lobby->client);
     HASH_ITER (hh, hub->sessions->by_id, session, next)
         while (session->subscriptions)
             forget_client(session->subscriptions->client);
     subscribing_free_all(hub);
-}
-
-/* --- further sessions --- */
-
-struct subscription *door_subscribe(struct client *client, const struct target *target)
-{
-    struct session *session = session_for(client->hub, target);
-    struct subscription *subscription = session ? further_add(client, session, target->vin) : NULL;
-    if (session && !subscription) /* it may have been opened for this one */
-        session_left(session, session_came(session, target));
-    if (!subscription)
-        return NULL;
-    join(subscription, target);
-    client_ids_follow(subscription);
-    char id[V1_CLIENT_MAX + 1];
-    struct position at = {0, 0};
-    bool has_token = target->resume && v1_resume(target->resume, &at, id) == STATUS_OK;
-    subscription_open(subscription, target, has_token, at);
-    return subscription;
-}
-
-void door_unsubscribe(struct subscription *subscription)
-{
-    further_take_out(subscription);
-    leave(subscription);
-    free(subscription);
 }

@@ -26,10 +26,4 @@ void door_gone(struct client *client, unsigned code, const char *reason);
 /* Frees what the core has for all clients, without a word to anybody. For hub_free. */
 void door_forget_all(struct hub *hub);
 
-/* A further session for a client that follows positions, which it does not follow yet. NULL: no
- * memory. The memory is the core's, until it leaves or the client is gone. */
-struct subscription *door_subscribe(struct client *client, const struct target *target);
-/* Leaves a further session. */
-void door_unsubscribe(struct subscription *subscription);
-
 #endif

@@ -1,10 +1,10 @@
 /*
  * The sessions that a client follows beside the one that it came with.
  *
- * Each is a subscription of its own, allocated here. They stand in the order of their sessions' ids,
- * so that one is found without a walk, and a history of the simulation replays exactly, wherever
- * the sessions stand in memory. Where the client goes they leave their sessions
- * in portions: one connection may have thousands, and many connections may go in one turn.
+ * Each is a subscription of its own, allocated here. They stand in the order of their sessions'
+ * ids, so that one is found without a walk, and a history of the simulation replays exactly,
+ * wherever the sessions stand in memory. Where the client goes they leave their sessions in
+ * portions: one connection may have thousands, and many connections may go in one turn.
  */
 #ifndef VINHUB_CORE_CLIENT_FURTHER_H
 #define VINHUB_CORE_CLIENT_FURTHER_H
@@ -48,7 +48,7 @@ void further_take_out(struct subscription *subscription);
 void further_leave_all(struct client *client, void (*leave)(struct subscription *subscription));
 /* All that are still to leave, at once, and what is kept for it; for hub_free. */
 void further_free_all(struct hub *hub, void (*leave)(struct subscription *subscription));
-/* Asserts what must hold. */
+/* Asserts what must hold of the list; joining_check also looks at what is in it. */
 void further_check(const struct client *client);
 
 #endif

@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "common/metrics.h"
-#include "core/client/door.h"
 #include "core/client/emit.h"
 #include "core/client/further.h"
+#include "core/client/joining.h"
 #include "core/session/session.h"
 
 #define WORKED_A_TURN   250   /* urls and sessions, of all clients; some 20 us each */
@@ -303,7 +303,7 @@ static void subscribe(struct subscribing *one, uint64_t id, struct v1_text url)
     struct subscription *subscription = NULL;
     refusal = admit(client, &target, &why);
     if (!refusal) {
-        subscription = door_subscribe(client, &target);
+        subscription = joining_subscribe(client, &target);
         answer = subscription ? answer_add(one, id, url) : NULL;
         why = "out of memory";
     }
@@ -312,7 +312,7 @@ static void subscribe(struct subscribing *one, uint64_t id, struct v1_text url)
         subscription_expect(subscription, answer);
     } else {
         if (subscription)
-            door_unsubscribe(subscription);
+            joining_unsubscribe(subscription);
         refuse(one, id, url, refusal ? refusal : &full, why);
     }
     target_fini(&target);
@@ -329,7 +329,7 @@ static void unsubscribe(struct client *client, uint64_t id, struct v1_text name)
         return;
     }
     emit_closed(subscription, &id, CLOSE_NORMAL, "unsubscribed");
-    door_unsubscribe(subscription);
+    joining_unsubscribe(subscription);
 }
 
 static void check_token(struct client *client, struct subscription *subscription)
@@ -340,7 +340,7 @@ static void check_token(struct client *client, struct subscription *subscription
     const char *why = ops->covers ? ops->covers(client->hub->setup.client_ctx, client, &target)
                                   : NULL;
     if (why)
-        subscription_end(subscription, CLOSE_UNAUTHORIZED, why);
+        joining_end(subscription, CLOSE_UNAUTHORIZED, why);
 }
 
 /* --- in portions --- */

@@ -6,7 +6,6 @@
 #include "common/log.h"
 #include "common/metrics.h"
 #include "core/client/client.h"
-#include "core/client/door.h"
 #include "core/client/emit.h"
 #include "core/client/further.h"
 #include "core/client/rate.h"
@@ -641,22 +640,13 @@ void subscription_close(struct subscription *subscription)
         metric_drop(DROP_CLIENT_GONE, queue_forget(client->queue, subscription));
 }
 
-void subscription_end(struct subscription *subscription, unsigned code, const char *reason)
+struct subscribe_answer *subscription_take_answer(struct subscription *subscription)
 {
-    struct client *client = subscription->client;
-    if (subscription == &client->own) {
-        client_close(client, code, reason);
-        return;
-    }
     struct catch_up *catch_up = subscription->catch_up;
     struct subscribe_answer *answer = catch_up ? catch_up->answer : NULL;
-    if (client_takes(client) && answer) {
-        catch_up->answer = NULL; /* it goes without the subscription from here on, and is freed */
-        subscribing_ended(answer, code, reason);
-    } else if (client_takes(client)) {
-        emit_closed(subscription, NULL, code, reason);
-    }
-    door_unsubscribe(subscription);
+    if (answer)
+        catch_up->answer = NULL;
+    return answer;
 }
 
 bool subscription_is_reading(const struct subscription *subscription)

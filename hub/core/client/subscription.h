@@ -75,9 +75,9 @@ void subscription_open(struct subscription *subscription, const struct target *t
 void subscription_expect(struct subscription *subscription, struct subscribe_answer *answer);
 /* It leaves; what it was waiting for is forgotten. */
 void subscription_close(struct subscription *subscription);
-/* The hub ends it for a reason: the client's own subscription closes the client; for a further one
- * the client gets CLOSED. Frees a further one. */
-void subscription_end(struct subscription *subscription, unsigned code, const char *reason);
+/* The answer that its WELCOME would be goes on without it; the caller's from here on. NULL: there
+ * is none. */
+struct subscribe_answer *subscription_take_answer(struct subscription *subscription);
 
 /* A publication comes while it is not LIVE. */
 void subscription_hold(struct subscription *subscription, struct publication *publication);
