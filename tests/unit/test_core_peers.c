@@ -163,6 +163,75 @@ static void one_that_comes_back_meanwhile_is_not_dead(void **state)
     assert_int_equal(dead, before);
 }
 
+/* --- what is sent to all --- */
+
+static size_t sent_to_other(void)
+{
+    struct envelope sends = {.type = ENVELOPE_SENDS};
+    size_t before = rig.told_len;
+    peers_broadcast(&rig.hub, &sends);
+    for (size_t i = before; i < rig.told_len; i++)
+        assert_string_equal(rig.told[i].to, "other");
+    return rig.told_len - before;
+}
+
+static void read_nobody(void)
+{
+    peers_read(&rig.hub, rig.hub.now_ms, NULL, 0);
+}
+
+static void who_is_listed_and_not_dead_is_sent_what_all_are(void **state)
+{
+    (void)state;
+    assert_int_equal(sent_to_other(), 0);
+    read_score(1);
+    assert_int_equal(sent_to_other(), 1);
+    watch_some(1);
+    rig_pass(&rig, 3000);
+    read_score(1);
+    assert_int_equal(sent_to_other(), 0);
+}
+
+/* A reading comes each half second at most. A client may open a session there before that. */
+static void who_has_just_started_is_sent_what_all_are(void **state)
+{
+    (void)state;
+    const struct envelope hello = {.type = ENVELOPE_HELLO, .node = slice_of("other")};
+    peers_said_hello(&rig.hub, &hello);
+    assert_int_equal(sent_to_other(), 1);
+    read_nobody(); /* of the time before it */
+    assert_int_equal(sent_to_other(), 1);
+    rig_pass(&rig, 3000);
+    read_nobody();
+    assert_int_equal(sent_to_other(), 0);
+    peers_check(&rig.hub);
+}
+
+/* It may be here again before the next reading. */
+static void who_has_left_is_sent_it_for_a_lease(void **state)
+{
+    (void)state;
+    read_score(1);
+    read_nobody();
+    assert_int_equal(sent_to_other(), 1);
+    rig_pass(&rig, 3000);
+    read_nobody();
+    assert_int_equal(sent_to_other(), 0);
+}
+
+static void who_is_dead_and_starts_again_is_sent_it(void **state)
+{
+    (void)state;
+    const struct envelope hello = {.type = ENVELOPE_HELLO, .node = slice_of("other")};
+    read_score(1);
+    rig_pass(&rig, 3000);
+    read_score(1);
+    assert_int_equal(sent_to_other(), 0);
+    peers_said_hello(&rig.hub, &hello);
+    read_nobody();
+    assert_int_equal(sent_to_other(), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -175,6 +244,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_called_watch_may_remove_others, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_watch_called_for_a_new_life_may_remove_others, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(who_is_listed_and_not_dead_is_sent_what_all_are, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(who_has_just_started_is_sent_what_all_are, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(who_has_left_is_sent_it_for_a_lease, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_is_dead_and_starts_again_is_sent_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_that_comes_back_meanwhile_is_not_dead, set_up,
                                         tear_down),
     };

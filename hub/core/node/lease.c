@@ -302,6 +302,7 @@ void lease_on_hello(struct hub *hub, const struct envelope *hello)
 {
     struct lease *lease = hub->lease;
     uint64_t process = hello_decode(hello).process;
+    peers_said_hello(hub, hello);
     if (!node_is_self(hub, hello->node) || !process || process == hub->setup.seed)
         return;
     bool later = hello->life < hub->setup.life ||

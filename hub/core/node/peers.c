@@ -130,12 +130,18 @@ static size_t notify_dead(struct peer *peer, size_t budget)
     return budget;
 }
 
+/* Within a lease of a HELLO a reading has it, or it is gone. */
+static bool has_just_started(const struct hub *hub, const struct peer *peer)
+{
+    return peer->hello_ms && hub->now_ms - peer->hello_ms < lease_ms_of(hub, peer);
+}
+
 /* Frees those nobody refers to. */
 static void trim(struct peers *peers)
 {
     struct peer *peer, *next;
     HASH_ITER (hh, peers->by_id, peer, next) {
-        if (peer->score || peer->watches || !peer->dead)
+        if (peer->score || peer->watches || !peer->dead || has_just_started(peers->hub, peer))
             continue;
         HASH_DEL(peers->by_id, peer);
         free(peer);
@@ -214,6 +220,13 @@ void peers_heard(struct hub *hub, const struct envelope *envelope)
     }
 }
 
+void peers_said_hello(struct hub *hub, const struct envelope *envelope)
+{
+    if (!peer_is_name(envelope->node) || node_is_self(hub, envelope->node))
+        return;
+    peer_get(hub, envelope->node.at, envelope->node.len)->hello_ms = hub->now_ms;
+}
+
 bool peers_outlived(struct hub *hub, struct slice node, uint64_t life)
 {
     const struct peer *peer = find(hub, node);
@@ -256,7 +269,7 @@ void peers_broadcast(struct hub *hub, struct envelope *envelope)
 {
     const struct peer *peer;
     for (peer = hub->peers->by_id; peer; peer = peer->hh.next)
-        if (peer->score && !peer->dead)
+        if (!peer->dead || has_just_started(hub, peer))
             node_send(hub, slice_of(peer->id), envelope);
 }
 

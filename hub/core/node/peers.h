@@ -25,6 +25,7 @@ struct peer {
     uint32_t lease_ms;            /* 0: not known */
     uint64_t life;                /* the one it speaks in; 0: not heard */
     uint64_t stale_life_since_ms; /* since when an earlier one is heard, and this is not; 0: not */
+    uint64_t hello_ms;            /* when it last said HELLO; 0: it did not */
     bool dead;
     bool listed; /* in the reading at hand */
     /* The reading that found it dead: watches older than that are being called; 0: none are */
@@ -71,6 +72,9 @@ void peers_read(struct hub *hub, uint64_t sent_ms, const struct bus_node *nodes,
 /* A message of that node came: what another life under its id was a member of is left. A node that
  * starts again under its id within a lease may never be seen dead. */
 void peers_heard(struct hub *hub, const struct envelope *envelope);
+/* A HELLO of that node came: it has started, and listens to what is sent to all, though no reading
+ * has it yet. */
+void peers_said_hello(struct hub *hub, const struct envelope *envelope);
 /* The message is late: another life under that id has spoken since. */
 bool peers_outlived(struct hub *hub, struct slice node, uint64_t life);
 /* Readings were interrupted: all watching starts anew. */
@@ -81,7 +85,8 @@ uint64_t peers_next_deadline(const struct hub *hub);
  * turn.
  */
 size_t peers_alive(const struct hub *hub, const char **ids, size_t most);
-/* Sends to all that are listed and not dead. */
+/* Sends to all that are not dead, and to those that have just started. One that has left does not
+ * hear it. */
 void peers_broadcast(struct hub *hub, struct envelope *envelope);
 /* Asserts what must hold. */
 void peers_check(const struct hub *hub);
