@@ -93,10 +93,17 @@ static void again(struct crowd_client *client)
     enter(client, IDLE);
 }
 
+/* As browsers do. Of thousands that shake hands over TLS at once some take longer than the node
+ * allows where the machine is busy otherwise. */
+static bool tries_again(const struct crowd_group *group)
+{
+    return group->resume || group->tls;
+}
+
 static void failed(struct crowd_client *client)
 {
     drop(client, true);
-    if (client->tries++ < TRIES_MAX && group_of(client)->resume) {
+    if (client->tries++ < TRIES_MAX && tries_again(group_of(client))) {
         again(client);
         return;
     }

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
+import { mark } from '../lib/busy.mjs'
 import { SANITIZED } from '../lib/hub.mjs'
 import { freePort } from '../lib/ports.mjs'
 import { RedisServer } from '../lib/redis.mjs'
@@ -110,11 +111,13 @@ export async function startVolume(t, { vehicles, bulk = {}, leaseMs, old = false
 
 /** Waits until each client of the groups has got a push that was sent after the crowd's mark; the slowest, in ms. */
 export async function heardAfterMark(crowd, groups, limitMs, what) {
+  const from = mark()
   const stat = await crowd.until((now) => groups.every((n) => now.groups[n].heard.count >= now.groups[n].count), limitMs,
     (now) => `${what}: heard ${groups.map((n) => `${now?.groups[n].heard.count} of ${now?.groups[n].count}`)}`)
   const heard = Math.max(...groups.map((n) => ms(stat.groups[n].heard.max)))
-  // By the crowd's clock: this process may have come to look late.
-  assert.ok(heard <= limitMs, `${what}: heard by all after ${heard} ms, allowed ${limitMs}`)
+  // By the crowd's clock: this process may have come to look late. Waits for a processor are left out (busy.mjs).
+  const allowed = Math.round(limitMs + mark().held - from.held)
+  assert.ok(heard <= allowed, `${what}: heard by all after ${heard} ms, allowed ${allowed}`)
   return heard
 }
 
