@@ -120,7 +120,7 @@ test('the client leaves a server that does not speak vinhub.v1, or sends nothing
   const mute = await ScriptedHub.start(t, { onOpen() {} })
   const good = await ScriptedHub.start(t, { onOpen: (it, socket) => it.welcome(socket, EPOCH, 0) })
   const page = await openPage(t)
-  await startClient(page, [other.url, mute.url, good.url], { connectTimeout: 1500, reconnect: { min: 20, max: 50 } })
+  await startClient(page, [other.url, mute.url, good.url], { connectTimeout: 4000, reconnect: { min: 20, max: 50 } })
   await until(async () => page.evaluate(() => window.client.state === 'open'), SOON_MS, 'the client to be open')
   const reasons = (await seen(page)).closes.map(({ reason }) => reason)
   assert.ok(reasons.every((reason) => ['', 'the server does not speak vinhub.v1', 'no connection in time'].includes(reason)), reasons.join())
@@ -133,7 +133,7 @@ const tryTokens = (page, url, tokens) => page.evaluate(([at, sources]) => new Pr
   const functions = sources.map((source) => eval(source))
   const client = new window.VinhubClient(at, {
     token: (context) => { told.push(`asked, ${context.refusals} refused`); return functions.shift()() },
-    connectTimeout: 300, reconnect: { min: 10, max: 20 },
+    connectTimeout: 3000, reconnect: { min: 10, max: 20 },
   })
   client.on('error', ({ code, message }) => told.push(`${code}: ${message}`))
   client.on('status', ({ state }) => { if (state === 'open' || state === 'failed') { client.close(); resolve([...told, state]) } })
