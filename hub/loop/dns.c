@@ -205,7 +205,7 @@ static void forget_settings(struct dns *dns)
     dns->settings = (struct dns_settings){0};
 }
 
-/* The search domains. systemd's resolved writes "search ." if there is none. */
+/* The search domains. Without any, systemd's resolved writes "search .". */
 static void take_domains(struct dns *dns, const struct ares_options *options)
 {
     size_t len = options->ndomains > 0 ? (size_t)options->ndomains : 0;

@@ -165,7 +165,7 @@ static bool ask_family(struct name *name, size_t family, const char *full_name)
     return question->asked != NULL;
 }
 
-/* Asks for both families of the present full name. why: the reason to report if there is none. */
+/* Asks for both families of the present full name. why: the reason to report if no name is left. */
 static void ask_candidate(struct name *name, const char *why)
 {
     char full_name[NAME_BYTES];

@@ -62,7 +62,7 @@ static bool load_chain(SSL_CTX *ssl, const char *path, char *why, size_t why_len
         return true;
     const char *reason = ERR_reason_error_string(ERR_peek_error());
     snprintf(why, why_len, "%s: expected a PEM file with a certificate chain: %s", path,
-             reason ? reason : "there is none in it");
+             reason ? reason : "the file holds no certificate");
     return false;
 }
 
@@ -86,8 +86,7 @@ static bool load_key(SSL_CTX *ssl, const char *path, const char *cert, char *why
         snprintf(why, why_len, "%s: the private key does not match the certificate in %s", path,
                  cert);
     else
-        snprintf(why, why_len, "%s: expected a PEM file with a private key: there is none in it",
-                 path);
+        snprintf(why, why_len, "%s: expected a PEM file with a private key, it holds none", path);
     return false;
 }
 
@@ -102,8 +101,7 @@ static bool load_authorities(SSL_CTX *ssl, const char *path, char *why, size_t w
     if (!can_be_read(path, why, why_len))
         return false;
     if (SSL_CTX_load_verify_locations(ssl, path, NULL) != 1) {
-        snprintf(why, why_len, "%s: expected a PEM file with certificates: there is none in it",
-                 path);
+        snprintf(why, why_len, "%s: expected a PEM file with certificates, it holds none", path);
         return false;
     }
     /* An intermediate or the server's own certificate in the file is a trust anchor, too. */
